@@ -1,0 +1,36 @@
+"""embedonce: embed images once with a frozen MobileNetV2, then compare classifier heads in seconds.
+
+The public names are resolved when first used, so that ``import embedonce`` loads neither TensorFlow nor
+scikit-learn.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "extract": ".extract.run",
+    "FeatureCache": ".cache.reader",
+    "make_head": ".heads.registry",
+    "save_head": ".heads.files",
+    "load_head": ".heads.files",
+    "compare": ".evaluate.compare",
+    "EmbedonceError": ".cache.errors",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_PUBLIC[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_PUBLIC))

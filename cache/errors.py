@@ -1,0 +1,60 @@
+"""The exceptions that embedonce raises.
+
+They stand in the lowest layer because every layer raises them. Each inherits the standard exception
+that a caller would expect, so ``except ValueError`` keeps working. A message says which parameter of
+what, what is allowed, what it got, and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class EmbedonceError(Exception):
+    """Base of every error that embedonce raises on purpose."""
+
+
+class CacheError(EmbedonceError, ValueError):
+    """A cache cannot be read: missing, damaged, or not a feature cache."""
+
+
+class FingerprintError(EmbedonceError, ValueError):
+    """A cache's features were made in another way than the one asked for."""
+
+
+class LockedError(EmbedonceError, RuntimeError):
+    """Another process is writing the same cache."""
+
+
+class ImageFolderError(EmbedonceError, ValueError):
+    """A folder does not hold images in at least two class folders."""
+
+
+class ImageError(EmbedonceError, ValueError):
+    """An image cannot be decoded; the message is the reason that goes to the rejects."""
+
+
+class WeightsError(EmbedonceError, ValueError):
+    """The backbone's weights are missing or do not fit."""
+
+
+class EngineError(EmbedonceError, RuntimeError):
+    """An inference engine is not installed or cannot run."""
+
+
+class HeadError(EmbedonceError, ValueError):
+    """A head is unknown or cannot be used as asked."""
+
+
+class HeadParameterError(HeadError, TypeError):
+    """A head was given a parameter that it does not have, or a value that it does not take."""
+
+
+class ModelFileError(EmbedonceError, ValueError):
+    """A model file cannot be written or read, or would run code when read."""
+
+
+class SplitError(EmbedonceError, ValueError):
+    """A split of the images into training and test parts is impossible or does not fit the cache."""
+
+
+class OutputError(EmbedonceError, OSError):
+    """An output path cannot be written."""

@@ -1,0 +1,99 @@
+"""The cache file format, version 1: names, types and checksums. docs/FORMAT.md is its specification."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+FORMAT = "embedonce-feature-cache"
+FORMAT_VERSION = 1
+
+BLOCK_ROWS = 64
+"""Rows under one block checksum: few enough to stay in a processor's second-level cache while hashed."""
+
+# name -> (dtype, number of dimensions) of every dataset that a reader of version 1 needs
+DATASETS: dict[str, tuple[str, int]] = {
+    "features": ("<f4", 2),
+    "row_checksums": ("<u8", 1),
+    "block_checksums": ("<u8", 1),
+    "labels": ("<i4", 1),
+    "class_names_bytes": ("|u1", 1),
+    "class_names_offsets": ("<i8", 1),
+    "paths_bytes": ("|u1", 1),
+    "paths_offsets": ("<i8", 1),
+    "sizes": ("<i8", 1),
+    "mtimes": ("<i8", 1),
+    "hashes": ("|u1", 2),
+    "rejects_paths_bytes": ("|u1", 1),
+    "rejects_paths_offsets": ("<i8", 1),
+    "rejects_sizes": ("<i8", 1),
+    "rejects_mtimes": ("<i8", 1),
+    "rejects_hashes": ("|u1", 2),
+    "rejects_reasons_bytes": ("|u1", 1),
+    "rejects_reasons_offsets": ("<i8", 1),
+}
+
+TEXT_ATTRIBUTES = ("format", "fingerprint", "provenance")
+
+
+def row_checksums(features: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
+    """Return the XXH3-64 of the bytes of every row: uint64, shape (n,)."""
+    return _checksums(features, 1)
+
+
+def block_checksums(features: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
+    """Return the XXH3-64 of every block of 64 rows (the last may be shorter): uint64."""
+    return _checksums(features, BLOCK_ROWS)
+
+
+def _checksums(features: npt.NDArray[np.float32], rows: int) -> npt.NDArray[np.uint64]:
+    if features.size == 0:
+        return np.zeros(-(-len(features) // rows), np.uint64)
+    data = memoryview(np.ascontiguousarray(features)).cast("B")
+    step = features.shape[1] * features.itemsize * rows
+    digests = [xxhash.xxh3_64_intdigest(data[start : start + step]) for start in range(0, len(data), step)]
+    return np.array(digests, dtype=np.uint64)
+
+
+def digest(
+    attributes: Mapping[str, bytes | int],
+    datasets: Mapping[str, npt.NDArray[Any]],
+    feature_shape: tuple[int, int],
+) -> str:
+    """Return the checksum of everything but the feature values, which have checksums of their own.
+
+    The row and block checksums are among ``datasets``, so this one number vouches for the whole file.
+
+    Parameters
+    ----------
+    attributes : mapping of str to bytes or int
+        Every attribute of the root but ``digest``.
+    datasets : mapping of str to ndarray
+        Every dataset but ``features``.
+    feature_shape : (int, int)
+
+    Returns
+    -------
+    str
+        XXH3-128, 32 hexadecimal digits.
+    """
+    state = xxhash.xxh3_128()
+
+    def add(*parts: bytes) -> None:
+        for part in parts:  # the length in front keeps neighbours from running into each other
+            state.update(struct.pack("<Q", len(part)))
+            state.update(part)
+
+    add(struct.pack("<qq", *feature_shape))
+    for name in sorted(attributes):
+        value = attributes[name]
+        add(name.encode(), value if isinstance(value, bytes) else struct.pack("<q", value))
+    for name in sorted(datasets):
+        array = datasets[name]
+        add(name.encode(), array.dtype.str.encode(), struct.pack(f"<{array.ndim}q", *array.shape), array.tobytes())
+    return state.hexdigest()

@@ -1,0 +1,74 @@
+"""File names as bytes, as text and on display.
+
+A POSIX file name is any sequence of bytes without NUL and slash. In Python it travels as ``str`` with
+surrogate escapes (PEP 383), on disk as raw bytes, and it is shown with everything unprintable escaped.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import numpy.typing as npt
+
+
+def display(name: str | bytes) -> str:
+    r"""Return ``name`` for people: one line, printable, without surrogates.
+
+    Parameters
+    ----------
+    name : str or bytes
+        A path, as text with surrogate escapes or as raw bytes.
+
+    Returns
+    -------
+    str
+        The name with control characters, backslashes and undecodable bytes escaped (``\n``, ``\xff``).
+    """
+    text = os.fsdecode(name)
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(_escape(character) for character in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    if character == "\\" or not character.isprintable():
+        return character.encode("unicode_escape").decode("ascii")
+    return character
+
+
+def pack(names: list[bytes]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Join byte strings into one blob and the offsets of their ends.
+
+    Parameters
+    ----------
+    names : list of bytes, length n
+
+    Returns
+    -------
+    blob : ndarray of uint8
+        All names, one behind the other.
+    offsets : ndarray of int64, shape (n + 1,)
+        Name ``i`` is ``blob[offsets[i]:offsets[i + 1]]``.
+    """
+    offsets = np.zeros(len(names) + 1, dtype=np.int64)
+    np.cumsum([len(name) for name in names], out=offsets[1:])
+    return np.frombuffer(b"".join(names), dtype=np.uint8), offsets
+
+
+def unpack(blob: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> list[bytes]:
+    """Undo :func:`pack`.
+
+    Raises
+    ------
+    ValueError
+        When the offsets do not rise from 0 to the length of the blob.
+    """
+    if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(blob) or (np.diff(offsets) < 0).any():
+        raise ValueError("string offsets do not rise from 0 to the length of their blob")
+    data = blob.tobytes()
+    ends = offsets.tolist()
+    return [data[start:end] for start, end in zip(ends, ends[1:], strict=False)]

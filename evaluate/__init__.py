@@ -1,0 +1,1 @@
+"""Splits, metrics, comparison, plots and results of heads on cached features."""

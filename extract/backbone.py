@@ -1,0 +1,137 @@
+"""The frozen MobileNetV2 in Keras. Everything here needs TensorFlow, and imports it when called."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..cache.errors import WeightsError
+from ..cache.names import display
+from .quiet import quiet_native_output
+from .weights import WeightsSource
+
+
+def import_keras() -> Any:
+    """Import Keras on TensorFlow, without TensorFlow's start-up messages, and return it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    with quiet_native_output():
+        import keras
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()  # says what it has to say now
+
+    return keras
+
+
+def build_backbone(source: WeightsSource, alpha: float, image_size: int) -> Any:
+    """Build the frozen convolutional base.
+
+    Parameters
+    ----------
+    source : WeightsSource
+    alpha : float
+        Width multiplier.
+    image_size : int
+        Height and width of the input, in pixels.
+
+    Returns
+    -------
+    keras.Model
+        Named ``mobilenetv2``; images of shape (b, image_size, image_size, 3), scaled to -1 to 1, in;
+        feature maps (b, h, w, d) out. Not trainable.
+
+    Raises
+    ------
+    WeightsError
+        When the weights do not fit.
+    """
+    keras = import_keras()
+    shape = (image_size, image_size, 3)
+    backbone = keras.applications.MobileNetV2(
+        input_shape=shape, alpha=alpha, include_top=False, weights=None, name="mobilenetv2"
+    )
+    if source.seed is not None:
+        _fill_randomly(backbone, source.seed)
+    else:
+        assert source.path is not None
+        try:
+            if zipfile.is_zipfile(source.path) or source.path.suffix == ".keras":
+                _copy_from_model(keras, source.path, backbone)
+            else:
+                backbone.load_weights(source.path)
+        except WeightsError:
+            raise
+        except Exception as error:  # Keras, h5py and zipfile raise what they like
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise WeightsError(
+                f"the weights file {display(str(source.path))} does not fit MobileNetV2 with alpha {alpha}: {reason}; "
+                "give the --alpha that it was trained with, or another file"
+            ) from error
+    backbone.trainable = False
+    return backbone
+
+
+def build_embedder(backbone: Any) -> Any:
+    """Wrap a backbone into the whole way from pixels to features.
+
+    Returns
+    -------
+    keras.Model
+        float32 images (b, s, s, 3), 0 to 255, in; pooled float32 features (b, d) out.
+    """
+    keras = import_keras()
+    image = keras.Input(backbone.input_shape[1:], name="image")
+    scaled = scaling_layer()(image)
+    pooled = keras.layers.GlobalAveragePooling2D(name="pooling")(backbone(scaled, training=False))
+    return keras.Model(image, pooled, name="embedder")
+
+
+def scaling_layer() -> Any:
+    """Return ``mobilenet_v2.preprocess_input`` as a layer that every Keras can load: 0..255 to -1..1."""
+    return import_keras().layers.Rescaling(1 / 127.5, offset=-1.0, name="scaling")
+
+
+def weights_sha256(backbone: Any) -> str:
+    """Return the SHA-256 over all weights of a backbone, whatever kind of file they came from."""
+    state = hashlib.sha256()
+    for variable in backbone.weights:
+        value = np.ascontiguousarray(np.asarray(variable), dtype="<f4")
+        state.update(f"{variable.path} {value.shape}\n".encode())
+        state.update(value.tobytes())
+    return state.hexdigest()
+
+
+def _fill_randomly(backbone: Any, seed: int) -> None:
+    """Give every kernel He-normal values, from the one NumPy generator whose stream is frozen for good."""
+    generator = np.random.RandomState(seed)
+    for layer in backbone.layers:
+        for variable in layer.weights:
+            shape = tuple(variable.shape)
+            if variable.name == "kernel":
+                depthwise = "depthwise" in layer.name
+                fan_in = shape[0] * shape[1] * (1 if depthwise else shape[2])
+                variable.assign((generator.standard_normal(shape) * np.sqrt(2.0 / fan_in)).astype(np.float32))
+
+
+def _copy_from_model(keras: Any, path: Path, backbone: Any) -> None:
+    model = keras.models.load_model(path, compile=False, safe_mode=True)
+    found = _find_mobilenet(model)
+    if found is None:
+        raise WeightsError(f"the saved model {display(str(path))} contains no MobileNetV2")
+    for layer in backbone.layers:
+        if layer.weights:
+            layer.set_weights(found.get_layer(layer.name).get_weights())
+
+
+def _find_mobilenet(model: Any) -> Any:
+    layers = getattr(model, "layers", [])
+    names = {layer.name for layer in layers}
+    if {"Conv1", "Conv_1", "block_16_project"} <= names:
+        return model
+    return next((found for layer in layers if (found := _find_mobilenet(layer)) is not None), None)

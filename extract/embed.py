@@ -1,0 +1,202 @@
+"""The hot loop: threads that read, hash, decode and embed, and one collector that commits."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..cache.errors import ImageError
+from ..cache.table import HASH_BYTES
+from .decode import load_image
+from .engines import Engine, Session
+from .plan import Inventory, Known
+from .scan import ImageFile
+
+SEGMENT_ROWS = 512
+SEGMENT_SECONDS = 10.0  # a slow machine commits by the clock, so that little is ever lost
+
+
+@dataclass(slots=True)
+class Done:
+    """An image that was dealt with: exactly one of ``features``, ``copy_of`` and ``reason`` is set.
+
+    Attributes
+    ----------
+    image : ImageFile
+        As it was when read.
+    digest : bytes
+        SHA-256 of its content; zeros when it could not be read.
+    features : ndarray of float32, shape (d,), optional
+    copy_of : Known, optional
+        A known row of the same content.
+    reason : str
+        Why it was rejected.
+    """
+
+    image: ImageFile
+    digest: bytes
+    features: npt.NDArray[np.float32] | None = None
+    copy_of: Known | None = None
+    reason: str = ""
+
+
+def embed_images(
+    root: Path,
+    images: list[ImageFile],
+    inventory: Inventory,
+    engine: Engine,
+    image_size: int,
+    workers: int,
+    commit: Callable[[list[Done]], None],
+    advance: Callable[[int], None],
+) -> None:
+    """Embed images in ``workers`` threads and commit them in segments.
+
+    Parameters
+    ----------
+    root : Path
+        The image folder.
+    images : list of ImageFile
+    inventory : Inventory
+        Rows of known content are copied instead of computed.
+    engine : Engine
+    image_size : int
+        In pixels.
+    workers : int
+        Number of threads, each with a session of its own.
+    commit : callable
+        Called in the calling thread with the images done since the last call.
+    advance : callable
+        Called with the number of images done since the last call.
+
+    Notes
+    -----
+    When the calling thread is interrupted, the workers end after the image at hand and what is done is
+    committed before the interrupt goes on.
+    """
+    pending = _SharedIterator(images)
+    done: queue.SimpleQueue[list[Done] | BaseException | None] = queue.SimpleQueue()
+    stop = threading.Event()
+
+    def work(session: Session) -> None:
+        try:
+            while not stop.is_set() and (batch := pending.take(session.batch_size)):
+                done.put(_embed_batch(root, batch, inventory, session, image_size))
+            done.put(None)
+        except BaseException as error:  # handed to the calling thread, which raises it
+            done.put(error)
+
+    count = max(1, min(workers, len(images)))
+    threads = [threading.Thread(target=work, args=(engine.session(),), daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    collected: list[Done] = []
+    try:
+        last = time.monotonic()
+        running = len(threads)
+        while running:
+            item = done.get()
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                running -= 1
+                continue
+            collected += item
+            advance(len(item))
+            if len(collected) >= SEGMENT_ROWS or time.monotonic() - last >= SEGMENT_SECONDS:
+                part, collected = collected, []
+                commit(part)
+                last = time.monotonic()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        while not done.empty():
+            item = done.get()
+            if isinstance(item, list):
+                collected += item
+        if collected:
+            commit(collected)
+
+
+class _SharedIterator:
+    """Slices of a list, each given to one thread."""
+
+    def __init__(self, images: list[ImageFile]) -> None:
+        self._images: Iterator[ImageFile] = iter(images)
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> list[ImageFile]:
+        with self._lock:
+            return [image for _, image in zip(range(count), self._images, strict=False)]
+
+
+def _embed_batch(
+    root: Path, batch: list[ImageFile], inventory: Inventory, session: Session, image_size: int
+) -> list[Done]:
+    results: list[Done] = []
+    waiting: list[tuple[Done, npt.NDArray[np.float32]]] = []
+    for image in batch:
+        try:
+            data, image = read_image(root, image)
+        except ImageError as error:
+            results.append(Done(image, bytes(HASH_BYTES), reason=str(error)))
+            continue
+        result = Done(image, hashlib.sha256(data).digest())
+        results.append(result)
+        result.copy_of = inventory.by_digest.get(result.digest)
+        if result.copy_of is None:
+            try:
+                waiting.append((result, load_image(data, image_size)))
+            except ImageError as error:
+                result.reason = str(error)
+    if waiting:
+        features = session(np.stack([pixels for _, pixels in waiting]))
+        for (result, _), row in zip(waiting, features, strict=True):
+            if np.isfinite(row).all():
+                result.features = row
+            else:
+                result.reason = "its features are not finite numbers"
+    return results
+
+
+def read_image(root: Path, image: ImageFile) -> tuple[bytes, ImageFile]:
+    """Read a file whole, as one state of it.
+
+    Returns
+    -------
+    data : bytes
+    image : ImageFile
+        With the size and time that belong to ``data``.
+
+    Raises
+    ------
+    ImageError
+        When it cannot be read, is no regular file, or changes while it is read.
+    """
+    path = os.path.join(os.fsencode(root), image.path)  # noqa: PTH118 - pathlib has no bytes paths
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe must not block
+    for _ in range(3):
+        try:
+            with open(os.open(path, flags), "rb", closefd=True) as file:  # noqa: PTH123
+                before = os.fstat(file.fileno())
+                if not stat.S_ISREG(before.st_mode):
+                    raise ImageError("not a regular file")
+                data = file.read()
+                after = os.fstat(file.fileno())
+        except OSError as error:
+            raise ImageError(f"cannot be read: {error.strerror}") from error
+        same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+        if same and len(data) == after.st_size:
+            return data, ImageFile(image.path, after.st_size, after.st_mtime_ns)
+    raise ImageError("changes while it is read")

@@ -1,0 +1,117 @@
+"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Protocol, TextIO
+
+PLAIN_INTERVAL = 10.0  # seconds between two lines where no bar can be drawn
+
+
+class Progress(Protocol):
+    """What long work reports to."""
+
+    def say(self, text: str) -> None:
+        """Show a line about what happens now."""
+
+    def start(self, total: int) -> None:
+        """Begin to count images."""
+
+    def advance(self, count: int) -> None:
+        """Count further images."""
+
+    def close(self) -> None:
+        """End; nothing is shown afterwards."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def say(self, text: str) -> None: ...
+
+    def start(self, total: int) -> None: ...
+
+    def advance(self, count: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Bar:
+    """A bar with images/s and time left, on a terminal (rich)."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bar = RichProgress(
+            TextColumn("embedding"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]} images/s"),
+            TimeRemainingColumn(),
+            console=Console(file=stream),
+            transient=True,
+        )
+        self._task: Any = None
+        self._begin = 0.0
+
+    def say(self, text: str) -> None:
+        self._bar.console.print(text, style="dim", highlight=False, markup=False)
+
+    def start(self, total: int) -> None:
+        self._task = self._bar.add_task("", total=total, rate="…")
+        self._begin = time.monotonic()
+        self._bar.start()
+
+    def advance(self, count: int) -> None:
+        done = self._bar.tasks[0].completed + count
+        rate = done / max(time.monotonic() - self._begin, 1e-9)
+        self._bar.update(self._task, advance=count, rate=f"{rate:.0f}")
+
+    def close(self) -> None:
+        self._bar.stop()
+
+
+class Lines:
+    """A line every ten seconds, for logs and pipes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._total = self._done = 0
+        self._begin = self._last = 0.0
+
+    def say(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+    def start(self, total: int) -> None:
+        self._total, self._done = total, 0
+        self._begin = self._last = time.monotonic()
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        now = time.monotonic()
+        if now - self._last >= PLAIN_INTERVAL:
+            self._last = now
+            rate = self._done / (now - self._begin)
+            left = (self._total - self._done) / rate
+            self.say(f"{self._done:,} of {self._total:,} images, {rate:.0f} images/s, {left:.0f} s left")
+
+    def close(self) -> None: ...
+
+
+def make_progress(show: bool | None = None) -> Progress:
+    """Return the progress display that suits standard error.
+
+    Parameters
+    ----------
+    show : bool, optional
+        True for a bar on a terminal and lines elsewhere, False for nothing; by default a bar on a terminal
+        and nothing elsewhere.
+    """
+    stream = sys.stderr
+    terminal = stream.isatty()
+    if show is False or (show is None and not terminal):
+        return Silent()
+    return Bar(stream) if terminal else Lines(stream)

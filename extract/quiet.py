@@ -1,0 +1,33 @@
+"""Keeping TensorFlow's and LiteRT's native start-up messages off the user's terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def quiet_native_output() -> Iterator[None]:
+    """Send what native code writes to standard output and error to nowhere.
+
+    The messages come from C++ before its own logging is set up, so no setting silences them. Exceptions
+    pass as always; what Python writes meanwhile from another thread is lost, so this is for the short calls
+    that import, convert and load.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sink = os.open(os.devnull, os.O_WRONLY)
+    saved = [(number, os.dup(number)) for number in (1, 2)]
+    try:
+        for number, _ in saved:
+            os.dup2(sink, number)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in saved:
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(sink)

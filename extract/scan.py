@@ -1,0 +1,144 @@
+"""Finding the images: class-per-folder directories, as ``image_dataset_from_directory`` reads them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..cache.errors import ImageFolderError
+from ..cache.names import display
+
+EXTENSIONS = (b".bmp", b".gif", b".jpeg", b".jpg", b".png")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image file as the scan saw it.
+
+    Attributes
+    ----------
+    path : bytes
+        Relative to the image folder, with ``/`` between the parts.
+    size : int
+        In bytes.
+    mtime : int
+        Modification time in nanoseconds since 1970.
+    """
+
+    path: bytes
+    size: int
+    mtime: int
+
+
+@dataclass
+class Scan:
+    """What a folder holds.
+
+    Attributes
+    ----------
+    root : Path
+        The folder, resolved.
+    class_names : list of bytes
+        Folders with at least one image, sorted.
+    images : list of ImageFile
+        Sorted by path.
+    outside : int
+        Images that stand in no class folder and are left out.
+    skipped : list of (bytes, str)
+        Paths with an image's name that were not read, and why.
+    """
+
+    root: Path
+    class_names: list[bytes] = field(default_factory=list)
+    images: list[ImageFile] = field(default_factory=list)
+    outside: int = 0
+    skipped: list[tuple[bytes, str]] = field(default_factory=list)
+
+
+def scan(folder: Path | str, *, follow_links: bool = False) -> Scan:
+    """Find the images below a folder of class folders.
+
+    The first folder below ``folder`` is the class; images may stand deeper. Names that begin with a dot
+    are left out. Endings are ``.jpg .jpeg .png .bmp .gif`` in upper or lower case. A link to a regular file
+    is an image; a link to a folder is entered only on request. Pipes, devices and sockets are never opened.
+
+    Parameters
+    ----------
+    folder : path-like
+    follow_links : bool
+        Enter links to folders, each at most once on a way down.
+
+    Returns
+    -------
+    Scan
+
+    Raises
+    ------
+    ImageFolderError
+        When the folder cannot be read, or has images in fewer than two class folders.
+    """
+    folder = Path(folder)
+    shown = display(str(folder))
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise ImageFolderError(
+            f"the image folder {shown} {what}; give a folder that holds one folder of images per class"
+        )
+    result = Scan(folder.resolve())
+    try:
+        _walk(os.fsencode(result.root), b"", result, follow_links, ())
+    except OSError as error:
+        name = display(error.filename) if error.filename else shown
+        raise ImageFolderError(f"cannot read {name}: {error.strerror}") from error
+    result.images.sort(key=lambda image: image.path)
+    result.class_names = sorted({image.path.partition(b"/")[0] for image in result.images})
+    if len(result.class_names) < 2:
+        raise ImageFolderError(f"the image folder {shown} {_what_is_wrong(result)}")
+    return result
+
+
+def _what_is_wrong(result: Scan) -> str:
+    layout = "put the images into one folder per class, for example cats/1.jpg and dogs/1.jpg"
+    if result.class_names:
+        return f"has images of one class only ({display(result.class_names[0])}); {layout}"
+    if result.outside:
+        return f"has {result.outside} image(s) but no class folders; {layout}"
+    endings = " ".join(ending.decode() for ending in EXTENSIONS)
+    return f"has no images ({endings}); {layout}"
+
+
+def _walk(folder: bytes, relative: bytes, result: Scan, follow_links: bool, above: tuple[tuple[int, int], ...]) -> None:
+    status = os.stat(folder)
+    here = (status.st_dev, status.st_ino)
+    if here in above:  # a link that leads back up
+        result.skipped.append((relative, "a link to a folder above it"))
+        return
+    folders: list[tuple[bytes, bytes]] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(b"."):
+                continue
+            path = relative + b"/" + entry.name if relative else entry.name
+            if entry.is_dir(follow_symlinks=follow_links):
+                folders.append((entry.path, path))
+            elif entry.name.lower().endswith(EXTENSIONS):
+                _add(entry, path, result)
+    for place, path in folders:
+        _walk(place, path, result, follow_links, (*above, here))
+
+
+def _add(entry: os.DirEntry[bytes], path: bytes, result: Scan) -> None:
+    try:
+        status = entry.stat()
+    except OSError as error:  # a dangling or looping link, or a file that has just gone
+        result.skipped.append((path, (error.strerror or "cannot be read").lower()))
+        return
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a link to a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+        result.skipped.append((path, kind))
+    elif b"/" not in path:
+        result.outside += 1
+    else:
+        result.images.append(ImageFile(path, status.st_size, status.st_mtime_ns))

@@ -1,0 +1,1 @@
+"""Features to classes: interchangeable classifier heads, their registry and their files."""
