@@ -9,7 +9,15 @@ from __future__ import annotations
 
 
 class EmbedonceError(Exception):
-    """Base of every error that embedonce raises on purpose."""
+    """Base of every error that embedonce raises on purpose.
+
+    Attributes
+    ----------
+    exit_status : int
+        Of the command line: 1 for a run that failed, 2 where the command asks for what cannot be.
+    """
+
+    exit_status = 1
 
 
 class CacheError(EmbedonceError, ValueError):
@@ -19,6 +27,8 @@ class CacheError(EmbedonceError, ValueError):
 class FingerprintError(EmbedonceError, ValueError):
     """A cache's features were made in another way than the one asked for."""
 
+    exit_status = 2
+
 
 class LockedError(EmbedonceError, RuntimeError):
     """Another process is writing the same cache."""
@@ -26,6 +36,8 @@ class LockedError(EmbedonceError, RuntimeError):
 
 class ImageFolderError(EmbedonceError, ValueError):
     """A folder does not hold images in at least two class folders."""
+
+    exit_status = 2
 
 
 class ImageError(EmbedonceError, ValueError):
@@ -35,6 +47,8 @@ class ImageError(EmbedonceError, ValueError):
 class WeightsError(EmbedonceError, ValueError):
     """The backbone's weights are missing or do not fit."""
 
+    exit_status = 2
+
 
 class EngineError(EmbedonceError, RuntimeError):
     """An inference engine is not installed or cannot run."""
@@ -42,6 +56,8 @@ class EngineError(EmbedonceError, RuntimeError):
 
 class HeadError(EmbedonceError, ValueError):
     """A head is unknown or cannot be used as asked."""
+
+    exit_status = 2
 
 
 class HeadParameterError(HeadError, TypeError):
@@ -54,6 +70,8 @@ class ModelFileError(EmbedonceError, ValueError):
 
 class SplitError(EmbedonceError, ValueError):
     """A split of the images into training and test parts is impossible or does not fit the cache."""
+
+    exit_status = 2
 
 
 class OutputError(EmbedonceError, OSError):

@@ -54,7 +54,7 @@ def block_checksums(features: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]
 def _checksums(features: npt.NDArray[np.float32], rows: int) -> npt.NDArray[np.uint64]:
     if features.size == 0:
         return np.zeros(-(-len(features) // rows), np.uint64)
-    data = memoryview(np.ascontiguousarray(features)).cast("B")
+    data = np.ascontiguousarray(features).reshape(-1).view(np.uint8).data
     step = features.shape[1] * features.itemsize * rows
     digests = [xxhash.xxh3_64_intdigest(data[start : start + step]) for start in range(0, len(data), step)]
     return np.array(digests, dtype=np.uint64)

@@ -7,6 +7,7 @@ surrogate escapes (PEP 383), on disk as raw bytes, and it is shown with everythi
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -71,4 +72,4 @@ def unpack(blob: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> list[
         raise ValueError("string offsets do not rise from 0 to the length of their blob")
     data = blob.tobytes()
     ends = offsets.tolist()
-    return [data[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(ends)]

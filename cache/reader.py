@@ -158,7 +158,7 @@ class FeatureCache:
         features = np.empty(shape, dtype="<f4")
         if features.size == 0:
             return features
-        data = memoryview(features).cast("B")
+        data = features.reshape(-1).view(np.uint8).data
         step = shape[1] * features.itemsize * rows
         self._source.seek(self._range.offset)
         damaged: list[int] = []
@@ -205,7 +205,7 @@ def _read(file: h5py.File, file_size: int) -> tuple[Table, _FeatureRange]:
     version = attributes.get("format_version")
     if version != fmt.FORMAT_VERSION:
         raise CacheError(
-            f"its format version is {version}, this embedonce reads {fmt.FORMAT_VERSION}; upgrade embedonce"
+            f"its format version is {version!r}, this embedonce reads {fmt.FORMAT_VERSION}; upgrade embedonce"
         )
     stored = attributes.pop("digest", b"")
     missing = sorted(set(fmt.DATASETS) - set(file))
@@ -226,7 +226,7 @@ def _read(file: h5py.File, file_size: int) -> tuple[Table, _FeatureRange]:
     lengths_fit = all(len(datasets[name]) == length for name, length in wanted.items())
     if not lengths_fit or len(table.files.paths) != n or datasets["hashes"].shape != (n, HASH_BYTES):
         raise CacheError("damaged: its tables differ in length")
-    if n and not (0 <= table.labels.min() and table.labels.max() < len(table.class_names)):
+    if n and not (table.labels.min() >= 0 and table.labels.max() < len(table.class_names)):
         raise CacheError("damaged: a label has no class name")
     return table, _FeatureRange(feature_set.id.get_offset() or 0, shape, datasets, block_rows)
 

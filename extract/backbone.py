@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,8 @@ import numpy as np
 
 from ..cache.errors import WeightsError
 from ..cache.names import display
-from .quiet import quiet_native_output
+from ..cache.quiet import import_keras
 from .weights import WeightsSource
-
-
-def import_keras() -> Any:
-    """Import Keras on TensorFlow, without TensorFlow's start-up messages, and return it."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    with quiet_native_output():
-        import keras
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()  # says what it has to say now
-
-    return keras
 
 
 def build_backbone(source: WeightsSource, alpha: float, image_size: int) -> Any:
@@ -60,11 +47,15 @@ def build_backbone(source: WeightsSource, alpha: float, image_size: int) -> Any:
         _fill_randomly(backbone, source.seed)
     else:
         assert source.path is not None
+        for variable in backbone.weights:  # to see afterwards whether each was really loaded
+            variable.assign(np.full(variable.shape, np.nan, np.float32))
         try:
             if zipfile.is_zipfile(source.path) or source.path.suffix == ".keras":
                 _copy_from_model(keras, source.path, backbone)
             else:
-                backbone.load_weights(source.path)
+                with warnings.catch_warnings():  # Keras 3.15 warns of hundreds of containers that hold nothing
+                    warnings.simplefilter("ignore")
+                    backbone.load_weights(source.path)
         except WeightsError:
             raise
         except Exception as error:  # Keras, h5py and zipfile raise what they like
@@ -73,8 +64,19 @@ def build_backbone(source: WeightsSource, alpha: float, image_size: int) -> Any:
                 f"the weights file {display(str(source.path))} does not fit MobileNetV2 with alpha {alpha}: {reason}; "
                 "give the --alpha that it was trained with, or another file"
             ) from error
+        _require_all_loaded(source.path, backbone)
     backbone.trainable = False
     return backbone
+
+
+def _require_all_loaded(path: Path, backbone: Any) -> None:
+    """Refuse weights that are missing or not finite: Keras leaves out what a file does not have, with a warning."""
+    for variable in backbone.weights:
+        if not np.isfinite(np.asarray(variable)).all():
+            raise WeightsError(
+                f"the weights file {display(str(path))} has no usable values for {variable.path} of MobileNetV2; "
+                "give another file"
+            )
 
 
 def build_embedder(backbone: Any) -> Any:

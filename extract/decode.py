@@ -211,9 +211,7 @@ def resize(pixels: Pixels, image_size: int) -> npt.NDArray[np.float32]:
 
 
 @lru_cache(maxsize=64)
-def _weights(
-    size: int, target: int
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+def _weights(size: int, target: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
     """Return lower index, upper index and weight of the upper one, with half-pixel centres, in float32."""
     scale = np.float32(size) / np.float32(target)
     centre = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)

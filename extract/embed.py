@@ -184,11 +184,11 @@ def read_image(root: Path, image: ImageFile) -> tuple[bytes, ImageFile]:
     ImageError
         When it cannot be read, is no regular file, or changes while it is read.
     """
-    path = os.path.join(os.fsencode(root), image.path)  # noqa: PTH118 - pathlib has no bytes paths
+    path = os.path.join(os.fsencode(root), image.path)
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe must not block
     for _ in range(3):
         try:
-            with open(os.open(path, flags), "rb", closefd=True) as file:  # noqa: PTH123
+            with open(os.open(path, flags), "rb", closefd=True) as file:
                 before = os.fstat(file.fileno())
                 if not stat.S_ISREG(before.st_mode):
                     raise ImageError("not a regular file")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache.errors import EngineError
-from .quiet import quiet_native_output
+from ..cache.quiet import quiet_native_output
 
 
 class Interpreter:

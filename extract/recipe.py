@@ -95,7 +95,9 @@ def require_same_fingerprint(stored: dict[str, Any], wanted: dict[str, Any], wha
     names = sorted(set(stored) | set(wanted))
     different = [name for name in names if stored.get(name) != wanted.get(name)]
     if different:
-        fields = "; ".join(f"{name} is {_short(stored.get(name))} there, {_short(wanted.get(name))} here" for name in different)
+        fields = "; ".join(
+            f"{name} is {_short(stored.get(name))} there, {_short(wanted.get(name))} here" for name in different
+        )
         raise FingerprintError(
             f"{what} holds features made in another way: {fields}; give the same options as then, or another cache path"
         )

@@ -249,7 +249,9 @@ class _Run:
                 f"{display(table.rejects.paths[0])}: {table.reasons[0]}"
             )
         if self.strict and table.reasons:  # before publishing: what was embedded stays committed
-            raise _strict_error([(display(path), why) for path, why in zip(table.rejects.paths, table.reasons, strict=True)])
+            raise _strict_error(
+                [(display(path), why) for path, why in zip(table.rejects.paths, table.reasons, strict=True)]
+            )
         write_cache(table, self.cache)
         self.partial.discard()
         report.cache = FeatureCache.open(self.cache)
@@ -297,7 +299,8 @@ class _Run:
 
     def _features_of(self, item: Done) -> Features:
         if item.copy_of is not None:
-            return self.inventory.features_of(item.copy_of.source)[item.copy_of.row]
+            row: Features = self.inventory.features_of(item.copy_of.source)[item.copy_of.row]
+            return row
         assert item.features is not None
         return item.features
 
@@ -341,6 +344,7 @@ class _Run:
             "image_root": str(self.found.root),
             "versions": {name: version(name) for name in packages},
             "weights": self.recipe.weights.label,
+            "weights_path": str(self.recipe.weights.path.resolve()) if self.recipe.weights.path else None,
         }
 
     def _count(self, plan: Plan, before: dict[bytes, Known], done: list[Done]) -> Report:

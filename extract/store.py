@@ -20,7 +20,7 @@ import numpy as np
 
 from ..cache.errors import EngineError, OutputError
 from ..cache.files import make_folder, write_atomically
-from .quiet import quiet_native_output
+from ..cache.quiet import quiet_native_output
 from .recipe import Recipe
 
 _LAYOUT = 1  # raise it when what is kept under a key changes
@@ -146,7 +146,9 @@ def _prove(embedder: Any, model: bytes, image_size: int) -> None:
     from .litert import Interpreter
 
     rows = np.linspace(0, 255, image_size, dtype=np.float32)
-    smooth = np.stack([np.add.outer(rows, rows) / 2, np.tile(rows, (image_size, 1)), np.tile(rows[:, None], image_size)])
+    smooth = np.stack(
+        [np.add.outer(rows, rows) / 2, np.tile(rows, (image_size, 1)), np.tile(rows[:, None], image_size)]
+    )
     rough = np.random.RandomState(0).uniform(0, 255, (image_size, image_size, 3))
     images = np.stack([smooth.transpose(1, 2, 0), rough]).astype(np.float32)
     expected = np.asarray(embedder(images, training=False))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import urllib.error
@@ -123,8 +122,6 @@ def _download(path: Path, timeout: float) -> None:
 
 def _file_sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file, contextlib.suppress(AttributeError):
-            return hashlib.file_digest(file, "sha256").hexdigest()  # Python 3.11
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise WeightsError(f"cannot read the weights file {display(str(path))}: {error.strerror}") from error

@@ -6,6 +6,26 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
+
+
+def import_keras() -> Any:
+    """Import Keras on TensorFlow without start-up messages, and return it.
+
+    It stands here because extract and heads both need it and never import each other; importing this
+    module imports no TensorFlow.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if "keras" not in sys.modules:
+        with quiet_native_output():
+            import keras
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()  # says what it has to say now
+    import keras
+
+    return keras
 
 
 @contextlib.contextmanager

@@ -1,0 +1,151 @@
+"""Figures: confusion matrices and training curves, drawn without a display and without global state."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..cache.files import write_atomically
+from ..cache.names import display
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_INK = "#22303c"
+_TRAINING, _VALIDATION = "#2a78b5", "#d1603d"  # told apart also in gray and by the colour-blind
+_DPI = 150
+_MOST_NUMBERS = 20  # classes up to which every cell shows its numbers
+
+
+def confusion_figure(matrices: dict[str, Any], class_names: list[str], subtitles: dict[str, str]) -> Figure:
+    """Draw confusion matrices side by side.
+
+    Parameters
+    ----------
+    matrices : dict of str to array-like of int, shape (k, k)
+        Per title; rows true, columns predicted.
+    class_names : list of str, length k
+    subtitles : dict of str to str
+        A line under each title.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    classes = len(class_names)
+    side = float(np.clip(1.6 + 0.72 * classes, 3.0, 14.0))
+    columns = min(len(matrices), 3)
+    rows = -(-len(matrices) // columns)
+    figure = Figure(figsize=((side + 1.2) * columns, (side + 1.1) * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax, (title, matrix) in zip(axes, matrices.items(), strict=False):
+        draw_confusion(ax, np.asarray(matrix), class_names)
+        ax.set_title(display(title), fontsize=13, fontweight="bold", color=_INK, loc="left", pad=24)
+        ax.text(0, 1.025, subtitles.get(title, ""), transform=ax.transAxes, fontsize=9.5, color=_INK, va="bottom")
+    for ax in axes[len(matrices) :]:
+        ax.set_axis_off()
+    return figure
+
+
+def draw_confusion(ax: Axes, matrix: Any, class_names: list[str]) -> None:
+    """Draw one confusion matrix on given axes: colour and share per row, counts in the cells."""
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = matrix / np.maximum(totals, 1)
+    classes = len(class_names)
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+    names = [_shorten(display(name)) for name in class_names]
+    size = float(np.clip(110 / classes, 5, 10))
+    slanted: dict[str, Any] = {"rotation": 40, "ha": "right"} if sum(map(len, names)) > 36 else {}
+    ax.set_xticks(range(classes), names, fontsize=size, **slanted)
+    ax.set_yticks(range(classes), names, fontsize=size)
+    ax.set_xlabel("predicted", color=_INK)
+    ax.set_ylabel("true", color=_INK)
+    ax.tick_params(length=0, colors=_INK)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    ax.set_xticks(np.arange(1, classes) - 0.5, minor=True)
+    ax.set_yticks(np.arange(1, classes) - 0.5, minor=True)
+    ax.grid(which="minor", color="white", linewidth=2 if classes <= 10 else 0.5)
+    ax.tick_params(which="minor", length=0)
+    if classes > _MOST_NUMBERS:
+        return
+    for row in range(classes):
+        for column in range(classes):
+            colour = "white" if shares[row, column] > 0.55 else _INK
+            text = f"{matrix[row, column]:,}"
+            if classes <= 10:
+                text += f"\n{_percent(shares[row, column])}"
+            if matrix[row, column] == 0:
+                text, colour = "0", "#9aa7b1"
+            ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
+
+
+def history_figure(histories: dict[str, dict[str, list[float]]]) -> Figure:
+    """Draw accuracy and loss per epoch.
+
+    Parameters
+    ----------
+    histories : dict of str to history
+        Per head: lists ``accuracy`` and ``loss``, with ``val_`` for the validation part.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One row per head, accuracy on the left and loss on the right.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(9, 3.6 * len(histories)), layout="constrained")
+    grid = figure.subplots(len(histories), 2, squeeze=False)
+    for row, (name, history) in zip(grid, histories.items(), strict=True):
+        for ax, key in zip(row, ("accuracy", "loss"), strict=True):
+            _draw_curve(ax, history[key], "training", _TRAINING, "o")
+            if f"val_{key}" in history:
+                _draw_curve(ax, history[f"val_{key}"], "validation", _VALIDATION, "s")
+            ax.set_title(f"{display(name)}: {key}", fontsize=12, fontweight="bold", color=_INK, loc="left")
+            ax.set_xlabel("epoch", color=_INK)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.grid(axis="y", color="#e3e8ec")
+            ax.tick_params(length=0, colors=_INK)
+            ax.spines[["top", "right", "left"]].set_visible(False)
+            ax.legend(frameon=False, labelcolor=_INK)
+    return figure
+
+
+def _draw_curve(ax: Axes, values: Sequence[float], label: str, colour: str, marker: str) -> None:
+    epochs = np.arange(1, len(values) + 1)
+    ax.plot(
+        epochs, values, color=colour, marker=marker if len(values) <= 30 else "", markersize=5, linewidth=2, label=label
+    )
+
+
+def save_figure(figure: Figure, path: Path | str) -> None:
+    """Write a figure in the format that the path's ending names.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be written.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(
+        buffer, format=Path(path).suffix.lstrip("."), dpi=_DPI, facecolor="white", bbox_inches="tight", pad_inches=0.2
+    )
+    write_atomically(path, buffer.getvalue())
+
+
+def _percent(share: float) -> str:
+    """Return a share above 0 in percent; rounding never turns it into none or all."""
+    return "100 %" if share == 1 else f"{100 * min(max(share, 0.001), 0.999):.1f} %"
+
+
+def _shorten(name: str, longest: int = 24) -> str:
+    return name if len(name) <= longest else name[: longest - 1] + "…"

@@ -1,0 +1,178 @@
+"""What a comparison leaves on disk: results.json, predictions.csv, split.csv and the figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+import re
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..cache.files import make_folder, write_atomically
+from ..cache.reader import FeatureCache
+from .split import Split, write_split
+
+if TYPE_CHECKING:
+    from .compare import Comparison, HeadResult
+
+FORMAT = "embedonce-results"
+FORMAT_VERSION = 1
+
+
+def save_comparison(comparison: Comparison, folder: Path | str) -> list[Path]:
+    """Write a comparison into a folder; files of the same names are replaced.
+
+    ``results.json`` has every number, ``predictions.csv`` every prediction, ``split.csv`` the split as
+    ``--split`` takes it; ``confusion.png`` shows all heads, ``confusion-HEAD.png`` and ``.csv`` one;
+    ``curves-HEAD.png`` the training curves of a head that has them.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    OutputError
+        When the folder or a file cannot be written.
+    """
+    from .plots import confusion_figure, history_figure, save_figure
+
+    folder = make_folder(folder, "results")
+    names = comparison.cache.class_names
+    written = [folder / "results.json", folder / "predictions.csv", folder / "split.csv"]
+    write_atomically(written[0], as_json(comparison_results(comparison)))
+    write_atomically(written[1], _predictions_csv(comparison))
+    write_split(comparison.split, comparison.cache, written[2])
+
+    matrices = {result.name: result.scores["confusion"] for result in comparison.results}
+    subtitles = {result.name: _subtitle(result) for result in comparison.results}
+    written.append(folder / "confusion.png")
+    save_figure(confusion_figure(matrices, names, subtitles), written[-1])
+    for result in comparison.results:
+        stem = file_stem(result.name)
+        written += [folder / f"confusion-{stem}.png", folder / f"confusion-{stem}.csv"]
+        save_figure(confusion_figure({result.name: matrices[result.name]}, names, subtitles), written[-2])
+        write_atomically(written[-1], _confusion_csv(matrices[result.name], names))
+        if result.history:
+            written.append(folder / f"curves-{stem}.png")
+            save_figure(history_figure({result.name: result.history}), written[-1])
+    return written
+
+
+def comparison_results(comparison: Comparison) -> dict[str, Any]:
+    """Return everything that was measured, JSON-serialisable."""
+    heads = []
+    for result in comparison.results:
+        entry: dict[str, Any] = {"head": result.name, "parameters": _parameters(result.head)}
+        entry |= result.scores
+        entry |= {"fit_seconds": result.fit_seconds, "predict_seconds": result.predict_seconds}
+        if result.history:
+            entry["history"] = result.history
+        heads.append(entry)
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "made": how_it_was_made(),
+        "cache": describe_cache(comparison.cache),
+        "split": describe_split(comparison.split),
+        "notes": comparison.notes,
+        "heads": heads,
+    }
+
+
+def how_it_was_made() -> dict[str, Any]:
+    """Return the command, the time and the versions that a result was made with."""
+    versions = {"python": platform.python_version()}
+    for package in ("embedonce", "numpy", "scikit-learn", "tensorflow", "keras"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return {"command": sys.argv, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions}
+
+
+def describe_cache(cache: FeatureCache) -> dict[str, Any]:
+    """Return what a cache holds and how it was made, JSON-serialisable."""
+    images, width = cache.shape
+    return {
+        "path": str(cache.path),
+        "images": images,
+        "features": width,
+        "classes": cache.class_counts,
+        "rejects": len(cache.rejects),
+        "fingerprint": cache.fingerprint,
+        "provenance": cache.provenance,
+    }
+
+
+def describe_split(split: Split) -> dict[str, Any]:
+    """Return the method and the sizes of a split."""
+    return {"method": split.method, "seed": split.seed, "train": len(split.train), "test": len(split.test)}
+
+
+def as_json(value: Any) -> bytes:
+    """Return strict JSON, indented, ASCII (names that are not UTF-8 become lone surrogate escapes)."""
+    return (json.dumps(value, indent=1, default=_plain, allow_nan=False) + "\n").encode("ascii")
+
+
+def file_stem(head: str) -> str:
+    """Return a head's name as part of a file name: ``package.module:Class`` has a colon."""
+    return re.sub(r"[^\w.+-]", "-", head)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return str(value)
+
+
+def _parameters(head: Any) -> dict[str, Any]:
+    parameters = head.get_params(deep=False)
+    return {name: value if _is_plain(value) else repr(value) for name, value in parameters.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, float):
+        return bool(np.isfinite(value))
+    return value is None or isinstance(value, (bool, int, str))
+
+
+def _subtitle(result: HeadResult) -> str:
+    scores = result.scores
+    return f"accuracy {scores['accuracy']:.4f}   macro F1 {scores['macro_f1']:.4f}"
+
+
+def _predictions_csv(comparison: Comparison) -> bytes:
+    cache, rows = comparison.cache, comparison.split.test
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["head", "path", "true", "predicted", *(f"p_{name}" for name in cache.class_names)])
+    for result in comparison.results:
+        for position, row in enumerate(rows):
+            if result.probabilities is None:
+                shares = [""] * len(cache.class_names)
+            else:
+                shares = [f"{value:.6g}" for value in result.probabilities[position]]
+            true, predicted = cache.labels[row], result.predicted[position]
+            table.writerow(
+                [result.name, cache.paths[row], cache.class_names[true], cache.class_names[predicted], *shares]
+            )
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _confusion_csv(matrix: list[list[int]], names: list[str]) -> bytes:
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["true \\ predicted", *names])
+    table.writerows([name, *counts] for name, counts in zip(names, matrix, strict=True))
+    return text.getvalue().encode("utf-8", "surrogateescape")

@@ -1,0 +1,160 @@
+"""Training one head and keeping it: the head's file, its held-out scores, its curves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..cache.errors import ModelFileError
+from ..cache.files import make_folder
+from ..cache.names import display
+from ..cache.reader import FeatureCache
+from ..heads.files import save_head, suffixes_for
+from ..heads.registry import make_head
+from .compare import HeadResult, fit_and_score, fit_head, notes_on
+from .results import describe_split
+from .split import Split, every_row, make_split
+
+SEEN_BYTES = 8
+"""How much of a training image's content hash a model keeps: enough to know it again, little to carry."""
+
+
+@dataclass
+class TrainedHead:
+    """A head that was trained and written.
+
+    Attributes
+    ----------
+    head : sklearn classifier
+    path : Path
+        The model file.
+    split : Split
+    result : HeadResult or None
+        Scores on the test part; None when every image was trained on.
+    fit_seconds : float
+    checked : int or None
+        Images on which the written image model was compared with the cached features; None for a file
+        that holds the head alone.
+    notes : list of str
+    curves : Path or None
+        The figure of accuracy and loss per epoch.
+    """
+
+    head: Any
+    path: Path
+    split: Split
+    result: HeadResult | None
+    fit_seconds: float
+    checked: int | None
+    notes: list[str]
+    curves: Path | None = None
+
+
+def train(
+    cache: FeatureCache,
+    head_name: str,
+    path: Path,
+    *,
+    parameters: dict[str, Any] | None = None,
+    split: str | Path = "random",
+    seed: int = 0,
+    weights: str | Path | None = None,
+) -> TrainedHead:
+    """Train a head on a cache and write it to a file.
+
+    The softmax head is written as a whole Keras model from image to class, after it was checked on real
+    images; other heads as the fitted head.
+
+    Parameters
+    ----------
+    cache : FeatureCache
+    head_name : str
+        As :func:`embedonce.make_head` takes it.
+    path : Path
+        ``.keras`` for softmax; ``.skops`` (or ``.joblib``) for the others.
+    parameters : dict, optional
+        Of the head.
+    split : str or path-like
+        ``random``, a split file, or ``none`` to train on every image, without scores.
+    seed : int
+        Of the random split.
+    weights : str or path-like, optional
+        The backbone's weights for an image model, when they are not where the cache says.
+
+    Raises
+    ------
+    HeadError, SplitError, ModelFileError, WeightsError, OutputError
+        An older file at ``path`` stays as it was.
+    """
+    head = make_head(head_name, **(parameters or {}))
+    allowed = suffixes_for(head)
+    if path.suffix.lower() not in allowed:
+        raise ModelFileError(
+            f"the model file of head {head_name!r} must end in {' or '.join(allowed)}, got {display(str(path))}"
+        )
+    make_folder(path.parent, "the model")  # before the work, not after it
+    parts = every_row(cache) if str(split) == "none" else make_split(cache, split, seed)
+    result, seconds = _fit(head_name, head, cache, parts)
+    metadata = model_metadata(cache, parts, head_name, result)
+    checked = None
+    if path.suffix.lower() == ".keras":
+        checked = _write_image_model(head, cache, path, metadata, weights)
+    else:
+        save_head(head, path, metadata)
+    notes = notes_on(cache, parts)
+    if checked == 0:
+        notes.append("the image model was not checked on images: the cache's image folder is gone or has changed")
+    trained = TrainedHead(head, path, parts, result, seconds, checked, notes)
+    history = getattr(head, "history_", None)
+    if history:
+        from .plots import history_figure, save_figure
+
+        trained.curves = path.with_name(f"{path.stem}.curves.png")
+        save_figure(history_figure({head_name: history}), trained.curves)
+    return trained
+
+
+def _fit(name: str, head: Any, cache: FeatureCache, split: Split) -> tuple[HeadResult | None, float]:
+    if len(split.test):
+        result = fit_and_score(name, head, cache, split)
+        return result, result.fit_seconds
+    names = cache.class_label
+    return None, fit_head(head, cache.features, names, cache.features[:0], names[:0])
+
+
+def _write_image_model(
+    head: Any, cache: FeatureCache, path: Path, metadata: dict[str, Any], weights: str | Path | None
+) -> int:
+    from .image_model import build_image_model, save_image_model
+
+    return save_image_model(build_image_model(head.model_, cache, weights), head, cache, path, metadata)
+
+
+def model_metadata(cache: FeatureCache, split: Split, head_name: str, result: HeadResult | None) -> dict[str, Any]:
+    """Return what a model file says about its origin, JSON-serialisable.
+
+    ``trained_on`` holds the first 8 bytes of the content hash of every training image, so that an
+    evaluation can tell which images the head has seen, whatever they are called by then.
+    """
+    return {
+        "embedonce": version("embedonce"),
+        "head": head_name,
+        "class_names": cache.class_names,
+        "fingerprint": cache.fingerprint,
+        "weights": cache.provenance.get("weights"),
+        "weights_path": cache.provenance.get("weights_path"),
+        "split": describe_split(split),
+        "scores": result.scores if result is not None else None,
+        "trained_on": cache.files.hashes[split.train, :SEEN_BYTES].tobytes().hex(),
+    }
+
+
+def seen_in_training(cache: FeatureCache, metadata: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return which rows of a cache a model was trained on: bool, shape (n,)."""
+    data = bytes.fromhex(metadata.get("trained_on", ""))
+    seen = {data[start : start + SEEN_BYTES] for start in range(0, len(data), SEEN_BYTES)}
+    return np.array([digest[:SEEN_BYTES].tobytes() in seen for digest in cache.files.hashes], np.bool_)

@@ -1,0 +1,268 @@
+"""Probabilities for heads that only have margins, in agreement with their predictions.
+
+Platt's recipe (a sigmoid per class, normalised), as in ``SVC(probability=True)``, may call another class
+most probable than `predict` does. Here one factor a > 0 decides how sharp the margins are read:
+
+- two classes, margin d: p = 1 / (1 + exp(-a d));
+- one margin d_i per class: p_i proportional to exp(a d_i);
+- one margin m_ij per pair: p_i proportional to the product over j of 1 / (1 + exp(-a m_ij)), which for
+  two classes is the first formula. Where this disagrees with the votes, which is rare, the voted
+  class is lifted to the top (`embedonce.heads.base.put_on_top`).
+
+Measured on MobileNetV2 features (alpha 0.35) of 15,000 images in 3 classes, RBF SVM, log loss on a fifth
+held out at random, and on a fifth with copies of one original kept together in the two classes where they
+are known (in the folds too):
+softmax of the votes 0.038 and 0.120, softmax of the summed margins 0.035 and 0.130, of both with two
+factors 0.030 and 0.115, of the worst margin of each class 0.022 and 0.118, the product 0.024 and 0.109.
+
+The factor minimises the log loss on rows that the margins' model was not fitted on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.metaestimators import available_if
+
+from ..cache.errors import HeadError
+from .base import Array, MarginHead, probabilities, winners
+
+Codes = NDArray[np.intp]
+
+FOLDS = 5
+# one factor needs no more rows than this; further folds would only cost time
+ENOUGH_ROWS = 1000
+# the folds are shuffled in the same way every time, so that fitting twice gives the same head
+FOLD_SEED = 0
+
+
+def pair_log_scores(margins: Array, n_classes: int, sharpness: float) -> Array:
+    """Return the logarithm of the product of sigmoids of each class's margins over the others.
+
+    Parameters
+    ----------
+    margins : ndarray of shape (m, k (k - 1) / 2)
+        Above 0 where the first class of the pair wins; pairs in the order (0, 1), (0, 2), ..., (1, 2), ...
+    n_classes : int
+        k.
+    sharpness : float
+        The factor a, above 0.
+
+    Returns
+    -------
+    ndarray of shape (m, k), float64
+        To be normalised by a softmax.
+    """
+    scores = np.zeros((len(margins), n_classes))
+    pair = 0
+    for i in range(n_classes):
+        for j in range(i + 1, n_classes):
+            scaled = sharpness * margins[:, pair]
+            scores[:, i] -= np.logaddexp(0.0, -scaled)
+            scores[:, j] -= np.logaddexp(0.0, scaled)
+            pair += 1
+    return scores
+
+
+def folds(codes: Codes, groups: Array | None = None) -> Iterator[tuple[Codes, Codes]]:
+    """Yield stratified folds until enough rows have been held out.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n,), intp
+        Class indices 0 .. k-1, every class present.
+    groups : ndarray of shape (n,), optional
+        Rows of one group (copies of one original) are never on both sides of a fold. Without it, copies
+        make the margins look better than they are and the probabilities too sure.
+
+    Yields
+    ------
+    train, held : ndarray of intp
+        Row indices; `train` holds every class. Nothing is yielded where the smallest class has too few
+        rows (or groups) to be on both sides.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    if groups is None:
+        smallest = int(np.bincount(codes).min())
+    else:
+        smallest = min(len(np.unique(groups[codes == code])) for code in np.unique(codes))
+    n_folds = min(FOLDS, smallest)
+    if n_folds < 2:
+        return
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    splitter = kind(n_folds, shuffle=True, random_state=FOLD_SEED)
+    # the class indices stand in for the features, which the splitters only count
+    splits = splitter.split(codes, codes) if groups is None else splitter.split(codes, codes, groups)
+    n_classes = int(codes.max()) + 1
+    n_held = 0
+    for train, held in splits:
+        # groups can be too coarse for every training part to keep every class
+        if len(held) == 0 or len(np.unique(codes[train])) < n_classes:
+            continue
+        yield train, held
+        n_held += len(held)
+        if n_held >= ENOUGH_ROWS:
+            return
+
+
+def smoothed_targets(codes: Codes, n_classes: int) -> Array:
+    """Return class probabilities to aim at, slightly below 1 for the true class.
+
+    With a class of c rows, its rows aim at (c + 1) / (c + 2) for it and share the rest among the others:
+    Platt's prior (1999, section 2.2) for more than two classes. It keeps the factor finite where every
+    held-out row is classified correctly.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n,), intp
+        Class indices.
+    n_classes : int
+        k, at least 2.
+
+    Returns
+    -------
+    ndarray of shape (n, k), float64
+        Rows that sum to 1.
+    """
+    counts = np.bincount(codes, minlength=n_classes)
+    true = ((counts + 1.0) / (counts + 2.0))[codes]
+    targets = np.repeat(((1.0 - true) / (n_classes - 1))[:, None], n_classes, axis=1)
+    targets[np.arange(len(codes)), codes] = true
+    return targets
+
+
+def fit_sharpness(log_scores: Callable[[Array, float], Array], margins: Array, codes: Codes) -> float:
+    """Find the factor that minimises the log loss of held-out margins.
+
+    Parameters
+    ----------
+    log_scores : callable
+        ``log_scores(margins, a)`` gives unnormalised log probabilities, shape (n, k).
+    margins : ndarray of shape (n,) or (n, anything)
+        Margins of rows that their model was not fitted on.
+    codes : ndarray of shape (n,), intp
+        True class indices.
+
+    Returns
+    -------
+    float
+        a, above 0; 1.0 if there are no rows or all margins are 0.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    size = float(np.abs(margins).mean()) if len(margins) else 0.0
+    if size == 0.0:
+        return 1.0
+    targets = smoothed_targets(codes, log_scores(margins[:1], 1.0).shape[1])
+
+    def loss(log_factor: float) -> float:
+        scores = log_scores(margins, float(np.exp(log_factor)) / size)
+        return -float(np.mean(np.sum(targets * log_softmax(scores, axis=1), axis=1)))
+
+    # e**-7 makes all classes equally probable within 0.1 %, e**7 makes every margin decisive
+    best = minimize_scalar(loss, bounds=(-7.0, 7.0), method="bounded", options={"xatol": 1e-3})
+    return float(np.exp(best.x)) / size
+
+
+def _wants_probabilities(head: Any) -> bool:
+    """Tell whether a head was asked for probabilities; used by `available_if`."""
+    return bool(head.probability)
+
+
+class CalibratedHead(MarginHead):
+    """Base of the heads whose probabilities are read from margins with one fitted factor.
+
+    A subclass has a parameter ``probability`` and implements `_margins`, `_scores_of` and `_log_scores`;
+    its `fit` calls `_calibrate`.
+
+    Attributes
+    ----------
+    sharpness_ : float
+        The fitted factor; only with ``probability=True``.
+    n_calibration_rows_ : int
+        Held-out rows that it was fitted on; 0 if the classes were too small, then the factor is 1.
+    """
+
+    probability: bool
+    sharpness_: float
+    n_calibration_rows_: int
+
+    def _margins(self, X: Array) -> Array:
+        """Return the margins of checked features: (m,), (m, k) or (m, k (k - 1) / 2)."""
+        raise NotImplementedError
+
+    def _scores_of(self, margins: Array) -> Array:
+        """Return what `decision_function` returns for these margins."""
+        raise NotImplementedError
+
+    def _log_scores(self, margins: Array, sharpness: float) -> Array:
+        """Return log scores, shape (m, k), to be normalised to probabilities."""
+        raise NotImplementedError
+
+    def _scores(self, X: Array) -> Array:
+        return self._scores_of(self._margins(X))
+
+    def _calibrate(
+        self, codes: Codes, groups: ArrayLike | None, fold_margins: Callable[[Codes, Codes, bool], Array]
+    ) -> None:
+        """Fit the factor on held-out rows.
+
+        Parameters
+        ----------
+        codes : ndarray of shape (n,), intp
+            Class indices of the training rows.
+        groups : array-like of shape (n,), optional
+            See `folds`.
+        fold_margins : callable
+            ``fold_margins(train, held, last)`` fits on the rows `train` and returns the margins of `held`;
+            `last` says that no other fold follows.
+
+        Raises
+        ------
+        HeadError
+            If `groups` has another length than `codes`.
+        """
+        checked = None if groups is None else np.asarray(groups)
+        if checked is not None and checked.shape != codes.shape:
+            raise HeadError(
+                f"groups of head {self.head_name!r} must be one per row, of shape {codes.shape}, "
+                f"got shape {checked.shape}"
+            )
+        splits = list(folds(codes, checked))
+        parts = [
+            (held, fold_margins(train, held, number == len(splits)))
+            for number, (train, held) in enumerate(splits, start=1)
+        ]
+        self.n_calibration_rows_ = sum(len(held) for held, _ in parts)
+        self.sharpness_ = 1.0
+        if parts:
+            held = np.concatenate([rows for rows, _ in parts])
+            margins = np.concatenate([values for _, values in parts])
+            self.sharpness_ = fit_sharpness(self._log_scores, margins, codes[held])
+
+    @available_if(_wants_probabilities)  # type: ignore[untyped-decorator, unused-ignore]
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Return the probability of each class; the most probable one is what `predict` returns.
+
+        Parameters
+        ----------
+        X : array-like of shape (m, d)
+            Feature rows.
+
+        Returns
+        -------
+        ndarray of shape (m, k), float64
+            Rows that sum to 1, columns in the order of `classes_`.
+
+        Raises
+        ------
+        AttributeError
+            If the head was made with ``probability=False``.
+        """
+        margins = self._margins(self._start_predict(X))
+        return probabilities(self._log_scores(margins, self.sharpness_), winners(self._scores_of(margins)))

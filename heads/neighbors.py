@@ -1,0 +1,104 @@
+"""Nearest-neighbour head: votes of the most similar training rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.neighbors import NearestNeighbors
+
+from .base import Array, FeatureHead
+from .parameters import check_choice, check_number, wrong_value
+
+# bound of the neighbours' distances and indices at once: rows are searched in blocks
+BLOCK_ROWS = 8192
+
+
+class KNNHead(FeatureHead):
+    """Classify by the votes of the nearest training rows, found exactly, by brute force.
+
+    Brute force, because trees do not help in 1,280 dimensions. On MobileNetV2 features (alpha 0.35) of one
+    data set, copies of one original kept together, 5 neighbours erred in 4.3 % by Euclidean distance, 5.6 % by
+    cosine, and 9.1 % by cosine on standardised features.
+
+    Parameters
+    ----------
+    n_neighbors : int
+        How many rows vote; at least 1 and at most the number of training rows.
+    metric : "euclidean" or "cosine"
+        The distance. Cosine is Euclidean distance after scaling each row to length 1.
+    weights : "uniform" or "distance"
+        Whether votes count alike or by 1 / distance; a row at distance 0 then overrules all others.
+
+    Attributes
+    ----------
+    neighbors_ : sklearn.neighbors.NearestNeighbors
+        The training rows.
+    codes_ : ndarray of shape (n,), intp
+        Each training row's index into `classes_`.
+    """
+
+    head_name = "knn"
+
+    def __init__(self, n_neighbors: int = 5, *, metric: str = "euclidean", weights: str = "uniform") -> None:
+        self.n_neighbors = n_neighbors
+        self.metric = metric
+        self.weights = weights
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> KNNHead:
+        """Keep features X of shape (n, d) and labels y of shape (n,); return the head.
+
+        Raises
+        ------
+        HeadParameterError
+            If a parameter has a value that it does not take, or there are fewer rows than neighbours.
+        HeadError
+            If there are fewer than two classes.
+        ValueError
+            If X or y do not hold finite features and as many labels.
+        """
+        check_number(self.head_name, "n_neighbors", self.n_neighbors, at_least=1, integer=True)
+        check_choice(self.head_name, "metric", self.metric, ["euclidean", "cosine"])
+        check_choice(self.head_name, "weights", self.weights, ["uniform", "distance"])
+        features, codes = self._start_fit(X, y)
+        if self.n_neighbors > len(features):
+            # voting with fewer rows than asked for would be another head than the one compared
+            allowed = f"at most {len(features)}, the number of training rows"
+            raise wrong_value(self.head_name, "n_neighbors", allowed, self.n_neighbors)
+        self.codes_ = codes
+        self.neighbors_ = NearestNeighbors(n_neighbors=int(self.n_neighbors), algorithm="brute")
+        self.neighbors_.fit(self._prepared(features))
+        return self
+
+    def _prepared(self, X: Array) -> Array:
+        """Return X, with rows of length 1 for the cosine metric; rows of zeros stay zeros."""
+        if self.metric == "euclidean":
+            return X
+        lengths = np.sqrt(np.einsum("ij,ij->i", X, X))[:, None]
+        scaled: Array = X / np.where(lengths > 0, lengths, 1)
+        return scaled
+
+    def _scores(self, X: Array) -> Array:
+        return np.concatenate([self._votes(X[start : start + BLOCK_ROWS]) for start in range(0, len(X), BLOCK_ROWS)])
+
+    def _votes(self, X: Array) -> NDArray[np.float64]:
+        """Return each class's share of the votes, shape (m, k), float64."""
+        distances, indices = self.neighbors_.kneighbors(self._prepared(X))
+        voters = self.codes_[indices]
+        if self.weights == "uniform":
+            weights: NDArray[Any] = np.ones(voters.shape)
+        else:
+            same = distances == 0
+            # distances of 0 are replaced before dividing; their rows use `same` instead
+            weights = np.where(
+                same.any(axis=1, keepdims=True), same, 1.0 / np.where(same, 1.0, distances.astype(np.float64))
+            )
+        votes = np.zeros((len(X), len(self.classes_)))
+        np.add.at(votes, (np.arange(len(X))[:, None], voters), weights)
+        shares: NDArray[np.float64] = votes / votes.sum(axis=1, keepdims=True)
+        return shares
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Return each class's share of the votes, (m, k), float64; `predict` is the highest, ties the first."""
+        return self._scores(self._start_predict(X))

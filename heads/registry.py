@@ -1,0 +1,138 @@
+"""The table of heads by name, and the way to heads of others.
+
+Looking at the table imports neither TensorFlow nor scikit-learn; a head's module is imported when the head
+is made.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from importlib import import_module
+from typing import Any
+
+from ..cache.errors import HeadError, HeadParameterError
+
+# name: (module in this folder, class, description for --help)
+HEADS: dict[str, tuple[str, str, str]] = {
+    "softmax": ("softmax", "SoftmaxHead", "Keras: dropout and one dense softmax layer, trained with Adam"),
+    "logreg": ("linear", "LogisticRegressionHead", "logistic regression on standardised features"),
+    "svm": ("svm", "SVMHead", "support vector machine with RBF kernel on standardised features"),
+    "linear-svm": ("linear", "LinearSVMHead", "linear support vector machine on standardised features"),
+    "knn": ("neighbors", "KNNHead", "votes of the nearest training images"),
+    "dummy": ("dummy", "DummyHead", "the most frequent class, whatever the image"),
+}
+
+
+def head_names() -> list[str]:
+    """Return the names of the heads that `make_head` knows, in the order of the table."""
+    return list(HEADS)
+
+
+def make_head(name: str, /, **params: Any) -> Any:
+    """Make an unfitted head.
+
+    Parameters
+    ----------
+    name : str
+        One of `head_names`, or "package.module:Class" for any scikit-learn classifier class.
+    **params
+        Parameters of the head's constructor. Their values are checked by ``fit``.
+
+    Returns
+    -------
+    sklearn.base.ClassifierMixin
+        An instance of the head's class.
+
+    Raises
+    ------
+    HeadError
+        If there is no such head, or the class is not a scikit-learn classifier.
+    HeadParameterError
+        If the head has no parameter of that name, or lacks one that it needs.
+    """
+    kind = head_class(name)
+    known = _parameter_names(kind)
+    for param in params:
+        if known is not None and param not in known:
+            has = f"its parameters are {', '.join(known)}" if known else "it takes none"
+            raise HeadParameterError(
+                f"head {name!r} has no parameter {param!r} (got {param}={params[param]!r}); "
+                f"{has}{_suggestion(param, known)}"
+            )
+    try:
+        head = kind(**params)
+    except TypeError as error:
+        raise HeadParameterError(f"head {name!r} cannot be made with these parameters: {error}") from error
+    _require_classifier(name, head)
+    return head
+
+
+def head_class(name: str) -> Any:
+    """Import the class of a head.
+
+    Parameters
+    ----------
+    name : str
+        One of `head_names`, or "package.module:Class".
+
+    Returns
+    -------
+    type
+        The class.
+
+    Raises
+    ------
+    HeadError
+        If there is no such head, module or class, or it has no ``fit`` and ``predict``.
+    """
+    if name in HEADS:
+        module, cls, _ = HEADS[name]
+        return getattr(import_module(f".{module}", __package__), cls)
+    if ":" not in name:
+        raise HeadError(
+            f"there is no head {name!r}{_suggestion(name, head_names())}; "
+            f"the heads are {', '.join(head_names())}, or any scikit-learn classifier as package.module:Class"
+        )
+    module, _, cls = name.partition(":")
+    try:
+        imported = import_module(module)
+    except Exception as error:  # the module is somebody else's, and importing it runs its code
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise HeadError(f"head {name!r}: the module {module!r} cannot be imported: {reason}") from error
+    try:
+        found = getattr(imported, cls)
+    except AttributeError as error:
+        raise HeadError(f"head {name!r}: the module {module!r} has no class {cls!r}") from error
+    if not inspect.isclass(found) or not all(callable(getattr(found, m, None)) for m in ("fit", "predict")):
+        raise HeadError(f"head {name!r} must be a class with the methods fit and predict, got {found!r}")
+    return found
+
+
+def _parameter_names(kind: Any) -> list[str] | None:
+    """Return the constructor's parameter names; None if it takes any (``**kwargs``)."""
+    parameters = inspect.signature(kind).parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [parameter.name for parameter in parameters]
+
+
+def _suggestion(word: str, known: list[str]) -> str:
+    """Return " (did you mean ...?)" with the closest of the known words, or nothing."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _require_classifier(name: str, head: Any) -> None:
+    """Raise `HeadError` unless scikit-learn takes the instance for a classifier."""
+    from sklearn.base import is_classifier
+
+    try:
+        answer = is_classifier(head)
+    except AttributeError:  # an object without scikit-learn's tags: not an estimator
+        answer = False
+    if not answer:
+        raise HeadError(
+            f"head {name!r} must be a scikit-learn classifier (inherit ClassifierMixin and BaseEstimator), "
+            f"got {type(head).__name__}"
+        )

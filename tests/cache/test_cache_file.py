@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from embedonce.cache import format as fmt
+from embedonce.cache.errors import CacheError
+from embedonce.cache.reader import FeatureCache
+from embedonce.cache.table import Files, Table
+from embedonce.cache.writer import encode, write_cache
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+ARCHIVED = Path(__file__).parents[1] / "data"
+
+
+def make_table(n=130, d=7, m=2, seed=0) -> Table:
+    generator = np.random.default_rng(seed)
+
+    def files(count, prefix):
+        return Files(
+            [f"{prefix}{number % 2}/{number:04d}.jpg".encode() for number in range(count)],
+            generator.integers(0, 2**40, count),
+            generator.integers(0, 2**60, count),
+            generator.integers(0, 256, (count, 32), dtype=np.uint8),
+        )
+
+    return Table(
+        fingerprint={"architecture": "MobileNetV2", "alpha": 1.0},
+        provenance={"weights": "random:0", "versions": {"embedonce": "0"}},
+        class_names=[b"class0", b"class1"],
+        files=files(n, "class"),
+        labels=(np.arange(n) % 2).astype(np.int32),
+        features=generator.standard_normal((n, d)).astype(np.float32),
+        rejects=files(m, "class"),
+        reasons=[f"reason {number}" for number in range(m)],
+    )
+
+
+@given(n=st.integers(0, 200), d=st.integers(1, 9), m=st.integers(0, 3), seed=st.integers(0, 9))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_written_is_read_back(tmp_path, n, d, m, seed):
+    table = make_table(n, d, m, seed)
+    write_cache(table, tmp_path / "a.h5")
+    with FeatureCache.open(tmp_path / "a.h5") as cache:
+        assert cache.shape == (n, d) == (len(cache), d)
+        np.testing.assert_array_equal(cache.features, table.features)
+        assert cache.features.dtype == np.float32
+        np.testing.assert_array_equal(cache.labels, table.labels)
+        assert [path.encode() for path in cache.paths] == table.files.paths
+        assert [reason for _, reason in cache.rejects] == table.reasons
+        np.testing.assert_array_equal(cache.files.hashes, table.files.hashes)
+        np.testing.assert_array_equal(cache.files.mtimes, table.files.mtimes)
+        assert cache.fingerprint == table.fingerprint
+        assert cache.provenance == table.provenance
+
+
+def test_equal_tables_give_equal_bytes():
+    assert bytes(encode(make_table())) == bytes(encode(make_table()))
+
+
+def test_a_name_that_is_not_utf8_survives(tmp_path):
+    table = make_table(2)
+    table.files.paths = [b"caf\xe9/\xff\n.png", "café/x.png".encode()]
+    table.class_names = [b"caf\xe9", "café".encode()]
+    write_cache(table, tmp_path / "a.h5")
+    cache = FeatureCache.open(tmp_path / "a.h5")
+    assert [path.encode("utf-8", "surrogateescape") for path in cache.paths] == table.files.paths
+    assert [name.encode("utf-8", "surrogateescape") for name in cache.class_names] == table.class_names
+
+
+def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
+    """No byte of the file can change what is read without an error."""
+    table = make_table(n=70, d=3, m=1)
+    intact = bytearray(encode(table))
+    path = tmp_path / "a.h5"
+    silent = []
+    for position in range(0, len(intact), 3):
+        damaged = intact.copy()
+        damaged[position] ^= 1 << (position % 8)
+        path.write_bytes(damaged)
+        try:
+            cache = FeatureCache.open(path)
+            same = (
+                np.array_equal(cache.features, table.features)
+                and np.array_equal(cache.labels, table.labels)
+                and [name.encode() for name in cache.paths] == table.files.paths
+                and cache.fingerprint == table.fingerprint
+                and np.array_equal(cache.files.hashes, table.files.hashes)
+                and np.array_equal(cache.files.sizes, table.files.sizes)
+            )
+        except CacheError:
+            continue
+        if not same:
+            silent.append(position)
+    assert not silent
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 2000, -1])
+def test_a_truncated_file_is_refused(tmp_path, length):
+    data = bytes(encode(make_table()))
+    (tmp_path / "a.h5").write_bytes(data[:length])
+    with pytest.raises(CacheError, match=r"a\.h5"):
+        _ = FeatureCache.open(tmp_path / "a.h5").features
+
+
+def test_damaged_features_are_named_by_image(tmp_path):
+    table = make_table(n=200, d=5)
+    data = bytearray(encode(table))
+    start = bytes(data).index(table.features.tobytes())
+    data[start + 150 * 5 * 4] ^= 1
+    (tmp_path / "a.h5").write_bytes(data)
+    cache = FeatureCache.open(tmp_path / "a.h5")
+    with pytest.raises(CacheError, match=r"1 image\(s\) are damaged \(class0/0150\.jpg\)"):
+        _ = cache.features
+
+
+def test_an_open_cache_keeps_its_generation(tmp_path):
+    path = tmp_path / "a.h5"
+    write_cache(make_table(seed=1), path)
+    old = FeatureCache.open(path)
+    write_cache(make_table(n=5, seed=2), path)
+    np.testing.assert_array_equal(old.features, make_table(seed=1).features)
+    assert len(FeatureCache.open(path)) == 5
+
+
+def test_features_of_a_closed_cache_are_refused(tmp_path):
+    write_cache(make_table(), tmp_path / "a.h5")
+    with FeatureCache.open(tmp_path / "a.h5") as cache:
+        pass
+    with pytest.raises(CacheError, match="closed before"):
+        _ = cache.features
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path):
+    with pytest.raises(CacheError, match=r"No such file.*embedonce extract IMAGES CACHE"):
+        FeatureCache.open(tmp_path / "none.h5")
+
+
+def test_a_foreign_file_is_refused(tmp_path):
+    (tmp_path / "text.h5").write_text("hello")
+    with pytest.raises(CacheError, match="no readable feature cache"):
+        FeatureCache.open(tmp_path / "text.h5")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = [1, 2]
+    with pytest.raises(CacheError, match="not an embedonce feature cache"):
+        FeatureCache.open(tmp_path / "other.h5")
+
+
+def test_a_later_format_version_is_refused_with_advice(tmp_path):
+    path = tmp_path / "a.h5"
+    write_cache(make_table(), path)
+    with h5py.File(path, "a") as file:
+        file.attrs["format_version"] = np.int64(99)
+    with pytest.raises(CacheError, match="version is 99.*upgrade embedonce"):
+        FeatureCache.open(path)
+
+
+def test_additional_datasets_are_ignored_by_readers_but_vouched_for(tmp_path, monkeypatch):
+    """What a later version adds does not stop this one."""
+    from embedonce.cache import writer
+
+    original = writer._datasets
+
+    def with_signatures(table, features):
+        return original(table, features) | {"signatures": np.arange(12, dtype="<f4").reshape(4, 3)}
+
+    monkeypatch.setattr(writer, "_datasets", with_signatures)
+    data = bytearray(encode(make_table(n=4)))
+    (tmp_path / "a.h5").write_bytes(data)
+    np.testing.assert_array_equal(FeatureCache.open(tmp_path / "a.h5").features, make_table(n=4).features)
+    place = bytes(data).index(np.arange(12, dtype="<f4").tobytes())
+    data[place + 5] ^= 1
+    (tmp_path / "a.h5").write_bytes(data)
+    with pytest.raises(CacheError, match="checksum"):
+        FeatureCache.open(tmp_path / "a.h5")
+
+
+def _rewritten(name, put):
+    """Return the bytes of a cache whose dataset ``name`` was replaced by what ``put`` makes."""
+    buffer = io.BytesIO(bytes(encode(make_table(n=4))))
+    with h5py.File(buffer, "r+") as file:
+        del file[name]
+        put(file)
+    return buffer.getvalue()
+
+
+def test_links_external_storage_virtual_and_compressed_datasets_are_refused(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(range(200)))
+    layout = h5py.VirtualLayout(shape=(4,), dtype="<i8")
+    hostile = {
+        "external link": lambda file: file.__setitem__("sizes", h5py.ExternalLink("secret", "/x")),
+        "soft link": lambda file: file.__setitem__("sizes", h5py.SoftLink("/mtimes")),
+        "external storage": lambda file: file.create_dataset(
+            "sizes", shape=(4,), dtype="<i8", external=[(str(secret), 0, 32)]
+        ),
+        "virtual": lambda file: file.create_virtual_dataset("sizes", layout),
+        "compressed": lambda file: file.create_dataset("sizes", data=np.zeros(4, "<i8"), compression="gzip"),
+        "chunked": lambda file: file.create_dataset("sizes", data=np.zeros(4, "<i8"), chunks=(2,)),
+        "wrong type": lambda file: file.create_dataset("sizes", data=np.zeros(4, "<i4")),
+        "group": lambda file: file.create_group("sizes"),
+    }
+    for name, put in hostile.items():
+        (tmp_path / "a.h5").write_bytes(_rewritten("sizes", put))
+        with pytest.raises(CacheError, match="sizes"):
+            FeatureCache.open(tmp_path / "a.h5")
+            pytest.fail(f"{name} was read")
+
+
+def test_a_file_that_claims_more_than_it_has_is_refused_at_once(tmp_path):
+    def claim(file):
+        create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        create.set_layout(h5py.h5d.CONTIGUOUS)
+        create.set_alloc_time(h5py.h5d.ALLOC_TIME_LATE)
+        space = h5py.h5s.create_simple((10**9, 1280))
+        h5py.h5d.create(file.id, b"features", h5py.h5t.IEEE_F32LE, space, create)
+
+    data = _rewritten("features", claim)
+    assert len(data) < 1_000_000
+    (tmp_path / "a.h5").write_bytes(data)
+    with pytest.raises(CacheError, match="claims 5120000000000 bytes"):
+        FeatureCache.open(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("name", sorted(fmt.DATASETS))
+def test_a_missing_dataset_is_named(tmp_path, name):
+    (tmp_path / "a.h5").write_bytes(_rewritten(name, lambda file: None))
+    with pytest.raises(CacheError, match=name):
+        FeatureCache.open(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("path", sorted(ARCHIVED.glob("cache-v*.h5")), ids=lambda path: path.name)
+def test_archived_files_of_every_version_are_read(path):
+    expected = json.loads(path.with_suffix(".json").read_text())
+    cache = FeatureCache.open(path)
+    assert cache.class_names == expected["class_names"]
+    assert cache.paths == expected["paths"]
+    assert [list(row) for row in cache.rejects] == expected["rejects"]
+    assert cache.labels.tolist() == expected["labels"]
+    assert cache.fingerprint == expected["fingerprint"]
+    np.testing.assert_array_equal(cache.features, np.array(expected["features"], np.float32))
+
+
+def test_there_is_an_archived_file_of_this_version():
+    assert (ARCHIVED / f"cache-v{fmt.FORMAT_VERSION}.h5").is_file()
+
+
+def test_a_table_whose_parts_differ_in_length_is_not_written(tmp_path):
+    table = make_table()
+    table.labels = table.labels[:-1]
+    with pytest.raises(ValueError, match="labels"):
+        write_cache(table, tmp_path / "a.h5")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+from embedonce.cache.errors import LockedError, OutputError
+from embedonce.cache.files import make_folder, write_atomically, writer_lock
+
+
+def test_a_file_is_written_whole_and_nothing_else_stays(tmp_path):
+    write_atomically(tmp_path / "a", b"one")
+    write_atomically(tmp_path / "a", memoryview(b"two"))
+    assert (tmp_path / "a").read_bytes() == b"two"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "replace"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_when_a_system_call_fails_the_old_file_stays(tmp_path, monkeypatch, call, number):
+    write_atomically(tmp_path / "a", b"old")
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(OutputError, match=r"cannot write .*a: .*; choose another place") as caught:
+        write_atomically(tmp_path / "a", b"new")
+    assert caught.value.errno == number
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_short_writes_are_continued(tmp_path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+    write_atomically(tmp_path / "a", b"0123456789")
+    assert (tmp_path / "a").read_bytes() == b"0123456789"
+
+
+def test_the_data_are_synced_before_the_name_and_the_folder_after(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, real=real, name=name: (calls.append(name), real(*a))[1])
+    write_atomically(tmp_path / "a", b"x")
+    assert calls == ["fsync", "replace", "fsync"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"folder of results, .*file/x"):
+        make_folder(tmp_path / "file" / "x", "results")
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from embedonce.cache.files import writer_lock
+with writer_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_writer_fails_at_once_naming_the_first_and_a_killed_one_leaves_no_lock(tmp_path):
+    cache = tmp_path / "a.h5"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(cache)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(LockedError, match=f"being written by process {holder.pid} on .* since 20"),
+            writer_lock(cache),
+        ):
+            pytest.fail("two writers")
+        holder.kill()
+    with writer_lock(cache):
+        pass
+
+
+def test_a_lock_that_cannot_be_made_is_an_output_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write beside"), writer_lock(tmp_path / "file" / "a.h5"):
+        pytest.fail("locked nothing")

@@ -1,0 +1,104 @@
+"""Fixtures that every folder of tests shares."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# The smallest backbone there is keeps the tests quick; random weights need no network.
+SMALL = {"weights": "random:0", "alpha": 0.35, "image_size": 64}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_home(tmp_path_factory):
+    """Converted models go to a folder of this session, never to the user's."""
+    os.environ["EMBEDONCE_HOME"] = str(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="session")
+def small():
+    return dict(SMALL)
+
+
+@pytest.fixture(scope="session")
+def draw():
+    """Return a function that draws an image of a class: stripes of a class's own direction and colour."""
+
+    def draw_image(kind: int, number: int, height: int = 70, width: int = 90) -> Image.Image:
+        generator = np.random.default_rng(1000 * kind + number)
+        y, x = np.mgrid[:height, :width]
+        angle = kind * np.pi / 3 + generator.normal(0, 0.05)
+        wave = 0.5 + 0.5 * np.sin((x * np.cos(angle) + y * np.sin(angle)) / (3 + kind) + generator.uniform(0, 6))
+        colour = np.eye(3)[kind % 3] * 160 + 60
+        pixels = wave[..., None] * colour + generator.normal(0, 12, (height, width, 3))
+        return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+    return draw_image
+
+
+@pytest.fixture(scope="session")
+def make_images(draw) -> Callable[..., Path]:
+    """Return a function that writes a class-per-folder data set in all formats."""
+
+    def make(folder: Path, classes: tuple[str, ...] = ("ash", "birch", "cedar"), per_class: int = 8) -> Path:
+        endings = (".jpg", ".png", ".jpeg", ".bmp")
+        for kind, name in enumerate(classes):
+            (folder / name).mkdir(parents=True)
+            for number in range(per_class):
+                draw(kind, number).save(folder / name / f"{number:03d}{endings[number % 4]}")
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory, make_images) -> Path:
+    """A data set that no test changes: 3 classes of 24 images."""
+    return make_images(tmp_path_factory.mktemp("shared") / "images", per_class=24)
+
+
+@pytest.fixture(scope="session")
+def cache_path(tmp_path_factory, images, small) -> Path:
+    """The cache of ``images``; no test changes it."""
+    import embedonce
+
+    path = tmp_path_factory.mktemp("shared") / "trees.h5"
+    embedonce.extract(images, path, **small)
+    return path
+
+
+@pytest.fixture
+def cache(cache_path):
+    from embedonce.cache.reader import FeatureCache
+
+    with FeatureCache.open(cache_path) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def python():
+    """Return a function that runs code in a fresh interpreter and returns what it prints."""
+
+    def run(code: str, *arguments: object, status: int = 0) -> str:
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == status, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def lung_data() -> Path:
+    """The folder with lung images and weights that EMBEDONCE_TEST_DATA names."""
+    folder = os.environ.get("EMBEDONCE_TEST_DATA")
+    if not folder:
+        pytest.skip("EMBEDONCE_TEST_DATA names no folder with lung_image_sets and weights")
+    return Path(folder)

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from embedonce.cache.errors import ImageError
+from embedonce.cache.quiet import import_keras
+from embedonce.extract import decode as module
+from embedonce.extract.decode import decode, resize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def tf():
+    import_keras()
+    import tensorflow
+
+    return tensorflow
+
+
+def saved(image, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, **options)
+    return buffer.getvalue()
+
+
+GENERATOR = np.random.default_rng(0)
+PHOTO = Image.fromarray(np.kron(GENERATOR.integers(0, 256, (15, 20, 3)), np.ones((7, 9, 1))).astype(np.uint8))
+PALETTE = PHOTO.quantize(16)
+GRAY16 = Image.fromarray(GENERATOR.integers(0, 65536, (20, 30)).astype(np.uint16))
+RGBA = Image.fromarray(GENERATOR.integers(0, 256, (20, 30, 4), dtype=np.uint8))
+LA = Image.fromarray(GENERATOR.integers(0, 256, (20, 30, 2), dtype=np.uint8))
+EXTRANEOUS = saved(PHOTO, format="JPEG")[:-2] + bytes(20) + b"\xff\xd9"
+
+SUPPORTED = {
+    "jpeg 4:4:4": saved(PHOTO, format="JPEG", subsampling=0),
+    "jpeg 4:2:2": saved(PHOTO, format="JPEG", subsampling=1),
+    "jpeg 4:2:0": saved(PHOTO, format="JPEG", subsampling=2),
+    "jpeg progressive": saved(PHOTO, format="JPEG", progressive=True, quality=60),
+    "jpeg gray": saved(PHOTO.convert("L"), format="JPEG"),
+    "jpeg cmyk": saved(PHOTO.convert("CMYK"), format="JPEG"),
+    "jpeg with trailing bytes": saved(PHOTO, format="JPEG") + b"trailing",
+    "jpeg with stray bytes": EXTRANEOUS,
+    "png": saved(PHOTO, format="PNG"),
+    "png gray": saved(PHOTO.convert("L"), format="PNG"),
+    "png 1 bit": saved(PHOTO.convert("1"), format="PNG"),
+    "png palette": saved(PALETTE, format="PNG"),
+    "png palette 2 bit": saved(PHOTO.quantize(4), format="PNG", bits=2),
+    "png palette with transparency": saved(PALETTE, format="PNG", transparency=0),
+    "png alpha": saved(RGBA, format="PNG"),
+    "png gray alpha": saved(LA, format="PNG"),
+    "png 16 bit": saved(GRAY16, format="PNG"),
+    "bmp": saved(PHOTO, format="BMP"),
+    "bmp gray": saved(PHOTO.convert("L"), format="BMP"),
+    "bmp palette": saved(PALETTE, format="BMP"),
+    "bmp alpha": saved(RGBA, format="BMP"),
+    "gif": saved(PALETTE, format="GIF"),
+    "gif with transparency": saved(PALETTE, format="GIF", transparency=3),
+    "gif animated": saved(PALETTE, format="GIF", save_all=True, append_images=[PHOTO.rotate(90).quantize(64)]),
+}
+
+
+@pytest.mark.parametrize("name", SUPPORTED)
+def test_every_format_is_decoded_to_the_bytes_of_tensorflow(tf, name):
+    expected = tf.io.decode_image(SUPPORTED[name], channels=3, expand_animations=False).numpy()
+    np.testing.assert_array_equal(decode(SUPPORTED[name]), expected)
+
+
+@given(height=st.integers(1, 90), width=st.integers(1, 90), size=st.integers(1, 80), seed=st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_resizing_gives_the_bits_of_tensorflow(tf, height, width, size, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    resized = resize(pixels, size)
+    assert resized.dtype == np.float32
+    np.testing.assert_array_equal(resized, tf.image.resize(pixels, (size, size)).numpy())
+
+
+BAD = {
+    "empty": (b"", "empty"),
+    "text": (b"hello", "not an image"),
+    "html": (b"<!doctype html>", "unsupported format: HTML"),
+    "webp": (saved(PHOTO, format="WEBP"), "unsupported format: WebP"),
+    "tiff": (saved(PHOTO, format="TIFF"), "unsupported format: TIFF"),
+    "bmp 1 bit": (saved(PHOTO.convert("1"), format="BMP"), "1 bit per pixel"),
+    "jpeg truncated": (SUPPORTED["jpeg 4:4:4"][:3000], "truncated JPEG"),
+    "jpeg without its end": (SUPPORTED["jpeg 4:2:0"][:-2], "truncated JPEG"),
+    "jpeg of a header only": (b"\xff\xd8\xff\xe0", "JPEG"),
+    "png truncated": (SUPPORTED["png"][:600], "truncated PNG"),
+    "png of a header only": (SUPPORTED["png"][:20], "damaged|truncated"),
+    "bmp truncated": (SUPPORTED["bmp"][:5000], "truncated BMP"),
+    "gif truncated": (SUPPORTED["gif"][:1200], "truncated GIF|damaged GIF"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_whole_image_is_rejected_with_its_reason(name):
+    data, reason = BAD[name]
+    with pytest.raises(ImageError, match=reason) as caught:
+        decode(data)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["jpeg truncated", "jpeg without its end", "png truncated", "bmp truncated", "text"])
+def test_tensorflow_rejects_the_same(tf, name):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        tf.io.decode_image(BAD[name][0], channels=3, expand_animations=False)
+
+
+@given(
+    data=st.binary(max_size=300), start=st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF89a"])
+)
+@settings(max_examples=300, deadline=None)
+def test_no_bytes_raise_anything_but_an_image_error(data, start):
+    try:
+        decode(start + data)
+    except ImageError as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize("name", sorted(SUPPORTED))
+def test_no_damaged_image_raises_anything_but_an_image_error(name):
+    intact = SUPPORTED[name]
+    generator = np.random.default_rng(1)
+    for _ in range(30):
+        damaged = bytearray(intact)
+        for place in generator.integers(0, len(intact), 4):
+            damaged[place] = generator.integers(0, 256)
+        try:
+            pixels = decode(bytes(damaged))
+            assert pixels.ndim == 3
+            assert pixels.dtype == np.uint8
+        except ImageError:
+            pass
+
+
+@pytest.mark.parametrize("name", ["jpeg 4:4:4", "png", "gif"])
+def test_too_many_pixels_are_rejected_before_decoding(monkeypatch, name):
+    monkeypatch.setattr(module, "MAX_PIXELS", 1000)
+    with pytest.raises(ImageError, match="too large: 180 x 105 pixels"):
+        decode(SUPPORTED[name])

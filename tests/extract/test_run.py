@@ -1,0 +1,355 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from embedonce.cache.errors import (
+    CacheError,
+    EngineError,
+    FingerprintError,
+    ImageError,
+    ImageFolderError,
+    LockedError,
+    OutputError,
+)
+from embedonce.cache.files import writer_lock
+from embedonce.cache.reader import FeatureCache
+from embedonce.extract import embed
+from embedonce.extract.progress import Silent
+from embedonce.extract.run import extract, update_cache
+
+
+@pytest.fixture
+def folder(tmp_path, make_images):
+    return make_images(tmp_path / "images")
+
+
+@pytest.fixture
+def run(folder, tmp_path, small):
+    defaults = {"engine": "auto", "workers": None, "strict": False, "follow_links": False, "progress": Silent()}
+
+    def update(**options):
+        return update_cache(folder, tmp_path / "a.h5", **(small | defaults | options))
+
+    return update
+
+
+def by_path(cache):
+    return dict(zip(cache.paths, cache.features, strict=True))
+
+
+def test_a_first_run_embeds_everything(run):
+    report = run()
+    assert (report.embedded, report.added, report.published) == (24, 24, True)
+    assert len(report.cache) == 24
+    assert report.cache.class_counts == {"ash": 8, "birch": 8, "cedar": 8}
+    assert report.images_per_second > 0
+
+
+def test_a_second_run_embeds_and_writes_nothing(run, tmp_path):
+    run()
+    before = (tmp_path / "a.h5").stat()
+    report = run()
+    assert (report.embedded, report.unchanged, report.published) == (0, 24, False)
+    assert (tmp_path / "a.h5").stat().st_ino == before.st_ino
+
+
+def test_a_second_run_imports_no_tensorflow_whatever_the_engine(run, folder, tmp_path, python):
+    run()
+    code = (
+        "import sys, embedonce\n"
+        "embedonce.extract(sys.argv[1], sys.argv[2], weights='random:0', alpha=0.35, image_size=64, engine=sys.argv[3])\n"
+        "print('tensorflow' in sys.modules)\n"
+    )
+    for engine in ("auto", "litert", "keras"):
+        assert python(code, folder, tmp_path / "a.h5", engine) == "False\n"
+
+
+def test_embedding_new_images_imports_no_tensorflow(run, folder, tmp_path, python, draw):
+    run()
+    draw(0, 99).save(folder / "ash" / "new.png")
+    code = (
+        "import sys, embedonce\n"
+        "cache = embedonce.extract(sys.argv[1], sys.argv[2], weights='random:0', alpha=0.35, image_size=64)\n"
+        "print(len(cache), 'tensorflow' in sys.modules)\n"
+    )
+    assert python(code, folder, tmp_path / "a.h5") == "25 False\n"
+
+
+def test_new_changed_and_removed_images_cost_what_changed(run, folder, draw, tmp_path, small):
+    run()
+    draw(1, 50).save(folder / "ash" / "new.png")
+    draw(1, 51).save(folder / "birch" / "001.png")
+    (folder / "cedar" / "002.jpeg").unlink()
+    report = run()
+    assert (report.embedded, report.added, report.changed, report.removed, report.unchanged) == (2, 1, 1, 1, 22)
+    fresh = extract(folder, tmp_path / "fresh.h5", **small)
+    assert report.cache.paths == fresh.paths
+    np.testing.assert_array_equal(report.cache.features, fresh.features)
+
+
+def test_moved_images_keep_their_features_without_a_forward_pass(run, folder):
+    before = by_path(run().cache)
+    (folder / "ash" / "000.jpg").rename(folder / "birch" / "moved.jpg")
+    report = run()
+    assert (report.embedded, report.moved, report.removed, report.unchanged) == (0, 1, 0, 23)
+    np.testing.assert_array_equal(by_path(report.cache)["birch/moved.jpg"], before["ash/000.jpg"])
+    assert report.cache.class_counts == {"ash": 7, "birch": 9, "cedar": 8}
+
+
+def test_a_touched_image_is_not_embedded_again(run, folder):
+    run()
+    os.utime(folder / "ash" / "000.jpg", (1, 1))
+    report = run()
+    assert (report.embedded, report.unchanged) == (0, 24)
+    assert run().published is False
+
+
+def test_a_folder_that_was_moved_is_not_embedded_again(run, folder, tmp_path, small):
+    run()
+    folder.rename(tmp_path / "elsewhere")
+    cache = extract(tmp_path / "elsewhere", tmp_path / "a.h5", **small)
+    assert cache.provenance["image_root"] == str(tmp_path / "elsewhere")
+    assert len(cache) == 24
+
+
+def test_two_files_of_one_content_both_keep_their_row(run, folder):
+    run()
+    shutil.copy(folder / "ash" / "000.jpg", folder / "cedar" / "copy.jpg")
+    report = run()
+    assert (report.embedded, report.added, report.moved) == (0, 1, 0)
+    rows = by_path(report.cache)
+    np.testing.assert_array_equal(rows["cedar/copy.jpg"], rows["ash/000.jpg"])
+
+
+def test_images_that_cannot_be_embedded_are_listed_and_not_tried_again(run, folder, monkeypatch):
+    (folder / "ash" / "bad.jpg").write_bytes(b"")
+    (folder / "birch" / "half.png").write_bytes((folder / "birch" / "001.png").read_bytes()[:500])
+    report = run()
+    assert report.rejected == 2
+    rejects = dict(report.cache.rejects)
+    assert rejects["ash/bad.jpg"] == "the file is empty"
+    assert "truncated" in rejects["birch/half.png"]
+    assert len(report.cache) == 24
+    monkeypatch.setattr(embed, "read_image", None)  # a second look would fail
+    assert run().rejected == 2
+
+
+def test_a_mended_image_is_embedded(run, folder, draw):
+    (folder / "ash" / "bad.jpg").write_bytes(b"")
+    run()
+    draw(0, 77).save(folder / "ash" / "bad.jpg")
+    report = run()
+    assert (report.embedded, report.rejected) == (1, 0)
+
+
+def test_strict_fails_naming_the_images_and_keeps_the_work(run, folder, tmp_path):
+    (folder / "ash" / "bad.jpg").write_bytes(b"nonsense")
+    with pytest.raises(ImageError, match=r"1 image\(s\) cannot be embedded \(--strict\): ash/bad\.jpg: not an image"):
+        run(strict=True)
+    assert not (tmp_path / "a.h5").exists()
+    (folder / "ash" / "bad.jpg").unlink()
+    report = run(strict=True)
+    assert (report.embedded, report.resumed) == (0, 24)
+    (folder / "ash" / "bad.jpg").write_bytes(b"nonsense")
+    run()
+    with pytest.raises(ImageError, match="strict"):  # also when nothing is left to do
+        run(strict=True)
+
+
+def test_when_no_image_can_be_embedded_the_first_reason_is_given(tmp_path, small):
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "1.jpg").write_bytes(b"text")
+    with pytest.raises(ImageFolderError, match=r"none of the 2 images.*a/1\.jpg: not an image"):
+        extract(tmp_path / "images", tmp_path / "a.h5", **small)
+    assert not (tmp_path / "a.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [({"alpha": 0.5}, "alpha"), ({"image_size": 96}, "image_size"), ({"weights": "random:1"}, "weights")],
+)
+def test_a_cache_of_another_fingerprint_is_refused_naming_the_field(run, tmp_path, options, field):
+    run()
+    before = (tmp_path / "a.h5").read_bytes()
+    with pytest.raises(FingerprintError, match=f"{field}.* there, .* here"):
+        run(**options)
+    assert (tmp_path / "a.h5").read_bytes() == before
+
+
+def test_what_is_no_cache_is_never_overwritten(run, tmp_path):
+    (tmp_path / "a.h5").write_text("my thesis")
+    with pytest.raises(CacheError, match="no readable feature cache"):
+        run()
+    assert (tmp_path / "a.h5").read_text() == "my thesis"
+
+
+def test_a_second_writer_fails_at_once(run, tmp_path):
+    with writer_lock(tmp_path / "a.h5"), pytest.raises(LockedError, match="being written by process"):
+        run()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"engine": "warp"}, EngineError, "parameter engine of extract must be one of auto, litert, keras, got 'warp'"),
+        ({"workers": 0}, EngineError, "parameter workers of extract must be a whole number above 0, got 0"),
+        ({"alpha": -1.0}, ValueError, "parameter alpha of extract"),
+        ({"image_size": 8}, ValueError, "parameter image_size of extract"),
+    ],
+)
+def test_wrong_parameters_are_named(run, options, error, message):
+    with pytest.raises(error, match=message):
+        run(**options)
+
+
+def test_a_cache_path_that_is_a_folder_or_cannot_be_is_named(folder, tmp_path, small):
+    with pytest.raises(OutputError, match="is a folder"):
+        extract(folder, tmp_path, **small)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="folder of the cache"):
+        extract(folder, tmp_path / "file" / "a.h5", **small)
+
+
+def test_images_outside_class_folders_are_noted(run, folder, draw):
+    draw(0, 0).save(folder / "stray.png")
+    assert any("1 image(s) stand outside" in note for note in run().notes)
+
+
+def test_names_that_are_not_utf8_are_embedded(run, folder, draw):
+    name = os.path.join(os.fsencode(folder), b"ash", b"caf\xe9\n.png")
+    with open(name, "wb") as file:
+        draw(0, 60).save(file, format="PNG")
+    cache = run().cache
+    assert os.fsdecode(b"ash/caf\xe9\n.png") in cache.paths
+
+
+KILLED = """
+import os, signal, sys
+from embedonce.cache.partial import PartialRun
+from embedonce.extract import embed
+import embedonce
+
+embed.SEGMENT_ROWS = 5
+commit, commits = PartialRun.commit, 0
+
+def counting(self, table):
+    global commits
+    if sys.argv[4] == "before" and commits == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    commit(self, table)
+    commits += 1
+    if sys.argv[4] == "after" and commits == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+PartialRun.commit = counting
+embedonce.extract(sys.argv[1], sys.argv[2], weights="random:0", alpha=0.35, image_size=64)
+"""
+
+
+@pytest.mark.parametrize(("commits", "moment"), [(1, "after"), (2, "before"), (3, "after")])
+def test_a_killed_run_is_resumed_to_the_same_bytes(folder, tmp_path, small, run, commits, moment):
+    extract(folder, tmp_path / "whole.h5", **small)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, folder, tmp_path / "a.h5", str(commits), moment], timeout=120, check=False
+    )
+    assert killed.returncode == -9
+    assert not (tmp_path / "a.h5").exists()
+    report = run()
+    assert report.resumed >= 5 * commits
+    assert report.embedded == 24 - report.resumed
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    assert not (tmp_path / "a.h5.partial").exists()
+
+
+def test_an_interrupt_keeps_what_was_embedded(run, monkeypatch):
+    monkeypatch.setattr(embed, "SEGMENT_ROWS", 4)
+
+    class Interrupting(Silent):
+        done = 0
+
+        def advance(self, count):
+            self.done += count
+            if self.done == 10:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(progress=Interrupting())
+    report = run()
+    assert report.resumed >= 10
+    assert report.embedded == 24 - report.resumed
+
+
+def test_a_full_disk_keeps_what_was_committed(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(embed, "SEGMENT_ROWS", 5)
+    real, calls = os.write, []
+
+    def full(descriptor, data):
+        if len(data) > 4_000:  # a segment, not a lock
+            calls.append(len(data))
+            if len(calls) > 2:
+                raise OSError(28, "No space left on device")
+        return real(descriptor, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(OutputError, match=r"cannot write .*segment.*No space left"):
+            run()
+    report = run()
+    assert report.resumed == 10
+    assert report.embedded == 14
+
+
+def test_unfinished_work_of_another_fingerprint_is_not_thrown_away(run, monkeypatch, folder, tmp_path):
+    (folder / "ash" / "bad.jpg").write_bytes(b"")
+    with pytest.raises(ImageError):
+        run(strict=True)
+    with pytest.raises(FingerprintError, match=r"unfinished run .*a\.h5\.partial.*alpha"):
+        run(alpha=0.5)
+    assert run().resumed == 25  # the reject as well
+
+
+def test_a_damaged_segment_is_dropped_and_said(run, folder, tmp_path):
+    (folder / "ash" / "bad.jpg").write_bytes(b"")
+    with pytest.raises(ImageError):
+        run(strict=True)
+    (segment,) = (tmp_path / "a.h5.partial").glob("segment-*.h5")
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 255
+    segment.write_bytes(data)
+    report = run()
+    assert report.embedded == 24
+    assert any("damaged unfinished work" in note for note in report.notes)
+
+
+def test_a_file_that_is_gone_or_changing_is_rejected_not_half_read(folder, monkeypatch):
+    from embedonce.extract.scan import ImageFile
+
+    with pytest.raises(ImageError, match="cannot be read: No such file"):
+        embed.read_image(folder, ImageFile(b"ash/none.jpg", 1, 1))
+    os.mkfifo(folder / "ash" / "pipe.jpg")
+    with pytest.raises(ImageError, match="not a regular file"):
+        embed.read_image(folder, ImageFile(b"ash/pipe.jpg", 1, 1))
+    real = os.fstat
+    ticks = iter(range(100))
+
+    def restless(descriptor):
+        status = real(descriptor)
+        return os.stat_result((*status[:6], next(ticks), *status[7:]))
+
+    monkeypatch.setattr(os, "fstat", restless)
+    with pytest.raises(ImageError, match="changes while it is read"):
+        embed.read_image(folder, ImageFile(b"ash/000.jpg", 1, 1))
+
+
+def test_the_python_api_returns_an_open_cache(folder, tmp_path, small):
+    cache = extract(folder, tmp_path / "a.h5", **small)
+    assert isinstance(cache, FeatureCache)
+    assert cache.features.dtype == np.float32
+    assert cache.fingerprint["alpha"] == 0.35
+    assert repr(cache).endswith("24 images x 1280 features, 3 classes>")

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+from embedonce.cache.errors import ImageFolderError
+from embedonce.extract.scan import scan
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b/2.JPG", "b/1.jpeg", "a/deep/er/3.PnG", "a/x.bmp", "a/y.gif", "a/notes.txt", "c/readme.md"):
+        touch(tmp_path / name)
+    return tmp_path
+
+
+def test_classes_and_images_are_sorted_and_endings_are_case_insensitive(folder):
+    found = scan(folder)
+    assert found.class_names == [b"a", b"b"]
+    assert [image.path for image in found.images] == [
+        b"a/deep/er/3.PnG",
+        b"a/x.bmp",
+        b"a/y.gif",
+        b"b/1.jpeg",
+        b"b/2.JPG",
+    ]
+    assert found.images[0].size == 1
+    assert found.images[0].mtime == (folder / "a/deep/er/3.PnG").stat().st_mtime_ns
+
+
+def test_hidden_files_and_folders_are_left_out(folder):
+    touch(folder / "a" / ".hidden.jpg")
+    touch(folder / ".git" / "1.jpg")
+    touch(folder / "a" / ".thumbs" / "1.jpg")
+    assert len(scan(folder).images) == 5
+
+
+def test_images_outside_class_folders_are_counted(folder):
+    touch(folder / "stray.png")
+    assert scan(folder).outside == 1
+
+
+def test_a_link_to_a_file_is_read_and_one_to_a_folder_only_on_request(folder, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    touch(other / "far.jpg")
+    (folder / "a" / "link.jpg").symlink_to(other / "far.jpg")
+    (folder / "a" / "more").symlink_to(other)
+    paths = [image.path for image in scan(folder).images]
+    assert b"a/link.jpg" in paths
+    assert b"a/more/far.jpg" not in paths
+    assert b"a/more/far.jpg" in [image.path for image in scan(folder, follow_links=True).images]
+
+
+def test_a_link_back_up_ends(folder):
+    (folder / "a" / "again").symlink_to(folder)
+    found = scan(folder, follow_links=True)
+    assert (b"a/again", "a link to a folder above it") in found.skipped
+    assert len(found.images) == 5
+
+
+def test_dangling_and_looping_links_pipes_and_sockets_are_skipped(folder):
+    (folder / "a" / "gone.jpg").symlink_to("nowhere.jpg")
+    (folder / "a" / "loop.jpg").symlink_to("loop.jpg")
+    (folder / "a" / "folder.jpg").mkdir()
+    os.mkfifo(folder / "a" / "pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as server:
+        here = os.getcwd()
+        os.chdir(folder / "a")  # the path of a socket has a short limit
+        try:
+            server.bind("socket.png")
+        finally:
+            os.chdir(here)
+    found = scan(folder)
+    reasons = dict(found.skipped)
+    assert reasons[b"a/pipe.jpg"] == reasons[b"a/socket.png"] == "not a regular file"
+    assert b"a/gone.jpg" in reasons
+    assert b"a/loop.jpg" in reasons
+    assert len(found.images) == 5
+
+
+def test_names_that_are_not_utf8_and_nfc_nfd_twins_are_kept_apart(folder):
+    nfc, nfd = "a/é.png".encode(), "a/e\u0301.png".encode()
+    for name in (b"a/\xff\xfe.jpg", b"a/line\nbreak.jpg", nfc, nfd):
+        with open(os.path.join(os.fsencode(folder), name), "wb"):
+            pass
+    paths = [image.path for image in scan(folder).images]
+    assert {b"a/\xff\xfe.jpg", b"a/line\nbreak.jpg", nfc, nfd} <= set(paths)
+
+
+def test_classes_are_sorted_by_name_although_paths_sort_otherwise(tmp_path):
+    for name in ("a-b/1.png", "a/1.png"):
+        touch(tmp_path / name)
+    assert scan(tmp_path).class_names == [b"a", b"a-b"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], r"has no images \(\.bmp"),
+        (["1.jpg", "2.jpg"], r"has 2 image\(s\) but no class folders"),
+        (["cats/1.jpg"], r"one class only \(cats\)"),
+    ],
+)
+def test_folders_without_two_classes_are_explained(tmp_path, names, message):
+    for name in names:
+        touch(tmp_path / name)
+    with pytest.raises(ImageFolderError, match=message):
+        scan(tmp_path)
+
+
+def test_a_missing_folder_and_a_file_are_told_apart(tmp_path):
+    with pytest.raises(ImageFolderError, match="does not exist"):
+        scan(tmp_path / "none")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ImageFolderError, match="is a file"):
+        scan(tmp_path / "file")
