@@ -7,12 +7,19 @@ scikit-learn.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .cache.errors import EmbedonceError
+    from .cache.reader import FeatureCache
+    from .evaluate.compare import compare
+    from .extract.run import extract
+    from .heads.files import load_head, save_head
+    from .heads.registry import make_head
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "extract": ".extract.run",
     "FeatureCache": ".cache.reader",
     "make_head": ".heads.registry",
     "save_head": ".heads.files",
@@ -21,10 +28,21 @@ _PUBLIC = {
     "EmbedonceError": ".cache.errors",
 }
 
-__all__ = ["__version__", *_PUBLIC]
+__all__ = [
+    "EmbedonceError",
+    "FeatureCache",
+    "__version__",
+    "compare",
+    "extract",
+    "load_head",
+    "make_head",
+    "save_head",
+]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "extract":
+        return import_module(".extract", __name__)  # a package that can be called; the import stores it
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_PUBLIC[name], __name__), name)
@@ -33,4 +51,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(_PUBLIC))
+    return sorted(set(globals()) | set(__all__))

@@ -110,7 +110,11 @@ def weights_sha256(backbone: Any) -> str:
 
 
 def _fill_randomly(backbone: Any, seed: int) -> None:
-    """Give every kernel He-normal values, from the one NumPy generator whose stream is frozen for good."""
+    """Give every kernel normal values, from the one NumPy generator whose stream is frozen for good.
+
+    The variance keeps signals alive through 52 layers: 2 / fan-in before a ReLU (He et al., 2015,
+    arXiv:1502.01852), 1 / fan-in where a bottleneck ends without one.
+    """
     generator = np.random.RandomState(seed)
     for layer in backbone.layers:
         for variable in layer.weights:
@@ -118,7 +122,8 @@ def _fill_randomly(backbone: Any, seed: int) -> None:
             if variable.name == "kernel":
                 depthwise = "depthwise" in layer.name
                 fan_in = shape[0] * shape[1] * (1 if depthwise else shape[2])
-                variable.assign((generator.standard_normal(shape) * np.sqrt(2.0 / fan_in)).astype(np.float32))
+                gain = 1.0 if "project" in layer.name else 2.0
+                variable.assign((generator.standard_normal(shape) * np.sqrt(gain / fan_in)).astype(np.float32))
 
 
 def _copy_from_model(keras: Any, path: Path, backbone: Any) -> None:

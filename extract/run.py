@@ -214,6 +214,9 @@ class _Run:
         return report
 
     def _set_fingerprint(self, old: FeatureCache | None, segments: list[FeatureCache]) -> None:
+        if old is not None:  # all but the weights can be compared before they are loaded
+            self.fingerprint = self.recipe.fingerprint(old.fingerprint.get("weights_sha256", ""))
+            require_same_fingerprint(old.fingerprint, self.fingerprint, f"the cache {display(str(self.cache))}")
         weights = known_weights(self.recipe)
         if weights is None:
             weights = self._get_engine().weights_sha256

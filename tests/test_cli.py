@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+from embedonce.cli import main
+from PIL import Image
+
+SMALL = ["--weights", "random:0", "--alpha", "0.35", "--image-size", "64"]
+
+
+@pytest.fixture
+def call():
+    """Return a function that runs a command and returns its result, asserting the exit status."""
+
+    def run(*arguments, status=0):
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == status, result.output
+        return result
+
+    return run
+
+
+@pytest.fixture
+def fails(call):
+    """Return a function that runs a command that must fail with one line, and returns the line."""
+
+    def run(*arguments, status=2):
+        result = call(*arguments, status=status)
+        lines = [line for line in result.stderr.splitlines() if not line.startswith(("training", "preparing"))]
+        assert len(lines) == 1, result.stderr
+        assert lines[0].startswith("Error: ")
+        return lines[0]
+
+    return run
+
+
+def test_the_whole_road(call, make_images, tmp_path):
+    images, cache, runs = make_images(tmp_path / "images", per_class=12), tmp_path / "a.h5", tmp_path / "runs"
+    assert "Embedded 36 images" in call("extract", images, cache, *SMALL).stdout
+    assert "Nothing to embed" in call("extract", images, cache, *SMALL).stdout
+    shown = call("info", cache).stdout
+    assert "random:0 - RANDOM" in shown
+    assert "birch" in shown
+    compared = call("compare", cache, "--heads", "logreg,svm,softmax", "-p", "svm.C=1", "-o", runs).stdout
+    assert "accuracy" in compared
+    assert "random weights" in compared
+    assert json.loads((runs / "results.json").read_text())["heads"][1]["parameters"]["C"] == 1
+    trained = call("train", cache, "--head", "softmax", "-p", "epochs=2", "-o", tmp_path / "models" / "a.keras").stdout
+    assert "agrees with the cached features on 16 of 16 images" in trained
+    assert "left out" in call("evaluate", tmp_path / "models" / "a.keras", cache).stdout
+
+
+def test_json_is_printed_where_asked_for(call, images, cache_path, tmp_path):
+    extracted = json.loads(call("extract", images, tmp_path / "a.h5", *SMALL, "--json").stdout)
+    assert extracted["embedded"] == 72
+    assert extracted["rejects"] == []
+    assert json.loads(call("info", cache_path, "--json").stdout)["classes"] == {"ash": 24, "birch": 24, "cedar": 24}
+    arguments = ("compare", cache_path, "--heads", "logreg", "-o", tmp_path / "runs", "--json")
+    printed = json.loads(call(*arguments).stdout)
+    assert (
+        printed["heads"][0]["accuracy"]
+        == json.loads((tmp_path / "runs" / "results.json").read_text())["heads"][0]["accuracy"]
+    )
+    trained = call("train", cache_path, "--head", "logreg", "-o", tmp_path / "a.skops", "--json").stdout
+    assert json.loads(trained)["scores"]["accuracy"] > 0.5
+    scored = call("evaluate", tmp_path / "a.skops", cache_path, "--json").stdout
+    assert json.loads(scored)["images"] == 15
+
+
+def test_a_split_can_be_given_back(call, cache_path, tmp_path):
+    call("compare", cache_path, "--heads", "logreg", "--seed", "5", "-o", tmp_path / "one")
+    call("compare", cache_path, "--heads", "logreg", "--split", tmp_path / "one" / "split.csv", "-o", tmp_path / "two")
+    assert (tmp_path / "one" / "predictions.csv").read_bytes() == (tmp_path / "two" / "predictions.csv").read_bytes()
+
+
+def test_training_on_all_images(call, cache_path, tmp_path):
+    shown = call("train", cache_path, "--head", "knn", "--split", "none", "-o", tmp_path / "a.skops").stdout
+    assert "Trained on 72 images" in shown
+
+
+def test_rejects_are_counted_and_shown(call, fails, make_images, tmp_path):
+    images = make_images(tmp_path / "images")
+    for number in range(7):
+        (images / "ash" / f"bad{number}\n.jpg").write_bytes(b"")
+    shown = call("extract", images, tmp_path / "a.h5", *SMALL).stdout
+    assert "7 image(s) could not be embedded" in shown
+    assert "ash/bad0\\n.jpg: the file is empty" in shown
+    assert call("info", tmp_path / "a.h5").stdout.count("the file is empty") == 7
+    line = fails("extract", images, tmp_path / "b.h5", *SMALL, "--strict", status=1)
+    assert "7 image(s) cannot be embedded (--strict)" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["extract", "{tmp}/none", "{tmp}/a.h5", *SMALL], 2, "the image folder {tmp}/none does not exist"),
+        (["extract", "{tmp}/empty", "{tmp}/a.h5", *SMALL], 2, "has no images"),
+        (["extract", "{images}", "{tmp}/a.h5", "--weights", "{tmp}/none.h5"], 2, "which does not exist"),
+        (["extract", "{images}", "{tmp}/a.h5", "--weights", "{tmp}/text.h5"], 2, "text.h5 does not fit MobileNetV2"),
+        (["extract", "{images}", "{tmp}/a.h5", "--alpha", "0"], 2, "parameter alpha of extract must be"),
+        (["extract", "{images}", "{cache}", *SMALL[:-1], "96"], 2, "image_size is 64 there, 96 here"),
+        (["extract", "{images}", "{tmp}/text.h5", *SMALL], 1, "text.h5 is no readable feature cache"),
+        (["extract", "{images}", "{tmp}/text.h5/a.h5", *SMALL], 1, "the folder of the cache"),
+        (["info", "{tmp}/none.h5"], 1, "none.h5: No such file or directory; make it with: embedonce extract"),
+        (["info", "{tmp}/text.h5"], 1, "text.h5 is no readable feature cache"),
+        (["compare", "{cache}", "--heads", "nope", "-o", "{tmp}/r"], 2, "there is no head 'nope'"),
+        (["compare", "{cache}", "--heads", "logreg,logreg", "-o", "{tmp}/r"], 2, "name every head once"),
+        (["compare", "{cache}", "-p", "svm.D=1", "-o", "{tmp}/r"], 2, "head 'svm' has no parameter 'D'"),
+        (["compare", "{cache}", "-p", "C=1", "-o", "{tmp}/r"], 2, "option --param must be HEAD.NAME=VALUE"),
+        (
+            ["compare", "{cache}", "--heads", "logreg", "-p", "logreg.C=-1", "-o", "{tmp}/r"],
+            2,
+            "parameter C of head 'logreg' must be a number above 0, got -1",
+        ),
+        (["compare", "{cache}", "--heads", "os:path", "-o", "{tmp}/r"], 2, "os:path"),
+        (["compare", "{cache}", "--split", "grouped", "-o", "{tmp}/r"], 2, "parameter split must be random or"),
+        (["compare", "{cache}", "--heads", "logreg", "-o", "{tmp}/text.h5"], 1, "the folder of results"),
+        (["train", "{cache}", "--head", "logreg", "-o", "{tmp}/a.keras"], 1, "must end in .skops or .joblib"),
+        (["train", "{cache}", "--head", "logreg", "-o", "{tmp}/text.h5/a.skops"], 1, "the folder of the model"),
+        (["train", "{cache}", "--head", "logreg", "-p", "C", "-o", "{tmp}/a.skops"], 2, "must be NAME=VALUE, got 'C'"),
+        (["evaluate", "{tmp}/none.skops", "{cache}"], 1, "there is no such file"),
+        (["evaluate", "{tmp}/text.h5", "{cache}"], 1, "suffix"),
+    ],
+)
+def test_bad_input_gets_one_line_and_loses_nothing(fails, images, cache_path, tmp_path, arguments, status, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.h5").write_text("my thesis")
+    cache = tmp_path / "cache.h5"
+    shutil.copy(cache_path, cache)
+    places = {"tmp": tmp_path, "images": images, "cache": cache}
+    line = fails(*(text.format(**places) for text in arguments), status=status)
+    assert message.format(**places) in line
+    assert (tmp_path / "text.h5").read_text() == "my thesis"
+    assert cache.read_bytes() == cache_path.read_bytes()
+
+
+def test_a_class_of_one_image_is_explained(call, fails, make_images, draw, tmp_path):
+    images = make_images(tmp_path / "images", per_class=3)
+    (images / "lone").mkdir()
+    draw(1, 1).save(images / "lone" / "1.png")
+    call("extract", images, tmp_path / "a.h5", *SMALL)
+    assert "lone has 1" in fails("compare", tmp_path / "a.h5", "-o", tmp_path / "r")
+
+
+def test_names_that_are_not_utf8_go_the_whole_road(call, draw, tmp_path):
+    for kind, name in enumerate((b"caf\xe9", b"plain")):
+        folder = os.path.join(os.fsencode(tmp_path), b"images", name)
+        os.makedirs(folder)
+        for number in range(6):
+            with open(os.path.join(folder, b"\xff%d.png" % number), "wb") as file:
+                draw(kind, number).save(file, format="PNG")
+    call("extract", tmp_path / "images", tmp_path / "a.h5", *SMALL)
+    assert "caf\\xe9" in call("info", tmp_path / "a.h5").stdout
+    call("info", tmp_path / "a.h5", "--json")
+    call("compare", tmp_path / "a.h5", "--heads", "logreg,softmax", "-o", tmp_path / "r")
+    call(
+        "compare", tmp_path / "a.h5", "--heads", "logreg", "--split", tmp_path / "r" / "split.csv", "-o", tmp_path / "s"
+    )
+    for head, name in (("softmax", "a.keras"), ("logreg", "a.skops"), ("knn", "a.joblib")):
+        call("train", tmp_path / "a.h5", "--head", head, "-o", tmp_path / name)
+        call("evaluate", tmp_path / name, tmp_path / "a.h5", "--trust")
+
+
+def test_a_traceback_is_shown_only_with_debug(tmp_path):
+    command = [sys.executable, "-m", "embedonce", "info", str(tmp_path / "none.h5")]
+    plain = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (plain.returncode, plain.stdout) == (1, "")
+    assert "Traceback" not in plain.stderr
+    debug = subprocess.run([*command, "--debug"], capture_output=True, text=True, check=False)
+    assert "Traceback" in debug.stderr
+    assert "CacheError" in debug.stderr
+
+
+def test_an_interrupt_is_one_line_and_says_that_the_work_is_kept(call, images, tmp_path, monkeypatch):
+    import embedonce.extract.run as module
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "embed_images", interrupted)
+    result = call("extract", images, tmp_path / "a.h5", *SMALL, status=130)
+    assert "goes on from there" in result.stderr
+
+
+@pytest.mark.parametrize("command", [None, *main.commands])
+def test_every_command_has_help(call, command):
+    shown = call(*([command] if command else []), "--help").stdout
+    assert "--help" in shown
+    assert "Usage:" in shown
+    if command:
+        assert "--debug" in shown
+
+
+@pytest.mark.parametrize("command", ["info", "extract", "compare", "train", "evaluate"])
+def test_every_command_that_prints_results_also_prints_json(command):
+    assert "--json" in [option for param in main.commands[command].params for option in param.opts]
+
+
+def test_help_is_quick():
+    def seconds():
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "embedonce", "--help"], capture_output=True, check=True)
+        return time.perf_counter() - begin
+
+    assert min(seconds() for _ in range(3)) < 0.5
+
+
+def test_importing_the_package_is_quick(python):
+    code = "import time; begin = time.perf_counter(); import embedonce; print(time.perf_counter() - begin)"
+    assert min(float(python(code)) for _ in range(3)) < 0.2
+
+
+@pytest.mark.slow
+def test_the_demo_runs_offline(call, tmp_path, monkeypatch):
+    import embedonce.extract.weights as weights
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr(weights, "_URL", "http://127.0.0.1:9/")  # nothing listens there
+    shown = call("demo", "-o", tmp_path / "demo").stdout
+    assert "Notice: the ImageNet weights cannot be had here" in shown
+    results = json.loads((tmp_path / "demo" / "results" / "results.json").read_text())
+    assert results["cache"]["images"] == 1797
+    assert results["cache"]["provenance"]["weights"] == "random:0"
+    assert any("random weights" in note for note in results["notes"])
+    accuracy = {entry["head"]: entry["accuracy"] for entry in results["heads"]}
+    assert set(accuracy) == {"softmax", "logreg", "svm"}
+    assert accuracy["logreg"] > 0.9
+    with Image.open(tmp_path / "demo" / "results" / "confusion.png") as picture:
+        assert picture.width > 1000
+    again = call("demo", "-o", tmp_path / "demo").stdout
+    assert "Nothing to embed" in again
