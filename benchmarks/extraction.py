@@ -23,21 +23,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from embedonce.cache.quiet import import_keras
-from embedonce.extract.engines import available_processors, make_engine
+from embedonce.extract.engines import Session, available_processors, make_engine
 from embedonce.extract.recipe import Recipe, make_recipe
 from embedonce.extract.scan import scan
 from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 
-IN_MEMORY = 1000
+IN_MEMORY = 2000
 
 
 def keras_rate(folder: Path, recipe: Recipe) -> float:
@@ -64,20 +63,21 @@ def ceiling_rate(recipe: Recipe) -> float:
     """Return images/s of the LiteRT engine on arrays in memory, one session per processor."""
     engine = make_engine("litert", recipe)
     size = recipe.image_size
-    batch = np.random.default_rng(0).uniform(0, 255, (8, size, size, 3)).astype(np.float32)
+    image = np.random.default_rng(0).uniform(0, 255, (size, size, 3)).astype(np.float32)
     sessions = [engine.session() for _ in range(available_processors())]
-    rounds = IN_MEMORY // len(batch) // len(sessions)
+    rounds = IN_MEMORY // len(sessions)
 
-    def work(session: Callable[[Any], Any]) -> None:
+    def work(session: Session) -> None:
         for _ in range(rounds):
-            session(batch)
+            np.copyto(session.slot(0), image)
+            session.run(1)
 
     for session in sessions:
-        session(batch)
+        work(session)
     begin = time.perf_counter()
     with ThreadPoolExecutor(len(sessions)) as pool:
         list(pool.map(work, sessions))
-    return rounds * len(batch) * len(sessions) / (time.perf_counter() - begin)
+    return rounds * len(sessions) / (time.perf_counter() - begin)
 
 
 def extract_seconds(folder: Path, cache: Path, options: argparse.Namespace) -> tuple[float, dict[str, Any]]:

@@ -22,6 +22,7 @@ from .engines import Engine, Session
 from .plan import Inventory, Known
 from .scan import ImageFile
 
+SLICE_IMAGES = 8  # what a worker takes at once, so that the threads seldom meet
 SEGMENT_ROWS = 512
 SEGMENT_SECONDS = 10.0  # a slow machine commits by the clock, so that little is ever lost
 
@@ -55,7 +56,6 @@ def embed_images(
     images: list[ImageFile],
     inventory: Inventory,
     engine: Engine,
-    image_size: int,
     workers: int,
     commit: Callable[[list[Done]], None],
     advance: Callable[[int], None],
@@ -70,8 +70,6 @@ def embed_images(
     inventory : Inventory
         Rows of known content are copied instead of computed.
     engine : Engine
-    image_size : int
-        In pixels.
     workers : int
         Number of threads, each with a session of its own.
     commit : callable
@@ -90,8 +88,9 @@ def embed_images(
 
     def work(session: Session) -> None:
         try:
-            while not stop.is_set() and (batch := pending.take(session.batch_size)):
-                done.put(_embed_batch(root, batch, inventory, session, image_size))
+            size = max(session.batch_size, SLICE_IMAGES)
+            while not stop.is_set() and (part := pending.take(size)):
+                done.put(_embed_slice(root, part, inventory, session, stop))
             done.put(None)
         except BaseException as error:  # handed to the calling thread, which raises it
             done.put(error)
@@ -141,12 +140,23 @@ class _SharedIterator:
             return [image for _, image in zip(range(count), self._images, strict=False)]
 
 
-def _embed_batch(
-    root: Path, batch: list[ImageFile], inventory: Inventory, session: Session, image_size: int
+def _embed_slice(
+    root: Path, images: list[ImageFile], inventory: Inventory, session: Session, stop: threading.Event
 ) -> list[Done]:
     results: list[Done] = []
-    waiting: list[tuple[Done, npt.NDArray[np.float32]]] = []
-    for image in batch:
+    waiting: list[Done] = []
+
+    def run() -> None:
+        for result, row in zip(waiting, session.run(len(waiting)), strict=True):
+            if np.isfinite(row).all():
+                result.features = row
+            else:
+                result.reason = "its features are not finite numbers"
+        waiting.clear()
+
+    for image in images:
+        if stop.is_set():
+            break
         try:
             data, image = read_image(root, image)
         except ImageError as error:
@@ -157,16 +167,15 @@ def _embed_batch(
         result.copy_of = inventory.by_digest.get(result.digest)
         if result.copy_of is None:
             try:
-                waiting.append((result, load_image(data, image_size)))
+                load_image(data, session.slot(len(waiting)))
             except ImageError as error:
                 result.reason = str(error)
+                continue
+            waiting.append(result)
+            if len(waiting) == session.batch_size:
+                run()
     if waiting:
-        features = session(np.stack([pixels for _, pixels in waiting]))
-        for (result, _), row in zip(waiting, features, strict=True):
-            if np.isfinite(row).all():
-                result.features = row
-            else:
-                result.reason = "its features are not finite numbers"
+        run()
     return results
 
 

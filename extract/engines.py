@@ -21,14 +21,17 @@ ENGINES = ("auto", "litert", "keras")
 
 
 class Session(Protocol):
-    """What a worker calls: float32 images (b, s, s, 3), 0 to 255, to float32 features (b, d)."""
+    """What one worker has of an engine: slots to put images into, and a run over them."""
 
     @property
     def batch_size(self) -> int:
-        """How many images it likes at once."""
+        """How many slots there are."""
 
-    def __call__(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Embed ``batch_size`` images or fewer."""
+    def slot(self, position: int) -> npt.NDArray[np.float32]:
+        """Return where an image goes: float32, shape (s, s, 3), 0 to 255. Let go of it before the run."""
+
+    def run(self, count: int) -> npt.NDArray[np.float32]:
+        """Embed the first ``count`` slots: float32, shape (count, d), an array of its own."""
 
 
 class Engine(Protocol):
@@ -80,30 +83,33 @@ class KerasEngine:
         backbone = build_backbone(recipe.weights, recipe.alpha, recipe.image_size)
         self.weights_sha256 = weights_sha256(backbone)
         self._embedder: Any = build_embedder(backbone)
+        self._image_size = recipe.image_size
         remember_weights(recipe, self.weights_sha256)
 
     def versions(self) -> dict[str, str]:
         return {name: _version(name) for name in ("tensorflow", "keras")}
 
     def session(self) -> Session:
-        return _KerasSession(self._embedder, self.batch_size)
+        return _KerasSession(self._embedder, self.batch_size, self._image_size)
 
     def default_workers(self) -> int:
         return 1  # TensorFlow uses every processor by itself
 
 
 class _KerasSession:
-    def __init__(self, embedder: Any, batch_size: int) -> None:
+    def __init__(self, embedder: Any, batch_size: int, image_size: int) -> None:
         self._embedder = embedder
         self.batch_size = batch_size
+        self._images = np.zeros((batch_size, image_size, image_size, 3), np.float32)
 
-    def __call__(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        # A last, smaller batch would be compiled anew and would move the last bits of its features.
-        missing = self.batch_size - len(images)
-        if missing > 0:
-            images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), np.float32)])
-        features: npt.NDArray[np.float32] = self._embedder.predict_on_batch(images)
-        return features[: self.batch_size - missing] if missing > 0 else features
+    def slot(self, position: int) -> npt.NDArray[np.float32]:
+        image: npt.NDArray[np.float32] = self._images[position]
+        return image
+
+    def run(self, count: int) -> npt.NDArray[np.float32]:
+        # Always the whole batch: a smaller one would be compiled anew and would move the last bits.
+        features: npt.NDArray[np.float32] = self._embedder.predict_on_batch(self._images)
+        return features[:count]
 
 
 def make_engine(name: str, recipe: Recipe) -> Engine:

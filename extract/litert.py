@@ -47,21 +47,13 @@ class Interpreter:
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
 
-    def __call__(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Embed images.
+    def slot(self, position: int) -> npt.NDArray[np.float32]:
+        """Return the input tensor itself. LiteRT refuses to run while anybody holds it."""
+        view: npt.NDArray[np.float32] = self._interpreter.tensor(self._input)()[position]
+        return view
 
-        Parameters
-        ----------
-        images : ndarray of float32, shape (b, s, s, 3)
-            0 to 255.
-
-        Returns
-        -------
-        ndarray of float32, shape (b, d)
-        """
-        rows = []
-        for image in images:
-            self._interpreter.set_tensor(self._input, image[None])
-            self._interpreter.invoke()
-            rows.append(self._interpreter.get_tensor(self._output)[0])
-        return np.stack(rows)
+    def run(self, count: int) -> npt.NDArray[np.float32]:
+        """Embed the image in the slot: float32, shape (1, d)."""
+        self._interpreter.invoke()
+        features: npt.NDArray[np.float32] = self._interpreter.get_tensor(self._output)
+        return features

@@ -279,7 +279,6 @@ class _Run:
                 plan.todo,
                 self.inventory,
                 engine,
-                self.recipe.image_size,
                 self.workers or engine.default_workers(),
                 commit,
                 self.progress.advance,

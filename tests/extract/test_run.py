@@ -236,6 +236,7 @@ from embedonce.extract import embed
 import embedonce
 
 embed.SEGMENT_ROWS = 5
+embed.SLICE_IMAGES = 1
 commit, commits = PartialRun.commit, 0
 
 def counting(self, table):
@@ -269,6 +270,7 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(folder, tmp_path, small, run,
 
 def test_an_interrupt_keeps_what_was_embedded(run, monkeypatch):
     monkeypatch.setattr(embed, "SEGMENT_ROWS", 4)
+    monkeypatch.setattr(embed, "SLICE_IMAGES", 1)
 
     class Interrupting(Silent):
         done = 0
@@ -287,6 +289,7 @@ def test_an_interrupt_keeps_what_was_embedded(run, monkeypatch):
 
 def test_a_full_disk_keeps_what_was_committed(run, monkeypatch, tmp_path):
     monkeypatch.setattr(embed, "SEGMENT_ROWS", 5)
+    monkeypatch.setattr(embed, "SLICE_IMAGES", 1)
     real, calls = os.write, []
 
     def full(descriptor, data):
