@@ -1,0 +1,84 @@
+"""The README's commands and snippet run as they stand."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import h5py
+import pytest
+from click.testing import CliRunner
+from embedonce.cache.quiet import import_keras
+from embedonce.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def keras_home(tmp_path_factory):
+    """A Keras folder with weights where, and as, Keras keeps those of ImageNet; the values are random."""
+    import_keras()
+    from embedonce.extract.backbone import build_backbone
+    from embedonce.extract.weights import imagenet_path, resolve_weights
+    from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
+
+    home = tmp_path_factory.mktemp("keras")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_HOME", str(home))
+        path = imagenet_path(1.0, 224)
+    path.parent.mkdir()
+    with h5py.File(path, "w") as file:
+        save_weights_to_hdf5_group(file, build_backbone(resolve_weights("random:1", 1.0, 224), 1.0, 224))
+    return home
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch, make_images, keras_home):
+    """A folder to work in, as the README assumes it: with photos and with ImageNet weights."""
+    make_images(tmp_path / "photos", ("cats", "dogs"), per_class=12)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_HOME", str(keras_home))
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_commands_for_ones_own_images_run(desk):
+    commands = [
+        line for kind, block in BLOCKS for line in block.splitlines() if kind == "bash" and line.startswith("embedonce")
+    ]
+    assert {command.split()[1] for command in commands} == {"extract", "compare", "train", "evaluate"}
+    for command in commands:
+        result = CliRunner().invoke(main, shlex.split(command)[1:])
+        assert result.exit_code == 0, result.output
+    assert (desk / "runs" / "photos" / "confusion.png").is_file()
+    assert (desk / "models" / "photos.keras").is_file()
+
+
+@pytest.mark.slow
+def test_the_python_snippet_runs(desk):
+    (snippet,) = [block for kind, block in BLOCKS if kind == "python"]
+    exec(compile(snippet, "README.md", "exec"), {})
+    assert (desk / "runs" / "photos" / "results.json").is_file()
+    assert (desk / "models" / "logreg.skops").is_file()
+
+
+def test_every_command_is_in_the_readme():
+    for command in main.commands:
+        assert f"embedonce {command}" in README
+
+
+def test_every_link_and_picture_of_the_readme_exists():
+    targets = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert targets
+    for target in targets:
+        assert (ROOT / target).is_file(), target
+
+
+def test_every_head_is_in_the_readme():
+    from embedonce.heads.registry import head_names
+
+    for name in head_names():
+        assert f"`{name}`" in README
