@@ -125,19 +125,16 @@ def demo(output: Path) -> None:
 @click.option("--follow-links", is_flag=True, help="Enter links to folders.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def extract(images: Path, cache: Path, as_json: bool, **options: Any) -> None:
-    """Embed what is new or changed in IMAGES, a folder with one folder per class, into CACHE.
+    """Embed a folder of images, one folder per class, into CACHE.
 
-    Run it again whenever the images change; a run that was cut off goes on where it was.
+    Only what is new or changed is embedded. Run it again whenever the images change; a run that was cut off goes on where it was.
     """
     from .extract.progress import make_progress
     from .extract.run import update_cache
 
     report = update_cache(images, cache, progress=make_progress(True), **options)
     if as_json:
-        counts = ("embedded", "unchanged", "added", "changed", "moved", "removed", "rejected", "resumed", "seconds")
-        result = {name: getattr(report, name) for name in counts}
-        result |= {"published": report.published, "images_per_second": report.images_per_second, "notes": report.notes}
-        _print_json(result | {"rejects": report.cache.rejects})
+        _print_json(report.as_dict())
     else:
         _print_report(report)
 
@@ -239,7 +236,7 @@ def train(
 def compare(
     cache: Path, heads: str, params: tuple[str, ...], split: str, seed: int, output: Path, as_json: bool
 ) -> None:
-    """Train heads on the same images of CACHE and test them on the same others."""
+    """Train and test heads on one split of CACHE."""
     from .cache.files import make_folder
     from .cache.reader import FeatureCache
     from .evaluate.compare import compare as compare_heads
@@ -270,7 +267,7 @@ def compare(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def evaluate(model: Path, cache: Path, split: Path | None, include_training: bool, trust: bool, as_json: bool) -> None:
-    """Score MODEL on the images of CACHE that it was not trained on."""
+    """Score MODEL on what it was not trained on."""
     from .cache.reader import FeatureCache
     from .evaluate.scoring import evaluate_model
 
@@ -338,9 +335,8 @@ def _print_report(report: Any) -> None:
         parts = [f"{getattr(report, kind):,} {kind}" for kind in kinds if getattr(report, kind)]
         rate = f" in {report.seconds:.1f} s ({report.images_per_second:.0f} images/s)" if report.embedded else ""
         click.echo(f"Embedded {report.embedded:,} images{rate}: {', '.join(parts)}.")
-        copied = len(report.cache) - report.embedded - report.unchanged - report.moved - report.resumed
-        if report.embedded and copied > 0 and not report.unchanged:
-            click.echo(f"{copied:,} are copies of others and took their features.")
+        if report.copied:
+            click.echo(f"{report.copied:,} took the features of a file of the same content.")
         click.echo(
             f"Wrote {display(str(report.cache.path))}: {len(report.cache):,} x {report.cache.shape[1]:,} features."
         )

@@ -14,7 +14,8 @@ from ..cache.files import make_folder
 from ..cache.names import display
 from ..extract.progress import Progress
 from ..extract.recipe import make_recipe
-from ..extract.run import Report, update_cache
+from ..extract.report import Report
+from ..extract.run import update_cache
 from .compare import DEFAULT_HEADS, Comparison, compare
 
 IMAGE_SIZE = 96

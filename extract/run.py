@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..cache.errors import CacheError, EngineError, ImageError, ImageFolderError, OutputError
+from ..cache.errors import CacheError, EngineError, ImageFolderError, OutputError
 from ..cache.files import make_folder, writer_lock
 from ..cache.names import display
 from ..cache.partial import PartialRun
@@ -22,50 +22,9 @@ from .engines import ENGINES, Engine, make_engine
 from .plan import Inventory, Known, Plan, make_plan
 from .progress import Progress, make_progress
 from .recipe import Recipe, make_recipe, require_same_fingerprint
+from .report import Report, notes_on_scan, strict_error
 from .scan import ImageFile, Scan, scan
 from .store import known_weights
-
-
-@dataclass
-class Report:
-    """What a run did.
-
-    Attributes
-    ----------
-    cache : FeatureCache
-    embedded : int
-        Forward passes.
-    unchanged, added, changed, moved, removed : int
-        Images, against the cache as it was. A moved image has a new path and known content.
-    rejected : int
-        Images of the folder that cannot be embedded.
-    resumed : int
-        Images taken over from a run that was cut off.
-    seconds : float
-        Time spent on embedding, from the first image to the last.
-    published : bool
-        False when nothing had to be written.
-    notes : list of str
-        What the user should know: files left out, segments that were damaged.
-    """
-
-    cache: FeatureCache
-    embedded: int = 0
-    unchanged: int = 0
-    added: int = 0
-    changed: int = 0
-    moved: int = 0
-    removed: int = 0
-    rejected: int = 0
-    resumed: int = 0
-    seconds: float = 0.0
-    published: bool = False
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def images_per_second(self) -> float:
-        """Forward passes per second of embedding."""
-        return self.embedded / self.seconds if self.seconds else 0.0
 
 
 def extract(
@@ -208,9 +167,9 @@ class _Run:
             report = Report(old, unchanged=len(self.found.images), rejected=len(old.rejects))
         else:
             report = self._update(plan, before, old)
-        report.notes = _notes(self.found, damaged) + report.notes
+        report.notes = notes_on_scan(self.found, damaged) + report.notes
         if self.strict and report.cache.rejects:
-            raise _strict_error(report.cache.rejects)
+            raise strict_error(report.cache.rejects)
         return report
 
     def _set_fingerprint(self, old: FeatureCache | None, segments: list[FeatureCache]) -> None:
@@ -243,8 +202,6 @@ class _Run:
         seconds = 0.0
         if plan.todo:
             seconds = self._embed(plan, done, old)
-        report = self._count(plan, before, done)
-        report.seconds = seconds
         table = self._table(old)
         if not len(table.files):
             raise ImageFolderError(
@@ -252,14 +209,14 @@ class _Run:
                 f"{display(table.rejects.paths[0])}: {table.reasons[0]}"
             )
         if self.strict and table.reasons:  # before publishing: what was embedded stays committed
-            raise _strict_error(
-                [(display(path), why) for path, why in zip(table.rejects.paths, table.reasons, strict=True)]
-            )
+            raise strict_error(list(zip(map(os.fsdecode, table.rejects.paths), table.reasons, strict=True)))
         write_cache(table, self.cache)
         self.partial.discard()
-        report.cache = FeatureCache.open(self.cache)
-        report.published = True
-        report.rejected = len(table.reasons)
+        report = Report(FeatureCache.open(self.cache), rejected=len(table.reasons), seconds=seconds, published=True)
+        report.count_changes(self.found, before, self.inventory)
+        report.count_work(done)
+        first_segment = 0 if old is None else 1
+        report.resumed = sum(item.source >= first_segment for item in plan.unchanged)
         return report
 
     def _embed(self, plan: Plan, done: list[Done], old: FeatureCache | None) -> float:
@@ -349,30 +306,6 @@ class _Run:
             "weights_path": str(self.recipe.weights.path.resolve()) if self.recipe.weights.path else None,
         }
 
-    def _count(self, plan: Plan, before: dict[bytes, Known], done: list[Done]) -> Report:
-        """Sort every image of the folder into one kind, against the cache as it was."""
-        report = Report(cache=None)  # type: ignore[arg-type]  # set when it is published
-        report.embedded = sum(item.features is not None for item in done)
-        report.resumed = sum(item.source > 0 or not before for item in plan.unchanged)
-        vanished: dict[bytes, int] = {}
-        present = {image.path for image in self.found.images}
-        for path, known in before.items():
-            if path not in present and known.row >= 0:
-                vanished[known.digest] = vanished.get(known.digest, 0) + 1
-        for image in self.found.images:
-            now, then = self.inventory.by_path[image.path], before.get(image.path)
-            if then is not None and (then.image == image or then.digest == now.digest):
-                report.unchanged += 1
-            elif then is not None:
-                report.changed += 1
-            elif vanished.get(now.digest, 0):
-                vanished[now.digest] -= 1
-                report.moved += 1
-            else:
-                report.added += 1
-        report.removed = sum(path not in present for path in before) - report.moved
-        return report
-
 
 def _files(items: list[tuple[ImageFile, bytes]]) -> Files:
     hashes = np.frombuffer(b"".join(digest for _, digest in items), np.uint8).reshape(-1, HASH_BYTES)
@@ -382,19 +315,3 @@ def _files(items: list[tuple[ImageFile, bytes]]) -> Files:
         np.array([image.mtime for image, _ in items], np.int64),
         hashes,
     )
-
-
-def _notes(found: Scan, damaged: list[str]) -> list[str]:
-    notes = [f"dropped damaged unfinished work, its images were embedded again: {message}" for message in damaged]
-    if found.outside:
-        notes.append(f"{found.outside} image(s) stand outside the class folders and were left out")
-    notes += [f"left out {display(path)}: {reason}" for path, reason in found.skipped[:5]]
-    if len(found.skipped) > 5:
-        notes.append(f"… and {len(found.skipped) - 5} more that are no readable files")
-    return notes
-
-
-def _strict_error(rejects: list[tuple[str, str]]) -> ImageError:
-    shown = "; ".join(f"{display(path)}: {reason}" for path, reason in rejects[:3])
-    more = f"; and {len(rejects) - 3} more" if len(rejects) > 3 else ""
-    return ImageError(f"{len(rejects)} image(s) cannot be embedded (--strict): {shown}{more}; mend or remove them")

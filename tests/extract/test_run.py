@@ -121,7 +121,7 @@ def test_two_files_of_one_content_both_keep_their_row(run, folder):
     run()
     shutil.copy(folder / "ash" / "000.jpg", folder / "cedar" / "copy.jpg")
     report = run()
-    assert (report.embedded, report.added, report.moved) == (0, 1, 0)
+    assert (report.embedded, report.copied, report.added, report.moved) == (0, 1, 1, 0)
     rows = by_path(report.cache)
     np.testing.assert_array_equal(rows["cedar/copy.jpg"], rows["ash/000.jpg"])
 
