@@ -127,7 +127,8 @@ def demo(output: Path) -> None:
 def extract(images: Path, cache: Path, as_json: bool, **options: Any) -> None:
     """Embed a folder of images, one folder per class, into CACHE.
 
-    Only what is new or changed is embedded. Run it again whenever the images change; a run that was cut off goes on where it was.
+    Only what is new or changed is embedded. Run it again whenever the images change; a run that was cut off
+    goes on where it was.
     """
     from .extract.progress import make_progress
     from .extract.run import update_cache
