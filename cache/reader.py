@@ -119,7 +119,7 @@ class FeatureCache:
         return self._features
 
     @property
-    def class_label(self) -> npt.NDArray[np.str_]:
+    def label_names(self) -> npt.NDArray[np.str_]:
         """ndarray of str, shape (n,): the class name of every row."""
         return np.array(self.class_names)[self.labels]
 

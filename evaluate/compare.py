@@ -119,11 +119,12 @@ class Comparison:
         return save_comparison(self, folder)
 
     def __str__(self) -> str:
-        lines = [f"{'head':<14}{'accuracy':>10}{'macro F1':>10}{'log loss':>10}{'fit s':>8}"]
+        width = max(len(display(result.name)) for result in self.results) + 2
+        lines = [f"{'head':<{width}}{'accuracy':>10}{'macro F1':>10}{'log loss':>10}{'fit s':>8}"]
         for row in self.table:
             loss = "" if row["log_loss"] is None else f"{row['log_loss']:.4f}"
             scores = f"{row['accuracy']:>10.4f}{row['macro_f1']:>10.4f}{loss:>10}{row['fit_seconds']:>8.1f}"
-            lines.append(f"{row['head']:<14}{scores}")
+            lines.append(f"{display(row['head']):<{width}}{scores}")
         return "\n".join(lines + self.notes)
 
 
@@ -194,7 +195,7 @@ def fit_and_score(name: str, head: Any, cache: FeatureCache, split: Split) -> He
 
     Labels are class names, so that what the head predicts can be read.
     """
-    features, names = cache.features, cache.class_label
+    features, names = cache.features, cache.label_names
     train, test = split.train, split.test
     fit_seconds = fit_head(head, features[train], names[train], features[test], names[test])
     return score_head(name, head, cache, test, fit_seconds)

@@ -26,7 +26,7 @@ class SoftmaxHead(MarginHead):
 
     The same training as ``model.fit`` on a Keras model of these layers, except that every random
     number comes from `random_state`: initial weights, dropout and the order of the rows. Keras's,
-    NumPy's and Python's global generators are neither used nor changed.
+    NumPy's and Python's global generators are not used, nor changed (but for Keras's by Keras before 3.13).
 
     Parameters
     ----------

@@ -174,11 +174,11 @@ def test_the_test_part_of_a_split_file_can_be_scored(cache, tmp_path):
 
 
 def test_a_head_without_a_fingerprint_is_scored_with_a_note(cache, tmp_path):
-    head = embedonce.make_head("logreg").fit(cache.features, cache.class_label)
+    head = embedonce.make_head("logreg").fit(cache.features, cache.label_names)
     embedonce.save_head(head, tmp_path / "a.skops")
     done = evaluate_model(tmp_path / "a.skops", cache)
     assert any("does not say which features" in note for note in done.notes)
-    narrow = embedonce.make_head("logreg").fit(cache.features[:, :9], cache.class_label)
+    narrow = embedonce.make_head("logreg").fit(cache.features[:, :9], cache.label_names)
     embedonce.save_head(narrow, tmp_path / "b.skops")
     with pytest.raises(ModelFileError, match="takes 9 features, the cache has 1280"):
         evaluate_model(tmp_path / "b.skops", cache)
