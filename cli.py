@@ -92,11 +92,10 @@ def demo(output: Path) -> None:
     from .extract.progress import make_progress
 
     click.echo("Handwritten digits from scikit-learn: 1,797 images in ten folders.")
-    made = run_demo(output, make_progress(True), _announce)
-    if made.notice:
-        click.secho(f"Notice: {made.notice}", fg="yellow")
+    made = run_demo(output, make_progress(True), _announce, lambda text: click.secho(f"Notice: {text}", fg="yellow"))
     _print_report(made.report)
     _print_table(made.comparison.table)
+    _print_notes(made.comparison.notes)
     click.echo(f"Images            {made.images}")
     click.echo(f"Feature cache     {made.report.cache.path}")
     click.echo(f"Confusion matrix  {made.results / 'confusion.png'}")

@@ -16,11 +16,14 @@ from ..extract.progress import Progress
 from ..extract.recipe import make_recipe
 from ..extract.report import Report
 from ..extract.run import update_cache
-from .compare import DEFAULT_HEADS, Comparison, compare
+from ..extract.weights import imagenet_path, imagenet_url
+from .compare import Comparison, compare
 
 IMAGE_SIZE = 96
 """The smallest size that has ImageNet weights: the digits are 8 x 8 pixels."""
 DOWNLOAD_SECONDS = 4.0
+HEADS: dict[str, dict[str, int]] = {"softmax": {"epochs": 40}, "logreg": {}, "svm": {}}
+"""1,437 training images are only 15 steps an epoch, so the softmax head gets more of them."""
 
 
 @dataclass
@@ -34,18 +37,17 @@ class Demo:
     comparison : Comparison
     images, results : Path
         The folder of images and the folder of results.
-    notice : str
-        Why the weights are random, or nothing.
     """
 
     report: Report
     comparison: Comparison
     images: Path
     results: Path
-    notice: str
 
 
-def run_demo(folder: Path, progress: Progress, on_head: Callable[[str], None]) -> Demo:
+def run_demo(
+    folder: Path, progress: Progress, on_head: Callable[[str], None], on_notice: Callable[[str], None]
+) -> Demo:
     """Write the digits as a class-per-folder data set, embed them, and compare three heads.
 
     Parameters
@@ -55,6 +57,8 @@ def run_demo(folder: Path, progress: Progress, on_head: Callable[[str], None]) -
     progress : Progress
     on_head : callable
         Called with a head's name before it is trained.
+    on_notice : callable
+        Called with the reason when there are no ImageNet weights and random ones are used.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def run_demo(folder: Path, progress: Progress, on_head: Callable[[str], None]) -
         When the folder cannot be written.
     """
     images = write_digits(make_folder(folder, "the demo") / "digits")
-    weights, notice = _weights()
+    weights = _weights(on_notice)
     report = update_cache(
         images,
         folder / f"digits-{weights.replace(':', '-')}.h5",
@@ -75,9 +79,9 @@ def run_demo(folder: Path, progress: Progress, on_head: Callable[[str], None]) -
         follow_links=False,
         progress=progress,
     )
-    comparison = compare(report.cache, DEFAULT_HEADS, on_head=on_head)
+    comparison = compare(report.cache, HEADS, on_head=on_head)
     comparison.save(folder / "results")
-    return Demo(report, comparison, images, folder / "results", notice)
+    return Demo(report, comparison, images, folder / "results")
 
 
 def write_digits(folder: Path) -> Path:
@@ -101,10 +105,14 @@ def write_digits(folder: Path) -> Path:
     return folder
 
 
-def _weights() -> tuple[str, str]:
+def _weights(on_notice: Callable[[str], None]) -> str:
     try:
         make_recipe("imagenet", 1.0, IMAGE_SIZE, timeout=DOWNLOAD_SECONDS)
-    except WeightsError as error:
-        notice = "the ImageNet weights cannot be had here, so the demo uses random weights (random:0): "
-        return "random:0", notice + "it shows that everything works, not how good it is\n" + f"({error})"
-    return "imagenet", ""
+    except WeightsError:
+        on_notice(
+            "the ImageNet weights are not on this machine and cannot be fetched. The demo uses random weights "
+            "(random:0): it shows that everything works, not how good it is. For the real ones, put "
+            f"{imagenet_url(1.0, IMAGE_SIZE)} to {display(str(imagenet_path(1.0, IMAGE_SIZE)))}"
+        )
+        return "random:0"
+    return "imagenet"

@@ -40,7 +40,7 @@ def confusion_figure(matrices: dict[str, Any], class_names: list[str], subtitles
     from matplotlib.figure import Figure
 
     classes = len(class_names)
-    side = float(np.clip(1.6 + 0.72 * classes, 3.0, 14.0))
+    side = _side(classes)
     columns = min(len(matrices), 3)
     rows = -(-len(matrices) // columns)
     figure = Figure(figsize=((side + 1.2) * columns, (side + 1.1) * rows), layout="constrained")
@@ -48,7 +48,8 @@ def confusion_figure(matrices: dict[str, Any], class_names: list[str], subtitles
     for ax, (title, matrix) in zip(axes, matrices.items(), strict=False):
         draw_confusion(ax, np.asarray(matrix), class_names)
         ax.set_title(display(title), fontsize=13, fontweight="bold", color=_INK, loc="left", pad=24)
-        ax.text(0, 1.025, subtitles.get(title, ""), transform=ax.transAxes, fontsize=9.5, color=_INK, va="bottom")
+        below_title = {"xycoords": "axes fraction", "xytext": (0, 6), "textcoords": "offset points"}
+        ax.annotate(subtitles.get(title, ""), (0, 1), fontsize=9.5, color=_INK, va="bottom", **below_title)
     for ax in axes[len(matrices) :]:
         ax.set_axis_off()
     return figure
@@ -61,7 +62,7 @@ def draw_confusion(ax: Axes, matrix: Any, class_names: list[str]) -> None:
     classes = len(class_names)
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
     names = [_shorten(display(name)) for name in class_names]
-    size = float(np.clip(110 / classes, 5, 10))
+    size = float(np.clip(0.3 * 72 * _side(classes) / classes, 4, 10))  # points; a third of a cell
     slanted: dict[str, Any] = {"rotation": 40, "ha": "right"} if sum(map(len, names)) > 36 else {}
     ax.set_xticks(range(classes), names, fontsize=size, **slanted)
     ax.set_yticks(range(classes), names, fontsize=size)
@@ -140,6 +141,11 @@ def save_figure(figure: Figure, path: Path | str) -> None:
         buffer, format=Path(path).suffix.lstrip("."), dpi=_DPI, facecolor="white", bbox_inches="tight", pad_inches=0.2
     )
     write_atomically(path, buffer.getvalue())
+
+
+def _side(classes: int) -> float:
+    """Return the side of a confusion matrix in inches."""
+    return float(np.clip(1.8 + 0.62 * classes, 3.4, 14.0))
 
 
 def _percent(share: float) -> str:

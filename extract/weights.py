@@ -103,6 +103,11 @@ def imagenet_path(alpha: float, image_size: int) -> Path:
     return home / "models" / f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{rows}_no_top.h5"
 
 
+def imagenet_url(alpha: float, image_size: int) -> str:
+    """Return where Keras's ImageNet weights are to be had."""
+    return _URL + imagenet_path(alpha, image_size).name
+
+
 def _download(path: Path, timeout: float) -> None:
     url = _URL + path.name
     try:
