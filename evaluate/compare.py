@@ -252,8 +252,8 @@ def notes_on(cache: FeatureCache, split: Split) -> list[str]:
     copies = identical_in_training(split, cache)
     if copies:
         notes.append(
-            f"{copies:,} of {len(split.test):,} test images are byte-for-byte copies of training images: "
-            "the scores are too good by as much"
+            f"{copies:,} of {len(split.test):,} test images are byte-for-byte copies of training images, "
+            "which flatters every score"
         )
     if cache.rejects:
         notes.append(f"{len(cache.rejects)} image(s) could not be embedded and take no part")
