@@ -38,7 +38,7 @@ class HeadResult:
     scores : dict
         See :func:`embedonce.evaluate.metrics.score`.
     fit_seconds, predict_seconds : float
-        Wall-clock time of fitting on all training rows and of predicting all test rows with probabilities.
+        Wall-clock time of fitting on all training rows and of predicting the class of all test rows.
     history : dict or None
         Accuracy and loss per epoch, of heads that are trained in epochs.
     """
@@ -209,12 +209,11 @@ def score_head(
     class_names = cache.class_names + sorted({str(name) for name in head.classes_} - set(cache.class_names))
     test = cache.features[rows]
     begin = time.perf_counter()
-    if hasattr(head, "predict_proba"):
-        probabilities = align_probabilities(head.predict_proba(test), head.classes_, class_names)
-    else:
-        probabilities = None
     predicted_names = head.predict(test)
     predict_seconds = time.perf_counter() - begin
+    probabilities = None
+    if hasattr(head, "predict_proba"):
+        probabilities = align_probabilities(head.predict_proba(test), head.classes_, class_names)
 
     index = {class_name: number for number, class_name in enumerate(class_names)}
     predicted = np.array([index[str(class_name)] for class_name in predicted_names], np.intp)
