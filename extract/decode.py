@@ -38,29 +38,6 @@ _OTHER_FORMATS = (
 )
 
 
-def load_image(data: bytes, out: npt.NDArray[np.float32]) -> None:
-    """Decode and resize an image as the reference does.
-
-    Parameters
-    ----------
-    data : bytes
-        An image file's content: JPEG, PNG, BMP or GIF, whatever its name says.
-    out : ndarray of float32, shape (image_size, image_size, 3)
-        Is filled with RGB, 0 to 255. A place of the caller's, since a fresh array of this size costs more
-        in page faults than the conversion itself.
-
-    Raises
-    ------
-    ImageError
-        When the data are no whole image of a supported format; ``out`` is as it was.
-    """
-    pixels = decode(data)
-    if pixels.shape == out.shape:
-        np.copyto(out, pixels)
-    else:
-        np.copyto(out, resize(pixels, len(out)))
-
-
 def decode(data: bytes) -> Pixels:
     """Decode an image file to RGB.
 
@@ -206,6 +183,20 @@ def resize(pixels: Pixels, image_size: int) -> npt.NDArray[np.float32]:
     lower *= y[:, None, None]
     lower += upper
     return lower
+
+
+def resize_into(out: npt.NDArray[np.float32], pixels: Pixels) -> None:
+    """Put pixels, resized where need be, into a place of the caller's.
+
+    A fresh array of this size costs more in page faults than the conversion itself.
+
+    Parameters
+    ----------
+    out : ndarray of float32, shape (image_size, image_size, 3)
+        Is filled with RGB, 0 to 255.
+    pixels : ndarray of uint8, shape (height, width, 3)
+    """
+    np.copyto(out, pixels if pixels.shape == out.shape else resize(pixels, len(out)))
 
 
 @lru_cache(maxsize=64)

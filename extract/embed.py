@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ..cache.errors import ImageError
 from ..cache.table import HASH_BYTES
-from .decode import load_image
+from .decode import decode, resize_into
 from .engines import Engine, Session
 from .plan import Inventory, Known
 from .scan import ImageFile
@@ -167,10 +167,11 @@ def _embed_slice(
         result.copy_of = inventory.by_digest.get(result.digest)
         if result.copy_of is None:
             try:
-                load_image(data, session.slot(len(waiting)))
+                pixels = decode(data)
             except ImageError as error:
                 result.reason = str(error)
                 continue
+            resize_into(session.slot(len(waiting)), pixels)  # nobody may hold the slot at the run
             waiting.append(result)
             if len(waiting) == session.batch_size:
                 run()

@@ -151,6 +151,7 @@ class _Run:
         self.partial = PartialRun(cache)
         self.inventory = Inventory()
         self.engine: Engine | None = None
+        self.earlier_engines: dict[str, dict[str, str]] = {}
         self.fingerprint: dict[str, Any] = {}
 
     def run(self) -> Report:
@@ -158,10 +159,10 @@ class _Run:
         segments, damaged = self.partial.recover()
         self._set_fingerprint(old, segments)
         if old is not None:
-            self.inventory.add_cache(old)
+            self._take_over(old)
         before = dict(self.inventory.by_path)
         for segment in segments:
-            self.inventory.add_cache(segment)
+            self._take_over(segment)
         plan = make_plan(self.found, self.inventory)
         if old is not None and not segments and not damaged and self._is_up_to_date(plan, old):
             report = Report(old, unchanged=len(self.found.images), rejected=len(old.rejects))
@@ -171,6 +172,10 @@ class _Run:
         if self.strict and report.cache.rejects:
             raise strict_error(report.cache.rejects)
         return report
+
+    def _take_over(self, cache: FeatureCache) -> None:
+        self.inventory.add_cache(cache)
+        self.earlier_engines |= cache.provenance.get("engines", {})
 
     def _set_fingerprint(self, old: FeatureCache | None, segments: list[FeatureCache]) -> None:
         if old is not None:  # all but the weights can be compared before they are loaded
@@ -201,8 +206,8 @@ class _Run:
         done: list[Done] = []
         seconds = 0.0
         if plan.todo:
-            seconds = self._embed(plan, done, old)
-        table = self._table(old)
+            seconds = self._embed(plan, done)
+        table = self._table()
         if not len(table.files):
             raise ImageFolderError(
                 f"none of the {len(self.found.images)} images can be embedded; the first: "
@@ -219,11 +224,11 @@ class _Run:
         report.resumed = sum(item.source >= first_segment for item in plan.unchanged)
         return report
 
-    def _embed(self, plan: Plan, done: list[Done], old: FeatureCache | None) -> float:
+    def _embed(self, plan: Plan, done: list[Done]) -> float:
         engine = self._get_engine()
 
         def commit(part: list[Done]) -> None:
-            table = self._segment(part, old)
+            table = self._segment(part)
             self.partial.commit(table)
             self.inventory.add_rows(table.files, table.features, table.rejects, table.reasons)
             done.extend(part)
@@ -244,7 +249,7 @@ class _Run:
             self.progress.close()
         return time.monotonic() - begin
 
-    def _segment(self, part: list[Done], old: FeatureCache | None) -> Table:
+    def _segment(self, part: list[Done]) -> Table:
         rows = [item for item in part if not item.reason]
         rejects = [item for item in part if item.reason]
         features = [self._features_of(item) for item in rows]
@@ -253,7 +258,6 @@ class _Run:
             np.stack(features) if features else np.zeros((0, 0), np.float32),
             _files([(item.image, item.digest) for item in rejects]),
             [item.reason for item in rejects],
-            old,
         )
 
     def _features_of(self, item: Done) -> Features:
@@ -263,7 +267,7 @@ class _Run:
         assert item.features is not None
         return item.features
 
-    def _table(self, old: FeatureCache | None) -> Table:
+    def _table(self) -> Table:
         """Gather the rows of the whole folder, sorted by path."""
         known = [self.inventory.by_path[image.path] for image in self.found.images]
         rows = [item for item in known if item.row >= 0]
@@ -280,21 +284,17 @@ class _Run:
             features,
             _files([(item.image, item.digest) for item in rejects]),
             [item.reason for item in rejects],
-            old,
         )
 
-    def _make_table(
-        self, files: Files, features: Features, rejects: Files, reasons: list[str], old: FeatureCache | None
-    ) -> Table:
+    def _make_table(self, files: Files, features: Features, rejects: Files, reasons: list[str]) -> Table:
         index = {name: number for number, name in enumerate(self.found.class_names)}
         labels = np.array([index[path.partition(b"/")[0]] for path in files.paths], np.int32)
         return Table(
-            self.fingerprint, self._provenance(old), self.found.class_names, files, labels, features, rejects, reasons
+            self.fingerprint, self._provenance(), self.found.class_names, files, labels, features, rejects, reasons
         )
 
-    def _provenance(self, old: FeatureCache | None) -> dict[str, Any]:
-        earlier = old.provenance if old is not None else {}
-        engines = dict(earlier.get("engines", {}))
+    def _provenance(self) -> dict[str, Any]:
+        engines = dict(self.earlier_engines)
         if self.engine is not None:
             engines[self.engine.name] = self.engine.versions()
         packages = ("embedonce", "numpy", "simplejpeg", "pillow")

@@ -253,7 +253,7 @@ embedonce.extract(sys.argv[1], sys.argv[2], weights="random:0", alpha=0.35, imag
 """
 
 
-@pytest.mark.parametrize(("commits", "moment"), [(1, "after"), (2, "before"), (3, "after")])
+@pytest.mark.parametrize(("commits", "moment"), [(1, "after"), (2, "before"), (3, "after"), (5, "after")])
 def test_a_killed_run_is_resumed_to_the_same_bytes(folder, tmp_path, small, run, commits, moment):
     extract(folder, tmp_path / "whole.h5", **small)
     killed = subprocess.run(
@@ -262,7 +262,7 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(folder, tmp_path, small, run,
     assert killed.returncode == -9
     assert not (tmp_path / "a.h5").exists()
     report = run()
-    assert report.resumed >= 5 * commits
+    assert report.resumed >= min(5 * commits, 24)
     assert report.embedded == 24 - report.resumed
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
     assert not (tmp_path / "a.h5.partial").exists()
