@@ -154,8 +154,8 @@ def info(cache: Path, as_json: bool) -> None:
         images, width = opened.shape
         lines = {"images": f"{images:,}", "features": f"{width:,} per image, float32"}
         lines |= {f"  {display(name)}": f"{count:,}" for name, count in opened.class_counts.items()}
-        weights = str(opened.provenance.get("weights"))
-        lines["weights"] = weights + (" - RANDOM: the features mean little" if weights.startswith("random:") else "")
+        warning = " - RANDOM: the features mean little" if opened.random_weights else ""
+        lines["weights"] = f"{opened.provenance.get('weights')}{warning}"
         lines |= {name.replace("_", " "): str(value) for name, value in opened.fingerprint.items()}
         lines["engines"] = ", ".join(opened.provenance.get("engines", {}))
         lines["image folder"] = display(opened.provenance.get("image_root", ""))
@@ -240,7 +240,6 @@ def compare(
     from .cache.files import make_folder
     from .cache.reader import FeatureCache
     from .evaluate.compare import compare as compare_heads
-    from .evaluate.results import comparison_results
 
     opened = FeatureCache.open(cache)
     chosen = _head_parameters(heads, params)
@@ -248,7 +247,7 @@ def compare(
     made = compare_heads(opened, chosen, split, seed, on_head=None if as_json else _announce)
     written = made.save(output)
     if as_json:
-        _print_json(comparison_results(made))
+        click.echo((output / "results.json").read_text(encoding="ascii"), nl=False)
         return
     _print_table(made.table)
     _print_notes(made.notes)

@@ -8,6 +8,14 @@ what, what is allowed, what it got, and what to do next.
 from __future__ import annotations
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type if it has none.
+
+    Libraries raise what they like over a damaged file; our messages stay in one line.
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class EmbedonceError(Exception):
     """Base of every error that embedonce raises on purpose.
 

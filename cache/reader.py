@@ -15,7 +15,7 @@ import numpy.typing as npt
 import xxhash
 
 from . import format as fmt
-from .errors import CacheError
+from .errors import CacheError, first_line
 from .names import display, unpack
 from .table import HASH_BYTES, Features, Files, Table
 
@@ -95,8 +95,9 @@ class FeatureCache:
             except CacheError as error:
                 raise CacheError(f"{shown}: {error}") from error
             except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise CacheError(f"{shown} is no readable feature cache, or a damaged one: {reason}") from error
+                raise CacheError(
+                    f"{shown} is no readable feature cache, or a damaged one: {first_line(error)}"
+                ) from error
         except BaseException:
             source.close()
             raise
@@ -127,6 +128,12 @@ class FeatureCache:
     def shape(self) -> tuple[int, int]:
         """Rows and features per row, known without reading the features."""
         return self._range.shape
+
+    @property
+    def random_weights(self) -> str | None:
+        """``random:SEED`` when the features come from random weights and mean little, otherwise None."""
+        weights = str(self.provenance.get("weights", ""))
+        return weights if weights.startswith("random:") else None
 
     @property
     def class_counts(self) -> dict[str, int]:

@@ -195,10 +195,7 @@ def fit_and_score(name: str, head: Any, cache: FeatureCache, split: Split) -> He
 
     Labels are class names, so that what the head predicts can be read.
     """
-    features, names = cache.features, cache.label_names
-    train, test = split.train, split.test
-    fit_seconds = fit_head(head, features[train], names[train], features[test], names[test])
-    return score_head(name, head, cache, test, fit_seconds)
+    return score_head(name, head, cache, split.test, fit_head(head, cache, split))
 
 
 def score_head(
@@ -221,31 +218,32 @@ def score_head(
     return HeadResult(name, head, predicted, probabilities, scores, fit_seconds, predict_seconds)
 
 
-def fit_head(
-    head: Any,
-    features: npt.NDArray[np.float32],
-    names: npt.NDArray[np.str_],
-    held_features: npt.NDArray[np.float32],
-    held_names: npt.NDArray[np.str_],
-) -> float:
-    """Fit a head, with validation data when it takes them, and return the seconds of the fit alone."""
-    takes_validation = "validation_data" in inspect.signature(head.fit).parameters
-    # a class without training images cannot be validated on
-    known = np.isin(held_names, names)
-    extra = {"validation_data": (held_features[known], held_names[known])} if takes_validation and known.any() else {}
+def fit_head(head: Any, cache: FeatureCache, split: Split) -> float:
+    """Fit a head on the training rows and return the seconds of the fit alone.
+
+    A head that takes validation data gets the test rows for them.
+    """
+    features, names = cache.features, cache.label_names
+    extra = {}
+    if "validation_data" in inspect.signature(head.fit).parameters:
+        # a class without training images cannot be validated on
+        held = split.test[np.isin(names[split.test], names[split.train])]
+        if len(held):
+            extra["validation_data"] = (features[held], names[held])
     if hasattr(head, "warm_up"):  # importing TensorFlow is no part of training
         head.warm_up()
+    rows, labels = features[split.train], names[split.train]
     begin = time.perf_counter()
-    head.fit(features, names, **extra)
+    head.fit(rows, labels, **extra)
     return time.perf_counter() - begin
 
 
 def notes_on(cache: FeatureCache, split: Split) -> list[str]:
     """Return what a reader of scores on this cache and split should know."""
     notes = []
-    if str(cache.provenance.get("weights", "")).startswith("random:"):
+    if cache.random_weights:
         notes.append(
-            f"the features come from random weights ({cache.provenance['weights']}), not from a trained network: "
+            f"the features come from random weights ({cache.random_weights}), not from a trained network: "
             "the scores show that the tool works, nothing more"
         )
     copies = identical_in_training(split, cache)

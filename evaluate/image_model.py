@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache.errors import ImageError, ModelFileError, WeightsError
-from ..cache.files import make_folder, write_atomically
+from ..cache.files import write_atomically
 from ..cache.names import display
 from ..cache.quiet import import_keras
 from ..cache.reader import FeatureCache
-from ..extract.backbone import build_backbone, scaling_layer, weights_sha256
+from ..extract.backbone import build_backbone, pooled_features, weights_sha256
 from ..extract.decode import decode
 from ..extract.embed import read_image
 from ..extract.recipe import make_recipe, require_same_fingerprint
@@ -58,9 +58,7 @@ def build_image_model(head_model: Any, cache: FeatureCache, weights: str | Path 
 
     image = keras.Input((None, None, 3), name="image")
     resized = keras.layers.Resizing(size, size, interpolation="bilinear", name="resize")(image)
-    maps = backbone(scaling_layer()(resized), training=False)
-    pooled = keras.layers.GlobalAveragePooling2D(name="pooling")(maps)
-    return keras.Model(image, head_model(pooled), name="embedonce")
+    return keras.Model(image, head_model(pooled_features(backbone, resized)), name="embedonce")
 
 
 def _weights_of(cache: FeatureCache) -> str:
@@ -145,7 +143,6 @@ def save_image_model(model: Any, head: Any, cache: FeatureCache, path: Path, met
     OutputError
         When the file cannot be written. Either way an older one stays.
     """
-    make_folder(path.parent, "the model")
     with tempfile.TemporaryDirectory(prefix="embedonce-") as folder:
         temporary = Path(folder) / "model.keras"
         model.save(temporary)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import platform
 import re
 import sys
 import time
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ import numpy as np
 
 from ..cache.files import make_folder, write_atomically
 from ..cache.reader import FeatureCache
-from .split import Split, write_split
+from .split import Split, as_csv, write_split
 
 if TYPE_CHECKING:
     from .compare import Comparison, HeadResult
@@ -154,25 +153,21 @@ def _subtitle(result: HeadResult) -> str:
 
 def _predictions_csv(comparison: Comparison) -> bytes:
     cache, rows = comparison.cache, comparison.split.test
-    text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["head", "path", "true", "predicted", *(f"p_{name}" for name in cache.class_names)])
-    for result in comparison.results:
-        for position, row in enumerate(rows):
-            if result.probabilities is None:
-                shares = [""] * len(cache.class_names)
-            else:
-                shares = [f"{value:.6g}" for value in result.probabilities[position]]
-            true, predicted = cache.labels[row], result.predicted[position]
-            table.writerow(
-                [result.name, cache.paths[row], cache.class_names[true], cache.class_names[predicted], *shares]
-            )
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    names = cache.class_names
+
+    def lines() -> Iterator[list[str]]:
+        for result in comparison.results:
+            for position, row in enumerate(rows):
+                if result.probabilities is None:
+                    shares = [""] * len(names)
+                else:
+                    shares = [f"{value:.6g}" for value in result.probabilities[position]]
+                true, predicted = names[cache.labels[row]], names[result.predicted[position]]
+                yield [result.name, cache.paths[row], true, predicted, *shares]
+
+    return as_csv(["head", "path", "true", "predicted", *(f"p_{name}" for name in names)], lines())
 
 
 def _confusion_csv(matrix: list[list[int]], names: list[str]) -> bytes:
-    text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["true \\ predicted", *names])
-    table.writerows([name, *counts] for name, counts in zip(names, matrix, strict=True))
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    rows = ([name, *counts] for name, counts in zip(names, matrix, strict=True))
+    return as_csv(["true \\ predicted", *names], rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,12 +105,17 @@ def write_split(split: Split, cache: FeatureCache, path: Path | str) -> None:
     OutputError
         When the file cannot be written.
     """
+    parts = sorted([(int(row), "train") for row in split.train] + [(int(row), "test") for row in split.test])
+    write_atomically(path, as_csv(["path", "part"], ([cache.paths[row], part] for row, part in parts)))
+
+
+def as_csv(header: list[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """Return a table as CSV in UTF-8; names that are not UTF-8 keep their bytes."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["path", "part"])
-    parts = sorted([(int(row), "train") for row in split.train] + [(int(row), "test") for row in split.test])
-    table.writerows([cache.paths[row], part] for row, part in parts)
-    write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    table.writerow(header)
+    table.writerows(rows)
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def read_split(path: Path, cache: FeatureCache) -> Split:

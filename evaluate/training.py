@@ -122,8 +122,7 @@ def _fit(name: str, head: Any, cache: FeatureCache, split: Split) -> tuple[HeadR
     if len(split.test):
         result = fit_and_score(name, head, cache, split)
         return result, result.fit_seconds
-    names = cache.label_names
-    return None, fit_head(head, cache.features, names, cache.features[:0], names[:0])
+    return None, fit_head(head, cache, split)
 
 
 def _write_image_model(

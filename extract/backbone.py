@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cache.errors import WeightsError
+from ..cache.errors import WeightsError, first_line
 from ..cache.names import display
 from ..cache.quiet import import_keras
 from .weights import WeightsSource
@@ -59,9 +59,9 @@ def build_backbone(source: WeightsSource, alpha: float, image_size: int) -> Any:
         except WeightsError:
             raise
         except Exception as error:  # Keras, h5py and zipfile raise what they like
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise WeightsError(
-                f"the weights file {display(str(source.path))} does not fit MobileNetV2 with alpha {alpha}: {reason}; "
+                f"the weights file {display(str(source.path))} does not fit MobileNetV2 with alpha {alpha}: "
+                f"{first_line(error)[:200]}; "
                 "give the --alpha that it was trained with, or another file"
             ) from error
         _require_all_loaded(source.path, backbone)
@@ -89,14 +89,17 @@ def build_embedder(backbone: Any) -> Any:
     """
     keras = import_keras()
     image = keras.Input(backbone.input_shape[1:], name="image")
-    scaled = scaling_layer()(image)
-    pooled = keras.layers.GlobalAveragePooling2D(name="pooling")(backbone(scaled, training=False))
-    return keras.Model(image, pooled, name="embedder")
+    return keras.Model(image, pooled_features(backbone, image), name="embedder")
 
 
-def scaling_layer() -> Any:
-    """Return ``mobilenet_v2.preprocess_input`` as a layer that every Keras can load: 0..255 to -1..1."""
-    return import_keras().layers.Rescaling(1 / 127.5, offset=-1.0, name="scaling")
+def pooled_features(backbone: Any, image: Any) -> Any:
+    """Put scaling, backbone and pooling behind a symbolic image of 0 to 255.
+
+    The scaling is ``mobilenet_v2.preprocess_input`` as a layer that every Keras can load.
+    """
+    layers = import_keras().layers
+    scaled = layers.Rescaling(1 / 127.5, offset=-1.0, name="scaling")(image)
+    return layers.GlobalAveragePooling2D(name="pooling")(backbone(scaled, training=False))
 
 
 def weights_sha256(backbone: Any) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from ..cache.errors import ImageError
+from ..cache.errors import ImageError, first_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -88,7 +88,7 @@ def _decode_jpeg(data: bytes) -> Pixels:
     except ImageError:
         raise
     except ValueError as error:
-        reason = str(error).splitlines()[0] if str(error) else "cannot be decoded"
+        reason = first_line(error)
         kind = "truncated JPEG" if "remature end" in reason else "damaged JPEG"
         raise ImageError(f"{kind}: {reason}") from error
     if four_channels:
@@ -116,7 +116,7 @@ def _decode_with_pillow(data: bytes) -> Pixels:
         raise ImageError(f"too large: {error}") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
         # Pillow raises SyntaxError for broken PNG chunks.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         kind = "truncated" if "truncated" in reason or "unrecognized data stream" in reason else "damaged"
         raise ImageError(f"{kind} {image_format(data)}: {reason}") from error
 

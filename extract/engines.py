@@ -112,6 +112,12 @@ class _KerasSession:
         return features[:count]
 
 
+def check_engine(name: str) -> None:
+    """Raise `EngineError` for a name that `make_engine` does not know."""
+    if name not in ENGINES:
+        raise EngineError(f"parameter engine of extract must be one of {', '.join(ENGINES)}, got {name!r}")
+
+
 def make_engine(name: str, recipe: Recipe) -> Engine:
     """Make an engine ready for a recipe.
 
@@ -128,8 +134,7 @@ def make_engine(name: str, recipe: Recipe) -> Engine:
     WeightsError
         When the weights do not fit.
     """
-    if name not in ENGINES:
-        raise EngineError(f"parameter engine of extract must be one of {', '.join(ENGINES)}, got {name!r}")
+    check_engine(name)
     if name == "auto":
         name = "litert" if find_spec("ai_edge_litert") else "keras"
     if name == "keras":

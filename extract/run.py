@@ -18,7 +18,7 @@ from ..cache.reader import FeatureCache
 from ..cache.table import HASH_BYTES, Features, Files, Table
 from ..cache.writer import write_cache
 from .embed import Done, embed_images
-from .engines import ENGINES, Engine, make_engine
+from .engines import Engine, check_engine, make_engine
 from .plan import Inventory, Known, Plan, make_plan
 from .progress import Progress, make_progress
 from .recipe import Recipe, make_recipe, require_same_fingerprint
@@ -118,8 +118,7 @@ def update_cache(
 
 
 def _check_parameters(cache: Path, engine: str, workers: int | None) -> None:
-    if engine not in ENGINES:
-        raise EngineError(f"parameter engine of extract must be one of {', '.join(ENGINES)}, got {engine!r}")
+    check_engine(engine)
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise EngineError(f"parameter workers of extract must be a whole number above 0, got {workers!r}")
     if cache.is_dir():
@@ -165,12 +164,12 @@ class _Run:
             self._take_over(segment)
         plan = make_plan(self.found, self.inventory)
         if old is not None and not segments and not damaged and self._is_up_to_date(plan, old):
+            if self.strict and old.rejects:
+                raise strict_error(old.rejects)
             report = Report(old, unchanged=len(self.found.images), rejected=len(old.rejects))
         else:
             report = self._update(plan, before, old)
-        report.notes = notes_on_scan(self.found, damaged) + report.notes
-        if self.strict and report.cache.rejects:
-            raise strict_error(report.cache.rejects)
+        report.notes = notes_on_scan(self.found, damaged)
         return report
 
     def _take_over(self, cache: FeatureCache) -> None:

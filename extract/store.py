@@ -59,23 +59,19 @@ def store_folder() -> Path:
 
 def load_prepared(recipe: Recipe) -> Prepared | None:
     """Return the prepared backbone of a recipe, or None when it is not in the store or is damaged."""
-    path = _path(recipe)
+    about = _about(recipe)
     try:
-        about = json.loads(path.with_suffix(".json").read_text(encoding="ascii"))
-        model = path.with_suffix(".tflite").read_bytes()
+        model = _path(recipe).read_bytes()
         prepared = Prepared(about["weights_sha256"], model, about["made_with"])
         intact = hashlib.sha256(model).hexdigest() == about["model_sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, KeyError):
         return None
     return prepared if intact else None
 
 
 def known_weights(recipe: Recipe) -> str | None:
     """Return the hash of a recipe's weights when an earlier run has written it down, without TensorFlow."""
-    try:
-        digest = json.loads(_path(recipe).with_suffix(".json").read_text(encoding="ascii"))["weights_sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    digest = _about(recipe).get("weights_sha256")
     return digest if isinstance(digest, str) else None
 
 
@@ -117,6 +113,15 @@ def prepare(recipe: Recipe) -> Prepared:
 def _path(recipe: Recipe) -> Path:
     text = json.dumps({**recipe.key, "layout": _LAYOUT}, sort_keys=True)
     return store_folder() / f"mobilenetv2-{hashlib.sha256(text.encode()).hexdigest()[:24]}.tflite"
+
+
+def _about(recipe: Recipe) -> dict[str, Any]:
+    """Return what is written down about a recipe; nothing when that is missing or damaged."""
+    try:
+        about = json.loads(_path(recipe).with_suffix(".json").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _keep(path: Path, about: dict[str, Any], model: bytes | None = None) -> None:

@@ -39,11 +39,6 @@ class WeightsSource:
     seed: int | None
     identity: str
 
-    @property
-    def is_random(self) -> bool:
-        """Whether the features will mean little."""
-        return self.seed is not None
-
 
 def resolve_weights(weights: str | Path, alpha: float, image_size: int, *, timeout: float = 30.0) -> WeightsSource:
     """Find the weights that a user named.

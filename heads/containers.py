@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..cache.errors import ModelFileError
+from ..cache.errors import ModelFileError, first_line
 
 ENTRY = "embedonce.json"
 FORMAT = "embedonce model"
@@ -25,14 +25,6 @@ FOOTER_MARK = b"embedonce-json-1"
 FOOTER_BYTES = 8 + len(FOOTER_MARK)
 # class names and training information of any sensible model; a larger claim is a damaged or hostile file
 LARGEST_DOCUMENT = 64 * 2**20
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type if it has none.
-
-    Libraries raise what they like over a damaged file; our messages stay in one line.
-    """
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def encode(metadata: Mapping[str, Any] | None, head: Mapping[str, Any] | None = None) -> bytes:

@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..cache.errors import HeadError, ModelFileError, OutputError
-from ..cache.files import write_atomically
-from .containers import encode, first_line, read_entry, read_footer, with_entry, with_footer
+from ..cache.errors import HeadError, ModelFileError, first_line
+from ..cache.files import make_folder, write_atomically
+from .containers import encode, read_entry, read_footer, with_entry, with_footer
 from .keras_files import load_keras_head, save_keras_head, write_keras_metadata
 
 __all__ = ["load_head", "read_metadata", "save_head", "suffixes_for", "write_keras_metadata"]
@@ -79,10 +79,7 @@ def save_head(head: Any, path: str | Path, metadata: Mapping[str, Any] | None = 
         data = with_entry(_skops_bytes(head), document)
     elif suffix == ".joblib":
         data = with_footer(_joblib_bytes(head), document)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot create the folder {path.parent}: {error.strerror or error}") from error
+    make_folder(path.parent, "the model")
     if suffix == ".keras":
         save_keras_head(head, path, metadata)
     else:

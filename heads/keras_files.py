@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cache.errors import ModelFileError
+from ..cache.errors import ModelFileError, first_line
 from ..cache.files import write_atomically
 from ..cache.quiet import import_keras
-from .containers import encode, first_line, read_entry, with_entry
+from .containers import encode, read_entry, with_entry
 
 if TYPE_CHECKING:
     from .softmax import SoftmaxHead
