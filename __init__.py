@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .cache.errors import EmbedonceError
+    from .cache.pack import pack
     from .cache.reader import FeatureCache
     from .evaluate.compare import compare
     from .extract.run import extract
+    from .extract.verify import verify
     from .heads.files import load_head, save_head
     from .heads.registry import make_head
 
@@ -21,6 +23,8 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "FeatureCache": ".cache.reader",
+    "pack": ".cache.pack",
+    "verify": ".extract.verify",
     "make_head": ".heads.registry",
     "save_head": ".heads.files",
     "load_head": ".heads.files",
@@ -36,7 +40,9 @@ __all__ = [
     "extract",
     "load_head",
     "make_head",
+    "pack",
     "save_head",
+    "verify",
 ]
 
 

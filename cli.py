@@ -5,32 +5,26 @@ Exit status: 0 when all went well, 1 when a run failed, 2 when the command was w
 
 from __future__ import annotations
 
+import contextlib
 import json
-import sys
+import signal
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from . import __version__
 from .cache.errors import EmbedonceError, HeadParameterError
 from .cache.names import display
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from .evaluate.compare import HeadResult
+from .console import print_json, print_notes, print_report, print_scores, print_table, print_verification
 
 HEADS_HELP = "softmax, logreg, svm, linear-svm, knn, dummy, or package.module:Class of any scikit-learn classifier"
-# key in the results: how tables call it
-SCORES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced",
-    "macro_f1": "macro F1",
-    "log_loss": "log loss",
-    "roc_auc": "ROC AUC",
-}
 _PATH = click.Path(path_type=Path)
+_ENGINE = click.option(
+    "--engine", type=click.Choice(["auto", "litert", "keras"]), default="auto", show_default=True, help="What computes."
+)
+_FOLLOW_LINKS = click.option("--follow-links", is_flag=True, help="Enter links to folders.")
 
 
 class _Command(click.Command):
@@ -93,9 +87,9 @@ def demo(output: Path) -> None:
 
     click.echo("Handwritten digits from scikit-learn: 1,797 images in ten folders.")
     made = run_demo(output, make_progress(True), _announce, lambda text: click.secho(f"Notice: {text}", fg="yellow"))
-    _print_report(made.report)
-    _print_table(made.comparison.table)
-    _print_notes(made.comparison.notes)
+    print_report(made.report)
+    print_table(made.comparison.table)
+    print_notes(made.comparison.notes)
     click.echo(f"Images            {made.images}")
     click.echo(f"Feature cache     {made.report.cache.path}")
     click.echo(f"Confusion matrix  {made.results / 'confusion.png'}")
@@ -106,7 +100,7 @@ def demo(output: Path) -> None:
 
 @main.command()
 @click.argument("images", type=_PATH)
-@click.argument("cache", type=_PATH)
+@click.argument("cache", type=click.Path(path_type=str))  # a Path would lose the slash that asks for a folder
 @click.option(
     "--weights",
     default="imagenet",
@@ -116,27 +110,27 @@ def demo(output: Path) -> None:
 )
 @click.option("--alpha", type=float, default=1.0, show_default=True, help="Width multiplier of MobileNetV2.")
 @click.option("--image-size", type=int, default=224, show_default=True, help="Pixels that images are resized to.")
-@click.option(
-    "--engine", type=click.Choice(["auto", "litert", "keras"]), default="auto", show_default=True, help="What computes."
-)
+@_ENGINE
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; by default what suits engine and processor.")
 @click.option("--strict", is_flag=True, help="Fail when an image cannot be embedded, instead of listing it.")
-@click.option("--follow-links", is_flag=True, help="Enter links to folders.")
+@_FOLLOW_LINKS
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def extract(images: Path, cache: Path, as_json: bool, **options: Any) -> None:
+def extract(images: Path, cache: str, as_json: bool, **options: Any) -> None:
     """Embed a folder of images, one folder per class, into CACHE.
 
-    Only what is new or changed is embedded. Run it again whenever the images change; a run that was cut off
-    goes on where it was.
+    CACHE is a file, such as lung.h5, or a folder of shards, such as lung.cache/, for very many images. Only what
+    is new, changed or damaged is embedded. Run it again whenever the images change; a run that was cut off goes
+    on where it was.
     """
     from .extract.progress import make_progress
     from .extract.run import update_cache
 
-    report = update_cache(images, cache, progress=make_progress(True), **options)
+    with _ending_in_order():
+        report = update_cache(images, cache, progress=make_progress(True), **options)
     if as_json:
-        _print_json(report.as_dict())
+        print_json(report.as_dict())
     else:
-        _print_report(report)
+        print_report(report)
 
 
 @main.command()
@@ -149,7 +143,7 @@ def info(cache: Path, as_json: bool) -> None:
 
     with FeatureCache.open(cache) as opened:
         if as_json:
-            _print_json(describe_cache(opened) | {"reject_reasons": opened.rejects})
+            print_json(describe_cache(opened) | {"reject_reasons": opened.rejects})
             return
         images, width = opened.shape
         lines = {"images": f"{images:,}", "features": f"{width:,} per image, float32"}
@@ -166,6 +160,49 @@ def info(cache: Path, as_json: bool) -> None:
             click.echo(f"{name:<{longest}}  {value}")
         for path, reason in opened.rejects:
             click.echo(f"  {display(path)}: {reason}")
+
+
+@main.command()
+@click.argument("cache", type=_PATH)
+@click.option("--images", type=_PATH, metavar="DIR", help="Compare with this folder, by content.")
+@click.option("--sample", type=click.IntRange(min=0), default=16, show_default=True, help="Images to embed again.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the choice of the sample.")
+@click.option(
+    "--weights", type=_PATH, metavar="FILE", help="The backbone's weights, if they moved since the extraction."
+)
+@_ENGINE
+@_FOLLOW_LINKS
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def verify(cache: Path, as_json: bool, **options: Any) -> None:
+    """Check every checksum of CACHE and, with --images, that it still matches its images.
+
+    Exit status 1 when anything is damaged, differs, or cannot be made again on this machine.
+    """
+    from .extract.progress import make_progress
+    from .extract.verify import verify_cache
+
+    done = verify_cache(cache, progress=make_progress(True), **options)
+    if as_json:
+        print_json(done.as_dict())
+    else:
+        print_verification(done)
+    if not done.ok:
+        click.get_current_context().exit(1)
+
+
+@main.command()
+@click.argument("source", type=_PATH)
+@click.argument("target", type=click.Path(path_type=str))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def pack(source: Path, target: str, as_json: bool) -> None:
+    """Write a folder of shards, SOURCE, as one file, TARGET."""
+    from .cache.pack import pack as pack_cache
+
+    packed = pack_cache(source, target)
+    if as_json:
+        print_json({"cache": str(packed.path), "images": len(packed), "features": packed.shape[1]})
+    else:
+        click.echo(f"Wrote {display(str(packed.path))}: {len(packed):,} x {packed.shape[1]:,} features.")
 
 
 @main.command()
@@ -209,10 +246,10 @@ def train(
         scores = trained.result.scores if trained.result else None
         paths = {"model": str(trained.path), "curves": str(trained.curves) if trained.curves else None}
         measured = {"fit_seconds": trained.fit_seconds, "scores": scores, "checked_images": trained.checked}
-        _print_json(paths | measured | {"notes": trained.notes})
+        print_json(paths | measured | {"notes": trained.notes})
         return
     if trained.result:
-        _print_scores(trained.result)
+        print_scores(trained.result)
     click.echo(
         f"Trained on {len(trained.split.train):,} images in {trained.fit_seconds:.1f} s: {display(str(trained.path))}"
     )
@@ -220,7 +257,7 @@ def train(
         click.echo(f"The model agrees with the cached features on {trained.checked} of {trained.checked} images.")
     if trained.curves:
         click.echo(f"Curves of accuracy and loss: {display(str(trained.curves))}")
-    _print_notes(trained.notes)
+    print_notes(trained.notes)
 
 
 @main.command()
@@ -249,8 +286,8 @@ def compare(
     if as_json:
         click.echo((output / "results.json").read_text(encoding="ascii"), nl=False)
         return
-    _print_table(made.table)
-    _print_notes(made.notes)
+    print_table(made.table)
+    print_notes(made.notes)
     for path in written:
         if path.suffix == ".json" or path.name == "confusion.png" or path.name.startswith("curves"):
             click.echo(f"Wrote {display(str(path))}")
@@ -274,12 +311,26 @@ def evaluate(model: Path, cache: Path, split: Path | None, include_training: boo
     done = evaluate_model(model, opened, split=split, include_training=include_training, trust=trust)
     if as_json:
         measured = {"images": len(done.rows), "left_out": done.left_out, "scores": done.result.scores}
-        _print_json(measured | {"notes": done.notes})
+        print_json(measured | {"notes": done.notes})
         return
-    _print_scores(done.result)
+    print_scores(done.result)
     left_out = f"; {done.left_out:,} that it was trained on were left out" if done.left_out else ""
     click.echo(f"Scored on {len(done.rows):,} images{left_out}.")
-    _print_notes(done.notes)
+    print_notes(done.notes)
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Let SIGTERM end a run as Ctrl-C does, its work committed: batch systems and containers stop jobs this way."""
+
+    def end(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    earlier = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def _parameter(text: str) -> tuple[str, Any]:
@@ -317,81 +368,3 @@ def _one_line(error: Exception) -> str:
 
 def _announce(head: str) -> None:
     click.echo(f"training {display(head)} …", err=True)
-
-
-def _print_json(value: Any) -> None:
-    from .evaluate.results import as_json
-
-    click.echo(as_json(value).decode("ascii"), nl=False)
-
-
-def _print_report(report: Any) -> None:
-    total = len(report.cache) + report.rejected
-    if not report.published:
-        click.echo(f"Nothing to embed: {display(str(report.cache.path))} is up to date with {total:,} images.")
-    else:
-        kinds = ("added", "changed", "moved", "removed", "unchanged", "resumed")
-        parts = [f"{getattr(report, kind):,} {kind}" for kind in kinds if getattr(report, kind)]
-        rate = f" in {report.seconds:.1f} s ({report.images_per_second:.0f} images/s)" if report.embedded else ""
-        click.echo(f"Embedded {report.embedded:,} images{rate}: {', '.join(parts)}.")
-        if report.copied:
-            click.echo(f"{report.copied:,} took the features of a file of the same content.")
-        click.echo(
-            f"Wrote {display(str(report.cache.path))}: {len(report.cache):,} x {report.cache.shape[1]:,} features."
-        )
-    if report.rejected:
-        click.secho(f"{report.rejected:,} image(s) could not be embedded:", fg="yellow")
-        for path, reason in report.cache.rejects[:5]:
-            click.echo(f"  {display(path)}: {reason}")
-        if report.rejected > 5:
-            click.echo(f"  … all of them: embedonce info {display(str(report.cache.path))}")
-    _print_notes(report.notes)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    # a pipe or a log has no width; nothing is cut or wrapped there
-    return Console() if sys.stdout.isatty() else Console(width=160)
-
-
-def _number(value: float | None, digits: int = 4) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("head")
-    for column in (*SCORES.values(), "fit s", "predict s"):
-        table.add_column(column, justify="right")
-    for position, row in enumerate(rows):
-        scores = [row[key] for key in SCORES]
-        seconds = [_number(row["fit_seconds"], 2), _number(row["predict_seconds"], 2)]
-        style = "bold" if position == 0 else None
-        table.add_row(display(row["head"]), *map(_number, scores), *seconds, style=style)
-    _console().print(table)
-
-
-def _print_scores(result: HeadResult) -> None:
-    from rich import box
-    from rich.table import Table
-
-    scores = result.scores
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("class")
-    for column in ("precision", "recall", "F1", "images"):
-        table.add_column(column, justify="right")
-    for row in scores["per_class"]:
-        values = [_number(row[key]) for key in ("precision", "recall", "f1")]
-        table.add_row(display(row["class"]), *values, f"{row['support']:,}")
-    _console().print(table)
-    values = [f"{title} {_number(scores[key])}" for key, title in SCORES.items()]
-    click.echo(f"{display(result.name)}: {', '.join(values)}")
-
-
-def _print_notes(notes: list[str]) -> None:
-    for note in notes:
-        click.secho(f"Note: {note}.", fg="yellow")

@@ -32,6 +32,10 @@ class CacheError(EmbedonceError, ValueError):
     """A cache cannot be read: missing, damaged, or not a feature cache."""
 
 
+class DamagedCacheError(CacheError):
+    """A feature cache does not match its checksums: values were lost or changed after it was written."""
+
+
 class FingerprintError(EmbedonceError, ValueError):
     """A cache's features were made in another way than the one asked for."""
 

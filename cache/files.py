@@ -1,23 +1,25 @@
-"""Durable writing and the writer's lock: the only places where embedonce touches a live path."""
+"""Durable changes to files: the only module that touches a live path.
+
+Everything goes through ``os`` directly, one system call a line, so that the order of the calls can be read
+here, and tests can cut it off after any of them.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import socket
-import time
+import re
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import LockedError, OutputError
+from .errors import OutputError
 from .names import display
 
 _WRITE_LIMIT = 1 << 30  # Linux writes at most 2 GiB a call
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 
-def write_atomically(path: Path | str, data: bytes | memoryview) -> None:
+def write_atomically(path: Path | str, data: bytes | memoryview, *, durable: bool = True) -> None:
     """Write a file so that every reader, and every crash, finds the old content or the new, whole.
 
     The data go to an exclusive temporary file beside ``path``, are synced, renamed over ``path``, and the
@@ -29,6 +31,8 @@ def write_atomically(path: Path | str, data: bytes | memoryview) -> None:
         The file to write. Its folder must exist.
     data : bytes-like
         The whole content.
+    durable : bool
+        False to leave out the syncs, for what nobody needs after a power cut.
 
     Raises
     ------
@@ -46,19 +50,32 @@ def write_atomically(path: Path | str, data: bytes | memoryview) -> None:
                 written = 0
                 while written < len(view):
                     written += os.write(descriptor, view[written : written + _WRITE_LIMIT])
-                os.fsync(descriptor)
+                if durable:
+                    _sync(descriptor)
             finally:
                 os.close(descriptor)
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
-                temporary.unlink()
+                os.unlink(temporary)
             raise
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
     except OSError as error:
         raise OutputError(
             error.errno, f"cannot write {display(str(path))}: {error.strerror}; choose another place or free some space"
         ) from error
+
+
+def _sync(descriptor: int) -> None:
+    """Have the data on the medium, not only in the drive's own memory (which is all that macOS's fsync asks for)."""
+    if hasattr(os, "uname") and os.uname().sysname == "Darwin":
+        import fcntl
+
+        with contextlib.suppress(OSError):  # not every file system has it
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # type: ignore[attr-defined,unused-ignore]
+            return
+    os.fsync(descriptor)
 
 
 def sync_folder(folder: Path) -> None:
@@ -67,13 +84,13 @@ def sync_folder(folder: Path) -> None:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        _sync(descriptor)
     finally:
         os.close(descriptor)
 
 
 def make_folder(folder: Path | str, what: str) -> Path:
-    """Create a folder for output, with its parents.
+    """Create a folder for output, with its parents, durably.
 
     Parameters
     ----------
@@ -88,7 +105,7 @@ def make_folder(folder: Path | str, what: str) -> Path:
     """
     folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_durably(folder)
     except OSError as error:
         raise OutputError(
             error.errno, f"cannot create the folder of {what}, {display(str(folder))}: {error.strerror}"
@@ -98,48 +115,51 @@ def make_folder(folder: Path | str, what: str) -> Path:
     return folder
 
 
-@contextlib.contextmanager
-def writer_lock(cache: Path) -> Iterator[None]:
-    """Hold the one writer's lock of a cache; the lock dies with its process.
+def _make_durably(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        _make_durably(folder.parent)
+    with contextlib.suppress(FileExistsError):  # somebody else was quicker; a file is found out by the next call
+        os.mkdir(folder)
+    # What is put into a folder is only as safe as the folder's own name.
+    sync_folder(folder.parent)
+    os.scandir(folder).close()
+
+
+def remove_leftovers(folder: Path, name: str = "") -> None:
+    """Remove temporary files that a killed writer left; call it only under the writer's lock.
 
     Parameters
     ----------
-    cache : Path
-        The cache's path. The lock is the hidden file ``.NAME.lock`` beside it; it stays there unlocked,
-        since removing a lock file lets two processes lock two files of one name.
+    folder : Path
+    name : str
+        Only those of this file; by default of every file.
+    """
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for found in names:
+        if _TEMPORARY.fullmatch(found) and found.startswith(f".{name}." if name else "."):
+            with contextlib.suppress(OSError):
+                os.unlink(folder / found)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file to ``NAME.damaged`` (or ``.damaged-2`` and so on), so that nothing is lost.
 
     Raises
     ------
-    LockedError
-        At once, when another process holds the lock; the message names it.
     OutputError
-        When the lock file cannot be created.
+        When it cannot be renamed.
     """
-    import filelock
-
-    lock_path = cache.with_name(f".{cache.name}.lock")
-    holder_path = cache.with_name(f".{cache.name}.writer.json")
-    lock = filelock.FileLock(str(lock_path))
+    number = 1
+    while (target := path.with_name(f"{path.name}.damaged" + (f"-{number}" if number > 1 else ""))).exists():
+        number += 1
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise LockedError(f"{display(str(cache))} is being written by {_holder(holder_path)}; wait for it") from error
+        os.rename(path, target)
+        sync_folder(path.parent)
     except OSError as error:
-        raise OutputError(
-            error.errno, f"cannot write beside {display(str(cache))}: {error.strerror}; choose another place"
-        ) from error
-    try:
-        holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        holder_path.write_text(json.dumps(holder), encoding="ascii")
-        yield
-    finally:
-        holder_path.unlink(missing_ok=True)
-        lock.release()
-
-
-def _holder(path: Path) -> str:
-    try:
-        holder = json.loads(path.read_text(encoding="ascii"))
-        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-    except (OSError, ValueError, KeyError, TypeError):  # it may be written at this very moment
-        return "another process"
+        raise OutputError(error.errno, f"cannot set {display(str(path))} aside: {error.strerror}") from error
+    return target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,9 @@ FORMAT_VERSION = 1
 
 BLOCK_ROWS = 64
 """Rows under one block checksum: few enough to stay in a processor's second-level cache while hashed."""
+
+REMEDY = "run embedonce extract on its images again, it embeds only what is damaged"
+"""What every message about damage says to do next."""
 
 # name -> (dtype, number of dimensions) of every dataset that a reader of version 1 needs
 DATASETS: dict[str, tuple[str, int]] = {
@@ -38,8 +42,6 @@ DATASETS: dict[str, tuple[str, int]] = {
     "rejects_reasons_offsets": ("<i8", 1),
 }
 
-TEXT_ATTRIBUTES = ("format", "fingerprint", "provenance")
-
 
 def row_checksums(features: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
     """Return the XXH3-64 of the bytes of every row: uint64, shape (n,)."""
@@ -58,6 +60,11 @@ def _checksums(features: npt.NDArray[np.float32], rows: int) -> npt.NDArray[np.u
     step = features.shape[1] * features.itemsize * rows
     digests = [xxhash.xxh3_64_intdigest(data[start : start + step]) for start in range(0, len(data), step)]
     return np.array(digests, dtype=np.uint64)
+
+
+def canonical_json(value: dict[str, Any]) -> bytes:
+    """Return ``value`` as ASCII JSON with sorted keys: equal dictionaries give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
 def digest(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from . import format as fmt
 from .files import write_atomically
+from .manifest import shard_name
 from .names import pack
 from .table import Files, Table
 
@@ -36,8 +36,19 @@ def write_cache(table: Table, path: Path | str) -> None:
     write_atomically(path, encode(table))
 
 
+def write_shard(table: Table, folder: Path) -> str:
+    """Write a table as a shard that no generation names yet, and return its digest. Raises as `write_cache`."""
+    data, digest = _encode(table)
+    write_atomically(folder / shard_name(digest), data)
+    return digest
+
+
 def encode(table: Table) -> memoryview:
     """Return the bytes of the HDF5 file that holds ``table``; equal tables give equal bytes."""
+    return _encode(table)[0]
+
+
+def _encode(table: Table) -> tuple[memoryview, str]:
     _check(table)
     features = np.ascontiguousarray(table.features, dtype="<f4")
     datasets = _datasets(table, features)
@@ -45,11 +56,12 @@ def encode(table: Table) -> memoryview:
         "format": fmt.FORMAT.encode(),
         "format_version": fmt.FORMAT_VERSION,
         "block_rows": fmt.BLOCK_ROWS,
-        "fingerprint": canonical_json(table.fingerprint),
-        "provenance": canonical_json(table.provenance),
+        "fingerprint": fmt.canonical_json(table.fingerprint),
+        "provenance": fmt.canonical_json(table.provenance),
     }
     shape = (features.shape[0], features.shape[1])
-    attributes["digest"] = fmt.digest(attributes, datasets, shape).encode()
+    digest = fmt.digest(attributes, datasets, shape)
+    attributes["digest"] = digest.encode()
 
     # HDF5 writes into memory: it cannot recover from a full disk (it crashes), os.write can. The low-level
     # calls are for the group's time stamp, which the high-level interface cannot switch off and which
@@ -67,12 +79,7 @@ def encode(table: Table) -> memoryview:
         for name, array in datasets.items():
             file.create_dataset(name, data=array)
         file.create_dataset("features", data=features)
-    return buffer.getbuffer()
-
-
-def canonical_json(value: dict[str, Any]) -> bytes:
-    """Return ``value`` as ASCII JSON with sorted keys: equal dictionaries give equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return buffer.getbuffer(), digest
 
 
 def _check(table: Table) -> None:

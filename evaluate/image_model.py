@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..cache.errors import ImageError, ModelFileError, WeightsError
+from ..cache.errors import ImageError, ModelFileError
 from ..cache.files import write_atomically
 from ..cache.names import display
 from ..cache.quiet import import_keras
@@ -18,7 +18,7 @@ from ..cache.reader import FeatureCache
 from ..extract.backbone import build_backbone, pooled_features, weights_sha256
 from ..extract.decode import decode
 from ..extract.embed import read_image
-from ..extract.recipe import make_recipe, require_same_fingerprint
+from ..extract.recipe import recipe_of, require_same_fingerprint
 from ..extract.scan import ImageFile
 from ..heads.files import write_keras_metadata
 
@@ -51,7 +51,7 @@ def build_image_model(head_model: Any, cache: FeatureCache, weights: str | Path 
     """
     keras = import_keras()
     size = int(cache.fingerprint["image_size"])
-    recipe = make_recipe(weights or _weights_of(cache), float(cache.fingerprint["alpha"]), size)
+    recipe = recipe_of(cache, weights)
     backbone = build_backbone(recipe.weights, recipe.alpha, size)
     found = recipe.fingerprint(weights_sha256(backbone))
     require_same_fingerprint(cache.fingerprint, found, f"the cache {display(str(cache.path))}")
@@ -59,17 +59,6 @@ def build_image_model(head_model: Any, cache: FeatureCache, weights: str | Path 
     image = keras.Input((None, None, 3), name="image")
     resized = keras.layers.Resizing(size, size, interpolation="bilinear", name="resize")(image)
     return keras.Model(image, head_model(pooled_features(backbone, resized)), name="embedonce")
-
-
-def _weights_of(cache: FeatureCache) -> str:
-    label, path = cache.provenance.get("weights", ""), cache.provenance.get("weights_path")
-    if path is None:
-        return str(label)
-    if not Path(path).is_file():
-        raise WeightsError(
-            f"the weights file that the cache was made with, {display(path)}, is gone; give it with --weights FILE"
-        )
-    return str(path)
 
 
 def check_image_model(model: Any, head: Any, cache: FeatureCache, count: int = CHECKED_IMAGES) -> int:

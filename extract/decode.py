@@ -9,6 +9,7 @@ does the same float32 operations in the same order, so that results are equal to
 from __future__ import annotations
 
 import io
+import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -103,6 +104,7 @@ def _decode_jpeg(data: bytes) -> Pixels:
 def _decode_with_pillow(data: bytes) -> Pixels:
     from PIL import Image, UnidentifiedImageError
 
+    _check_size(*_claimed_size(data))  # before Pillow, which warns of large images and stops only at larger ones
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "BMP", "DIB", "GIF")) as image:
             _check_size(image.height, image.width)
@@ -119,6 +121,20 @@ def _decode_with_pillow(data: bytes) -> Pixels:
         reason = first_line(error)
         kind = "truncated" if "truncated" in reason or "unrecognized data stream" in reason else "damaged"
         raise ImageError(f"{kind} {image_format(data)}: {reason}") from error
+
+
+def _claimed_size(data: bytes) -> tuple[int, int]:
+    """Return height and width as the header of a PNG, GIF or BMP file says; (0, 0) when it is cut off."""
+    if data.startswith(b"\x89PNG"):
+        layout, place = ">II", 16
+    elif data.startswith(b"GIF8"):
+        layout, place = "<HH", 6
+    else:  # a BMP; the header of OS/2, 12 bytes long, has shorter numbers
+        layout, place = ("<HH", 18) if data[14:18] == b"\x0c\0\0\0" else ("<ii", 18)
+    if len(data) < place + struct.calcsize(layout):
+        return 0, 0
+    width, height = struct.unpack_from(layout, data, place)
+    return abs(height), abs(width)  # a BMP that is stored from the top has a height below 0
 
 
 def image_format(data: bytes) -> str:

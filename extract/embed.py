@@ -24,6 +24,7 @@ from .scan import ImageFile
 
 SLICE_IMAGES = 8  # what a worker takes at once, so that the threads seldom meet
 SEGMENT_ROWS = 512
+_ATTEMPTS = 4
 SEGMENT_SECONDS = 10.0  # a slow machine commits by the clock, so that little is ever lost
 
 
@@ -196,7 +197,8 @@ def read_image(root: Path, image: ImageFile) -> tuple[bytes, ImageFile]:
     """
     path = os.path.join(os.fsencode(root), image.path)
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe must not block
-    for _ in range(3):
+    earlier = None
+    for _ in range(_ATTEMPTS):
         try:
             with open(os.open(path, flags), "rb", closefd=True) as file:
                 before = os.fstat(file.fileno())
@@ -206,7 +208,22 @@ def read_image(root: Path, image: ImageFile) -> tuple[bytes, ImageFile]:
                 after = os.fstat(file.fileno())
         except OSError as error:
             raise ImageError(f"cannot be read: {error.strerror}") from error
-        same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
-        if same and len(data) == after.st_size:
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
+            continue
+        unsure = _seconds_unsure(after.st_mtime_ns)
+        if unsure <= 0 or data == earlier:
             return data, ImageFile(image.path, after.st_size, after.st_mtime_ns)
+        earlier = data
+        time.sleep(unsure)
     raise ImageError("changes while it is read")
+
+
+def _seconds_unsure(mtime: int) -> float:
+    """Return for how long a file may still be changed without its time telling.
+
+    Time stamps have steps of some milliseconds, on memory cards of two seconds: a file that was written this very
+    moment can be written again under the same time.
+    """
+    step = 2.0 if mtime % 1_000_000_000 == 0 else 0.02
+    age = time.time() - mtime / 1e9
+    return step - age if -step < age < step else 0.0

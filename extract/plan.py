@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from ..cache.reader import FeatureCache
-from ..cache.table import Features, Files
+import numpy as np
+
+from ..cache.shard import Shard
+from ..cache.table import Features, Files, Table
 from .scan import ImageFile, Scan
+
+_OPEN_FILES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,35 +40,69 @@ class Known:
 
 
 class Inventory:
-    """All rows at hand: those of the published cache and of committed segments, later ones winning."""
+    """All rows at hand: those of the published cache and of committed segments, later ones winning.
+
+    Features stay on the disk until somebody asks for them.
+    """
 
     def __init__(self) -> None:
         self.by_path: dict[bytes, Known] = {}
         self.by_digest: dict[bytes, Known] = {}
-        self._sources: list[FeatureCache | Features] = []
+        self._sources: list[Shard | Path] = []
+        self._opened: OrderedDict[Path, Shard] = OrderedDict()
 
-    def add_cache(self, cache: FeatureCache) -> None:
-        """Add what a cache file holds; its features are read when a row is first asked for."""
-        self._sources.append(cache)
-        self._add(cache.files, cache.reject_files, [reason for _, reason in cache.rejects])
+    def add_shard(self, shard: Shard, damaged: Iterable[int] = ()) -> int:
+        """Add the rows of a published shard, but for the damaged ones, and return its number as a source."""
+        return self._add(shard, shard.table, set(damaged))
 
-    def add_rows(self, files: Files, features: Features, rejects: Files, reasons: list[str]) -> None:
-        """Add rows that have just been committed."""
-        self._sources.append(features)
-        self._add(files, rejects, reasons)
+    def add_segment(self, path: Path, table: Table) -> int:
+        """Add the rows of a committed segment; there may be thousands, so they are opened when needed."""
+        return self._add(path, table, set())
 
-    def features_of(self, source: int) -> Features:
-        """Return the matrix that ``Known.source`` points to."""
-        matrix = self._sources[source]
-        return matrix.features if isinstance(matrix, FeatureCache) else matrix
+    def gather(self, items: list[Known]) -> Features:
+        """Return the features of images that have some, row by row: float32, shape (len(items), d).
 
-    def _add(self, files: Files, rejects: Files, reasons: list[str]) -> None:
-        source = len(self._sources) - 1
-        for row, (image, digest) in enumerate(_images(files)):
-            known = Known(image, digest, source, row)
-            self.by_path[image.path] = self.by_digest[digest] = known
-        for (image, digest), reason in zip(_images(rejects), reasons, strict=True):
+        Raises
+        ------
+        DamagedCacheError
+            When they were damaged since they were checked or committed.
+        """
+        sources = np.array([item.source for item in items], np.intp)
+        places = np.array([item.row for item in items], np.intp)
+        features = np.zeros((0, 0), np.float32)
+        for source in np.unique(sources).tolist():
+            mine = np.flatnonzero(sources == source)
+            part = self._open(source).rows(places[mine])
+            if len(features) < len(items):
+                features = np.empty((len(items), part.shape[1]), np.float32)
+            features[mine] = part
+        return features
+
+    def _open(self, source: int) -> Shard:
+        stored = self._sources[source]
+        if isinstance(stored, Shard):
+            return stored
+        shard = self._opened.pop(stored, None) or Shard.open(stored)
+        self._opened[stored] = shard
+        if len(self._opened) > _OPEN_FILES:
+            self._opened.popitem(last=False)[1].close()
+        return shard
+
+    def close(self) -> None:
+        """Release all files."""
+        for shard in (*self._opened.values(), *(source for source in self._sources if isinstance(source, Shard))):
+            shard.close()
+        self._opened.clear()
+
+    def _add(self, stored: Shard | Path, table: Table, damaged: set[int]) -> int:
+        source = len(self._sources)
+        self._sources.append(stored)
+        for row, (image, digest) in enumerate(_images(table.files)):
+            if row not in damaged:
+                self.by_path[image.path] = self.by_digest[digest] = Known(image, digest, source, row)
+        for (image, digest), reason in zip(_images(table.rejects), table.reasons, strict=True):
             self.by_path[image.path] = Known(image, digest, source, -1, reason)
+        return source
 
 
 def _images(files: Files) -> Iterable[tuple[ImageFile, bytes]]:
@@ -94,7 +134,7 @@ def make_plan(scan: Scan, inventory: Inventory) -> Plan:
     plan = Plan()
     for image in scan.images:
         known = inventory.by_path.get(image.path)
-        if known is not None and known.image == image:
+        if known is not None and known.image == image and any(known.digest):  # what could not be read may be by now
             plan.unchanged.append(known)
         else:
             plan.todo.append(image)

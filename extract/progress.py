@@ -15,8 +15,8 @@ class Progress(Protocol):
     def say(self, text: str) -> None:
         """Show a line about what happens now."""
 
-    def start(self, total: int) -> None:
-        """Begin to count images."""
+    def start(self, total: int, what: str = "embedding") -> None:
+        """Begin to count images; ``what`` is what happens to them."""
 
     def advance(self, count: int) -> None:
         """Count further images."""
@@ -30,7 +30,7 @@ class Silent:
 
     def say(self, text: str) -> None: ...
 
-    def start(self, total: int) -> None: ...
+    def start(self, total: int, what: str = "embedding") -> None: ...
 
     def advance(self, count: int) -> None: ...
 
@@ -46,7 +46,7 @@ class Bar:
         from rich.progress import Progress as RichProgress
 
         self._bar = RichProgress(
-            TextColumn("embedding"),
+            TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]} images/s"),
@@ -60,8 +60,8 @@ class Bar:
     def say(self, text: str) -> None:
         self._bar.console.print(text, style="dim", highlight=False, markup=False)
 
-    def start(self, total: int) -> None:
-        self._task = self._bar.add_task("", total=total, rate="…")
+    def start(self, total: int, what: str = "embedding") -> None:
+        self._task = self._bar.add_task(what, total=total, rate="…")
         self._begin = time.monotonic()
         self._bar.start()
 
@@ -85,7 +85,7 @@ class Lines:
     def say(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
 
-    def start(self, total: int) -> None:
+    def start(self, total: int, what: str = "embedding") -> None:
         self._total, self._done = total, 0
         self._begin = self._last = time.monotonic()
 

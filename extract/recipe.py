@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..cache.errors import FingerprintError, WeightsError
+from ..cache.manifest import Manifest
+from ..cache.names import display
+from ..cache.reader import FeatureCache
 from .weights import WeightsSource, resolve_weights
 
 MINIMUM_IMAGE_SIZE = 32
@@ -75,6 +79,31 @@ def make_recipe(weights: Any, alpha: float, image_size: int, *, timeout: float =
         )
     source = resolve_weights(weights, float(alpha), image_size, timeout=timeout)
     return Recipe(source, float(alpha), image_size)
+
+
+def recipe_of(cache: Manifest | FeatureCache, weights: str | Path | None = None) -> Recipe:
+    """Return the recipe that a cache was made with.
+
+    Parameters
+    ----------
+    cache : Manifest or FeatureCache
+        Its fingerprint and provenance are looked at.
+    weights : str or path-like, optional
+        The backbone's weights; by default where the cache says that they were.
+
+    Raises
+    ------
+    WeightsError
+        When the weights are gone.
+    """
+    if weights is None:
+        path = cache.provenance.get("weights_path")
+        if path is not None and not Path(path).is_file():
+            raise WeightsError(
+                f"the weights file that the cache was made with, {display(path)}, is gone; give it with --weights FILE"
+            )
+        weights = path or cache.provenance.get("weights", "")
+    return make_recipe(weights, float(cache.fingerprint["alpha"]), int(cache.fingerprint["image_size"]))
 
 
 def require_same_fingerprint(stored: dict[str, Any], wanted: dict[str, Any], what: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from ..cache.errors import ImageError
+from ..cache.format import REMEDY
 from ..cache.names import display
 from ..cache.reader import FeatureCache
-from .embed import Done
 from .plan import Inventory, Known
 from .scan import Scan
 
@@ -25,6 +26,8 @@ class Report:
         Forward passes.
     unchanged, added, changed, moved, removed : int
         Images, against the cache as it was. A moved image has a new path and known content.
+    repaired : int
+        Images whose stored features were damaged.
     rejected : int
         Images of the folder that cannot be embedded.
     resumed : int
@@ -46,6 +49,7 @@ class Report:
     changed: int = 0
     moved: int = 0
     removed: int = 0
+    repaired: int = 0
     rejected: int = 0
     resumed: int = 0
     copied: int = 0
@@ -63,7 +67,7 @@ class Report:
         values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "cache"}
         return values | {"images_per_second": self.images_per_second, "rejects": self.cache.rejects}
 
-    def count_changes(self, found: Scan, before: dict[bytes, Known], inventory: Inventory) -> None:
+    def count_changes(self, found: Scan, before: dict[bytes, Known], inventory: Inventory, damaged: set[bytes]) -> None:
         """Sort every image of the folder into one kind, against the cache as it was.
 
         Parameters
@@ -74,6 +78,8 @@ class Report:
             What the cache held, by path.
         inventory : Inventory
             What is known now.
+        damaged : set of bytes
+            Paths whose stored features could not be used.
         """
         present = {image.path for image in found.images}
         vanished: dict[bytes, int] = {}
@@ -86,6 +92,8 @@ class Report:
                 self.unchanged += 1
             elif then is not None:
                 self.changed += 1
+            elif image.path in damaged:
+                self.repaired += 1
             elif vanished.get(now.digest, 0):
                 vanished[now.digest] -= 1
                 self.moved += 1
@@ -93,15 +101,18 @@ class Report:
                 self.added += 1
         self.removed = sum(path not in present for path in before) - self.moved
 
-    def count_work(self, done: list[Done]) -> None:
-        """Count the forward passes and the copies of a run."""
-        self.embedded = sum(item.features is not None for item in done)
-        self.copied = sum(item.copy_of is not None for item in done)
+
+def notes_on_damage(problems: list[str], aside: list[Path], dropped: list[str]) -> list[str]:
+    """Return what the user should know of damage to the cache and to unfinished work."""
+    notes = [f"damaged, and embedded again: {problem.partition(f'; {REMEDY}')[0]}" for problem in problems]
+    notes += [f"the damaged file is kept as {display(str(path))}; delete it when you like" for path in aside]
+    notes += [f"dropped damaged unfinished work, its images were embedded again: {message}" for message in dropped]
+    return notes
 
 
-def notes_on_scan(found: Scan, damaged: list[str]) -> list[str]:
-    """Return what the user should know of the folder, and of unfinished work that had to be dropped."""
-    notes = [f"dropped damaged unfinished work, its images were embedded again: {message}" for message in damaged]
+def notes_on_scan(found: Scan) -> list[str]:
+    """Return what the user should know of the folder."""
+    notes = []
     if found.outside:
         notes.append(f"{found.outside} image(s) stand outside the class folders and were left out")
     notes += [f"left out {display(path)}: {reason}" for path, reason in found.skipped[:5]]

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..cache.errors import CacheError, EngineError, ImageFolderError, OutputError
-from ..cache.files import make_folder, writer_lock
+from ..cache import publish
+from ..cache.errors import EngineError, ImageFolderError
+from ..cache.files import make_folder, set_aside
+from ..cache.inspection import Inspection, inspect_cache
+from ..cache.lock import writer_lock
+from ..cache.manifest import shards_on_disk
 from ..cache.names import display
 from ..cache.partial import PartialRun
+from ..cache.place import Place
 from ..cache.reader import FeatureCache
-from ..cache.table import HASH_BYTES, Features, Files, Table
-from ..cache.writer import write_cache
+from ..cache.shard import Shard
+from .assemble import Assembler
 from .embed import Done, embed_images
 from .engines import Engine, check_engine, make_engine
 from .plan import Inventory, Known, Plan, make_plan
 from .progress import Progress, make_progress
 from .recipe import Recipe, make_recipe, require_same_fingerprint
-from .report import Report, notes_on_scan, strict_error
-from .scan import ImageFile, Scan, scan
+from .report import Report, notes_on_damage, notes_on_scan, strict_error
+from .scan import Scan, scan
 from .store import known_weights
 
 
@@ -47,7 +51,9 @@ def extract(
     images : path-like
         Folder with one folder of images per class.
     cache : path-like
-        The cache file to write, ``NAME.h5``. When it exists, only what is new or changed is embedded.
+        The cache to write: a file, such as ``lung.h5``, or a folder of shards, such as ``lung.cache/`` (the
+        slash at the end or the ending ``.cache`` ask for one). When it exists, only what is new, changed or
+        damaged is embedded.
     weights : str or path-like
         ``imagenet``, a Keras weights file or saved model, or ``random:SEED``.
     alpha : float
@@ -76,7 +82,7 @@ def extract(
     FingerprintError
         The existing cache was made with other weights, alpha or image size.
     CacheError
-        What stands at ``cache`` is no readable cache; it is left as it is.
+        What stands at ``cache`` is no feature cache; it is left as it is.
     WeightsError, EngineError, LockedError, OutputError, ImageError
         As their names say; no committed work is lost.
     """
@@ -108,23 +114,19 @@ def update_cache(
     progress: Progress,
 ) -> Report:
     """Do what :func:`extract` does and report what was done."""
-    cache = Path(cache)
-    _check_parameters(cache, engine, workers)
+    _check_parameters(engine, workers)
+    place = Place.of(cache)
     found = scan(images, follow_links=follow_links)
-    make_folder(cache.parent, "the cache")
-    with writer_lock(cache):
+    make_folder(place.path if place.sharded else place.path.parent, "the cache")
+    with writer_lock(place):
         recipe = make_recipe(weights, alpha, image_size)
-        return _Run(found, cache, recipe, engine, workers, strict, progress).run()
+        return _Run(found, place, recipe, engine, workers, strict, progress).run()
 
 
-def _check_parameters(cache: Path, engine: str, workers: int | None) -> None:
+def _check_parameters(engine: str, workers: int | None) -> None:
     check_engine(engine)
     if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
         raise EngineError(f"parameter workers of extract must be a whole number above 0, got {workers!r}")
-    if cache.is_dir():
-        raise OutputError(21, f"the cache {display(str(cache))} is a folder; give the path of a file, such as lung.h5")
-    if not cache.name:
-        raise CacheError("the cache needs a file name, such as lung.h5")
 
 
 class _Run:
@@ -133,7 +135,7 @@ class _Run:
     def __init__(
         self,
         found: Scan,
-        cache: Path,
+        place: Place,
         recipe: Recipe,
         engine: str,
         workers: int | None,
@@ -141,54 +143,76 @@ class _Run:
         progress: Progress,
     ) -> None:
         self.found = found
-        self.cache = cache
+        self.place = place
         self.recipe = recipe
         self.engine_name = engine
         self.workers = workers
         self.strict = strict
         self.progress = progress
-        self.partial = PartialRun(cache)
+        self.partial = PartialRun(place)
         self.inventory = Inventory()
         self.engine: Engine | None = None
         self.earlier_engines: dict[str, dict[str, str]] = {}
         self.fingerprint: dict[str, Any] = {}
+        self.embedded = self.copied = 0
+        self.aside: list[Path] = []
 
     def run(self) -> Report:
-        old = FeatureCache.open(self.cache) if self.cache.exists() else None
-        segments, damaged = self.partial.recover()
+        publish.remove_uncommitted(self.place)
+        old = inspect_cache(self.place.path) if self._exists() else None
+        segments, dropped = self.partial.recover()
         self._set_fingerprint(old, segments)
-        if old is not None:
-            self._take_over(old)
+        published: list[int] = []  # the sources of the readable shards
+        damaged: set[bytes] = set()
+        for state in old.shards if old is not None else ():
+            if state.shard is not None:
+                published.append(self.inventory.add_shard(state.shard, state.damaged_rows.tolist()))
+                self._remember_engines(state.shard)
+                damaged.update(state.damaged_paths)
         before = dict(self.inventory.by_path)
         for segment in segments:
-            self._take_over(segment)
+            self.inventory.add_segment(segment.path, segment.table)
+            self._remember_engines(segment)
         plan = make_plan(self.found, self.inventory)
-        if old is not None and not segments and not damaged and self._is_up_to_date(plan, old):
-            if self.strict and old.rejects:
-                raise strict_error(old.rejects)
-            report = Report(old, unchanged=len(self.found.images), rejected=len(old.rejects))
+        if old is not None and not segments and not dropped and self._is_up_to_date(plan, old):
+            cache = old.cache()
+            if self.strict and cache.rejects:
+                raise strict_error(cache.rejects)
+            report = Report(cache, unchanged=len(self.found.images), rejected=len(cache.rejects))
         else:
-            report = self._update(plan, before, old)
-        report.notes = notes_on_scan(self.found, damaged)
+            try:
+                report = self._update(plan, old, published)
+            finally:
+                self.inventory.close()
+            report.count_changes(self.found, before, self.inventory, damaged)
+            report.resumed = sum(item.source >= len(published) for item in plan.unchanged)
+        report.notes = notes_on_damage(old.problems if old is not None else [], self.aside, dropped)
+        report.notes += notes_on_scan(self.found)
         return report
 
-    def _take_over(self, cache: FeatureCache) -> None:
-        self.inventory.add_cache(cache)
-        self.earlier_engines |= cache.provenance.get("engines", {})
+    def _exists(self) -> bool:
+        if not self.place.sharded:
+            return self.place.path.exists()
+        return (self.place.path / "manifest.json").exists() or bool(shards_on_disk(self.place.path))
 
-    def _set_fingerprint(self, old: FeatureCache | None, segments: list[FeatureCache]) -> None:
-        if old is not None:  # all but the weights can be compared before they are loaded
-            self.fingerprint = self.recipe.fingerprint(old.fingerprint.get("weights_sha256", ""))
-            require_same_fingerprint(old.fingerprint, self.fingerprint, f"the cache {display(str(self.cache))}")
+    def _remember_engines(self, shard: Shard) -> None:
+        self.earlier_engines |= shard.table.provenance.get("engines", {})
+
+    def _set_fingerprint(self, old: Inspection | None, segments: list[Shard]) -> None:
+        shown = f"the cache {display(str(self.place.path))}"
+        stored = [(shard.table.fingerprint, shown) for shard in old.readable] if old is not None else []
+        if old is not None and old.manifest is not None:
+            stored.append((old.manifest.fingerprint, shown))
+        for fingerprint, what in stored[:1]:  # all but the weights can be compared before they are loaded
+            self.fingerprint = self.recipe.fingerprint(fingerprint.get("weights_sha256", ""))
+            require_same_fingerprint(fingerprint, self.fingerprint, what)
         weights = known_weights(self.recipe)
         if weights is None:
             weights = self._get_engine().weights_sha256
         self.fingerprint = self.recipe.fingerprint(weights)
-        if old is not None:
-            require_same_fingerprint(old.fingerprint, self.fingerprint, f"the cache {display(str(self.cache))}")
-        for segment in segments:
-            what = f"the unfinished run {display(str(self.partial.folder))}"
-            require_same_fingerprint(segment.fingerprint, self.fingerprint, what)
+        unfinished = f"the unfinished run {display(str(self.partial.folder))}"
+        for fingerprint, what in (*stored, *((segment.table.fingerprint, unfinished) for segment in segments)):
+            require_same_fingerprint(fingerprint, self.fingerprint, what)
 
     def _get_engine(self) -> Engine:
         if self.engine is None:
@@ -197,40 +221,42 @@ class _Run:
             self.engine = make_engine(self.engine_name, self.recipe)
         return self.engine
 
-    def _is_up_to_date(self, plan: Plan, old: FeatureCache) -> bool:
-        same_root = old.provenance.get("image_root") == str(self.found.root)
-        return same_root and not plan.todo and not plan.gone
+    def _is_up_to_date(self, plan: Plan, old: Inspection) -> bool:
+        about = old.about
+        same_root = about is not None and about.provenance.get("image_root") == str(self.found.root)
+        return old.intact and same_root and not plan.todo and not plan.gone
 
-    def _update(self, plan: Plan, before: dict[bytes, Known], old: FeatureCache | None) -> Report:
-        done: list[Done] = []
-        seconds = 0.0
-        if plan.todo:
-            seconds = self._embed(plan, done)
-        table = self._table()
-        if not len(table.files):
+    def _update(self, plan: Plan, old: Inspection | None, published: list[int]) -> Report:
+        seconds = self._embed(plan) if plan.todo else 0.0
+        items = [self.inventory.by_path[image.path] for image in self.found.images]
+        rejects = [(os.fsdecode(item.image.path), item.reason) for item in items if item.row < 0]
+        if len(rejects) == len(items):
+            path, reason = rejects[0]
             raise ImageFolderError(
-                f"none of the {len(self.found.images)} images can be embedded; the first: "
-                f"{display(table.rejects.paths[0])}: {table.reasons[0]}"
+                f"none of the {len(items)} images can be embedded; the first: {display(path)}: {reason}"
             )
-        if self.strict and table.reasons:  # before publishing: what was embedded stays committed
-            raise strict_error(list(zip(map(os.fsdecode, table.rejects.paths), table.reasons, strict=True)))
-        write_cache(table, self.cache)
+        if self.strict and rejects:  # before publishing: what was embedded stays committed
+            raise strict_error(rejects)
+        self._publish(items, old, published)
+        self.inventory.close()
         self.partial.discard()
-        report = Report(FeatureCache.open(self.cache), rejected=len(table.reasons), seconds=seconds, published=True)
-        report.count_changes(self.found, before, self.inventory)
-        report.count_work(done)
-        first_segment = 0 if old is None else 1
-        report.resumed = sum(item.source >= first_segment for item in plan.unchanged)
-        return report
+        return Report(
+            FeatureCache.open(self.place.path),
+            embedded=self.embedded,
+            copied=self.copied,
+            rejected=len(rejects),
+            seconds=seconds,
+            published=True,
+        )
 
-    def _embed(self, plan: Plan, done: list[Done]) -> float:
+    def _embed(self, plan: Plan) -> float:
         engine = self._get_engine()
 
         def commit(part: list[Done]) -> None:
-            table = self._segment(part)
-            self.partial.commit(table)
-            self.inventory.add_rows(table.files, table.features, table.rejects, table.reasons)
-            done.extend(part)
+            table = self._assembler().of_done(part)
+            self.inventory.add_segment(self.partial.commit(table), table)
+            self.embedded += sum(item.features is not None for item in part)
+            self.copied += sum(item.copy_of is not None for item in part)
 
         self.progress.start(len(plan.todo))
         begin = time.monotonic()
@@ -248,49 +274,38 @@ class _Run:
             self.progress.close()
         return time.monotonic() - begin
 
-    def _segment(self, part: list[Done]) -> Table:
-        rows = [item for item in part if not item.reason]
-        rejects = [item for item in part if item.reason]
-        features = [self._features_of(item) for item in rows]
-        return self._make_table(
-            _files([(item.image, item.digest) for item in rows]),
-            np.stack(features) if features else np.zeros((0, 0), np.float32),
-            _files([(item.image, item.digest) for item in rejects]),
-            [item.reason for item in rejects],
-        )
+    def _publish(self, items: list[Known], old: Inspection | None, published: list[int]) -> None:
+        assembler = self._assembler()
+        for state in old.shards if old is not None else ():
+            if state.shard is None and state.path.exists():
+                self.aside.append(set_aside(state.path))
+        if not self.place.sharded:
+            publish.publish_file(self.place, assembler.of_known(items))
+            return
+        kept = self._kept(items, old, published)
+        rest = [item for item in items if item.source not in kept]
+        chunks = (rest[start : start + publish.SHARD_ROWS] for start in range(0, len(rest), publish.SHARD_ROWS))
+        tables = (assembler.of_known(chunk) for chunk in chunks)
+        publish.publish_shards(self.place, list(kept.values()), tables, assembler.about())
 
-    def _features_of(self, item: Done) -> Features:
-        if item.copy_of is not None:
-            row: Features = self.inventory.features_of(item.copy_of.source)[item.copy_of.row]
-            return row
-        assert item.features is not None
-        return item.features
+    def _kept(self, items: list[Known], old: Inspection | None, published: list[int]) -> dict[int, str]:
+        """Return the source and digest of every shard that goes into the new generation as it is.
 
-    def _table(self) -> Table:
-        """Gather the rows of the whole folder, sorted by path."""
-        known = [self.inventory.by_path[image.path] for image in self.found.images]
-        rows = [item for item in known if item.row >= 0]
-        rejects = [item for item in known if item.row < 0]
-        width = self.inventory.features_of(rows[0].source).shape[1] if rows else 0
-        features = np.empty((len(rows), width), np.float32)
-        sources = np.array([item.source for item in rows], np.intp)
-        places = np.array([item.row for item in rows], np.intp)
-        for source in np.unique(sources):
-            mine = np.flatnonzero(sources == source)
-            features[mine] = self.inventory.features_of(int(source))[places[mine]]
-        return self._make_table(
-            _files([(item.image, item.digest) for item in rows]),
-            features,
-            _files([(item.image, item.digest) for item in rejects]),
-            [item.reason for item in rejects],
-        )
+        That is one of which every row is still wanted. A small one is merged with new rows where there are
+        some, so that many small updates do not leave many small shards.
+        """
+        wanted = Counter(item.source for item in items)
+        whole = {
+            source: shard
+            for source, shard in zip(published, old.readable if old is not None else (), strict=True)
+            if wanted[source] == len(shard) + len(shard.table.rejects)
+        }
+        if len(items) > sum(wanted[source] for source in whole):
+            whole = {source: shard for source, shard in whole.items() if wanted[source] * 2 >= publish.SHARD_ROWS}
+        return {source: shard.digest for source, shard in whole.items()}
 
-    def _make_table(self, files: Files, features: Features, rejects: Files, reasons: list[str]) -> Table:
-        index = {name: number for number, name in enumerate(self.found.class_names)}
-        labels = np.array([index[path.partition(b"/")[0]] for path in files.paths], np.int32)
-        return Table(
-            self.fingerprint, self._provenance(), self.found.class_names, files, labels, features, rejects, reasons
-        )
+    def _assembler(self) -> Assembler:
+        return Assembler(self.inventory, self.fingerprint, self._provenance(), self.found.class_names)
 
     def _provenance(self) -> dict[str, Any]:
         engines = dict(self.earlier_engines)
@@ -304,13 +319,3 @@ class _Run:
             "weights": self.recipe.weights.label,
             "weights_path": str(self.recipe.weights.path.resolve()) if self.recipe.weights.path else None,
         }
-
-
-def _files(items: list[tuple[ImageFile, bytes]]) -> Files:
-    hashes = np.frombuffer(b"".join(digest for _, digest in items), np.uint8).reshape(-1, HASH_BYTES)
-    return Files(
-        [image.path for image, _ in items],
-        np.array([image.size for image, _ in items], np.int64),
-        np.array([image.mtime for image, _ in items], np.int64),
-        hashes,
-    )

@@ -22,10 +22,9 @@ from ..cache.errors import EngineError, OutputError
 from ..cache.files import make_folder, write_atomically
 from ..cache.quiet import quiet_native_output
 from .recipe import Recipe
+from .tolerance import allowed_difference
 
 _LAYOUT = 1  # raise it when what is kept under a key changes
-TOLERANCE = 1e-3
-"""Largest absolute difference allowed between converted and Keras features."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ def _prove(embedder: Any, model: bytes, image_size: int) -> None:
         np.copyto(session.slot(0), image)
         got.append(session.run(1)[0])
     difference = float(np.abs(np.stack(got) - expected).max())
-    if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+    if not difference <= allowed_difference(expected):
         raise EngineError(
             f"the converted model differs from Keras by {difference:.2g} on this machine; use --engine keras"
         )

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from click.testing import CliRunner
+from embedonce.cache.reader import FeatureCache
 from embedonce.cli import main
 from PIL import Image
 
@@ -127,6 +128,13 @@ def test_rejects_are_counted_and_shown(call, fails, make_images, tmp_path):
         (["train", "{cache}", "--head", "logreg", "-o", "{tmp}/a.keras"], 1, "must end in .skops or .joblib"),
         (["train", "{cache}", "--head", "logreg", "-o", "{tmp}/text.h5/a.skops"], 1, "the folder of the model"),
         (["train", "{cache}", "--head", "logreg", "-p", "C", "-o", "{tmp}/a.skops"], 2, "must be NAME=VALUE, got 'C'"),
+        (["verify", "{tmp}/none.h5"], 1, "none.h5: No such file"),
+        (["verify", "{tmp}/text.h5"], 1, "text.h5 is no readable feature cache"),
+        (["verify", "{cache}", "--images", "{tmp}/empty"], 2, "has no images"),
+        (["verify", "{cache}", "--images", "{images}", "--weights", "random:1"], 2, "weights_sha256 is"),
+        (["pack", "{cache}", "{tmp}/b.h5"], 1, "is one file already"),
+        (["pack", "{tmp}/empty", "{tmp}/b.h5"], 1, "is no feature cache"),
+        (["extract", "{images}", "{tmp}", *SMALL], 1, "is a folder with other things in it"),
         (["evaluate", "{tmp}/none.skops", "{cache}"], 1, "there is no such file"),
         (["evaluate", "{tmp}/text.h5", "{cache}"], 1, "suffix"),
     ],
@@ -191,6 +199,75 @@ def test_an_interrupt_is_one_line_and_says_that_the_work_is_kept(call, images, t
     assert "goes on from there" in result.stderr
 
 
+TERMINATED = """
+import os, signal, sys
+from embedonce.cli import main
+from embedonce.extract import embed, progress
+
+embed.SLICE_IMAGES = 1
+done = 0
+
+def advance(self, count):
+    global done
+    done += count
+    if done == 10:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+progress.Lines.advance = advance
+main(sys.argv[1:])
+"""
+
+
+def test_a_terminated_run_keeps_what_was_embedded(call, images, tmp_path):
+    arguments = ["extract", str(images), str(tmp_path / "a.h5"), *SMALL]
+    ended = subprocess.run([sys.executable, "-c", TERMINATED, *arguments], capture_output=True, text=True, check=False)
+    assert ended.returncode == 143, ended.stderr
+    assert not (tmp_path / "a.h5").exists()
+    report = json.loads(call(*arguments, "--json").stdout)
+    assert report["resumed"] >= 10
+    assert report["resumed"] + report["embedded"] == 72
+
+
+def test_a_folder_of_shards_goes_the_whole_road(call, images, tmp_path):
+    shards, packed = f"{tmp_path / 'shards'}{os.sep}", tmp_path / "packed.h5"
+    assert "Embedded 72 images" in call("extract", images, shards, *SMALL).stdout
+    assert (tmp_path / "shards" / "manifest.json").is_file()
+    assert "Nothing to embed" in call("extract", images, shards, *SMALL).stdout
+    assert "72" in call("info", shards).stdout
+    call("compare", shards, "--heads", "logreg", "-o", tmp_path / "one")
+    assert "72 x 1,280 features" in call("pack", shards, packed).stdout
+    call("compare", packed, "--heads", "logreg", "-o", tmp_path / "two")
+    assert (tmp_path / "one" / "predictions.csv").read_bytes() == (tmp_path / "two" / "predictions.csv").read_bytes()
+    assert json.loads(call("pack", shards, tmp_path / "b.h5", "--json").stdout)["images"] == 72
+
+
+def test_verification_says_what_is_wrong_and_ends_with_1(call, make_images, draw, tmp_path):
+    images, cache = make_images(tmp_path / "images"), tmp_path / "a.h5"
+    call("extract", images, cache, *SMALL)
+    shown = call("verify", cache, "--images", images).stdout
+    assert "intact: 24 images in one file" in shown
+    assert "24 unchanged, 0 added, 0 changed, 0 moved, 0 removed" in shown
+    assert "16 images, all agree: largest difference 0 " in shown
+    assert json.loads(call("verify", cache, "--json").stdout)["ok"] is True
+    for number in range(7):
+        draw(0, 40 + number).save(images / "ash" / f"new{number}.png")
+    (images / "birch" / "001.png").rename(images / "birch" / "moved.png")
+    shown = call("verify", cache, "--images", images, "--sample", "0", status=1).stdout
+    assert "added: ash/new0.png" in shown
+    assert "… and 2 more; all of them with --json" in shown
+    assert "moved: birch/001.png -> birch/moved.png" in shown
+    assert "embedonce extract IMAGES CACHE" in shown
+    row = FeatureCache.open(cache).features[-1].tobytes()
+    cache.write_bytes(cache.read_bytes().replace(row, bytes(len(row))))
+    shown = call("verify", cache, status=1).stdout
+    assert "DAMAGED, but 23 images can still be used" in shown
+    assert "the features of 1 image(s) are damaged: cedar/007.bmp" in shown
+    found = json.loads(call("verify", cache, "--json", status=1).stdout)
+    assert (found["ok"], found["damaged"]) == (False, ["cedar/007.bmp"])
+    assert "1 repaired" in call("extract", images, cache, *SMALL).stdout
+    call("verify", cache, "--images", images)
+
+
 @pytest.mark.parametrize("command", [None, *main.commands])
 def test_every_command_has_help(call, command):
     shown = call(*([command] if command else []), "--help").stdout
@@ -200,7 +277,7 @@ def test_every_command_has_help(call, command):
         assert "--debug" in shown
 
 
-@pytest.mark.parametrize("command", ["info", "extract", "compare", "train", "evaluate"])
+@pytest.mark.parametrize("command", ["info", "extract", "verify", "pack", "compare", "train", "evaluate"])
 def test_every_command_that_prints_results_also_prints_json(command):
     assert "--json" in [option for param in main.commands[command].params for option in param.opts]
 

@@ -49,7 +49,7 @@ def test_the_commands_for_ones_own_images_run(desk):
     commands = [
         line for kind, block in BLOCKS for line in block.splitlines() if kind == "bash" and line.startswith("embedonce")
     ]
-    assert {command.split()[1] for command in commands} == {"extract", "compare", "train", "evaluate"}
+    assert {command.split()[1] for command in commands} == {"extract", "compare", "train", "evaluate", "verify"}
     for command in commands:
         result = CliRunner().invoke(main, shlex.split(command)[1:])
         assert result.exit_code == 0, result.output

@@ -7,38 +7,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from cache_tables import make_table
 from embedonce.cache import format as fmt
 from embedonce.cache.errors import CacheError
 from embedonce.cache.reader import FeatureCache
-from embedonce.cache.table import Files, Table
 from embedonce.cache.writer import encode, write_cache
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 ARCHIVED = Path(__file__).parents[1] / "data"
-
-
-def make_table(n=130, d=7, m=2, seed=0) -> Table:
-    generator = np.random.default_rng(seed)
-
-    def files(count, prefix):
-        return Files(
-            [f"{prefix}{number % 2}/{number:04d}.jpg".encode() for number in range(count)],
-            generator.integers(0, 2**40, count),
-            generator.integers(0, 2**60, count),
-            generator.integers(0, 256, (count, 32), dtype=np.uint8),
-        )
-
-    return Table(
-        fingerprint={"architecture": "MobileNetV2", "alpha": 1.0},
-        provenance={"weights": "random:0", "versions": {"embedonce": "0"}},
-        class_names=[b"class0", b"class1"],
-        files=files(n, "class"),
-        labels=(np.arange(n) % 2).astype(np.int32),
-        features=generator.standard_normal((n, d)).astype(np.float32),
-        rejects=files(m, "class"),
-        reasons=[f"reason {number}" for number in range(m)],
-    )
 
 
 @given(n=st.integers(0, 200), d=st.integers(1, 9), m=st.integers(0, 3), seed=st.integers(0, 9))

@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 
 import pytest
-from embedonce.cache.errors import LockedError, OutputError
-from embedonce.cache.files import make_folder, write_atomically, writer_lock
+from embedonce.cache.errors import OutputError
+from embedonce.cache.files import make_folder, write_atomically
 
 
 def test_a_file_is_written_whole_and_nothing_else_stays(tmp_path):
@@ -53,33 +51,3 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"folder of results, .*file/x"):
         make_folder(tmp_path / "file" / "x", "results")
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from embedonce.cache.files import writer_lock
-with writer_lock(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_second_writer_fails_at_once_naming_the_first_and_a_killed_one_leaves_no_lock(tmp_path):
-    cache = tmp_path / "a.h5"
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(cache)], stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout.readline() == "held\n"
-        with (
-            pytest.raises(LockedError, match=f"being written by process {holder.pid} on .* since 20"),
-            writer_lock(cache),
-        ):
-            pytest.fail("two writers")
-        holder.kill()
-    with writer_lock(cache):
-        pass
-
-
-def test_a_lock_that_cannot_be_made_is_an_output_error(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write beside"), writer_lock(tmp_path / "file" / "a.h5"):
-        pytest.fail("locked nothing")

@@ -16,7 +16,8 @@ from embedonce.cache.errors import (
     LockedError,
     OutputError,
 )
-from embedonce.cache.files import writer_lock
+from embedonce.cache.lock import writer_lock
+from embedonce.cache.place import Place
 from embedonce.cache.reader import FeatureCache
 from embedonce.extract import embed
 from embedonce.extract.progress import Silent
@@ -190,7 +191,7 @@ def test_what_is_no_cache_is_never_overwritten(run, tmp_path):
 
 
 def test_a_second_writer_fails_at_once(run, tmp_path):
-    with writer_lock(tmp_path / "a.h5"), pytest.raises(LockedError, match="being written by process"):
+    with writer_lock(Place.of(tmp_path / "a.h5")), pytest.raises(LockedError, match="being written by process"):
         run()
 
 

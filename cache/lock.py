@@ -1,0 +1,64 @@
+"""The writer's lock: one process at a time changes a cache; readers need none."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import LockedError, OutputError
+from .files import write_atomically
+from .names import display
+from .place import Place
+
+
+@contextlib.contextmanager
+def writer_lock(place: Place) -> Iterator[None]:
+    """Hold the one writer's lock of a cache; the lock dies with its process.
+
+    The lock file stays when the lock is released: removing it would let two processes lock two files of
+    one name.
+
+    Parameters
+    ----------
+    place : Place
+
+    Raises
+    ------
+    LockedError
+        At once, when another process holds the lock; the message names it.
+    OutputError
+        When the lock file cannot be created.
+    """
+    import filelock
+
+    shown = display(str(place.path))
+    lock = filelock.FileLock(str(place.lock))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise LockedError(f"{shown} is being written by {_holder(place.holder)}; wait for it") from error
+    except OSError as error:
+        raise OutputError(
+            error.errno, f"cannot write beside {shown}: {error.strerror}; choose another place"
+        ) from error
+    try:
+        holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        write_atomically(place.holder, json.dumps(holder).encode("ascii"), durable=False)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(place.holder)
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        holder = json.loads(path.read_text(encoding="ascii"))
+        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+    except (OSError, ValueError, KeyError, TypeError):  # it has the lock, but has not yet said so
+        return "another process"

@@ -1,0 +1,147 @@
+"""The manifest of a folder of shards: the one small file whose replacement makes a new generation."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from .errors import CacheError, DamagedCacheError
+from .files import write_atomically
+from .format import FORMAT_VERSION, REMEDY, canonical_json
+from .names import display
+
+NAME = "manifest.json"
+FORMAT = "embedonce-feature-shards"
+_SHARD_NAME = re.compile(r"shard-([0-9a-f]{32})\.h5")
+_LARGEST = 1 << 28  # bytes; a million shards need less
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of shards holds.
+
+    Attributes
+    ----------
+    fingerprint, provenance : dict
+        As those of a cache file; the fingerprint is that of every shard.
+    class_names : list of bytes
+        Sorted; of the whole folder.
+    shards : list of str
+        The digests of the shards, which give them their names.
+    """
+
+    fingerprint: dict[str, Any]
+    provenance: dict[str, Any]
+    class_names: list[bytes]
+    shards: list[str]
+
+
+def shard_name(digest: str) -> str:
+    """Return the file name of the shard with a digest.
+
+    Named by content, a new shard can never overwrite another one, and writing it twice changes nothing.
+    """
+    return f"shard-{digest}.h5"
+
+
+def shards_on_disk(folder: Path) -> list[str]:
+    """Return the digests in the names of all shard files in a folder, of the generation or not, sorted."""
+    matches = (_SHARD_NAME.fullmatch(name) for name in sorted(os.listdir(folder)))
+    return [match.group(1) for match in matches if match]
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Publish a generation: when this returns, the folder holds what ``manifest`` says, through any crash."""
+    document = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "fingerprint": manifest.fingerprint,
+        "provenance": manifest.provenance,
+        "class_names": [os.fsdecode(name) for name in manifest.class_names],
+        "shards": manifest.shards,
+    }
+    document["digest"] = _digest(document)
+    write_atomically(folder / NAME, canonical_json(document))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest of a folder.
+
+    Raises
+    ------
+    DamagedCacheError
+        When it does not match its digest, or is missing beside shards.
+    CacheError
+        When the folder is no cache, or of a later version.
+    """
+    shown = display(str(folder / NAME))
+    try:
+        with open(folder / NAME, "rb") as file:
+            data = file.read(_LARGEST + 1)
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        if missing and shards_on_disk(folder):
+            raise DamagedCacheError(f"{shown} is missing beside its shards; {REMEDY}") from error
+        if missing and (folder / "partial").is_dir():
+            raise CacheError(
+                f"the extraction into {display(str(folder))} is not finished; run embedonce extract again"
+            ) from error
+        advice = f"{display(str(folder))} is no feature cache" if missing else error.strerror
+        raise CacheError(f"cannot open {shown}: {advice}; make one with: embedonce extract IMAGES CACHE") from error
+    if len(data) > _LARGEST:
+        raise CacheError(f"{shown} is larger than any manifest")
+    try:
+        return _parse(data)
+    except DamagedCacheError as error:
+        raise DamagedCacheError(f"{shown}: {error}; {REMEDY}") from error
+    except CacheError as error:
+        raise CacheError(f"{shown}: {error}") from error
+
+
+def _parse(data: bytes) -> Manifest:
+    try:
+        document = json.loads(data, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        document = None
+        problem: Exception | None = error
+    else:
+        problem = None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        kind = DamagedCacheError if FORMAT.encode() in data else CacheError
+        raise kind("damaged, or no manifest of a feature cache") from problem
+    version = document.get("format_version")
+    if version != FORMAT_VERSION:  # before the digest, which a later version may take in another way
+        raise CacheError(f"its format version is {version!r}, this embedonce reads {FORMAT_VERSION}; upgrade embedonce")
+    if document.pop("digest", None) != _digest(document):
+        raise DamagedCacheError("damaged: its checksum does not match")
+    fingerprint, provenance = document.get("fingerprint"), document.get("provenance")
+    names, shards = document.get("class_names"), document.get("shards")
+    if not isinstance(fingerprint, dict) or not isinstance(provenance, dict):
+        raise CacheError("its fingerprint and provenance must be JSON objects")
+    if not isinstance(names, list) or not isinstance(shards, list) or not _are_strings(names + shards):
+        raise CacheError("its class_names and shards must be lists of strings")
+    for digest in shards:  # these become file names
+        if not _SHARD_NAME.fullmatch(shard_name(digest)):
+            raise CacheError(f"{display(digest)!r} cannot be the digest of a shard; it is a forgery")
+    try:
+        return Manifest(fingerprint, provenance, [os.fsencode(name) for name in names], shards)
+    except UnicodeEncodeError as error:
+        raise CacheError("a class name is no file name") from error
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _are_strings(values: list[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _digest(document: dict[str, Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(canonical_json(document))

@@ -1,0 +1,77 @@
+"""Where a cache stands: in which form, and what stands beside it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import CacheError, OutputError
+from .manifest import NAME, shards_on_disk
+from .names import display
+
+FOLDER_SUFFIX = ".cache"
+_OWN = (NAME, "partial", ".lock", ".writer.json")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cache's path, its form, and the names of what only a writer needs.
+
+    Attributes
+    ----------
+    path : Path
+        The file, or the folder of shards.
+    sharded : bool
+        Whether it is a folder.
+    """
+
+    path: Path
+    sharded: bool
+
+    @classmethod
+    def of(cls, cache: Path | str) -> Place:
+        """Decide on the form that a cache has, or will have.
+
+        A folder of shards is a path that is a folder, or does not exist yet and ends in ``/`` or ``.cache``.
+
+        Raises
+        ------
+        OutputError
+            When the path is a folder of other things.
+        CacheError
+            When it has no name.
+        """
+        text = os.fspath(cache)
+        path = Path(text)
+        if path.is_symlink():  # the lock and the temporary files belong beside the file itself
+            path = path.resolve()
+        if not path.name:
+            raise CacheError("the cache needs a name, such as lung.h5 for a file or lung.cache/ for a folder of shards")
+        if path.is_dir():
+            others = [name for name in os.listdir(path) if name not in _OWN and not name.startswith(".")]
+            if others and NAME not in os.listdir(path) and not shards_on_disk(path):
+                raise OutputError(
+                    21,
+                    f"the cache {display(str(path))} is a folder with other things in it ({display(others[0])}); give "
+                    "a file, such as lung.h5, or a folder of its own, such as lung.cache/",
+                )
+            return cls(path, True)
+        separators = tuple(filter(None, (os.sep, os.altsep)))
+        return cls(path, not path.exists() and (text.endswith(separators) or path.suffix == FOLDER_SUFFIX))
+
+    @property
+    def partial(self) -> Path:
+        """The folder of unfinished work."""
+        return self.path / "partial" if self.sharded else self.path.with_name(f"{self.path.name}.partial")
+
+    @property
+    def lock(self) -> Path:
+        """The file that the one writer locks."""
+        return self.path / ".lock" if self.sharded else self.path.with_name(f".{self.path.name}.lock")
+
+    @property
+    def holder(self) -> Path:
+        """The file that names the one writer."""
+        name = ".writer.json"
+        return self.path / name if self.sharded else self.path.with_name(f".{self.path.name}{name}")

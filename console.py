@@ -1,0 +1,145 @@
+"""What the command line prints: results as lines and tables for people, as JSON for scripts."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .cache.names import display
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .evaluate.compare import HeadResult
+    from .extract.report import Report
+    from .extract.verify import Verification
+
+# key in the results: how tables call it
+SCORES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced",
+    "macro_f1": "macro F1",
+    "log_loss": "log loss",
+    "roc_auc": "ROC AUC",
+}
+
+
+def print_json(value: Any) -> None:
+    """Print a result as the one JSON document on standard output."""
+    from .evaluate.results import as_json
+
+    click.echo(as_json(value).decode("ascii"), nl=False)
+
+
+def print_report(report: Report) -> None:
+    """Print what an extraction did."""
+    total = len(report.cache) + report.rejected
+    if not report.published:
+        click.echo(f"Nothing to embed: {display(str(report.cache.path))} is up to date with {total:,} images.")
+    else:
+        kinds = ("added", "changed", "moved", "removed", "repaired", "unchanged", "resumed")
+        parts = [f"{getattr(report, kind):,} {kind}" for kind in kinds if getattr(report, kind)]
+        rate = f" in {report.seconds:.1f} s ({report.images_per_second:.0f} images/s)" if report.embedded else ""
+        click.echo(f"Embedded {report.embedded:,} images{rate}: {', '.join(parts)}.")
+        if report.copied:
+            click.echo(f"{report.copied:,} took the features of a file of the same content.")
+        click.echo(
+            f"Wrote {display(str(report.cache.path))}: {len(report.cache):,} x {report.cache.shape[1]:,} features."
+        )
+    if report.rejected:
+        click.secho(f"{report.rejected:,} image(s) could not be embedded:", fg="yellow")
+        for path, reason in report.cache.rejects[:5]:
+            click.echo(f"  {display(path)}: {reason}")
+        if report.rejected > 5:
+            click.echo(f"  … all of them: embedonce info {display(str(report.cache.path))}")
+    print_notes(report.notes)
+
+
+def print_verification(done: Verification) -> None:
+    """Print what a verification found, and what to do about it."""
+    files = "one file" if done.files == 1 else f"{done.files:,} files"
+    if done.intact:
+        click.echo(f"Cache        intact: {done.rows:,} images in {files}, every checksum matches")
+    else:
+        usable = done.rows - len(done.damaged)
+        click.secho(f"Cache        DAMAGED, but {usable:,} images can still be used", fg="red")
+    _print_some(done.problems, "red")
+    if done.images is not None:
+        kinds = {kind: getattr(done, kind) for kind in ("added", "changed", "moved", "removed")}
+        counts = ", ".join(f"{len(names):,} {kind}" for kind, names in kinds.items())
+        click.echo(f"Images       {done.unchanged:,} unchanged, {counts} in {display(done.images)}")
+        for kind, names in kinds.items():
+            shown = [" -> ".join(map(display, [name] if isinstance(name, str) else name)) for name in names]
+            _print_some([f"{kind}: {name}" for name in shown], "yellow")
+    if done.sampled:
+        verdict = f"{len(done.differing)} DIFFER" if done.differing else "all agree"
+        click.echo(
+            f"Re-embedded  {done.sampled:,} images, {verdict}: largest difference {done.largest_difference:.2g} "
+            f"({done.allowed_difference:.2g} is allowed), {done.identical:,} equal to the last bit"
+        )
+        _print_some([f"differs: {display(path)}" for path in done.differing], "red")
+    if done.intact and done.matches and done.differing:
+        click.echo("This machine, or these weights, do not give the stored features: do not add to this cache here.")
+    elif not done.intact or not done.matches:
+        click.echo("To bring it up to date: embedonce extract IMAGES CACHE; it embeds only what is damaged or differs.")
+
+
+def _print_some(lines: list[str], colour: str) -> None:
+    for line in lines[:5]:
+        click.secho(f"  {line}", fg=colour)
+    if len(lines) > 5:
+        click.echo(f"  … and {len(lines) - 5:,} more; all of them with --json")
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    # a pipe or a log has no width; nothing is cut or wrapped there
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Print a comparison, a line per head."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("head")
+    for column in (*SCORES.values(), "fit s", "predict s"):
+        table.add_column(column, justify="right")
+    for position, row in enumerate(rows):
+        scores = [row[key] for key in SCORES]
+        seconds = [_number(row["fit_seconds"], 2), _number(row["predict_seconds"], 2)]
+        style = "bold" if position == 0 else None
+        table.add_row(display(row["head"]), *map(_number, scores), *seconds, style=style)
+    _console().print(table)
+
+
+def print_scores(result: HeadResult) -> None:
+    """Print one head's scores, a line per class."""
+    from rich import box
+    from rich.table import Table
+
+    scores = result.scores
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("class")
+    for column in ("precision", "recall", "F1", "images"):
+        table.add_column(column, justify="right")
+    for row in scores["per_class"]:
+        values = [_number(row[key]) for key in ("precision", "recall", "f1")]
+        table.add_row(display(row["class"]), *values, f"{row['support']:,}")
+    _console().print(table)
+    values = [f"{title} {_number(scores[key])}" for key, title in SCORES.items()]
+    click.echo(f"{display(result.name)}: {', '.join(values)}")
+
+
+def print_notes(notes: list[str]) -> None:
+    """Print what the user should know besides."""
+    for note in notes:
+        click.secho(f"Note: {note}.", fg="yellow")

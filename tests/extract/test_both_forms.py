@@ -1,0 +1,250 @@
+"""A run into one file and a run into a folder of shards do the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from embedonce.cache import publish
+from embedonce.cache.errors import CacheError, DamagedCacheError, ImageError
+from embedonce.cache.manifest import read_manifest, shard_name, shards_on_disk
+from embedonce.cache.pack import pack
+from embedonce.cache.reader import FeatureCache
+from embedonce.extract.progress import Silent
+from embedonce.extract.run import extract, update_cache
+
+
+@pytest.fixture(autouse=True)
+def _small_shards(monkeypatch):
+    monkeypatch.setattr(publish, "SHARD_ROWS", 8)
+
+
+@pytest.fixture
+def folder(tmp_path, make_images):
+    return make_images(tmp_path / "images")
+
+
+@pytest.fixture(params=["a.h5", "a.cache"])
+def target(tmp_path, request):
+    return tmp_path / request.param
+
+
+@pytest.fixture
+def run(folder, target, small):
+    defaults = {"engine": "auto", "workers": None, "strict": False, "follow_links": False, "progress": Silent()}
+
+    def update(path=target, **options):
+        return update_cache(folder, path, **(small | defaults | options))
+
+    return update
+
+
+def assert_fresh(report, folder, tmp_path, small):
+    """Assert that a cache is what a fresh extraction of the folder gives."""
+    (fresh := tmp_path / "fresh.h5").unlink(missing_ok=True)
+    expected = extract(folder, fresh, **small)
+    assert report.cache.paths == expected.paths
+    assert report.cache.rejects == expected.rejects
+    assert report.cache.class_names == expected.class_names
+    np.testing.assert_array_equal(report.cache.features, expected.features)
+    np.testing.assert_array_equal(report.cache.labels, expected.labels)
+    np.testing.assert_array_equal(report.cache.files.hashes, expected.files.hashes)
+
+
+def test_new_changed_moved_copied_touched_and_removed_images_cost_what_changed(run, folder, draw, tmp_path, small):
+    run()
+    draw(1, 50).save(folder / "ash" / "new.png")
+    draw(1, 51).save(folder / "birch" / "001.png")
+    (folder / "cedar" / "002.jpeg").unlink()
+    (folder / "cedar" / "003.bmp").rename(folder / "ash" / "moved.bmp")
+    shutil.copy(folder / "cedar" / "005.png", folder / "birch" / "copy.png")
+    os.utime(folder / "cedar" / "006.jpeg", (1, 1))
+    (folder / "birch" / "bad.jpg").write_bytes(b"")
+    report = run()
+    assert (report.embedded, report.added, report.changed, report.moved, report.removed) == (2, 3, 1, 1, 1)
+    assert report.unchanged == 21
+    assert report.rejected == 1
+    assert_fresh(report, folder, tmp_path, small)
+    assert run().published is False
+
+
+def test_a_new_class_and_a_class_that_goes(run, folder, draw, tmp_path, small):
+    run()
+    (folder / "aspen").mkdir()
+    draw(2, 70).save(folder / "aspen" / "1.png")
+    shutil.rmtree(folder / "birch")
+    report = run()
+    assert (report.embedded, report.removed) == (1, 8)
+    assert report.cache.class_counts == {"ash": 8, "aspen": 1, "cedar": 8}
+    assert_fresh(report, folder, tmp_path, small)
+
+
+def test_a_folder_of_images_that_was_renamed_is_written_down_at_no_cost(run, folder, tmp_path, small, target):
+    run()
+    shards = set(shards_on_disk(target)) if target.is_dir() else None
+    folder.rename(tmp_path / "elsewhere")
+    cache = extract(tmp_path / "elsewhere", target, **small)
+    assert cache.provenance["image_root"] == str(tmp_path / "elsewhere")
+    if shards is not None:
+        assert set(shards_on_disk(target)) == shards
+
+
+def test_a_folder_of_shards_packs_to_the_bytes_of_a_file(run, tmp_path):
+    run(tmp_path / "a.cache")
+    run(tmp_path / "a.h5")
+    assert len(shards_on_disk(tmp_path / "a.cache")) == 3
+    pack(tmp_path / "a.cache", tmp_path / "packed.h5")
+    assert (tmp_path / "packed.h5").read_bytes() == (tmp_path / "a.h5").read_bytes()
+
+
+def test_only_the_shards_that_changed_are_written_and_few_stay_small(run, folder, draw, tmp_path):
+    path = tmp_path / "a.cache"
+    run(path)
+    first = set(shards_on_disk(path))
+    for number in range(9):  # nine updates of one image each
+        draw(0, 100 + number).save(folder / "cedar" / f"new{number}.png")
+        run(path)
+    manifest = read_manifest(path)
+    assert first < set(manifest.shards)
+    sizes = sorted(len(shard) for shard in FeatureCache.open(path).shards)
+    assert sizes == [1, 4, 4, 8, 8, 8]  # all but one at least half full
+    (folder / "ash" / "000.jpg").unlink()
+    run(path)
+    assert len(first - set(read_manifest(path).shards)) == 1
+    assert set(shards_on_disk(path)) == set(read_manifest(path).shards)
+
+
+def test_the_number_of_shards_changes_no_row(run, tmp_path, monkeypatch):
+    one = run(tmp_path / "a.cache").cache
+    monkeypatch.setattr(publish, "SHARD_ROWS", 5)
+    two = run(tmp_path / "b.cache").cache
+    assert (len(one.shards), len(two.shards)) == (3, 5)
+    assert one.paths == two.paths
+    np.testing.assert_array_equal(one.features, two.features)
+
+
+def files_of(target):
+    return [target] if target.is_file() else [target / shard_name(digest) for digest in read_manifest(target).shards]
+
+
+def flip(path, place):
+    data = bytearray(path.read_bytes())
+    data[bytes(data).index(place)] ^= 1
+    path.write_bytes(data)
+
+
+def test_damaged_rows_and_nothing_else_are_embedded_again(run, target, folder, tmp_path, small):
+    cache = run().cache
+    rows = [cache.paths.index(name) for name in ("ash/001.png", "ash/005.png")]
+    for row in rows:
+        flip(files_of(target)[0], cache.features[row].tobytes())
+    with pytest.raises(DamagedCacheError, match=r"2 image\(s\) are damaged \(ash/001\.png, ash/005\.png\)"):
+        _ = FeatureCache.open(target).features
+    report = run()
+    assert (report.embedded, report.repaired, report.unchanged) == (2, 2, 22)
+    assert "the features of 2 image(s) are damaged: ash/001.png, ash/005.png" in report.notes[0]
+    assert_fresh(report, folder, tmp_path, small)
+    assert run().published is False
+
+
+def test_a_damaged_file_is_kept_aside_and_only_its_images_are_embedded_again(run, target, folder, tmp_path, small):
+    cache = run().cache
+    victim = files_of(target)[0]
+    images = len(cache.shards[0])
+    flip(victim, cache.files.hashes[0].tobytes())
+    damaged = victim.read_bytes()
+    report = run()
+    assert report.embedded == images == (24 if target.is_file() else 8)
+    assert (report.repaired, report.added) == (0, images)  # nobody knows any more which they were
+    assert victim.name in report.notes[0]
+    assert f"{victim.name}.damaged" in report.notes[1]
+    assert (victim.parent / f"{victim.name}.damaged").read_bytes() == damaged
+    assert_fresh(report, folder, tmp_path, small)
+    assert run().published is False
+
+
+def test_a_damaged_or_missing_manifest_costs_nothing(run, folder, tmp_path, small):
+    path = tmp_path / "a.cache"
+    run(path)
+    for damage in (lambda: flip(path / "manifest.json", b"provenance"), lambda: (path / "manifest.json").unlink()):
+        damage()
+        with pytest.raises(CacheError, match=r"manifest\.json"):
+            FeatureCache.open(path)
+        report = run(path)
+        assert (report.embedded, report.unchanged) == (0, 24)
+        assert_fresh(report, folder, tmp_path, small)
+
+
+def test_a_missing_shard_is_embedded_again(run, folder, tmp_path, small):
+    path = tmp_path / "a.cache"
+    run(path)
+    files_of(path)[1].unlink()
+    report = run(path)
+    assert report.embedded == 8
+    assert_fresh(report, folder, tmp_path, small)
+
+
+def test_a_file_of_a_later_version_is_never_repaired(run, target):
+    import h5py
+
+    run()
+    with h5py.File(files_of(target)[0], "a") as file:
+        file.attrs["format_version"] = np.int64(99)
+    before = files_of(target)[0].read_bytes()
+    with pytest.raises(CacheError, match="upgrade embedonce"):
+        run()
+    assert files_of(target)[0].read_bytes() == before
+
+
+def test_an_unfinished_run_is_resumed(run, folder, target):
+    (folder / "ash" / "bad.jpg").write_bytes(b"")
+    with pytest.raises(ImageError):
+        run(strict=True)
+    if target.suffix == ".cache":
+        with pytest.raises(CacheError, match="is not finished"):
+            FeatureCache.open(target)
+    (folder / "ash" / "bad.jpg").unlink()
+    report = run(strict=True)
+    assert (report.embedded, report.resumed) == (0, 24)
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(run, target, tmp_path):
+    run()
+    home = target if target.is_dir() else tmp_path
+    name = "manifest.json" if target.is_dir() else target.name
+    (home / f".{name}.{'0' * 32}.tmp").write_bytes(b"half")
+    others = [home / ".mine.tmp", tmp_path / f".other.h5.{'0' * 32}.tmp"]
+    for other in others:
+        other.write_bytes(b"mine")
+    run()
+    assert not (home / f".{name}.{'0' * 32}.tmp").exists()
+    assert all(other.read_bytes() == b"mine" for other in others)
+
+
+def test_what_stands_in_the_folder_of_unfinished_work_and_is_not_ours_stays(run, target, folder):
+    (folder / "ash" / "bad.jpg").write_bytes(b"")
+    with pytest.raises(ImageError):
+        run(strict=True)
+    partial = target / "partial" if target.is_dir() else target.with_name(f"{target.name}.partial")
+    (partial / "notes.txt").write_text("mine")
+    run()
+    assert os.listdir(partial) == ["notes.txt"]
+
+
+def test_a_file_that_could_not_be_read_is_tried_again(run, folder, monkeypatch):
+    from embedonce.extract import embed
+
+    real = embed.read_image
+
+    def denied(root, image):
+        if image.path == b"ash/000.jpg":
+            raise ImageError("cannot be read: Permission denied")
+        return real(root, image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embed, "read_image", denied)
+        assert run().cache.rejects == [("ash/000.jpg", "cannot be read: Permission denied")]
+    report = run()
+    assert (report.embedded, report.rejected) == (1, 0)
