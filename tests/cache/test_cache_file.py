@@ -204,6 +204,39 @@ def test_a_file_that_claims_more_than_it_has_is_refused_at_once(tmp_path):
         FeatureCache.open(tmp_path / "a.h5")
 
 
+def test_many_names_of_one_dataset_do_not_fill_the_memory(tmp_path):
+    buffer = io.BytesIO(bytes(encode(make_table(n=4))))
+    with h5py.File(buffer, "r+") as file:
+        file["large"] = np.zeros(100_000)
+        for number in range(100):
+            file[f"again{number}"] = file["large"]
+    (tmp_path / "a.h5").write_bytes(buffer.getvalue())
+    with pytest.raises(CacheError, match=r"its datasets claim more than the \d+ bytes of the file"):
+        FeatureCache.open(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a string of variable length",
+        np.array([b"a", b"b"]),
+        np.float64(1),
+        np.array([1, 2]),
+        h5py.Empty("i8"),
+        np.zeros(1, [("a", "i4")]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["fingerprint", "other"])
+def test_attributes_of_other_types_are_refused_unread(tmp_path, name, value):
+    buffer = io.BytesIO(bytes(encode(make_table(n=4))))
+    with h5py.File(buffer, "r+") as file:
+        file.attrs[name] = value
+    (tmp_path / "a.h5").write_bytes(buffer.getvalue())
+    with pytest.raises(CacheError, match=f"its attribute {name} is of a type that no feature cache has"):
+        FeatureCache.open(tmp_path / "a.h5")
+
+
 @pytest.mark.parametrize("name", sorted(fmt.DATASETS))
 def test_a_missing_dataset_is_named(tmp_path, name):
     (tmp_path / "a.h5").write_bytes(_rewritten(name, lambda file: None))
@@ -211,9 +244,14 @@ def test_a_missing_dataset_is_named(tmp_path, name):
         FeatureCache.open(tmp_path / "a.h5")
 
 
-@pytest.mark.parametrize("path", sorted(ARCHIVED.glob("cache-v*.h5")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    sorted((*ARCHIVED.glob("cache-v*.h5"), *ARCHIVED.glob("cache-v*.cache"))),
+    ids=lambda path: path.name,
+)
 def test_archived_files_of_every_version_are_read(path):
-    expected = json.loads(path.with_suffix(".json").read_text())
+    about = path.with_suffix(".json") if path.is_file() else path.with_suffix(".cache.json")
+    expected = json.loads(about.read_text())
     cache = FeatureCache.open(path)
     assert cache.class_names == expected["class_names"]
     assert cache.paths == expected["paths"]
@@ -225,6 +263,7 @@ def test_archived_files_of_every_version_are_read(path):
 
 def test_there_is_an_archived_file_of_this_version():
     assert (ARCHIVED / f"cache-v{fmt.FORMAT_VERSION}.h5").is_file()
+    assert (ARCHIVED / f"cache-v{fmt.FORMAT_VERSION}.cache" / "manifest.json").is_file()
 
 
 def test_a_table_whose_parts_differ_in_length_is_not_written(tmp_path):
