@@ -116,13 +116,16 @@ def make_folder(folder: Path | str, what: str) -> Path:
 
 
 def _make_durably(folder: Path) -> None:
+    """Make a folder whose name survives a power cut: what is put into it is only as safe as that."""
     if folder.is_dir():
+        # Whoever made it may have been killed before its name was synced.
+        with contextlib.suppress(PermissionError):
+            sync_folder(folder.parent)
         return
     if folder.parent != folder:
         _make_durably(folder.parent)
-    with contextlib.suppress(FileExistsError):  # somebody else was quicker; a file is found out by the next call
+    with contextlib.suppress(FileExistsError):  # somebody else was quicker; a file is found out by the last line
         os.mkdir(folder)
-    # What is put into a folder is only as safe as the folder's own name.
     sync_folder(folder.parent)
     os.scandir(folder).close()
 

@@ -15,6 +15,8 @@ from .files import write_atomically
 from .names import display
 from .place import Place
 
+_PATIENCE = 0.5  # seconds for the holder to say who it is
+
 
 @contextlib.contextmanager
 def writer_lock(place: Place) -> Iterator[None]:
@@ -57,8 +59,27 @@ def writer_lock(place: Place) -> Iterator[None]:
 
 
 def _holder(path: Path) -> str:
+    """Name the holder. It writes its note a moment after it has the lock; until then an old one may stand there."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            holder = json.loads(path.read_text(encoding="ascii"))
+            if holder["host"] != socket.gethostname() or _is_alive(holder["pid"]):
+                return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        if time.monotonic() > end:
+            return "another process"
+        time.sleep(0.01)
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # there, os.kill ends any process that it is asked about
+        return True
     try:
-        holder = json.loads(path.read_text(encoding="ascii"))
-        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-    except (OSError, ValueError, KeyError, TypeError):  # it has the lock, but has not yet said so
-        return "another process"
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

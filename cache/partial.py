@@ -33,6 +33,7 @@ class PartialRun:
     def __init__(self, place: Place) -> None:
         self.folder = place.partial
         self._next = 1
+        self._made = False
 
     def recover(self) -> tuple[list[Shard], list[str]]:
         """Open the segments of an earlier run, and remove what was never committed.
@@ -72,7 +73,9 @@ class PartialRun:
         OutputError
             When it cannot be written; earlier segments stay.
         """
-        make_folder(self.folder, "unfinished work")
+        if not self._made:
+            make_folder(self.folder, "unfinished work")
+            self._made = True
         path = self.folder / f"segment-{self._next:08d}.h5"
         write_cache(table, path)
         self._next += 1

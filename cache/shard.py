@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
 from . import format as fmt
 from .errors import CacheError, DamagedCacheError, first_line
+from .hdf5 import Hdf5File, StoredArray
 from .names import display, unpack
 from .table import HASH_BYTES, Features, Files, Table
 
@@ -67,12 +67,10 @@ class Shard:
             raise CacheError(f"cannot open the cache {shown}: {error.strerror}{advice}") from error
         try:
             try:
-                # HDF5 takes no lock on a Python file, and can reach no other file through it by itself.
-                with h5py.File(source, "r") as file:
-                    content = _read(file, os.fstat(source.fileno()).st_size)
-            except CacheError as error:
-                raise type(error)(f"{shown}: {error}") from error
-            except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+                content = _read(source, os.fstat(source.fileno()).st_size)
+            except _RefusedError as error:
+                raise CacheError(f"{shown}: {error}") from error
+            except (CacheError, OSError) as error:
                 if _is_marked(source):
                     raise DamagedCacheError(f"{shown}: damaged: {first_line(error)}; {fmt.REMEDY}") from error
                 raise CacheError(f"{shown} is no readable feature cache: {first_line(error)}") from error
@@ -131,7 +129,7 @@ class Shard:
         for place, row in enumerate(wanted.tolist()):
             self._source.seek(self._content.offset + row * size)
             part = memoryview(features[place]).cast("B")
-            if not self._fill(part) or xxhash.xxh3_64_intdigest(part) != int(self._content.row_checksums[row]):
+            if not _fill(self._source, part) or xxhash.xxh3_64_intdigest(part) != int(self._content.row_checksums[row]):
                 self._refuse([row])
         return features
 
@@ -159,7 +157,7 @@ class Shard:
             self._source.seek(content.offset + start * width * 4)
             # Hashing each block while it is still in the processor's cache costs a tenth of the reading.
             data = target.reshape(-1).view(np.uint8).data
-            if not self._fill(data):
+            if not _fill(self._source, data):
                 damaged += range(start, end)
             elif xxhash.xxh3_64_intdigest(data) != content.block_checksums[block]:
                 sums = fmt.row_checksums(target)
@@ -167,19 +165,6 @@ class Shard:
             if out is not None and places is not None:
                 out[places[start:end]] = target
         return damaged
-
-    def _fill(self, part: memoryview) -> bool:
-        """Fill a buffer from where the file stands; False when the disk fails or the file ends."""
-        filled = 0
-        try:
-            while filled < len(part):
-                count = self._source.readinto(part[filled:])
-                if not count:
-                    return False
-                filled += count
-        except OSError:
-            return False
-        return True
 
 
 @dataclass(frozen=True)
@@ -203,36 +188,67 @@ def _is_marked(source: io.FileIO) -> bool:
     return start.startswith(_HDF5_SIGNATURE) and fmt.FORMAT.encode() in start
 
 
-def _read(file: h5py.File, file_size: int) -> _Content:
-    attributes = {name: _attribute(file, name, file_size) for name in file.attrs}
+class _RefusedError(CacheError):
+    """The file is whole, but not what this reader takes; repairing it would be wrong."""
+
+
+def _read(source: io.FileIO, size: int) -> _Content:
+    file = Hdf5File(source, size)
+    attributes = file.attributes()
     if attributes.get("format") != fmt.FORMAT.encode():
-        raise CacheError("this HDF5 file is not an embedonce feature cache")
+        raise CacheError("it is not an embedonce feature cache")
     version = attributes.get("format_version")
     if version != fmt.FORMAT_VERSION:
-        raise CacheError(
+        raise _RefusedError(
             f"its format version is {version!r}, this embedonce reads {fmt.FORMAT_VERSION}; upgrade embedonce"
         )
     stored = attributes.pop("digest", b"")
-    missing = sorted(set(fmt.DATASETS) - set(file))
+    arrays = file.arrays()
+    missing = sorted(set(fmt.DATASETS) - set(arrays))
     if missing:
-        raise DamagedCacheError(f"damaged: it has no {', '.join(missing)}; {fmt.REMEDY}")
-    checked = {name: _checked_dataset(file, name, file_size) for name in file}
-    if sum(dataset.nbytes for dataset in checked.values()) > file_size:  # overlapping ones could fill the memory
-        raise CacheError(f"its datasets claim more than the {file_size} bytes of the file; it is a forgery")
-    feature_set = checked.pop("features")
-    shape = (int(feature_set.shape[0]), int(feature_set.shape[1]))
-    datasets = {name: dataset[()] for name, dataset in checked.items()}
+        raise CacheError(f"it has no {', '.join(missing)}")
+    for name, (dtype, dimensions) in fmt.DATASETS.items():
+        found = arrays[name]
+        if found.dtype != dtype or len(found.shape) != dimensions:
+            raise CacheError(f"{name} must be {dtype} with {dimensions} dimension(s), got {found.dtype} {found.shape}")
+    features = arrays.pop("features")
+    shape = (features.shape[0], features.shape[1])
+    datasets = {name: _load(source, array) for name, array in arrays.items()}
     digest = fmt.digest(attributes, datasets, shape)
     if digest.encode() != stored:
-        raise DamagedCacheError(f"damaged: its checksum does not match; {fmt.REMEDY}")
-    table = _table(attributes, datasets)
+        raise CacheError("its checksum does not match")
+    try:
+        table = _table(attributes, datasets)
+    except (ValueError, RecursionError) as error:
+        raise _RefusedError(f"{first_line(error)}; a writer made a mistake, or it is a forgery") from error
     block_rows = attributes.get("block_rows")
     if not isinstance(block_rows, int) or block_rows < 1:
-        raise CacheError("its block_rows must be a number above 0; a writer made a mistake, or it is a forgery")
+        raise _RefusedError("its block_rows must be a number above 0; a writer made a mistake, or it is a forgery")
     _check_lengths(table, datasets, shape[0], block_rows)
-    offset = feature_set.id.get_offset() or 0
     blocks: list[int] = datasets["block_checksums"].tolist()
-    return _Content(table, digest, offset, shape, block_rows, datasets["row_checksums"], blocks)
+    return _Content(table, digest, features.offset, shape, block_rows, datasets["row_checksums"], blocks)
+
+
+def _load(source: io.FileIO, array: StoredArray) -> npt.NDArray[Any]:
+    values = np.empty(array.shape, array.dtype)
+    source.seek(array.offset if array.size else 0)
+    if not _fill(source, values.reshape(-1).view(np.uint8).data):
+        raise CacheError("the file cannot be read to its end")
+    return values
+
+
+def _fill(source: io.FileIO, part: memoryview) -> bool:
+    """Fill a buffer from where the file stands; False when the disk fails or the file ends."""
+    filled = 0
+    try:
+        while filled < len(part):
+            count = source.readinto(part[filled:])
+            if not count:
+                return False
+            filled += count
+    except OSError:
+        return False
+    return True
 
 
 def _check_lengths(table: Table, datasets: dict[str, npt.NDArray[Any]], n: int, block_rows: int) -> None:
@@ -242,44 +258,9 @@ def _check_lengths(table: Table, datasets: dict[str, npt.NDArray[Any]], n: int, 
     fit = all(len(datasets[name]) == length for name, length in wanted.items())
     fit = fit and datasets["hashes"].shape == (n, HASH_BYTES) and datasets["rejects_hashes"].shape == (m, HASH_BYTES)
     if not fit or len(table.files.paths) != n or len(table.reasons) != m:
-        raise CacheError("its tables differ in length; a writer made a mistake, or it is a forgery")
+        raise _RefusedError("its tables differ in length; a writer made a mistake, or it is a forgery")
     if n and not (table.labels.min() >= 0 and table.labels.max() < len(table.class_names)):
-        raise CacheError("a label has no class name; a writer made a mistake, or it is a forgery")
-
-
-def _attribute(file: h5py.File, name: str, file_size: int) -> bytes | int:
-    """Return an attribute that is a fixed-length string or an int64; a torn string of another kind can hang HDF5."""
-    attribute = h5py.h5a.open(file.id, name.encode("utf-8", "surrogateescape"))
-    kind = attribute.get_type()
-    fixed = isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
-    number = isinstance(kind, h5py.h5t.TypeIntegerID) and kind.dtype == np.dtype("<i8")
-    if not (fixed or number) or attribute.shape != () or kind.get_size() > file_size:
-        raise CacheError(f"its attribute {display(name)} is of a type that no feature cache has")
-    value = np.empty((), kind.dtype)
-    attribute.read(value)
-    return int(value) if number else bytes(value[()])
-
-
-def _checked_dataset(file: h5py.File, name: str, file_size: int) -> h5py.Dataset:
-    """Return a dataset that stands in this very file, plainly; anything else could read foreign files or lie."""
-    shown = display(name)
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise CacheError(f"{shown} is a link to somewhere else; a feature cache has none")
-    dataset = file[name]
-    if not isinstance(dataset, h5py.Dataset):
-        raise CacheError(f"{shown} is not a dataset")
-    creation = dataset.id.get_create_plist()
-    plain = creation.get_layout() == h5py.h5d.CONTIGUOUS and not creation.get_external_count()
-    if not plain or creation.get_nfilters():
-        raise CacheError(f"{shown} is stored outside the file, in pieces or compressed; a feature cache is contiguous")
-    dtype, dimensions = fmt.DATASETS.get(name, (dataset.dtype.str, dataset.ndim))
-    if dataset.dtype.str != dtype or dataset.ndim != dimensions or dataset.dtype.kind not in "iuf":
-        raise CacheError(f"{shown} must be {dtype} with {dimensions} dimension(s), got {dataset.dtype} {dataset.shape}")
-    offset = dataset.id.get_offset() or 0
-    size = int(np.prod([int(length) for length in dataset.shape], dtype=object)) * dataset.dtype.itemsize
-    if offset + size > file_size or (size and not offset):
-        raise CacheError(f"{shown} claims {size} bytes, more than the file has; it is truncated or a forgery")
-    return dataset
+        raise _RefusedError("a label has no class name; a writer made a mistake, or it is a forgery")
 
 
 def _table(attributes: dict[str, bytes | int], datasets: dict[str, npt.NDArray[Any]]) -> Table:
@@ -293,7 +274,7 @@ def _table(attributes: dict[str, bytes | int], datasets: dict[str, npt.NDArray[A
     texts = {name: attributes.get(name) for name in ("fingerprint", "provenance")}
     parsed = {name: json.loads(text) for name, text in texts.items() if isinstance(text, bytes)}
     if not all(isinstance(parsed.get(name), dict) for name in texts):
-        raise CacheError("its fingerprint and provenance must be JSON objects")
+        raise ValueError("its fingerprint and provenance must be JSON objects")
     return Table(
         fingerprint=parsed["fingerprint"],
         provenance=parsed["provenance"],

@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import format as fmt
+from .errors import CacheError, OutputError
 from .files import write_atomically
+from .hdf5 import Hdf5File
 from .manifest import shard_name
 from .names import pack
 from .table import Files, Table
@@ -79,7 +81,26 @@ def _encode(table: Table) -> tuple[memoryview, str]:
         for name, array in datasets.items():
             file.create_dataset(name, data=array)
         file.create_dataset("features", data=features)
+    _require_readable(buffer, attributes, datasets | {"features": features})
     return buffer.getbuffer(), digest
+
+
+def _require_readable(
+    buffer: io.BytesIO, attributes: dict[str, bytes | int], datasets: dict[str, npt.NDArray[Any]]
+) -> None:
+    """Make sure that what this version of HDF5 has made is what our reader takes, before anybody relies on it."""
+    try:
+        file = Hdf5File(buffer, buffer.getbuffer().nbytes)
+        found = {name: (array.dtype, array.shape) for name, array in file.arrays().items()}
+        wanted = {name: (array.dtype.str, array.shape) for name, array in datasets.items()}
+        same = found == wanted and file.attributes() == attributes
+        reason = "it is not what was to be written"
+    except CacheError as error:
+        same, reason = False, str(error)
+    if not same:
+        raise OutputError(
+            5, f"h5py {h5py.__version__} makes a file that embedonce cannot read ({reason}); install another"
+        )
 
 
 def _check(table: Table) -> None:

@@ -47,6 +47,17 @@ def test_the_data_are_synced_before_the_name_and_the_folder_after(tmp_path, monk
     assert calls == ["fsync", "replace", "fsync"]
 
 
+def test_the_name_of_a_folder_is_synced_also_when_somebody_else_has_made_it(tmp_path, monkeypatch):
+    synced = []
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, *rest: (synced.append(str(path)), real(path, *rest))[1])
+    make_folder(tmp_path / "a" / "b", "x")
+    assert synced == [str(tmp_path.parent), str(tmp_path), str(tmp_path / "a")]
+    synced.clear()
+    make_folder(tmp_path / "a" / "b", "x")
+    assert synced == [str(tmp_path / "a")]
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"folder of results, .*file/x"):

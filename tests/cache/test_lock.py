@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
+from embedonce.cache import lock
 from embedonce.cache.errors import LockedError, OutputError
 from embedonce.cache.lock import writer_lock
 from embedonce.cache.place import Place
@@ -36,3 +40,34 @@ def test_a_lock_that_cannot_be_made_is_an_output_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write beside"), writer_lock(Place.of(tmp_path / "file" / "a.h5")):
         pytest.fail("locked nothing")
+
+
+@pytest.mark.parametrize("note", [None, "", "[1]", '{"host": "%s", "pid": 999999999, "since": "2001"}'])
+def test_a_note_that_is_missing_or_of_a_dead_process_names_nobody(tmp_path, monkeypatch, note):
+    monkeypatch.setattr(lock, "_PATIENCE", 0.05)
+    place = Place.of(tmp_path / "a.h5")
+    with writer_lock(place):
+        if note is None:
+            place.holder.unlink()
+        else:
+            place.holder.write_text(note.replace("%s", socket.gethostname()))
+        with pytest.raises(LockedError, match="being written by another process; wait for it"), writer_lock(place):
+            pytest.fail("two writers")
+
+
+def test_a_holder_on_another_machine_is_believed(tmp_path):
+    place = Place.of(tmp_path / "a.h5")
+    with writer_lock(place):
+        place.holder.write_text('{"host": "elsewhere", "pid": 999999999, "since": "2001"}')
+        with pytest.raises(LockedError, match="process 999999999 on elsewhere since 2001"), writer_lock(place):
+            pytest.fail("two writers")
+
+
+def test_the_second_writer_waits_a_moment_for_the_first_to_say_who_it_is(tmp_path):
+    place = Place.of(tmp_path / "a.h5")
+    with writer_lock(place):
+        note = place.holder.read_text()
+        place.holder.unlink()
+        threading.Timer(0.1, lambda: place.holder.write_text(note)).start()
+        with pytest.raises(LockedError, match=f"process {os.getpid()} on "), writer_lock(place):
+            pytest.fail("two writers")
