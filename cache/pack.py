@@ -51,9 +51,9 @@ def pack(source: Path | str, target: Path | str) -> FeatureCache:
             raise OutputError(21, f"the target {shown} is a folder; give the path of a file, such as lung.h5")
         make_folder(place.path.parent, "the cache")
         with writer_lock(place):
+            remove_uncommitted(place)
             if place.path.exists():
                 raise OutputError(17, f"the target {shown} exists; choose another name, or remove it first")
-            remove_uncommitted(place)
             publish_file(place, _table(cache))
     return FeatureCache.open(place.path)
 

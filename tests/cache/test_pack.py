@@ -41,6 +41,18 @@ def test_nothing_is_ever_overwritten(folder, tmp_path):
     assert (tmp_path / "thesis.h5").read_text() == "mine"
 
 
+def test_what_a_killed_packer_left_is_removed(folder, tmp_path):
+    for target, left in (("b.h5", ".b.h5"), ("b.h5", "..b.h5.writer.json")):
+        leftover = tmp_path / f"{left}.{'0' * 32}.tmp"
+        leftover.write_bytes(b"half")
+        if not (tmp_path / target).exists():
+            pack(folder, tmp_path / target)
+        else:
+            with pytest.raises(OutputError, match="exists"):
+                pack(folder, tmp_path / target)
+        assert not leftover.exists()
+
+
 def test_what_cannot_be_packed_is_named(folder, whole, tmp_path):
     write_cache(whole, tmp_path / "file.h5")
     with pytest.raises(CacheError, match="is one file already; copy it"):
