@@ -111,7 +111,18 @@ def demo(output: Path) -> None:
 @click.option("--alpha", type=float, default=1.0, show_default=True, help="Width multiplier of MobileNetV2.")
 @click.option("--image-size", type=int, default=224, show_default=True, help="Pixels that images are resized to.")
 @_ENGINE
-@click.option("--workers", type=click.IntRange(min=1), help="Threads; by default what suits engine and processor.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Threads; by default what suits engine and processor. With --dask: threads of each task, by default 1, since "
+    "every thread of a Dask worker takes a slice of its own.",
+)
+@click.option(
+    "--dask",
+    metavar="SCHEDULER",
+    help="Embed on a Dask cluster: the scheduler's address (tcp://host:8786), or its scheduler file (.json). Every "
+    "worker needs embedonce[cluster] and, under the same paths, IMAGES and the folder of CACHE.",
+)
 @click.option("--strict", is_flag=True, help="Fail when an image cannot be embedded, instead of listing it.")
 @_FOLLOW_LINKS
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -66,6 +66,10 @@ class EngineError(EmbedonceError, RuntimeError):
     """An inference engine is not installed or cannot run."""
 
 
+class ClusterError(EmbedonceError, RuntimeError):
+    """A Dask cluster cannot be reached, or one of its workers cannot do its part."""
+
+
 class HeadError(EmbedonceError, ValueError):
     """A head is unknown or cannot be used as asked."""
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import OutputError
@@ -19,7 +20,7 @@ _WRITE_LIMIT = 1 << 30  # Linux writes at most 2 GiB a call
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 
-def write_atomically(path: Path | str, data: bytes | memoryview, *, durable: bool = True) -> None:
+def write_atomically(path: Path | str, *parts: bytes | memoryview | Iterable[bytes | memoryview]) -> None:
     """Write a file so that every reader, and every crash, finds the old content or the new, whole.
 
     The data go to an exclusive temporary file beside ``path``, are synced, renamed over ``path``, and the
@@ -29,10 +30,8 @@ def write_atomically(path: Path | str, data: bytes | memoryview, *, durable: boo
     ----------
     path : path-like
         The file to write. Its folder must exist.
-    data : bytes-like
-        The whole content.
-    durable : bool
-        False to leave out the syncs, for what nobody needs after a power cut.
+    *parts : bytes-like, or iterable of bytes-like
+        The content, in order. Iterables are asked for a piece when the one before it has been written.
 
     Raises
     ------
@@ -46,12 +45,10 @@ def write_atomically(path: Path | str, data: bytes | memoryview, *, durable: boo
         descriptor = os.open(temporary, flags, 0o666)
         try:
             try:
-                view = memoryview(data)
-                written = 0
-                while written < len(view):
-                    written += os.write(descriptor, view[written : written + _WRITE_LIMIT])
-                if durable:
-                    _sync(descriptor)
+                for part in parts:
+                    for piece in (part,) if isinstance(part, (bytes, memoryview)) else part:
+                        write_fully(descriptor, piece)
+                _sync(descriptor)
             finally:
                 os.close(descriptor)
             os.replace(temporary, path)
@@ -59,12 +56,21 @@ def write_atomically(path: Path | str, data: bytes | memoryview, *, durable: boo
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-        if durable:
-            sync_folder(path.parent)
+        sync_folder(path.parent)
+    except OutputError:
+        raise
     except OSError as error:
         raise OutputError(
             error.errno, f"cannot write {display(str(path))}: {error.strerror}; choose another place or free some space"
         ) from error
+
+
+def write_fully(descriptor: int, data: bytes | memoryview) -> None:
+    """Write all of ``data``, in as many calls as the system wants."""
+    view = memoryview(data).cast("B")
+    written = 0
+    while written < len(view):
+        written += os.write(descriptor, view[written : written + _WRITE_LIMIT])
 
 
 def _sync(descriptor: int) -> None:

@@ -8,10 +8,10 @@ Specification, version 3.0. Its own checksums are not looked at: a cache has str
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from .errors import CacheError
 from .names import display
@@ -25,6 +25,16 @@ _FLOAT_LAYOUTS = {  # size: bit offset, precision, then location and size of exp
     4: (0, 32, 23, 8, 0, 23, 127),
     8: (0, 64, 52, 11, 0, 52, 1023),
 }
+
+
+class Readable(Protocol):
+    """What the structure is read from."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a place."""
+
+    def read(self, count: int, /) -> bytes | None:
+        """Read at most ``count`` bytes."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,8 @@ class Hdf5File:
 
     Parameters
     ----------
-    source : io.FileIO or io.BytesIO
+    source : file
+        Of bytes, opened for reading.
     size : int
         Of the file, in bytes.
 
@@ -91,7 +102,7 @@ class Hdf5File:
         When the file is no HDF5 file, or uses what a cache file does not.
     """
 
-    def __init__(self, source: io.FileIO | io.BytesIO, size: int) -> None:
+    def __init__(self, source: Readable, size: int) -> None:
         self._source = source
         self._size = size
         self._budget = _MOST_BYTES

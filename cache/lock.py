@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import LockedError, OutputError
-from .files import write_atomically
+from .files import write_fully
 from .names import display
 from .place import Place
 
@@ -50,12 +50,22 @@ def writer_lock(place: Place) -> Iterator[None]:
         ) from error
     try:
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        write_atomically(place.holder, json.dumps(holder).encode("ascii"), durable=False)
+        _write_note(place.holder, json.dumps(holder).encode("ascii"))
         yield
     finally:
         with contextlib.suppress(OSError):
             os.unlink(place.holder)
         lock.release()
+
+
+def _write_note(path: Path, data: bytes) -> None:
+    """Write the note in place: it is of use to nobody after a crash, and who reads half of it reads again."""
+    with contextlib.suppress(OSError):  # a full disk must not keep anybody from finding that out by writing a cache
+        descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o666)
+        try:
+            write_fully(descriptor, data)
+        finally:
+            os.close(descriptor)
 
 
 def _holder(path: Path) -> str:

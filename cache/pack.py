@@ -18,8 +18,7 @@ from .table import Table
 def pack(source: Path | str, target: Path | str) -> FeatureCache:
     """Write the cache of a folder of shards as one file, which is easy to send and to archive.
 
-    The file has the very bytes that ``embedonce extract`` into a file would have given. All features are held
-    in memory, twice.
+    The file has the very bytes that ``embedonce extract`` into a file would have given.
 
     Parameters
     ----------
@@ -65,7 +64,7 @@ def _table(cache: FeatureCache) -> Table:
         class_names=[os.fsencode(name) for name in cache.class_names],
         files=cache.files,
         labels=cache.labels,
-        features=cache.features,
+        features=cache,
         rejects=cache.reject_files,
         reasons=[reason for _, reason in cache.rejects],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import uuid
 from pathlib import Path
 
 from .errors import CacheError, OutputError
@@ -15,7 +16,7 @@ from .shard import Shard
 from .table import Table
 from .writer import write_cache
 
-_SEGMENT_NAME = re.compile(r"segment-([0-9]{8,})\.h5")
+_SEGMENT_NAME = re.compile(r"segment-([0-9]{8,})(-[0-9a-f]{32})?\.h5")  # with a run's token: of another process
 
 
 class PartialRun:
@@ -34,6 +35,7 @@ class PartialRun:
         self.folder = place.partial
         self._next = 1
         self._made = False
+        self._token = uuid.uuid4().hex
 
     def recover(self) -> tuple[list[Shard], list[str]]:
         """Open the segments of an earlier run, and remove what was never committed.
@@ -48,8 +50,11 @@ class PartialRun:
         segments: list[Shard] = []
         damaged: list[str] = []
         remove_leftovers(self.folder)
-        for path in self._paths():
-            self._next = _number(path) + 1
+        paths = self._paths()
+        self._next = max(map(_number, paths), default=0) + 1
+        for path in paths:
+            if _is_foreign(path):  # whoever wrote it may still be at it, and must not change it under our hands
+                path = self.claim(path)
             try:
                 segment = Shard.open(path)
                 if len(segment.damaged_rows()):  # a segment is small; a damaged one must not be built upon
@@ -73,13 +78,65 @@ class PartialRun:
         OutputError
             When it cannot be written; earlier segments stay.
         """
-        if not self._made:
-            make_folder(self.folder, "unfinished work")
-            self._made = True
-        path = self.folder / f"segment-{self._next:08d}.h5"
+        self._make()
+        path = self._numbered()
         write_cache(table, path)
         self._next += 1
         return path
+
+    def reserve(self) -> Path:
+        """Return a name under which another process may write one segment, for `claim` to take over.
+
+        No other run gives that name, so a process that outlives this run can only leave a segment that is whole and
+        true, never replace one of other images.
+
+        Raises
+        ------
+        OutputError
+            When the folder cannot be created.
+        """
+        self._make()
+        path = self.folder / f"segment-{self._next:08d}-{self._token}.h5"
+        self._next += 1
+        return path
+
+    def claim(self, path: Path) -> Path:
+        """Rename a segment that another process has written to a name that only this process writes.
+
+        From then on it cannot be replaced, which would move the rows that are counted upon.
+
+        Returns
+        -------
+        Path
+            Its new name.
+
+        Raises
+        ------
+        FileNotFoundError
+            When it is not there.
+        OutputError
+            When it cannot be renamed.
+        """
+        claimed = self._numbered()
+        try:
+            os.rename(path, claimed)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise OutputError(error.errno, f"cannot rename {display(str(path))}: {error.strerror}") from error
+        self._next += 1
+        return claimed
+
+    def temporary(self, name: str) -> Path:
+        """Return the path of a file for this run only; the next run removes it when this one is killed.
+
+        Raises
+        ------
+        OutputError
+            When the folder cannot be created.
+        """
+        self._make()
+        return self.folder / f".{name}.{self._token}.tmp"
 
     def discard(self) -> None:
         """Remove the segments: their rows are published. What else stands in the folder is not ours and stays.
@@ -97,12 +154,25 @@ class PartialRun:
         with contextlib.suppress(OSError):
             os.rmdir(self.folder)
 
+    def _make(self) -> None:
+        if not self._made:
+            make_folder(self.folder, "unfinished work")
+            self._made = True
+
+    def _numbered(self) -> Path:
+        return self.folder / f"segment-{self._next:08d}.h5"
+
     def _paths(self) -> list[Path]:
         try:
             names = os.listdir(self.folder)
         except OSError:
             return []
         return sorted((self.folder / name for name in names if _SEGMENT_NAME.fullmatch(name)), key=_number)
+
+
+def _is_foreign(path: Path) -> bool:
+    match = _SEGMENT_NAME.fullmatch(path.name)
+    return match is not None and match.group(2) is not None
 
 
 def _number(path: Path) -> int:

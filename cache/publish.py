@@ -66,4 +66,3 @@ def remove_uncommitted(place: Place) -> None:
         remove_leftovers(place.path)
     else:
         remove_leftovers(place.path.parent, place.path.name)
-        remove_leftovers(place.path.parent, place.holder.name)

@@ -65,6 +65,7 @@ class FeatureCache:
             (os.fsdecode(name), reasons[place])
             for name, place in zip(self.reject_files.paths, reject_order.tolist(), strict=True)
         ]
+        self._order = order  # which of the shards' rows, counted through, each row is
         self._places = np.empty(len(order), np.intp)  # where each row of the shards, one behind the other, goes
         self._places[order] = np.arange(len(order))
         self._features: Features | None = None
@@ -163,6 +164,23 @@ class FeatureCache:
         """Release the files; what was read stays usable."""
         for shard in self.shards:
             shard.close()
+
+    def read_rows(self, start: int, end: int) -> Features:
+        """Read and check some rows, without keeping them: float32, shape (end - start, d).
+
+        Raises
+        ------
+        DamagedCacheError
+            When one of them is damaged.
+        """
+        wanted = self._order[start:end]
+        firsts = np.cumsum([0, *map(len, self.shards)])
+        features = np.empty((len(wanted), self.shape[1]), "<f4")
+        numbers = np.searchsorted(firsts, wanted, "right") - 1
+        for number in np.unique(numbers).tolist():
+            mine = numbers == number
+            features[mine] = self.shards[number].rows(wanted[mine] - firsts[number])
+        return features
 
     def _read_features(self) -> Features:
         features = np.empty(self.shape, "<f4")

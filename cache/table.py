@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,17 @@ Features = npt.NDArray[np.float32]
 
 HASH_BYTES = 32
 """Length of a content hash: SHA-256 of the image file."""
+
+
+class RowSource(Protocol):
+    """Features that stand somewhere else and are read in runs of rows; there may be more than the memory holds."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and features per row."""
+
+    def read_rows(self, start: int, end: int) -> Features:
+        """Return the rows from ``start`` to ``end``: float32, shape (end - start, d)."""
 
 
 @dataclass
@@ -54,7 +66,7 @@ class Table:
     files : Files
         Of the embedded images, n rows.
     labels : ndarray of int32, shape (n,)
-    features : ndarray of float32, shape (n, d)
+    features : ndarray of float32, shape (n, d), or RowSource
     rejects : Files
         Of the images that could not be embedded, m rows.
     reasons : list of str, length m
@@ -66,6 +78,16 @@ class Table:
     class_names: list[bytes]
     files: Files
     labels: npt.NDArray[np.int32]
-    features: Features
+    features: Features | RowSource
     rejects: Files = field(default_factory=Files)
     reasons: list[str] = field(default_factory=list)
+
+    def blocks(self, rows: int) -> Iterator[Features]:
+        """Yield the features in runs of ``rows`` rows: float32, C-contiguous; the last may be shorter."""
+        for start in range(0, self.features.shape[0], rows):
+            end = min(start + rows, self.features.shape[0])
+            if isinstance(self.features, np.ndarray):
+                part = self.features[start:end]
+            else:
+                part = self.features.read_rows(start, end)
+            yield np.ascontiguousarray(part, dtype="<f4")

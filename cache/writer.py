@@ -1,8 +1,8 @@
-"""Writing cache files: one table to one immutable file, built in memory and published atomically."""
+"""Writing cache files: one table to one immutable file, its structure built in memory, its features streamed."""
 
 from __future__ import annotations
 
-import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,13 @@ from . import format as fmt
 from .errors import CacheError, OutputError
 from .files import write_atomically
 from .hdf5 import Hdf5File
+from .hollow import HollowFile
 from .manifest import shard_name
 from .names import pack
 from .table import Files, Table
+
+STREAM_ROWS = 64 * fmt.BLOCK_ROWS
+"""Rows that are in memory at a time while a file is written: 21 MB of 1280 features."""
 
 
 def write_cache(table: Table, path: Path | str) -> None:
@@ -35,25 +39,47 @@ def write_cache(table: Table, path: Path | str) -> None:
     ValueError
         When the parts of the table differ in length.
     """
-    write_atomically(path, encode(table))
+    encoded = encode(table)
+    write_atomically(path, *encoded.parts())
 
 
 def write_shard(table: Table, folder: Path) -> str:
     """Write a table as a shard that no generation names yet, and return its digest. Raises as `write_cache`."""
-    data, digest = _encode(table)
-    write_atomically(folder / shard_name(digest), data)
-    return digest
+    encoded = encode(table)
+    write_atomically(folder / shard_name(encoded.digest), *encoded.parts())
+    return encoded.digest
 
 
-def encode(table: Table) -> memoryview:
-    """Return the bytes of the HDF5 file that holds ``table``; equal tables give equal bytes."""
-    return _encode(table)[0]
+class Encoded:
+    """The bytes of a cache file to be; equal tables give equal bytes.
+
+    Attributes
+    ----------
+    digest : str
+        Vouches for the file.
+    """
+
+    def __init__(self, table: Table, file: HollowFile, digest: str) -> None:
+        self.digest = digest
+        self._table = table
+        self._file = file
+
+    def parts(self) -> Iterator[memoryview | Iterator[memoryview]]:
+        """Yield the pieces of the file in order; the features are read when they are asked for."""
+        front, rear = self._file.halves()
+        yield front
+        yield (block.reshape(-1).view(np.uint8).data for block in self._table.blocks(STREAM_ROWS) if block.size)
+        yield rear
+
+    def __bytes__(self) -> bytes:
+        pieces = ((part,) if isinstance(part, memoryview) else part for part in self.parts())
+        return b"".join(piece for part in pieces for piece in part)
 
 
-def _encode(table: Table) -> tuple[memoryview, str]:
+def encode(table: Table) -> Encoded:
+    """Lay out the HDF5 file that holds ``table``. The features are read once for their checksums, later again."""
     _check(table)
-    features = np.ascontiguousarray(table.features, dtype="<f4")
-    datasets = _datasets(table, features)
+    datasets = _datasets(table)
     attributes: dict[str, bytes | int] = {
         "format": fmt.FORMAT.encode(),
         "format_version": fmt.FORMAT_VERSION,
@@ -61,18 +87,18 @@ def _encode(table: Table) -> tuple[memoryview, str]:
         "fingerprint": fmt.canonical_json(table.fingerprint),
         "provenance": fmt.canonical_json(table.provenance),
     }
-    shape = (features.shape[0], features.shape[1])
+    shape = (table.features.shape[0], table.features.shape[1])
     digest = fmt.digest(attributes, datasets, shape)
     attributes["digest"] = digest.encode()
 
     # HDF5 writes into memory: it cannot recover from a full disk (it crashes), os.write can. The low-level
     # calls are for the group's time stamp, which the high-level interface cannot switch off and which
-    # would give equal tables different bytes.
-    buffer = io.BytesIO()
+    # would give equal tables different bytes, and for the features' place, which is only reserved.
+    buffer = HollowFile()
     creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
     creation.set_obj_track_times(False)
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)  # checksums its own metadata
+    access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
     access.set_fileobj_driver(h5py.h5fd.fileobj_driver, buffer)
     with h5py.File(h5py.h5f.create(b"cache", h5py.h5f.ACC_TRUNC, creation, access)) as file:
@@ -80,34 +106,50 @@ def _encode(table: Table) -> tuple[memoryview, str]:
             file.attrs[name] = np.bytes_(value) if isinstance(value, bytes) else np.int64(value)
         for name, array in datasets.items():
             file.create_dataset(name, data=array)
-        file.create_dataset("features", data=features)
-    _require_readable(buffer, attributes, datasets | {"features": features})
-    return buffer.getbuffer(), digest
+        _reserve_features(file, buffer, shape)
+    _require_readable(buffer, attributes, datasets, shape)
+    return Encoded(table, buffer, digest)
+
+
+def _reserve_features(file: h5py.File, buffer: HollowFile, shape: tuple[int, int]) -> None:
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_layout(h5py.h5d.CONTIGUOUS)
+    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    creation.set_obj_track_times(False)
+    space = h5py.h5s.create_simple(shape)
+    dataset = h5py.h5d.create(file.id, b"features", h5py.h5t.IEEE_F32LE, space, creation)
+    offset = dataset.get_offset()
+    if offset is not None:  # there is none for no rows
+        buffer.dig(offset, shape[0] * shape[1] * 4)
 
 
 def _require_readable(
-    buffer: io.BytesIO, attributes: dict[str, bytes | int], datasets: dict[str, npt.NDArray[Any]]
+    buffer: HollowFile,
+    attributes: dict[str, bytes | int],
+    datasets: dict[str, npt.NDArray[Any]],
+    shape: tuple[int, int],
 ) -> None:
     """Make sure that what this version of HDF5 has made is what our reader takes, before anybody relies on it."""
     try:
-        file = Hdf5File(buffer, buffer.getbuffer().nbytes)
+        file = Hdf5File(buffer, buffer.size)
         found = {name: (array.dtype, array.shape) for name, array in file.arrays().items()}
         wanted = {name: (array.dtype.str, array.shape) for name, array in datasets.items()}
-        same = found == wanted and file.attributes() == attributes
+        same = found == wanted | {"features": ("<f4", shape)} and file.attributes() == attributes
         reason = "it is not what was to be written"
     except CacheError as error:
         same, reason = False, str(error)
     if not same:
         raise OutputError(
-            5, f"h5py {h5py.__version__} makes a file that embedonce cannot read ({reason}); install another"
+            5, f"h5py {h5py.__version__} makes a file that embedonce cannot read ({reason}); install another version"
         )
 
 
 def _check(table: Table) -> None:
     n, m = len(table.files), len(table.rejects)
-    if table.features.ndim != 2:
+    if len(table.features.shape) != 2:
         raise ValueError(f"Table.features must have shape (n, d), got {table.features.shape}")
-    lengths = {"labels": len(table.labels), "features": len(table.features)}
+    lengths = {"labels": len(table.labels), "features": table.features.shape[0]}
     lengths |= {name: len(getattr(table.files, name)) for name in ("sizes", "mtimes", "hashes")}
     wrong = {name: length for name, length in lengths.items() if length != n}
     if len(table.reasons) != m:
@@ -116,10 +158,12 @@ def _check(table: Table) -> None:
         raise ValueError(f"Table holds {n} files and {m} rejects, but of other length are {wrong}")
 
 
-def _datasets(table: Table, features: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[Any]]:
+def _datasets(table: Table) -> dict[str, npt.NDArray[Any]]:
+    none = np.zeros(0, np.uint64)
+    sums = [(fmt.row_checksums(part), fmt.block_checksums(part)) for part in table.blocks(STREAM_ROWS)]
     arrays: dict[str, npt.NDArray[Any]] = {
-        "row_checksums": fmt.row_checksums(features),
-        "block_checksums": fmt.block_checksums(features),
+        "row_checksums": np.concatenate([none, *(rows for rows, _ in sums)]),
+        "block_checksums": np.concatenate([none, *(blocks for _, blocks in sums)]),
         "labels": table.labels,
     }
     arrays["class_names_bytes"], arrays["class_names_offsets"] = pack(table.class_names)

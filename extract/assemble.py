@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..cache.manifest import Manifest
-from ..cache.table import HASH_BYTES, Features, Files, Table
+from ..cache.table import HASH_BYTES, Features, Files, RowSource, Table
 from .embed import Done
 from .plan import Inventory, Known
 from .scan import ImageFile
@@ -52,12 +52,15 @@ class Assembler:
         rows = [item for item in items if item.row >= 0]
         return self._table(
             [(item.image, item.digest) for item in rows],
-            self.inventory.gather(rows),
+            self.inventory.rows_of(rows),
             [(item.image, item.digest, item.reason) for item in items if item.row < 0],
         )
 
     def _table(
-        self, rows: list[tuple[ImageFile, bytes]], features: Features, rejects: list[tuple[ImageFile, bytes, str]]
+        self,
+        rows: list[tuple[ImageFile, bytes]],
+        features: Features | RowSource,
+        rejects: list[tuple[ImageFile, bytes, str]],
     ) -> Table:
         index = {name: number for number, name in enumerate(self.class_names)}
         labels = np.array([index[image.path.partition(b"/")[0]] for image, _ in rows], np.int32)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from ..cache.errors import ImageError
 from ..cache.table import HASH_BYTES
 from .decode import decode, resize_into
 from .engines import Engine, Session
-from .plan import Inventory, Known
+from .plan import Known
 from .scan import ImageFile
 
 SLICE_IMAGES = 8  # what a worker takes at once, so that the threads seldom meet
@@ -52,10 +53,17 @@ class Done:
     reason: str = ""
 
 
+class KnownContent(Protocol):
+    """Where rows of known content are looked up: a dict, or what a worker of a cluster has of it."""
+
+    def get(self, digest: bytes, /) -> Known | None:
+        """Return a row of the content with this SHA-256, if there is one."""
+
+
 def embed_images(
     root: Path,
     images: list[ImageFile],
-    inventory: Inventory,
+    known: KnownContent,
     engine: Engine,
     workers: int,
     commit: Callable[[list[Done]], None],
@@ -68,8 +76,8 @@ def embed_images(
     root : Path
         The image folder.
     images : list of ImageFile
-    inventory : Inventory
-        Rows of known content are copied instead of computed.
+    known : mapping of bytes to Known
+        Rows by content, which are copied instead of computed.
     engine : Engine
     workers : int
         Number of threads, each with a session of its own.
@@ -91,7 +99,7 @@ def embed_images(
         try:
             size = max(session.batch_size, SLICE_IMAGES)
             while not stop.is_set() and (part := pending.take(size)):
-                done.put(_embed_slice(root, part, inventory, session, stop))
+                done.put(_embed_slice(root, part, known, session, stop))
             done.put(None)
         except BaseException as error:  # handed to the calling thread, which raises it
             done.put(error)
@@ -142,7 +150,7 @@ class _SharedIterator:
 
 
 def _embed_slice(
-    root: Path, images: list[ImageFile], inventory: Inventory, session: Session, stop: threading.Event
+    root: Path, images: list[ImageFile], known: KnownContent, session: Session, stop: threading.Event
 ) -> list[Done]:
     results: list[Done] = []
     waiting: list[Done] = []
@@ -165,7 +173,7 @@ def _embed_slice(
             continue
         result = Done(image, hashlib.sha256(data).digest())
         results.append(result)
-        result.copy_of = inventory.by_digest.get(result.digest)
+        result.copy_of = known.get(result.digest)
         if result.copy_of is None:
             try:
                 pixels = decode(data)

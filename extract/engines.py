@@ -142,6 +142,27 @@ def make_engine(name: str, recipe: Recipe) -> Engine:
     return LiteRTEngine(load_prepared(recipe) or prepare(recipe))
 
 
+def note_engine(engines: dict[str, dict[str, str]], name: str, versions: dict[str, str]) -> None:
+    """Add an engine to the engines of a provenance; the same engine in other versions gets a number behind its name.
+
+    Parameters
+    ----------
+    engines : dict of str to dict
+        Changed in place.
+    name : str
+        Such as ``litert``, or ``litert (2)`` from another provenance.
+    versions : dict of str to str
+    """
+    name = label = name.partition(" (")[0]
+    number = 1
+    while label in engines:
+        if engines[label] == versions:
+            return
+        number += 1
+        label = f"{name} ({number})"
+    engines[label] = versions
+
+
 def available_processors() -> int:
     """Return the number of processors that this process may use."""
     try:

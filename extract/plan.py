@@ -78,6 +78,14 @@ class Inventory:
             features[mine] = part
         return features
 
+    def rows_of(self, items: list[Known]) -> Gathered:
+        """Return the features of images that have some, to be read when they are needed."""
+        return Gathered(self, items)
+
+    def width(self, items: list[Known]) -> int:
+        """Return the number of features per row; 0 for no rows."""
+        return self._open(items[0].source).shape[1] if items else 0
+
     def _open(self, source: int) -> Shard:
         stored = self._sources[source]
         if isinstance(stored, Shard):
@@ -103,6 +111,19 @@ class Inventory:
         for (image, digest), reason in zip(_images(table.rejects), table.reasons, strict=True):
             self.by_path[image.path] = Known(image, digest, source, -1, reason)
         return source
+
+
+class Gathered:
+    """Rows of an inventory in an order of one's own, a `RowSource`."""
+
+    def __init__(self, inventory: Inventory, items: list[Known]) -> None:
+        self._inventory = inventory
+        self._items = items
+        self.shape = (len(items), inventory.width(items))
+
+    def read_rows(self, start: int, end: int) -> Features:
+        """Return the rows from ``start`` to ``end``."""
+        return self._inventory.gather(self._items[start:end])
 
 
 def _images(files: Files) -> Iterable[tuple[ImageFile, bytes]]:

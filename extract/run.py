@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,15 @@ from ..cache.place import Place
 from ..cache.reader import FeatureCache
 from ..cache.shard import Shard
 from .assemble import Assembler
+from .cluster import connected, embed_on_cluster
+from .cluster_worker import Job, SliceDone
 from .embed import Done, embed_images
-from .engines import Engine, check_engine, make_engine
+from .engines import Engine, check_engine, make_engine, note_engine
 from .plan import Inventory, Known, Plan, make_plan
 from .progress import Progress, make_progress
 from .recipe import Recipe, make_recipe, require_same_fingerprint
 from .report import Report, notes_on_damage, notes_on_scan, strict_error
-from .scan import Scan, scan
+from .scan import ImageFile, Scan, scan
 from .store import known_weights
 
 
@@ -43,6 +46,7 @@ def extract(
     strict: bool = False,
     follow_links: bool = False,
     progress: bool | None = None,
+    dask: Any = None,
 ) -> FeatureCache:
     """Embed every image of a folder once, or bring an existing cache up to date with it.
 
@@ -63,13 +67,17 @@ def extract(
     engine : {"auto", "litert", "keras"}
         What computes. The features agree within 1e-3.
     workers : int, optional
-        Number of threads; by default what suits the engine and the processor.
+        Number of threads; by default what suits the engine and the processor. With ``dask``, threads of each task,
+        by default 1, since every thread of a Dask worker takes a slice of its own.
     strict : bool
         Raise when an image cannot be embedded, instead of listing it in ``cache.rejects``.
     follow_links : bool
         Enter links to folders.
     progress : bool, optional
         Show progress on standard error; by default only on a terminal.
+    dask : str, path-like or distributed.Client, optional
+        Embed on a Dask cluster: the scheduler's address, the path of its scheduler file (``.json``), or a client. Every
+        worker needs embedonce and, under the same paths, the image folder and the cache's folder.
 
     Returns
     -------
@@ -83,7 +91,7 @@ def extract(
         The existing cache was made with other weights, alpha or image size.
     CacheError
         What stands at ``cache`` is no feature cache; it is left as it is.
-    WeightsError, EngineError, LockedError, OutputError, ImageError
+    WeightsError, EngineError, ClusterError, LockedError, OutputError, ImageError
         As their names say; no committed work is lost.
     """
     return update_cache(
@@ -97,6 +105,7 @@ def extract(
         strict=strict,
         follow_links=follow_links,
         progress=make_progress(progress),
+        dask=dask,
     ).cache
 
 
@@ -112,15 +121,17 @@ def update_cache(
     strict: bool,
     follow_links: bool,
     progress: Progress,
+    dask: Any = None,
 ) -> Report:
     """Do what :func:`extract` does and report what was done."""
     _check_parameters(engine, workers)
     place = Place.of(cache)
-    found = scan(images, follow_links=follow_links)
-    make_folder(place.path if place.sharded else place.path.parent, "the cache")
-    with writer_lock(place):
-        recipe = make_recipe(weights, alpha, image_size)
-        return _Run(found, place, recipe, engine, workers, strict, progress).run()
+    with connected(dask) as client:  # first, since a scan can take minutes
+        found = scan(images, follow_links=follow_links)
+        make_folder(place.path if place.sharded else place.path.parent, "the cache")
+        with writer_lock(place):
+            recipe = make_recipe(weights, alpha, image_size)
+            return _Run(found, place, recipe, engine, workers, strict, progress, client).run()
 
 
 def _check_parameters(engine: str, workers: int | None) -> None:
@@ -141,6 +152,7 @@ class _Run:
         workers: int | None,
         strict: bool,
         progress: Progress,
+        client: Any = None,
     ) -> None:
         self.found = found
         self.place = place
@@ -149,6 +161,7 @@ class _Run:
         self.workers = workers
         self.strict = strict
         self.progress = progress
+        self.client = client
         self.partial = PartialRun(place)
         self.inventory = Inventory()
         self.engine: Engine | None = None
@@ -198,7 +211,8 @@ class _Run:
         return (self.place.path / "manifest.json").exists() or bool(shards_on_disk(self.place.path))
 
     def _remember_engines(self, shard: Shard) -> None:
-        self.earlier_engines |= shard.table.provenance.get("engines", {})
+        for name, versions in shard.table.provenance.get("engines", {}).items():
+            note_engine(self.earlier_engines, name, versions)
 
     def _set_fingerprint(self, old: Inspection | None, segments: list[Shard]) -> None:
         shown = f"the cache {display(str(self.place.path))}"
@@ -252,29 +266,40 @@ class _Run:
         )
 
     def _embed(self, plan: Plan) -> float:
-        engine = self._get_engine()
-
         def commit(part: list[Done]) -> None:
             table = self._assembler().of_done(part)
             self.inventory.add_segment(self.partial.commit(table), table)
             self.embedded += sum(item.features is not None for item in part)
             self.copied += sum(item.copy_of is not None for item in part)
 
+        engine = self._get_engine() if self.client is None else None
         self.progress.start(len(plan.todo))
         begin = time.monotonic()
         try:
-            embed_images(
-                self.found.root,
-                plan.todo,
-                self.inventory,
-                engine,
-                self.workers or engine.default_workers(),
-                commit,
-                self.progress.advance,
-            )
+            if engine is None:
+                self._embed_on_cluster(plan.todo, commit)
+            else:
+                embed_images(
+                    self.found.root,
+                    plan.todo,
+                    self.inventory.by_digest,
+                    engine,
+                    self.workers or engine.default_workers(),
+                    commit,
+                    self.progress.advance,
+                )
         finally:
             self.progress.close()
         return time.monotonic() - begin
+
+    def _embed_on_cluster(self, images: list[ImageFile], commit: Callable[[list[Done]], None]) -> None:
+        def finished(result: SliceDone) -> None:
+            self.embedded += result.embedded
+            note_engine(self.earlier_engines, result.engine, result.versions)
+
+        threads = self.workers or 1
+        job = Job(self.found.root, self.recipe, self.engine_name, threads, self.fingerprint, self._provenance())
+        embed_on_cluster(self.client, job, images, self.inventory, self.partial, commit, finished, self.progress)
 
     def _publish(self, items: list[Known], old: Inspection | None, published: list[int]) -> None:
         assembler = self._assembler()
@@ -311,8 +336,8 @@ class _Run:
 
     def _provenance(self) -> dict[str, Any]:
         engines = dict(self.earlier_engines)
-        if self.engine is not None:
-            engines[self.engine.name] = self.engine.versions()
+        if self.engine is not None and self.client is None:  # on a cluster, the workers' engines count
+            note_engine(engines, self.engine.name, self.engine.versions())
         packages = ("embedonce", "numpy", "simplejpeg", "pillow")
         return {
             "engines": engines,

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "heads": {"heads", "cache"},
     "evaluate": {"evaluate", "extract", "heads", "cache"},
 }
-HEAVY = {"tensorflow", "keras", "matplotlib", "sklearn", "scipy", "skops"}
+HEAVY = {"tensorflow", "keras", "matplotlib", "sklearn", "scipy", "skops", "dask", "distributed"}
 MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("**/*.py"))
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -9,7 +11,8 @@ import numpy as np
 import pytest
 from cache_tables import make_table
 from embedonce.cache import format as fmt
-from embedonce.cache.errors import CacheError, OutputError
+from embedonce.cache import writer
+from embedonce.cache.errors import CacheError, DamagedCacheError, OutputError
 from embedonce.cache.reader import FeatureCache
 from embedonce.cache.writer import encode, write_cache
 from hypothesis import HealthCheck, given, settings
@@ -40,6 +43,51 @@ def test_equal_tables_give_equal_bytes():
     assert bytes(encode(make_table())) == bytes(encode(make_table()))
 
 
+class Elsewhere:
+    """Rows that are not in memory, and how many were asked for at a time."""
+
+    def __init__(self, rows):
+        self.shape = rows.shape
+        self._rows = rows
+        self.most = 0
+
+    def read_rows(self, start, end):
+        self.most = max(self.most, end - start)
+        return self._rows[start:end]
+
+
+@pytest.mark.parametrize("n", [0, 1, 64, 128, 130])
+def test_features_that_are_streamed_give_the_same_bytes_and_are_never_all_in_memory(monkeypatch, n):
+    table = make_table(n=n)
+    whole = bytes(encode(table))
+    monkeypatch.setattr(writer, "STREAM_ROWS", 64)
+    assert bytes(encode(table)) == whole
+    streamed = replace(table, features=Elsewhere(table.features))
+    assert bytes(encode(streamed)) == whole
+    assert streamed.features.most <= 64
+
+
+def test_when_rows_cannot_be_read_the_old_file_stays(tmp_path, monkeypatch):
+    write_cache(make_table(seed=1), tmp_path / "a.h5")
+    before = (tmp_path / "a.h5").read_bytes()
+    table = make_table()
+
+    class Failing(Elsewhere):
+        calls = 0
+
+        def read_rows(self, start, end):
+            self.calls += 1
+            if self.calls == 5:  # the first pass is done, the file is half written
+                raise DamagedCacheError("the disk has gone bad")
+            return super().read_rows(start, end)
+
+    monkeypatch.setattr(writer, "STREAM_ROWS", 64)
+    with pytest.raises(DamagedCacheError, match="gone bad"):
+        write_cache(replace(table, features=Failing(table.features)), tmp_path / "a.h5")
+    assert (tmp_path / "a.h5").read_bytes() == before
+    assert os.listdir(tmp_path) == ["a.h5"]
+
+
 def test_a_name_that_is_not_utf8_survives(tmp_path):
     table = make_table(2)
     table.files.paths = [b"caf\xe9/\xff\n.png", "café/x.png".encode()]
@@ -53,7 +101,7 @@ def test_a_name_that_is_not_utf8_survives(tmp_path):
 def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
     """No byte of the file can change what is read without an error."""
     table = make_table(n=70, d=3, m=1)
-    intact = bytearray(encode(table))
+    intact = bytearray(bytes(encode(table)))
     path = tmp_path / "a.h5"
     silent = []
     for position in range(0, len(intact), 3):
@@ -87,7 +135,7 @@ def test_a_truncated_file_is_refused(tmp_path, length):
 
 def test_damaged_features_are_named_by_image(tmp_path):
     table = make_table(n=200, d=5)
-    data = bytearray(encode(table))
+    data = bytearray(bytes(encode(table)))
     start = bytes(data).index(table.features.tobytes())
     data[start + 150 * 5 * 4] ^= 1
     (tmp_path / "a.h5").write_bytes(data)
@@ -139,15 +187,13 @@ def test_a_later_format_version_is_refused_with_advice(tmp_path):
 
 def test_additional_datasets_are_ignored_by_readers_but_vouched_for(tmp_path, monkeypatch):
     """What a later version adds does not stop this one."""
-    from embedonce.cache import writer
-
     original = writer._datasets
 
-    def with_signatures(table, features):
-        return original(table, features) | {"signatures": np.arange(12, dtype="<f4").reshape(4, 3)}
+    def with_signatures(table):
+        return original(table) | {"signatures": np.arange(12, dtype="<f4").reshape(4, 3)}
 
     monkeypatch.setattr(writer, "_datasets", with_signatures)
-    data = bytearray(encode(make_table(n=4)))
+    data = bytearray(bytes(encode(make_table(n=4))))
     (tmp_path / "a.h5").write_bytes(data)
     np.testing.assert_array_equal(FeatureCache.open(tmp_path / "a.h5").features, make_table(n=4).features)
     place = bytes(data).index(np.arange(12, dtype="<f4").tobytes())
