@@ -56,7 +56,7 @@ def write_atomically(path: Path | str, *parts: bytes | memoryview | Iterable[byt
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-        sync_folder(path.parent)
+        _sync_names(path.parent)
     except OutputError:
         raise
     except OSError as error:
@@ -85,7 +85,22 @@ def _sync(descriptor: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the platform can (Windows cannot open folders)."""
+    """Make the names in a folder durable, where the platform can (Windows cannot open folders).
+
+    Raises
+    ------
+    OutputError
+        When the disk fails.
+    """
+    try:
+        _sync_names(folder)
+    except OSError as error:
+        raise OutputError(
+            error.errno, f"cannot make what is in {display(str(folder))} durable: {error.strerror}; look after the disk"
+        ) from error
+
+
+def _sync_names(folder: Path) -> None:
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -126,13 +141,13 @@ def _make_durably(folder: Path) -> None:
     if folder.is_dir():
         # Whoever made it may have been killed before its name was synced.
         with contextlib.suppress(PermissionError):
-            sync_folder(folder.parent)
+            _sync_names(folder.parent)
         return
     if folder.parent != folder:
         _make_durably(folder.parent)
     with contextlib.suppress(FileExistsError):  # somebody else was quicker; a file is found out by the last line
         os.mkdir(folder)
-    sync_folder(folder.parent)
+    _sync_names(folder.parent)
     os.scandir(folder).close()
 
 
@@ -168,7 +183,7 @@ def set_aside(path: Path) -> Path:
         number += 1
     try:
         os.rename(path, target)
-        sync_folder(path.parent)
+        _sync_names(path.parent)
     except OSError as error:
         raise OutputError(error.errno, f"cannot set {display(str(path))} aside: {error.strerror}") from error
     return target

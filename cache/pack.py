@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from .errors import CacheError, OutputError
-from .files import make_folder
+from .files import make_folder, sync_folder
 from .lock import writer_lock
 from .names import display
 from .place import Place
@@ -52,6 +52,7 @@ def pack(source: Path | str, target: Path | str) -> FeatureCache:
         with writer_lock(place):
             remove_uncommitted(place)
             if place.path.exists():
+                sync_folder(place.path.parent)  # it may be the work of one who was killed before this
                 raise OutputError(17, f"the target {shown} exists; choose another name, or remove it first")
             publish_file(place, _table(cache))
     return FeatureCache.open(place.path)

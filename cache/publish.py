@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from .files import remove_leftovers
+from .files import remove_leftovers, sync_folder
 from .manifest import Manifest, shard_name, shards_on_disk, write_manifest
 from .place import Place
 from .table import Table
@@ -58,6 +58,18 @@ def prune(folder: Path, digests: list[str]) -> None:
     for digest in set(shards_on_disk(folder)) - set(digests):
         with contextlib.suppress(OSError):  # Windows keeps what is open; the next writer tries again
             os.unlink(folder / shard_name(digest))
+
+
+def confirm(place: Place, manifest: Manifest | None) -> None:
+    """Finish what the publisher of the generation at hand may have been kept from, before anybody relies on it.
+
+    That is to make its name durable, and to remove shards of earlier generations.
+    """
+    if manifest is None:
+        sync_folder(place.path.parent)
+    else:
+        sync_folder(place.path)
+        prune(place.path, manifest.shards)
 
 
 def remove_uncommitted(place: Place) -> None:

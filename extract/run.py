@@ -188,8 +188,7 @@ class _Run:
             self._remember_engines(segment)
         plan = make_plan(self.found, self.inventory)
         if old is not None and not segments and not dropped and self._is_up_to_date(plan, old):
-            if old.manifest is not None:  # what a failing disk, or a power cut, kept of earlier generations
-                publish.prune(self.place.path, old.manifest.shards)
+            publish.confirm(self.place, old.manifest)
             cache = old.cache()
             if self.strict and cache.rejects:
                 raise strict_error(cache.rejects)
