@@ -1,17 +1,24 @@
-"""How fast is extraction, against the way it is usually written? Run it on a folder of real images.
+"""How fast is extraction, against the ways it is usually written? Run it on a folder of real images.
 
     python benchmarks/extraction.py IMAGES --weights FILE [--alpha 1.0] [--image-size 224] [--json FILE]
 
-In one run, on the same files:
+In one run, on the same files, in images/s:
 
-- ``keras``: ``image_dataset_from_directory`` and ``model.predict``, as in the Keras guides;
-- ``ceiling``: the LiteRT engine on arrays in memory, one interpreter per processor, without files;
+- ``keras``: ``image_dataset_from_directory`` and ``model.predict``, as in the Keras guides, on all images;
+- ``training``: the same with a softmax head, trained end to end for an epoch with the frozen backbone, which is how
+  head experiments are usually run (on some of the images);
+- ``engine litert``, ``engine keras``: the engines on arrays in memory, without files; litert with one interpreter
+  per processor. The best of them is the ceiling;
+- ``torchvision``: its MobileNetV2 (random weights, the same arithmetic) in PyTorch on arrays in memory, in batches
+  of 32, when torch and torchvision are installed and alpha is 1.0;
+- ``sgemm``: what NumPy's matrix product would allow at 0.6 GFLOP an image, for alpha 1.0 at 224 pixels;
 - ``extract``: ``embedonce extract`` as a whole process, from start to published cache, with the converted
   model in place; once before and once after Keras's turn, since a machine's speed drifts;
-- ``again``: the same command on the unchanged folder;
-- ``ten new``: the same command after ten images were added to a copy of the folder (hard links).
+- ``extract 768``: the same from some of the images as JPEG files of 768 pixels.
 
-The first two are functions in this process, timed after one warm-up batch; the others are whole processes.
+And in seconds: ``again``, the same command on the unchanged folder, and ``ten new`` and ``hundred new``, after images
+were added to a copy of the folder (hard links). Rates of functions are taken after a warm-up; the others are whole
+processes.
 """
 
 from __future__ import annotations
@@ -29,7 +36,8 @@ from typing import Any
 
 import numpy as np
 from embedonce.cache.quiet import import_keras
-from embedonce.extract.engines import Session, available_processors, make_engine
+from embedonce.extract.engines import Session, make_engine
+from embedonce.extract.processors import available_processors
 from embedonce.extract.recipe import Recipe, make_recipe
 from embedonce.extract.scan import scan
 from PIL import Image, ImageOps
@@ -37,47 +45,106 @@ from rich.console import Console
 from rich.table import Table
 
 IN_MEMORY = 2000
+TRAINED = 3000
+LARGE = 1500
+GFLOP_PER_IMAGE = 0.6
+
+
+def keras_pipeline(folder: Path, recipe: Recipe) -> tuple[Any, Any, int]:
+    """Return Keras's own dataset of the folder, scaled, the pooled backbone, and the number of images."""
+    keras = import_keras()
+    from embedonce.extract.backbone import build_backbone
+
+    size = (recipe.image_size, recipe.image_size)
+    dataset = keras.utils.image_dataset_from_directory(
+        folder, shuffle=False, image_size=size, batch_size=32, verbose=False
+    )
+    scaled = dataset.map(lambda image, label: (keras.applications.mobilenet_v2.preprocess_input(image), label))
+    backbone = build_backbone(recipe.weights, recipe.alpha, recipe.image_size)
+    backbone.trainable = False
+    pooled = keras.layers.GlobalAveragePooling2D()(backbone.output)
+    return scaled.prefetch(2), keras.Model(backbone.input, pooled), len(dataset.file_paths)
 
 
 def keras_rate(folder: Path, recipe: Recipe) -> float:
     """Return images/s of Keras's own pipeline over the whole folder."""
-    keras = import_keras()
-    from embedonce.extract.backbone import build_backbone
-
-    dataset = keras.utils.image_dataset_from_directory(
-        folder, shuffle=False, image_size=(recipe.image_size, recipe.image_size), batch_size=32, verbose=False
-    )
-    images = len(dataset.file_paths)
-    scaled = dataset.map(lambda image, _: keras.applications.mobilenet_v2.preprocess_input(image)).prefetch(2)
-    backbone = build_backbone(recipe.weights, recipe.alpha, recipe.image_size)
-    pooled = keras.layers.GlobalAveragePooling2D()(backbone.output)
-    model = keras.Model(backbone.input, pooled)
-    model.predict(scaled.take(2), verbose=0)
+    dataset, model, images = keras_pipeline(folder, recipe)
+    dataset = dataset.map(lambda image, _: image)
+    model.predict(dataset.take(2), verbose=0)
     begin = time.perf_counter()
-    features = model.predict(scaled, verbose=0)
+    features = model.predict(dataset, verbose=0)
     assert len(features) == images
     return images / (time.perf_counter() - begin)
 
 
-def ceiling_rate(recipe: Recipe) -> float:
-    """Return images/s of the LiteRT engine on arrays in memory, one session per processor."""
-    engine = make_engine("litert", recipe)
+def training_rate(folder: Path, recipe: Recipe) -> float:
+    """Return images/s of an epoch of the softmax head behind the frozen backbone."""
+    keras = import_keras()
+    dataset, embedder, images = keras_pipeline(folder, recipe)
+    classes = len(scan(folder).class_names)
+    output = keras.layers.Dense(classes, activation="softmax")(keras.layers.Dropout(0.2)(embedder.output))
+    model = keras.Model(embedder.input, output)
+    model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
+    model.fit(dataset.take(2), epochs=1, verbose=0)
+    batches = min(TRAINED, images) // 32
+    begin = time.perf_counter()
+    model.fit(dataset.take(batches), epochs=1, verbose=0)
+    return batches * 32 / (time.perf_counter() - begin)
+
+
+def engine_rate(name: str, recipe: Recipe) -> float:
+    """Return images/s of an engine on arrays in memory, with as many sessions as it would get."""
+    engine = make_engine(name, recipe)
     size = recipe.image_size
     image = np.random.default_rng(0).uniform(0, 255, (size, size, 3)).astype(np.float32)
-    sessions = [engine.session() for _ in range(available_processors())]
-    rounds = IN_MEMORY // len(sessions)
+    sessions = [engine.session() for _ in range(engine.default_workers())]
+    rounds = IN_MEMORY // len(sessions) // sessions[0].batch_size
 
-    def work(session: Session) -> None:
+    def work(session: Session, rounds: int) -> None:
         for _ in range(rounds):
-            np.copyto(session.slot(0), image)
-            session.run(1)
+            for position in range(session.batch_size):
+                np.copyto(session.slot(position), image)
+            session.run(session.batch_size)
 
     for session in sessions:
-        work(session)
+        work(session, max(1, rounds // 10))
     begin = time.perf_counter()
     with ThreadPoolExecutor(len(sessions)) as pool:
-        list(pool.map(work, sessions))
-    return rounds * len(sessions) / (time.perf_counter() - begin)
+        list(pool.map(lambda session: work(session, rounds), sessions))
+    return rounds * len(sessions) * sessions[0].batch_size / (time.perf_counter() - begin)
+
+
+def torchvision_rate(recipe: Recipe) -> float | None:
+    """Return images/s of torchvision's MobileNetV2 in PyTorch; None when it is not installed or not the same."""
+    if recipe.alpha != 1.0:
+        return None
+    try:
+        import torch
+        from torchvision.models import mobilenet_v2
+    except ImportError:
+        return None
+    torch.set_num_threads(available_processors())
+    model = mobilenet_v2(weights=None).features.eval().to(memory_format=torch.channels_last)
+    images = torch.rand(32, 3, recipe.image_size, recipe.image_size).to(memory_format=torch.channels_last)
+    rounds = IN_MEMORY // 32
+    with torch.inference_mode():
+        for _ in range(5):
+            model(images).mean((2, 3))
+        begin = time.perf_counter()
+        for _ in range(rounds):
+            model(images).mean((2, 3))
+    return rounds * 32 / (time.perf_counter() - begin)
+
+
+def sgemm_limit() -> float:
+    """Return images/s that this machine's matrix product would allow at 0.6 GFLOP an image."""
+    a, b = (np.random.default_rng(seed).random((2048, 2048), np.float32) for seed in (0, 1))
+    best = 0.0
+    for _ in range(8):
+        begin = time.perf_counter()
+        a @ b
+        best = max(best, 2 * 2048**3 / (time.perf_counter() - begin))
+    return best / (GFLOP_PER_IMAGE * 1e9)
 
 
 def extract_seconds(folder: Path, cache: Path, options: argparse.Namespace) -> tuple[float, dict[str, Any]]:
@@ -100,6 +167,18 @@ def link_tree(source: Path, target: Path) -> None:
             (target / name).symlink_to(source.resolve() / name)
 
 
+def enlarge(source: Path, target: Path, count: int) -> int:
+    """Write some of the images as JPEG files of 768 pixels, and return how many."""
+    images = scan(source).images
+    chosen = images[:: max(1, len(images) // count)][:count]
+    for image in chosen:
+        path = target / f"{os.path.splitext(os.fsdecode(image.path))[0]}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(source / os.fsdecode(image.path)) as opened:
+            opened.convert("RGB").resize((768, 768), Image.Resampling.BICUBIC).save(path, quality=90)
+    return len(chosen)
+
+
 def add_images(folder: Path, count: int) -> None:
     """Write new images: inverted versions of some that are there."""
     for number, image in enumerate(scan(folder).images[:: len(scan(folder).images) // count][:count]):
@@ -119,32 +198,51 @@ def main() -> None:
 
     recipe = make_recipe(options.weights, options.alpha, options.image_size)
     total = len(scan(options.images).images)
-    result: dict[str, Any] = {"images": total, "processors": available_processors()}
-    result["ceiling_images_per_second"] = ceiling_rate(recipe)  # converts the model when that is still to do
+    rates: dict[str, float] = {"engine litert": engine_rate("litert", recipe)}  # converts the model if need be
+    seconds: dict[str, float] = {}
+    if recipe.alpha == 1.0 and recipe.image_size == 224:
+        rates["sgemm"] = sgemm_limit()
     with tempfile.TemporaryDirectory() as folder:
-        cache, copy = Path(folder) / "a.h5", Path(folder) / "images"
+        copy, large = Path(folder) / "images", Path(folder) / "large"
         link_tree(options.images, copy)
-        seconds, report = extract_seconds(copy, Path(folder) / "before.h5", options)
-        result["keras_images_per_second"] = keras_rate(options.images, recipe)
-        after, _ = extract_seconds(copy, cache, options)
-        result |= {"extract_seconds_before_keras": seconds, "extract_seconds_after_keras": after}
-        result["extract_images_per_second"] = 2 * total / (seconds + after)
-        result["forward_passes"] = report["embedded"]
-        result["forward_passes_per_second"] = report["images_per_second"]
-        result["again_seconds"], again = extract_seconds(copy, cache, options)
+        before, report = extract_seconds(copy, Path(folder) / "before.h5", options)
+        rates["keras"] = keras_rate(options.images, recipe)
+        after, _ = extract_seconds(copy, Path(folder) / "a.h5", options)
+        rates["extract"] = 2 * total / (before + after)
+        rates["extract, forward passes alone"] = report["images_per_second"]
+        rates["training"] = training_rate(options.images, recipe)
+        rates["engine keras"] = engine_rate("keras", recipe)
+        if (torchvision := torchvision_rate(recipe)) is not None:
+            rates["torchvision"] = torchvision
+        rates["engine litert"] = (rates["engine litert"] + engine_rate("litert", recipe)) / 2
+        count = enlarge(options.images, large, LARGE)
+        rates["extract 768"] = count / extract_seconds(large, Path(folder) / "large.h5", options)[0]
+        seconds["again"], again = extract_seconds(copy, Path(folder) / "a.h5", options)
         assert again["embedded"] == 0
-        add_images(copy, 10)
-        result["ten_new_seconds"], new = extract_seconds(copy, cache, options)
-        assert new["embedded"] == 10, new
-    result["extract_to_keras"] = result["extract_images_per_second"] / result["keras_images_per_second"]
-    result["passes_to_ceiling"] = result["forward_passes_per_second"] / result["ceiling_images_per_second"]
+        for name, new in (("ten new", 10), ("hundred new", 100)):
+            add_images(copy, new)
+            seconds[name], done = extract_seconds(copy, Path(folder) / "a.h5", options)
+            assert 0 < done["embedded"] <= new, done
+    ceiling = max(rate for name, rate in rates.items() if name.startswith("engine"))
 
-    table = Table(title=f"{total:,} images, {result['processors']} processors")
-    table.add_column("measured")
-    table.add_column("value", justify="right")
-    for name, value in result.items():
-        table.add_row(name.replace("_", " "), f"{value:,.2f}" if isinstance(value, float) else f"{value:,}")
+    table = Table(title=f"{total:,} images, {available_processors()} processors")
+    for column in ("measured", "images/s", "to keras", "to ceiling"):
+        table.add_column(column, justify="left" if column == "measured" else "right")
+    for name, rate in sorted(rates.items(), key=lambda item: -item[1]):
+        table.add_row(name, f"{rate:,.0f}", f"{rate / rates['keras']:.2f}", f"{rate / ceiling:.2f}")
+    for name, value in seconds.items():
+        table.add_row(name, f"{value:.2f} s")
     Console().print(table)
+    result = {
+        "images": total,
+        "processors": available_processors(),
+        "images_per_second": rates,
+        "seconds": seconds,
+        "extract_to_keras": rates["extract"] / rates["keras"],
+        "extract_to_ceiling": rates["extract"] / ceiling,
+    }
+    if "sgemm" in rates:
+        result["engine_to_sgemm"] = ceiling / rates["sgemm"]
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 

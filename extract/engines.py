@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, Protocol
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache.errors import EngineError
+from .processors import available_processors
 from .recipe import Recipe
 from .store import Prepared, load_prepared, prepare, remember_weights
 
@@ -161,14 +161,6 @@ def note_engine(engines: dict[str, dict[str, str]], name: str, versions: dict[st
         number += 1
         label = f"{name} ({number})"
     engines[label] = versions
-
-
-def available_processors() -> int:
-    """Return the number of processors that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on Linux
-        return os.cpu_count() or 1
 
 
 def _version(package: str) -> str:

@@ -17,8 +17,9 @@ from ..cache.names import display
 from ..cache.table import HASH_BYTES
 from .decode import decode, resize_into
 from .embed import read_image
-from .engines import Engine, available_processors, make_engine
+from .engines import Engine, make_engine
 from .plan import Inventory, Known
+from .processors import available_processors
 from .progress import Progress, make_progress
 from .recipe import recipe_of, require_same_fingerprint
 from .scan import ImageFile, scan

@@ -1,0 +1,126 @@
+"""Grow the number of images and watch the time and the memory of extraction.
+
+    python benchmarks/scale.py IMAGES --weights FILE [--sizes 1000,15000,150000] [--form h5|cache] [--plot FILE]
+
+For every size, that many JPEG files are made from those in IMAGES, each with a few bytes of its own behind the end
+of the image: the same pixels, another content, so that no file is known from another. Then, as whole processes: a first
+``embedonce extract``, the same again with nothing to do, and again after a hundredth of the images was replaced.
+It prints seconds, images/s and the largest resident memory of each, and draws them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from embedonce.extract.scan import scan
+from rich.console import Console
+from rich.table import Table
+
+
+def make_images(source: Path, target: Path, count: int, mark: int = 0, every: int = 1) -> int:
+    """Write ``count`` images made from those in ``source``, or every so many of them, and return how many."""
+    images = [image.path for image in scan(source).images if image.path.lower().endswith((b".jpg", b".jpeg"))]
+    contents: dict[bytes, bytes] = {}
+    written = 0
+    for number in range(0, count, every):
+        path = images[number % len(images)]
+        if path not in contents and len(contents) < 20_000:
+            contents[path] = (source / os.fsdecode(path)).read_bytes()
+        data = contents.get(path) or (source / os.fsdecode(path)).read_bytes()
+        name = target / os.fsdecode(path.partition(b"/")[0]) / f"{number:07d}.jpg"
+        name.parent.mkdir(parents=True, exist_ok=True)
+        name.write_bytes(data + f"\n{mark}:{number}".encode())
+        written += 1
+    return written
+
+
+def run(folder: Path, cache: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Run ``embedonce extract`` and return its seconds, its peak memory in MB, and what it reported."""
+    command = [sys.executable, "-m", "embedonce", "extract", str(folder), str(cache), "--json"]
+    command += ["--weights", options.weights, "--alpha", str(options.alpha), "--image-size", str(options.image_size)]
+    begin = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        report = json.loads(process.stdout.read())
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    seconds = time.perf_counter() - begin
+    return {"seconds": seconds, "peak_mb": usage.ru_maxrss / 1024, "embedded": report["embedded"]}
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw images/s and memory against the number of images."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    sizes = [row["images"] for row in rows]
+    for axes, title, kinds in zip(
+        figure.subplots(1, 3),
+        ("images/s, first run", "seconds, runs afterwards", "peak memory, MB"),
+        (
+            [("first", "rate")],
+            [("again", "seconds"), ("update", "seconds")],
+            [("first", "peak_mb"), ("again", "peak_mb")],
+        ),
+        strict=True,
+    ):
+        for kind, key in kinds:
+            values = [row["images"] / row[kind]["seconds"] if key == "rate" else row[kind][key] for row in rows]
+            axes.plot(
+                sizes, values, marker="o", label={"first": "first run", "again": "nothing new"}.get(kind, "1 % new")
+            )
+        axes.set(xscale="log", xlabel="images", title=title, ylim=(0, None))
+        axes.grid(alpha=0.3)
+        if len(kinds) > 1:
+            axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    """Run as the module's docstring says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--alpha", type=float, default=1.0)
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--sizes", default="1000,15000,150000")
+    parser.add_argument("--form", choices=["h5", "cache"], default="cache")
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for size in map(int, options.sizes.split(",")):
+        with tempfile.TemporaryDirectory() as folder:
+            images, cache = Path(folder) / "images", Path(folder) / f"a.{options.form}"
+            make_images(options.images, images, size)
+            row: dict[str, Any] = {"images": size, "first": run(images, cache, options)}
+            row["again"] = run(images, cache, options)
+            new = make_images(options.images, images, size, mark=1, every=100)
+            row["update"] = run(images, cache, options)
+            assert (row["first"]["embedded"], row["again"]["embedded"], row["update"]["embedded"]) == (size, 0, new)
+            rows.append(row)
+    table = Table("images", "run", "seconds", "images/s", "peak MB")
+    for row in rows:
+        for kind in ("first", "again", "update"):
+            rate = f"{row[kind]['embedded'] / row[kind]['seconds']:,.0f}" if row[kind]["embedded"] else "-"
+            table.add_row(
+                f"{row['images']:,}", kind, f"{row[kind]['seconds']:.2f}", rate, f"{row[kind]['peak_mb']:,.0f}"
+            )
+    Console().print(table)
+    if options.plot:
+        draw(rows, options.plot)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
