@@ -1,7 +1,7 @@
 """A strict reader for the small part of HDF5 that cache files use.
 
 The HDF5 library trusts what it reads: of files whose structure was changed and whose checksums were set right, some
-7 % end the process (SIGABRT, SIGSEGV). A cache may come from anybody, so it is opened by this module, which reads what
+8 % end the process (SIGABRT, SIGSEGV). A cache may come from anybody, so it is opened by this module, which reads what
 FORMAT.md allows and refuses everything else. Structure and message numbers are those of the HDF5 File Format
 Specification, version 3.0. Its own checksums are not looked at: a cache has stronger ones over everything.
 """

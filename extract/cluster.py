@@ -151,8 +151,8 @@ def embed_on_cluster(
     Raises
     ------
     ClusterError
-        When a worker cannot do its part, a slice ends one worker after the other, or the scheduler is lost. What was
-        committed stays.
+        When a worker cannot do its part, a slice is lost with one worker after the other, or the scheduler is lost.
+        What was committed stays.
     """
     run = _Coordinator(client, job, inventory, partial, progress)
     copies: list[Done] = []
@@ -280,7 +280,7 @@ class _Coordinator:
         images = f"the slice from {display(part[0].path)} to {display(part[-1].path)}"
         if isinstance(error, KilledWorker):
             raise ClusterError(
-                f"{images} ended {error.allowed_failures + 1} workers, the last of them "
+                f"{images} was lost with {error.allowed_failures + 1} workers, the last of them "
                 f"{error.last_worker.address}: they were killed, crashed, or ran out of memory; what was committed is "
                 f"kept, look at their logs and {_AGAIN}"
             ) from error
