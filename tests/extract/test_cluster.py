@@ -83,13 +83,10 @@ def assert_same(tmp_path, one, other):
 
 @pytest.mark.slow
 def test_workers_that_have_no_converted_model_make_it_once_on_their_machine(run, tmp_path):
-    import dask
-
     run("one.h5")
     home = tmp_path / "home"
     with (
-        dask.config.set({"distributed.nanny.environ.EMBEDONCE_HOME": str(home)}),
-        distributed.LocalCluster(n_workers=2, **LOCAL) as own,
+        distributed.LocalCluster(n_workers=2, env={"EMBEDONCE_HOME": str(home)}, **LOCAL) as own,
         distributed.Client(own, set_as_default=False) as client,
     ):
         run("many.h5", dask=client)
