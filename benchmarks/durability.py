@@ -60,7 +60,7 @@ def campaigns(scale: float, seed: int, processes: int) -> list[tuple[str, str, d
             "cuts-after-kills",
             {"kills": max(1, round(12 * scale)), "count": max(2, round(12 * scale))} | common,
         ),
-        ("real kills (SIGKILL)", "kills", {"count": many(1000)} | common),
+        ("real kills (SIGKILL)", "kills", {"count": many(1500)} | common),  # every call: before, amid and after it
         ("ENOSPC and EIO at every call, once and lasting", "errors", {"every": 1} | common),
     ]
     bits = [255, *(1 << bit for bit in range(8))] if scale >= 1 else [255]

@@ -1,6 +1,6 @@
 """How fast is extraction, against the ways it is usually written? Run it on a folder of real images.
 
-    python benchmarks/extraction.py IMAGES --weights FILE [--alpha 1.0] [--image-size 224] [--json FILE]
+    python benchmarks/extraction.py IMAGES --weights FILE [--alpha 1.0] [--image-size 224] [--plot FILE] [--json FILE]
 
 In one run, on the same files, in images/s:
 
@@ -16,6 +16,8 @@ In one run, on the same files, in images/s:
   model in place; once before and once after Keras's turn, since a machine's speed drifts;
 - ``extract 768``: the same from some of the images as JPEG files of 768 pixels.
 
+The time of one image in each stage of one thread is taken as well, for the plot.
+
 And in seconds: ``again``, the same command on the unchanged folder, and ``ten new`` and ``hundred new``, after images
 were added to a copy of the folder (hard links). Rates of functions are taken after a warm-up; the others are whole
 processes.
@@ -24,6 +26,7 @@ processes.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -36,6 +39,8 @@ from typing import Any
 
 import numpy as np
 from embedonce.cache.quiet import import_keras
+from embedonce.extract.decode import decode, resize_into
+from embedonce.extract.embed import read_image
 from embedonce.extract.engines import Session, make_engine
 from embedonce.extract.processors import available_processors
 from embedonce.extract.recipe import Recipe, make_recipe
@@ -167,6 +172,51 @@ def link_tree(source: Path, target: Path) -> None:
             (target / name).symlink_to(source.resolve() / name)
 
 
+def stage_times(folder: Path, recipe: Recipe, images: int = 500) -> dict[str, float]:
+    """Return the milliseconds that one thread spends on an image in each stage, the median of many."""
+    session = make_engine("litert", recipe).session()
+    times = []
+    found = scan(folder).images
+    for image in found[:: max(1, len(found) // images)][:images]:
+        ticks = [time.perf_counter()]
+        data, _ = read_image(folder, image)
+        ticks.append(time.perf_counter())
+        hashlib.sha256(data).digest()
+        ticks.append(time.perf_counter())
+        pixels = decode(data)
+        ticks.append(time.perf_counter())
+        resize_into(session.slot(0), pixels)
+        ticks.append(time.perf_counter())
+        session.run(1)
+        ticks.append(time.perf_counter())
+        times.append(np.diff(ticks))
+    names = ("read", "hash", "decode", "resize", "embed")
+    return dict(zip(names, (1000 * np.median(times, axis=0)).tolist(), strict=True))
+
+
+def draw(rates: dict[str, float], stages: dict[str, float], path: Path) -> None:
+    """Draw the rates side by side, and where the time of an image goes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.5, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[3, 2])
+    ordered = sorted(rates.items(), key=lambda item: item[1])
+    colours = ["#4477aa" if name.startswith("extract") else "#bbbbbb" for name, _ in ordered]
+    bars = left.barh([name for name, _ in ordered], [rate for _, rate in ordered], color=colours)
+    left.bar_label(bars, fmt="%.0f", padding=3)
+    left.set(title="images/s", xlim=(0, 1.15 * max(rates.values())))
+    start = 0.0
+    for name, milliseconds in stages.items():
+        share = milliseconds / sum(stages.values())
+        right.barh(["one image"], [milliseconds], left=start, label=f"{name} {milliseconds:.2f} ms ({share:.0%})")
+        start += milliseconds
+    right.set(title="milliseconds of one thread", yticks=[])
+    right.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
 def enlarge(source: Path, target: Path, count: int) -> int:
     """Write some of the images as JPEG files of 768 pixels, and return how many."""
     images = scan(source).images
@@ -193,6 +243,7 @@ def main() -> None:
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--alpha", type=float, default=1.0)
     parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
 
@@ -210,6 +261,7 @@ def main() -> None:
         after, _ = extract_seconds(copy, Path(folder) / "a.h5", options)
         rates["extract"] = 2 * total / (before + after)
         rates["extract, forward passes alone"] = report["images_per_second"]
+        stages = stage_times(options.images, recipe)
         rates["training"] = training_rate(options.images, recipe)
         rates["engine keras"] = engine_rate("keras", recipe)
         if (torchvision := torchvision_rate(recipe)) is not None:
@@ -238,11 +290,15 @@ def main() -> None:
         "processors": available_processors(),
         "images_per_second": rates,
         "seconds": seconds,
+        "stage_milliseconds": stages,
         "extract_to_keras": rates["extract"] / rates["keras"],
         "extract_to_ceiling": rates["extract"] / ceiling,
     }
     if "sgemm" in rates:
         result["engine_to_sgemm"] = ceiling / rates["sgemm"]
+    print("milliseconds of one thread:", ", ".join(f"{name} {value:.3f}" for name, value in stages.items()))
+    if options.plot:
+        draw(rates, stages, options.plot)
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 

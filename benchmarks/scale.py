@@ -24,6 +24,8 @@ from embedonce.extract.scan import scan
 from rich.console import Console
 from rich.table import Table
 
+_STRIDE = 7919  # a prime: walks over all images, and over all classes from the start
+
 
 def make_images(source: Path, target: Path, count: int, mark: int = 0, every: int = 1) -> int:
     """Write ``count`` images made from those in ``source``, or every so many of them, and return how many."""
@@ -31,7 +33,7 @@ def make_images(source: Path, target: Path, count: int, mark: int = 0, every: in
     contents: dict[bytes, bytes] = {}
     written = 0
     for number in range(0, count, every):
-        path = images[number % len(images)]
+        path = images[number * _STRIDE % len(images)]
         if path not in contents and len(contents) < 20_000:
             contents[path] = (source / os.fsdecode(path)).read_bytes()
         data = contents.get(path) or (source / os.fsdecode(path)).read_bytes()
