@@ -200,7 +200,7 @@ def draw(rates: dict[str, float], stages: dict[str, float], path: Path) -> None:
 
     figure = Figure(figsize=(9.5, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])
-    ordered = sorted(rates.items(), key=lambda item: item[1])
+    ordered = sorted(((name, rate) for name, rate in rates.items() if "alone" not in name), key=lambda item: item[1])
     colours = ["#4477aa" if name.startswith("extract") else "#bbbbbb" for name, _ in ordered]
     bars = left.barh([name for name, _ in ordered], [rate for _, rate in ordered], color=colours)
     left.bar_label(bars, fmt="%.0f", padding=3)

@@ -5,7 +5,8 @@
 For every size, that many JPEG files are made from those in IMAGES, each with a few bytes of its own behind the end
 of the image: the same pixels, another content, so that no file is known from another. Then, as whole processes: a first
 ``embedonce extract``, the same again with nothing to do, and again after a hundredth of the images was replaced.
-It prints seconds, images/s and the largest resident memory of each, and draws them.
+It prints seconds, images/s and the largest resident memory of each, and draws them. The memory is an upper bound: Linux
+counts what the process that starts another one holds at that moment, and this one has made the images.
 """
 
 from __future__ import annotations
@@ -80,7 +81,13 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             axes.plot(
                 sizes, values, marker="o", label={"first": "first run", "again": "nothing new"}.get(kind, "1 % new")
             )
-        axes.set(xscale="log", xlabel="images", title=title, ylim=(0, None))
+        axes.set(xscale="log", xlabel="images", title=title)
+        if title.startswith("seconds"):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+        else:
+            axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.grid(alpha=0.3)
         if len(kinds) > 1:
             axes.legend(frameon=False)
