@@ -1,4 +1,4 @@
-"""Durable changes to files: the only module that touches a live path.
+"""Durable changes to files: everything that writes a live path stands here.
 
 Everything goes through ``os`` directly, one system call a line, so that the order of the calls can be read
 here, and tests can cut it off after any of them.
