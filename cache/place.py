@@ -50,7 +50,7 @@ class Place:
             raise CacheError("the cache needs a name, such as lung.h5 for a file or lung.cache/ for a folder of shards")
         if path.is_dir():
             others = [name for name in os.listdir(path) if name not in _OWN and not name.startswith(".")]
-            if others and NAME not in os.listdir(path) and not shards_on_disk(path):
+            if others and not _is_cache(path):
                 raise OutputError(
                     21,
                     f"the cache {display(str(path))} is a folder with other things in it ({display(others[0])}); give "
@@ -59,6 +59,10 @@ class Place:
             return cls(path, True)
         separators = tuple(filter(None, (os.sep, os.altsep)))
         return cls(path, not path.exists() and (text.endswith(separators) or path.suffix == FOLDER_SUFFIX))
+
+    def exists(self) -> bool:
+        """Return whether anything of a cache stands here, whole or damaged; unfinished work is none."""
+        return self.path.exists() and (not self.sharded or _is_cache(self.path))
 
     @property
     def partial(self) -> Path:
@@ -75,3 +79,7 @@ class Place:
         """The file that names the one writer."""
         name = ".writer.json"
         return self.path / name if self.sharded else self.path.with_name(f".{self.path.name}{name}")
+
+
+def _is_cache(folder: Path) -> bool:
+    return (folder / NAME).exists() or bool(shards_on_disk(folder))

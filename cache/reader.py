@@ -66,8 +66,6 @@ class FeatureCache:
             for name, place in zip(self.reject_files.paths, reject_order.tolist(), strict=True)
         ]
         self._order = order  # which of the shards' rows, counted through, each row is
-        self._places = np.empty(len(order), np.intp)  # where each row of the shards, one behind the other, goes
-        self._places[order] = np.arange(len(order))
         self._features: Features | None = None
 
     @classmethod
@@ -184,9 +182,11 @@ class FeatureCache:
 
     def _read_features(self) -> Features:
         features = np.empty(self.shape, "<f4")
+        goes_to = np.empty(len(self), np.intp)  # for each row of the shards, one behind the other
+        goes_to[self._order] = np.arange(len(self))
         start = 0
         for shard in self.shards:
-            places = self._places[start : start + len(shard)]
+            places = goes_to[start : start + len(shard)]
             start += len(shard)
             if len(places) and (np.diff(places) == 1).all():  # one run of rows, which needs no detour
                 shard.read_into(features[places[0] : places[-1] + 1])

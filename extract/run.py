@@ -15,7 +15,6 @@ from ..cache.errors import EngineError, ImageFolderError
 from ..cache.files import make_folder, set_aside
 from ..cache.inspection import Inspection, inspect_cache
 from ..cache.lock import writer_lock
-from ..cache.manifest import shards_on_disk
 from ..cache.names import display
 from ..cache.partial import PartialRun
 from ..cache.place import Place
@@ -169,10 +168,11 @@ class _Run:
         self.fingerprint: dict[str, Any] = {}
         self.embedded = self.copied = 0
         self.aside: list[Path] = []
+        self.versions = {name: version(name) for name in ("embedonce", "numpy", "simplejpeg", "pillow")}
 
     def run(self) -> Report:
         publish.remove_uncommitted(self.place)
-        old = inspect_cache(self.place.path) if self._exists() else None
+        old = inspect_cache(self.place.path) if self.place.exists() else None
         segments, dropped = self.partial.recover()
         self._set_fingerprint(old, segments)
         published: list[int] = []  # the sources of the readable shards
@@ -203,11 +203,6 @@ class _Run:
         report.notes = notes_on_damage(old.problems if old is not None else [], self.aside, dropped)
         report.notes += notes_on_scan(self.found)
         return report
-
-    def _exists(self) -> bool:
-        if not self.place.sharded:
-            return self.place.path.exists()
-        return (self.place.path / "manifest.json").exists() or bool(shards_on_disk(self.place.path))
 
     def _remember_engines(self, shard: Shard) -> None:
         for name, versions in shard.table.provenance.get("engines", {}).items():
@@ -337,11 +332,10 @@ class _Run:
         engines = dict(self.earlier_engines)
         if self.engine is not None and self.client is None:  # on a cluster, the workers' engines count
             note_engine(engines, self.engine.name, self.engine.versions())
-        packages = ("embedonce", "numpy", "simplejpeg", "pillow")
         return {
             "engines": engines,
             "image_root": str(self.found.root),
-            "versions": {name: version(name) for name in packages},
+            "versions": self.versions,
             "weights": self.recipe.weights.label,
             "weights_path": str(self.recipe.weights.path.resolve()) if self.recipe.weights.path else None,
         }
