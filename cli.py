@@ -5,69 +5,41 @@ Exit status: 0 when all went well, 1 when a run failed, 2 when the command was w
 
 from __future__ import annotations
 
-import contextlib
-import json
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from . import __version__
-from .cache.errors import EmbedonceError, HeadParameterError
 from .cache.names import display
-from .console import print_json, print_notes, print_report, print_scores, print_table, print_verification
+from .commands import Group, ending_in_order, head_parameters, parameter
+from .console import (
+    print_gap,
+    print_groups,
+    print_json,
+    print_notes,
+    print_report,
+    print_scores,
+    print_table,
+    print_verification,
+)
 
 HEADS_HELP = "softmax, logreg, svm, linear-svm, knn, dummy, or package.module:Class of any scikit-learn classifier"
 _PATH = click.Path(path_type=Path)
 _ENGINE = click.option(
     "--engine", type=click.Choice(["auto", "litert", "keras"]), default="auto", show_default=True, help="What computes."
 )
+_GROUPS = click.option(
+    "--groups",
+    type=_PATH,
+    metavar="FILE",
+    help="CSV with the columns path,group: images that belong together, such as those of one patient. By default the "
+    "copies that are found among the images, which are kept in CACHE.groups.csv.",
+)
 _FOLLOW_LINKS = click.option("--follow-links", is_flag=True, help="Enter links to folders.")
 
 
-class _Command(click.Command):
-    """A command with --debug, whose failures are one line."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.params.append(
-            click.Option(["--debug"], is_flag=True, expose_value=False, help="Show a traceback when something fails.")
-        )
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta["debug"] = "--debug" in args
-        return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except EmbedonceError as error:
-            if ctx.meta["debug"]:
-                raise
-            click.echo(f"Error: {_one_line(error)}", err=True)
-            ctx.exit(error.exit_status)
-        except KeyboardInterrupt:
-            if ctx.meta["debug"]:
-                raise
-            hint = (
-                "; what was embedded is kept, the same command goes on from there"
-                if ctx.command.name == "extract"
-                else ""
-            )
-            click.echo(f"Interrupted{hint}.", err=True)
-            ctx.exit(130)
-
-
-class _Group(click.Group):
-    command_class = _Command
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)  # in the order in which they are used, not of the alphabet
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="embedonce")
 def main() -> None:
     """Embed images once with a frozen MobileNetV2, then train and compare classifier heads in seconds.
@@ -112,10 +84,32 @@ def demo(output: Path) -> None:
 @click.option("--image-size", type=int, default=224, show_default=True, help="Pixels that images are resized to.")
 @_ENGINE
 @click.option(
+    "--precision",
+    type=click.Choice(["float32", "int8", "float16", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Of the backbone's arithmetic. int8 is faster on processors (litert); float16 and bfloat16 are for GPUs "
+    "(keras), and slower than float32 on processors. Each gives features of its own.",
+)
+@click.option(
+    "--decoding",
+    type=click.Choice(["exact", "reduced"]),
+    default="exact",
+    show_default=True,
+    help="reduced: decode JPEG files of at least twice the image size at a fraction, which is faster and gives other "
+    "features.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
     help="Threads; by default what suits engine and processor. With --dask: threads of each task, by default 1, since "
     "every thread of a Dask worker takes a slice of its own.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads inside each of litert's interpreters, by default 1, where memory is short for one interpreter per "
+    "processor; or of TensorFlow, by default all. They change no feature.",
 )
 @click.option(
     "--dask",
@@ -136,7 +130,7 @@ def extract(images: Path, cache: str, as_json: bool, **options: Any) -> None:
     from .extract.progress import make_progress
     from .extract.run import update_cache
 
-    with _ending_in_order():
+    with ending_in_order():
         report = update_cache(images, cache, progress=make_progress(True), **options)
     if as_json:
         print_json(report.as_dict())
@@ -218,14 +212,52 @@ def pack(source: Path, target: str, as_json: bool) -> None:
 
 @main.command()
 @click.argument("cache", type=_PATH)
+@click.option("-o", "--output", type=_PATH, required=True, help="CSV file with the columns path,group,sha256.")
+@click.option(
+    "--within-class/--across-classes",
+    default=False,
+    show_default=True,
+    help="Copies with different labels are two images, or a label error that is listed.",
+)
+@click.option("--images", type=_PATH, metavar="DIR", help="The image folder, if it moved since the extraction.")
+@click.option("--report", type=_PATH, metavar="DIR", help="Folder for pictures of the groups and all numbers.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def groups(
+    cache: Path, output: Path, within_class: bool, images: Path | None, report: Path | None, as_json: bool
+) -> None:
+    """Find the images of CACHE that are copies of one original: turned, mirrored, cropped, zoomed, recompressed.
+
+    Groups of an earlier OUTPUT keep their names, so that splits by them stay as they were.
+    """
+    from .evaluate.groups import find_and_write
+    from .extract.progress import make_progress
+
+    found, written = find_and_write(
+        cache, output, within_class=within_class, images=images, report=report, progress=make_progress(True)
+    )
+    if as_json:
+        print_json(found.summary())
+        return
+    print_groups(found)
+    for path in written:
+        click.echo(f"Wrote {display(str(path))}")
+
+
+@main.command()
+@click.argument("cache", type=_PATH)
 @click.option("--head", required=True, metavar="NAME", help=HEADS_HELP)
 @click.option(
     "-o", "--output", type=_PATH, required=True, help="Model file: .keras for softmax, .skops for the others."
 )
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of the head.")
 @click.option(
-    "--split", default="random", show_default=True, metavar="random|FILE|none", help="none: train on all images."
+    "--split",
+    default="random",
+    show_default=True,
+    metavar="random|grouped|FILE[:COLUMN]|none",
+    help="none: train on all images.",
 )
+@_GROUPS
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random split.")
 @click.option(
     "--weights", type=_PATH, metavar="FILE", help="The backbone's weights, if they moved since the extraction."
@@ -237,6 +269,7 @@ def train(
     output: Path,
     params: tuple[str, ...],
     split: str,
+    groups: Path | None,
     seed: int,
     weights: Path | None,
     as_json: bool,
@@ -249,10 +282,12 @@ def train(
     from .evaluate.training import train as train_head
 
     opened = FeatureCache.open(cache)
-    chosen = dict(_parameter(text) for text in params)
+    chosen = dict(parameter(text) for text in params)
     if not as_json:
         _announce(head)
-    trained = train_head(opened, head, output, parameters=chosen, split=split, seed=seed, weights=weights)
+    trained = train_head(
+        opened, head, output, parameters=chosen, split=split, seed=seed, weights=weights, groups=groups
+    )
     if as_json:
         scores = trained.result.scores if trained.result else None
         paths = {"model": str(trained.path), "curves": str(trained.curves) if trained.curves else None}
@@ -277,27 +312,46 @@ def train(
 @click.option(
     "-p", "--param", "params", multiple=True, metavar="HEAD.NAME=VALUE", help="A parameter of a head, such as svm.C=1."
 )
-@click.option("--split", default="random", show_default=True, metavar="random|FILE", help="80/20, or a split file.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random split.")
+@click.option(
+    "--split",
+    metavar="grouped|random|FILE[:COLUMN]",
+    help="80/20 with copies of one original on the same side, 80/20 image by image, or a split file. By default the "
+    "first two, and the gap between them.",
+)
+@_GROUPS
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of these splits.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Heads to train at the same time."
+)
+@click.option(
+    "--dask",
+    metavar="SCHEDULER",
+    help="Train on a Dask cluster: the scheduler's address (tcp://host:8786), or its scheduler file (.json). Every "
+    "worker needs embedonce[cluster] and, under the same path, CACHE.",
+)
 @click.option("-o", "--output", type=_PATH, required=True, help="Folder for the results.")
 @click.option("--json", "as_json", is_flag=True, help="Print results.json.")
-def compare(
-    cache: Path, heads: str, params: tuple[str, ...], split: str, seed: int, output: Path, as_json: bool
-) -> None:
-    """Train and test heads on one split of CACHE."""
+def compare(cache: Path, heads: str, params: tuple[str, ...], output: Path, as_json: bool, **options: Any) -> None:
+    """Train and test heads on the same images of CACHE.
+
+    By default on a split that keeps copies of one original together, and on a random one to show what they pretend.
+    """
     from .cache.files import make_folder
     from .cache.reader import FeatureCache
     from .evaluate.compare import compare as compare_heads
+    from .extract.progress import make_progress
 
     opened = FeatureCache.open(cache)
-    chosen = _head_parameters(heads, params)
+    chosen = head_parameters(heads, params)
     make_folder(output, "results")  # before the work, not after it
-    made = compare_heads(opened, chosen, split, seed, on_head=None if as_json else _announce)
+    announce = None if as_json else _announce
+    made = compare_heads(opened, chosen, on_head=announce, progress=make_progress(True), **options)
     written = made.save(output)
     if as_json:
         click.echo((output / "results.json").read_text(encoding="ascii"), nl=False)
         return
     print_table(made.table)
+    print_gap(made)
     print_notes(made.notes)
     for path in written:
         if path.suffix == ".json" or path.name == "confusion.png" or path.name.startswith("curves"):
@@ -328,53 +382,6 @@ def evaluate(model: Path, cache: Path, split: Path | None, include_training: boo
     left_out = f"; {done.left_out:,} that it was trained on were left out" if done.left_out else ""
     click.echo(f"Scored on {len(done.rows):,} images{left_out}.")
     print_notes(done.notes)
-
-
-@contextlib.contextmanager
-def _ending_in_order() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does, its work committed: batch systems and containers stop jobs this way."""
-
-    def end(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    earlier = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
-
-
-def _parameter(text: str) -> tuple[str, Any]:
-    """Read NAME=VALUE; the value is JSON where it can be (numbers, true, null), text otherwise."""
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise HeadParameterError(f"option --param must be NAME=VALUE, got {text!r}")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
-def _head_parameters(heads: str, params: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    names = [name.strip() for name in heads.split(",") if name.strip()]
-    chosen: dict[str, dict[str, Any]] = {name: {} for name in names}
-    if len(chosen) < len(names) or not names:
-        raise HeadParameterError(f"option --heads must name every head once, got {heads!r}")
-    for text in params:
-        name, value = _parameter(text)
-        head, _, parameter = name.rpartition(".")
-        if head not in chosen:
-            raise HeadParameterError(
-                f"option --param must be HEAD.NAME=VALUE with a head of --heads ({', '.join(names)}), got {text!r}"
-            )
-        chosen[head][parameter] = value
-    return chosen
-
-
-def _one_line(error: Exception) -> str:
-    # str() of an OSError has its number in front, which says nothing to people
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())
 
 
 def _announce(head: str) -> None:

@@ -12,7 +12,8 @@ from .cache.names import display
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from .evaluate.compare import HeadResult
+    from .evaluate.compare import Comparison, HeadResult
+    from .evaluate.groups import FoundGroups
     from .extract.report import Report
     from .extract.verify import Verification
 
@@ -119,6 +120,60 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         style = "bold" if position == 0 else None
         table.add_row(display(row["head"]), *map(_number, scores), *seconds, style=style)
     _console().print(table)
+
+
+def print_gap(comparison: Comparison) -> None:
+    """Print what each head scores when copies may stand on both sides of the split, and when they may not."""
+    if comparison.random is None:
+        return
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("leak gap")
+    for column in ("random split", "copies kept together", "difference"):
+        table.add_column(column, justify="right")
+    for row in comparison.leak_gap:
+        gap = f"{row['gap']:+.4f}"
+        table.add_row(display(row["head"]), _number(row["random"]), _number(row["grouped"]), gap)
+    _console().print(table)
+    report = comparison.random.split.groups
+    if report is not None:
+        click.echo(
+            f"In the random split, {report['leak_share']:.1%} of the test images have a copy of their original in "
+            "training; in the other, none: the upper table is of that one."
+        )
+
+
+def print_groups(found: FoundGroups) -> None:
+    """Print which copies were found, and how sure that is."""
+    about = found.summary()
+    if not about["groups_of_several"]:
+        click.echo(f"No copies among {about['images']:,} images ({about['seconds']:.1f} s).")
+    else:
+        click.echo(
+            f"{about['images_with_a_copy']:,} of {about['images']:,} images have a copy: "
+            f"{about['groups_of_several']:,} groups of 2 to {about['largest']:,} images, "
+            f"half of them of {about['median_size']:.0f} or more ({about['seconds']:.1f} s)."
+        )
+    if about["identical_files"]:
+        click.echo(f"{about['identical_files']:,} files have the very content of another.")
+    click.echo(
+        f"Doubtful: {len(about['doubtful']):,} of {about['pairs_tested']:,} compared pairs scored within "
+        f"0.1 of the threshold, {about['threshold']:.2f}."
+    )
+    if about["without_structure"]:
+        click.echo(
+            f"{about['without_structure']:,} images are too plain to be recognised, other than as the same file."
+        )
+    conflicts = about["label_conflicts"]
+    if conflicts:
+        click.secho(
+            f"{len(conflicts):,} group(s) hold images with different labels, probably label errors:", fg="yellow"
+        )
+        _print_some(
+            [", ".join(map(display, paths[:4])) + (" …" if len(paths) > 4 else "") for paths in conflicts], "yellow"
+        )
 
 
 def print_scores(result: HeadResult) -> None:

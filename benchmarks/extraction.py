@@ -14,7 +14,9 @@ In one run, on the same files, in images/s:
 - ``sgemm``: what NumPy's matrix product would allow at 0.6 GFLOP an image, for alpha 1.0 at 224 pixels;
 - ``extract``: ``embedonce extract`` as a whole process, from start to published cache, with the converted
   model in place; once before and once after Keras's turn, since a machine's speed drifts;
-- ``extract 768``: the same from some of the images as JPEG files of 768 pixels.
+- ``extract 768``: the same from some of the images as JPEG files of 768 pixels;
+- ``extract int8`` and ``extract 768 reduced``: the same with ``--precision int8`` and ``--decoding reduced``, which
+  give other features, and may pass the ceiling. What they cost in accuracy is measured by ``precision.py``.
 
 The time of one image in each stage of one thread is taken as well, for the plot.
 
@@ -34,6 +36,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,10 +155,13 @@ def sgemm_limit() -> float:
     return best / (GFLOP_PER_IMAGE * 1e9)
 
 
-def extract_seconds(folder: Path, cache: Path, options: argparse.Namespace) -> tuple[float, dict[str, Any]]:
-    """Return the seconds of an ``embedonce extract`` process and what it reported."""
+def extract_seconds(
+    folder: Path, cache: Path, options: argparse.Namespace, *further: str
+) -> tuple[float, dict[str, Any]]:
+    """Return the seconds of an ``embedonce extract`` process with further options, and what it reported."""
     command = [sys.executable, "-m", "embedonce", "extract", str(folder), str(cache), "--json"]
     command += ["--weights", options.weights, "--alpha", str(options.alpha), "--image-size", str(options.image_size)]
+    command += further
     begin = time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
     return time.perf_counter() - begin, json.loads(done.stdout)
@@ -267,8 +273,12 @@ def main() -> None:
         if (torchvision := torchvision_rate(recipe)) is not None:
             rates["torchvision"] = torchvision
         rates["engine litert"] = (rates["engine litert"] + engine_rate("litert", recipe)) / 2
+        make_engine("litert", replace(recipe, precision="int8"))  # converts the model if need be
+        rates["extract int8"] = total / extract_seconds(copy, Path(folder) / "i.h5", options, "--precision", "int8")[0]
         count = enlarge(options.images, large, LARGE)
         rates["extract 768"] = count / extract_seconds(large, Path(folder) / "large.h5", options)[0]
+        reduced, _ = extract_seconds(large, Path(folder) / "reduced.h5", options, "--decoding", "reduced")
+        rates["extract 768 reduced"] = count / reduced
         seconds["again"], again = extract_seconds(copy, Path(folder) / "a.h5", options)
         assert again["embedded"] == 0
         for name, new in (("ten new", 10), ("hundred new", 100)):

@@ -66,6 +66,12 @@ class EngineError(EmbedonceError, RuntimeError):
     """An inference engine is not installed or cannot run."""
 
 
+class ParameterError(EngineError, ValueError):
+    """There is no such engine, precision or number of threads, or two of them exclude each other."""
+
+    exit_status = 2
+
+
 class ClusterError(EmbedonceError, RuntimeError):
     """A Dask cluster cannot be reached, or one of its workers cannot do its part."""
 
@@ -86,6 +92,12 @@ class ModelFileError(EmbedonceError, ValueError):
 
 class SplitError(EmbedonceError, ValueError):
     """A split of the images into training and test parts is impossible or does not fit the cache."""
+
+    exit_status = 2
+
+
+class GroupsError(EmbedonceError, ValueError):
+    """Groups of near-duplicate images cannot be found, or a file of groups does not fit the cache."""
 
     exit_status = 2
 

@@ -1,10 +1,11 @@
-"""The cache file format, version 1: names, types and checksums. docs/FORMAT.md is its specification."""
+"""The cache file format, versions 1 and 2: names, types and checksums. docs/FORMAT.md is its specification."""
 
 from __future__ import annotations
 
 import json
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import xxhash
 
 FORMAT = "embedonce-feature-cache"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 BLOCK_ROWS = 64
 """Rows under one block checksum: few enough to stay in a processor's second-level cache while hashed."""
@@ -20,11 +21,40 @@ BLOCK_ROWS = 64
 REMEDY = "run embedonce extract on its images again, it embeds only what is damaged"
 """What every message about damage says to do next."""
 
-# name -> (dtype, number of dimensions) of every dataset that a reader of version 1 needs
-DATASETS: dict[str, tuple[str, int]] = {
-    "features": ("<f4", 2),
-    "row_checksums": ("<u8", 1),
-    "block_checksums": ("<u8", 1),
+SIGNATURE_BYTES = 784
+"""Length of a signature: the luma of 28 x 28 pixels."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A dataset with a row for every image, too large for the memory: it is streamed, under checksums of its own.
+
+    Attributes
+    ----------
+    name : str
+        Of the dataset.
+    dtype : str
+        As NumPy writes it.
+    row_checksums, block_checksums : str
+        Names of the datasets with the checksums.
+    width : int
+        Columns that it must have; 0 for any number.
+    """
+
+    name: str
+    dtype: str
+    row_checksums: str
+    block_checksums: str
+    width: int = 0
+
+
+FEATURES = Matrix("features", "<f4", "row_checksums", "block_checksums")
+SIGNATURES = Matrix("signatures", "|u1", "signature_row_checksums", "signature_block_checksums", SIGNATURE_BYTES)
+
+MATRICES: dict[int, tuple[Matrix, ...]] = {1: (FEATURES,), 2: (FEATURES, SIGNATURES)}
+"""What is streamed in the files of each version; this is all in which the versions differ."""
+
+_TABLES: dict[str, tuple[str, int]] = {
     "labels": ("<i4", 1),
     "class_names_bytes": ("|u1", 1),
     "class_names_offsets": ("<i8", 1),
@@ -43,21 +73,29 @@ DATASETS: dict[str, tuple[str, int]] = {
 }
 
 
-def row_checksums(features: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
+def datasets(version: int) -> dict[str, tuple[str, int]]:
+    """Return the type and the number of dimensions of every dataset that a reader of a version needs, by name."""
+    found = dict(_TABLES)
+    for matrix in MATRICES[version]:
+        found |= {matrix.name: (matrix.dtype, 2), matrix.row_checksums: ("<u8", 1), matrix.block_checksums: ("<u8", 1)}
+    return found
+
+
+def row_checksums(rows: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
     """Return the XXH3-64 of the bytes of every row: uint64, shape (n,)."""
-    return _checksums(features, 1)
+    return _checksums(rows, 1)
 
 
-def block_checksums(features: npt.NDArray[np.float32]) -> npt.NDArray[np.uint64]:
+def block_checksums(rows: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
     """Return the XXH3-64 of every block of 64 rows (the last may be shorter): uint64."""
-    return _checksums(features, BLOCK_ROWS)
+    return _checksums(rows, BLOCK_ROWS)
 
 
-def _checksums(features: npt.NDArray[np.float32], rows: int) -> npt.NDArray[np.uint64]:
-    if features.size == 0:
-        return np.zeros(-(-len(features) // rows), np.uint64)
-    data = np.ascontiguousarray(features).reshape(-1).view(np.uint8).data
-    step = features.shape[1] * features.itemsize * rows
+def _checksums(matrix: npt.NDArray[Any], rows: int) -> npt.NDArray[np.uint64]:
+    if matrix.size == 0:
+        return np.zeros(-(-len(matrix) // rows), np.uint64)
+    data = np.ascontiguousarray(matrix).reshape(-1).view(np.uint8).data
+    step = matrix.shape[1] * matrix.itemsize * rows
     digests = [xxhash.xxh3_64_intdigest(data[start : start + step]) for start in range(0, len(data), step)]
     return np.array(digests, dtype=np.uint64)
 
@@ -72,7 +110,7 @@ def digest(
     datasets: Mapping[str, npt.NDArray[Any]],
     feature_shape: tuple[int, int],
 ) -> str:
-    """Return the checksum of everything but the feature values, which have checksums of their own.
+    """Return the checksum of everything but what is streamed, which has checksums of its own.
 
     The row and block checksums are among ``datasets``, so this one number vouches for the whole file.
 
@@ -81,7 +119,7 @@ def digest(
     attributes : mapping of str to bytes or int
         Every attribute of the root but ``digest``.
     datasets : mapping of str to ndarray
-        Every dataset but ``features``.
+        Every dataset but the matrices.
     feature_shape : (int, int)
 
     Returns

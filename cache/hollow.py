@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+from bisect import bisect
+
 
 class HollowFile:
-    """What the HDF5 library writes into: a growing file with one hole, whose bytes come from elsewhere.
+    """What the HDF5 library writes into: a growing file with holes, whose bytes come from elsewhere.
 
-    The features are nearly all of a cache. With a hole in their place, the rest of the file is some megabytes,
-    and they can be streamed into it, however many they are.
+    The features are nearly all of a cache. With holes in the place of what is large, the rest of the file is some
+    megabytes, and the large can be streamed into it, however much it is.
     """
 
     def __init__(self) -> None:
-        self._data = bytearray()
+        self._data = bytearray()  # the holes are left out
         self._place = 0
-        self._start = self._length = 0
+        self._holes: list[tuple[int, int]] = []  # start and length, in order
 
     def dig(self, start: int, length: int) -> None:
         """Leave out ``length`` bytes from ``start`` on; nothing was written there yet."""
-        if len(self._data) > start:
-            raise ValueError("the hole must be behind what was written")
-        self._start, self._length = start, length
+        inside = self._inside(start, length)
+        if any(self._data[inside : inside + length]):
+            raise ValueError("a hole must be where nothing was written")
+        self._holes.insert(bisect(self._holes, (start, length)), (start, length))
+        del self._data[inside : inside + length]
 
     @property
     def size(self) -> int:
         """Of the whole file, in bytes."""
-        return max(len(self._data) + self._length, self._start + self._length)
+        whole = len(self._data) + sum(length for _, length in self._holes)
+        return max(whole, sum(self._holes[-1]) if self._holes else 0)
 
-    def halves(self) -> tuple[memoryview, memoryview]:
-        """Return what stands in front of the hole and behind it."""
-        self._data.extend(bytes(max(0, self._start - len(self._data))))
+    def pieces(self) -> list[memoryview]:
+        """Return what stands in front of the first hole, between the holes, and behind the last."""
+        cuts = [0]
+        for start, _ in self._holes:
+            cuts.append(self._inside(start, 0))
+        self._data.extend(bytes(max(0, cuts[-1] - len(self._data))))
         view = memoryview(self._data)
-        return (view[: self._start], view[self._start :]) if self._length else (view, view[:0])
+        return [view[start:end] for start, end in zip(cuts, [*cuts[1:], len(view)], strict=True)]
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Go to a place, as files do."""
@@ -69,8 +77,12 @@ class HollowFile:
         """Do nothing: there is nothing between this file and its bytes."""
 
     def _inside(self, place: int, count: int) -> int:
-        if not self._length or place + count <= self._start:
-            return place
-        if place < self._start + self._length:
-            raise ValueError("nothing but the features goes into the hole")
-        return place - self._length
+        """Return where in the data the bytes stand that begin at a place of the file."""
+        skipped = 0
+        for start, length in self._holes:
+            if place + count <= start:
+                break
+            if place < start + length:
+                raise ValueError("nothing but what is streamed goes into a hole")
+            skipped += length
+        return place - skipped

@@ -14,7 +14,7 @@ from .errors import DamagedCacheError
 from .manifest import Manifest, read_manifest, shard_name, shards_on_disk
 from .names import display
 from .reader import FeatureCache, open_shard
-from .shard import Shard
+from .shard import Shard, rows_of
 
 
 @dataclass
@@ -29,7 +29,7 @@ class ShardState:
     problem : str
         Empty when every byte that matters is as it was written.
     damaged_rows : ndarray of intp
-        Rows whose features are damaged, when the rest of the shard is not.
+        Rows whose features or signatures are damaged, when the rest of the shard is not.
     """
 
     path: Path
@@ -136,11 +136,12 @@ def _state(path: Path, opener: Callable[[], Shard], advance: Callable[[int], Non
         shard = opener()
     except DamagedCacheError as error:
         return ShardState(path, None, str(error))
-    damaged = shard.damaged_rows()
+    damage = shard.damage()
     advance(len(shard))
-    problem = ""
-    if len(damaged):
-        names = ", ".join(display(shard.table.files.paths[row]) for row in damaged[:3].tolist())
-        more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
-        problem = f"{display(str(path))}: the features of {len(damaged)} image(s) are damaged: {names}{more}"
-    return ShardState(path, shard, problem, damaged)
+    found = []
+    for what, rows in damage.items():
+        names = ", ".join(display(shard.table.files.paths[row]) for row in rows[:3].tolist())
+        more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+        found.append(f"the {what} of {len(rows)} image(s) are damaged: {names}{more}")
+    problem = f"{display(str(path))}: {'; '.join(found)}" if found else ""
+    return ShardState(path, shard, problem, rows_of(damage))

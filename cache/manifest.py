@@ -13,11 +13,12 @@ import xxhash
 
 from .errors import CacheError, DamagedCacheError
 from .files import write_atomically
-from .format import FORMAT_VERSION, REMEDY, canonical_json
+from .format import REMEDY, canonical_json
 from .names import display
 
 NAME = "manifest.json"
 FORMAT = "embedonce-feature-shards"
+FORMAT_VERSION = 1  # of the manifest; its shards have versions of their own
 _SHARD_NAME = re.compile(r"shard-([0-9a-f]{32})\.h5")
 _LARGEST = 1 << 28  # bytes; a million shards need less
 
@@ -41,6 +42,11 @@ class Manifest:
     class_names: list[bytes]
     shards: list[str]
 
+    @property
+    def digest(self) -> str:
+        """Vouches for the whole generation, as that of a shard does for the shard; 32 hexadecimal digits."""
+        return _digest(_document(self))
+
 
 def shard_name(digest: str) -> str:
     """Return the file name of the shard with a digest.
@@ -58,14 +64,7 @@ def shards_on_disk(folder: Path) -> list[str]:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Publish a generation: when this returns, the folder holds what ``manifest`` says, through any crash."""
-    document = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "fingerprint": manifest.fingerprint,
-        "provenance": manifest.provenance,
-        "class_names": [os.fsdecode(name) for name in manifest.class_names],
-        "shards": manifest.shards,
-    }
+    document = _document(manifest)
     document["digest"] = _digest(document)
     write_atomically(folder / NAME, canonical_json(document))
 
@@ -141,6 +140,17 @@ def _no_constant(name: str) -> None:
 
 def _are_strings(values: list[Any]) -> bool:
     return all(isinstance(value, str) for value in values)
+
+
+def _document(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "fingerprint": manifest.fingerprint,
+        "provenance": manifest.provenance,
+        "class_names": [os.fsdecode(name) for name in manifest.class_names],
+        "shards": manifest.shards,
+    }
 
 
 def _digest(document: dict[str, Any]) -> str:

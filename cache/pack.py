@@ -7,11 +7,12 @@ from pathlib import Path
 
 from .errors import CacheError, OutputError
 from .files import make_folder, sync_folder
+from .format import FEATURES, SIGNATURES
 from .lock import writer_lock
 from .names import display
 from .place import Place
 from .publish import publish_file, remove_uncommitted
-from .reader import FeatureCache
+from .reader import FeatureCache, StoredRows
 from .table import Table
 
 
@@ -65,7 +66,8 @@ def _table(cache: FeatureCache) -> Table:
         class_names=[os.fsencode(name) for name in cache.class_names],
         files=cache.files,
         labels=cache.labels,
-        features=cache,
+        features=StoredRows(cache, FEATURES),
         rejects=cache.reject_files,
         reasons=[reason for _, reason in cache.rejects],
+        signatures=StoredRows(cache, SIGNATURES) if cache.has(SIGNATURES) else None,
     )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
+
+_importing = threading.Lock()
 
 
 def import_keras() -> Any:
@@ -17,12 +20,14 @@ def import_keras() -> Any:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    if "keras" not in sys.modules:
-        with quiet_native_output():
-            import keras
-            import tensorflow as tf
+    # two threads of a Dask worker that silence the process at once would each undo it for the other
+    with _importing:
+        if "keras" not in sys.modules:
+            with quiet_native_output():
+                import keras
+                import tensorflow as tf
 
-            tf.config.list_physical_devices()  # says what it has to say now
+                tf.config.list_physical_devices()  # says what it has to say now
     import keras
 
     return keras

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import CacheError, DamagedCacheError
-from .format import REMEDY
+from .format import FEATURES, REMEDY, SIGNATURES, Matrix
 from .manifest import Manifest, read_manifest, shard_name
 from .names import display
 from .shard import Shard
-from .table import HASH_BYTES, Features, Files
+from .table import HASH_BYTES, Features, Files, Rows, Signatures
 
 _ATTEMPTS = 1000  # a writer that publishes faster than anybody can read does not exist
 
@@ -23,9 +23,12 @@ _ATTEMPTS = 1000  # a writer that publishes faster than anybody can read does no
 class FeatureCache:
     """The features of a folder of images, as one file or a folder of shards holds them.
 
-    Open one with :meth:`open`. Everything but the features is read and checked at once; the features are
+    Open one with :meth:`open`. Everything but features and signatures is read and checked at once; these are
     read, and checked block by block, when first asked for. A cache that is replaced while it is open keeps
     answering from the generation that was opened. Both forms give the same arrays, sorted by path.
+
+    It is pickled as its path, so that other processes read the file and are not sent its content; unpickling opens
+    the path again, and raises CacheError when another generation stands there by then.
 
     Attributes
     ----------
@@ -53,6 +56,7 @@ class FeatureCache:
         self.shards = shards
         tables = [shard.table for shard in shards]
         about = manifest or tables[0]
+        self._generation = manifest or shards[0]
         self.fingerprint = about.fingerprint
         self.provenance = about.provenance
         self.class_names = [os.fsdecode(name) for name in about.class_names]
@@ -66,7 +70,7 @@ class FeatureCache:
             for name, place in zip(self.reject_files.paths, reject_order.tolist(), strict=True)
         ]
         self._order = order  # which of the shards' rows, counted through, each row is
-        self._features: Features | None = None
+        self._read: dict[Matrix, Rows] = {}
 
     @classmethod
     def open(cls, path: Path | str) -> FeatureCache:
@@ -114,12 +118,21 @@ class FeatureCache:
         DamagedCacheError
             When stored values are damaged; the message names the images.
         """
-        if self._features is None:
-            if any(shard.closed for shard in self.shards):
-                raise CacheError(f"{display(str(self.path))}: the cache was closed before its features were read")
-            self._features = self._read_features()
-            self.close()
-        return self._features
+        return self._whole(FEATURES)
+
+    @property
+    def signatures(self) -> Signatures | None:
+        """ndarray of uint8, shape (n, 784): thumbnails of luma, checked while they are read; None without them.
+
+        They are 28 x 28 pixels for finding near duplicates. A cache that was begun by an embedonce that knew no
+        signatures has none.
+
+        Raises
+        ------
+        DamagedCacheError
+            When stored values are damaged; the message names the images.
+        """
+        return self._whole(SIGNATURES) if self.has(SIGNATURES) else None
 
     @property
     def label_names(self) -> npt.NDArray[np.str_]:
@@ -129,7 +142,20 @@ class FeatureCache:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and features per row, known without reading the features."""
-        return len(self.labels), max((shard.shape[1] for shard in self.shards), default=0)
+        return len(self.labels), self.width(FEATURES)
+
+    def has(self, matrix: Matrix) -> bool:
+        """Return whether every row has what a matrix holds."""
+        return all(shard.has(matrix) for shard in self.shards if len(shard))
+
+    def width(self, matrix: Matrix) -> int:
+        """Return the number of columns of a matrix that the cache has."""
+        return max((shard.width(matrix) for shard in self.shards if shard.has(matrix)), default=matrix.width)
+
+    @property
+    def digest(self) -> str:
+        """Vouches for the whole generation: caches of equal digests hold the same. 32 hexadecimal digits."""
+        return self._generation.digest
 
     @property
     def random_weights(self) -> str | None:
@@ -158,41 +184,81 @@ class FeatureCache:
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        # absolute: the other process may stand in another folder
+        return _open_again, (os.path.abspath(self.path), self.digest)
+
     def close(self) -> None:
         """Release the files; what was read stays usable."""
         for shard in self.shards:
             shard.close()
 
-    def read_rows(self, start: int, end: int) -> Features:
-        """Read and check some rows, without keeping them: float32, shape (end - start, d).
+    def read_rows(self, start: int, end: int, matrix: Matrix = FEATURES) -> Rows:
+        """Read and check some rows, without keeping them: of the features, float32, shape (end - start, d).
 
         Raises
         ------
         DamagedCacheError
             When one of them is damaged.
         """
+        if matrix in self._read:  # the files may be closed already
+            return self._read[matrix][start:end]
         wanted = self._order[start:end]
         firsts = np.cumsum([0, *map(len, self.shards)])
-        features = np.empty((len(wanted), self.shape[1]), "<f4")
+        rows = np.empty((len(wanted), self.width(matrix)), matrix.dtype)
         numbers = np.searchsorted(firsts, wanted, "right") - 1
         for number in np.unique(numbers).tolist():
             mine = numbers == number
-            features[mine] = self.shards[number].rows(wanted[mine] - firsts[number])
-        return features
+            rows[mine] = self.shards[number].rows(wanted[mine] - firsts[number], matrix)
+        return rows
 
-    def _read_features(self) -> Features:
-        features = np.empty(self.shape, "<f4")
+    def _whole(self, matrix: Matrix) -> Rows:
+        """Return a matrix, read when it is first asked for; when nothing is left to be read, release the files."""
+        if matrix not in self._read:
+            if any(shard.closed for shard in self.shards):
+                raise CacheError(f"{display(str(self.path))}: the cache was closed before its {matrix.name} were read")
+            self._read[matrix] = self._read_matrix(matrix)
+            if all(other in self._read for other in (FEATURES, SIGNATURES) if self.has(other)):
+                self.close()
+        return self._read[matrix]
+
+    def _read_matrix(self, matrix: Matrix) -> Rows:
+        rows = np.empty((len(self), self.width(matrix)), matrix.dtype)
         goes_to = np.empty(len(self), np.intp)  # for each row of the shards, one behind the other
         goes_to[self._order] = np.arange(len(self))
         start = 0
-        for shard in self.shards:
+        for shard in filter(len, self.shards):
             places = goes_to[start : start + len(shard)]
             start += len(shard)
-            if len(places) and (np.diff(places) == 1).all():  # one run of rows, which needs no detour
-                shard.read_into(features[places[0] : places[-1] + 1])
+            if (np.diff(places) == 1).all():  # one run of rows, which needs no detour
+                shard.read_into(rows[places[0] : places[-1] + 1], matrix=matrix)
             else:
-                shard.read_into(features, places)
-        return features
+                shard.read_into(rows, places, matrix)
+        return rows
+
+
+class StoredRows:
+    """A matrix that a cache has, to be read in runs of rows: a `RowSource`."""
+
+    def __init__(self, cache: FeatureCache, matrix: Matrix) -> None:
+        self._cache = cache
+        self._matrix = matrix
+        self.shape = (len(cache), cache.width(matrix))
+
+    def read_rows(self, start: int, end: int) -> Rows:
+        """Return the rows from ``start`` to ``end``."""
+        return self._cache.read_rows(start, end, self._matrix)
+
+
+def _open_again(path: str, digest: str) -> FeatureCache:
+    """Open a cache that another process has opened, and make sure that both have the same before them."""
+    cache = FeatureCache.open(path)
+    if cache.digest != digest:
+        cache.close()
+        raise CacheError(
+            f"{display(path)} has changed since it was opened, so that rows could be mixed up; open it again"
+        )
+    return cache
 
 
 def open_shards(folder: Path, manifest: Manifest) -> list[Shard]:

@@ -1,4 +1,4 @@
-"""Reading one cache file: refused unless it is plain, checked before it is believed, features on demand."""
+"""Reading one cache file: refused unless it is plain, checked before it is believed, its matrices on demand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import format as fmt
 from .errors import CacheError, DamagedCacheError, first_line
 from .hdf5 import Hdf5File, StoredArray
 from .names import display, unpack
-from .table import HASH_BYTES, Features, Files, Table
+from .table import HASH_BYTES, Files, Rows, Table
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MARK_WITHIN = 1 << 16  # the root group's attributes stand at the front of the file
@@ -25,7 +25,7 @@ _GATHER_SHARE = 4  # more than this part of the rows, and reading all of them in
 
 
 class Shard:
-    """One cache file, opened: everything but the features has been read and checked.
+    """One cache file, opened: everything but features and signatures has been read and checked.
 
     The open descriptor keeps its generation when the path is replaced or removed. Threads must not share one.
 
@@ -33,7 +33,7 @@ class Shard:
     ----------
     path : Path
     table : Table
-        With an empty feature matrix.
+        With matrices of no rows; without signatures when the file has none.
     shape : (int, int)
         Rows and features per row.
     digest : str
@@ -84,98 +84,133 @@ class Shard:
 
     @property
     def closed(self) -> bool:
-        """Whether the features can no longer be read."""
+        """Whether features and signatures can no longer be read."""
         return self._source.closed
 
     def close(self) -> None:
         """Release the file; what was read stays usable."""
         self._source.close()
 
-    def read_into(self, out: Features, places: npt.NDArray[np.intp] | None = None) -> None:
-        """Read and check all features.
+    def __del__(self) -> None:
+        self.close()  # a cache of which nobody wants the signatures stays open until then
+
+    def has(self, matrix: fmt.Matrix) -> bool:
+        """Return whether the file has a matrix."""
+        return matrix in self._content.matrices
+
+    def width(self, matrix: fmt.Matrix) -> int:
+        """Return the number of columns of a matrix that the file has."""
+        return self._content.matrices[matrix].shape[1]
+
+    def read_into(
+        self, out: Rows, places: npt.NDArray[np.intp] | None = None, matrix: fmt.Matrix = fmt.FEATURES
+    ) -> None:
+        """Read and check a matrix.
 
         Parameters
         ----------
-        out : ndarray of float32, shape (N, d), C-contiguous
+        out : ndarray of the matrix's type, shape (N, d), C-contiguous
         places : ndarray of intp, shape (n,), optional
             Row of ``out`` for every row; by default the first n in order.
+        matrix : Matrix
+            One that the file has.
 
         Raises
         ------
         DamagedCacheError
             When stored values are damaged; the message names the images.
         """
-        self._refuse(self._read_blocks(out, places))
+        self._refuse(self._read_blocks(out, places, matrix), matrix)
+
+    def damage(self) -> dict[str, npt.NDArray[np.intp]]:
+        """Read everything once and return the damaged rows, in order, under the name of each matrix that has some."""
+        found = {matrix.name: self._read_blocks(None, None, matrix) for matrix in self._content.matrices}
+        return {name: np.array(rows, np.intp) for name, rows in found.items() if rows}
 
     def damaged_rows(self) -> npt.NDArray[np.intp]:
-        """Read everything once and return the rows whose stored features are damaged, in order."""
-        return np.array(self._read_blocks(None, None), np.intp)
+        """Read everything once and return the rows of which anything stored is damaged, in order."""
+        return rows_of(self.damage())
 
-    def rows(self, rows: npt.ArrayLike) -> Features:
-        """Read and check some rows, given by number: float32, shape (len(rows), d).
+    def rows(self, rows: npt.ArrayLike, matrix: fmt.Matrix = fmt.FEATURES) -> Rows:
+        """Read and check some rows of a matrix that the file has, given by number: shape (len(rows), d).
 
         Raises
         ------
         DamagedCacheError
             When one of them is damaged.
         """
+        stored = self._content.matrices[matrix]
         wanted = np.asarray(rows, np.intp)
         if len(wanted) * _GATHER_SHARE > len(self):
-            features = np.empty(self.shape, "<f4")
-            self._refuse(np.intersect1d(self._read_blocks(features, None), wanted).tolist())
-            return features[wanted]
-        features = np.empty((len(wanted), self.shape[1]), "<f4")
-        size = self.shape[1] * features.itemsize
+            found = np.empty(stored.shape, matrix.dtype)
+            self._refuse(np.intersect1d(self._read_blocks(found, None, matrix), wanted).tolist(), matrix)
+            return found[wanted]
+        found = np.empty((len(wanted), stored.shape[1]), matrix.dtype)
+        size = stored.shape[1] * found.itemsize
         for place, row in enumerate(wanted.tolist()):
-            self._source.seek(self._content.offset + row * size)
-            part = memoryview(features[place]).cast("B")
-            if not _fill(self._source, part) or xxhash.xxh3_64_intdigest(part) != int(self._content.row_checksums[row]):
-                self._refuse([row])
-        return features
+            self._source.seek(stored.offset + row * size)
+            part = memoryview(found[place]).cast("B")
+            if not _fill(self._source, part) or xxhash.xxh3_64_intdigest(part) != int(stored.row_checksums[row]):
+                self._refuse([row], matrix)
+        return found
 
-    def _refuse(self, damaged: list[int]) -> None:
+    def _refuse(self, damaged: list[int], matrix: fmt.Matrix) -> None:
         if damaged:
             names = ", ".join(display(self.table.files.paths[row]) for row in damaged[:3])
             more = ", …" if len(damaged) > 3 else ""
             raise DamagedCacheError(
-                f"{display(str(self.path))}: the stored features of {len(damaged)} image(s) are damaged "
+                f"{display(str(self.path))}: the stored {matrix.name} of {len(damaged)} image(s) are damaged "
                 f"({names}{more}); {fmt.REMEDY}"
             )
 
-    def _read_blocks(self, out: Features | None, places: npt.NDArray[np.intp] | None) -> list[int]:
+    def _read_blocks(self, out: Rows | None, places: npt.NDArray[np.intp] | None, matrix: fmt.Matrix) -> list[int]:
         """Read and check block by block, into ``out`` unless it is None, and return the damaged rows."""
-        content, width = self._content, self.shape[1]
+        stored, block_rows = self._content.matrices[matrix], self._content.block_rows
+        width = stored.shape[1]
         if not len(self) or not width:
             return []
         straight = out is not None and places is None
-        buffer = np.empty((0 if straight else min(content.block_rows, len(self)), width), "<f4")
+        buffer = np.empty((0 if straight else min(block_rows, len(self)), width), matrix.dtype)
         damaged: list[int] = []
-        for block, start in enumerate(range(0, len(self), content.block_rows)):
-            end = min(start + content.block_rows, len(self))
+        for block, start in enumerate(range(0, len(self), block_rows)):
+            end = min(start + block_rows, len(self))
             target = out[start:end] if out is not None and straight else buffer[: end - start]
             # A block that the disk refuses to read is damaged as well, so each is sought for itself.
-            self._source.seek(content.offset + start * width * 4)
+            self._source.seek(stored.offset + start * width * buffer.itemsize)
             # Hashing each block while it is still in the processor's cache costs a tenth of the reading.
             data = target.reshape(-1).view(np.uint8).data
             if not _fill(self._source, data):
                 damaged += range(start, end)
-            elif xxhash.xxh3_64_intdigest(data) != content.block_checksums[block]:
+            elif xxhash.xxh3_64_intdigest(data) != stored.block_checksums[block]:
                 sums = fmt.row_checksums(target)
-                damaged += (start + np.flatnonzero(sums != content.row_checksums[start:end])).tolist()
+                damaged += (start + np.flatnonzero(sums != stored.row_checksums[start:end])).tolist()
             if out is not None and places is not None:
                 out[places[start:end]] = target
         return damaged
+
+
+def rows_of(damage: dict[str, npt.NDArray[np.intp]]) -> npt.NDArray[np.intp]:
+    """Return the rows of which anything is damaged, in order, of what `Shard.damage` returns."""
+    return np.unique(np.concatenate([np.zeros(0, np.intp), *damage.values()]))
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Where a matrix stands in the file, and what it is checked against."""
+
+    offset: int
+    shape: tuple[int, int]
+    row_checksums: npt.NDArray[np.uint64]
+    block_checksums: list[int]
 
 
 @dataclass(frozen=True)
 class _Content:
     table: Table
     digest: str
-    offset: int
     shape: tuple[int, int]
     block_rows: int
-    row_checksums: npt.NDArray[np.uint64]
-    block_checksums: list[int]
+    matrices: dict[fmt.Matrix, _Stored]
 
 
 def _is_marked(source: io.FileIO) -> bool:
@@ -198,35 +233,41 @@ def _read(source: io.FileIO, size: int) -> _Content:
     if attributes.get("format") != fmt.FORMAT.encode():
         raise CacheError("it is not an embedonce feature cache")
     version = attributes.get("format_version")
-    if version != fmt.FORMAT_VERSION:
-        raise _RefusedError(
-            f"its format version is {version!r}, this embedonce reads {fmt.FORMAT_VERSION}; upgrade embedonce"
-        )
+    if not isinstance(version, int) or version not in fmt.MATRICES:
+        known = " and ".join(map(str, fmt.MATRICES))
+        raise _RefusedError(f"its format version is {version!r}, this embedonce reads {known}; upgrade embedonce")
     stored = attributes.pop("digest", b"")
     arrays = file.arrays()
-    missing = sorted(set(fmt.DATASETS) - set(arrays))
+    wanted = fmt.datasets(version)
+    missing = sorted(set(wanted) - set(arrays))
     if missing:
         raise CacheError(f"it has no {', '.join(missing)}")
-    for name, (dtype, dimensions) in fmt.DATASETS.items():
+    for name, (dtype, dimensions) in wanted.items():
         found = arrays[name]
         if found.dtype != dtype or len(found.shape) != dimensions:
             raise CacheError(f"{name} must be {dtype} with {dimensions} dimension(s), got {found.dtype} {found.shape}")
-    features = arrays.pop("features")
-    shape = (features.shape[0], features.shape[1])
+    streamed = {matrix: arrays.pop(matrix.name) for matrix in fmt.MATRICES[version]}
+    shapes = {matrix: (array.shape[0], array.shape[1]) for matrix, array in streamed.items()}
+    shape = shapes[fmt.FEATURES]
     datasets = {name: _load(source, array) for name, array in arrays.items()}
     digest = fmt.digest(attributes, datasets, shape)
     if digest.encode() != stored:
         raise CacheError("its checksum does not match")
     try:
-        table = _table(attributes, datasets)
+        table = _table(attributes, datasets, fmt.SIGNATURES in streamed)
     except (ValueError, RecursionError) as error:
         raise _RefusedError(f"{first_line(error)}; a writer made a mistake, or it is a forgery") from error
     block_rows = attributes.get("block_rows")
     if not isinstance(block_rows, int) or block_rows < 1:
         raise _RefusedError("its block_rows must be a number above 0; a writer made a mistake, or it is a forgery")
-    _check_lengths(table, datasets, shape[0], block_rows)
-    blocks: list[int] = datasets["block_checksums"].tolist()
-    return _Content(table, digest, features.offset, shape, block_rows, datasets["row_checksums"], blocks)
+    _check_lengths(table, datasets, shapes, block_rows)
+    matrices = {
+        matrix: _Stored(
+            array.offset, shapes[matrix], datasets[matrix.row_checksums], datasets[matrix.block_checksums].tolist()
+        )
+        for matrix, array in streamed.items()
+    }
+    return _Content(table, digest, shape, block_rows, matrices)
 
 
 def _load(source: io.FileIO, array: StoredArray) -> npt.NDArray[Any]:
@@ -251,11 +292,15 @@ def _fill(source: io.FileIO, part: memoryview) -> bool:
     return True
 
 
-def _check_lengths(table: Table, datasets: dict[str, npt.NDArray[Any]], n: int, block_rows: int) -> None:
-    m = len(table.rejects.paths)
-    wanted = {"labels": n, "row_checksums": n, "block_checksums": -(-n // block_rows), "sizes": n, "mtimes": n}
-    wanted |= {"rejects_sizes": m, "rejects_mtimes": m}
-    fit = all(len(datasets[name]) == length for name, length in wanted.items())
+def _check_lengths(
+    table: Table, datasets: dict[str, npt.NDArray[Any]], shapes: dict[fmt.Matrix, tuple[int, int]], block_rows: int
+) -> None:
+    n, m = shapes[fmt.FEATURES][0], len(table.rejects.paths)
+    wanted = {"labels": n, "sizes": n, "mtimes": n, "rejects_sizes": m, "rejects_mtimes": m}
+    for matrix in shapes:
+        wanted |= {matrix.row_checksums: n, matrix.block_checksums: -(-n // block_rows)}
+    fit = all(shape == (n, matrix.width or shape[1]) for matrix, shape in shapes.items())
+    fit = fit and all(len(datasets[name]) == length for name, length in wanted.items())
     fit = fit and datasets["hashes"].shape == (n, HASH_BYTES) and datasets["rejects_hashes"].shape == (m, HASH_BYTES)
     if not fit or len(table.files.paths) != n or len(table.reasons) != m:
         raise _RefusedError("its tables differ in length; a writer made a mistake, or it is a forgery")
@@ -263,7 +308,7 @@ def _check_lengths(table: Table, datasets: dict[str, npt.NDArray[Any]], n: int, 
         raise _RefusedError("a label has no class name; a writer made a mistake, or it is a forgery")
 
 
-def _table(attributes: dict[str, bytes | int], datasets: dict[str, npt.NDArray[Any]]) -> Table:
+def _table(attributes: dict[str, bytes | int], datasets: dict[str, npt.NDArray[Any]], has_signatures: bool) -> Table:
     def strings(name: str) -> list[bytes]:
         return unpack(datasets[f"{name}_bytes"], datasets[f"{name}_offsets"])
 
@@ -284,4 +329,5 @@ def _table(attributes: dict[str, bytes | int], datasets: dict[str, npt.NDArray[A
         features=np.zeros((0, 0), np.float32),  # read on demand
         rejects=files("rejects_"),
         reasons=[reason.decode("utf-8", "replace") for reason in strings("rejects_reasons")],
+        signatures=np.zeros((0, fmt.SIGNATURE_BYTES), np.uint8) if has_signatures else None,
     )

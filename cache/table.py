@@ -9,21 +9,26 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .format import FEATURES, SIGNATURES, Matrix
+
 Features = npt.NDArray[np.float32]
+Signatures = npt.NDArray[np.uint8]
+Rows = npt.NDArray[Any]
+"""Some rows of any of the matrices."""
 
 HASH_BYTES = 32
 """Length of a content hash: SHA-256 of the image file."""
 
 
 class RowSource(Protocol):
-    """Features that stand somewhere else and are read in runs of rows; there may be more than the memory holds."""
+    """A matrix that stands somewhere else and is read in runs of rows; there may be more than the memory holds."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and features per row."""
+        """Rows and columns."""
 
-    def read_rows(self, start: int, end: int) -> Features:
-        """Return the rows from ``start`` to ``end``: float32, shape (end - start, d)."""
+    def read_rows(self, start: int, end: int) -> Rows:
+        """Return the rows from ``start`` to ``end``, all columns of them."""
 
 
 @dataclass
@@ -71,6 +76,8 @@ class Table:
         Of the images that could not be embedded, m rows.
     reasons : list of str, length m
         Why.
+    signatures : ndarray of uint8, shape (n, 784), or RowSource, optional
+        None unless every row has one.
     """
 
     fingerprint: dict[str, Any]
@@ -81,13 +88,17 @@ class Table:
     features: Features | RowSource
     rejects: Files = field(default_factory=Files)
     reasons: list[str] = field(default_factory=list)
+    signatures: Signatures | RowSource | None = None
 
-    def blocks(self, rows: int) -> Iterator[Features]:
-        """Yield the features in runs of ``rows`` rows: float32, C-contiguous; the last may be shorter."""
-        for start in range(0, self.features.shape[0], rows):
-            end = min(start + rows, self.features.shape[0])
-            if isinstance(self.features, np.ndarray):
-                part = self.features[start:end]
-            else:
-                part = self.features.read_rows(start, end)
-            yield np.ascontiguousarray(part, dtype="<f4")
+    @property
+    def matrices(self) -> dict[Matrix, Rows | RowSource]:
+        """What is streamed."""
+        return {FEATURES: self.features} | ({} if self.signatures is None else {SIGNATURES: self.signatures})
+
+    def blocks(self, matrix: Matrix, rows: int) -> Iterator[Rows]:
+        """Yield a matrix in runs of ``rows`` rows, C-contiguous; the last may be shorter."""
+        source = self.matrices[matrix]
+        for start in range(0, source.shape[0], rows):
+            end = min(start + rows, source.shape[0])
+            part = source[start:end] if isinstance(source, np.ndarray) else source.read_rows(start, end)
+            yield np.ascontiguousarray(part, dtype=matrix.dtype)

@@ -1,4 +1,4 @@
-"""Writing cache files: one table to one immutable file, its structure built in memory, its features streamed."""
+"""Writing cache files: one table to one immutable file, its structure built in memory, its matrices streamed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .names import pack
 from .table import Files, Table
 
 STREAM_ROWS = 64 * fmt.BLOCK_ROWS
-"""Rows that are in memory at a time while a file is written: 21 MB of 1280 features."""
+"""Rows that are in memory at a time while a file is written: 21 MB of 1280 features, 3 MB of signatures."""
 
 
 def write_cache(table: Table, path: Path | str) -> None:
@@ -59,17 +59,19 @@ class Encoded:
         Vouches for the file.
     """
 
-    def __init__(self, table: Table, file: HollowFile, digest: str) -> None:
+    def __init__(self, table: Table, file: HollowFile, streamed: list[fmt.Matrix], digest: str) -> None:
         self.digest = digest
         self._table = table
         self._file = file
+        self._streamed = streamed  # what goes into the holes of the file
 
     def parts(self) -> Iterator[memoryview | Iterator[memoryview]]:
-        """Yield the pieces of the file in order; the features are read when they are asked for."""
-        front, rear = self._file.halves()
+        """Yield the pieces of the file in order; the matrices are read when they are asked for."""
+        front, *others = self._file.pieces()
         yield front
-        yield (block.reshape(-1).view(np.uint8).data for block in self._table.blocks(STREAM_ROWS) if block.size)
-        yield rear
+        for matrix, piece in zip(self._streamed, others, strict=True):
+            yield (block.reshape(-1).view(np.uint8).data for block in self._table.blocks(matrix, STREAM_ROWS))
+            yield piece
 
     def __bytes__(self) -> bytes:
         pieces = ((part,) if isinstance(part, memoryview) else part for part in self.parts())
@@ -77,23 +79,23 @@ class Encoded:
 
 
 def encode(table: Table) -> Encoded:
-    """Lay out the HDF5 file that holds ``table``. The features are read once for their checksums, later again."""
+    """Lay out the HDF5 file that holds ``table``. The matrices are read once for their checksums, later again."""
     _check(table)
     datasets = _datasets(table)
     attributes: dict[str, bytes | int] = {
         "format": fmt.FORMAT.encode(),
-        "format_version": fmt.FORMAT_VERSION,
+        "format_version": next(number for number, found in fmt.MATRICES.items() if {*found} == {*table.matrices}),
         "block_rows": fmt.BLOCK_ROWS,
         "fingerprint": fmt.canonical_json(table.fingerprint),
         "provenance": fmt.canonical_json(table.provenance),
     }
-    shape = (table.features.shape[0], table.features.shape[1])
-    digest = fmt.digest(attributes, datasets, shape)
+    shapes = {matrix: (source.shape[0], source.shape[1]) for matrix, source in table.matrices.items()}
+    digest = fmt.digest(attributes, datasets, shapes[fmt.FEATURES])
     attributes["digest"] = digest.encode()
 
     # HDF5 writes into memory: it cannot recover from a full disk (it crashes), os.write can. The low-level
     # calls are for the group's time stamp, which the high-level interface cannot switch off and which
-    # would give equal tables different bytes, and for the features' place, which is only reserved.
+    # would give equal tables different bytes, and for the matrices' places, which are only reserved.
     buffer = HollowFile()
     creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
     creation.set_obj_track_times(False)
@@ -106,36 +108,41 @@ def encode(table: Table) -> Encoded:
             file.attrs[name] = np.bytes_(value) if isinstance(value, bytes) else np.int64(value)
         for name, array in datasets.items():
             file.create_dataset(name, data=array)
-        _reserve_features(file, buffer, shape)
-    _require_readable(buffer, attributes, datasets, shape)
-    return Encoded(table, buffer, digest)
+        places = {matrix: _reserve(file, buffer, matrix, shape) for matrix, shape in shapes.items()}
+    _require_readable(buffer, attributes, datasets, shapes)
+    streamed = sorted((matrix for matrix, place in places.items() if place), key=places.__getitem__)
+    return Encoded(table, buffer, streamed, digest)
 
 
-def _reserve_features(file: h5py.File, buffer: HollowFile, shape: tuple[int, int]) -> None:
+def _reserve(file: h5py.File, buffer: HollowFile, matrix: fmt.Matrix, shape: tuple[int, int]) -> int:
+    """Make room for a matrix and return where it begins; 0 when there is nothing of it."""
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_layout(h5py.h5d.CONTIGUOUS)
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     creation.set_obj_track_times(False)
-    space = h5py.h5s.create_simple(shape)
-    dataset = h5py.h5d.create(file.id, b"features", h5py.h5t.IEEE_F32LE, space, creation)
-    offset = dataset.get_offset()
-    if offset is not None:  # there is none for no rows
-        buffer.dig(offset, shape[0] * shape[1] * 4)
+    kind, space = h5py.h5t.py_create(np.dtype(matrix.dtype)), h5py.h5s.create_simple(shape)
+    dataset = h5py.h5d.create(file.id, matrix.name.encode(), kind, space, creation)
+    offset: int | None = dataset.get_offset()
+    if offset is None:  # there are no rows
+        return 0
+    buffer.dig(offset, shape[0] * shape[1] * kind.get_size())
+    return offset
 
 
 def _require_readable(
     buffer: HollowFile,
     attributes: dict[str, bytes | int],
     datasets: dict[str, npt.NDArray[Any]],
-    shape: tuple[int, int],
+    shapes: dict[fmt.Matrix, tuple[int, int]],
 ) -> None:
     """Make sure that what this version of HDF5 has made is what our reader takes, before anybody relies on it."""
     try:
         file = Hdf5File(buffer, buffer.size)
         found = {name: (array.dtype, array.shape) for name, array in file.arrays().items()}
         wanted = {name: (array.dtype.str, array.shape) for name, array in datasets.items()}
-        same = found == wanted | {"features": ("<f4", shape)} and file.attributes() == attributes
+        wanted |= {matrix.name: (matrix.dtype, shape) for matrix, shape in shapes.items()}
+        same = found == wanted and file.attributes() == attributes
         reason = "it is not what was to be written"
     except CacheError as error:
         same, reason = False, str(error)
@@ -147,9 +154,11 @@ def _require_readable(
 
 def _check(table: Table) -> None:
     n, m = len(table.files), len(table.rejects)
-    if len(table.features.shape) != 2:
-        raise ValueError(f"Table.features must have shape (n, d), got {table.features.shape}")
-    lengths = {"labels": len(table.labels), "features": table.features.shape[0]}
+    lengths = {"labels": len(table.labels)}
+    for matrix, source in table.matrices.items():
+        if len(source.shape) != 2 or (matrix.width and source.shape[1] != matrix.width):
+            raise ValueError(f"Table.{matrix.name} must have shape (n, {matrix.width or 'd'}), got {source.shape}")
+        lengths[matrix.name] = source.shape[0]
     lengths |= {name: len(getattr(table.files, name)) for name in ("sizes", "mtimes", "hashes")}
     wrong = {name: length for name, length in lengths.items() if length != n}
     if len(table.reasons) != m:
@@ -160,18 +169,19 @@ def _check(table: Table) -> None:
 
 def _datasets(table: Table) -> dict[str, npt.NDArray[Any]]:
     none = np.zeros(0, np.uint64)
-    sums = [(fmt.row_checksums(part), fmt.block_checksums(part)) for part in table.blocks(STREAM_ROWS)]
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "row_checksums": np.concatenate([none, *(rows for rows, _ in sums)]),
-        "block_checksums": np.concatenate([none, *(blocks for _, blocks in sums)]),
-        "labels": table.labels,
-    }
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for matrix in table.matrices:
+        sums = [(fmt.row_checksums(part), fmt.block_checksums(part)) for part in table.blocks(matrix, STREAM_ROWS)]
+        arrays[matrix.row_checksums] = np.concatenate([none, *(rows for rows, _ in sums)])
+        arrays[matrix.block_checksums] = np.concatenate([none, *(blocks for _, blocks in sums)])
+    arrays["labels"] = table.labels
     arrays["class_names_bytes"], arrays["class_names_offsets"] = pack(table.class_names)
     arrays |= _file_datasets(table.files, "")
     arrays |= _file_datasets(table.rejects, "rejects_")
     reasons = [reason.encode("utf-8", "backslashreplace") for reason in table.reasons]
     arrays["rejects_reasons_bytes"], arrays["rejects_reasons_offsets"] = pack(reasons)
-    return {name: np.ascontiguousarray(array, dtype=fmt.DATASETS[name][0]) for name, array in arrays.items()}
+    types = fmt.datasets(fmt.FORMAT_VERSION)
+    return {name: np.ascontiguousarray(array, dtype=types[name][0]) for name, array in arrays.items()}
 
 
 def _file_datasets(files: Files, prefix: str) -> dict[str, npt.NDArray[Any]]:

@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..cache.errors import HeadError
+from ..cache.errors import HeadError, SplitError
 from ..cache.names import display
 from ..cache.reader import FeatureCache
+from ..extract.progress import Progress
 from ..heads.registry import make_head
+from .groups import groups_for
+from .groups_file import Groups
 from .metrics import align_probabilities, score
+from .parallel import check_jobs, run_jobs
 from .split import Split, identical_in_training, make_split
 
 DEFAULT_HEADS = ("softmax", "logreg", "svm")
@@ -69,12 +73,15 @@ class Comparison:
         In the order in which the heads were given.
     notes : list of str
         What a reader of the scores should know.
+    random : Comparison or None
+        The same heads on a split that does not look at groups, when both were asked for.
     """
 
     cache: FeatureCache
     split: Split
     results: list[HeadResult]
     notes: list[str] = field(default_factory=list)
+    random: Comparison | None = None
 
     @property
     def table(self) -> list[dict[str, Any]]:
@@ -87,6 +94,28 @@ class Comparison:
             for result in self.results
         ]
         return sorted(rows, key=lambda row: (-row["accuracy"], np.inf if row["log_loss"] is None else row["log_loss"]))
+
+    @property
+    def leak_gap(self) -> list[dict[str, Any]]:
+        """One dict per head, as in ``table``: accuracy on the random split, on the grouped one, and the difference.
+
+        The difference is what copies of training images among the test images made the random split promise. Empty
+        when there is only one split.
+        """
+        if self.random is None:
+            return []
+        gaps = []
+        for row in self.table:
+            promised = self.random.result(row["head"]).scores["accuracy"]
+            gaps.append(
+                {
+                    "head": row["head"],
+                    "random": promised,
+                    "grouped": row["accuracy"],
+                    "gap": promised - row["accuracy"],
+                }
+            )
+        return gaps
 
     def confusion(self, head: str) -> npt.NDArray[np.int64]:
         """Return the confusion matrix of a head, int64, shape (k, k): rows true, columns predicted.
@@ -131,9 +160,13 @@ class Comparison:
 def compare(
     cache: FeatureCache | Path | str,
     heads: Sequence[str] | Mapping[str, Any] = DEFAULT_HEADS,
-    split: str | Path | Split = "random",
+    split: str | Path | Split | None = None,
     seed: int = 0,
     on_head: Callable[[str], None] | None = None,
+    jobs: int = 1,
+    dask: Any = None,
+    groups: Groups | Path | str | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Train heads on the same rows of a cache and test them on the same others.
 
@@ -143,35 +176,98 @@ def compare(
     heads : sequence of str, or mapping of str to dict or classifier
         Names as :func:`embedonce.make_head` takes them; or names with a dict of parameters or with an
         unfitted scikit-learn classifier each.
-    split : str, path-like or Split
-        ``random`` (80/20, stratified) or the path of a split file.
+    split : str, path-like or Split, optional
+        ``grouped`` or ``random`` (80/20, stratified), the path of a split file, or ``FILE:COLUMN``. By default both
+        a grouped and a random split, when any image has a copy: their difference is what copies pretend.
     seed : int
-        Of the random split.
+        Of the random and the grouped split.
     on_head : callable, optional
         Called with a head's name before it is trained.
+    jobs : int
+        Heads that are trained and tested at the same time, each in a process of its own that reads the features
+        from the cache's file. The results are those of one process, but for the rounding of sums that another
+        number of processor threads adds up in another order.
+    dask : str, path-like or distributed.Client, optional
+        Train and test on a Dask cluster, each head on a thread of its own: the scheduler's address, the path of its
+        scheduler file (``.json``), or a client. Every worker needs embedonce, the same versions of the packages that
+        decide scores and, under the same path, the cache.
+    groups : Groups or path-like, optional
+        Which images belong together, such as those of one patient; or the path of a CSV file with the columns
+        ``path,group``. By default the near duplicates that are found among the images, and kept in a file beside the
+        cache.
+    progress : Progress, optional
+        Of finding them.
 
     Returns
     -------
     Comparison
+        Of the grouped split when there are two; the other is its ``random``.
 
     Raises
     ------
     HeadError, HeadParameterError
-        Before anything is trained when a head is unknown or has no such parameter.
+        Before anything is trained when a head is unknown or has no such parameter; later when one fails, or cannot
+        be sent to another process.
     SplitError
-        When the split is impossible.
+        When the split is impossible, or the groups do not fit the cache.
+    GroupsError
+        When a grouped split is asked for and groups cannot be found.
     CacheError
-        When the cache cannot be read.
+        When the cache cannot be read, or has changed when another process comes to it.
+    ClusterError
+        When the cluster cannot be reached, a worker cannot do its part, or a process is killed.
     """
+    check_jobs("compare", jobs, dask)
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
     made = _make_heads(heads)
-    parts = split if isinstance(split, Split) else make_split(opened, split, seed)
-    results = []
-    for name, head in made.items():
-        if on_head is not None:
-            on_head(name)
-        results.append(fit_and_score(name, head, opened, parts))
-    return Comparison(opened, parts, results, notes_on(opened, parts))
+    known, notes = groups_for(opened, groups, split, progress)
+    splits, note = _splits(opened, split, seed, known)
+    notes += note
+    names = [name for _ in splits for name in made]
+    work = {}
+    for number, parts in enumerate(splits):
+        for name, head in made.items():
+            fresh = head if number == 0 else clone_head(head)
+            work[f"head {name!r}" + f" ({parts.method})" * (len(splits) > 1)] = (name, fresh, opened, parts, known)
+    announce = None if on_head is None else lambda number: on_head(names[number])
+    results = list(run_jobs(fit_and_score, work, jobs, dask, announce))
+    if len(work) > 1 and (jobs > 1 or dask is not None):
+        notes.append("heads were trained beside each other, which slows each of them: compare times only with jobs=1")
+    comparisons = [
+        Comparison(opened, parts, results[number * len(made) : (number + 1) * len(made)], notes_on(opened, parts))
+        for number, parts in enumerate(splits)
+    ]
+    comparisons[0].notes[:0] = notes
+    comparisons[0].random = comparisons[1] if len(comparisons) > 1 else None
+    return comparisons[0]
+
+
+def _splits(
+    cache: FeatureCache, split: str | Path | Split | None, seed: int, groups: Groups | None
+) -> tuple[list[Split], list[str]]:
+    """Return the splits to score heads on, the honest one first, and what to know of the choice."""
+    if isinstance(split, Split):
+        return [split], []
+    if split is not None:
+        return [make_split(cache, split, seed, groups)], []
+    random = make_split(cache, "random", seed, groups)
+    if groups is None:
+        return [random], []
+    if len(groups) == len(cache):
+        return [random], ["no image has a copy among the others, so there is nothing to leak: the split is random"]
+    try:
+        return [make_split(cache, "grouped", seed, groups), random], []
+    except SplitError as error:
+        if groups.source != "found":  # the user's own groups are meant to be kept
+            raise
+        return [random], [f"copies of one original could not be kept together, so the split is random: {error}"]
+
+
+def clone_head(head: Any) -> Any:
+    """Return an unfitted copy of a head."""
+    from sklearn.base import clone
+
+    return clone(head)
 
 
 def _make_heads(heads: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
@@ -190,12 +286,12 @@ def _make_heads(heads: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def fit_and_score(name: str, head: Any, cache: FeatureCache, split: Split) -> HeadResult:
+def fit_and_score(name: str, head: Any, cache: FeatureCache, split: Split, groups: Groups | None = None) -> HeadResult:
     """Fit a head on the training rows and score it on the test rows.
 
     Labels are class names, so that what the head predicts can be read.
     """
-    return score_head(name, head, cache, split.test, fit_head(head, cache, split))
+    return score_head(name, head, cache, split.test, fit_head(head, cache, split, groups))
 
 
 def score_head(
@@ -218,14 +314,18 @@ def score_head(
     return HeadResult(name, head, predicted, probabilities, scores, fit_seconds, predict_seconds)
 
 
-def fit_head(head: Any, cache: FeatureCache, split: Split) -> float:
+def fit_head(head: Any, cache: FeatureCache, split: Split, groups: Groups | None = None) -> float:
     """Fit a head on the training rows and return the seconds of the fit alone.
 
-    A head that takes validation data gets the test rows for them.
+    A head that takes validation data gets the test rows for them; one that takes groups gets those of the training
+    rows, so that its own cross-validation parts none.
     """
     features, names = cache.features, cache.label_names
-    extra = {}
-    if "validation_data" in inspect.signature(head.fit).parameters:
+    extra: dict[str, Any] = {}
+    takes = inspect.signature(head.fit).parameters
+    if groups is not None and "groups" in takes:
+        extra["groups"] = groups.ids[split.train]
+    if "validation_data" in takes:
         # a class without training images cannot be validated on
         held = split.test[np.isin(names[split.test], names[split.train])]
         if len(held):
@@ -254,6 +354,7 @@ def notes_on(cache: FeatureCache, split: Split) -> list[str]:
         )
     if cache.rejects:
         notes.append(f"{len(cache.rejects)} image(s) could not be embedded and take no part")
+    notes += split.notes()
     missing = [display(name) for name, count in cache.class_counts.items() if not count]
     if missing:
         notes.append(f"no image of class {', '.join(missing)} could be embedded")

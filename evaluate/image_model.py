@@ -18,13 +18,30 @@ from ..cache.reader import FeatureCache
 from ..extract.backbone import build_backbone, pooled_features, weights_sha256
 from ..extract.decode import decode
 from ..extract.embed import read_image
-from ..extract.recipe import recipe_of, require_same_fingerprint
+from ..extract.recipe import decoding_of, precision_of, recipe_of, require_same_fingerprint
 from ..extract.scan import ImageFile
 from ..heads.files import write_keras_metadata
 
 CHECKED_IMAGES = 16
 TOLERANCE = 1e-3
 """Largest difference of a probability between the image model and the head on cached features."""
+
+
+def require_float32(cache: FeatureCache) -> None:
+    """Refuse features that no float32 model gives, before a head is trained on them.
+
+    Raises
+    ------
+    ModelFileError
+        When the cache's backbone computed in another precision.
+    """
+    precision = precision_of(cache.fingerprint)
+    if precision != "float32":
+        raise ModelFileError(
+            f"the cache {display(str(cache.path))} holds features of precision {precision}, which the float32 backbone "
+            "of an image model does not give; write the head alone, to a file that ends in .joblib, or extract with "
+            "--precision float32 to another cache path"
+        )
 
 
 def build_image_model(head_model: Any, cache: FeatureCache, weights: str | Path | None = None) -> Any:
@@ -53,7 +70,7 @@ def build_image_model(head_model: Any, cache: FeatureCache, weights: str | Path 
     size = int(cache.fingerprint["image_size"])
     recipe = recipe_of(cache, weights)
     backbone = build_backbone(recipe.weights, recipe.alpha, size)
-    found = recipe.fingerprint(weights_sha256(backbone))
+    found = recipe.fingerprint({"weights_sha256": weights_sha256(backbone)})
     require_same_fingerprint(cache.fingerprint, found, f"the cache {display(str(cache.path))}")
 
     image = keras.Input((None, None, 3), name="image")
@@ -101,6 +118,7 @@ def check_image_model(model: Any, head: Any, cache: FeatureCache, count: int = C
 
 def _sample_images(cache: FeatureCache, count: int) -> tuple[list[int], list[npt.NDArray[np.uint8]]]:
     root = Path(cache.provenance.get("image_root", ""))
+    least = int(cache.fingerprint["image_size"]) if decoding_of(cache.fingerprint) == "reduced" else None
     rows: list[int] = []
     images: list[npt.NDArray[np.uint8]] = []
     for row in np.unique(np.linspace(0, len(cache) - 1, count).astype(int)).tolist():
@@ -108,7 +126,7 @@ def _sample_images(cache: FeatureCache, count: int) -> tuple[list[int], list[npt
         try:
             data, now = read_image(root, image)
             if now == image:
-                images.append(decode(data))
+                images.append(decode(data, least))
                 rows.append(row)
         except ImageError:  # it is gone or has changed since; another one will do
             continue

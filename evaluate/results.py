@@ -16,7 +16,7 @@ import numpy as np
 
 from ..cache.files import make_folder, write_atomically
 from ..cache.reader import FeatureCache
-from .split import Split, as_csv, write_split
+from .split import as_csv, write_split
 
 if TYPE_CHECKING:
     from .compare import Comparison, HeadResult
@@ -68,6 +68,23 @@ def save_comparison(comparison: Comparison, folder: Path | str) -> list[Path]:
 
 def comparison_results(comparison: Comparison) -> dict[str, Any]:
     """Return everything that was measured, JSON-serialisable."""
+    results = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "made": how_it_was_made(),
+        "cache": describe_cache(comparison.cache),
+        "split": comparison.split.describe(),
+        "notes": comparison.notes,
+        "heads": _heads(comparison),
+    }
+    if comparison.random is not None:
+        other = comparison.random
+        results["leak_gap"] = comparison.leak_gap
+        results["random"] = {"split": other.split.describe(), "notes": other.notes, "heads": _heads(other)}
+    return results
+
+
+def _heads(comparison: Comparison) -> list[dict[str, Any]]:
     heads = []
     for result in comparison.results:
         entry: dict[str, Any] = {"head": result.name, "parameters": _parameters(result.head)}
@@ -76,26 +93,24 @@ def comparison_results(comparison: Comparison) -> dict[str, Any]:
         if result.history:
             entry["history"] = result.history
         heads.append(entry)
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "made": how_it_was_made(),
-        "cache": describe_cache(comparison.cache),
-        "split": describe_split(comparison.split),
-        "notes": comparison.notes,
-        "heads": heads,
-    }
+    return heads
 
 
 def how_it_was_made() -> dict[str, Any]:
     """Return the command, the time and the versions that a result was made with."""
-    versions = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()} | package_versions()
+    return {"command": sys.argv, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions}
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that decide scores."""
+    versions = {}
     for package in ("embedonce", "numpy", "scikit-learn", "tensorflow", "keras"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "not installed"
-    return {"command": sys.argv, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions}
+    return versions
 
 
 def describe_cache(cache: FeatureCache) -> dict[str, Any]:
@@ -110,11 +125,6 @@ def describe_cache(cache: FeatureCache) -> dict[str, Any]:
         "fingerprint": cache.fingerprint,
         "provenance": cache.provenance,
     }
-
-
-def describe_split(split: Split) -> dict[str, Any]:
-    """Return the method and the sizes of a split."""
-    return {"method": split.method, "seed": split.seed, "train": len(split.train), "test": len(split.test)}
 
 
 def as_json(value: Any) -> bytes:

@@ -13,10 +13,13 @@ from ..cache.errors import ModelFileError
 from ..cache.files import make_folder
 from ..cache.names import display
 from ..cache.reader import FeatureCache
+from ..extract.recipe import decoding_of
 from ..heads.files import save_head, suffixes_for
 from ..heads.registry import make_head
 from .compare import HeadResult, fit_and_score, fit_head, notes_on
-from .results import describe_split
+from .groups import groups_for
+from .groups_file import Groups
+from .image_model import build_image_model, require_float32, save_image_model
 from .split import Split, every_row, make_split
 
 SEEN_BYTES = 8
@@ -63,6 +66,7 @@ def train(
     split: str | Path = "random",
     seed: int = 0,
     weights: str | Path | None = None,
+    groups: Groups | Path | str | None = None,
 ) -> TrainedHead:
     """Train a head on a cache and write it to a file.
 
@@ -79,11 +83,13 @@ def train(
     parameters : dict, optional
         Of the head.
     split : str or path-like
-        ``random``, a split file, or ``none`` to train on every image, without scores.
+        ``random``, ``grouped``, a split file, or ``none`` to train on every image, without scores.
     seed : int
-        Of the random split.
+        Of the random or grouped split.
     weights : str or path-like, optional
         The backbone's weights for an image model, when they are not where the cache says.
+    groups : Groups or path-like, optional
+        See :func:`embedonce.compare`. A head that calibrates by cross-validation keeps them together too.
 
     Raises
     ------
@@ -96,16 +102,24 @@ def train(
         raise ModelFileError(
             f"the model file of head {head_name!r} must end in {' or '.join(allowed)}, got {display(str(path))}"
         )
+    if path.suffix.lower() == ".keras":
+        require_float32(cache)
     make_folder(path.parent, "the model")  # before the work, not after it
-    parts = every_row(cache) if str(split) == "none" else make_split(cache, split, seed)
-    result, seconds = _fit(head_name, head, cache, parts)
+    known, group_notes = groups_for(cache, groups, split)
+    parts = every_row(cache) if str(split) == "none" else make_split(cache, split, seed, known)
+    result, seconds = _fit(head_name, head, cache, parts, known)
     metadata = model_metadata(cache, parts, head_name, result)
     checked = None
     if path.suffix.lower() == ".keras":
         checked = _write_image_model(head, cache, path, metadata, weights)
     else:
         save_head(head, path, metadata)
-    notes = notes_on(cache, parts)
+    notes = group_notes + notes_on(cache, parts)
+    if checked is not None and decoding_of(cache.fingerprint) == "reduced":
+        notes.append(
+            "the features come from JPEG files that were decoded at a fraction where they were large; give the image "
+            "model such pixels: on large images that were decoded whole, it is a little off"
+        )
     if checked == 0:
         notes.append("the image model was not checked on images: the cache's image folder is gone or has changed")
     trained = TrainedHead(head, path, parts, result, seconds, checked, notes)
@@ -118,18 +132,18 @@ def train(
     return trained
 
 
-def _fit(name: str, head: Any, cache: FeatureCache, split: Split) -> tuple[HeadResult | None, float]:
+def _fit(
+    name: str, head: Any, cache: FeatureCache, split: Split, groups: Groups | None
+) -> tuple[HeadResult | None, float]:
     if len(split.test):
-        result = fit_and_score(name, head, cache, split)
+        result = fit_and_score(name, head, cache, split, groups)
         return result, result.fit_seconds
-    return None, fit_head(head, cache, split)
+    return None, fit_head(head, cache, split, groups)
 
 
 def _write_image_model(
     head: Any, cache: FeatureCache, path: Path, metadata: dict[str, Any], weights: str | Path | None
 ) -> int:
-    from .image_model import build_image_model, save_image_model
-
     return save_image_model(build_image_model(head.model_, cache, weights), head, cache, path, metadata)
 
 
@@ -146,7 +160,7 @@ def model_metadata(cache: FeatureCache, split: Split, head_name: str, result: He
         "fingerprint": cache.fingerprint,
         "weights": cache.provenance.get("weights"),
         "weights_path": cache.provenance.get("weights_path"),
-        "split": describe_split(split),
+        "split": split.describe(),
         "scores": result.scores if result is not None else None,
         "trained_on": cache.files.hashes[split.train, :SEEN_BYTES].tobytes().hex(),
     }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..cache.format import FEATURES, SIGNATURES, Matrix
 from ..cache.manifest import Manifest
-from ..cache.table import HASH_BYTES, Features, Files, RowSource, Table
+from ..cache.table import HASH_BYTES, Files, Rows, RowSource, Table
 from .embed import Done
 from .plan import Inventory, Known
 from .scan import ImageFile
@@ -39,12 +41,19 @@ class Assembler:
     def of_done(self, part: list[Done]) -> Table:
         """Return the table of images that were just embedded, copied or rejected."""
         rows = [item for item in part if not item.reason]
-        copies = iter(self.inventory.gather([item.copy_of for item in rows if item.copy_of is not None]))
-        features = [next(copies) if item.features is None else item.features for item in rows]
+        copied = [item.copy_of for item in rows if item.copy_of is not None]
+
+        def read(matrix: Matrix) -> Rows:
+            copies = iter(self.inventory.gather(copied, matrix))
+            made = [item.features if matrix == FEATURES else item.signature for item in rows]
+            values = [next(copies) if values is None else values for values in made]
+            return np.stack(values) if values else np.zeros((0, matrix.width), matrix.dtype)
+
         return self._table(
             [(item.image, item.digest) for item in rows],
-            np.stack(features) if features else np.zeros((0, 0), np.float32),
             [(item.image, item.digest, item.reason) for item in part if item.reason],
+            read,
+            self.inventory.has_signatures(copied),
         )
 
     def of_known(self, items: list[Known]) -> Table:
@@ -52,15 +61,17 @@ class Assembler:
         rows = [item for item in items if item.row >= 0]
         return self._table(
             [(item.image, item.digest) for item in rows],
-            self.inventory.rows_of(rows),
             [(item.image, item.digest, item.reason) for item in items if item.row < 0],
+            lambda matrix: self.inventory.rows_of(rows, matrix),
+            self.inventory.has_signatures(rows),
         )
 
     def _table(
         self,
         rows: list[tuple[ImageFile, bytes]],
-        features: Features | RowSource,
         rejects: list[tuple[ImageFile, bytes, str]],
+        read: Callable[[Matrix], Rows | RowSource],
+        has_signatures: bool,
     ) -> Table:
         index = {name: number for number, name in enumerate(self.class_names)}
         labels = np.array([index[image.path.partition(b"/")[0]] for image, _ in rows], np.int32)
@@ -70,9 +81,10 @@ class Assembler:
             self.class_names,
             _files(rows),
             labels,
-            features,
+            read(FEATURES),
             _files([(image, digest) for image, digest, _ in rejects]),
             [reason for _, _, reason in rejects],
+            read(SIGNATURES) if has_signatures else None,
         )
 
 

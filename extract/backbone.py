@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from ..cache.quiet import import_keras
 from .weights import WeightsSource
 
 
-def build_backbone(source: WeightsSource, alpha: float, image_size: int) -> Any:
+def build_backbone(source: WeightsSource, alpha: float, image_size: int, dtype: str = "float32") -> Any:
     """Build the frozen convolutional base.
 
     Parameters
@@ -26,6 +28,9 @@ def build_backbone(source: WeightsSource, alpha: float, image_size: int) -> Any:
         Width multiplier.
     image_size : int
         Height and width of the input, in pixels.
+    dtype : str
+        Keras's policy for the layers: ``float32``, ``mixed_float16`` or ``mixed_bfloat16``. The weights are float32
+        in all of them.
 
     Returns
     -------
@@ -40,9 +45,10 @@ def build_backbone(source: WeightsSource, alpha: float, image_size: int) -> Any:
     """
     keras = import_keras()
     shape = (image_size, image_size, 3)
-    backbone = keras.applications.MobileNetV2(
-        input_shape=shape, alpha=alpha, include_top=False, weights=None, name="mobilenetv2"
-    )
+    with _policy(keras, dtype):
+        backbone = keras.applications.MobileNetV2(
+            input_shape=shape, alpha=alpha, include_top=False, weights=None, name="mobilenetv2"
+        )
     if source.seed is not None:
         _fill_randomly(backbone, source.seed)
     else:
@@ -67,6 +73,17 @@ def build_backbone(source: WeightsSource, alpha: float, image_size: int) -> Any:
         _require_all_loaded(source.path, backbone)
     backbone.trainable = False
     return backbone
+
+
+@contextlib.contextmanager
+def _policy(keras: Any, dtype: str) -> Iterator[None]:
+    """Let the layers that are made meanwhile have a policy of their own; keras.applications takes none."""
+    users = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(users)
 
 
 def _require_all_loaded(path: Path, backbone: Any) -> None:
@@ -95,11 +112,12 @@ def build_embedder(backbone: Any) -> Any:
 def pooled_features(backbone: Any, image: Any) -> Any:
     """Put scaling, backbone and pooling behind a symbolic image of 0 to 255.
 
-    The scaling is ``mobilenet_v2.preprocess_input`` as a layer that every Keras can load.
+    The scaling is ``mobilenet_v2.preprocess_input`` as a layer that every Keras can load. Both are float32 whatever
+    the backbone is: a mean over float16 would lose what its summands have.
     """
     layers = import_keras().layers
-    scaled = layers.Rescaling(1 / 127.5, offset=-1.0, name="scaling")(image)
-    return layers.GlobalAveragePooling2D(name="pooling")(backbone(scaled, training=False))
+    scaled = layers.Rescaling(1 / 127.5, offset=-1.0, name="scaling", dtype="float32")(image)
+    return layers.GlobalAveragePooling2D(name="pooling", dtype="float32")(backbone(scaled, training=False))
 
 
 def weights_sha256(backbone: Any) -> str:

@@ -24,7 +24,8 @@ from ..cache.table import HASH_BYTES
 from ..cache.writer import write_cache
 from .assemble import Assembler
 from .embed import Done, KnownContent, embed_images
-from .engines import Engine, make_engine
+from .engines import Engine, make_engine, needs_keras
+from .options import Means
 from .plan import Inventory, Known
 from .recipe import Recipe
 from .scan import ImageFile
@@ -34,7 +35,7 @@ from .weights import resolve_weights
 PATIENCE = 5.0
 """Seconds that a network file system may take to show what another machine has just made."""
 
-_engines: dict[tuple[str, Recipe], Engine] = {}
+_engines: dict[tuple[str, int | None, Recipe], Engine] = {}
 _engines_lock = threading.Lock()
 _digests: dict[Path, KnownDigests] = {}
 _digests_lock = threading.Lock()
@@ -49,10 +50,8 @@ class Job:
     root : Path
         The image folder.
     recipe : Recipe
-    engine : str
-        As the user named it.
-    threads : int
-        Of each task.
+    means : Means
+        As the user gave them; the workers are those of each task.
     fingerprint, provenance : dict
         Of the run; the engines of the provenance are the worker's own.
     digests : Path, optional
@@ -61,8 +60,7 @@ class Job:
 
     root: Path
     recipe: Recipe
-    engine: str
-    threads: int
+    means: Means
     fingerprint: dict[str, Any]
     provenance: dict[str, Any]
     digests: Path | None = None
@@ -157,7 +155,8 @@ def _embed_slice(job: Job, images: list[ImageFile], segment: Path, address: str)
     engine = _engine(job)
     known: KnownContent = _known(job.digests) if job.digests is not None else {}
     done: list[Done] = []
-    embed_images(job.root, images, known, engine, job.threads, done.extend, lambda count: None)
+    workers = job.means.workers or 1
+    embed_images(job.root, images, known, job.recipe, engine, workers, done.extend, lambda count: None)
     order = {image.path: number for number, image in enumerate(images)}
     done.sort(key=lambda item: order[item.image.path])
     versions = engine.versions() | _other_versions(job)
@@ -201,27 +200,35 @@ def _require_folder(folder: Path, what: str, patience: float) -> None:
 
 def _engine(job: Job) -> Engine:
     """Return the engine of a recipe, made once in this process."""
-    key = (job.engine, job.recipe)
+    key = (job.means.engine, job.means.threads, job.recipe)
     with _engines_lock:
         if key not in _engines:
-            recipe = _recipe_here(job.recipe)
+            recipe = _recipe_here(job.recipe, needs_keras(job.means.engine, job.recipe.precision))
             with contextlib.nullcontext() if load_prepared(recipe) else _alone_on_this_machine():
-                _engines[key] = make_engine(job.engine, recipe)
+                _engines[key] = make_engine(job.means.engine, recipe, job.means.threads)
         engine = _engines[key]
-    expected = job.fingerprint["weights_sha256"]
-    if engine.weights_sha256 != expected:
-        raise WeightsError(
-            f"its backbone for the weights {job.recipe.weights.label} has the hash {engine.weights_sha256}, that of "
-            f"the coordinating process has {expected}; install the same Keras everywhere, and empty the folder of "
-            f"converted models, {display(str(store_folder()))}, there"
-        )
+    folder = display(str(store_folder()))
+    remedies = {
+        "weights_sha256": "install the same Keras everywhere, and empty the folder of converted models, "
+        f"{folder}, there",
+        "quantized_model_sha256": "rounding to 8 bits depends on TensorFlow and processor: copy the folder of "
+        f"converted models to {folder} there, or set EMBEDONCE_HOME to one folder for all",
+    }
+    for name, here in engine.hashes.items():
+        if here != job.fingerprint[name]:
+            raise WeightsError(
+                f"its backbone for the weights {job.recipe.weights.label} has the hash {here}, that of the "
+                f"coordinating process has {job.fingerprint[name]}; {remedies[name]}"
+            )
     return engine
 
 
-def _recipe_here(recipe: Recipe) -> Recipe:
+def _recipe_here(recipe: Recipe, needs_file: bool) -> Recipe:
     """Return the recipe with the weights file of this machine, which may stand elsewhere but must be the same."""
     weights = recipe.weights
-    if weights.path is None or load_prepared(recipe) is not None:  # the store goes by the file's hash
+    if weights.path is None:
+        return recipe
+    if not needs_file and load_prepared(recipe) is not None:  # the store goes by the file's hash
         return recipe
     # Keras's own file stands in every machine's own home
     name = "imagenet" if weights.label == "imagenet" and not weights.path.is_file() else weights.path

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import struct
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,12 +39,16 @@ _OTHER_FORMATS = (
 )
 
 
-def decode(data: bytes) -> Pixels:
+def decode(data: bytes, least: int | None = None) -> Pixels:
     """Decode an image file to RGB.
 
     Parameters
     ----------
     data : bytes
+    least : int, optional
+        Decode a JPEG file to the half, quarter or eighth of its height and width that still has this many pixels on
+        both sides. The bytes are those of ``tf.io.decode_jpeg`` with the same ``ratio``. Other formats, and smaller
+        JPEG files, are decoded whole.
 
     Returns
     -------
@@ -57,7 +61,7 @@ def decode(data: bytes) -> Pixels:
         With the reason, in one line.
     """
     if data.startswith(b"\xff\xd8\xff"):
-        return _decode_jpeg(data)
+        return _decode_jpeg(data, least)
     if data.startswith((b"\x89PNG\r\n\x1a\n", b"BM", b"GIF87a", b"GIF89a")):
         return _decode_with_pillow(data)
     if not data:
@@ -73,19 +77,21 @@ def _check_size(height: int, width: int) -> None:
         raise ImageError(f"too large: {width} x {height} pixels, the limit is {MAX_PIXELS // 1_000_000} megapixels")
 
 
-def _decode_jpeg(data: bytes) -> Pixels:
+def _decode_jpeg(data: bytes, least: int | None) -> Pixels:
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
         _check_size(height, width)
         four_channels = colorspace in ("CMYK", "YCCK")
-        target = "CMYK" if four_channels else "RGB"
+        options: dict[str, Any] = {"colorspace": "CMYK" if four_channels else "RGB", "fastdct": True}
+        if least is not None:
+            options |= _fraction(height, width, least)
         try:
-            pixels: Pixels = simplejpeg.decode_jpeg(data, colorspace=target, fastdct=True)
+            pixels: Pixels = simplejpeg.decode_jpeg(data, **options)
         except ValueError as error:
             # Stray bytes between two markers harm no pixel; cameras write them and TensorFlow reads over them.
             if "extraneous bytes before marker" not in str(error):
                 raise
-            pixels = simplejpeg.decode_jpeg(data, colorspace=target, fastdct=True, strict=False)
+            pixels = simplejpeg.decode_jpeg(data, strict=False, **options)
     except ImageError:
         raise
     except ValueError as error:
@@ -99,6 +105,17 @@ def _decode_jpeg(data: bytes) -> Pixels:
             wide = 255 - wide
         return (wide[..., :3] * wide[..., 3:] // 255).astype(np.uint8)
     return pixels
+
+
+def _fraction(height: int, width: int, least: int) -> dict[str, int]:
+    """Return what makes simplejpeg decode at the smallest fraction that leaves ``least`` pixels on both sides.
+
+    libjpeg-turbo could take any eighth; those between the powers of two have no vector code and save no time.
+    """
+    for divisor in (8, 4, 2):
+        if min(height, width) // divisor >= least:
+            return {"min_height": -(-height // divisor), "min_width": -(-width // divisor)}
+    return {}
 
 
 def _decode_with_pillow(data: bytes) -> Pixels:

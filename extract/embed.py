@@ -18,10 +18,12 @@ import numpy.typing as npt
 
 from ..cache.errors import ImageError
 from ..cache.table import HASH_BYTES
-from .decode import decode, resize_into
+from .decode import Pixels, resize_into
 from .engines import Engine, Session
 from .plan import Known
+from .recipe import Recipe
 from .scan import ImageFile
+from .signature import signature
 
 SLICE_IMAGES = 8  # what a worker takes at once, so that the threads seldom meet
 SEGMENT_ROWS = 512
@@ -40,6 +42,8 @@ class Done:
     digest : bytes
         SHA-256 of its content; zeros when it could not be read.
     features : ndarray of float32, shape (d,), optional
+    signature : ndarray of uint8, shape (784,), optional
+        Set with the features.
     copy_of : Known, optional
         A known row of the same content.
     reason : str
@@ -49,6 +53,7 @@ class Done:
     image: ImageFile
     digest: bytes
     features: npt.NDArray[np.float32] | None = None
+    signature: npt.NDArray[np.uint8] | None = None
     copy_of: Known | None = None
     reason: str = ""
 
@@ -64,6 +69,7 @@ def embed_images(
     root: Path,
     images: list[ImageFile],
     known: KnownContent,
+    recipe: Recipe,
     engine: Engine,
     workers: int,
     commit: Callable[[list[Done]], None],
@@ -78,6 +84,8 @@ def embed_images(
     images : list of ImageFile
     known : mapping of bytes to Known
         Rows by content, which are copied instead of computed.
+    recipe : Recipe
+        How images are decoded.
     engine : Engine
     workers : int
         Number of threads, each with a session of its own.
@@ -99,7 +107,7 @@ def embed_images(
         try:
             size = max(session.batch_size, SLICE_IMAGES)
             while not stop.is_set() and (part := pending.take(size)):
-                done.put(_embed_slice(root, part, known, session, stop))
+                done.put(_embed_slice(root, part, known, recipe, session, stop))
             done.put(None)
         except BaseException as error:  # handed to the calling thread, which raises it
             done.put(error)
@@ -150,7 +158,12 @@ class _SharedIterator:
 
 
 def _embed_slice(
-    root: Path, images: list[ImageFile], known: KnownContent, session: Session, stop: threading.Event
+    root: Path,
+    images: list[ImageFile],
+    known: KnownContent,
+    recipe: Recipe,
+    session: Session,
+    stop: threading.Event,
 ) -> list[Done]:
     results: list[Done] = []
     waiting: list[Done] = []
@@ -176,17 +189,23 @@ def _embed_slice(
         result.copy_of = known.get(result.digest)
         if result.copy_of is None:
             try:
-                pixels = decode(data)
+                pixels = recipe.decode(data)
             except ImageError as error:
                 result.reason = str(error)
                 continue
-            resize_into(session.slot(len(waiting)), pixels)  # nobody may hold the slot at the run
+            result.signature = _fill(session.slot(len(waiting)), pixels)  # nobody may hold the slot at the run
             waiting.append(result)
             if len(waiting) == session.batch_size:
                 run()
     if waiting:
         run()
     return results
+
+
+def _fill(slot: npt.NDArray[np.float32], pixels: Pixels) -> npt.NDArray[np.uint8]:
+    """Put an image where the engine wants it and return its signature."""
+    resize_into(slot, pixels)
+    return signature(slot)
 
 
 def read_image(root: Path, image: ImageFile) -> tuple[bytes, ImageFile]:

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..cache.errors import EngineError
+from ..cache.errors import ParameterError
+from ..cache.quiet import import_keras
+from .options import DTYPES, Means, check_options
 from .processors import available_processors
-from .recipe import Recipe
+from .recipe import Hashes, Recipe
 from .store import Prepared, load_prepared, prepare, remember_weights
-
-ENGINES = ("auto", "litert", "keras")
 
 
 class Session(Protocol):
@@ -38,7 +38,7 @@ class Engine(Protocol):
     """A backbone on an inference runtime."""
 
     name: str
-    weights_sha256: str
+    hashes: Hashes
 
     def versions(self) -> dict[str, str]:
         """Return the versions of what computes, for the provenance."""
@@ -55,9 +55,10 @@ class LiteRTEngine:
 
     name = "litert"
 
-    def __init__(self, prepared: Prepared) -> None:
-        self.weights_sha256 = prepared.weights_sha256
+    def __init__(self, prepared: Prepared, threads: int = 1) -> None:
+        self.hashes: Hashes = prepared.hashes
         self._prepared = prepared
+        self._threads = threads
 
     def versions(self) -> dict[str, str]:
         return {"ai-edge-litert": _version("ai-edge-litert"), "converted with": self._prepared.made_with}
@@ -65,10 +66,10 @@ class LiteRTEngine:
     def session(self) -> Session:
         from .litert import Interpreter
 
-        return Interpreter(self._prepared.model)
+        return Interpreter(self._prepared.model, self._threads)
 
     def default_workers(self) -> int:
-        return available_processors()
+        return max(1, available_processors() // self._threads)
 
 
 class KerasEngine:
@@ -76,15 +77,24 @@ class KerasEngine:
 
     name = "keras"
     batch_size = 32
+    gpu_batch_size = 128  # a GPU idles over 32; the size moves float32 features by some 2e-6
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, threads: int | None = None) -> None:
+        import_keras()  # quietly
+        import tensorflow as tf
+
         from .backbone import build_backbone, build_embedder, weights_sha256
 
-        backbone = build_backbone(recipe.weights, recipe.alpha, recipe.image_size)
-        self.weights_sha256 = weights_sha256(backbone)
+        if threads is not None:
+            _limit_tensorflow(tf, threads)
+        if tf.config.list_physical_devices("GPU"):
+            self.batch_size = self.gpu_batch_size
+        backbone = build_backbone(recipe.weights, recipe.alpha, recipe.image_size, DTYPES[recipe.precision])
+        digest = weights_sha256(backbone)
+        self.hashes: Hashes = {"weights_sha256": digest}
         self._embedder: Any = build_embedder(backbone)
         self._image_size = recipe.image_size
-        remember_weights(recipe, self.weights_sha256)
+        remember_weights(recipe, digest)
 
     def versions(self) -> dict[str, str]:
         return {name: _version(name) for name in ("tensorflow", "keras")}
@@ -112,34 +122,46 @@ class _KerasSession:
         return features[:count]
 
 
-def check_engine(name: str) -> None:
-    """Raise `EngineError` for a name that `make_engine` does not know."""
-    if name not in ENGINES:
-        raise EngineError(f"parameter engine of extract must be one of {', '.join(ENGINES)}, got {name!r}")
+def _limit_tensorflow(tf: Any, threads: int) -> None:
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    except RuntimeError as error:  # it has made its threads, and another number
+        raise ParameterError(
+            "parameter threads of extract must be what TensorFlow began with in this process, "
+            f"{tf.config.threading.get_intra_op_parallelism_threads() or 'all'}, got {threads}; give it before "
+            "anything else uses TensorFlow, in a new process, or use engine litert"
+        ) from error
 
 
-def make_engine(name: str, recipe: Recipe) -> Engine:
+def make_engine(name: str, recipe: Recipe, threads: int | None = None) -> Engine:
     """Make an engine ready for a recipe.
 
     Parameters
     ----------
     name : {"auto", "litert", "keras"}
-        ``auto`` is LiteRT where it is installed, otherwise Keras.
+        ``auto`` is LiteRT where it is installed and computes the recipe's precision, otherwise Keras.
     recipe : Recipe
+    threads : int, optional
+        Inside each interpreter, by default 1; or of TensorFlow, by default all.
 
     Raises
     ------
     EngineError
-        When the name is unknown or the engine is not installed.
+        When the name is unknown, the engine does not compute the recipe's precision, or it is not installed.
     WeightsError
         When the weights do not fit.
     """
-    check_engine(name)
-    if name == "auto":
-        name = "litert" if find_spec("ai_edge_litert") else "keras"
-    if name == "keras":
-        return KerasEngine(recipe)
-    return LiteRTEngine(load_prepared(recipe) or prepare(recipe))
+    check_options(Means(name, threads=threads), recipe.precision)
+    if needs_keras(name, recipe.precision):
+        return KerasEngine(recipe, threads)
+    return LiteRTEngine(load_prepared(recipe) or prepare(recipe), threads or 1)
+
+
+def needs_keras(name: str, precision: str) -> bool:
+    """Return whether the engine of this name is Keras, which needs the weights file at every run."""
+    if name == "auto" and precision == "float32":
+        return not find_spec("ai_edge_litert")
+    return name == "keras" or precision in ("float16", "bfloat16")
 
 
 def note_engine(engines: dict[str, dict[str, str]], name: str, versions: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""The LiteRT engine: one interpreter of one thread per worker, one image at a time.
+"""The LiteRT engine: one interpreter per worker, of one thread by default, one image at a time.
 
 One image at a time gives the same bits whatever the number of workers or the point of resume, and keeps
 a layer's activations in the processor's cache.
@@ -16,12 +16,14 @@ from ..cache.quiet import quiet_native_output
 
 
 class Interpreter:
-    """A converted backbone, ready to run in one thread.
+    """A converted backbone, ready to be run by one thread.
 
     Parameters
     ----------
     model : bytes
         LiteRT model, float32 (1, s, s, 3) to float32 (1, d).
+    threads : int
+        That share the work of a layer. They do not change a bit: each computes outputs of its own.
 
     Raises
     ------
@@ -31,7 +33,7 @@ class Interpreter:
 
     batch_size = 1
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, threads: int = 1) -> None:
         try:
             from ai_edge_litert import interpreter as litert
         except ImportError as error:
@@ -40,7 +42,7 @@ class Interpreter:
             ) from error
         try:
             with quiet_native_output():
-                self._interpreter: Any = litert.Interpreter(model_content=model, num_threads=1)
+                self._interpreter: Any = litert.Interpreter(model_content=model, num_threads=threads)
                 self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"LiteRT cannot run the converted model: {error}; use --engine keras") from error

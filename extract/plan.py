@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..cache.format import Matrix
 from ..cache.shard import Shard
-from ..cache.table import Features, Files, Table
+from ..cache.table import Files, Rows, Table
 from .scan import ImageFile, Scan
 
 _OPEN_FILES = 64
@@ -27,7 +28,7 @@ class Known:
     digest : bytes
         SHA-256 of its content.
     source, row : int
-        Where its features stand; ``row`` is -1 for a reject.
+        Where its features and its signature stand; ``row`` is -1 for a reject.
     reason : str
         Of a reject.
     """
@@ -42,13 +43,14 @@ class Known:
 class Inventory:
     """All rows at hand: those of the published cache and of committed segments, later ones winning.
 
-    Features stay on the disk until somebody asks for them.
+    Features and signatures stay on the disk until somebody asks for them.
     """
 
     def __init__(self) -> None:
         self.by_path: dict[bytes, Known] = {}
         self.by_digest: dict[bytes, Known] = {}
         self._sources: list[Shard | Path] = []
+        self._unsigned: set[int] = set()  # the sources without signatures
         self._opened: OrderedDict[Path, Shard] = OrderedDict()
 
     def add_shard(self, shard: Shard, damaged: Iterable[int] = ()) -> int:
@@ -59,8 +61,8 @@ class Inventory:
         """Add the rows of a committed segment; there may be thousands, so they are opened when needed."""
         return self._add(path, table, set())
 
-    def gather(self, items: list[Known]) -> Features:
-        """Return the features of images that have some, row by row: float32, shape (len(items), d).
+    def gather(self, items: list[Known], matrix: Matrix) -> Rows:
+        """Return what a matrix has of images that were embedded, row by row: shape (len(items), d).
 
         Raises
         ------
@@ -69,22 +71,23 @@ class Inventory:
         """
         sources = np.array([item.source for item in items], np.intp)
         places = np.array([item.row for item in items], np.intp)
-        features = np.zeros((0, 0), np.float32)
+        rows = np.empty((len(items), self.width(items, matrix)), matrix.dtype)
         for source in np.unique(sources).tolist():
             mine = np.flatnonzero(sources == source)
-            part = self._open(source).rows(places[mine])
-            if len(features) < len(items):
-                features = np.empty((len(items), part.shape[1]), np.float32)
-            features[mine] = part
-        return features
+            rows[mine] = self._open(source).rows(places[mine], matrix)
+        return rows
 
-    def rows_of(self, items: list[Known]) -> Gathered:
-        """Return the features of images that have some, to be read when they are needed."""
-        return Gathered(self, items)
+    def rows_of(self, items: list[Known], matrix: Matrix) -> Gathered:
+        """Return what a matrix has of images that were embedded, to be read when it is needed."""
+        return Gathered(self, items, matrix)
 
-    def width(self, items: list[Known]) -> int:
-        """Return the number of features per row; 0 for no rows."""
-        return self._open(items[0].source).shape[1] if items else 0
+    def width(self, items: list[Known], matrix: Matrix) -> int:
+        """Return the number of columns of a matrix; 0 for no rows of features."""
+        return matrix.width or (self._open(items[0].source).width(matrix) if items else 0)
+
+    def has_signatures(self, items: list[Known]) -> bool:
+        """Return whether every one of the images, which were embedded, has a signature."""
+        return self._unsigned.isdisjoint(item.source for item in items)
 
     def _open(self, source: int) -> Shard:
         stored = self._sources[source]
@@ -105,6 +108,8 @@ class Inventory:
     def _add(self, stored: Shard | Path, table: Table, damaged: set[int]) -> int:
         source = len(self._sources)
         self._sources.append(stored)
+        if table.signatures is None:
+            self._unsigned.add(source)
         for row, (image, digest) in enumerate(_images(table.files)):
             if row not in damaged:
                 self.by_path[image.path] = self.by_digest[digest] = Known(image, digest, source, row)
@@ -116,14 +121,15 @@ class Inventory:
 class Gathered:
     """Rows of an inventory in an order of one's own, a `RowSource`."""
 
-    def __init__(self, inventory: Inventory, items: list[Known]) -> None:
+    def __init__(self, inventory: Inventory, items: list[Known], matrix: Matrix) -> None:
         self._inventory = inventory
         self._items = items
-        self.shape = (len(items), inventory.width(items))
+        self._matrix = matrix
+        self.shape = (len(items), inventory.width(items, matrix))
 
-    def read_rows(self, start: int, end: int) -> Features:
+    def read_rows(self, start: int, end: int) -> Rows:
         """Return the rows from ``start`` to ``end``."""
-        return self._inventory.gather(self._items[start:end])
+        return self._inventory.gather(self._items[start:end], self._matrix)
 
 
 def _images(files: Files) -> Iterable[tuple[ImageFile, bytes]]:

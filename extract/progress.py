@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TextIO
 
 PLAIN_INTERVAL = 10.0  # seconds between two lines where no bar can be drawn
@@ -14,6 +19,17 @@ class Progress(Protocol):
 
     def say(self, text: str) -> None:
         """Show a line about what happens now."""
+
+    def working(self, text: str, done: str) -> AbstractContextManager[None]:
+        """Show that something takes its time, and afterwards how long it took.
+
+        Parameters
+        ----------
+        text : str
+            What happens, such as ``preparing the model …``.
+        done : str
+            What has happened then, such as ``prepared``.
+        """
 
     def start(self, total: int, what: str = "embedding") -> None:
         """Begin to count images; ``what`` is what happens to them."""
@@ -30,6 +46,9 @@ class Silent:
 
     def say(self, text: str) -> None: ...
 
+    def working(self, text: str, done: str) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
     def start(self, total: int, what: str = "embedding") -> None: ...
 
     def advance(self, count: int) -> None: ...
@@ -45,6 +64,7 @@ class Bar:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
+        self._stream = stream
         self._bar = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -59,6 +79,23 @@ class Bar:
 
     def say(self, text: str) -> None:
         self._bar.console.print(text, style="dim", highlight=False, markup=False)
+
+    @contextlib.contextmanager
+    def working(self, text: str, done: str) -> Iterator[None]:
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.progress import Progress as RichProgress
+        from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        begin = time.monotonic()
+        with _own_descriptor(self._stream) as stream:
+            columns = (SpinnerColumn(), TextColumn(f"[dim]{escape(text)}"), TimeElapsedColumn())
+            # Python's own output must go where it goes without a spinner, which can be nowhere
+            settings: dict[str, Any] = {"transient": True, "redirect_stdout": False, "redirect_stderr": False}
+            with RichProgress(*columns, console=Console(file=stream), **settings) as spinner:
+                spinner.add_task("", total=None)
+                yield
+        self.say(f"{text} {done} in {time.monotonic() - begin:.1f} s")
 
     def start(self, total: int, what: str = "embedding") -> None:
         self._task = self._bar.add_task(what, total=total, rate="…")
@@ -85,6 +122,13 @@ class Lines:
     def say(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
 
+    @contextlib.contextmanager
+    def working(self, text: str, done: str) -> Iterator[None]:
+        begin = time.monotonic()
+        self.say(text)
+        yield
+        self.say(f"{done} in {time.monotonic() - begin:.1f} s")
+
     def start(self, total: int, what: str = "embedding") -> None:
         self._total, self._done = total, 0
         self._begin = self._last = time.monotonic()
@@ -99,6 +143,22 @@ class Lines:
             self.say(f"{self._done:,} of {self._total:,} images, {rate:.0f} images/s, {left:.0f} s left")
 
     def close(self) -> None: ...
+
+
+@contextlib.contextmanager
+def _own_descriptor(stream: TextIO) -> Iterator[TextIO]:
+    """Give a stream to the same terminal that stays open when TensorFlow's messages are sent to nowhere.
+
+    :func:`embedonce.cache.quiet.quiet_native_output` does that by turning the descriptor of standard error away, for
+    as long as a conversion takes: just when there is something to wait for.
+    """
+    try:
+        descriptor = os.dup(stream.fileno())
+    except (OSError, io.UnsupportedOperation):
+        yield stream
+        return
+    with open(descriptor, "w", encoding=stream.encoding, errors=stream.errors) as own:
+        yield own
 
 
 def make_progress(show: bool | None = None) -> Progress:

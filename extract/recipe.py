@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,17 @@ from ..cache.errors import FingerprintError, WeightsError
 from ..cache.manifest import Manifest
 from ..cache.names import display
 from ..cache.reader import FeatureCache
+from .decode import Pixels, decode
+from .options import DECODERS, DTYPES
 from .weights import WeightsSource, resolve_weights
 
 MINIMUM_IMAGE_SIZE = 32
+
+Hashes = Mapping[str, str]
+"""What is part of a fingerprint but known only when the backbone has been made once: ``weights_sha256``, over its
+arrays, so that one set of weights in two kinds of file is one fingerprint; ``quantized_model_sha256``, of precision
+int8 alone, because how a converter rounds is up to it."""
+HASHES = ("weights_sha256", "quantized_model_sha256")
 
 
 @dataclass(frozen=True)
@@ -24,45 +33,62 @@ class Recipe:
     weights : WeightsSource
     alpha : float
     image_size : int
+    precision : {"float32", "int8", "float16", "bfloat16"}
+    decoding : {"exact", "reduced"}
     """
 
     weights: WeightsSource
     alpha: float
     image_size: int
+    precision: str = "float32"
+    decoding: str = "exact"
 
     @property
     def key(self) -> dict[str, Any]:
-        """What the backbone is made from, known without loading it."""
-        return {
+        """What the converted backbone is made from, known without loading it."""
+        key = {
             "architecture": "MobileNetV2",
             "weights": self.weights.identity,
             "alpha": self.alpha,
             "image_size": self.image_size,
         }
+        return key | {"precision": "int8"} if self.precision == "int8" else key  # the others share their weights
 
-    def fingerprint(self, weights_sha256: str) -> dict[str, Any]:
+    def decode(self, data: bytes) -> Pixels:
+        """Decode an image file as this recipe wants it; see :func:`embedonce.extract.decode.decode`."""
+        return decode(data, self.image_size if self.decoding == "reduced" else None)
+
+    def fingerprint(self, hashes: Hashes) -> dict[str, Any]:
         """Return everything that decides a feature value.
 
         Parameters
         ----------
-        weights_sha256 : str
-            Of the backbone's arrays, so that one set of weights in two kinds of file is one fingerprint.
+        hashes : mapping of str to str
+            Of the backbone, as the engine has them.
         """
         return {
             "architecture": "MobileNetV2",
             "alpha": self.alpha,
             "image_size": self.image_size,
             "pooling": "avg",
-            "weights_sha256": weights_sha256,
-            "decoder": "tensorflow decode_image",
+            "decoder": DECODERS[self.decoding],
             "color": "rgb",
             "resize": "bilinear, no antialiasing",
             "scaling": "-1 to 1",
-            "dtype": "float32",
+            "dtype": DTYPES[self.precision],
+            **hashes,
         }
 
 
-def make_recipe(weights: Any, alpha: float, image_size: int, *, timeout: float = 30.0) -> Recipe:
+def make_recipe(
+    weights: Any,
+    alpha: float,
+    image_size: int,
+    precision: str = "float32",
+    decoding: str = "exact",
+    *,
+    timeout: float = 30.0,
+) -> Recipe:
     """Check the parameters and find the weights.
 
     Raises
@@ -78,7 +104,7 @@ def make_recipe(weights: Any, alpha: float, image_size: int, *, timeout: float =
             f"got {image_size!r}"
         )
     source = resolve_weights(weights, float(alpha), image_size, timeout=timeout)
-    return Recipe(source, float(alpha), image_size)
+    return Recipe(source, float(alpha), image_size, precision, decoding)
 
 
 def recipe_of(cache: Manifest | FeatureCache, weights: str | Path | None = None) -> Recipe:
@@ -95,6 +121,10 @@ def recipe_of(cache: Manifest | FeatureCache, weights: str | Path | None = None)
     ------
     WeightsError
         When the weights are gone.
+
+    Notes
+    -----
+    A precision or decoding that only a later embedonce knows becomes the default one; the fingerprints differ then.
     """
     if weights is None:
         path = cache.provenance.get("weights_path")
@@ -103,10 +133,23 @@ def recipe_of(cache: Manifest | FeatureCache, weights: str | Path | None = None)
                 f"the weights file that the cache was made with, {display(path)}, is gone; give it with --weights FILE"
             )
         weights = path or cache.provenance.get("weights", "")
-    return make_recipe(weights, float(cache.fingerprint["alpha"]), int(cache.fingerprint["image_size"]))
+    alpha, size = float(cache.fingerprint["alpha"]), int(cache.fingerprint["image_size"])
+    return make_recipe(weights, alpha, size, precision_of(cache.fingerprint), decoding_of(cache.fingerprint))
 
 
-def require_same_fingerprint(stored: dict[str, Any], wanted: dict[str, Any], what: str) -> None:
+def precision_of(fingerprint: Mapping[str, Any]) -> str:
+    """Return the precision that a fingerprint stands for."""
+    return {dtype: name for name, dtype in DTYPES.items()}.get(str(fingerprint.get("dtype")), "float32")
+
+
+def decoding_of(fingerprint: Mapping[str, Any]) -> str:
+    """Return the decoding that a fingerprint stands for."""
+    return {decoder: name for name, decoder in DECODERS.items()}.get(str(fingerprint.get("decoder")), "exact")
+
+
+def require_same_fingerprint(
+    stored: dict[str, Any], wanted: dict[str, Any], what: str, provenance: Mapping[str, Any] | None = None
+) -> None:
     """Refuse to mix features that were made in two ways.
 
     Parameters
@@ -115,6 +158,8 @@ def require_same_fingerprint(stored: dict[str, Any], wanted: dict[str, Any], wha
         Fingerprints.
     what : str
         What holds the stored one, as the error begins.
+    provenance : mapping, optional
+        What stands beside the stored one; it may say how to get there.
 
     Raises
     ------
@@ -128,10 +173,24 @@ def require_same_fingerprint(stored: dict[str, Any], wanted: dict[str, Any], wha
             f"{name} is {_short(stored.get(name))} there, {_short(wanted.get(name))} here" for name in different
         )
         raise FingerprintError(
-            f"{what} holds features made in another way: {fields}; give the same options as then, or another cache path"
+            f"{what} holds features made in another way: {fields}; {_remedy(different, provenance or {})}, or another "
+            "cache path"
         )
+
+
+def _remedy(different: list[str], provenance: Mapping[str, Any]) -> str:
+    if different != ["quantized_model_sha256"]:
+        return "give the same options as then"
+    engines = provenance.get("engines", {}).values()
+    makers = sorted({versions["converted with"] for versions in engines if "converted with" in versions})
+    made_with = f" (made with {' or '.join(makers)})" if makers else ""
+    return (
+        f"rounding to 8 bits gave another model here than then{made_with}: bring the folder of converted models from "
+        "there, or install that TensorFlow and empty the folder here (EMBEDONCE_HOME, or embedonce in your cache "
+        "folder)"
+    )
 
 
 def _short(value: Any) -> str:
     text = str(value)
-    return text if len(text) <= 24 else text[:12] + "…"
+    return text if len(text) <= 48 else text[:12] + "…"  # a hash

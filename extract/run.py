@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import Counter
@@ -11,26 +12,29 @@ from pathlib import Path
 from typing import Any
 
 from ..cache import publish
-from ..cache.errors import EngineError, ImageFolderError
+from ..cache.errors import ImageFolderError
 from ..cache.files import make_folder, set_aside
 from ..cache.inspection import Inspection, inspect_cache
 from ..cache.lock import writer_lock
+from ..cache.manifest import Manifest
 from ..cache.names import display
 from ..cache.partial import PartialRun
 from ..cache.place import Place
 from ..cache.reader import FeatureCache
 from ..cache.shard import Shard
+from ..cache.table import Table
 from .assemble import Assembler
 from .cluster import connected, embed_on_cluster
 from .cluster_worker import Job, SliceDone
 from .embed import Done, embed_images
-from .engines import Engine, check_engine, make_engine, note_engine
+from .engines import Engine, make_engine, note_engine
+from .options import Means, check_options
 from .plan import Inventory, Known, Plan, make_plan
 from .progress import Progress, make_progress
-from .recipe import Recipe, make_recipe, require_same_fingerprint
+from .recipe import HASHES, Recipe, make_recipe, require_same_fingerprint
 from .report import Report, notes_on_damage, notes_on_scan, strict_error
 from .scan import ImageFile, Scan, scan
-from .store import known_weights
+from .store import known_hashes
 
 
 def extract(
@@ -46,6 +50,9 @@ def extract(
     follow_links: bool = False,
     progress: bool | None = None,
     dask: Any = None,
+    precision: str = "float32",
+    decoding: str = "exact",
+    threads: int | None = None,
 ) -> FeatureCache:
     """Embed every image of a folder once, or bring an existing cache up to date with it.
 
@@ -64,7 +71,7 @@ def extract(
     image_size : int
         Height and width, in pixels, that images are resized to.
     engine : {"auto", "litert", "keras"}
-        What computes. The features agree within 1e-3.
+        What computes. The features agree within 1e-3. ``auto`` is LiteRT, or Keras for precisions of a GPU.
     workers : int, optional
         Number of threads; by default what suits the engine and the processor. With ``dask``, threads of each task,
         by default 1, since every thread of a Dask worker takes a slice of its own.
@@ -77,6 +84,16 @@ def extract(
     dask : str, path-like or distributed.Client, optional
         Embed on a Dask cluster: the scheduler's address, the path of its scheduler file (``.json``), or a client. Every
         worker needs embedonce and, under the same paths, the image folder and the cache's folder.
+    precision : {"float32", "int8", "float16", "bfloat16"}
+        Of the backbone's arithmetic; the features are float32 whatever it is. ``int8`` is faster on processors and
+        needs LiteRT. ``float16`` and ``bfloat16`` (of activations; weights stay float32) are for GPUs, need Keras and
+        are slower than float32 on processors. Heads must be trained and used on features of one precision.
+    decoding : {"exact", "reduced"}
+        ``exact`` gives the pixels of ``image_dataset_from_directory``. ``reduced`` decodes JPEG files of at least twice
+        ``image_size`` at a half, a quarter or an eighth, which is faster and gives other features.
+    threads : int, optional
+        Threads inside each interpreter, by default 1, for machines with little memory for their processors; there are
+        fewer ``workers`` then. With Keras, the threads of TensorFlow, by default all. They change no feature.
 
     Returns
     -------
@@ -87,7 +104,7 @@ def extract(
     ImageFolderError
         The folder does not hold images in at least two class folders.
     FingerprintError
-        The existing cache was made with other weights, alpha or image size.
+        The existing cache was made with other weights, alpha, image size, precision or decoding.
     CacheError
         What stands at ``cache`` is no feature cache; it is left as it is.
     WeightsError, EngineError, ClusterError, LockedError, OutputError, ImageError
@@ -105,6 +122,9 @@ def extract(
         follow_links=follow_links,
         progress=make_progress(progress),
         dask=dask,
+        precision=precision,
+        decoding=decoding,
+        threads=threads,
     ).cache
 
 
@@ -121,22 +141,20 @@ def update_cache(
     follow_links: bool,
     progress: Progress,
     dask: Any = None,
+    precision: str = "float32",
+    decoding: str = "exact",
+    threads: int | None = None,
 ) -> Report:
     """Do what :func:`extract` does and report what was done."""
-    _check_parameters(engine, workers)
+    means = Means(engine, workers, threads)
+    check_options(means, precision, decoding)
     place = Place.of(cache)
     with connected(dask) as client:  # first, since a scan can take minutes
         found = scan(images, follow_links=follow_links)
         make_folder(place.path if place.sharded else place.path.parent, "the cache")
         with writer_lock(place):
-            recipe = make_recipe(weights, alpha, image_size)
-            return _Run(found, place, recipe, engine, workers, strict, progress, client).run()
-
-
-def _check_parameters(engine: str, workers: int | None) -> None:
-    check_engine(engine)
-    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-        raise EngineError(f"parameter workers of extract must be a whole number above 0, got {workers!r}")
+            recipe = make_recipe(weights, alpha, image_size, precision, decoding)
+            return _Run(found, place, recipe, means, strict, progress, client).run()
 
 
 class _Run:
@@ -147,8 +165,7 @@ class _Run:
         found: Scan,
         place: Place,
         recipe: Recipe,
-        engine: str,
-        workers: int | None,
+        means: Means,
         strict: bool,
         progress: Progress,
         client: Any = None,
@@ -156,8 +173,7 @@ class _Run:
         self.found = found
         self.place = place
         self.recipe = recipe
-        self.engine_name = engine
-        self.workers = workers
+        self.means = means
         self.strict = strict
         self.progress = progress
         self.client = client
@@ -210,25 +226,23 @@ class _Run:
 
     def _set_fingerprint(self, old: Inspection | None, segments: list[Shard]) -> None:
         shown = f"the cache {display(str(self.place.path))}"
-        stored = [(shard.table.fingerprint, shown) for shard in old.readable] if old is not None else []
+        stored: list[tuple[Table | Manifest, str]] = [(shard.table, shown) for shard in old.readable] if old else []
         if old is not None and old.manifest is not None:
-            stored.append((old.manifest.fingerprint, shown))
-        for fingerprint, what in stored[:1]:  # all but the weights can be compared before they are loaded
-            self.fingerprint = self.recipe.fingerprint(fingerprint.get("weights_sha256", ""))
-            require_same_fingerprint(fingerprint, self.fingerprint, what)
-        weights = known_weights(self.recipe)
-        if weights is None:
-            weights = self._get_engine().weights_sha256
-        self.fingerprint = self.recipe.fingerprint(weights)
+            stored.append((old.manifest, shown))
+        for about, what in stored[:1]:  # all but the weights can be compared before they are loaded
+            hashes = {name: about.fingerprint[name] for name in HASHES if name in about.fingerprint}
+            require_same_fingerprint(about.fingerprint, self.recipe.fingerprint({}) | hashes, what)
+        self.fingerprint = self.recipe.fingerprint(known_hashes(self.recipe) or self._get_engine().hashes)
         unfinished = f"the unfinished run {display(str(self.partial.folder))}"
-        for fingerprint, what in (*stored, *((segment.table.fingerprint, unfinished) for segment in segments)):
-            require_same_fingerprint(fingerprint, self.fingerprint, what)
+        for about, what in (*stored, *((segment.table, unfinished) for segment in segments)):
+            require_same_fingerprint(about.fingerprint, self.fingerprint, what, about.provenance)
 
     def _get_engine(self) -> Engine:
         if self.engine is None:
-            if known_weights(self.recipe) is None:
-                self.progress.say(f"preparing MobileNetV2 for the weights {self.recipe.weights.label}, once …")
-            self.engine = make_engine(self.engine_name, self.recipe)
+            text = f"preparing MobileNetV2 for the weights {self.recipe.weights.label}, once …"
+            known = known_hashes(self.recipe) is not None
+            with contextlib.nullcontext() if known else self.progress.working(text, "prepared"):
+                self.engine = make_engine(self.means.engine, self.recipe, self.means.threads)
         return self.engine
 
     def _is_up_to_date(self, plan: Plan, old: Inspection) -> bool:
@@ -277,8 +291,9 @@ class _Run:
                     self.found.root,
                     plan.todo,
                     self.inventory.by_digest,
+                    self.recipe,
                     engine,
-                    self.workers or engine.default_workers(),
+                    self.means.workers or engine.default_workers(),
                     commit,
                     self.progress.advance,
                 )
@@ -291,8 +306,7 @@ class _Run:
             self.embedded += result.embedded
             note_engine(self.earlier_engines, result.engine, result.versions)
 
-        threads = self.workers or 1
-        job = Job(self.found.root, self.recipe, self.engine_name, threads, self.fingerprint, self._provenance())
+        job = Job(self.found.root, self.recipe, self.means, self.fingerprint, self._provenance())
         embed_on_cluster(self.client, job, images, self.inventory, self.partial, commit, finished, self.progress)
 
     def _publish(self, items: list[Known], old: Inspection | None, published: list[int]) -> None:

@@ -16,13 +16,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ..cache.errors import EngineError, OutputError
+from ..cache.errors import OutputError
 from ..cache.files import make_folder, write_atomically
-from ..cache.quiet import quiet_native_output
-from .recipe import Recipe
-from .tolerance import allowed_difference
+from .convert import convert
+from .quantize import quantize
+from .recipe import Hashes, Recipe
 
 _LAYOUT = 1  # raise it when what is kept under a key changes
 
@@ -33,15 +31,15 @@ class Prepared:
 
     Attributes
     ----------
-    weights_sha256 : str
-        Of the backbone's arrays.
+    hashes : mapping of str to str
+        The part of the fingerprint that only the finished backbone knows.
     model : bytes
         LiteRT model: float32 (1, s, s, 3), 0 to 255, to float32 (1, d).
     made_with : str
         The TensorFlow that converted it.
     """
 
-    weights_sha256: str
+    hashes: Hashes
     model: bytes
     made_with: str
 
@@ -61,17 +59,26 @@ def load_prepared(recipe: Recipe) -> Prepared | None:
     about = _about(recipe)
     try:
         model = _path(recipe).read_bytes()
-        prepared = Prepared(about["weights_sha256"], model, about["made_with"])
-        intact = hashlib.sha256(model).hexdigest() == about["model_sha256"]
+        digest = hashlib.sha256(model).hexdigest()
+        prepared = Prepared(_hashes(recipe, about["weights_sha256"], digest), model, about["made_with"])
+        intact = digest == about["model_sha256"]
     except (OSError, KeyError):
         return None
     return prepared if intact else None
 
 
-def known_weights(recipe: Recipe) -> str | None:
-    """Return the hash of a recipe's weights when an earlier run has written it down, without TensorFlow."""
+def known_hashes(recipe: Recipe) -> Hashes | None:
+    """Return a recipe's hashes when an earlier run has written them down, without TensorFlow."""
+    if recipe.precision == "int8":  # its model decides values: what is promised must be there
+        prepared = load_prepared(recipe)
+        return prepared.hashes if prepared is not None else None
     digest = _about(recipe).get("weights_sha256")
-    return digest if isinstance(digest, str) else None
+    return {"weights_sha256": digest} if isinstance(digest, str) else None
+
+
+def _hashes(recipe: Recipe, weights_sha256: str, model_sha256: str) -> Hashes:
+    hashes = {"weights_sha256": weights_sha256}
+    return hashes | {"quantized_model_sha256": model_sha256} if recipe.precision == "int8" else hashes
 
 
 def remember_weights(recipe: Recipe, weights_sha256: str) -> None:
@@ -94,19 +101,13 @@ def prepare(recipe: Recipe) -> Prepared:
     from .backbone import build_backbone, build_embedder, weights_sha256
 
     backbone = build_backbone(recipe.weights, recipe.alpha, recipe.image_size)
-    embedder = build_embedder(backbone)
-    with quiet_native_output():
-        model = _convert(embedder, recipe.image_size)
-    _prove(embedder, model, recipe.image_size)
-    prepared = Prepared(weights_sha256(backbone), model, f"tensorflow {version('tensorflow')}")
-    about = {
-        "made_from": recipe.key,
-        "made_with": prepared.made_with,
-        "weights_sha256": prepared.weights_sha256,
-        "model_sha256": hashlib.sha256(model).hexdigest(),
-    }
+    make = quantize if recipe.precision == "int8" else convert
+    model = make(build_embedder(backbone), recipe.image_size)
+    digests = {"weights_sha256": weights_sha256(backbone), "model_sha256": hashlib.sha256(model).hexdigest()}
+    made_with = f"tensorflow {version('tensorflow')}"
+    about = {"made_from": recipe.key, "made_with": made_with, **digests}
     _keep(_path(recipe).with_suffix(".json"), about, model)
-    return prepared
+    return Prepared(_hashes(recipe, **digests), model, made_with)
 
 
 def _path(recipe: Recipe) -> Path:
@@ -129,39 +130,3 @@ def _keep(path: Path, about: dict[str, Any], model: bytes | None = None) -> None
         if model is not None:
             write_atomically(path.with_suffix(".tflite"), model)
         write_atomically(path, json.dumps(about, indent=1).encode("ascii"))
-
-
-def _convert(embedder: Any, image_size: int) -> bytes:
-    import tensorflow as tf
-
-    def embed(image: Any) -> Any:
-        return embedder(image, training=False)
-
-    signature = tf.TensorSpec((1, image_size, image_size, 3), tf.float32)
-    function = tf.function(embed, input_signature=[signature]).get_concrete_function()
-    # Without the Keras model as second argument the weights become constants, which XNNPACK needs; with it
-    # they stay variables, and LiteRT 2.3 computes NaN. from_keras_model gives the same model in four times the time.
-    model: bytes = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
-    return model
-
-
-def _prove(embedder: Any, model: bytes, image_size: int) -> None:
-    """Run two images through both, smooth and rough, before anybody relies on the conversion."""
-    from .litert import Interpreter
-
-    rows = np.linspace(0, 255, image_size, dtype=np.float32)
-    smooth = np.stack(
-        [np.add.outer(rows, rows) / 2, np.tile(rows, (image_size, 1)), np.tile(rows[:, None], image_size)]
-    )
-    rough = np.random.RandomState(0).uniform(0, 255, (image_size, image_size, 3))
-    images = np.stack([smooth.transpose(1, 2, 0), rough]).astype(np.float32)
-    expected = np.asarray(embedder(images, training=False))
-    session, got = Interpreter(model), []
-    for image in images:
-        np.copyto(session.slot(0), image)
-        got.append(session.run(1)[0])
-    difference = float(np.abs(np.stack(got) - expected).max())
-    if not difference <= allowed_difference(expected):
-        raise EngineError(
-            f"the converted model differs from Keras by {difference:.2g} on this machine; use --engine keras"
-        )

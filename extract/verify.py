@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 
 from ..cache.errors import ImageError
+from ..cache.format import FEATURES
 from ..cache.inspection import Inspection, inspect_cache
 from ..cache.names import display
 from ..cache.table import HASH_BYTES
-from .decode import decode, resize_into
+from .decode import resize_into
 from .embed import read_image
 from .engines import Engine, make_engine
 from .plan import Inventory, Known
 from .processors import available_processors
 from .progress import Progress, make_progress
-from .recipe import recipe_of, require_same_fingerprint
+from .recipe import Recipe, recipe_of, require_same_fingerprint
 from .scan import ImageFile, scan
 from .tolerance import allowed_difference
 
@@ -44,7 +45,7 @@ class Verification:
     problems : list of str
         A line for everything that is damaged.
     damaged : list of str
-        Images whose stored features are damaged.
+        Images whose stored features or signatures are damaged.
     images : str or None
         The image folder that it was compared with.
     unchanged : int
@@ -192,21 +193,21 @@ def verify_cache(
         done.images = str(found.root)
         matching = _compare(done, found.root, found.images, inventory, damaged, progress)
         if sample and matching:
-            made = _engine_of(inspection, engine, weights)
-            _embed_again(done, found.root, matching, inventory, made, sample, seed)
+            recipe, made = _engine_of(inspection, engine, weights)
+            _embed_again(done, found.root, matching, inventory, recipe, made, sample, seed)
     inventory.close()
     return done
 
 
-def _engine_of(inspection: Inspection, name: str, weights: str | Path | None) -> Engine:
-    """Return an engine with the backbone that the cache was made with, or fail because it is another one."""
+def _engine_of(inspection: Inspection, name: str, weights: str | Path | None) -> tuple[Recipe, Engine]:
+    """Return the recipe of a cache and an engine with its backbone, or fail because that is another one."""
     about = inspection.about
     assert about is not None  # the cache is whole
     recipe = recipe_of(about, weights)
     engine = make_engine(name, recipe)
-    found = recipe.fingerprint(engine.weights_sha256)
-    require_same_fingerprint(about.fingerprint, found, f"the cache {display(str(inspection.path))}")
-    return engine
+    found, what = recipe.fingerprint(engine.hashes), f"the cache {display(str(inspection.path))}"
+    require_same_fingerprint(about.fingerprint, found, what, about.provenance)
+    return recipe, engine
 
 
 def _compare(
@@ -273,20 +274,21 @@ def _embed_again(
     root: Path,
     matching: list[tuple[ImageFile, Known]],
     inventory: Inventory,
+    recipe: Recipe,
     engine: Engine,
     count: int,
     seed: int,
 ) -> None:
     chosen = np.random.default_rng(seed).choice(len(matching), min(count, len(matching)), replace=False)
     sample = [matching[place] for place in np.sort(chosen)]
-    stored = inventory.gather([known for _, known in sample])
-    done.allowed_difference = allowed_difference(stored)
+    stored = inventory.gather([known for _, known in sample], FEATURES)
+    done.allowed_difference = allowed_difference(stored, recipe.precision)
     session = engine.session()
     for (image, known), expected in zip(sample, stored, strict=True):
         data, _ = read_image(root, image)
         if hashlib.sha256(data).digest() != known.digest:
             continue  # it has changed since it was looked at, which is not the cache's fault
-        resize_into(session.slot(0), decode(data))
+        resize_into(session.slot(0), recipe.decode(data))
         got = session.run(1)[0]
         difference = float(np.abs(got - expected).max())
         done.sampled += 1

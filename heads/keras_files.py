@@ -56,12 +56,26 @@ def save_keras_head(head: SoftmaxHead, path: Path, metadata: Mapping[str, Any] |
         If the file cannot be written.
     """
     document = encode(metadata, describe_head(head))
-    # Keras writes to a path of its own choosing only; what it wrote is then published whole
+    write_atomically(path, with_entry(model_archive(head.model_), document))
+
+
+def model_archive(model: Any) -> bytes:
+    """Return a Keras model as the bytes of a ``.keras`` file."""
+    # Keras writes to a path of its own choosing only
     with tempfile.TemporaryDirectory(prefix="embedonce-") as folder:
         saved = Path(folder) / "head.keras"
-        head.model_.save(saved)
-        archive = saved.read_bytes()
-    write_atomically(path, with_entry(archive, document))
+        model.save(saved)
+        return saved.read_bytes()
+
+
+def model_of_archive(archive: bytes) -> Any:
+    """Return the Keras model that `model_archive` was given: for predicting, not for training on."""
+    keras = import_keras()
+    with tempfile.TemporaryDirectory(prefix="embedonce-") as folder:
+        saved = Path(folder) / "head.keras"
+        saved.write_bytes(archive)
+        # safe_mode refuses Lambda layers, which hold code
+        return keras.models.load_model(saved, compile=False, safe_mode=True)
 
 
 def write_keras_metadata(path: str | Path, metadata: Mapping[str, Any], head: SoftmaxHead | None = None) -> None:

@@ -15,10 +15,12 @@ from sklearn.utils.validation import check_X_y
 from ..cache.errors import HeadError
 from ..cache.quiet import import_keras
 from .base import FLOATS, Array, MarginHead, class_log_scores, probabilities, winners
+from .keras_files import model_archive, model_of_archive
 from .parameters import check_number, check_random_state
 
 # validation rows per step; no influence on the result
 EVALUATION_BATCH = 1024
+_ARCHIVE = "_model_archive"  # of an unpickled head whose model nobody has asked for yet
 
 
 class SoftmaxHead(MarginHead):
@@ -107,6 +109,21 @@ class SoftmaxHead(MarginHead):
         self.model_, self.history_ = self._train(features.astype(np.float32, copy=False), codes, held)
         self.n_iter_ = int(self.epochs)
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Keras's own pickles import TensorFlow when they are read, with all that it prints; heads that come back
+        # from worker processes are mostly asked for their scores and parameters only
+        state = dict(super().__getstate__())
+        if "model_" in state:
+            state[_ARCHIVE] = model_archive(state.pop("model_"))
+        return state
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "model_" and _ARCHIVE in vars(self):
+            self.model_ = model_of_archive(vars(self)[_ARCHIVE])
+            del self.__dict__[_ARCHIVE]
+            return self.model_
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def warm_up(self) -> None:
         """Import Keras, so that a fit that is timed does not pay for it."""

@@ -36,7 +36,8 @@ def fails(call):
 
     def run(*arguments, status=2):
         result = call(*arguments, status=status)
-        lines = [line for line in result.stderr.splitlines() if not line.startswith(("training", "preparing"))]
+        steps = ("training", "preparing", "prepared")
+        lines = [line for line in result.stderr.splitlines() if not line.startswith(steps)]
         assert len(lines) == 1, result.stderr
         assert lines[0].startswith("Error: ")
         return lines[0]
@@ -83,9 +84,57 @@ def test_a_split_can_be_given_back(call, cache_path, tmp_path):
     assert (tmp_path / "one" / "predictions.csv").read_bytes() == (tmp_path / "two" / "predictions.csv").read_bytes()
 
 
+def test_heads_in_processes_of_their_own_give_the_same_results(call, fails, cache_path, tmp_path):
+    command = ("compare", cache_path, "--heads", "logreg,dummy,knn", "--split", "random", "-o")
+    one, many = call(*command, tmp_path / "one"), call(*command, tmp_path / "many", "--jobs", 2)
+    assert "beside each other" in many.stdout
+    assert "beside each other" not in one.stdout
+    assert many.stderr == one.stderr == "training logreg …\ntraining dummy …\ntraining knn …\n"
+    assert (tmp_path / "one" / "predictions.csv").read_bytes() == (tmp_path / "many" / "predictions.csv").read_bytes()
+    results = json.loads(call(*command, tmp_path / "json", "--jobs", 3, "--json").stdout)
+    assert [entry["head"] for entry in results["heads"]] == ["logreg", "dummy", "knn"]
+    line = fails(*command, tmp_path / "bad", "--jobs", 2, "-p", "logreg.C=-1")
+    assert line == "Error: parameter C of head 'logreg' must be a number above 0, got -1"
+    line = fails(*command, tmp_path / "bad", "--jobs", 2, "--dask", "tcp://127.0.0.1:1")
+    assert "parameter jobs of compare" in line
+
+
 def test_training_on_all_images(call, cache_path, tmp_path):
     shown = call("train", cache_path, "--head", "knn", "--split", "none", "-o", tmp_path / "a.skops").stdout
     assert "Trained on 72 images" in shown
+
+
+def test_a_head_on_int8_features_is_written_alone(call, fails, images, tmp_path):
+    cache = tmp_path / "a.h5"
+    assert "Embedded 72" in call("extract", images, cache, *SMALL, "--precision", "int8", "--threads", 2).stdout
+    assert "int8" in call("info", cache).stdout
+    options = ("train", cache, "--head", "softmax", "-p", "epochs=2")
+    line = fails(*options, "-o", tmp_path / "new" / "a.keras", status=1)
+    assert "holds features of precision int8" in line
+    assert "write the head alone, to a file that ends in .joblib" in line
+    assert not (tmp_path / "new").exists()  # it was refused before the work
+    assert "Trained on 57 images" in call(*options, "-o", tmp_path / "a.joblib").stdout
+    assert "left out" in call("evaluate", tmp_path / "a.joblib", cache, "--trust").stdout
+
+
+def test_an_image_model_of_reduced_images_says_so(call, make_images, draw, tmp_path):
+    images = make_images(tmp_path / "images")
+    for number in range(4):
+        draw(0, number, 150, 200).save(images / "ash" / f"large{number}.jpg")
+    cache, model = tmp_path / "a.h5", tmp_path / "a.keras"
+    call("extract", images, cache, *SMALL, "--decoding", "reduced")
+    shown = call("train", cache, "--head", "softmax", "-p", "epochs=2", "-o", model).stdout
+    assert "agrees with the cached features on 16 of 16 images" in shown
+    assert "on large images that were decoded whole, it is a little off" in shown
+
+
+def test_the_choices_are_those_of_extract():
+    from embedonce.extract.options import DECODERS, DTYPES, ENGINES
+
+    choices = {option.name: option.type for option in main.commands["extract"].params}
+    assert tuple(choices["engine"].choices) == ENGINES
+    assert tuple(choices["precision"].choices) == tuple(DTYPES)
+    assert tuple(choices["decoding"].choices) == tuple(DECODERS)
 
 
 def test_rejects_are_counted_and_shown(call, fails, make_images, tmp_path):
@@ -109,6 +158,13 @@ def test_rejects_are_counted_and_shown(call, fails, make_images, tmp_path):
         (["extract", "{images}", "{tmp}/a.h5", "--weights", "{tmp}/text.h5"], 2, "text.h5 does not fit MobileNetV2"),
         (["extract", "{images}", "{tmp}/a.h5", "--alpha", "0"], 2, "parameter alpha of extract must be"),
         (["extract", "{images}", "{cache}", *SMALL[:-1], "96"], 2, "image_size is 64 there, 96 here"),
+        (["extract", "{images}", "{cache}", *SMALL, "--precision", "int8"], 2, "dtype is float32 there, int8 here"),
+        (["extract", "{images}", "{cache}", *SMALL, "--decoding", "reduced"], 2, "large JPEG reduced here"),
+        (
+            ["extract", "{images}", "{tmp}/a.h5", "--precision", "int8", "--engine", "keras"],
+            2,
+            "must be auto or litert",
+        ),
         (["extract", "{images}", "{tmp}/text.h5", *SMALL], 1, "text.h5 is no readable feature cache"),
         (["extract", "{images}", "{tmp}/text.h5/a.h5", *SMALL], 1, "the folder of the cache"),
         (["info", "{tmp}/none.h5"], 1, "none.h5: No such file or directory; make it with: embedonce extract"),
@@ -118,12 +174,12 @@ def test_rejects_are_counted_and_shown(call, fails, make_images, tmp_path):
         (["compare", "{cache}", "-p", "svm.D=1", "-o", "{tmp}/r"], 2, "head 'svm' has no parameter 'D'"),
         (["compare", "{cache}", "-p", "C=1", "-o", "{tmp}/r"], 2, "option --param must be HEAD.NAME=VALUE"),
         (
-            ["compare", "{cache}", "--heads", "logreg", "-p", "logreg.C=-1", "-o", "{tmp}/r"],
+            ["compare", "{cache}", "--heads", "logreg", "--split", "random", "-p", "logreg.C=-1", "-o", "{tmp}/r"],
             2,
             "parameter C of head 'logreg' must be a number above 0, got -1",
         ),
         (["compare", "{cache}", "--heads", "os:path", "-o", "{tmp}/r"], 2, "os:path"),
-        (["compare", "{cache}", "--split", "grouped", "-o", "{tmp}/r"], 2, "parameter split must be random or"),
+        (["compare", "{cache}", "--split", "magic", "-o", "{tmp}/r"], 2, "parameter split must be random or"),
         (["compare", "{cache}", "--heads", "logreg", "-o", "{tmp}/text.h5"], 1, "the folder of results"),
         (["train", "{cache}", "--head", "logreg", "-o", "{tmp}/a.keras"], 1, "must end in .skops or .joblib"),
         (["train", "{cache}", "--head", "logreg", "-o", "{tmp}/text.h5/a.skops"], 1, "the folder of the model"),

@@ -9,7 +9,7 @@ from embedonce.cache.manifest import Manifest
 from embedonce.cache.table import Files, Table
 
 
-def make_table(n=130, d=7, m=2, seed=0) -> Table:
+def make_table(n=130, d=7, m=2, seed=0, signatures=True) -> Table:
     generator = np.random.default_rng(seed)
 
     def files(count, ending):
@@ -29,6 +29,7 @@ def make_table(n=130, d=7, m=2, seed=0) -> Table:
         features=generator.standard_normal((n, d)).astype(np.float32),
         rejects=files(m, "-bad.jpg"),
         reasons=[f"reason {number}" for number in range(m)],
+        signatures=generator.integers(0, 256, (n, 784), dtype=np.uint8) if signatures else None,
     )
 
 
@@ -45,6 +46,7 @@ def take(table: Table, rows, rejects=()) -> Table:
         files=files(table.files, rows),
         labels=table.labels[rows],
         features=table.features[rows],
+        signatures=None if table.signatures is None else table.signatures[rows],
         rejects=files(table.rejects, rejects),
         reasons=[table.reasons[place] for place in rejects],
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -9,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from cache_tables import make_table
+from cache_tables import make_table, take
 from embedonce.cache import format as fmt
 from embedonce.cache import writer
 from embedonce.cache.errors import CacheError, DamagedCacheError, OutputError
@@ -24,12 +25,13 @@ ARCHIVED = Path(__file__).parents[1] / "data"
 @given(n=st.integers(0, 200), d=st.integers(1, 9), m=st.integers(0, 3), seed=st.integers(0, 9))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_written_is_read_back(tmp_path, n, d, m, seed):
-    table = make_table(n, d, m, seed)
+    table = make_table(n, d, m, seed, signatures=seed % 2 == 0)
     write_cache(table, tmp_path / "a.h5")
     with FeatureCache.open(tmp_path / "a.h5") as cache:
         assert cache.shape == (n, d) == (len(cache), d)
         np.testing.assert_array_equal(cache.features, table.features)
         assert cache.features.dtype == np.float32
+        np.testing.assert_array_equal(cache.signatures, table.signatures)
         np.testing.assert_array_equal(cache.labels, table.labels)
         assert [path.encode() for path in cache.paths] == table.files.paths
         assert [reason for _, reason in cache.rejects] == table.reasons
@@ -56,15 +58,15 @@ class Elsewhere:
         return self._rows[start:end]
 
 
-@pytest.mark.parametrize("n", [0, 1, 64, 128, 130])
-def test_features_that_are_streamed_give_the_same_bytes_and_are_never_all_in_memory(monkeypatch, n):
+@pytest.mark.parametrize("n", [0, 1, 2, 64, 128, 130])
+def test_matrices_that_are_streamed_give_the_same_bytes_and_are_never_all_in_memory(monkeypatch, n):
     table = make_table(n=n)
     whole = bytes(encode(table))
     monkeypatch.setattr(writer, "STREAM_ROWS", 64)
     assert bytes(encode(table)) == whole
-    streamed = replace(table, features=Elsewhere(table.features))
+    streamed = replace(table, features=Elsewhere(table.features), signatures=Elsewhere(table.signatures))
     assert bytes(encode(streamed)) == whole
-    assert streamed.features.most <= 64
+    assert max(streamed.features.most, streamed.signatures.most) <= 64
 
 
 def test_when_rows_cannot_be_read_the_old_file_stays(tmp_path, monkeypatch):
@@ -82,8 +84,9 @@ def test_when_rows_cannot_be_read_the_old_file_stays(tmp_path, monkeypatch):
             return super().read_rows(start, end)
 
     monkeypatch.setattr(writer, "STREAM_ROWS", 64)
-    with pytest.raises(DamagedCacheError, match="gone bad"):
-        write_cache(replace(table, features=Failing(table.features)), tmp_path / "a.h5")
+    for name in ("features", "signatures"):
+        with pytest.raises(DamagedCacheError, match="gone bad"):
+            write_cache(replace(table, **{name: Failing(getattr(table, name))}), tmp_path / "a.h5")
     assert (tmp_path / "a.h5").read_bytes() == before
     assert os.listdir(tmp_path) == ["a.h5"]
 
@@ -98,9 +101,12 @@ def test_a_name_that_is_not_utf8_survives(tmp_path):
     assert [name.encode("utf-8", "surrogateescape") for name in cache.class_names] == table.class_names
 
 
-def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
+@pytest.mark.parametrize("signatures", [False, True])
+def test_every_flipped_byte_is_noticed_or_harmless(tmp_path, signatures):
     """No byte of the file can change what is read without an error."""
-    table = make_table(n=70, d=3, m=1)
+    table = make_table(n=70, d=3, m=1, signatures=signatures)
+    if signatures:
+        table = take(table, range(3), [0])
     intact = bytearray(bytes(encode(table)))
     path = tmp_path / "a.h5"
     silent = []
@@ -112,6 +118,7 @@ def test_every_flipped_byte_is_noticed_or_harmless(tmp_path):
             cache = FeatureCache.open(path)
             same = (
                 np.array_equal(cache.features, table.features)
+                and np.array_equal(cache.signatures, table.signatures)
                 and np.array_equal(cache.labels, table.labels)
                 and [name.encode() for name in cache.paths] == table.files.paths
                 and cache.fingerprint == table.fingerprint
@@ -133,15 +140,39 @@ def test_a_truncated_file_is_refused(tmp_path, length):
         _ = FeatureCache.open(tmp_path / "a.h5").features
 
 
-def test_damaged_features_are_named_by_image(tmp_path):
+@pytest.mark.parametrize("name", ["features", "signatures"])
+def test_damaged_rows_are_named_by_image(tmp_path, name):
     table = make_table(n=200, d=5)
     data = bytearray(bytes(encode(table)))
-    start = bytes(data).index(table.features.tobytes())
-    data[start + 150 * 5 * 4] ^= 1
+    data[bytes(data).index(getattr(table, name)[150].tobytes())] ^= 1
     (tmp_path / "a.h5").write_bytes(data)
     cache = FeatureCache.open(tmp_path / "a.h5")
-    with pytest.raises(CacheError, match=r"1 image\(s\) are damaged \(class0/0150\.jpg\)"):
-        _ = cache.features
+    with pytest.raises(DamagedCacheError, match=rf"stored {name} of 1 image\(s\) are damaged \(class0/0150\.jpg\)"):
+        getattr(cache, name)
+    other = "features" if name == "signatures" else "signatures"
+    np.testing.assert_array_equal(getattr(cache, other), getattr(table, other))
+
+
+def test_a_file_without_signatures_is_one_of_version_1_and_says_that_it_has_none(tmp_path):
+    write_cache(make_table(signatures=False), tmp_path / "a.h5")
+    write_cache(make_table(), tmp_path / "b.h5")
+    with h5py.File(tmp_path / "a.h5") as one, h5py.File(tmp_path / "b.h5") as two:
+        assert (one.attrs["format_version"], two.attrs["format_version"]) == (1, 2)
+        assert {*two} - {*one} == {"signatures", "signature_row_checksums", "signature_block_checksums"}
+    assert FeatureCache.open(tmp_path / "a.h5").signatures is None
+    assert FeatureCache.open(tmp_path / "b.h5").signatures.shape == (130, 784)
+
+
+def test_features_and_signatures_are_read_in_either_order_and_from_one_generation(tmp_path):
+    for names in (("features", "signatures"), ("signatures", "features")):
+        table = make_table()
+        write_cache(table, tmp_path / "a.h5")
+        cache = FeatureCache.open(tmp_path / "a.h5")
+        first = getattr(cache, names[0])
+        write_cache(make_table(seed=1), tmp_path / "a.h5")
+        np.testing.assert_array_equal(first, getattr(table, names[0]))
+        np.testing.assert_array_equal(getattr(cache, names[1]), getattr(table, names[1]))
+        assert cache.shards[0].closed
 
 
 def test_an_open_cache_keeps_its_generation(tmp_path):
@@ -189,10 +220,10 @@ def test_additional_datasets_are_ignored_by_readers_but_vouched_for(tmp_path, mo
     """What a later version adds does not stop this one."""
     original = writer._datasets
 
-    def with_signatures(table):
-        return original(table) | {"signatures": np.arange(12, dtype="<f4").reshape(4, 3)}
+    def with_colours(table):
+        return original(table) | {"colours": np.arange(12, dtype="<f4").reshape(4, 3)}
 
-    monkeypatch.setattr(writer, "_datasets", with_signatures)
+    monkeypatch.setattr(writer, "_datasets", with_colours)
     data = bytearray(bytes(encode(make_table(n=4))))
     (tmp_path / "a.h5").write_bytes(data)
     np.testing.assert_array_equal(FeatureCache.open(tmp_path / "a.h5").features, make_table(n=4).features)
@@ -283,7 +314,7 @@ def test_attributes_of_other_types_are_refused_unread(tmp_path, name, value):
         FeatureCache.open(tmp_path / "a.h5")
 
 
-@pytest.mark.parametrize("name", sorted(fmt.DATASETS))
+@pytest.mark.parametrize("name", sorted(fmt.datasets(2)))
 def test_a_missing_dataset_is_named(tmp_path, name):
     (tmp_path / "a.h5").write_bytes(_rewritten(name, lambda file: None))
     with pytest.raises(CacheError, match=name):
@@ -305,6 +336,8 @@ def test_archived_files_of_every_version_are_read(path):
     assert cache.labels.tolist() == expected["labels"]
     assert cache.fingerprint == expected["fingerprint"]
     np.testing.assert_array_equal(cache.features, np.array(expected["features"], np.float32))
+    signatures = None if cache.signatures is None else [hashlib.sha256(row).hexdigest() for row in cache.signatures]
+    assert signatures == expected.get("signatures_sha256")
 
 
 def test_there_is_an_archived_file_of_this_version():
@@ -321,9 +354,12 @@ def test_what_our_reader_would_refuse_is_not_published(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_table_whose_parts_differ_in_length_is_not_written(tmp_path):
-    table = make_table()
-    table.labels = table.labels[:-1]
-    with pytest.raises(ValueError, match="labels"):
-        write_cache(table, tmp_path / "a.h5")
+def test_a_table_whose_parts_do_not_fit_together_is_not_written(tmp_path):
+    for name in ("labels", "features", "signatures"):
+        table = make_table()
+        setattr(table, name, getattr(table, name)[:-1])
+        with pytest.raises(ValueError, match=name):
+            write_cache(table, tmp_path / "a.h5")
+    with pytest.raises(ValueError, match=r"signatures must have shape \(n, 784\)"):
+        write_cache(replace(make_table(), signatures=np.zeros((130, 783), np.uint8)), tmp_path / "a.h5")
     assert not list(tmp_path.iterdir())

@@ -40,6 +40,7 @@ def folder(tmp_path, whole):
 def assert_same(cache, table):
     assert [os.fsencode(path) for path in cache.paths] == table.files.paths
     np.testing.assert_array_equal(cache.features, table.features)
+    np.testing.assert_array_equal(cache.signatures, table.signatures)
     np.testing.assert_array_equal(cache.labels, table.labels)
     np.testing.assert_array_equal(cache.files.hashes, table.files.hashes)
     np.testing.assert_array_equal(cache.files.sizes, table.files.sizes)
@@ -94,6 +95,14 @@ def test_a_reader_that_is_overtaken_by_a_writer_takes_the_new_generation(folder,
 def test_shards_that_are_not_of_the_generation_are_ignored(folder, whole):
     write_shard(take(replace(whole, features=whole.features * 2), range(10)), folder)
     assert_same(FeatureCache.open(folder), whole)
+
+
+@pytest.mark.parametrize("without", [range(80), range(0)])
+def test_a_folder_has_signatures_only_when_every_row_has_one(tmp_path, whole, without):
+    parts = [take(whole, range(80, 150), range(5)), replace(take(whole, without), signatures=None)]
+    cache = publish(tmp_path / "a.cache", whole, parts)
+    assert (cache.signatures is None) == bool(without)
+    np.testing.assert_array_equal(cache.features, whole.features[80 - len(without) :])
 
 
 def test_a_shard_that_is_kept_is_not_written_again(folder, whole):

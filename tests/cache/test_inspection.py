@@ -4,6 +4,7 @@ import pytest
 from cache_tables import about, by_path, make_table, take
 from embedonce.cache import inspection
 from embedonce.cache.errors import CacheError
+from embedonce.cache.format import FEATURES, SIGNATURES
 from embedonce.cache.inspection import inspect_cache
 from embedonce.cache.manifest import read_manifest, shard_name
 from embedonce.cache.place import Place
@@ -63,6 +64,22 @@ def test_damaged_rows_are_named_and_the_others_are_still_given(path, whole):
     for wanted in ([71], list(range(100))):
         with pytest.raises(CacheError, match="damaged"):
             state.shard.rows(wanted)
+
+
+def test_rows_with_damaged_signatures_are_damaged_rows(path, whole):
+    first = files_of(path)[0]
+    flip(first, whole.signatures[70].tobytes())
+    flip(first, whole.signatures[3].tobytes())
+    flip(first, whole.features[5].tobytes())
+    found = inspect_cache(path)
+    assert found.shards[0].damaged_rows.tolist() == [3, 5, 70]
+    (problem,) = found.problems
+    assert "the features of 1 image(s) are damaged: class0/0010.jpg" in problem
+    assert "the signatures of 2 image(s) are damaged: class0/0006.jpg" in problem
+    shard = found.shards[0].shard
+    assert (shard.rows([3], FEATURES) == whole.features[[3]]).all()
+    with pytest.raises(CacheError, match="the stored signatures of 1"):
+        shard.rows([3], SIGNATURES)
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate"])

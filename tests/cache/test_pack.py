@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 from cache_tables import about, by_path, make_table, take
@@ -32,6 +33,16 @@ def test_a_packed_folder_has_the_bytes_of_a_file(folder, whole, tmp_path):
     packed = pack(folder, tmp_path / "new" / "packed.h5")
     assert (tmp_path / "new" / "packed.h5").read_bytes() == (tmp_path / "file.h5").read_bytes()
     assert len(packed) == 150
+
+
+def test_a_folder_of_which_a_shard_has_no_signatures_is_packed_without(tmp_path, whole):
+    plain = replace(whole, signatures=None)
+    parts = [take(whole, range(0, 150, 2), [0, 3]), take(plain, range(1, 150, 2), [1, 2, 4])]
+    (tmp_path / "b.cache").mkdir()
+    publish_shards(Place(tmp_path / "b.cache", True), [], parts, about(whole))
+    write_cache(plain, tmp_path / "file.h5")
+    assert pack(tmp_path / "b.cache", tmp_path / "packed.h5").signatures is None
+    assert (tmp_path / "packed.h5").read_bytes() == (tmp_path / "file.h5").read_bytes()
 
 
 def test_nothing_is_ever_overwritten(folder, tmp_path):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -28,6 +28,7 @@ from embedonce.extract import run as extract_run
 from embedonce.extract.decode import decode, resize
 from embedonce.extract.progress import Silent
 from embedonce.extract.report import Report
+from embedonce.extract.signature import signature
 from PIL import Image
 
 SIZE = 32
@@ -88,6 +89,12 @@ def feature_row(number: int) -> npt.NDArray[np.float32]:
     return project(resize(decode(content(number)), SIZE))
 
 
+@lru_cache(maxsize=4096)
+def signature_row(number: int) -> npt.NDArray[np.uint8]:
+    """Return the signature that the picture of a number must get."""
+    return signature(resize(decode(content(number)), SIZE))
+
+
 def project(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return the stand-in's features of an image; they differ for different pixels."""
     row: npt.NDArray[np.float32] = (pixels.reshape(-1) * _FACTORS).reshape(-1, WIDTH).sum(axis=0)
@@ -113,7 +120,7 @@ def difference(cache: FeatureCache, images: Images) -> str:
     Raises
     ------
     CacheError
-        When the features cannot be read.
+        When features or signatures cannot be read.
     """
     paths = sorted(images, key=os.fsencode)
     rows = [path for path in paths if images[path].number >= 0]
@@ -121,6 +128,7 @@ def difference(cache: FeatureCache, images: Images) -> str:
     names = sorted({path.partition("/")[0] for path in paths}, key=os.fsencode)
     expected_labels = [names.index(path.partition("/")[0]) for path in rows]
     features = np.stack([feature_row(images[path].number) for path in rows])
+    signatures = np.stack([signature_row(images[path].number) for path in rows])
     hashes = b"".join(digest(images[path].number) for path in rows)
     checks: list[tuple[str, Callable[[], bool]]] = [
         ("paths", lambda: cache.paths == rows),
@@ -131,6 +139,7 @@ def difference(cache: FeatureCache, images: Images) -> str:
         ("hashes", lambda: cache.files.hashes.tobytes() == hashes),
         ("rejects", lambda: cache.rejects == [(path, _REJECTS[images[path].number][1]) for path in rejects]),
         ("features", lambda: np.array_equal(cache.features, features)),
+        ("signatures", lambda: np.array_equal(cache.signatures, signatures)),
     ]
     return next((name for name, is_right in checks if not is_right()), "")
 
@@ -138,7 +147,7 @@ def difference(cache: FeatureCache, images: Images) -> str:
 def read(path: Path) -> FeatureCache:
     """Open a cache and read all of it, as a reader would."""
     with FeatureCache.open(path) as cache:
-        _ = cache.features
+        _ = cache.features, cache.signatures
         return cache
 
 
@@ -188,7 +197,7 @@ class _Engine:
     """The stand-in engine."""
 
     name = "litert"
-    weights_sha256 = WEIGHTS
+    hashes: ClassVar = {"weights_sha256": WEIGHTS}
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -233,14 +242,14 @@ def stand_in(watch: Watch, shard_rows: int = SHARD_ROWS) -> Iterator[None]:
     def make_engine(*_: object) -> _Engine:
         return _Engine(watch)
 
-    def known_weights(_: object) -> str:
+    def known_hashes(_: object) -> dict[str, str]:
         watch.times.append(time.monotonic())
-        return WEIGHTS
+        return _Engine.hashes
 
     with contextlib.ExitStack() as patches:
         patches.enter_context(mock.patch.object(PartialRun, "commit", watched))
         patches.enter_context(mock.patch.object(extract_run, "make_engine", make_engine))
-        patches.enter_context(mock.patch.object(extract_run, "known_weights", known_weights))
+        patches.enter_context(mock.patch.object(extract_run, "known_hashes", known_hashes))
         patches.enter_context(mock.patch.object(extract_run, "version", return_value="1"))
         patches.enter_context(mock.patch.object(embed, "SEGMENT_ROWS", SEGMENT_ROWS))
         patches.enter_context(mock.patch.object(embed, "SLICE_IMAGES", 1))

@@ -110,7 +110,7 @@ def test_a_power_cut_after_a_killed_run_was_resumed_loses_nothing(tmp_path):
 @pytest.mark.parametrize("control", CONTROLS)
 def test_the_bench_notices_a_writer_that_is_careless(tmp_path, form, control):
     # The rename matters in the one moment before the sync that follows it, so this takes short scenarios.
-    scenarios, count = (["delete", "tidy"], 200) if control == "renamed before synced" else (["append"], 100)
+    scenarios, count = (["delete", "tidy"], 600) if control == "renamed before synced" else (["append"], 100)
     tally = call("cuts", tmp_path / "scratch", count=count, control=control, forms=form, scenarios=scenarios)
     assert tally["lost"] + tally["crashed"] > 0
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from embedonce.cache import publish
 from embedonce.cache.errors import CacheError, DamagedCacheError, ImageError
+from embedonce.cache.format import SIGNATURES
 from embedonce.cache.manifest import read_manifest, shard_name, shards_on_disk
 from embedonce.cache.pack import pack
+from embedonce.cache.place import Place
 from embedonce.cache.reader import FeatureCache
+from embedonce.cache.writer import write_cache
 from embedonce.extract.progress import Silent
 from embedonce.extract.run import extract, update_cache
 
@@ -49,6 +53,7 @@ def assert_fresh(report, folder, tmp_path, small):
     assert report.cache.rejects == expected.rejects
     assert report.cache.class_names == expected.class_names
     np.testing.assert_array_equal(report.cache.features, expected.features)
+    np.testing.assert_array_equal(report.cache.signatures, expected.signatures)
     np.testing.assert_array_equal(report.cache.labels, expected.labels)
     np.testing.assert_array_equal(report.cache.files.hashes, expected.files.hashes)
 
@@ -123,6 +128,7 @@ def test_the_number_of_shards_changes_no_row(run, tmp_path, monkeypatch):
     assert (len(one.shards), len(two.shards)) == (3, 5)
     assert one.paths == two.paths
     np.testing.assert_array_equal(one.features, two.features)
+    np.testing.assert_array_equal(one.signatures, two.signatures)
 
 
 def files_of(target):
@@ -147,6 +153,72 @@ def test_damaged_rows_and_nothing_else_are_embedded_again(run, target, folder, t
     assert "the features of 2 image(s) are damaged: ash/001.png, ash/005.png" in report.notes[0]
     assert_fresh(report, folder, tmp_path, small)
     assert run().published is False
+
+
+def test_rows_with_damaged_signatures_are_embedded_again(run, target, folder, tmp_path, small):
+    cache = run().cache
+    row = cache.paths.index("ash/005.png")
+    flip(files_of(target)[0], cache.signatures[row].tobytes())
+    with pytest.raises(DamagedCacheError, match=r"stored signatures of 1 image\(s\) are damaged \(ash/005\.png\)"):
+        _ = FeatureCache.open(target).signatures
+    report = run()
+    assert (report.embedded, report.repaired, report.unchanged) == (1, 1, 23)
+    assert "the signatures of 1 image(s) are damaged: ash/005.png" in report.notes[0]
+    assert_fresh(report, folder, tmp_path, small)
+    assert run().published is False
+
+
+def forget_signatures(path):
+    """Make of a cache what an embedonce without signatures would have written."""
+    with FeatureCache.open(path) as cache:
+        tables = [
+            replace(shard.table, features=shard.rows(range(len(shard))), signatures=None) for shard in cache.shards
+        ]
+    if path.is_file():
+        write_cache(tables[0], path)
+    else:
+        publish.publish_shards(Place(path, True), [], tables, read_manifest(path))
+
+
+def test_a_cache_without_signatures_is_brought_up_to_date_and_stays_without(run, target, folder, draw):
+    before = run().cache
+    forget_signatures(target)
+    assert FeatureCache.open(target).signatures is None
+    report = run()
+    assert (report.published, report.unchanged, report.cache.signatures) == (False, 24, None)
+    draw(1, 50).save(folder / "ash" / "new.png")
+    shutil.copy(folder / "cedar" / "005.png", folder / "birch" / "copy.png")
+    report = run()
+    assert (report.embedded, report.copied, report.unchanged) == (1, 1, 24)
+    assert report.cache.signatures is None
+    kept = [report.cache.paths.index(path) for path in before.paths]
+    np.testing.assert_array_equal(report.cache.features[kept], before.features)
+    shutil.rmtree(folder / "birch")
+    assert run().cache.signatures is None
+    assert run().published is False
+
+
+def test_a_cache_of_which_no_old_row_is_left_has_signatures(run, target, folder, draw):
+    run()
+    forget_signatures(target)
+    for number, image in enumerate(sorted(folder.rglob("*.*"))):
+        draw(number % 3, 200 + number).save(image)
+    report = run()
+    assert report.embedded == 24
+    assert report.cache.signatures.shape == (24, 784)
+
+
+def test_a_file_of_version_1_and_one_packed_from_shards_are_the_same(run, folder, draw, tmp_path):
+    for name in ("a.cache", "a.h5"):
+        run(tmp_path / name)
+        forget_signatures(tmp_path / name)
+    draw(0, 60).save(folder / "cedar" / "new.png")
+    for name in ("a.cache", "a.h5"):
+        run(tmp_path / name)
+    with FeatureCache.open(tmp_path / "a.cache") as cache:
+        assert {shard.has(SIGNATURES) for shard in cache.shards} == {True, False}
+    pack(tmp_path / "a.cache", tmp_path / "packed.h5")
+    assert (tmp_path / "packed.h5").read_bytes() == (tmp_path / "a.h5").read_bytes()
 
 
 def test_a_damaged_file_is_kept_aside_and_only_its_images_are_embedded_again(run, target, folder, tmp_path, small):

@@ -76,6 +76,7 @@ def contents(path):
 
 
 def assert_same(tmp_path, one, other):
+    assert FeatureCache.open(tmp_path / one).signatures is not None
     assert contents(tmp_path / one) == contents(tmp_path / other)
     partial = Place.of(tmp_path / other).partial
     assert not partial.exists(), os.listdir(partial)
@@ -106,6 +107,20 @@ class AtFirst(Silent):
         self.slices += 1
         if self.slices == 1:
             self.action()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"precision": "int8", "threads": 2}, {"precision": "float16"}, {"decoding": "reduced", "threads": 2}],
+    ids=lambda options: " ".join(map(str, options.values())),
+)
+def test_a_cluster_embeds_as_it_is_told(run, scheduler, tmp_path, draw, folder, options):
+    for number in range(2):
+        draw(0, number, 150, 200).save(folder / "ash" / f"large{number}.jpg")
+    made = run("one.h5", **options).cache
+    run("many.h5", dask=scheduler, **options)
+    assert_same(tmp_path, "one.h5", "many.h5")
+    assert not (made.features == run("plain.h5").cache.features).all()
 
 
 @pytest.mark.parametrize("ending", ["h5", "cache"])
@@ -320,9 +335,22 @@ def with_other_weights(job, images, segment):
     return embed_slice(replace(job, fingerprint=job.fingerprint | {"weights_sha256": "0" * 64}), images, segment)
 
 
+def with_another_quantised_model(job, images, segment):
+    recipe = replace(job.recipe, precision="int8")
+    fingerprint = job.fingerprint | {"quantized_model_sha256": "0" * 64}
+    return embed_slice(replace(job, recipe=recipe, fingerprint=fingerprint), images, segment)
+
+
 def without_the_weights_file(job, images, segment):
     weights = replace(job.recipe.weights, label="my.h5", path=Path("/nowhere/my.h5"), identity="0", seed=None)
     return embed_slice(replace(job, recipe=replace(job.recipe, weights=weights)), images, segment)
+
+
+def with_the_converted_model_alone(job, images, segment):
+    """Which serves LiteRT, but not Keras."""
+    weights = replace(job.recipe.weights, label="my.h5", path=Path("/nowhere/my.h5"), seed=None)
+    recipe = replace(job.recipe, weights=weights, precision="float16")
+    return embed_slice(replace(job, recipe=recipe), images, segment)
 
 
 def with_a_changed_weights_file(job, images, segment):
@@ -366,7 +394,15 @@ def without_some_package(job, images, segment):
         ),
         (with_an_empty_mount, r"worker tcp://[\d.:]+ says of .* that it cannot be read: No such file.*image folder"),
         (with_other_weights, r"worker tcp://[\d.:]+: its backbone for the weights random:0 has the hash .*has 0000"),
+        (
+            with_another_quantised_model,
+            r"worker tcp://[\d.:]+: its backbone .*has 0000.*set EMBEDONCE_HOME to one folder",
+        ),
         (without_the_weights_file, r"worker tcp://[\d.:]+: weights must be .*nowhere/my\.h5.*every worker needs the"),
+        (
+            with_the_converted_model_alone,
+            r"worker tcp://[\d.:]+: weights must be .*nowhere/my\.h5.*every worker needs the weights file",
+        ),
         (with_a_changed_weights_file, r"worker tcp://[\d.:]+: its weights file .*000\.jpg is not that of the coordin"),
         (
             with_another_embedonce,

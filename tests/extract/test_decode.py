@@ -141,3 +141,81 @@ def test_too_many_pixels_are_rejected_before_decoding(monkeypatch, name):
     monkeypatch.setattr(module, "MAX_PIXELS", 1000)
     with pytest.raises(ImageError, match="too large: 180 x 105 pixels"):
         decode(SUPPORTED[name])
+
+
+LARGE = Image.fromarray(np.kron(GENERATOR.integers(0, 256, (48, 48, 3)), np.ones((16, 16, 1))).astype(np.uint8))
+LARGE_BYTES = saved(LARGE, format="JPEG", quality=90)
+
+
+@pytest.mark.parametrize(
+    ("side", "least", "ratio"),
+    [(768, 224, 2), (448, 224, 2), (896, 224, 4), (895, 224, 2), (1792, 224, 8), (257, 32, 8)],
+)
+@pytest.mark.parametrize("options", [{"subsampling": 0}, {"subsampling": 2}, {"progressive": True}])
+def test_a_large_jpeg_is_reduced_to_the_bytes_of_tensorflow(tf, side, least, ratio, options):
+    data = saved(LARGE.resize((side + 75, side), Image.Resampling.BICUBIC), format="JPEG", **options)
+    expected = tf.io.decode_jpeg(data, channels=3, ratio=ratio, dct_method="INTEGER_FAST").numpy()
+    assert least <= len(expected) <= 2 * least or ratio == 8
+    np.testing.assert_array_equal(decode(data, least), expected)
+
+
+def test_a_jpeg_is_reduced_to_what_it_looks_like():
+    data = saved(LARGE.resize((24, 24)).resize((768, 768), Image.Resampling.BICUBIC), format="JPEG", quality=90)
+    exact, reduced = decode(data), decode(data, 224)
+    assert exact.shape == (768, 768, 3)
+    assert reduced.shape == (384, 384, 3)
+    means = exact.reshape(384, 2, 384, 2, 3).mean((1, 3))
+    assert np.abs(reduced - means).mean() < 2
+    assert np.abs(means - means[::-1]).mean() > 20
+
+
+@pytest.mark.parametrize(
+    "image",
+    [LARGE.resize((224, 224)), LARGE.resize((447, 768)), LARGE.resize((768, 447)), LARGE.resize((40, 3000))],
+    ids=lambda image: f"{image.width} x {image.height}",
+)
+def test_a_jpeg_that_would_become_too_small_is_decoded_whole(image):
+    data = saved(image, format="JPEG")
+    np.testing.assert_array_equal(decode(data, 224), decode(data))
+
+
+@pytest.mark.parametrize("name", sorted(name for name in SUPPORTED if not name.startswith("jpeg")))
+def test_other_formats_are_decoded_whole(name):
+    np.testing.assert_array_equal(decode(SUPPORTED[name], 1), decode(SUPPORTED[name]))
+
+
+@pytest.mark.parametrize("name", sorted(name for name in SUPPORTED if name.startswith("jpeg")))
+def test_every_kind_of_jpeg_can_be_reduced(name):
+    exact, reduced = decode(SUPPORTED[name]), decode(SUPPORTED[name], 50)
+    assert exact.shape == (105, 180, 3)
+    assert reduced.shape == (53, 90, 3)
+    means = exact[:104].reshape(52, 2, 90, 2, 3).mean((1, 3))
+    assert np.abs(reduced[:52] - means).mean() < 12  # it is no picture of JPEG's kind: every 7 pixels an edge
+
+
+@pytest.mark.parametrize("name", [name for name in BAD if name.startswith("jpeg")])
+def test_what_is_rejected_is_rejected_reduced_too(name):
+    data, reason = BAD[name]
+    with pytest.raises(ImageError, match=reason):
+        decode(data, 50)
+
+
+def test_the_limit_is_on_the_size_before_the_reduction(monkeypatch):
+    monkeypatch.setattr(module, "MAX_PIXELS", 1000)
+    with pytest.raises(ImageError, match="too large: 768 x 768 pixels"):
+        decode(LARGE_BYTES, 32)
+
+
+@pytest.mark.parametrize("least", [8, 50])
+def test_no_damaged_jpeg_raises_anything_but_an_image_error_reduced(least):
+    generator = np.random.default_rng(2)
+    for name in sorted(name for name in SUPPORTED if name.startswith("jpeg")):
+        for _ in range(15):
+            damaged = bytearray(SUPPORTED[name])
+            for place in generator.integers(0, len(damaged), 4):
+                damaged[place] = generator.integers(0, 256)
+            try:
+                pixels = decode(bytes(damaged), least)
+            except ImageError:
+                continue
+            assert pixels.ndim == 3

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from embedonce.cache.errors import WeightsError
 from embedonce.cache.quiet import import_keras
-from embedonce.extract import store
+from embedonce.extract import convert, store
 from embedonce.extract.backbone import build_backbone, build_embedder, weights_sha256
 from embedonce.extract.recipe import make_recipe
 from embedonce.extract.weights import imagenet_path, resolve_weights
@@ -111,10 +111,10 @@ def recipe(tmp_path, monkeypatch):
 
 def test_a_prepared_backbone_is_kept_and_found_again(recipe, tmp_path):
     assert store.load_prepared(recipe) is None
-    assert store.known_weights(recipe) is None
+    assert store.known_hashes(recipe) is None
     prepared = store.prepare(recipe)
     assert store.load_prepared(recipe) == prepared
-    assert store.known_weights(recipe) == prepared.weights_sha256
+    assert store.known_hashes(recipe) == prepared.hashes
     assert store.load_prepared(make_recipe("random:4", 0.35, 64)) is None
     assert store.load_prepared(make_recipe("random:3", 0.35, 96)) is None
 
@@ -138,8 +138,8 @@ def test_a_conversion_that_disagrees_with_keras_is_refused(recipe, monkeypatch, 
     from embedonce.cache.errors import EngineError
 
     other = build_embedder(build_backbone(resolve_weights("random:9", 0.35, 64), 0.35, 64))
-    wrong = store._convert(other, 64)
-    monkeypatch.setattr(store, "_convert", lambda embedder, size: wrong)
+    wrong = convert.converter_of(other, 64)
+    monkeypatch.setattr(convert, "converter_of", lambda embedder, size: wrong)
     with pytest.raises(EngineError, match="differs from Keras"):
         store.prepare(recipe)
     assert store.load_prepared(recipe) is None

@@ -150,6 +150,35 @@ def test_copies_and_pickles_predict_the_same(data):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(head)).predict_proba(X), expected)
 
 
+def test_a_pickle_is_read_without_keras_and_makes_its_model_when_asked(data, python, tmp_path):
+    head = quick(epochs=2).fit(*data)
+    (tmp_path / "head").write_bytes(pickle.dumps(pickle.loads(pickle.dumps(head))))
+    np.save(tmp_path / "X.npy", data[0])
+    code = (
+        "import pickle, sys\n"
+        "import numpy as np\n"
+        "head = pickle.load(open(sys.argv[1] + '/head', 'rb'))\n"
+        "print(head.get_params()['epochs'], len(head.history_['loss']), 'keras' in sys.modules)\n"
+        "np.save(sys.argv[1] + '/P.npy', head.predict_proba(np.load(sys.argv[1] + '/X.npy')))\n"
+        "print(head.model_.name, hasattr(head, 'nonsense_'))\n"
+    )
+    assert python(code, tmp_path) == "2 2 False\nhead False\n"
+    np.testing.assert_array_equal(np.load(tmp_path / "P.npy"), head.predict_proba(data[0]))
+
+
+def test_an_unfitted_head_is_pickled_and_has_no_model(data):
+    again = pickle.loads(pickle.dumps(quick(epochs=2)))
+    assert not hasattr(again, "model_")
+    assert again.fit(*data).n_iter_ == 2
+
+
+def test_a_head_is_fitted_again_after_unpickling(data):
+    again = pickle.loads(pickle.dumps(quick(epochs=1).fit(*data)))
+    expected = quick(epochs=3).fit(*data).predict_proba(data[0])
+    np.testing.assert_array_equal(again.set_params(epochs=3).fit(*data).predict_proba(data[0]), expected)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(again)).predict_proba(data[0]), expected)
+
+
 def test_model_is_named_head_and_takes_features(data):
     head = quick(epochs=1).fit(*data)
     assert head.model_.name == "head"

@@ -1,0 +1,149 @@
+"""What do the faster extractions cost heads in accuracy? Run it on a folder of real images.
+
+    python benchmarks/precision.py IMAGES --weights FILE [--alpha 1.0] [--image-size 224] [--seeds 5] [--caches DIR]
+        [--kinds float32,int8,reduced] [--json FILE]
+
+In one run, the folder is extracted as a whole process in each kind: ``float32``, ``int8`` (``--precision int8``),
+``float16``, ``bfloat16``, and ``reduced`` (``--decoding reduced``, left out when no JPEG file is large enough to be
+reduced). Then the heads ``logreg`` and ``svm`` are trained and tested on each cache: on the same 80/20 splits, one for
+each seed, once with all training images and once with 300 of them, the same number of every class.
+
+The table has images/s of the whole process, the mean accuracy over the seeds and, below it, how much the kind adds to
+the accuracy of ``float32`` on the same split, mean and standard deviation, in percentage points.
+
+With ``--caches DIR`` the caches are kept there as ``float32.h5`` and so on, and those that are up to date are used as
+they are; a converted model is in place before a process is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from embedonce.cache.reader import FeatureCache
+from embedonce.evaluate.compare import compare
+from embedonce.evaluate.split import Split, random_split
+from embedonce.extract.engines import make_engine
+from embedonce.extract.processors import available_processors
+from embedonce.extract.recipe import make_recipe
+from embedonce.extract.scan import scan
+from extraction import extract_seconds
+from PIL import Image, UnidentifiedImageError
+from rich.console import Console
+from rich.table import Table
+
+KINDS = {
+    "float32": (),
+    "int8": ("--precision", "int8"),
+    "float16": ("--precision", "float16"),
+    "bfloat16": ("--precision", "bfloat16"),
+    "reduced": ("--decoding", "reduced"),
+}
+HEADS = ("logreg", "svm")
+BUDGET = 300
+
+
+def reducible(folder: Path, image_size: int) -> bool:
+    """Return whether the folder has a JPEG file that ``--decoding reduced`` would decode at a fraction."""
+    for image in scan(folder).images:
+        try:
+            with Image.open(folder / os.fsdecode(image.path)) as opened:
+                if opened.format == "JPEG" and min(opened.size) >= 2 * image_size:
+                    return True
+        except (OSError, UnidentifiedImageError):  # it will be among the rejects
+            continue
+    return False
+
+
+def small_part(split: Split, cache: FeatureCache, budget: int, seed: int) -> Split:
+    """Return a split with some of the training images, the same number of every class where there are so many."""
+    generator = np.random.default_rng(seed)
+    labels = cache.labels[split.train]
+    kinds = np.unique(labels)
+    chosen = [generator.permutation(split.train[labels == kind])[: budget // len(kinds)] for kind in kinds]
+    return Split(np.sort(np.concatenate(chosen)), split.test, split.method, split.seed)
+
+
+def accuracies(cache: FeatureCache, seeds: int) -> Iterator[tuple[str, float]]:
+    """Yield the name of a column and an accuracy, for every seed, training set and head."""
+    for seed in range(seeds):
+        whole = random_split(cache, seed)
+        for name, split in (("all", whole), (str(BUDGET), small_part(whole, cache, BUDGET, seed))):
+            for result in compare(cache, HEADS, split).results:
+                yield f"{result.name}, {name}", result.scores["accuracy"]
+
+
+def measure(kind: str, folder: Path, caches: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Extract in one way, and return images/s, None when the cache was up to date, and the accuracies."""
+    path = caches / f"{kind}.h5"
+    seconds, report = extract_seconds(folder, path, options, *KINDS[kind])
+    found: dict[str, list[float]] = {}
+    cache = FeatureCache.open(path)
+    for column, accuracy in accuracies(cache, options.seeds):
+        found.setdefault(column, []).append(accuracy)
+    whole = report["embedded"] + report["copied"] == len(cache)  # nothing was there before
+    rate = len(cache) / seconds if whole else None
+    return {"images_per_second": rate, "seconds": seconds, "paths": cache.paths, "accuracies": found}
+
+
+def cell(kind: list[float], base: list[float], is_base: bool) -> str:
+    """Show a mean accuracy and what it adds to that of float32."""
+    if is_base:
+        return f"{np.mean(kind):.4f}"
+    points = 100 * (np.array(kind) - np.array(base))
+    return f"{np.mean(kind):.4f}\n{points.mean():+.2f} ± {points.std():.2f}"
+
+
+def main() -> None:
+    """Measure, print a table, and write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--alpha", type=float, default=1.0)
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--kinds", default="float32,int8,reduced", help=", ".join(KINDS))
+    parser.add_argument("--caches", type=Path)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    kinds = options.kinds.split(",")
+    if kinds[0] != "float32" or not set(kinds) <= set(KINDS):
+        parser.error(f"--kinds must begin with float32 and have only {', '.join(KINDS)}")
+    if "reduced" in kinds and not reducible(options.images, options.image_size):
+        kinds.remove("reduced")
+
+    recipe = make_recipe(options.weights, options.alpha, options.image_size)
+    with tempfile.TemporaryDirectory() as temporary:
+        caches = options.caches or Path(temporary)
+        caches.mkdir(parents=True, exist_ok=True)
+        measured = {}
+        for kind in kinds:
+            make_engine("auto", replace(recipe, precision=kind if kind != "reduced" else "float32"))
+            measured[kind] = measure(kind, options.images, caches, options)
+    paths = [result.pop("paths") for result in measured.values()]
+    assert all(names == paths[0] for names in paths), "the caches have other rows, and so other splits"
+
+    base = measured["float32"]
+    columns = list(base["accuracies"])
+    title = f"{len(paths[0]):,} images, {options.seeds} seeds, {available_processors()} processors"
+    table = Table(title=title)
+    for column in ("extraction", "images/s", *columns):
+        table.add_column(column, justify="left" if column == "extraction" else "right")
+    for kind, result in measured.items():
+        rate = result["images_per_second"]
+        cells = [cell(result["accuracies"][name], base["accuracies"][name], kind == "float32") for name in columns]
+        table.add_row(kind, "-" if rate is None else f"{rate:,.0f}", *cells)
+    Console().print(table)
+    if options.json:
+        options.json.write_text(json.dumps(measured, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

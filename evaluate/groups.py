@@ -1,0 +1,309 @@
+"""Which images of a cache come from one original, found once and kept beside the cache."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..cache.errors import GroupsError, OutputError, SplitError
+from ..cache.files import make_folder, write_atomically
+from ..cache.reader import FeatureCache
+from ..extract.progress import Progress, Silent
+from .duplicates import DOUBT, NEIGHBORS, Duplicates, find_duplicates
+from .groups_file import Groups, name_groups, read_group_names, read_groups
+from .neighbors import nearest_neighbors
+from .signatures import signatures_of
+from .tables import as_csv, read_table
+
+
+@dataclass
+class FoundGroups:
+    """Groups of near duplicates, and how sure they are.
+
+    Attributes
+    ----------
+    cache : FeatureCache
+    groups : Groups
+        A group for every image; most of them have one image where there are no copies.
+    duplicates : Duplicates
+        The pairs that were proven or nearly so.
+    seconds : float
+        Time that it took.
+    """
+
+    cache: FeatureCache
+    groups: Groups
+    duplicates: Duplicates
+    seconds: float
+
+    @cached_property
+    def members(self) -> list[npt.NDArray[np.intp]]:
+        """Rows of every group of two images or more, the largest group first."""
+        rows: dict[int, list[int]] = defaultdict(list)
+        for row, group in enumerate(self.groups.ids.tolist()):
+            rows[group].append(row)
+        several = [np.array(part) for part in rows.values() if len(part) > 1]
+        return sorted(several, key=lambda part: (-len(part), int(part[0])))
+
+    @cached_property
+    def doubtful(self) -> list[tuple[int, int, float, bool]]:
+        """Pairs of rows whose score is near the threshold, with it and whether they were taken for copies.
+
+        The most doubtful first.
+        """
+        found = self.duplicates
+        pairs = [
+            (int(first), int(second), float(score), proven)
+            for part, proven in ((found.links, True), (found.refused, False))
+            for first, second, score in zip(*part, strict=True)
+            if abs(score - found.threshold) < DOUBT
+        ]
+        return sorted(pairs, key=lambda pair: abs(pair[2] - found.threshold))
+
+    @cached_property
+    def label_conflicts(self) -> list[npt.NDArray[np.intp]]:
+        """Rows of every group whose images have different labels: probably some are wrong."""
+        labels = self.cache.labels
+        return [rows for rows in self.members if len(np.unique(labels[rows])) > 1]
+
+    def summary(self) -> dict[str, Any]:
+        """Return what was found in numbers, JSON-serialisable."""
+        sizes = [len(rows) for rows in self.members]
+        names = self.cache.paths
+        return {
+            "images": len(self.cache),
+            "groups": len(self.groups),
+            "groups_of_several": len(sizes),
+            "images_with_a_copy": sum(sizes),
+            "largest": max(sizes, default=1),
+            "median_size": float(np.median(sizes)) if sizes else 1.0,
+            "identical_files": len(self.cache) - len(np.unique(self.cache.files.hashes, axis=0)),
+            "threshold": self.duplicates.threshold,
+            "pairs_tested": self.duplicates.tested,
+            "without_structure": self.duplicates.flat,
+            "doubtful": [
+                {"first": names[first], "second": names[second], "score": score, "copies": proven}
+                for first, second, score, proven in self.doubtful
+            ],
+            "label_conflicts": [[names[row] for row in rows] for rows in self.label_conflicts],
+            "seconds": self.seconds,
+        }
+
+
+def find_groups(
+    cache: FeatureCache | Path | str,
+    *,
+    images: Path | str | None = None,
+    within_class: bool = False,
+    previous: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> FoundGroups:
+    """Find the images of a cache that are copies of one original, however turned, cropped or recompressed.
+
+    Parameters
+    ----------
+    cache : FeatureCache or path-like
+    images : path-like, optional
+        The image folder, for a cache that holds no signatures; by default the one that was embedded.
+    within_class : bool
+        Look only within each class. By default copies with different labels are found as well, and are probably
+        label errors.
+    previous : mapping of str to str, optional
+        Path to group of an earlier time: groups that are still there keep their names.
+    progress : Progress, optional
+
+    Returns
+    -------
+    FoundGroups
+
+    Raises
+    ------
+    CacheError, DamagedCacheError
+        When the cache cannot be read.
+    GroupsError
+        When signatures are missing and cannot be made.
+
+    Notes
+    -----
+    How: see :mod:`embedonce.evaluate.duplicates`. Some 25 s for 15,000 images on two processors.
+    """
+    opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
+    shown = progress if progress is not None else Silent()
+    begin = time.monotonic()
+    shown.start(len(opened), "looking for copies")
+
+    def advance(stage: str, count: int) -> None:
+        if stage == "comparing":  # the longest stage, and the only one whose length is known
+            shown.advance(count)
+
+    try:
+        signatures = signatures_of(opened, images)
+        neighbors = nearest_neighbors(opened, NEIGHBORS)
+        found = find_duplicates(
+            signatures, neighbors, opened.files.hashes, opened.labels, within_class=within_class, advance=advance
+        )
+    finally:
+        shown.close()
+    groups = name_groups(opened, found.groups, "found", previous)
+    return FoundGroups(opened, groups, found, time.monotonic() - begin)
+
+
+def find_and_write(
+    cache: Path,
+    output: Path,
+    *,
+    within_class: bool = False,
+    images: Path | None = None,
+    report: Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[FoundGroups, list[Path]]:
+    """Find groups and write them, and a report with pictures if one is wanted.
+
+    Parameters
+    ----------
+    cache : Path
+    output : Path
+        Groups file. Groups that it holds already keep their names.
+    within_class, images, progress
+        See :func:`find_groups`.
+    report : Path, optional
+        Folder for ``groups.json`` and contact sheets.
+
+    Returns
+    -------
+    FoundGroups
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    CacheError, DamagedCacheError, GroupsError
+        See :func:`find_groups`.
+    SplitError
+        When a file stands at ``output`` that holds no groups; it is left as it is.
+    OutputError
+        When something cannot be written.
+    """
+    from .contact_sheet import save_group_sheets
+    from .results import as_json
+
+    opened = FeatureCache.open(cache)
+    previous = read_group_names(output) if output.exists() else None
+    make_folder(output.parent, "groups")  # before the work, not after it
+    if report is not None:
+        make_folder(report, "the report")
+    found = find_groups(opened, images=images, within_class=within_class, previous=previous, progress=progress)
+    write_found(found.groups, opened, output)
+    written = [output]
+    if report is not None:
+        written.append(report / "groups.json")
+        write_atomically(written[-1], as_json(found.summary()))
+        written += save_group_sheets(found, report, images)
+    return found, written
+
+
+def groups_beside(cache: FeatureCache, progress: Progress | None = None) -> Groups:
+    """Return the groups of a cache, from the file beside it when that is of these very images, otherwise found anew.
+
+    Found groups are kept as ``NAME.groups.csv`` beside the cache, where they can be read and corrected: while the
+    images are the same, what stands there counts.
+
+    Raises
+    ------
+    GroupsError, CacheError
+        See :func:`find_groups`.
+    """
+    path = beside(cache)
+    previous = None
+    if path.is_file():
+        try:
+            kept = _read_kept(path, cache)
+            if kept is not None:
+                return kept
+            previous = read_group_names(path)
+        except SplitError:  # not ours, or spoilt: found anew, and written over only if it could be read
+            return find_groups(cache, progress=progress).groups
+    groups = find_groups(cache, previous=previous, progress=progress).groups
+    with contextlib.suppress(OutputError):  # a read-only folder costs time at the next comparison, nothing else
+        write_found(groups, cache, path)
+    return groups
+
+
+def groups_for(
+    cache: FeatureCache,
+    groups: Groups | Path | str | None,
+    split: Any = None,
+    progress: Progress | None = None,
+) -> tuple[Groups | None, list[str]]:
+    """Return the groups that a comparison should know, and what its reader should know of them.
+
+    Parameters
+    ----------
+    cache : FeatureCache
+    groups : Groups or path-like, optional
+        The user's, or the path of a groups file. Otherwise the groups beside the cache; they are found when the split
+        needs them, and only looked up when it does not.
+    split : str, path-like or Split, optional
+        None for a comparison that wants groups if they can be had, ``grouped`` for one that needs them.
+    progress : Progress, optional
+
+    Raises
+    ------
+    SplitError
+        When the groups file does not fit the cache.
+    GroupsError
+        When a grouped split needs groups that cannot be found.
+    """
+    if isinstance(groups, Groups):
+        groups.require_rows_of(cache)
+        return groups, list(groups.notes)
+    if groups is not None:
+        read = read_groups(groups, cache)
+        return read, list(read.notes)
+    if split == "grouped":
+        return groups_beside(cache, progress), []
+    if split is None:
+        try:
+            return groups_beside(cache, progress), []
+        except GroupsError as error:
+            return None, [f"copies of one original could not be looked for, so they may flatter every score: {error}"]
+    path = beside(cache)
+    with contextlib.suppress(SplitError):  # a look-up only; whoever needs the file is told
+        return (_read_kept(path, cache) if path.is_file() else None), []
+    return None, []
+
+
+def beside(cache: FeatureCache) -> Path:
+    """Return the path of the file that a cache's groups are kept in."""
+    return cache.path.with_name(f"{cache.path.name}.groups.csv")
+
+
+def write_found(groups: Groups, cache: FeatureCache, path: Path | str) -> None:
+    """Write groups as CSV with the columns ``path,group,sha256``: the third tells for which content they hold.
+
+    Raises
+    ------
+    OutputError
+        When the file cannot be written.
+    """
+    digests = (digest.tobytes().hex() for digest in cache.files.hashes)
+    write_atomically(path, as_csv(["path", "group", "sha256"], zip(groups.paths, groups.names, digests, strict=True)))
+
+
+def _read_kept(path: Path, cache: FeatureCache) -> Groups | None:
+    rows = {row["path"]: row for _, row in read_table(path, "groups file", ("path", "group", "sha256"))}
+    if set(rows) != set(cache.paths):
+        return None
+    for name, digest in zip(cache.paths, cache.files.hashes, strict=True):
+        if rows[name]["sha256"] != digest.tobytes().hex():
+            return None
+    return Groups(list(cache.paths), [rows[name]["group"] for name in cache.paths], "found")

@@ -1,0 +1,73 @@
+"""What can be chosen about an extraction: the names of the choices, and which of them exclude each other.
+
+Precision and decoding decide feature values, and are part of the fingerprint; the means decide none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ..cache.errors import ParameterError
+
+ENGINES = ("auto", "litert", "keras")
+
+DTYPES = {"float32": "float32", "int8": "int8", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
+"""Precision: what the fingerprint has as ``dtype``."""
+
+DECODERS = {"exact": "tensorflow decode_image", "reduced": "tensorflow decode_image, large JPEG reduced"}
+"""Decoding: what the fingerprint has as ``decoder``."""
+
+_ENGINES_OF = {
+    "float32": ENGINES,
+    "int8": ("auto", "litert"),
+    "float16": ("auto", "keras"),
+    "bfloat16": ("auto", "keras"),
+}
+
+
+@dataclass(frozen=True)
+class Means:
+    """What computes, and with how much of the machine.
+
+    Attributes
+    ----------
+    engine : {"auto", "litert", "keras"}
+    workers : int or None
+        Threads that read, decode and embed; None for what suits the engine.
+    threads : int or None
+        Threads inside each interpreter, or of TensorFlow; None for what suits the engine.
+    """
+
+    engine: str = "auto"
+    workers: int | None = None
+    threads: int | None = None
+
+
+def check_options(means: Means, precision: str, decoding: str = "exact") -> None:
+    """Refuse what cannot be, before any work.
+
+    Raises
+    ------
+    ParameterError
+        When there is no such choice, or two of them exclude each other.
+    """
+    _require_one_of("engine", means.engine, ENGINES)
+    _require_one_of("precision", precision, DTYPES)
+    _require_one_of("decoding", decoding, DECODERS)
+    for name, value in (("workers", means.workers), ("threads", means.threads)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ParameterError(f"parameter {name} of extract must be a whole number above 0, got {value!r}")
+    allowed = _ENGINES_OF[precision]
+    if means.engine not in allowed:
+        others = [name for name, engines in _ENGINES_OF.items() if means.engine in engines]
+        raise ParameterError(
+            f"parameter engine of extract must be {' or '.join(allowed)} for precision {precision}, got "
+            f"{means.engine!r}; {means.engine} computes {' or '.join(others)}"
+        )
+
+
+def _require_one_of(name: str, value: Any, allowed: Iterable[str]) -> None:
+    if value not in tuple(allowed):
+        raise ParameterError(f"parameter {name} of extract must be one of {', '.join(allowed)}, got {value!r}")

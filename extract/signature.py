@@ -1,0 +1,63 @@
+"""Signatures: thumbnails by which near duplicates of an image are found later, made while it is decoded anyway.
+
+docs/FORMAT.md says what a signature is; another one needs another version of the format.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+SIGNATURE_SIZE = 28
+
+_LUMA = (299, 587, 114)  # thousandths of red, green and blue: ITU-R BT.601
+
+
+def signature(image: npt.NDArray[np.float32] | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the luma of an image, averaged over 28 x 28 areas.
+
+    Parameters
+    ----------
+    image : ndarray of float32 or uint8, shape (s, s, 3), C-contiguous
+        RGB, 0 to 255, of at least 28 pixels a side. Whole numbers give the same bytes in both types.
+
+    Returns
+    -------
+    ndarray of uint8, shape (784,)
+        Row by row. Equal images give equal bytes: every sum is taken in one order, pixel after pixel.
+    """
+    size = len(image)
+    rows = _sums(image.reshape(size, -1)).reshape(SIGNATURE_SIZE, size, 3)
+    across = np.ascontiguousarray(rows.transpose(1, 0, 2)).reshape(size, -1)  # so that both passes add whole rows
+    sums = _sums(across).reshape(SIGNATURE_SIZE, SIGNATURE_SIZE, 3).transpose(1, 0, 2).astype(np.float64)
+    red, green, blue = (weight * sums[..., channel] for channel, weight in enumerate(_LUMA))
+    luma: npt.NDArray[np.uint8] = np.rint((red + green + blue) / _thousandfold_areas(size)).astype(np.uint8)
+    return luma.reshape(-1)
+
+
+def _sums(lines: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return the sums of 28 runs of rows; those of whole numbers are exact in float32."""
+    size, width = lines.shape
+    if size % SIGNATURE_SIZE == 0:  # the same additions in one call
+        whole: npt.NDArray[np.float32] = lines.reshape(SIGNATURE_SIZE, -1, width).sum(axis=1, dtype=np.float32)
+        return whole
+    sums = np.empty((SIGNATURE_SIZE, width), np.float32)
+    borders = _borders(size)
+    for place in range(SIGNATURE_SIZE):
+        np.add.reduce(lines[borders[place] : borders[place + 1]], axis=0, dtype=np.float32, out=sums[place])
+    return sums
+
+
+@lru_cache(maxsize=8)
+def _borders(size: int) -> list[int]:
+    """Return where the areas begin and end: k * size / 28, rounded, halves up."""
+    return [(2 * size * k + SIGNATURE_SIZE) // (2 * SIGNATURE_SIZE) for k in range(SIGNATURE_SIZE + 1)]
+
+
+@lru_cache(maxsize=8)
+def _thousandfold_areas(size: int) -> npt.NDArray[np.float64]:
+    lengths = np.diff(_borders(size)).astype(np.float64)
+    return 1000 * np.outer(lengths, lengths)

@@ -1,0 +1,208 @@
+"""Groups of copies: found from a cache, kept beside it, and what a comparison makes of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import embedonce
+import numpy as np
+import pytest
+from embedonce.cache.errors import GroupsError, SplitError
+from embedonce.cache.reader import FeatureCache
+from embedonce.evaluate import groups as found_groups
+from embedonce.evaluate.compare import compare
+from embedonce.evaluate.contact_sheet import save_group_sheets
+from embedonce.evaluate.groups import beside, find_and_write, find_groups, groups_beside, groups_for
+from PIL import Image
+from textures import copies, texture
+
+
+def write(picture, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    gray = np.asarray(picture).round().clip(0, 255).astype(np.uint8)
+    Image.fromarray(np.repeat(gray[..., None], 3, axis=2)).save(path)
+
+
+@pytest.fixture(scope="module")
+def copied_images(tmp_path_factory):
+    """Two classes of six originals each, every one with seven copies."""
+    folder = tmp_path_factory.mktemp("copied") / "images"
+    for number in range(12):
+        name = ("coarse", "fine")[number % 2]
+        versions = [texture(number), *copies(texture(number), number)]
+        del versions[6]  # a crop from a corner; with random weights it is not always among the nearest
+        for version, picture in enumerate(versions):
+            write(picture, folder / name / f"o{number:02d}_{version}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def copied_path(tmp_path_factory, copied_images, small):
+    path = tmp_path_factory.mktemp("copied") / "copied.h5"
+    embedonce.extract(copied_images, path, **(small | {"image_size": 96}))
+    return path
+
+
+@pytest.fixture
+def copied(copied_path, tmp_path):
+    path = tmp_path / "copied.h5"
+    path.write_bytes(copied_path.read_bytes())
+    with FeatureCache.open(path) as cache:
+        yield cache
+
+
+def originals(cache):
+    return [path.split("/")[1][:3] for path in cache.paths]
+
+
+def partition(names):
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(name, len(numbers)) for name in names]
+
+
+def test_every_original_becomes_one_group_with_its_copies(copied):
+    found = find_groups(copied)
+    assert partition(found.groups.names) == partition(originals(copied))
+    assert found.summary()["images_with_a_copy"] == len(copied) == 96
+    assert found.summary()["groups_of_several"] == 12
+    assert found.label_conflicts == []
+
+
+def test_pictures_without_copies_stay_alone(cache):
+    assert len(find_groups(cache).groups) == len(cache)
+
+
+def test_a_cache_without_signatures_is_read_from_its_images(copied, copied_images, monkeypatch):
+    stored = find_groups(copied)
+    monkeypatch.setattr(FeatureCache, "signatures", None)
+    assert find_groups(copied).groups.names == stored.groups.names
+    assert find_groups(copied, images=copied_images).groups.names == stored.groups.names
+
+
+def test_a_cache_without_signatures_and_images_is_an_error_that_says_what_to_do(copied, tmp_path, monkeypatch):
+    monkeypatch.setattr(FeatureCache, "signatures", None)
+    with pytest.raises(GroupsError, match=r"holds no signatures, and 96 of its 96 images are gone .* --images"):
+        find_groups(copied, images=tmp_path / "nowhere")
+
+
+def test_copies_with_different_labels_are_found_unless_only_classes_are_looked_at(copied_images, tmp_path, small):
+    folder = tmp_path / "images"
+    for number, name in ((0, "coarse"), (0, "fine"), (1, "fine"), (2, "coarse")):
+        write(texture(number), folder / name / f"{number}.png")
+    cache = embedonce.extract(folder, tmp_path / "c.h5", **small)
+    found = find_groups(cache)
+    assert [sorted(cache.paths[row] for row in rows) for rows in found.label_conflicts] == [
+        ["coarse/0.png", "fine/0.png"]
+    ]
+    assert len(find_groups(cache, within_class=True).groups) == 4
+
+
+def test_found_groups_are_kept_beside_the_cache_and_believed_while_the_images_are_the_same(copied, monkeypatch):
+    first = groups_beside(copied)
+    assert beside(copied).name == "copied.h5.groups.csv"
+    monkeypatch.setattr(found_groups, "find_groups", lambda *args, **kwargs: pytest.fail("found again"))
+    assert groups_beside(copied) == first
+
+
+def test_a_correction_by_hand_counts(copied):
+    groups_beside(copied)
+    path = beside(copied)
+    path.write_text(path.read_text().replace("o00", "corrected", 0).replace(",coarse/o00_0.png,", ",mine,"))
+    assert "mine" in groups_beside(copied).names
+
+
+def test_groups_are_found_again_when_images_change_and_keep_their_names(copied_images, tmp_path, small):
+    folder = tmp_path / "images"
+    for source in sorted(copied_images.rglob("*_[0-4].png")):
+        target = folder / source.relative_to(copied_images)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    path = tmp_path / "c.h5"
+    before = groups_beside(embedonce.extract(folder, path, **small))
+    write(copies(texture(0), 0)[6], folder / "coarse" / "a-new-copy.png")  # first in its folder
+    after = groups_beside(embedonce.extract(folder, path, **small))
+    named = dict(zip(after.paths, after.names, strict=True))
+    assert all(named[name] == group for name, group in zip(before.paths, before.names, strict=True))
+    assert named["coarse/a-new-copy.png"] == named["coarse/o00_0.png"]
+
+
+def test_a_spoilt_file_beside_the_cache_is_left_alone(copied):
+    beside(copied).write_text("nonsense\n")
+    assert len(groups_beside(copied)) == 12
+    assert beside(copied).read_text() == "nonsense\n"
+
+
+def test_a_groups_file_of_the_users_is_taken_and_a_wrong_one_refused(copied, tmp_path):
+    path = tmp_path / "patients.csv"
+    path.write_text("path,group\n" + "".join(f"{name},p{name[-6]}\n" for name in copied.paths))
+    known, _ = groups_for(copied, path)
+    assert known is not None
+    assert known.source == "file"
+    path.write_text("path,group\ncoarse/o00_0.png,p\n")
+    with pytest.raises(SplitError, match="no group for 95 of 96 images"):
+        groups_for(copied, path)
+
+
+def test_a_comparison_shows_what_copies_pretend(copied, tmp_path):
+    made = compare(copied, ["knn", "logreg"])
+    assert made.split.method == "grouped"
+    assert made.split.groups["crossing"] == 0
+    assert made.random.split.method == "random"
+    assert made.random.split.groups["leak_share"] > 0.9
+    gaps = {row["head"]: row for row in made.leak_gap}
+    assert set(gaps) == {"knn", "logreg"}
+    for name, row in gaps.items():
+        assert row["grouped"] == made.result(name).scores["accuracy"]
+        assert row["random"] == made.random.result(name).scores["accuracy"]
+        assert row["gap"] == pytest.approx(row["random"] - row["grouped"])
+    made.save(tmp_path / "out")
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["split"]["groups"]["crossing"] == 0
+    assert results["split"]["groups"]["group_source"] == "found"
+    assert results["random"]["split"]["groups"]["leak_share"] == made.random.split.groups["leak_share"]
+    assert [row["head"] for row in results["leak_gap"]] == [row["head"] for row in made.table]
+
+
+def test_without_copies_one_random_split_is_enough(cache):
+    made = compare(cache, ["dummy"])
+    assert made.random is None
+    assert made.leak_gap == []
+    assert any("nothing to leak" in note for note in made.notes)
+
+
+def test_heads_that_cross_validate_get_the_groups_of_their_training_rows(copied, monkeypatch):
+    seen = {}
+    head = embedonce.make_head("linear-svm")
+    fit = type(head).fit
+
+    def spy(self, X, y, groups=None):
+        seen["groups"] = groups
+        return fit(self, X, y, groups=groups)
+
+    monkeypatch.setattr(type(head), "fit", spy)
+    made = compare(copied, ["linear-svm"], split="grouped")
+    known = groups_beside(copied)
+    assert np.array_equal(seen["groups"], known.ids[made.split.train])
+
+
+def test_a_report_shows_the_groups(copied, tmp_path):
+    found, written = find_and_write(copied.path, tmp_path / "g.csv", report=tmp_path / "report")
+    assert {path.name for path in written} >= {"g.csv", "groups.json", "largest.png"}
+    rows = list(csv.DictReader((tmp_path / "g.csv").open()))
+    assert [row["path"] for row in rows] == copied.paths
+    assert json.loads((tmp_path / "report" / "groups.json").read_text())["groups"] == len(found.groups)
+    with Image.open(tmp_path / "report" / "largest.png") as sheet:
+        assert np.asarray(sheet.convert("L")).std() > 10
+
+
+def test_an_image_that_is_gone_is_a_gray_square_in_the_report(copied, tmp_path):
+    assert save_group_sheets(find_groups(copied), tmp_path, images=tmp_path / "nowhere")
+
+
+def test_an_output_that_holds_something_else_is_not_written_over(copied, tmp_path):
+    path = tmp_path / "letter.txt"
+    path.write_text("dear all\n")
+    with pytest.raises(SplitError, match="groups file"):
+        find_and_write(copied.path, path)
+    assert path.read_text() == "dear all\n"

@@ -1,0 +1,94 @@
+"""What is shown while something takes its time: on a terminal, in a log, and not at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from embedonce.extract.progress import Lines, Silent, make_progress
+
+TEXT = "preparing MobileNetV2 for the weights imagenet, once …"
+
+WORKING = """
+import sys, time
+from embedonce.cache.quiet import quiet_native_output
+from embedonce.extract.progress import make_progress
+
+with make_progress(True).working(sys.argv[1], "prepared"), quiet_native_output():
+    print("TensorFlow says much", flush=True)
+    print("about the processor", file=sys.stderr, flush=True)
+    time.sleep(0.6)
+    if len(sys.argv) > 2:
+        raise SystemExit(3)
+print("the run goes on", file=sys.stderr)
+"""
+
+
+def on_a_terminal(*arguments):
+    """Run WORKING with a terminal for standard error; return its exit status and what the terminal got."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", WORKING, *arguments]
+    with subprocess.Popen(command, stderr=theirs, stdout=theirs, env=os.environ | {"TERM": "xterm"}) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                part = os.read(ours, 4096)
+            except OSError:  # Linux's way to say that the other side is closed
+                break
+            if not part:
+                break
+            shown += part
+    os.close(ours)
+    return process.returncode, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+
+
+def flat(text):
+    return " ".join(text.split())  # terminals break lines
+
+
+def test_a_terminal_gets_a_spinner_and_then_the_seconds():
+    status, shown = on_a_terminal(TEXT)
+    assert status == 0
+    # drawn again and again, although standard error is turned away meanwhile
+    assert len(re.findall("[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]", shown)) >= 3
+    assert re.search(r"once … prepared in \d\.\d s", flat(shown))
+    assert "TensorFlow" not in shown
+    assert "processor" not in shown
+    assert flat(shown).endswith("the run goes on")
+
+
+def test_work_that_fails_is_not_called_done():
+    status, shown = on_a_terminal(TEXT, "fail")
+    assert status == 3
+    assert "once …" in flat(shown)
+    assert "prepared in" not in flat(shown)
+
+
+def test_brackets_in_a_name_are_shown_as_they_are():
+    assert "the weights [/my]" in flat(on_a_terminal("the weights [/my] …")[1])
+
+
+def test_a_log_gets_a_line_at_the_beginning_and_one_at_the_end():
+    stream = io.StringIO()
+    with Lines(stream).working(TEXT, "prepared"):
+        assert stream.getvalue() == TEXT + "\n"
+    assert re.fullmatch(r"prepared in \d+\.\d s", stream.getvalue().splitlines()[1])
+
+
+def test_a_log_gets_no_end_of_work_that_failed():
+    stream = io.StringIO()
+    with pytest.raises(ZeroDivisionError), Lines(stream).working(TEXT, "prepared"):
+        _ = 1 / 0
+    assert stream.getvalue() == TEXT + "\n"
+
+
+def test_silence_is_silent(capsys):
+    with Silent().working(TEXT, "prepared"), make_progress(False).working(TEXT, "prepared"):
+        pass
+    assert capsys.readouterr() == ("", "")
