@@ -217,6 +217,8 @@ def compare(
     ClusterError
         When the cluster cannot be reached, a worker cannot do its part, or a process is killed.
     """
+    from sklearn.base import clone
+
     check_jobs("compare", jobs, dask)
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
     made = _make_heads(heads)
@@ -227,7 +229,7 @@ def compare(
     work = {}
     for number, parts in enumerate(splits):
         for name, head in made.items():
-            fresh = head if number == 0 else clone_head(head)
+            fresh = head if number == 0 else clone(head)
             work[f"head {name!r}" + f" ({parts.method})" * (len(splits) > 1)] = (name, fresh, opened, parts, known)
     announce = None if on_head is None else lambda number: on_head(names[number])
     results = list(run_jobs(fit_and_score, work, jobs, dask, announce))
@@ -261,13 +263,6 @@ def _splits(
         if groups.source != "found":  # the user's own groups are meant to be kept
             raise
         return [random], [f"copies of one original could not be kept together, so the split is random: {error}"]
-
-
-def clone_head(head: Any) -> Any:
-    """Return an unfitted copy of a head."""
-    from sklearn.base import clone
-
-    return clone(head)
 
 
 def _make_heads(heads: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:

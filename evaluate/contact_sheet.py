@@ -13,6 +13,8 @@ from ..cache.names import display
 from ..cache.reader import FeatureCache
 from ..extract.decode import decode, resize
 from .groups import FoundGroups
+from .plots import INK, save_figure
+from .signatures import image_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +23,6 @@ _SHOWN_GROUPS = 12
 _SHOWN_IMAGES = 10
 _SHOWN_PAIRS = 24
 _PIXELS = 112
-_INK = "#22303c"
 _MISSING = np.full((_PIXELS, _PIXELS, 3), 230, np.uint8)
 
 
@@ -41,9 +42,7 @@ def save_group_sheets(found: FoundGroups, folder: Path, images: Path | str | Non
     list of Path
         What was written.
     """
-    from .plots import save_figure
-
-    root = Path(images if images is not None else found.cache.provenance.get("image_root", ""))
+    root = image_folder(found.cache, images)
     sheets = {
         "largest.png": [(f"{len(rows):,} images", rows) for rows in found.members[:_SHOWN_GROUPS]],
         "labels.png": [(_labels_of(found.cache, rows), rows) for rows in found.label_conflicts[:_SHOWN_GROUPS]],
@@ -89,7 +88,7 @@ def _sheet(
             ax.imshow(_thumbnail(cache, root, row), interpolation="nearest")
             ax.set_axis_off()
             if place == 0:
-                ax.set_title(title, loc="left", fontsize=9, color=_INK, pad=2)
+                ax.set_title(title, loc="left", fontsize=9, color=INK, pad=2)
     return figure
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,7 +94,6 @@ class Duplicates:
     threshold: float
     tested: int = 0
     flat: int = 0
-    notes: list[str] = field(default_factory=list)
 
 
 def find_duplicates(
@@ -181,15 +180,13 @@ class _Search:
     def _set_threshold(self, spectra: polar.Spectra) -> None:
         """Learn what unrelated pairs of one class reach: they are the likeliest to be mistaken for copies."""
         generator = np.random.default_rng(0)
-        first = (
-            generator.choice(np.flatnonzero(self.textured), _NULL_PAIRS) if self.textured.any() else np.zeros(0, int)
-        )
+        textured = np.flatnonzero(self.textured)
+        first = generator.choice(textured, _NULL_PAIRS) if len(textured) else textured
         second = first.copy()
         for place, row in enumerate(first):
-            second[place] = generator.choice(np.flatnonzero((self.labels == self.labels[row]) & self.textured))
-        unrelated = (self.groups[first] != self.groups[second]) & ~(self.neighbors.rows[first] == second[:, None]).any(
-            1
-        )
+            second[place] = generator.choice(textured[self.labels[textured] == self.labels[row]])
+        near = (self.neighbors.rows[first] == second[:, None]).any(1)
+        unrelated = (self.groups[first] != self.groups[second]) & ~near
         first, second = first[unrelated], second[unrelated]
         if len(first) < 20:
             return
@@ -260,40 +257,38 @@ class _Search:
 
     def _link(self, candidates: Pairs, test: Register, stage: str, failures_of_image: int) -> None:
         """Test candidates, the best of every group first, until nothing is left that could change the groups."""
-        order = np.argsort(-candidates.score, kind="stable")
-        first, second = candidates.first[order], candidates.second[order]
-        failed_first, failed_second = np.zeros(0, np.intp), np.zeros(0, np.intp)
+        pending = candidates.at(np.argsort(-candidates.score, kind="stable"))
+        failed = _concatenate([])
         failures = np.zeros(self.n, np.intp)
-        while len(first):
-            mine, other = self.groups[first], self.groups[second]
-            keep = (mine != other) & (failures[first] < failures_of_image) & (failures[second] < failures_of_image)
-            if len(failed_first):
-                tired, counts = np.unique(self._key(failed_first, failed_second), return_counts=True)
-                tired = tired[counts >= _FAILURES_OF_PAIR]
-                keep &= ~np.isin(self._key(first, second), tired)
-            first, second, mine, other = first[keep], second[keep], mine[keep], other[keep]
-            if not len(first):
-                return
+        while len(pending.first):
+            first, second = pending.first, pending.second
+            tired, counts = np.unique(self._key(failed), return_counts=True)
+            keep = (failures[first] < failures_of_image) & (failures[second] < failures_of_image)
+            keep &= self.groups[first] != self.groups[second]
+            keep &= ~np.isin(self._key(pending), tired[counts >= _FAILURES_OF_PAIR])
+            pending = pending.at(keep)
+            if not len(pending.first):
+                break
             # The best pair of every group, so that no group is tested twice before its first test is known.
-            best = np.union1d(np.unique(mine, return_index=True)[1], np.unique(other, return_index=True)[1])
-            best = best[np.unique(self._key(first[best], second[best]), return_index=True)[1]]
-            chosen_first, chosen_second = first[best], second[best]
-            scores = test(chosen_first, chosen_second)
+            ends = self.groups[pending.first], self.groups[pending.second]
+            best = np.union1d(*(np.unique(groups, return_index=True)[1] for groups in ends))
+            best = best[np.unique(self._key(pending.at(best)), return_index=True)[1]]
+            chosen = pending.at(best)
+            chosen = chosen._replace(score=test(chosen.first, chosen.second))
             self.tested += len(best)
             self.advance(stage, len(best))
-            proven = scores >= self.threshold
-            self._add(Pairs(chosen_first[proven], chosen_second[proven], scores[proven]))
-            self.refused.append(Pairs(chosen_first[~proven], chosen_second[~proven], scores[~proven]))
-            failed_first = np.concatenate([failed_first, chosen_first[~proven]])
-            failed_second = np.concatenate([failed_second, chosen_second[~proven]])
-            np.add.at(failures, chosen_first[~proven], 1)
-            np.add.at(failures, chosen_second[~proven], 1)
-            left = np.ones(len(first), bool)
-            left[best] = False
-            first, second = first[left], second[left]
+            proven = chosen.score >= self.threshold
+            self._add(chosen.at(proven))
+            refused = chosen.at(~proven)
+            failed = _concatenate([failed, refused])
+            np.add.at(failures, refused.first, 1)
+            np.add.at(failures, refused.second, 1)
+            pending = pending.at(np.setdiff1d(np.arange(len(pending.first)), best))
+        self.refused.append(failed)
 
-    def _key(self, first: Rows, second: Rows) -> npt.NDArray[np.int64]:
-        mine, other = self.groups[first].astype(np.int64), self.groups[second].astype(np.int64)
+    def _key(self, pairs: Pairs) -> npt.NDArray[np.int64]:
+        """Return a number for the two groups of each pair, whichever comes first."""
+        mine, other = self.groups[pairs.first].astype(np.int64), self.groups[pairs.second].astype(np.int64)
         key: npt.NDArray[np.int64] = np.minimum(mine, other) * self.n + np.maximum(mine, other)
         return key
 

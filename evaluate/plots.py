@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK = "#22303c"
+INK = "#22303c"
 _TRAINING, _VALIDATION = "#2a78b5", "#d1603d"  # told apart also in gray and by the colour-blind
 _DPI = 150
 _MOST_NUMBERS = 20  # classes up to which every cell shows its numbers
@@ -47,9 +47,9 @@ def confusion_figure(matrices: dict[str, Any], class_names: list[str], subtitles
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax, (title, matrix) in zip(axes, matrices.items(), strict=False):
         draw_confusion(ax, np.asarray(matrix), class_names)
-        ax.set_title(display(title), fontsize=13, fontweight="bold", color=_INK, loc="left", pad=24)
+        ax.set_title(display(title), fontsize=13, fontweight="bold", color=INK, loc="left", pad=24)
         below_title = {"xycoords": "axes fraction", "xytext": (0, 6), "textcoords": "offset points"}
-        ax.annotate(subtitles.get(title, ""), (0, 1), fontsize=9.5, color=_INK, va="bottom", **below_title)
+        ax.annotate(subtitles.get(title, ""), (0, 1), fontsize=9.5, color=INK, va="bottom", **below_title)
     for ax in axes[len(matrices) :]:
         ax.set_axis_off()
     return figure
@@ -66,9 +66,9 @@ def draw_confusion(ax: Axes, matrix: Any, class_names: list[str]) -> None:
     slanted: dict[str, Any] = {"rotation": 40, "ha": "right"} if sum(map(len, names)) > 36 else {}
     ax.set_xticks(range(classes), names, fontsize=size, **slanted)
     ax.set_yticks(range(classes), names, fontsize=size)
-    ax.set_xlabel("predicted", color=_INK)
-    ax.set_ylabel("true", color=_INK)
-    ax.tick_params(length=0, colors=_INK)
+    ax.set_xlabel("predicted", color=INK)
+    ax.set_ylabel("true", color=INK)
+    ax.tick_params(length=0, colors=INK)
     for spine in ax.spines.values():
         spine.set_visible(False)
     ax.set_xticks(np.arange(1, classes) - 0.5, minor=True)
@@ -79,7 +79,7 @@ def draw_confusion(ax: Axes, matrix: Any, class_names: list[str]) -> None:
         return
     for row in range(classes):
         for column in range(classes):
-            colour = "white" if shares[row, column] > 0.55 else _INK
+            colour = "white" if shares[row, column] > 0.55 else INK
             text = f"{matrix[row, column]:,}"
             if classes <= 10:
                 text += f"\n{_percent(shares[row, column])}"
@@ -111,13 +111,13 @@ def history_figure(histories: dict[str, dict[str, list[float]]]) -> Figure:
             _draw_curve(ax, history[key], "training", _TRAINING, "o")
             if f"val_{key}" in history:
                 _draw_curve(ax, history[f"val_{key}"], "validation", _VALIDATION, "s")
-            ax.set_title(f"{display(name)}: {key}", fontsize=12, fontweight="bold", color=_INK, loc="left")
-            ax.set_xlabel("epoch", color=_INK)
+            ax.set_title(f"{display(name)}: {key}", fontsize=12, fontweight="bold", color=INK, loc="left")
+            ax.set_xlabel("epoch", color=INK)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.grid(axis="y", color="#e3e8ec")
-            ax.tick_params(length=0, colors=_INK)
+            ax.tick_params(length=0, colors=INK)
             ax.spines[["top", "right", "left"]].set_visible(False)
-            ax.legend(frameon=False, labelcolor=_INK)
+            ax.legend(frameon=False, labelcolor=INK)
     return figure
 
 

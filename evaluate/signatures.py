@@ -22,6 +22,11 @@ from ..extract.signature import SIGNATURE_SIZE, signature
 from .tables import some
 
 
+def image_folder(cache: FeatureCache, images: Path | str | None = None) -> Path:
+    """Return the folder of a cache's images: the given one, or else the one that was embedded."""
+    return Path(images if images is not None else cache.provenance.get("image_root", ""))
+
+
 def signatures_of(
     cache: FeatureCache, images: Path | str | None = None, advance: Callable[[int], None] = lambda count: None
 ) -> npt.NDArray[np.uint8]:
@@ -47,7 +52,7 @@ def signatures_of(
     stored = cache.signatures
     if stored is not None:
         return stored
-    root = Path(images if images is not None else cache.provenance.get("image_root", ""))
+    root = image_folder(cache, images)
     size = cache.fingerprint["image_size"]
     least = size if decoding_of(cache.fingerprint) == "reduced" else None
     made = np.zeros((len(cache), SIGNATURE_SIZE**2), np.uint8)

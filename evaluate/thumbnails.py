@@ -7,7 +7,9 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-SIDE = 28
+from ..extract.signature import SIGNATURE_SIZE
+
+SIDE = SIGNATURE_SIZE
 PIXELS = SIDE * SIDE
 OUTER = 4.0  # pixels; structure coarser than this is illumination and staining, not the tissue's own pattern
 LEVELS = (1.5, 0.7, 0.0)
