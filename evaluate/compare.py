@@ -45,6 +45,10 @@ class HeadResult:
         Wall-clock time of fitting on all training rows and of predicting the class of all test rows.
     history : dict or None
         Accuracy and loss per epoch, of heads that are trained in epochs.
+    intervals : dict of str to tuple of float
+        Lower and upper end of the 95 % confidence interval of some of the scores.
+    rounds : list of dict
+        The scores of every fold of every repeat, when there are folds.
     """
 
     name: str
@@ -54,6 +58,8 @@ class HeadResult:
     scores: dict[str, Any]
     fit_seconds: float
     predict_seconds: float
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    rounds: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def history(self) -> dict[str, list[float]] | None:
@@ -75,6 +81,12 @@ class Comparison:
         What a reader of the scores should know.
     random : Comparison or None
         The same heads on a split that does not look at groups, when both were asked for.
+    groups : Groups or None
+        Which images belong together, when that is known.
+    differences : list of dict
+        Of every two heads: see :func:`embedonce.evaluate.paired.compare_pair`.
+    splits : list of Split
+        All folds of all repeats; empty when there is one split.
     """
 
     cache: FeatureCache
@@ -82,6 +94,9 @@ class Comparison:
     results: list[HeadResult]
     notes: list[str] = field(default_factory=list)
     random: Comparison | None = None
+    groups: Groups | None = None
+    differences: list[dict[str, Any]] = field(default_factory=list)
+    splits: list[Split] = field(default_factory=list)
 
     @property
     def table(self) -> list[dict[str, Any]]:

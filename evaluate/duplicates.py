@@ -152,9 +152,12 @@ class _Search:
         self.threshold = MINIMUM_SCORE
 
     def run(self) -> Duplicates:
+        from threadpoolctl import threadpool_limits
+
         self._link_identical()
         if self.n > 1:
-            with ThreadPoolExecutor(available_processors()) as self.pool:
+            # every thread of the pool multiplies small matrices: BLAS's own threads would only get into its way
+            with threadpool_limits(1, "blas"), ThreadPoolExecutor(available_processors()) as self.pool:
                 spectra = polar.ring_spectra(self.thumbnails)
                 self._set_threshold(spectra)
                 centred = self._centred_candidates(spectra)

@@ -15,7 +15,7 @@ from ..extract.processors import available_processors
 COMPONENTS = 256
 _SAMPLE = 20_000  # rows that the principal components are found on
 _READ = 4096
-_BLOCK = 1024
+_PRODUCTS = 8 << 20  # bytes of similarities that are held at a time, and as many again of what is made of them
 APPROXIMATE_ABOVE = 200_000
 """Rows from which on an approximate index is used: comparing all with all grows with their square."""
 
@@ -97,11 +97,13 @@ def _blocks(cache: FeatureCache) -> Iterator[tuple[int, npt.NDArray[np.float32]]
 def _exact(reduced: npt.NDArray[np.float32], count: int) -> Neighbors:
     rows = np.empty((len(reduced), count), np.intp)
     similarity = np.empty((len(reduced), count), np.float32)
-    for start in range(0, len(reduced), _BLOCK):
-        end = min(start + _BLOCK, len(reduced))
+    block = max(1, _PRODUCTS // 4 // len(reduced))
+    last = len(reduced) - count
+    for start in range(0, len(reduced), block):
+        end = min(start + block, len(reduced))
         products = reduced[start:end] @ reduced.T
         products[np.arange(end - start), np.arange(start, end)] = -np.inf
-        nearest = np.argpartition(-products, count - 1, axis=1)[:, :count]
+        nearest = np.argpartition(products, last, axis=1)[:, last:]
         values = np.take_along_axis(products, nearest, 1)
         order = np.argsort(-values, axis=1, kind="stable")
         rows[start:end] = np.take_along_axis(nearest, order, 1)

@@ -22,9 +22,9 @@ def brute_force(reduced, count):
     return order, np.take_along_axis(products, order, 1)
 
 
-@pytest.mark.parametrize("block", [7, 1024])
-def test_exact_neighbours_are_those_of_brute_force(monkeypatch, block):
-    monkeypatch.setattr(neighbors, "_BLOCK", block)
+@pytest.mark.parametrize("megabytes", [0, 8])
+def test_exact_neighbours_are_those_of_brute_force(monkeypatch, megabytes):
+    monkeypatch.setattr(neighbors, "_PRODUCTS", megabytes << 20)
     found = neighbors.nearest_neighbors(clustered(300), 10)
     rows, similarity = brute_force(found.reduced, 10)
     np.testing.assert_array_equal(found.rows, rows)
