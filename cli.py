@@ -14,6 +14,7 @@ from . import __version__
 from .cache.names import display
 from .commands import Group, ending_in_order, head_parameters, parameter
 from .console import (
+    print_differences,
     print_gap,
     print_groups,
     print_json,
@@ -321,6 +322,18 @@ def train(
 @_GROUPS
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of these splits.")
 @click.option(
+    "--folds",
+    type=click.IntRange(min=2),
+    metavar="K",
+    help="Cross-validation: every image is tested once, by heads that were trained on the other folds.",
+)
+@click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Cross-validations.")
+@click.option(
+    "--class-weight",
+    type=click.Choice(["balanced"]),
+    help="Every class counts the same in training, however many images it has.",
+)
+@click.option(
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Heads to train at the same time."
 )
 @click.option(
@@ -351,6 +364,7 @@ def compare(cache: Path, heads: str, params: tuple[str, ...], output: Path, as_j
         click.echo((output / "results.json").read_text(encoding="ascii"), nl=False)
         return
     print_table(made.table)
+    print_differences(made)
     print_gap(made)
     print_notes(made.notes)
     for path in written:

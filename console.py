@@ -12,7 +12,7 @@ from .cache.names import display
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from .evaluate.compare import Comparison, HeadResult
+    from .evaluate.comparison import Comparison, HeadResult
     from .evaluate.groups import FoundGroups
     from .extract.report import Report
     from .extract.verify import Verification
@@ -101,6 +101,10 @@ def _console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=160)
 
 
+def _interval(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"{low:.4f} to {high:.4f}"
+
+
 def _number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
@@ -112,14 +116,27 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("head")
-    for column in (*SCORES.values(), "fit s", "predict s"):
+    first, *others = SCORES.values()
+    for column in (first, "95 % interval", *others, "fit s", "predict s"):
         table.add_column(column, justify="right")
     for position, row in enumerate(rows):
-        scores = [row[key] for key in SCORES]
+        score, *scores = [row[key] for key in SCORES]
+        interval = _interval(row.get("accuracy_low"), row.get("accuracy_high"))
         seconds = [_number(row["fit_seconds"], 2), _number(row["predict_seconds"], 2)]
         style = "bold" if position == 0 else None
-        table.add_row(display(row["head"]), *map(_number, scores), *seconds, style=style)
+        cells = [_number(score), interval, *map(_number, scores), *seconds]
+        table.add_row(display(row["head"]), *cells, style=style)
     _console().print(table)
+
+
+def print_differences(comparison: Comparison) -> None:
+    """Print what the data say about every two heads, a line each."""
+    for row in comparison.differences:
+        text = row["text"]
+        click.echo(f"{text[0].upper()}{text[1:]}." if text.startswith("the ") else f"{text}.")
+    if comparison.differences:
+        many = " after Holm" if len(comparison.differences) > 1 else ""
+        click.echo(f"(p: {comparison.differences[0]['test']}{many})")
 
 
 def print_gap(comparison: Comparison) -> None:
@@ -131,11 +148,11 @@ def print_gap(comparison: Comparison) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("leak gap")
-    for column in ("random split", "copies kept together", "difference"):
+    for column in ("random split", "copies kept together", "difference", "95 % interval"):
         table.add_column(column, justify="right")
     for row in comparison.leak_gap:
-        gap = f"{row['gap']:+.4f}"
-        table.add_row(display(row["head"]), _number(row["random"]), _number(row["grouped"]), gap)
+        gap, interval = f"{row['gap']:+.4f}", _interval(row["low"], row["high"])
+        table.add_row(display(row["head"]), _number(row["random"]), _number(row["grouped"]), gap, interval)
     _console().print(table)
     report = comparison.random.split.groups
     if report is not None:

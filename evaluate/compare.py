@@ -2,174 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ..cache.errors import HeadError, SplitError
+from ..cache.errors import HeadError, HeadParameterError, SplitError
 from ..cache.names import display
 from ..cache.reader import FeatureCache
 from ..extract.progress import Progress
 from ..heads.registry import make_head
+from .comparison import Comparison, HeadResult
+from .fitting import fit_and_score
 from .groups import groups_for
 from .groups_file import Groups
-from .metrics import align_probabilities, score
+from .intervals import score_intervals
+from .paired import compare_all
 from .parallel import check_jobs, run_jobs
-from .split import Split, identical_in_training, make_split
+from .parts import together
+from .pooling import mean_over_repeats, pool, rounds
+from .split import Split, has_folds, identical_in_training, make_folds, make_split
 
 DEFAULT_HEADS = ("softmax", "logreg", "svm")
-
-
-@dataclass
-class HeadResult:
-    """One head on one split.
-
-    Attributes
-    ----------
-    name : str
-    head : sklearn classifier
-        Fitted on the training rows.
-    predicted : ndarray of intp, shape (t,)
-        Index of the predicted class of every test row.
-    probabilities : ndarray of float64, shape (t, k), or None
-        None for a head without ``predict_proba``.
-    scores : dict
-        See :func:`embedonce.evaluate.metrics.score`.
-    fit_seconds, predict_seconds : float
-        Wall-clock time of fitting on all training rows and of predicting the class of all test rows.
-    history : dict or None
-        Accuracy and loss per epoch, of heads that are trained in epochs.
-    intervals : dict of str to tuple of float
-        Lower and upper end of the 95 % confidence interval of some of the scores.
-    rounds : list of dict
-        The scores of every fold of every repeat, when there are folds.
-    """
-
-    name: str
-    head: Any
-    predicted: npt.NDArray[np.intp]
-    probabilities: npt.NDArray[np.float64] | None
-    scores: dict[str, Any]
-    fit_seconds: float
-    predict_seconds: float
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    rounds: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def history(self) -> dict[str, list[float]] | None:
-        """Accuracy and loss per epoch, of heads that are trained in epochs."""
-        return getattr(self.head, "history_", None)
-
-
-@dataclass
-class Comparison:
-    """Heads that were trained and tested on the same rows.
-
-    Attributes
-    ----------
-    cache : FeatureCache
-    split : Split
-    results : list of HeadResult
-        In the order in which the heads were given.
-    notes : list of str
-        What a reader of the scores should know.
-    random : Comparison or None
-        The same heads on a split that does not look at groups, when both were asked for.
-    groups : Groups or None
-        Which images belong together, when that is known.
-    differences : list of dict
-        Of every two heads: see :func:`embedonce.evaluate.paired.compare_pair`.
-    splits : list of Split
-        All folds of all repeats; empty when there is one split.
-    """
-
-    cache: FeatureCache
-    split: Split
-    results: list[HeadResult]
-    notes: list[str] = field(default_factory=list)
-    random: Comparison | None = None
-    groups: Groups | None = None
-    differences: list[dict[str, Any]] = field(default_factory=list)
-    splits: list[Split] = field(default_factory=list)
-
-    @property
-    def table(self) -> list[dict[str, Any]]:
-        """One dict per head, the most accurate first; equally accurate ones by log loss."""
-        columns = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc")
-        rows = [
-            {"head": result.name}
-            | {column: result.scores[column] for column in columns}
-            | {"fit_seconds": result.fit_seconds, "predict_seconds": result.predict_seconds}
-            for result in self.results
-        ]
-        return sorted(rows, key=lambda row: (-row["accuracy"], np.inf if row["log_loss"] is None else row["log_loss"]))
-
-    @property
-    def leak_gap(self) -> list[dict[str, Any]]:
-        """One dict per head, as in ``table``: accuracy on the random split, on the grouped one, and the difference.
-
-        The difference is what copies of training images among the test images made the random split promise. Empty
-        when there is only one split.
-        """
-        if self.random is None:
-            return []
-        gaps = []
-        for row in self.table:
-            promised = self.random.result(row["head"]).scores["accuracy"]
-            gaps.append(
-                {
-                    "head": row["head"],
-                    "random": promised,
-                    "grouped": row["accuracy"],
-                    "gap": promised - row["accuracy"],
-                }
-            )
-        return gaps
-
-    def confusion(self, head: str) -> npt.NDArray[np.int64]:
-        """Return the confusion matrix of a head, int64, shape (k, k): rows true, columns predicted.
-
-        Raises
-        ------
-        HeadError
-            When no such head was compared.
-        """
-        return np.array(self.result(head).scores["confusion"], np.int64)
-
-    def result(self, head: str) -> HeadResult:
-        """Return the result of a head by name.
-
-        Raises
-        ------
-        HeadError
-            When no such head was compared.
-        """
-        for result in self.results:
-            if result.name == head:
-                return result
-        names = ", ".join(result.name for result in self.results)
-        raise HeadError(f"parameter head must be one of the compared heads ({names}), got {head!r}")
-
-    def save(self, folder: Path | str) -> list[Path]:
-        """Write everything into a folder: see :func:`embedonce.evaluate.results.save_comparison`."""
-        from .results import save_comparison
-
-        return save_comparison(self, folder)
-
-    def __str__(self) -> str:
-        width = max(len(display(result.name)) for result in self.results) + 2
-        lines = [f"{'head':<{width}}{'accuracy':>10}{'macro F1':>10}{'log loss':>10}{'fit s':>8}"]
-        for row in self.table:
-            loss = "" if row["log_loss"] is None else f"{row['log_loss']:.4f}"
-            scores = f"{row['accuracy']:>10.4f}{row['macro_f1']:>10.4f}{loss:>10}{row['fit_seconds']:>8.1f}"
-            lines.append(f"{display(row['head']):<{width}}{scores}")
-        return "\n".join(lines + self.notes)
 
 
 def compare(
@@ -182,6 +37,10 @@ def compare(
     dask: Any = None,
     groups: Groups | Path | str | None = None,
     progress: Progress | None = None,
+    *,
+    folds: int | None = None,
+    repeats: int = 1,
+    class_weight: str | None = None,
 ) -> Comparison:
     """Train heads on the same rows of a cache and test them on the same others.
 
@@ -197,7 +56,7 @@ def compare(
     seed : int
         Of the random and the grouped split.
     on_head : callable, optional
-        Called with a head's name before it is trained.
+        Called with a head's name, and with its split where there are several, before it is trained.
     jobs : int
         Heads that are trained and tested at the same time, each in a process of its own that reads the features
         from the cache's file. The results are those of one process, but for the rounding of sums that another
@@ -212,6 +71,14 @@ def compare(
         cache.
     progress : Progress, optional
         Of finding them.
+    folds : int, optional
+        Cross-validation: every image is tested once, by a head that was trained on the other folds. A split file
+        that has folds says their number itself. By default one split, which is faster.
+    repeats : int
+        Cross-validations, each with folds of its own.
+    class_weight : str, optional
+        ``balanced``: every class counts the same in training, however many images it has. Heads that cannot do this
+        are trained as they are, which a note says.
 
     Returns
     -------
@@ -232,52 +99,166 @@ def compare(
     ClusterError
         When the cluster cannot be reached, a worker cannot do its part, or a process is killed.
     """
-    from sklearn.base import clone
-
     check_jobs("compare", jobs, dask)
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
     made = _make_heads(heads)
+    weighted = weigh_classes(made, class_weight)
     known, notes = groups_for(opened, groups, split, progress)
-    splits, note = _splits(opened, split, seed, known)
-    notes += note
-    names = [name for _ in splits for name in made]
-    work = {}
-    for number, parts in enumerate(splits):
-        for name, head in made.items():
-            fresh = head if number == 0 else clone(head)
-            work[f"head {name!r}" + f" ({parts.method})" * (len(splits) > 1)] = (name, fresh, opened, parts, known)
-    announce = None if on_head is None else lambda number: on_head(names[number])
-    results = list(run_jobs(fit_and_score, work, jobs, dask, announce))
-    if len(work) > 1 and (jobs > 1 or dask is not None):
+    plans, note = plan_splits(opened, split, seed, known, folds, repeats)
+    results = _run(opened, made, plans, known, jobs, dask, on_head)
+    notes += note + weighted
+    if len(made) * sum(map(len, plans)) > 1 and (jobs > 1 or dask is not None):
         notes.append("heads were trained beside each other, which slows each of them: compare times only with jobs=1")
-    comparisons = [
-        Comparison(opened, parts, results[number * len(made) : (number + 1) * len(made)], notes_on(opened, parts))
-        for number, parts in enumerate(splits)
-    ]
+    comparisons = [_summarise(opened, plan, scored, known, seed) for plan, scored in zip(plans, results, strict=True)]
     comparisons[0].notes[:0] = notes
     comparisons[0].random = comparisons[1] if len(comparisons) > 1 else None
     return comparisons[0]
 
 
-def _splits(
-    cache: FeatureCache, split: str | Path | Split | None, seed: int, groups: Groups | None
-) -> tuple[list[Split], list[str]]:
-    """Return the splits to score heads on, the honest one first, and what to know of the choice."""
+def plan_splits(
+    cache: FeatureCache,
+    split: str | Path | Split | None,
+    seed: int,
+    groups: Groups | None,
+    folds: int | None = None,
+    repeats: int = 1,
+) -> tuple[list[list[Split]], list[str]]:
+    """Return the splits to score heads on, and what to know of the choice.
+
+    Returns
+    -------
+    list of list of Split
+        One or two, the honest one first; each is one split or the folds of all repeats.
+    list of str
+
+    Raises
+    ------
+    SplitError
+        When a split is impossible.
+    """
+    check_folds(split, folds, repeats)
     if isinstance(split, Split):
-        return [split], []
+        return [[split]], []
+
+    def make(method: str | Path) -> list[Split]:
+        if folds is None and not has_folds(method):
+            return [make_split(cache, method, seed, groups)]
+        return make_folds(cache, method, seed, groups, folds or 2, repeats)
+
     if split is not None:
-        return [make_split(cache, split, seed, groups)], []
-    random = make_split(cache, "random", seed, groups)
+        return [make(split)], []
     if groups is None:
-        return [random], []
+        return [make("random")], []
     if len(groups) == len(cache):
-        return [random], ["no image has a copy among the others, so there is nothing to leak: the split is random"]
+        return [make("random")], [
+            "no image has a copy among the others, so there is nothing to leak: the split is random"
+        ]
     try:
-        return [make_split(cache, "grouped", seed, groups), random], []
+        return [make("grouped"), make("random")], []
     except SplitError as error:
         if groups.source != "found":  # the user's own groups are meant to be kept
             raise
-        return [random], [f"copies of one original could not be kept together, so the split is random: {error}"]
+        return [make("random")], [f"copies of one original could not be kept together, so the split is random: {error}"]
+
+
+def check_folds(split: Any, folds: Any, repeats: Any) -> None:
+    """Check the parameters ``folds`` and ``repeats``.
+
+    Raises
+    ------
+    SplitError
+        When they are no whole numbers, too small, or do not go together with the split.
+    """
+    for name, value, least in (("folds", folds, 2), ("repeats", repeats, 1)):
+        if value is None and name == "folds":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise SplitError(f"parameter {name} of compare must be a whole number from {least} on, got {value!r}")
+    if repeats > 1 and folds is None:
+        raise SplitError(f"parameter repeats of compare repeats folds, got repeats={repeats} without folds")
+    if folds is not None and (isinstance(split, Split) or split not in (None, "random", "grouped")):
+        raise SplitError(
+            "parameter folds of compare is for random and grouped splits; a split file has its own parts or folds, "
+            f"got folds={folds} with split={str(split) if not isinstance(split, Split) else split.method!r}"
+        )
+
+
+def _run(
+    cache: FeatureCache,
+    made: Mapping[str, Any],
+    plans: list[list[Split]],
+    groups: Groups | None,
+    jobs: int,
+    dask: Any,
+    on_head: Callable[[str], None] | None,
+) -> list[dict[str, list[HeadResult]]]:
+    """Fit and score every head on every split; return the results by plan and head."""
+    from sklearn.base import clone
+
+    work = {}
+    places = []
+    for number, splits in enumerate(plans):
+        for turn, parts in enumerate(splits):
+            for name, head in made.items():
+                label = name + f" ({parts.method})" * (len(plans) > 1)
+                if len(splits) > 1:
+                    label += f" (fold {turn + 1} of {len(splits)})"
+                work[f"head {label!r}" if label == name else f"head {name!r}{label[len(name) :]}"] = (
+                    name,
+                    clone(head) if places else head,
+                    cache,
+                    parts,
+                    groups,
+                )
+                places.append((number, turn, name, label))
+    announce = None if on_head is None else lambda number: on_head(places[number][3])
+    results: list[dict[str, list[HeadResult]]] = [{name: [] for name in made} for _ in plans]
+    outcomes = run_jobs(fit_and_score, work, jobs, dask, announce)
+    for (number, turn, name, _), result in zip(places, outcomes, strict=True):
+        if turn:  # a head may hold many rows of features, and nobody asks for those of further folds
+            result.head = None
+        results[number][name].append(result)
+    return results
+
+
+def _summarise(
+    cache: FeatureCache, splits: list[Split], scored: dict[str, list[HeadResult]], groups: Groups | None, seed: int
+) -> Comparison:
+    """Put the results on one plan together, with their intervals and differences."""
+    if len(splits) == 1:
+        split, results = splits[0], [results[0] for results in scored.values()]
+        repeats = {result.name: [result] for result in results}
+    else:
+        split, results, repeats = together(splits), [], {}
+        for name, of_folds in scored.items():
+            repeats[name] = pool(cache, splits, of_folds)
+            first = repeats[name][0]
+            first.scores = mean_over_repeats(repeats[name])
+            first.rounds = rounds(splits, of_folds)
+            results.append(first)
+    ids = None if groups is None else groups.ids[split.test]
+    true = cache.labels[split.test].astype(np.intp)
+    for result in results:
+        ends = [
+            score_intervals(true, one.predicted, one.probabilities, cache.class_names, ids, seed=seed)
+            for one in repeats[result.name]
+        ]
+        # every repeat tests the same images, so repeating does not make the interval narrower
+        result.intervals = {
+            name: (float(np.mean([each[name][0] for each in ends])), float(np.mean([each[name][1] for each in ends])))
+            for name in ends[0]
+            if all(name in each for each in ends)
+        }
+    differences = []
+    if len(results) > 1:
+        correct = {result.name: result.predicted == true for result in results}
+        folds = sizes = None
+        if len(splits) > 1:
+            folds = {result.name: [entry["accuracy"] for entry in result.rounds] for result in results}
+            sizes = [(len(part.train), len(part.test)) for part in splits]
+        differences = compare_all(list(correct), correct, ids, folds, sizes)
+    notes = notes_on(cache, split)
+    return Comparison(cache, split, results, notes, None, groups, differences, splits if len(splits) > 1 else [])
 
 
 def _make_heads(heads: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
@@ -296,56 +277,27 @@ def _make_heads(heads: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
-def fit_and_score(name: str, head: Any, cache: FeatureCache, split: Split, groups: Groups | None = None) -> HeadResult:
-    """Fit a head on the training rows and score it on the test rows.
+def weigh_classes(made: dict[str, Any], class_weight: str | None) -> list[str]:
+    """Set ``class_weight`` of every head that has it, and return notes on the others.
 
-    Labels are class names, so that what the head predicts can be read.
+    Raises
+    ------
+    HeadParameterError
+        When it is neither None nor ``balanced``.
     """
-    return score_head(name, head, cache, split.test, fit_head(head, cache, split, groups))
-
-
-def score_head(
-    name: str, head: Any, cache: FeatureCache, rows: npt.NDArray[np.intp], fit_seconds: float = 0.0
-) -> HeadResult:
-    """Score a fitted head on some rows of a cache."""
-    # a saved head may know classes that this cache does not have, and may predict them
-    class_names = cache.class_names + sorted({str(name) for name in head.classes_} - set(cache.class_names))
-    test = cache.features[rows]
-    begin = time.perf_counter()
-    predicted_names = head.predict(test)
-    predict_seconds = time.perf_counter() - begin
-    probabilities = None
-    if hasattr(head, "predict_proba"):
-        probabilities = align_probabilities(head.predict_proba(test), head.classes_, class_names)
-
-    index = {class_name: number for number, class_name in enumerate(class_names)}
-    predicted = np.array([index[str(class_name)] for class_name in predicted_names], np.intp)
-    scores = score(cache.labels[rows].astype(np.intp), predicted, probabilities, class_names)
-    return HeadResult(name, head, predicted, probabilities, scores, fit_seconds, predict_seconds)
-
-
-def fit_head(head: Any, cache: FeatureCache, split: Split, groups: Groups | None = None) -> float:
-    """Fit a head on the training rows and return the seconds of the fit alone.
-
-    A head that takes validation data gets the test rows for them; one that takes groups gets those of the training
-    rows, so that its own cross-validation parts none.
-    """
-    features, names = cache.features, cache.label_names
-    extra: dict[str, Any] = {}
-    takes = inspect.signature(head.fit).parameters
-    if groups is not None and "groups" in takes:
-        extra["groups"] = groups.ids[split.train]
-    if "validation_data" in takes:
-        # a class without training images cannot be validated on
-        held = split.test[np.isin(names[split.test], names[split.train])]
-        if len(held):
-            extra["validation_data"] = (features[held], names[held])
-    if hasattr(head, "warm_up"):  # importing TensorFlow is no part of training
-        head.warm_up()
-    rows, labels = features[split.train], names[split.train]
-    begin = time.perf_counter()
-    head.fit(rows, labels, **extra)
-    return time.perf_counter() - begin
+    if class_weight is None:
+        return []
+    if class_weight != "balanced":
+        raise HeadParameterError(f"parameter class_weight of compare must be None or 'balanced', got {class_weight!r}")
+    without = []
+    for name, head in made.items():
+        if "class_weight" in head.get_params(deep=False):
+            head.set_params(class_weight=class_weight)
+        else:
+            without.append(name)
+    if without:
+        return [f"{', '.join(map(display, without))} cannot weigh classes and trained without class weights"]
+    return []
 
 
 def notes_on(cache: FeatureCache, split: Split) -> list[str]:

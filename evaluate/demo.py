@@ -17,7 +17,8 @@ from ..extract.recipe import make_recipe
 from ..extract.report import Report
 from ..extract.run import update_cache
 from ..extract.weights import imagenet_path, imagenet_url
-from .compare import Comparison, compare
+from .compare import compare
+from .comparison import Comparison
 
 IMAGE_SIZE = 96
 """The smallest size that has ImageNet weights: the digits are 8 x 8 pixels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,6 +36,8 @@ class Split:
         They alone may change sides when images are added.
     groups : mapping or None
         What :func:`group_report` says, when groups are known.
+    parts : tuple of Split
+        The folds that this one holds together: see :func:`together`.
     """
 
     train: npt.NDArray[np.intp]
@@ -47,6 +49,7 @@ class Split:
     repeat: int | None = None
     moved: npt.NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
     groups: Mapping[str, Any] | None = None
+    parts: tuple[Split, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """Return method, sizes and proofs, JSON-serialisable; what does not apply is left out."""
@@ -62,6 +65,10 @@ class Split:
             about["moved"] = len(self.moved)
         if self.groups is not None:
             about["groups"] = dict(self.groups)
+        if self.parts:
+            about["train"] = round(sum(len(part.train) for part in self.parts) / len(self.parts))
+            about |= {"folds": self.folds, "repeats": 1 + max(part.repeat or 0 for part in self.parts)}
+            about["parts"] = [part.describe() for part in self.parts]
         return about
 
     def notes(self) -> list[str]:
@@ -78,6 +85,27 @@ class Split:
                 f"flatters every score ({self.groups['crossing']:,} of {self.groups['groups']:,} groups cross)"
             )
         return notes
+
+
+def together(splits: Sequence[Split]) -> Split:
+    """Return the folds of a cross-validation as one split, whose test part holds the rows of every fold.
+
+    Its training part is empty, since every fold has another; ``parts`` are the folds. With groups it says, over all
+    folds of the first repeat, which share of the test images had an image of their group in training.
+    """
+    first = [split for split in splits if (split.repeat or 0) == (splits[0].repeat or 0)]
+    test = np.sort(np.concatenate([split.test for split in first]))
+    groups = None
+    if first[0].groups is not None:
+        reports = [dict(split.groups or {}) for split in first]
+        sizes = [len(split.test) for split in first]
+        groups = {key: reports[0][key] for key in ("groups", "group_source", "group_digest")}
+        groups["crossing"] = max(report["crossing"] for report in reports)
+        groups["leak_share"] = float(np.average([report["leak_share"] for report in reports], weights=sizes))
+    moved = np.unique(np.concatenate([split.moved for split in splits]))
+    return Split(
+        np.zeros(0, np.intp), test, first[0].method, first[0].seed, None, len(first), None, moved, groups, tuple(splits)
+    )
 
 
 def every_row(cache: FeatureCache) -> Split:
@@ -157,7 +185,9 @@ def with_groups(split: Split, groups: Groups | None, proof: bool = False) -> Spl
 
 
 def identical_in_training(split: Split, cache: FeatureCache) -> int:
-    """Return how many test images are byte for byte a copy of a training image."""
+    """Return how many test images are byte for byte a copy of a training image, in the first repeat of folds."""
+    if split.parts:
+        return sum(identical_in_training(part, cache) for part in split.parts if not part.repeat)
     digests = [digest.tobytes() for digest in cache.files.hashes]
     training = {digests[row] for row in split.train}
     return sum(digests[row] in training for row in split.test)

@@ -16,10 +16,10 @@ import numpy as np
 
 from ..cache.files import make_folder, write_atomically
 from ..cache.reader import FeatureCache
-from .split import as_csv, write_split
+from .split import as_csv, write_folds, write_split
 
 if TYPE_CHECKING:
-    from .compare import Comparison, HeadResult
+    from .comparison import Comparison, HeadResult
 
 FORMAT = "embedonce-results"
 FORMAT_VERSION = 1
@@ -28,8 +28,8 @@ FORMAT_VERSION = 1
 def save_comparison(comparison: Comparison, folder: Path | str) -> list[Path]:
     """Write a comparison into a folder; files of the same names are replaced.
 
-    ``results.json`` has every number, ``predictions.csv`` every prediction, ``split.csv`` the split as
-    ``--split`` takes it; ``confusion.png`` shows all heads, ``confusion-HEAD.png`` and ``.csv`` one;
+    ``results.json`` has every number, ``predictions.csv`` every prediction, ``split.csv`` the split, or the folds, as
+    ``--split`` takes them; ``confusion.png`` shows all heads, ``confusion-HEAD.png`` and ``.csv`` one;
     ``curves-HEAD.png`` the training curves of a head that has them.
 
     Returns
@@ -49,7 +49,10 @@ def save_comparison(comparison: Comparison, folder: Path | str) -> list[Path]:
     written = [folder / "results.json", folder / "predictions.csv", folder / "split.csv"]
     write_atomically(written[0], as_json(comparison_results(comparison)))
     write_atomically(written[1], _predictions_csv(comparison))
-    write_split(comparison.split, comparison.cache, written[2])
+    if comparison.splits:
+        write_folds(comparison.splits, comparison.cache, written[2])
+    else:
+        write_split(comparison.split, comparison.cache, written[2])
 
     matrices = {result.name: result.scores["confusion"] for result in comparison.results}
     subtitles = {result.name: _subtitle(result) for result in comparison.results}
@@ -75,12 +78,19 @@ def comparison_results(comparison: Comparison) -> dict[str, Any]:
         "cache": describe_cache(comparison.cache),
         "split": comparison.split.describe(),
         "notes": comparison.notes,
+        "skewed": comparison.skewed,
         "heads": _heads(comparison),
+        "differences": comparison.differences,
     }
     if comparison.random is not None:
         other = comparison.random
         results["leak_gap"] = comparison.leak_gap
-        results["random"] = {"split": other.split.describe(), "notes": other.notes, "heads": _heads(other)}
+        results["random"] = {
+            "split": other.split.describe(),
+            "notes": other.notes,
+            "heads": _heads(other),
+            "differences": other.differences,
+        }
     return results
 
 
@@ -88,7 +98,9 @@ def _heads(comparison: Comparison) -> list[dict[str, Any]]:
     heads = []
     for result in comparison.results:
         entry: dict[str, Any] = {"head": result.name, "parameters": _parameters(result.head)}
-        entry |= result.scores
+        entry |= result.scores | {"intervals": result.intervals}
+        if result.rounds:
+            entry["rounds"] = result.rounds
         entry |= {"fit_seconds": result.fit_seconds, "predict_seconds": result.predict_seconds}
         if result.history:
             entry["history"] = result.history

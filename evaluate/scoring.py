@@ -14,7 +14,8 @@ from ..cache.names import display
 from ..cache.reader import FeatureCache
 from ..extract.recipe import require_same_fingerprint
 from ..heads.files import load_head, read_metadata
-from .compare import HeadResult, score_head
+from .comparison import HeadResult
+from .fitting import score_head
 from .split import read_split
 from .training import seen_in_training
 

@@ -36,6 +36,7 @@ __all__ = [
     "folds",
     "group_report",
     "grouped_split",
+    "has_folds",
     "identical_in_training",
     "leak_share",
     "make_folds",
@@ -140,6 +141,12 @@ def make_folds(
             f"got {display(str(split))!r}"
         )
     return [with_groups(fold, groups) for fold in read_folds(path, cache, column)]
+
+
+def has_folds(split: str | Path) -> bool:
+    """Return whether a split file holds folds, rather than a training and a test part."""
+    path, column = _file_and_column(split)
+    return path is not None and column is None and bool(fold_columns(path))
 
 
 def random_split(cache: FeatureCache, seed: int, test_fraction: float = TEST_FRACTION) -> Split:

@@ -16,7 +16,9 @@ from ..cache.reader import FeatureCache
 from ..extract.recipe import decoding_of
 from ..heads.files import save_head, suffixes_for
 from ..heads.registry import make_head
-from .compare import HeadResult, fit_and_score, fit_head, notes_on
+from .compare import notes_on
+from .comparison import HeadResult
+from .fitting import fit_and_score, fit_head
 from .groups import groups_for
 from .groups_file import Groups
 from .image_model import build_image_model, require_float32, save_image_model

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from embedonce.evaluate.intervals import logit_interval, score_intervals, units
+from embedonce.evaluate.metrics import score
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+NAMES = ["a", "b", "c"]
+
+
+def predictions(rows, accuracy, seed=0, classes=3):
+    generator = np.random.default_rng(seed)
+    true = generator.integers(0, classes, rows)
+    logits = generator.normal(size=(rows, classes))
+    right = generator.random(rows) < accuracy
+    wanted = np.where(right, true, (true + 1) % classes)
+    logits[np.arange(rows), wanted] = logits.max(axis=1) + generator.random(rows)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return true, probabilities.argmax(axis=1), probabilities
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_every_interval_holds_its_score(grouped):
+    true, predicted, probabilities = predictions(400, 0.9)
+    groups = np.arange(400) // 7 if grouped else None
+    scores = score(true, predicted, probabilities, NAMES)
+    intervals = score_intervals(true, predicted, probabilities, NAMES, groups)
+    assert set(intervals) == {"accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc"}
+    for name, (low, high) in intervals.items():
+        assert low < scores[name] < high, name
+        assert name == "log_loss" or (low >= 0 and high <= 1)
+
+
+@pytest.mark.parametrize("accuracy", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize("size", [1, 6])
+def test_the_interval_of_the_accuracy_covers_the_truth_as_often_as_it_says(accuracy, size):
+    generator = np.random.default_rng(0)
+    covered, rounds, count = 0, 300, 100
+    groups = np.repeat(np.arange(count), size)
+    for _ in range(rounds):
+        share = generator.beta(accuracy * 4, (1 - accuracy) * 4, count) if size > 1 else np.full(count, accuracy)
+        right = generator.random(count * size) < np.repeat(share, size)
+        true = np.zeros(count * size, np.intp)
+        predicted = (~right).astype(np.intp)
+        low, high = score_intervals(true, predicted, None, ["a", "b"], groups, resamples=200)["accuracy"]
+        covered += low <= accuracy <= high
+    assert 0.91 <= covered / rounds <= 0.99
+
+
+def test_without_any_error_the_interval_still_has_a_width_of_as_many_images_as_groups():
+    true = np.zeros(60, np.intp)
+    alone = score_intervals(true, true, None, NAMES)["accuracy"]
+    grouped = score_intervals(true, true, None, NAMES, np.arange(60) // 6)["accuracy"]
+    assert alone[1] == grouped[1] == 1
+    assert grouped[0] < alone[0] < 1
+    assert alone == logit_interval(1.0, 0.0, 60)
+
+
+def test_copies_make_an_interval_wider_not_narrower():
+    true, predicted, probabilities = predictions(150, 0.85)
+    copies = [np.repeat(part, 5, axis=0) for part in (true, predicted, probabilities)]
+    widths = []
+    for groups in (None, np.repeat(np.arange(150), 5)):
+        low, high = score_intervals(*copies, NAMES, groups)["accuracy"]
+        widths.append(high - low)
+    low, high = score_intervals(true, predicted, probabilities, NAMES)["accuracy"]
+    assert widths[0] < 0.6 * widths[1]
+    assert widths[1] == pytest.approx(high - low, rel=0.05)
+
+
+def test_the_area_is_the_one_of_scikit_learn_and_its_interval_shrinks_with_more_images():
+    widths = []
+    for rows in (100, 1600):
+        true, predicted, probabilities = predictions(rows, 0.7)
+        area = score(true, predicted, probabilities, NAMES)["roc_auc"]
+        low, high = score_intervals(true, predicted, probabilities, NAMES)["roc_auc"]
+        assert low < area < high
+        widths.append(high - low)
+    assert 2.5 < widths[0] / widths[1] < 6
+
+
+def test_the_same_seed_gives_the_same_intervals():
+    made = predictions(80, 0.8)
+    assert score_intervals(*made, NAMES, seed=3) == score_intervals(*made, NAMES, seed=3)
+
+
+def test_scores_that_cannot_be_had_have_no_interval():
+    true, predicted, probabilities = predictions(50, 0.8)
+    assert set(score_intervals(true, predicted, None, NAMES)) == {"accuracy", "balanced_accuracy", "macro_f1"}
+    one = np.zeros(50, np.intp)
+    assert "roc_auc" not in score_intervals(one, predicted, probabilities, NAMES)
+    nothing = np.zeros(0, np.intp)
+    assert score_intervals(nothing, nothing, None, NAMES) == {}
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=40))
+def test_group_sums_are_those_of_a_loop(names):
+    drawn = units(np.array(names), len(names))
+    values = np.arange(len(names), dtype=float)
+    expected = [sum(values[i] for i, name in enumerate(names) if name == group) for group in sorted(set(names))]
+    np.testing.assert_array_equal(drawn.sums(values), expected)
+
+
+@settings(deadline=None)
+@given(st.integers(2, 40), st.integers(0, 1000))
+def test_ends_are_in_order_and_inside_whatever_the_predictions(rows, seed):
+    generator = np.random.default_rng(seed)
+    true, predicted = generator.integers(0, 2, (2, rows))
+    for low, high in score_intervals(true, predicted, None, ["a", "b"], resamples=50).values():
+        assert 0 <= low <= high <= 1
