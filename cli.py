@@ -62,11 +62,14 @@ def demo(output: Path) -> None:
     made = run_demo(output, make_progress(True), _announce, lambda text: click.secho(f"Notice: {text}", fg="yellow"))
     print_report(made.report)
     print_table(made.comparison.table)
+    print_differences(made.comparison)
+    print_gap(made.comparison)
     print_notes(made.comparison.notes)
     click.echo(f"Images            {made.images}")
     click.echo(f"Feature cache     {made.report.cache.path}")
     click.echo(f"Confusion matrix  {made.results / 'confusion.png'}")
     click.echo(f"Training curves   {made.results / 'curves-softmax.png'}")
+    click.echo(f"Report            {made.results / 'report.html'}")
     click.echo(f"All numbers       {made.results / 'results.json'}")
     click.echo("\nNow with your own images:  embedonce extract IMAGES CACHE.h5")
 
@@ -368,7 +371,7 @@ def compare(cache: Path, heads: str, params: tuple[str, ...], output: Path, as_j
     print_gap(made)
     print_notes(made.notes)
     for path in written:
-        if path.suffix == ".json" or path.name == "confusion.png" or path.name.startswith("curves"):
+        if path.name in ("results.json", "report.html"):
             click.echo(f"Wrote {display(str(path))}")
 
 

@@ -196,7 +196,7 @@ def _run(
     from sklearn.base import clone
 
     work = {}
-    places = []
+    places: list[tuple[int, int, str, str]] = []
     for number, splits in enumerate(plans):
         for turn, parts in enumerate(splits):
             for name, head in made.items():

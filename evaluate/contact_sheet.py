@@ -13,8 +13,8 @@ from ..cache.names import display
 from ..cache.reader import FeatureCache
 from ..extract.decode import decode, resize
 from .groups import FoundGroups
+from .images import image_folder
 from .plots import INK, save_figure
-from .signatures import image_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,9 @@ from ..cache.quiet import import_keras
 from ..cache.reader import FeatureCache
 from ..extract.backbone import build_backbone, pooled_features, weights_sha256
 from ..extract.decode import decode
-from ..extract.embed import read_image
 from ..extract.recipe import decoding_of, precision_of, recipe_of, require_same_fingerprint
-from ..extract.scan import ImageFile
 from ..heads.files import write_keras_metadata
+from .images import image_folder, read_unchanged
 
 CHECKED_IMAGES = 16
 TOLERANCE = 1e-3
@@ -117,17 +115,14 @@ def check_image_model(model: Any, head: Any, cache: FeatureCache, count: int = C
 
 
 def _sample_images(cache: FeatureCache, count: int) -> tuple[list[int], list[npt.NDArray[np.uint8]]]:
-    root = Path(cache.provenance.get("image_root", ""))
+    root = image_folder(cache)
     least = int(cache.fingerprint["image_size"]) if decoding_of(cache.fingerprint) == "reduced" else None
     rows: list[int] = []
     images: list[npt.NDArray[np.uint8]] = []
     for row in np.unique(np.linspace(0, len(cache) - 1, count).astype(int)).tolist():
-        image = ImageFile(os.fsencode(cache.paths[row]), int(cache.files.sizes[row]), int(cache.files.mtimes[row]))
         try:
-            data, now = read_image(root, image)
-            if now == image:
-                images.append(decode(data, least))
-                rows.append(row)
+            images.append(decode(read_unchanged(cache, root, row), least))
+            rows.append(row)
         except ImageError:  # it is gone or has changed since; another one will do
             continue
     return rows, images

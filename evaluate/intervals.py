@@ -30,16 +30,16 @@ class Units(NamedTuple):
     ----------
     of_row : ndarray of intp, shape (t,)
         Group of every row, from 0 on.
-    count : int
-        How many groups there are.
+    groups : int
+        How many there are.
     """
 
     of_row: npt.NDArray[np.intp]
-    count: int
+    groups: int
 
     def sums(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """Return the sum of per-row values, shape (t,) or (t, m), in each group."""
-        total = np.zeros((self.count, *values.shape[1:]))
+        total = np.zeros((self.groups, *values.shape[1:]))
         np.add.at(total, self.of_row, values)
         return total
 
@@ -95,7 +95,7 @@ def score_intervals(
         return {}
     drawn = units(groups, len(true))
     generator = np.random.default_rng(seed)
-    weights = generator.multinomial(drawn.count, np.full(drawn.count, 1 / drawn.count), size=resamples)
+    weights = generator.multinomial(drawn.groups, np.full(drawn.groups, 1 / drawn.groups), size=resamples)
     k = len(class_names)
     cells = np.zeros((len(true), k * k))
     cells[np.arange(len(true)), true * k + predicted] = 1
@@ -103,13 +103,13 @@ def score_intervals(
     whole, resampled = _rates(counts.sum(0), k), _rates(weights @ counts, k)
     found: dict[str, Interval] = {}
     for name, value in whole.items():
-        found[name] = logit_interval(float(value), _deviation(resampled[name]), drawn.count, level)
+        found[name] = logit_interval(float(value), _deviation(resampled[name]), drawn.groups, level)
     if probabilities is not None:
         tiny = np.finfo(probabilities.dtype).eps
         losses = -np.log(np.clip(probabilities[np.arange(len(true)), true], tiny, 1))
         sums = drawn.sums(np.column_stack([losses, np.ones(len(true))]))
         means = (weights @ sums[:, 0]) / (weights @ sums[:, 1])
-        found["log_loss"] = _log_interval(float(losses.mean()), _deviation(means), drawn.count, level)
+        found["log_loss"] = _log_interval(float(losses.mean()), _deviation(means), drawn.groups, level)
         area = _area_interval(true, probabilities, drawn, weights[:_AUC_RESAMPLES], level)
         if area is not None:
             found["roc_auc"] = area
@@ -188,7 +188,7 @@ def _area_interval(
         )
         for block in _of_rows(weights, drawn)
     ]
-    return logit_interval(whole, _deviation(np.concatenate(means)), drawn.count, level)
+    return logit_interval(whole, _deviation(np.concatenate(means)), drawn.groups, level)
 
 
 def _of_rows(weights: npt.NDArray[np.integer], drawn: Units) -> Iterator[npt.NDArray[np.float32]]:

@@ -50,15 +50,15 @@ def compare_pair(
     difference = a_correct.astype(np.int64) - b_correct.astype(np.int64)
     discordant = [int((difference > 0).sum()), int((difference < 0).sum())]
     drawn = units(groups, len(difference))
-    if drawn.count == len(difference):
+    if drawn.groups == len(difference):
         test = "McNemar"
         p = float(binomtest(discordant[0], sum(discordant)).pvalue) if sum(discordant) else 1.0
     else:
         test = "sign flips of groups"
-        p = sign_flip_p(np.bincount(drawn.of_row, difference, drawn.count).astype(np.int64))
+        p = sign_flip_p(np.bincount(drawn.of_row, difference, drawn.groups).astype(np.int64))
     mean = float(difference.mean())
-    residual = np.bincount(drawn.of_row, difference - mean, drawn.count)
-    count = drawn.count
+    residual = np.bincount(drawn.of_row, difference - mean, drawn.groups)
+    count = drawn.groups
     error = float(np.sqrt(count / max(count - 1, 1) * (residual**2).sum()) / len(difference))
     reach = float(t.ppf((1 + level) / 2, max(count - 1, 1))) * error
     if error == 0:  # no image, or every one, tells the heads apart: as wide as for one further image that does

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK = "#22303c"
+GRID = "#e3e8ec"
 _TRAINING, _VALIDATION = "#2a78b5", "#d1603d"  # told apart also in gray and by the colour-blind
 _DPI = 150
 _MOST_NUMBERS = 20  # classes up to which every cell shows its numbers
@@ -114,7 +115,7 @@ def history_figure(histories: dict[str, dict[str, list[float]]]) -> Figure:
             ax.set_title(f"{display(name)}: {key}", fontsize=12, fontweight="bold", color=INK, loc="left")
             ax.set_xlabel("epoch", color=INK)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-            ax.grid(axis="y", color="#e3e8ec")
+            ax.grid(axis="y", color=GRID)
             ax.tick_params(length=0, colors=INK)
             ax.spines[["top", "right", "left"]].set_visible(False)
             ax.legend(frameon=False, labelcolor=INK)
@@ -136,10 +137,21 @@ def save_figure(figure: Figure, path: Path | str) -> None:
     OutputError
         When it cannot be written.
     """
+    import matplotlib as mpl
+
     buffer = io.BytesIO()
-    figure.savefig(
-        buffer, format=Path(path).suffix.lstrip("."), dpi=_DPI, facecolor="white", bbox_inches="tight", pad_inches=0.2
-    )
+    form = Path(path).suffix.lstrip(".")
+    # the same figure gives the same bytes, with no date and no random names inside
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "embedonce"}):
+        figure.savefig(
+            buffer,
+            format=form,
+            dpi=_DPI,
+            facecolor="white",
+            bbox_inches="tight",
+            pad_inches=0.2,
+            metadata={"Date": None} if form == "svg" else None,
+        )
     write_atomically(path, buffer.getvalue())
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..cache.files import make_folder, write_atomically
 from ..cache.reader import FeatureCache
+from .reliability import probability_scores
 from .split import as_csv, write_folds, write_split
 
 if TYPE_CHECKING:
@@ -28,9 +29,11 @@ FORMAT_VERSION = 1
 def save_comparison(comparison: Comparison, folder: Path | str) -> list[Path]:
     """Write a comparison into a folder; files of the same names are replaced.
 
+    ``report.html`` shows everything in one page that needs nothing else.
     ``results.json`` has every number, ``predictions.csv`` every prediction, ``split.csv`` the split, or the folds, as
     ``--split`` takes them; ``confusion.png`` shows all heads, ``confusion-HEAD.png`` and ``.csv`` one;
-    ``curves-HEAD.png`` the training curves of a head that has them.
+    ``curves-HEAD.png`` the training curves of a head that has them; ``scores``, ``roc``, ``precision-recall``,
+    ``reliability`` and ``coverage`` are the report's figures. Every figure is there as ``.png`` and ``.svg``.
 
     Returns
     -------
@@ -43,6 +46,8 @@ def save_comparison(comparison: Comparison, folder: Path | str) -> list[Path]:
         When the folder or a file cannot be written.
     """
     from .plots import confusion_figure, history_figure, save_figure
+    from .report import write_report
+    from .report_figures import figures
 
     folder = make_folder(folder, "results")
     names = comparison.cache.class_names
@@ -56,16 +61,19 @@ def save_comparison(comparison: Comparison, folder: Path | str) -> list[Path]:
 
     matrices = {result.name: result.scores["confusion"] for result in comparison.results}
     subtitles = {result.name: _subtitle(result) for result in comparison.results}
-    written.append(folder / "confusion.png")
-    save_figure(confusion_figure(matrices, names, subtitles), written[-1])
+    drawn = {"confusion": confusion_figure(matrices, names, subtitles)} | figures(comparison)
     for result in comparison.results:
         stem = file_stem(result.name)
-        written += [folder / f"confusion-{stem}.png", folder / f"confusion-{stem}.csv"]
-        save_figure(confusion_figure({result.name: matrices[result.name]}, names, subtitles), written[-2])
+        drawn[f"confusion-{stem}"] = confusion_figure({result.name: matrices[result.name]}, names, subtitles)
+        written.append(folder / f"confusion-{stem}.csv")
         write_atomically(written[-1], _confusion_csv(matrices[result.name], names))
         if result.history:
-            written.append(folder / f"curves-{stem}.png")
-            save_figure(history_figure({result.name: result.history}), written[-1])
+            drawn[f"curves-{stem}"] = history_figure({result.name: result.history})
+    for name, figure in drawn.items():
+        written += [folder / f"{name}.png", folder / f"{name}.svg"]
+        save_figure(figure, written[-2])
+        save_figure(figure, written[-1])
+    written.append(write_report(comparison, folder / "report.html"))
     return written
 
 
@@ -99,6 +107,9 @@ def _heads(comparison: Comparison) -> list[dict[str, Any]]:
     for result in comparison.results:
         entry: dict[str, Any] = {"head": result.name, "parameters": _parameters(result.head)}
         entry |= result.scores | {"intervals": result.intervals}
+        if result.probabilities is not None:
+            true = comparison.cache.labels[comparison.split.test].astype(np.intp)
+            entry |= probability_scores(true, result.probabilities)
         if result.rounds:
             entry["rounds"] = result.rounds
         entry |= {"fit_seconds": result.fit_seconds, "predict_seconds": result.predict_seconds}

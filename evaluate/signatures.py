@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,17 +13,11 @@ from ..cache.errors import GroupsError, ImageError
 from ..cache.names import display
 from ..cache.reader import FeatureCache
 from ..extract.decode import decode, resize
-from ..extract.embed import read_image
 from ..extract.processors import available_processors
 from ..extract.recipe import decoding_of
-from ..extract.scan import ImageFile
 from ..extract.signature import SIGNATURE_SIZE, signature
+from .images import image_folder, read_unchanged
 from .tables import some
-
-
-def image_folder(cache: FeatureCache, images: Path | str | None = None) -> Path:
-    """Return the folder of a cache's images: the given one, or else the one that was embedded."""
-    return Path(images if images is not None else cache.provenance.get("image_root", ""))
 
 
 def signatures_of(
@@ -56,17 +49,12 @@ def signatures_of(
     size = cache.fingerprint["image_size"]
     least = size if decoding_of(cache.fingerprint) == "reduced" else None
     made = np.zeros((len(cache), SIGNATURE_SIZE**2), np.uint8)
-    files = cache.files
     unusable: list[str] = []
 
     def make(rows: npt.NDArray[np.intp]) -> None:
         for row in rows.tolist():
-            file = ImageFile(files.paths[row], int(files.sizes[row]), int(files.mtimes[row]))
             try:
-                data, _ = read_image(root, file)
-                if hashlib.sha256(data).digest() != files.hashes[row].tobytes():
-                    raise ImageError("has changed")
-                made[row] = signature(resize(decode(data, least), size))
+                made[row] = signature(resize(decode(read_unchanged(cache, root, row), least), size))
             except ImageError:
                 unusable.append(cache.paths[row])
         advance(len(rows))

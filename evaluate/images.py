@@ -1,0 +1,32 @@
+"""The images of a cache where they stand."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from ..cache.errors import ImageError
+from ..cache.reader import FeatureCache
+from ..extract.embed import read_image
+from ..extract.scan import ImageFile
+
+
+def image_folder(cache: FeatureCache, images: Path | str | None = None) -> Path:
+    """Return the folder of a cache's images: the given one, or else the one that was embedded."""
+    return Path(images if images is not None else cache.provenance.get("image_root", ""))
+
+
+def read_unchanged(cache: FeatureCache, root: Path, row: int) -> bytes:
+    """Return the content of an image's file, if it is still the one that was embedded.
+
+    Raises
+    ------
+    ImageError
+        When it is gone or has another content. A touched or copied file is still the same image.
+    """
+    image = ImageFile(os.fsencode(cache.paths[row]), int(cache.files.sizes[row]), int(cache.files.mtimes[row]))
+    data, _ = read_image(root, image)
+    if hashlib.sha256(data).digest() != cache.files.hashes[row].tobytes():
+        raise ImageError("has changed since it was embedded")
+    return data

@@ -1,0 +1,96 @@
+"""Images whose label is probably wrong, by what heads say that were not trained on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .comparison import Comparison, HeadResult
+
+MOST = 50
+
+
+def suspects(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Return the rows whose label is probably wrong, the most suspect first.
+
+    Parameters
+    ----------
+    true : ndarray of intp, shape (t,)
+        Labels.
+    probabilities : ndarray of float64, shape (t, k)
+        By heads that were not trained on the row.
+
+    Returns
+    -------
+    ndarray of intp
+
+    Notes
+    -----
+    Confident learning (Northcutt, Jiang and Chuang, 2021, doi:10.1613/jair.1.12125): a class's threshold is the mean
+    probability that images labelled with it are given for it. A row is suspect when a class other than its label
+    reaches its own threshold and is the most probable of those that do; rows are ordered by the probability of that
+    class less that of the label.
+    """
+    k = probabilities.shape[1]
+    thresholds = np.full(k, np.inf)
+    for index in np.unique(true):
+        thresholds[index] = probabilities[true == index, index].mean()
+    reaching = np.where(probabilities >= thresholds, probabilities, -1)
+    suggested = reaching.argmax(axis=1)
+    rows = np.arange(len(true))
+    margin = probabilities[rows, suggested] - probabilities[rows, true]
+    found = np.flatnonzero((reaching[rows, suggested] >= 0) & (suggested != true) & (margin > 0))
+    ordered: npt.NDArray[np.intp] = found[np.argsort(-margin[found], kind="stable")]
+    return ordered
+
+
+def label_errors(comparison: Comparison, most: int = MOST) -> tuple[str | None, list[dict[str, Any]]]:
+    """Return the most suspect labels among a comparison's test images.
+
+    With folds, these are all images of the cache.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    most : int
+
+    Returns
+    -------
+    str or None
+        The head whose probabilities were taken: of those that have any, the one of the lowest log loss.
+    list of dict
+        ``row`` of the cache, ``path``, ``label``, ``suggested``, and the probabilities ``p_label`` and
+        ``p_suggested``.
+    """
+    able = [result for result in comparison.results if result.probabilities is not None]
+    if not able:
+        return None, []
+    best = min(able, key=lambda result: (result.scores["log_loss"], result.name))
+    return best.name, _listed(comparison, best, most)
+
+
+def _listed(comparison: Comparison, result: HeadResult, most: int) -> list[dict[str, Any]]:
+    cache, rows = comparison.cache, comparison.split.test
+    probabilities = result.probabilities
+    if probabilities is None:
+        return []
+    true = cache.labels[rows].astype(np.intp)
+    listed = []
+    for place in suspects(true, probabilities)[:most].tolist():
+        label = int(true[place])
+        others = probabilities[place].copy()
+        others[label] = -1
+        suggested = int(others.argmax())
+        listed.append(
+            {
+                "row": int(rows[place]),
+                "path": cache.paths[rows[place]],
+                "label": cache.class_names[label],
+                "suggested": cache.class_names[suggested],
+                "p_label": float(probabilities[place, label]),
+                "p_suggested": float(probabilities[place, suggested]),
+            }
+        )
+    return listed

@@ -1,0 +1,116 @@
+"""Whether probabilities can be believed: reliability, calibration error, and accuracy at a confidence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+BINS = 15
+TARGETS = (0.95, 0.99, 0.999)
+_POINTS = 200
+
+Probabilities = npt.NDArray[np.float64]
+
+
+def probability_scores(true: npt.NDArray[np.intp], probabilities: Probabilities) -> dict[str, float]:
+    """Return ``brier`` and ``ece``.
+
+    Parameters
+    ----------
+    true : ndarray of intp, shape (t,)
+    probabilities : ndarray of float64, shape (t, k)
+
+    Returns
+    -------
+    dict
+        ``brier``, the mean squared distance of the probabilities from the truth, summed over classes (Brier, 1950,
+        doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2), from 0 to 2; ``ece``, the expected calibration error:
+        the mean over images of the distance between confidence and accuracy in the image's bin (Guo et al., 2017,
+        https://proceedings.mlr.press/v70/guo17a.html).
+    """
+    truth = np.zeros_like(probabilities)
+    truth[np.arange(len(true)), true] = 1
+    bins = reliability(true, probabilities)
+    gaps = [one["count"] * abs(one["accuracy"] - one["confidence"]) for one in bins]
+    return {"brier": float(((probabilities - truth) ** 2).sum(axis=1).mean()), "ece": float(sum(gaps) / len(true))}
+
+
+def reliability(true: npt.NDArray[np.intp], probabilities: Probabilities, bins: int = BINS) -> list[dict[str, Any]]:
+    """Return how often predictions are right, by the probability that they claim.
+
+    Parameters
+    ----------
+    true : ndarray of intp, shape (t,)
+    probabilities : ndarray of float64, shape (t, k)
+    bins : int
+        Of equal width, from 0 to 1.
+
+    Returns
+    -------
+    list of dict
+        For each bin that has images: ``confidence``, the mean probability of the predicted class; ``accuracy``;
+        ``count``; ``low`` and ``high``, Wilson's 95 % interval of the accuracy.
+    """
+    from scipy.stats import binomtest
+
+    confidence, right = _confidence(true, probabilities)
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    found = []
+    for number in np.unique(place):
+        mine = place == number
+        ends = binomtest(int(right[mine].sum()), int(mine.sum())).proportion_ci(method="wilson")
+        found.append(
+            {
+                "confidence": float(confidence[mine].mean()),
+                "accuracy": float(right[mine].mean()),
+                "count": int(mine.sum()),
+                "low": float(ends.low),
+                "high": float(ends.high),
+            }
+        )
+    return found
+
+
+def coverage(true: npt.NDArray[np.intp], probabilities: Probabilities) -> dict[str, Any]:
+    """Return what is gained by deciding only where the head is sure.
+
+    Parameters
+    ----------
+    true : ndarray of intp, shape (t,)
+    probabilities : ndarray of float64, shape (t, k)
+
+    Returns
+    -------
+    dict
+        ``curve``: at most 200 points of ``threshold`` of the confidence, ``coverage``, the share of images at or above
+        it, and ``accuracy`` among them, from the surest image to all (risk and coverage: Geifman and El-Yaniv, 2017,
+        https://arxiv.org/abs/1705.08500); ``targets``: for accuracies of 0.95, 0.99 and 0.999 the largest coverage
+        that reaches them and its threshold, or None where none does.
+    """
+    confidence, right = _confidence(true, probabilities)
+    order = np.argsort(-confidence, kind="stable")
+    ordered = confidence[order]
+    accuracy = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    # images of equal confidence come in together
+    ends = np.flatnonzero(np.r_[ordered[1:] != ordered[:-1], True])
+    targets = []
+    for target in TARGETS:
+        reached = ends[accuracy[ends] >= target]
+        point = None if not len(reached) else _point(int(reached[-1]), ordered, accuracy)
+        targets.append({"target": target, "at": point})
+    chosen = ends[np.unique(np.linspace(0, len(ends) - 1, _POINTS).round().astype(int))]
+    return {"curve": [_point(int(place), ordered, accuracy) for place in chosen], "targets": targets}
+
+
+def _point(place: int, confidence: npt.NDArray[Any], accuracy: npt.NDArray[Any]) -> dict[str, float]:
+    share = (place + 1) / len(confidence)
+    return {"threshold": float(confidence[place]), "coverage": share, "accuracy": float(accuracy[place])}
+
+
+def _confidence(
+    true: npt.NDArray[np.intp], probabilities: Probabilities
+) -> tuple[Probabilities, npt.NDArray[np.bool_]]:
+    predicted = probabilities.argmax(axis=1)
+    return probabilities[np.arange(len(true)), predicted], predicted == true

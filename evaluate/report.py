@@ -1,0 +1,239 @@
+"""The report of a comparison: one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..cache.errors import HeadError
+from ..cache.files import make_folder, write_atomically
+from ..cache.names import display
+from .comparison import Comparison, HeadResult
+from .label_errors import label_errors
+from .plots import history_figure
+from .reliability import coverage, probability_scores
+from .report_figures import figures
+from .report_images import as_svg, pictures
+from .results import comparison_results
+
+_PAIRS = 6
+_SHOWN = 12  # images on each side of a pair
+_SUSPECTS = 24
+_MOST_CLASSES = 25  # up to which confusion matrices are shown cell by cell
+_SURE = 0.99
+
+
+def write_report(comparison: Comparison, path: Path | str, *, thumbnails: bool = True) -> Path:
+    """Write a comparison as one HTML page, with everything inside.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    path : path-like
+        Replaced when it is there.
+    thumbnails : bool
+        Show images on which heads differ, and those with suspect labels, as far as they still stand where they were
+        embedded.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    HeadError
+        When nothing was tested.
+    OutputError
+        When the page cannot be written.
+    """
+    if not len(comparison.split.test):
+        raise HeadError("a report needs test images, got a comparison on a split without any")
+    path = Path(path)
+    make_folder(path.parent, "the report")
+    page = _template().render(**page_content(comparison, thumbnails=thumbnails))
+    write_atomically(path, page.encode("utf-8", "replace"))
+    return path
+
+
+def page_content(comparison: Comparison, *, thumbnails: bool = True) -> dict[str, Any]:
+    """Return what the page shows, for the template."""
+    results = comparison_results(comparison)
+    judge, suspects = label_errors(comparison, _SUSPECTS)
+    pairs = _pairs(comparison)
+    shown = [entry["row"] for pair in pairs for side in pair["sides"] for entry in side["images"]]
+    images = pictures(comparison.cache, shown + [entry["row"] for entry in suspects]) if thumbnails else {}
+    histories = {result.name: result.history for result in comparison.results if result.history}
+    drawn = figures(comparison)
+    if histories:
+        drawn["curves"] = history_figure(histories)
+    return {
+        "title": display(comparison.cache.path.name),
+        "results": results,
+        "summary": summary(comparison),
+        "table": comparison.table,
+        "skewed": comparison.skewed,
+        "best": comparison.table[0]["head"],
+        "confusions": _confusions(comparison),
+        "class_names": [display(name) for name in comparison.cache.class_names],
+        "pairs": pairs,
+        "gap": comparison.leak_gap,
+        "random": comparison.random,
+        "probabilities": _probabilities(comparison),
+        "judge": judge,
+        "suspects": suspects,
+        "images": images,
+        "missing_images": thumbnails and bool(shown or suspects) and not images,
+        "figures": {name: as_svg(figure, name) for name, figure in drawn.items()},
+        "command": shlex.join(results["made"]["command"]),
+        "counts": comparison.cache.class_counts,
+        "tested": len(comparison.split.test),
+        "split": results["split"],
+        "display": display,
+    }
+
+
+def summary(comparison: Comparison) -> list[str]:
+    """Return what the comparison found, in sentences."""
+    table = comparison.table
+    best = table[0]
+    tested = len(comparison.split.test)
+    measure = "balanced_accuracy" if comparison.skewed else "accuracy"
+    name = measure.replace("_", " ")
+    scored = f"{_percent(best[measure])} {name} on {tested:,} test images"
+    interval = comparison.result(best["head"]).intervals.get(measure)
+    if interval is not None:
+        scored += f" (95 % interval {_percent(interval[0])} to {_percent(interval[1])})"
+    first = f"{display(best['head'])} reaches {scored}"
+    sentences = [f"{first}, the highest of {len(table)} heads." if len(table) > 1 else f"{first}."]
+    if comparison.skewed:
+        sentences.append("The classes differ much in size, so balanced accuracy comes first.")
+    sentences += [_sentence(row["text"]) for row in comparison.differences if best["head"] in (row["a"], row["b"])]
+    sentences += _on_leaks(comparison)
+    result = comparison.result(best["head"])
+    if result.probabilities is not None:
+        sentences += _on_probabilities(comparison, result)
+    return sentences
+
+
+def _on_leaks(comparison: Comparison) -> list[str]:
+    groups = comparison.split.groups
+    if comparison.random is not None:
+        gaps = comparison.leak_gap
+        worst = max(gaps, key=lambda row: row["gap"])
+        share = (comparison.random.split.groups or {}).get("leak_share", 0.0)
+        text = (
+            f"A random split would have promised up to {100 * worst['gap']:.1f} points more "
+            f"({display(worst['head'])}: {_percent(worst['random'])} instead of {_percent(worst['grouped'])}): there, "
+            f"{_percent(share)} of the test images have a copy of their original in training. Here no copy crosses the "
+            "split."
+        )
+        promised = max(gaps, key=lambda row: row["random"])["head"]
+        kept = max(gaps, key=lambda row: row["grouped"])["head"]
+        if promised != kept:
+            text += f" It would also have named another winner, {display(promised)}."
+        return [text]
+    if groups is not None and groups.get("crossing") == 0 and comparison.split.method == "grouped":
+        return ["Images of one group stand on one side of the split only."]
+    return []
+
+
+def _on_probabilities(comparison: Comparison, result: HeadResult) -> list[str]:
+    true = comparison.cache.labels[comparison.split.test].astype(np.intp)
+    assert result.probabilities is not None
+    error = probability_scores(true, result.probabilities)["ece"]
+    text = f"Its probabilities are off by {100 * error:.1f} points on average"
+    target = next(one for one in coverage(true, result.probabilities)["targets"] if one["target"] == _SURE)["at"]
+    if target is not None and target["coverage"] < 1:
+        text += (
+            f"; deciding only where it is at least {_percent(target['threshold'])} sure, it is right on "
+            f"{_percent(_SURE)} of the {_percent(target['coverage'])} of images that are left"
+        )
+    return [text + "."]
+
+
+def _confusions(comparison: Comparison) -> list[dict[str, Any]]:
+    if len(comparison.cache.class_names) > _MOST_CLASSES:
+        return []
+    found = []
+    for row in comparison.table:
+        matrix = np.array(comparison.result(row["head"]).scores["confusion"])
+        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        cells = [
+            [{"count": int(count), "share": float(share)} for count, share in zip(*line, strict=True)]
+            for line in zip(matrix.tolist(), shares.tolist(), strict=True)
+        ]
+        found.append({"head": row["head"], "cells": cells, "accuracy": row["accuracy"]})
+    return found
+
+
+def _pairs(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return, for the first pairs of heads, test images that one classifies rightly and the other does not."""
+    cache, rows = comparison.cache, comparison.split.test
+    true = cache.labels[rows]
+    pairs = []
+    for difference in comparison.differences[:_PAIRS]:
+        results = comparison.result(difference["a"]), comparison.result(difference["b"])
+        sides = []
+        for right, wrong in (results, results[::-1]):
+            places = np.flatnonzero((right.predicted == true) & (wrong.predicted != true))
+            spread = places[np.unique(np.linspace(0, len(places) - 1, _SHOWN).astype(int))] if len(places) else places
+            images = [_image(comparison, int(place), (right, wrong)) for place in spread]
+            sides.append({"right": right.name, "wrong": wrong.name, "count": len(places), "images": images})
+        pairs.append(difference | {"sides": sides})
+    return pairs
+
+
+def _image(comparison: Comparison, place: int, results: tuple[HeadResult, ...]) -> dict[str, Any]:
+    cache, row = comparison.cache, int(comparison.split.test[place])
+    said = []
+    for result in results:
+        predicted = int(result.predicted[place])
+        sure = "" if result.probabilities is None else f" ({_percent(float(result.probabilities[place, predicted]))})"
+        said.append(f"{display(result.name)}: {display(cache.class_names[predicted])}{sure}")
+    return {
+        "row": row,
+        "path": display(cache.paths[row]),
+        "caption": f"{display(cache.class_names[cache.labels[row]])}; {', '.join(said)}",
+    }
+
+
+def _probabilities(comparison: Comparison) -> list[dict[str, Any]]:
+    true = comparison.cache.labels[comparison.split.test].astype(np.intp)
+    found = []
+    for row in comparison.table:
+        result = comparison.result(row["head"])
+        if result.probabilities is not None:
+            scores: Mapping[str, Any] = probability_scores(true, result.probabilities)
+            targets = coverage(true, result.probabilities)["targets"]
+            found.append({"head": row["head"], "log_loss": row["log_loss"], "targets": targets} | dict(scores))
+    return found
+
+
+def _sentence(text: str) -> str:
+    # a head's name stays as it is written
+    return f"{text[0].upper()}{text[1:]}." if text.startswith("the ") else f"{text}."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %".replace("100.0", "100")
+
+
+def _template() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = _percent
+    environment.filters["number"] = lambda value, digits=4: "-" if value is None else f"{value:.{digits}f}"
+    environment.filters["points"] = lambda value: "-" if value is None else f"{100 * value:+.1f}"
+    environment.filters["p"] = lambda value: "< 0.001" if value < 0.001 else f"{value:.2g}"
+    return environment.get_template("report.html.j2")

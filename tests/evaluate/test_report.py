@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import embedonce
+import numpy as np
+import pytest
+from cache_tables import make_table
+from embedonce.cache.errors import HeadError, ImageError
+from embedonce.cache.writer import write_cache
+from embedonce.evaluate.compare import compare
+from embedonce.evaluate.groups_file import Groups
+from embedonce.evaluate.report import page_content, summary, write_report
+from embedonce.evaluate.split import every_row
+
+
+class Page(HTMLParser):
+    """Which tags are open when the page ends, and every reference to something outside."""
+
+    VOID = frozenset({"meta", "img", "br", "link", "input", "hr"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.references, self.tags = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.references += [value for name, value in attributes if name in ("src", "href", "xlink:href", "srcset")]
+
+    def handle_startendtag(self, tag, attributes):
+        self.references += [value for name, value in attributes if name in ("src", "href", "xlink:href", "srcset")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def cache(cache_path):
+    with embedonce.FeatureCache.open(cache_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def feature_cache(tmp_path):
+    """Return a function that writes a cache of invented, separable features."""
+
+    def make(classes, images, names=None, shares=None):
+        generator = np.random.default_rng(0)
+        names = names or [f"c{number:02d}" for number in range(classes)]
+        weights = np.repeat(np.arange(classes), shares or [1] * classes)
+        labels = np.array([weights[row % len(weights)] for row in range(images)], np.int32)
+        table = make_table(images, 8, 0)
+        paths = [f"{names[label]}/{row:04d}.jpg".encode("utf-8", "surrogateescape") for row, label in enumerate(labels)]
+        table = replace(
+            table,
+            class_names=[name.encode("utf-8", "surrogateescape") for name in names],
+            labels=labels,
+            features=(generator.normal(size=(images, 8)) + labels[:, None]).astype(np.float32),
+            files=replace(table.files, paths=paths),
+        )
+        write_cache(table, tmp_path / "invented.h5")
+        return embedonce.FeatureCache.open(tmp_path / "invented.h5")
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def comparison(cache):
+    groups = Groups(list(cache.paths), [f"g{row // 2}" for row in range(len(cache))], "file")
+    return compare(cache, ["logreg", "softmax", "knn"], groups=groups)
+
+
+@pytest.fixture(scope="module")
+def page(comparison, tmp_path_factory):
+    return write_report(comparison, tmp_path_factory.mktemp("report") / "report.html").read_text("utf-8")
+
+
+def test_the_page_names_every_head_and_class_and_all_tags_are_closed(page, comparison):
+    for name in ["logreg", "softmax", "knn", *comparison.cache.class_names]:
+        assert name in page
+    parsed = Page(page)
+    assert parsed.open == []
+    assert parsed.tags.count("svg") == 6
+    for count in comparison.confusion("logreg").ravel():
+        assert f">{count}" in page
+
+
+def test_nothing_of_the_page_is_outside_it(page):
+    for reference in Page(page).references:
+        assert reference.startswith(("data:", "#")), reference
+    assert not re.search(r"@import|url\((?!#)", page)
+    assert "default-src 'none'" in page
+
+
+def test_the_summary_says_who_is_best_and_whether_that_is_real(comparison):
+    sentences = summary(comparison)
+    best = comparison.table[0]
+    score = best["balanced_accuracy" if comparison.skewed else "accuracy"]
+    assert sentences[0].startswith(f"{best['head']} reaches {100 * score:.1f} %".replace("100.0", "100"))
+    assert "95 % interval" in sentences[0]
+    assert sum("better" in text or "tied" in text or "cannot tell" in text for text in sentences) == 2
+    assert any("random split would have promised" in text for text in sentences)
+
+
+def test_images_on_which_heads_differ_are_shown_as_they_are(cache, comparison):
+    content = page_content(comparison)
+    for pair, difference in zip(content["pairs"], comparison.differences, strict=True):
+        assert [side["count"] for side in pair["sides"]] == difference["discordant"]
+        for side in pair["sides"]:
+            for entry in side["images"]:
+                assert entry["row"] in comparison.split.test
+                assert content["images"][entry["row"]].startswith("data:image/jpeg;base64,")
+
+
+def test_without_the_image_folder_paths_stand_for_the_images(comparison, monkeypatch, tmp_path):
+    monkeypatch.setattr("embedonce.evaluate.report_images.image_folder", lambda cache: tmp_path)
+    content = page_content(comparison)
+    assert content["images"] == {}
+    page = write_report(comparison, tmp_path / "report.html").read_text("utf-8")
+    some = next(entry for pair in content["pairs"] for side in pair["sides"] for entry in side["images"])
+    assert some["path"] in page
+    assert "not where they were embedded" in page
+
+
+def test_an_image_with_other_content_is_not_shown(cache, comparison, monkeypatch, tmp_path):
+    from embedonce.evaluate.images import image_folder, read_unchanged
+
+    path = tmp_path / cache.paths[0]
+    path.parent.mkdir(parents=True)
+    path.write_bytes((image_folder(cache) / cache.paths[1]).read_bytes())
+    with pytest.raises(ImageError, match="has changed"):
+        read_unchanged(cache, tmp_path, 0)
+
+
+def test_the_same_comparison_gives_the_same_page(comparison, page, tmp_path):
+    again = write_report(comparison, tmp_path / "again.html").read_text("utf-8")
+
+    def without_time(text):
+        return re.sub(r"\d{4}-\d\d-\d\d(T[\d:+]+)?", "TIME", text)
+
+    assert without_time(again) == without_time(page)
+
+
+def test_a_comparison_without_random_split_intervals_or_probabilities_has_a_page(cache, tmp_path):
+    alone = compare(cache, ["sklearn.linear_model:Perceptron"], split="random")
+    alone.results[0].intervals = {}
+    page = write_report(alone, tmp_path / "report.html").read_text("utf-8")
+    assert Page(page).open == []
+    assert "Calibration" not in page
+    assert "Leak gap" not in page
+
+
+def test_folds_have_a_table_of_all_of_them(cache, tmp_path):
+    folded = compare(cache, ["logreg", "dummy"], split="random", folds=3)
+    page = write_report(folded, tmp_path / "report.html").read_text("utf-8")
+    assert "3 random folds" in page
+    assert "Every fold" in page
+
+
+@pytest.mark.parametrize("classes", [2, 30])
+def test_two_classes_and_thirty_are_shown_too(feature_cache, classes, tmp_path):
+    cache = feature_cache(classes=classes, images=6 * classes)
+    page = write_report(compare(cache, ["logreg"], split="random"), tmp_path / "report.html").read_text("utf-8")
+    assert Page(page).open == []
+    assert ("confusion-HEAD.csv" in page) == (classes == 30)
+
+
+def test_names_are_shown_as_text_whatever_they_hold(feature_cache, tmp_path):
+    cache = feature_cache(classes=2, images=20, names=["<script>alert(1)<", "a\udcff&b"])
+    page = write_report(compare(cache, ["logreg"], split="random"), tmp_path / "report.html").read_text("utf-8")
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)&lt;" in page
+    assert Page(page).open == []
+
+
+def test_skewed_classes_put_balanced_accuracy_first(feature_cache, tmp_path):
+    cache = feature_cache(classes=2, images=60, shares=[5, 1])
+    comparison = compare(cache, ["logreg", "dummy"], split="random")
+    assert comparison.skewed
+    page = write_report(comparison, tmp_path / "report.html").read_text("utf-8")
+    assert page.index("balanced accuracy</th>") < page.index(">accuracy</th>")
+    assert "balanced accuracy comes first" in page
+
+
+def test_a_split_without_test_images_has_nothing_to_report(comparison, tmp_path):
+    empty = replace(comparison, split=every_row(comparison.cache))
+    with pytest.raises(HeadError, match="needs test images"):
+        write_report(empty, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_saving_writes_the_report_and_every_figure_twice(comparison, tmp_path):
+    written = comparison.save(tmp_path)
+    names = {path.name for path in written}
+    assert "report.html" in names
+    for figure in ("scores", "roc", "precision-recall", "reliability", "coverage", "confusion", "curves-softmax"):
+        assert {f"{figure}.png", f"{figure}.svg"} <= names
+    results = json.loads((tmp_path / "results.json").read_text())
+    logreg = next(head for head in results["heads"] if head["head"] == "logreg")
+    assert 0 <= logreg["ece"] <= 1
+    assert 0 <= logreg["brier"] <= 2
+    assert np.isfinite([row["p_holm"] for row in results["differences"]]).all()
