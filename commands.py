@@ -6,11 +6,16 @@ import contextlib
 import json
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 
 from .cache.errors import EmbedonceError, HeadParameterError
+
+PATH = click.Path(path_type=Path)
+SEED = click.IntRange(min=0, max=2**32 - 1)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class Command(click.Command):
@@ -98,6 +103,17 @@ def head_parameters(heads: str, params: tuple[str, ...]) -> dict[str, dict[str, 
             )
         chosen[head][own_name] = value
     return chosen
+
+
+def search_values(texts: tuple[str, ...]) -> dict[str, list[Any]]:
+    """Read --space NAME=VALUE,VALUE; values are JSON where they can be, text otherwise."""
+    found = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not equals or not name or not values:
+            raise HeadParameterError(f"option --space must be NAME=VALUE,VALUE, got {text!r}")
+        found[name] = [parameter(f"{name}={value}")[1] for value in values.split(",")]
+    return found
 
 
 def _one_line(error: Exception) -> str:

@@ -162,6 +162,31 @@ def print_gap(comparison: Comparison) -> None:
         )
 
 
+def print_diff(found: dict[str, Any]) -> None:
+    """Print what differs between two runs."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("accuracy")
+    for column in ("A", "B", "B - A", "95 % interval", "p"):
+        table.add_column(column, justify="right")
+    for row in found["heads"]:
+        score, paired = row["accuracy"], row["paired"]
+        cells = [_number(score["a"]), _number(score["b"]), f"{score['difference']:+.4f}"]
+        cells += ["-", "-"] if paired is None else [_interval(paired["low"], paired["high"]), f"{paired['p']:.2g}"]
+        table.add_row(display(row["head"]), *cells)
+    if found["heads"]:
+        _console().print(table)
+    for key, run in (("only_a", "A"), ("only_b", "B")):
+        if found[key]:
+            click.echo(f"Only in {run}: {', '.join(map(display, found[key]))}")
+    if not found["settings"]:
+        click.echo("Features, images, split, parameters and versions are the same.")
+    for name, values in found["settings"].items():
+        click.echo(f"{display(name)}: {display(str(values['a']))} -> {display(str(values['b']))}")
+
+
 def print_groups(found: FoundGroups) -> None:
     """Print which copies were found, and how sure that is."""
     about = found.summary()

@@ -185,8 +185,10 @@ def _subtitle(result: HeadResult) -> str:
 
 
 def _predictions_csv(comparison: Comparison) -> bytes:
-    cache, rows = comparison.cache, comparison.split.test
+    """Return a line for every head and test image; with groups, they have a column."""
+    cache, rows, groups = comparison.cache, comparison.split.test, comparison.groups
     names = cache.class_names
+    of_row = [[] for _ in rows] if groups is None else [[groups.names[row]] for row in rows]
 
     def lines() -> Iterator[list[str]]:
         for result in comparison.results:
@@ -196,9 +198,10 @@ def _predictions_csv(comparison: Comparison) -> bytes:
                 else:
                     shares = [f"{value:.6g}" for value in result.probabilities[position]]
                 true, predicted = names[cache.labels[row]], names[result.predicted[position]]
-                yield [result.name, cache.paths[row], true, predicted, *shares]
+                yield [result.name, cache.paths[row], true, predicted, *shares, *of_row[position]]
 
-    return as_csv(["head", "path", "true", "predicted", *(f"p_{name}" for name in names)], lines())
+    group = [] if groups is None else ["group"]
+    return as_csv(["head", "path", "true", "predicted", *(f"p_{name}" for name in names), *group], lines())
 
 
 def _confusion_csv(matrix: list[list[int]], names: list[str]) -> bytes:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -333,9 +334,42 @@ def test_every_command_has_help(call, command):
         assert "--debug" in shown
 
 
-@pytest.mark.parametrize("command", ["info", "extract", "verify", "pack", "compare", "train", "evaluate"])
+@pytest.mark.parametrize(
+    "command", ["info", "extract", "verify", "pack", "groups", "compare", "tune", "diff", "train", "evaluate"]
+)
 def test_every_command_that_prints_results_also_prints_json(command):
     assert "--json" in [option for param in main.commands[command].params for option in param.opts]
+
+
+def test_a_file_says_what_to_compare_and_the_command_line_goes_before_it(
+    call, fails, cache_path, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    call("init")
+    assert "is there already" in fails("init", status=1)
+    text = f'cache = "{cache_path}"\noutput = "run"\nsplit = "random"\nseed = 3\nfail_under = ["accuracy=1.1"]\n'
+    Path("heads.toml").write_text(text + '[heads.mine]\nhead = "logreg"\nC = 0.5\n[heads.dummy]\n')
+    shown = call("compare", "--config", "heads.toml", status=1)
+    assert "accuracy must be at least 1.1, the best head reaches" in shown.stderr
+    results = json.loads(Path("run/results.json").read_text())
+    assert [head["head"] for head in results["heads"]] == ["mine", "dummy"]
+    assert results["heads"][0]["parameters"]["C"] == 0.5
+    assert results["split"]["seed"] == 3
+    call("compare", cache_path, "--config", "heads.toml", "--seed", 4, "--heads", "dummy", "-o", "b", status=1)
+    results = json.loads(Path("b/results.json").read_text())
+    assert [head["head"] for head in results["heads"]] == ["dummy"]
+    assert results["split"]["seed"] == 4
+    assert "split: seed: 3 -> 4" in call("diff", "run", "b").stdout
+    assert json.loads(call("diff", "run", "b", "--json").stdout)["only_a"] == ["mine"]
+
+
+def test_tuning_prints_how_to_use_what_it_found(call, cache_path, tmp_path):
+    options = ["--split", "random", "--folds", 2, "--trials", 2, "--space", "C=0.1,1"]
+    shown = call("tune", cache_path, "--head", "logreg", "-o", tmp_path / "tuned", *options).stdout
+    assert "--heads logreg -p logreg.C=" in shown
+    assert (tmp_path / "tuned" / "tune.png").is_file()
+    found = json.loads(call("tune", cache_path, "--head", "logreg", "-o", tmp_path, "--json", *options).stdout)
+    assert found["best_parameters"]["C"] in (0.1, 1.0)
 
 
 def test_help_is_quick():

@@ -1,0 +1,365 @@
+"""The commands on heads: groups, train, tune, compare, diff and evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .cache.names import display
+from .commands import AS_JSON, PATH, SEED, Command, head_parameters, parameter, search_values
+from .console import (
+    print_diff,
+    print_differences,
+    print_gap,
+    print_groups,
+    print_json,
+    print_notes,
+    print_scores,
+    print_table,
+)
+
+HEADS_HELP = "softmax, logreg, svm, linear-svm, knn, dummy, or package.module:Class of any scikit-learn classifier"
+_GROUPS = click.option(
+    "--groups",
+    type=PATH,
+    metavar="FILE",
+    help="CSV with the columns path,group: images that belong together, such as those of one patient. By default the "
+    "copies that are found among the images, which are kept in CACHE.groups.csv.",
+)
+
+
+@click.command(cls=Command)
+@click.argument("cache", type=PATH)
+@click.option("-o", "--output", type=PATH, required=True, help="CSV file with the columns path,group,sha256.")
+@click.option(
+    "--within-class/--across-classes",
+    default=False,
+    show_default=True,
+    help="Copies with different labels are two images, or a label error that is listed.",
+)
+@click.option("--images", type=PATH, metavar="DIR", help="The image folder, if it moved since the extraction.")
+@click.option("--report", type=PATH, metavar="DIR", help="Folder for pictures of the groups and all numbers.")
+@AS_JSON
+def groups(
+    cache: Path, output: Path, within_class: bool, images: Path | None, report: Path | None, as_json: bool
+) -> None:
+    """Find the images of CACHE that are copies of one original: turned, mirrored, cropped, zoomed, recompressed.
+
+    Groups of an earlier OUTPUT keep their names, so that splits by them stay as they were.
+    """
+    from .evaluate.groups import find_and_write
+    from .extract.progress import make_progress
+
+    found, written = find_and_write(
+        cache, output, within_class=within_class, images=images, report=report, progress=make_progress(True)
+    )
+    if as_json:
+        print_json(found.summary())
+        return
+    print_groups(found)
+    for path in written:
+        click.echo(f"Wrote {display(str(path))}")
+
+
+@click.command(cls=Command)
+@click.argument("cache", type=PATH)
+@click.option("--head", required=True, metavar="NAME", help=HEADS_HELP)
+@click.option("-o", "--output", type=PATH, required=True, help="Model file: .keras for softmax, .skops for the others.")
+@click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of the head.")
+@click.option(
+    "--split",
+    default="random",
+    show_default=True,
+    metavar="random|grouped|FILE[:COLUMN]|none",
+    help="none: train on all images.",
+)
+@_GROUPS
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the random split.")
+@click.option(
+    "--weights", type=PATH, metavar="FILE", help="The backbone's weights, if they moved since the extraction."
+)
+@AS_JSON
+def train(
+    cache: Path,
+    head: str,
+    output: Path,
+    params: tuple[str, ...],
+    split: str,
+    groups: Path | None,
+    seed: int,
+    weights: Path | None,
+    as_json: bool,
+) -> None:
+    """Train one head on CACHE and write it to a file.
+
+    A softmax head becomes a whole image-to-class Keras model.
+    """
+    from .cache.reader import FeatureCache
+    from .evaluate.training import train as train_head
+
+    opened = FeatureCache.open(cache)
+    chosen = dict(parameter(text) for text in params)
+    if not as_json:
+        announce(head)
+    trained = train_head(
+        opened, head, output, parameters=chosen, split=split, seed=seed, weights=weights, groups=groups
+    )
+    if as_json:
+        scores = trained.result.scores if trained.result else None
+        paths = {"model": str(trained.path), "curves": str(trained.curves) if trained.curves else None}
+        measured = {"fit_seconds": trained.fit_seconds, "scores": scores, "checked_images": trained.checked}
+        print_json(paths | measured | {"notes": trained.notes})
+        return
+    if trained.result:
+        print_scores(trained.result)
+    click.echo(
+        f"Trained on {len(trained.split.train):,} images in {trained.fit_seconds:.1f} s: {display(str(trained.path))}"
+    )
+    if trained.checked:
+        click.echo(f"The model agrees with the cached features on {trained.checked} of {trained.checked} images.")
+    if trained.curves:
+        click.echo(f"Curves of accuracy and loss: {display(str(trained.curves))}")
+    print_notes(trained.notes)
+
+
+def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None) -> None:
+    """Make what the file says the default of every option; the command line goes before it."""
+    if path is None:
+        return
+    from .evaluate.config import read_config
+
+    options, heads = read_config(path)
+    ctx.default_map = {**(ctx.default_map or {}), **options}
+    ctx.meta["heads"] = heads
+
+
+@click.command(cls=Command)
+@click.argument("cache", type=PATH)
+@click.option("--heads", metavar="NAME,NAME", help=f"{HEADS_HELP}. By default softmax,logreg,svm.")
+@click.option(
+    "-p", "--param", "params", multiple=True, metavar="HEAD.NAME=VALUE", help="A parameter of a head, such as svm.C=1."
+)
+@click.option(
+    "--split",
+    metavar="grouped|random|FILE[:COLUMN]",
+    help="80/20 with copies of one original on the same side, 80/20 image by image, or a split file. By default the "
+    "first two, and the gap between them.",
+)
+@_GROUPS
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of these splits.")
+@click.option(
+    "--folds",
+    type=click.IntRange(min=2),
+    metavar="K",
+    help="Cross-validation: every image is tested once, by heads that were trained on the other folds.",
+)
+@click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Cross-validations.")
+@click.option(
+    "--class-weight",
+    type=click.Choice(["balanced"]),
+    help="Every class counts the same in training, however many images it has.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Heads to train at the same time."
+)
+@click.option(
+    "--dask",
+    metavar="SCHEDULER",
+    help="Train on a Dask cluster: the scheduler's address (tcp://host:8786), or its scheduler file (.json). Every "
+    "worker needs embedonce[cluster] and, under the same path, CACHE.",
+)
+@click.option(
+    "--fail-under",
+    multiple=True,
+    metavar="METRIC=VALUE",
+    help="Exit status 1 when the best head scores worse, for scripts; HEAD.METRIC=VALUE for one head. Metrics: "
+    "accuracy, "
+    "balanced_accuracy, macro_f1, roc_auc, log_loss.",
+)
+@click.option(
+    "--config",
+    type=PATH,
+    is_eager=True,
+    expose_value=False,
+    callback=_take_config,
+    metavar="FILE",
+    help="TOML file of heads, their parameters and these options, and of CACHE; embedonce init writes one.",
+)
+@click.option("-o", "--output", type=PATH, required=True, help="Folder for the results.")
+@click.option("--json", "as_json", is_flag=True, help="Print results.json.")
+@click.pass_context
+def compare(
+    ctx: click.Context,
+    /,
+    cache: Path,
+    heads: str | None,
+    params: tuple[str, ...],
+    fail_under: tuple[str, ...],
+    output: Path,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train and test heads on the same images of CACHE.
+
+    By default on a split that keeps copies of one original together, and on a random one to show what they pretend.
+    OUTPUT gets a report, report.html, all numbers, results.json, and every figure.
+    """
+    from .cache.files import make_folder
+    from .cache.reader import FeatureCache
+    from .evaluate.compare import DEFAULT_HEADS
+    from .evaluate.compare import compare as compare_heads
+    from .evaluate.gate import failed_gates, read_gates
+    from .extract.progress import make_progress
+
+    gates = read_gates(fail_under)
+    opened = FeatureCache.open(cache)
+    chosen: dict[str, Any] = ctx.meta.get("heads") or {}
+    if heads or params or not chosen:
+        chosen = head_parameters(heads or ",".join(DEFAULT_HEADS), params)
+    make_folder(output, "results")  # before the work, not after it
+    made = compare_heads(opened, chosen, on_head=None if as_json else announce, progress=make_progress(True), **options)
+    written = made.save(output)
+    failed = failed_gates(made, gates)
+    if as_json:
+        click.echo((output / "results.json").read_text(encoding="ascii"), nl=False)
+    else:
+        print_table(made.table)
+        print_differences(made)
+        print_gap(made)
+        print_notes(made.notes)
+        for path in written:
+            if path.name in ("results.json", "report.html"):
+                click.echo(f"Wrote {display(str(path))}")
+    for text in failed:
+        click.echo(f"Not reached: {text}.", err=True)
+    if failed:
+        ctx.exit(1)
+
+
+@click.command(cls=Command)
+@click.argument("cache", type=PATH)
+@click.option("--head", required=True, metavar="NAME", help=HEADS_HELP)
+@click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter that stays as it is.")
+@click.option(
+    "--space",
+    multiple=True,
+    metavar="NAME=VALUE,VALUE",
+    help="Values to try of a parameter, instead of the head's own range; needed for heads of others.",
+)
+@click.option(
+    "--split",
+    metavar="grouped|random|FILE[:COLUMN]",
+    help="The test part is only used for the final scores. By default grouped when images have copies.",
+)
+@_GROUPS
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of split, folds and search.")
+@click.option(
+    "--metric",
+    type=click.Choice(["accuracy", "balanced_accuracy", "macro_f1", "log_loss"]),
+    default="accuracy",
+    show_default=True,
+    help="What is optimised.",
+)
+@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Of the training part.")
+@click.option("--trials", type=click.IntRange(min=1), default=16, show_default=True, help="Parameters to try.")
+@click.option("--budget", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="End the search then.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Fits at the same time.")
+@click.option("--dask", metavar="SCHEDULER", help="Search on a Dask cluster: see embedonce compare --help.")
+@click.option("-o", "--output", type=PATH, required=True, help="Folder for the results.")
+@AS_JSON
+def tune(
+    cache: Path, head: str, params: tuple[str, ...], space: tuple[str, ...], output: Path, as_json: bool, **options: Any
+) -> None:
+    """Look for good parameters of one head on CACHE.
+
+    The search sees the training part alone; its winner, and the default, are then scored once on the test part.
+    """
+    from .cache.files import make_folder
+    from .cache.reader import FeatureCache
+    from .evaluate.tune import tune as tune_head
+    from .evaluate.tune_plot import tuning_results
+    from .extract.progress import make_progress
+
+    opened = FeatureCache.open(cache)
+    make_folder(output, "results")  # before the work, not after it
+    tuned = tune_head(
+        opened,
+        head,
+        space=search_values(space) or None,
+        parameters=dict(parameter(text) for text in params),
+        on_rung=None if as_json else lambda text: click.echo(text, err=True),
+        progress=make_progress(True),
+        **options,
+    )
+    written = tuned.save(output)
+    if as_json:
+        print_json(tuning_results(tuned))
+        return
+    click.echo(str(tuned))
+    print_notes(tuned.notes)
+    shown = " ".join(f"-p {option}" for option in tuned.options)
+    if shown:
+        click.echo(f"To use them: embedonce compare {display(str(cache))} --heads {display(head)} {shown} -o DIR")
+    for path in written:
+        click.echo(f"Wrote {display(str(path))}")
+
+
+@click.command(cls=Command)
+@click.argument("a", type=PATH)
+@click.argument("b", type=PATH)
+@AS_JSON
+def diff(a: Path, b: Path, as_json: bool) -> None:
+    """Show what differs between two folders of results, A and B."""
+    from .evaluate.run_diff import diff_runs
+
+    found = diff_runs(a, b)
+    if as_json:
+        print_json(found)
+    else:
+        print_diff(found)
+
+
+@click.command(cls=Command)
+@click.argument("path", type=PATH, default=Path("heads.toml"))
+def init(path: Path) -> None:
+    """Write a commented file of heads for embedonce compare --config, by default heads.toml."""
+    from .evaluate.config import write_config
+
+    write_config(path)
+    click.echo(f"Wrote {display(str(path))}; then: embedonce compare --config {display(str(path))}")
+
+
+@click.command(cls=Command)
+@click.argument("model", type=PATH)
+@click.argument("cache", type=PATH)
+@click.option("--split", type=PATH, metavar="FILE", help="Score the test part of this split.")
+@click.option("--include-training", is_flag=True, help="Score also the images that the model was trained on.")
+@click.option(
+    "--trust", is_flag=True, help="Allow a model file that runs code when loaded. Only if you trust its author."
+)
+@AS_JSON
+def evaluate(model: Path, cache: Path, split: Path | None, include_training: bool, trust: bool, as_json: bool) -> None:
+    """Score MODEL on what it was not trained on."""
+    from .cache.reader import FeatureCache
+    from .evaluate.scoring import evaluate_model
+
+    opened = FeatureCache.open(cache)
+    done = evaluate_model(model, opened, split=split, include_training=include_training, trust=trust)
+    if as_json:
+        measured = {"images": len(done.rows), "left_out": done.left_out, "scores": done.result.scores}
+        print_json(measured | {"notes": done.notes})
+        return
+    print_scores(done.result)
+    left_out = f"; {done.left_out:,} that it was trained on were left out" if done.left_out else ""
+    click.echo(f"Scored on {len(done.rows):,} images{left_out}.")
+    print_notes(done.notes)
+
+
+def announce(head: str) -> None:
+    """Say, beside the results, which head is trained."""
+    click.echo(f"training {display(head)} …", err=True)
+
+
+COMMANDS = (groups, train, tune, compare, diff, init, evaluate)

@@ -1,0 +1,64 @@
+"""Scores that must be reached, for scripts and continuous integration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from ..cache.errors import HeadError
+from ..cache.names import display
+from .comparison import Comparison
+
+HIGHER_IS_BETTER = {"accuracy": True, "balanced_accuracy": True, "macro_f1": True, "roc_auc": True, "log_loss": False}
+
+
+def read_gates(texts: Iterable[str]) -> list[tuple[str | None, str, float]]:
+    """Read ``METRIC=VALUE`` or ``HEAD.METRIC=VALUE``.
+
+    Returns
+    -------
+    list of (head or None, metric, value)
+
+    Raises
+    ------
+    HeadError
+        When a text is neither, or names no such metric.
+    """
+    gates = []
+    for text in texts:
+        name, _, value = text.partition("=")
+        head, _, metric = name.rpartition(".")
+        try:
+            bound = float(value)
+        except ValueError:
+            bound = math.nan
+        if metric not in HIGHER_IS_BETTER or not math.isfinite(bound):
+            raise HeadError(
+                "option --fail-under must be METRIC=VALUE or HEAD.METRIC=VALUE with a metric of "
+                f"{', '.join(HIGHER_IS_BETTER)} and a number, got {text!r}"
+            )
+        gates.append((head or None, metric, bound))
+    return gates
+
+
+def failed_gates(comparison: Comparison, gates: Iterable[tuple[str | None, str, float]]) -> list[str]:
+    """Return a sentence for every score that was not reached; without a head, by the best of all heads.
+
+    A log loss must be at most the value, every other score at least.
+
+    Raises
+    ------
+    HeadError
+        When a gate is for a head that was not compared.
+    """
+    failed = []
+    for head, metric, bound in gates:
+        results = comparison.results if head is None else [comparison.result(head)]
+        scores = [result.scores[metric] for result in results if result.scores[metric] is not None]
+        sign = 1 if HIGHER_IS_BETTER[metric] else -1
+        reached = max((sign * score for score in scores), default=-math.inf)
+        if reached < sign * bound:
+            who = "the best head" if head is None else display(head)
+            got = "has none" if not scores else f"reaches {sign * reached:.4f}"
+            failed.append(f"{metric} must be at {'least' if sign > 0 else 'most'} {bound:g}, {who} {got}")
+    return failed

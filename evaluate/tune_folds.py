@@ -1,0 +1,134 @@
+"""The folds that a search scores on, and the growing shares of their training images.
+
+Both come from names and the seed alone, as splits do: see :mod:`embedonce.evaluate.assignment`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ..cache.reader import FeatureCache
+from .assignment import places
+from .groups_file import Groups
+from .parts import Split, with_groups
+from .split import folds as make_folds
+
+ETA = 3  # a rung has this many times the images of the one before, and this share of its candidates
+RUNGS = 3
+FINALISTS = 3  # at least as many go on: the order on few images is not the order on all
+SMALLEST = 200  # images that a fit of the first rung must have, so that parameters that suit many images survive
+
+
+def inner_folds(cache: FeatureCache, split: Split, groups: Groups | None, k: int, seed: int) -> list[Split]:
+    """Make the folds of a search in the training part of a split: :func:`embedonce.evaluate.split.folds` of its rows.
+
+    They keep groups together unless the split is random: then they part copies as it does.
+
+    Returns
+    -------
+    list of Split
+        Rows of the cache. With groups kept together each has the proof of
+        :func:`embedonce.evaluate.parts.prove_no_crossing`.
+
+    Raises
+    ------
+    SplitError
+        When a class has fewer training images (or groups) than there are folds.
+    """
+    rows = split.train
+    present, labels = np.unique(cache.labels[rows], return_inverse=True)
+    part = _TrainingPart(
+        path=cache.path,
+        paths=[cache.paths[row] for row in rows],
+        labels=labels,
+        class_names=[cache.class_names[label] for label in present],
+    )
+    kept = None if split.method == "random" else groups
+    own = None if kept is None else Groups(part.paths, [kept.names[row] for row in rows], kept.source)
+    # the second repeat: in the first, the places of the training part of a split by the same seed leave a fold empty
+    made = make_folds(cast(FeatureCache, part), k, 2, seed, own)[k:]
+    return [
+        with_groups(
+            replace(fold, train=rows[fold.train], test=rows[fold.test], moved=rows[fold.moved], groups=None),
+            groups,
+            proof=kept is not None,
+        )
+        for fold in made
+    ]
+
+
+class _TrainingPart(SimpleNamespace):
+    """What folds are made of: the training rows of a cache as if they were all."""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def shrink(fold: Split, cache: FeatureCache, groups: Groups | None, share: float, seed: int) -> Split:
+    """Return a fold that trains on a share of its images, of whole groups when it keeps them together.
+
+    A smaller share is within a larger: see :func:`first_rows`.
+    """
+    if share == 1:
+        return fold
+    if groups is not None and fold.method == "grouped":
+        keys, units = groups.unique, groups.ids
+    else:
+        keys, units = cache.paths, np.arange(len(cache))
+    # a third repeat of the seed: independent of the split and of the folds
+    rows = first_rows(fold.train, cache.labels, units, places(keys, seed, 2), share)
+    return replace(fold, train=rows)
+
+
+def first_rows(
+    rows: npt.NDArray[np.intp],
+    labels: npt.NDArray[np.integer[Any]],
+    units: npt.NDArray[np.intp],
+    where: npt.NDArray[np.float64],
+    share: float,
+) -> npt.NDArray[np.intp]:
+    """Return a share of some rows, of every class, and of whole units.
+
+    Parameters
+    ----------
+    rows : ndarray of intp, shape (m,)
+        Sorted.
+    labels, units : ndarray of int, shape (n,)
+        Class and unit (group or image) of every row of the cache.
+    where : ndarray of float64, shape (u,)
+        Of the units, from :func:`embedonce.evaluate.assignment.places`: the first ones are taken.
+    share : float
+        Above 0, up to 1.
+
+    Returns
+    -------
+    ndarray of intp
+        Sorted. At least the share of each class and, where there are two, two units of it; a smaller share is within
+        a larger.
+    """
+    # units beside each other, even those that share a place
+    ordered = rows[np.lexsort((units[rows], where[units[rows]]))]
+    taken = []
+    for label in np.unique(labels[rows]):
+        mine = units[ordered[labels[ordered] == label]]
+        second = np.flatnonzero(mine != mine[0])[:1]
+        taken.append(mine[: max(math.ceil(share * len(mine)), *(second + 1), 1)])
+    return rows[np.isin(units[rows], np.concatenate(taken))]
+
+
+def rung_shares(images: int, classes: int, trials: int) -> list[float]:
+    """Return the share of the training images that each rung has, ascending; the last is 1.
+
+    There is another rung before as long as it has images enough, and more candidates than go on anyway.
+    """
+    least = max(SMALLEST, 20 * classes)
+    rungs = 1
+    while rungs < RUNGS and images / ETA**rungs >= least and trials / ETA ** (rungs - 1) > FINALISTS + 1:
+        rungs += 1
+    return [1 / ETA**number for number in reversed(range(rungs))]
