@@ -105,14 +105,14 @@ def head_parameters(heads: str, params: tuple[str, ...]) -> dict[str, dict[str, 
     return chosen
 
 
-def search_values(texts: tuple[str, ...]) -> dict[str, list[Any]]:
-    """Read --space NAME=VALUE,VALUE; values are JSON where they can be, text otherwise."""
+def search_values(texts: tuple[str, ...], head: str) -> dict[str, list[Any]]:
+    """Read --space NAME=VALUE,VALUE or HEAD.NAME=…; values are JSON where they can be, text otherwise."""
     found = {}
     for text in texts:
         name, equals, values = text.partition("=")
         if not equals or not name or not values:
             raise HeadParameterError(f"option --space must be NAME=VALUE,VALUE, got {text!r}")
-        found[name] = [parameter(f"{name}={value}")[1] for value in values.split(",")]
+        found[name.removeprefix(f"{head}.")] = [parameter(f"{name}={value}")[1] for value in values.split(",")]
     return found
 
 

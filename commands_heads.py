@@ -162,6 +162,18 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     help="Every class counts the same in training, however many images it has.",
 )
 @click.option(
+    "--calibrate",
+    type=click.Choice(["temperature", "sigmoid"]),
+    help="Make probabilities more honest, by folds of the training images.",
+)
+@click.option(
+    "--tune",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Look for good parameters of each head first, this long, in the training images.",
+)
+@click.option("--label-budget", is_flag=True, help="Show how the accuracy grows with the number of training images.")
+@click.option(
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Heads to train at the same time."
 )
 @click.option(
@@ -287,7 +299,7 @@ def tune(
     tuned = tune_head(
         opened,
         head,
-        space=search_values(space) or None,
+        space=search_values(space, head) or None,
         parameters=dict(parameter(text) for text in params),
         on_rung=None if as_json else lambda text: click.echo(text, err=True),
         progress=make_progress(True),

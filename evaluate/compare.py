@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..cache.errors import HeadError, HeadParameterError, SplitError
+from ..cache.errors import SplitError
 from ..cache.names import display
 from ..cache.reader import FeatureCache
 from ..extract.progress import Progress
-from ..heads.registry import make_head
+from .budget import budget_curve
 from .comparison import Comparison, HeadResult
 from .fitting import fit_and_score
 from .groups import groups_for
@@ -22,6 +22,7 @@ from .paired import compare_all
 from .parallel import check_jobs, run_jobs
 from .parts import together
 from .pooling import mean_over_repeats, pool, rounds
+from .prepare import calibrate_heads, make_heads, tune_heads, weigh_classes
 from .split import Split, has_folds, identical_in_training, make_folds, make_split
 
 DEFAULT_HEADS = ("softmax", "logreg", "svm")
@@ -41,6 +42,9 @@ def compare(
     folds: int | None = None,
     repeats: int = 1,
     class_weight: str | None = None,
+    calibrate: str | None = None,
+    tune: float | None = None,
+    label_budget: bool = False,
 ) -> Comparison:
     """Train heads on the same rows of a cache and test them on the same others.
 
@@ -79,6 +83,14 @@ def compare(
     class_weight : str, optional
         ``balanced``: every class counts the same in training, however many images it has. Heads that cannot do this
         are trained as they are, which a note says.
+    calibrate : str, optional
+        ``temperature`` or ``sigmoid``: :class:`embedonce.heads.calibrated.CalibratedHead`, on folds of the training
+        images. Heads without probabilities stay as they are, which a note says.
+    tune : float, optional
+        Seconds to look for good parameters of each head with, in the training part of the honest split:
+        :func:`embedonce.evaluate.tune.tune`. Parameters that are given stay.
+    label_budget : bool
+        Also train every head on growing parts of the training images.
 
     Returns
     -------
@@ -101,10 +113,13 @@ def compare(
     """
     check_jobs("compare", jobs, dask)
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
-    made = _make_heads(heads)
+    made = make_heads(heads)
     weighted = weigh_classes(made, class_weight)
     known, notes = groups_for(opened, groups, split, progress)
     plans, note = plan_splits(opened, split, seed, known, folds, repeats)
+    if tune is not None:
+        note += tune_heads(opened, heads, made, plans, known, seed, tune, jobs, dask, on_head)
+    note += calibrate_heads(made, calibrate)
     results = _run(opened, made, plans, known, jobs, dask, on_head)
     notes += note + weighted
     if len(made) * sum(map(len, plans)) > 1 and (jobs > 1 or dask is not None):
@@ -112,6 +127,8 @@ def compare(
     comparisons = [_summarise(opened, plan, scored, known, seed) for plan, scored in zip(plans, results, strict=True)]
     comparisons[0].notes[:0] = notes
     comparisons[0].random = comparisons[1] if len(comparisons) > 1 else None
+    if label_budget:
+        comparisons[0].budget = budget_curve(opened, made, plans[0][0], known, seed=seed, jobs=jobs, dask=dask)
     return comparisons[0]
 
 
@@ -259,45 +276,6 @@ def _summarise(
         differences = compare_all(list(correct), correct, ids, folds, sizes)
     notes = notes_on(cache, split)
     return Comparison(cache, split, results, notes, None, groups, differences, splits if len(splits) > 1 else [])
-
-
-def _make_heads(heads: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(heads, str):
-        heads = [heads]
-    if isinstance(heads, Mapping):
-        made = {
-            name: make_head(name, **value) if isinstance(value, Mapping) else value for name, value in heads.items()
-        }
-    else:
-        made = {name: make_head(name) for name in heads}
-        if len(made) < len(heads):
-            raise HeadError(f"parameter heads of compare names a head twice: {', '.join(heads)}")
-    if not made:
-        raise HeadError("parameter heads of compare must name at least one head, got none")
-    return made
-
-
-def weigh_classes(made: dict[str, Any], class_weight: str | None) -> list[str]:
-    """Set ``class_weight`` of every head that has it, and return notes on the others.
-
-    Raises
-    ------
-    HeadParameterError
-        When it is neither None nor ``balanced``.
-    """
-    if class_weight is None:
-        return []
-    if class_weight != "balanced":
-        raise HeadParameterError(f"parameter class_weight of compare must be None or 'balanced', got {class_weight!r}")
-    without = []
-    for name, head in made.items():
-        if "class_weight" in head.get_params(deep=False):
-            head.set_params(class_weight=class_weight)
-        else:
-            without.append(name)
-    if without:
-        return [f"{', '.join(map(display, without))} cannot weigh classes and trained without class weights"]
-    return []
 
 
 def notes_on(cache: FeatureCache, split: Split) -> list[str]:

@@ -82,6 +82,9 @@ class Comparison:
         Which images belong together, when that is known.
     differences : list of dict
         Of every two heads: see :func:`embedonce.evaluate.paired.compare_pair`.
+    budget : list of dict
+        Accuracy against the number of training images: :func:`embedonce.evaluate.budget.budget_curve`. Empty unless
+        it was asked for.
     splits : list of Split
         All folds of all repeats; empty when there is one split.
     """
@@ -94,6 +97,7 @@ class Comparison:
     groups: Groups | None = None
     differences: list[dict[str, Any]] = field(default_factory=list)
     splits: list[Split] = field(default_factory=list)
+    budget: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def skewed(self) -> bool:

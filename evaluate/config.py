@@ -21,13 +21,16 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "folds": (int,),
     "repeats": (int,),
     "class_weight": (str,),
+    "calibrate": (str,),
+    "tune": (int, float),
+    "label_budget": (bool,),
     "jobs": (int,),
     "dask": (str,),
     "fail_under": (list,),
 }
 """Keys of the file beside ``heads``, each an option of ``embedonce compare``, and what they hold."""
 
-_NAMES = {str: "a text", int: "a whole number", list: "a list of texts"}
+_NAMES = {str: "a text", int: "a number", list: "a list of texts", bool: "true or false"}
 
 TEMPLATE = """# What to compare:  embedonce compare --config heads.toml
 # An option on the command line goes before the same one here. Paths are relative to where the command runs.
@@ -41,6 +44,9 @@ seed = 0
 # folds = 5                     # cross-validation instead of one split
 # repeats = 3                   # of the folds
 # class_weight = "balanced"     # every class counts the same in training
+# calibrate = "temperature"     # or sigmoid: probabilities that can be believed
+# tune = 60                     # seconds to look for good parameters of each head
+# label_budget = true           # how the accuracy grows with the number of training images
 # jobs = 2                      # heads that are trained at the same time
 # fail_under = ["accuracy=0.9"] # exit status 1 when the best head scores worse; or "svm.macro_f1=0.85" for one head
 
@@ -76,8 +82,8 @@ def read_config(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
     -------
     options : dict
         Of :data:`OPTIONS`, those that the file has.
-    heads : dict of str to classifier
-        Unfitted, in the file's order; empty when it has none.
+    heads : dict of str to dict or classifier
+        As :func:`embedonce.compare` takes them, in the file's order; empty when it has none.
 
     Raises
     ------
@@ -94,14 +100,19 @@ def read_config(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
             raise HeadError(f"the file {shown} must hold {', '.join(OPTIONS)} and heads, got {key!r}")
         kinds = OPTIONS[key]
         listed = kinds == (list,) and isinstance(value, list) and all(isinstance(entry, str) for entry in value)
-        if isinstance(value, bool) or not isinstance(value, kinds) or (kinds == (list,) and not listed):
+        if (
+            isinstance(value, bool) != (kinds == (bool,))
+            or not isinstance(value, kinds)
+            or (kinds == (list,) and not listed)
+        ):
             raise HeadError(f"key {key} of the file {shown} must be {_NAMES[kinds[0]]}, got {value!r}")
     if not isinstance(tables, Mapping) or not all(isinstance(table, Mapping) for table in tables.values()):
         raise HeadError(f"key heads of the file {shown} must be tables, such as [heads.logreg], got {tables!r}")
     heads = {}
     for name, table in tables.items():
         parameters = dict(table)
-        heads[name] = make_head(parameters.pop("head", name), **parameters)
+        made = make_head(parameters.pop("head", name), **parameters)
+        heads[name] = made if "head" in table else parameters
     return content, heads
 
 

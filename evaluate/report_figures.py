@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..cache.names import display
+from .budget import budget_figure
 from .plots import GRID, INK
 from .reliability import coverage, reliability
 
@@ -33,7 +34,7 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
     -------
     dict of str to matplotlib.figure.Figure
         ``scores``; and where a head gives probabilities ``roc``, ``precision-recall``, ``reliability`` and
-        ``coverage``.
+        ``coverage``; ``label-budget`` when it was asked for.
     """
     drawn = {"scores": scores_figure(comparison)}
     able = [result for result in comparison.results if result.probabilities is not None]
@@ -42,6 +43,8 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
         drawn["precision-recall"] = _per_class(comparison, able, "precision-recall")
         drawn["reliability"] = reliability_figure(comparison, able)
         drawn["coverage"] = coverage_figure(comparison, able)
+    if comparison.budget:
+        drawn["label-budget"] = budget_figure(comparison.budget)
     return drawn
 
 
@@ -59,7 +62,7 @@ def scores_figure(comparison: Comparison) -> Figure:
         if low is not None:
             ax.plot([low, high], [place, place], color=COLOURS[0], linewidth=2.5, solid_capstyle="round", zorder=2)
         ax.plot(row["accuracy"], place, "o", color=COLOURS[0], markersize=8, zorder=4)
-    ax.set_yticks(range(len(rows)), [_short(row["head"]) for row in rows])
+    ax.set_yticks(range(len(rows)), [short(row["head"]) for row in rows])
     ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
     ax.grid(axis="x", color=GRID)
@@ -92,18 +95,16 @@ def reliability_figure(comparison: Comparison, able: list[HeadResult]) -> Figure
         bins = reliability(true, result.probabilities)  # type: ignore[arg-type]
         x, y = [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
         error = [[one["accuracy"] - one["low"] for one in bins], [one["high"] - one["accuracy"] for one in bins]]
-        colour, marker = _look(number)
+        colour, marker = look_of(number)
         ax.errorbar(
             x, y, np.maximum(error, 0), color=colour, marker=marker, markersize=5, elinewidth=1, alpha=0.9,
-            label=_short(result.name),
+            label=short(result.name),
         )  # fmt: skip
         lowest = min(lowest, *x)
     ax.set(xlim=(max(0, lowest - 0.05), 1.02), ylim=(0, 1.03))
     ax.set_xlabel("probability of the predicted class", color=INK)
     ax.set_ylabel("share that is right", color=INK)
-    ax.grid(color=GRID)
-    ax.legend(frameon=False, labelcolor=INK, loc="lower right")
-    _plain(ax, "reliability")
+    finish(ax, "reliability", "lower right")
     return figure
 
 
@@ -114,15 +115,13 @@ def coverage_figure(comparison: Comparison, able: list[HeadResult]) -> Figure:
     true = _true(comparison)
     for number, result in enumerate(able):
         curve = coverage(true, result.probabilities)["curve"]  # type: ignore[arg-type]
-        colour, _ = _look(number)
+        colour, _ = look_of(number)
         x, y = [one["coverage"] for one in curve], [one["accuracy"] for one in curve]
-        ax.plot(x, y, color=colour, linewidth=2, linestyle=_line(number), label=_short(result.name))
+        ax.plot(x, y, color=colour, linewidth=2, linestyle=line_of(number), label=short(result.name))
     ax.set_xlim(0, 1.02)
     ax.set_xlabel("share of images that are decided, the surest first", color=INK)
     ax.set_ylabel("accuracy among them", color=INK)
-    ax.grid(color=GRID)
-    ax.legend(frameon=False, labelcolor=INK, loc="lower left")
-    _plain(ax, "coverage and accuracy")
+    finish(ax, "coverage and accuracy", "lower left")
     return figure
 
 
@@ -155,8 +154,8 @@ def _per_class(comparison: Comparison, able: list[HeadResult], kind: str) -> Fig
             else:
                 y, x, _ = precision_recall_curve(true == index, scores)
             keep = np.unique(np.linspace(0, len(x) - 1, _POINTS).round().astype(int))
-            label = f"{_short(result.name)} {areas[index, number]:.4f}"
-            style = {"color": _look(number)[0], "linestyle": _line(number), "linewidth": 1.8, "label": label}
+            label = f"{short(result.name)} {areas[index, number]:.4f}"
+            style = {"color": look_of(number)[0], "linestyle": line_of(number), "linewidth": 1.8, "label": label}
             ax.plot(x[keep], y[keep], drawstyle="steps-post" if kind != "roc" else "default", **style)
         if kind == "roc":
             ax.set(xlim=(-0.005, 0.25) if near else (-0.02, 1.02), ylim=(0.75, 1.005) if near else (-0.02, 1.02))
@@ -168,7 +167,7 @@ def _per_class(comparison: Comparison, able: list[HeadResult], kind: str) -> Fig
             ax.set_ylabel("precision", color=INK)
         ax.grid(color=GRID)
         ax.legend(frameon=False, labelcolor=INK, fontsize=8, loc="lower right" if kind == "roc" else "lower left")
-        _plain(ax, _short(names[index]))
+        _plain(ax, short(names[index]))
     return figure
 
 
@@ -188,14 +187,24 @@ def _plain(ax: Axes, title: str) -> None:
     ax.spines[["top", "right", "left", "bottom"]].set_visible(False)
 
 
-def _look(number: int) -> tuple[str, str]:
+def finish(ax: Axes, title: str, legend: Any) -> None:
+    """Give an axis its title, grid and legend."""
+    ax.grid(color=GRID)
+    ax.legend(frameon=False, labelcolor=INK, loc=legend)
+    _plain(ax, title)
+
+
+def look_of(number: int) -> tuple[str, str]:
+    """Return the colour and the marker of the n-th head."""
     return COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
 
 
-def _line(number: int) -> str:
+def line_of(number: int) -> str:
+    """Return the line style of the n-th head."""
     return ("-", "--", "-.", ":")[number % 4]
 
 
-def _short(name: str, longest: int = 28) -> str:
+def short(name: str, longest: int = 28) -> str:
+    """Return the end of a name that is too long for a figure."""
     shown = display(name)
     return shown if len(shown) <= longest else "…" + shown[1 - longest :]

@@ -90,6 +90,8 @@ def comparison_results(comparison: Comparison) -> dict[str, Any]:
         "heads": _heads(comparison),
         "differences": comparison.differences,
     }
+    if comparison.budget:
+        results["label_budget"] = comparison.budget
     if comparison.random is not None:
         other = comparison.random
         results["leak_gap"] = comparison.leak_gap

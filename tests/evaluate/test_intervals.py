@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from embedonce.evaluate.intervals import logit_interval, score_intervals, units
+from embedonce.evaluate.intervals import correlation_within, logit_interval, score_intervals, units
 from embedonce.evaluate.metrics import score
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -110,3 +110,30 @@ def test_ends_are_in_order_and_inside_whatever_the_predictions(rows, seed):
     true, predicted = generator.integers(0, 2, (2, rows))
     for low, high in score_intervals(true, predicted, None, ["a", "b"], resamples=50).values():
         assert 0 <= low <= high <= 1
+
+
+def test_groups_of_equal_size_are_all_effective_and_a_large_one_outweighs_the_others():
+    assert units(np.arange(60) // 6, 60).effective == pytest.approx(10)
+    assert units(None, 60).effective == pytest.approx(60)
+    assert units(np.array([0] * 50 + list(range(1, 11))), 60).effective < 1.5
+
+
+def test_the_correlation_within_groups_is_1_for_copies_and_0_for_strangers():
+    generator = np.random.default_rng(0)
+    drawn = units(np.repeat(np.arange(200), 5), 1000)
+    copies = np.repeat(generator.random(200) < 0.8, 5).astype(float)
+    strangers = (generator.random(1000) < 0.8).astype(float)
+    assert correlation_within(copies, drawn) == pytest.approx(1)
+    assert correlation_within(strangers, drawn) < 0.05
+    assert correlation_within(strangers, units(None, 1000)) == 1
+
+
+def test_errors_in_a_few_large_groups_are_not_taken_for_many():
+    sizes = np.r_[[40] * 10, [2] * 200]
+    groups = np.repeat(np.arange(210), sizes)
+    true = np.zeros(len(groups), np.intp)
+    in_small = (np.isin(groups, np.arange(10, 30))).astype(np.intp)
+    small = score_intervals(true, in_small, None, ["a", "b"], groups)["accuracy"]
+    plain = score_intervals(true, in_small, None, ["a", "b"])["accuracy"]
+    # all images of a group are wrong together, though by chance in no large one: there, it might have been
+    assert small[1] - small[0] > 1.5 * (plain[1] - plain[0])
