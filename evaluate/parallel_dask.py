@@ -41,7 +41,7 @@ def on_cluster(dask: Any) -> Iterator[tuple[int, DaskBackend, Callable[[int, Pac
     ClusterError
         When the scheduler does not answer, or no worker comes.
     """
-    with connected(dask) as client:
+    with connected(dask, "compare and tune") as client:
         yield _threads(client), DaskBackend(client), functools.partial(run_on_worker, package_versions())
 
 

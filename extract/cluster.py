@@ -41,7 +41,7 @@ _ADDRESS = re.compile(r"((tcp|tls|ucx|ws|wss)://)?[^/\s]+:[0-9]+")
 
 
 @contextlib.contextmanager
-def connected(dask: Any) -> Iterator[Any]:
+def connected(dask: Any, what: str = "extract") -> Iterator[Any]:
     """Hold a client of a Dask cluster.
 
     Parameters
@@ -49,6 +49,8 @@ def connected(dask: Any) -> Iterator[Any]:
     dask : str, path-like, distributed.Client or None
         The scheduler's address; its scheduler file, which ends in ``.json``; a client, which stays open; or None, which
         gives None.
+    what : str
+        The function that the parameter belongs to, for errors.
 
     Raises
     ------
@@ -62,19 +64,19 @@ def connected(dask: Any) -> Iterator[Any]:
         import distributed
     except ImportError as error:
         raise ClusterError(
-            f"parameter dask of extract needs Dask ({first_line(error)}): pip install 'embedonce[cluster]'"
+            f"parameter dask of {what} needs Dask ({first_line(error)}): pip install 'embedonce[cluster]'"
         ) from error
     if isinstance(dask, distributed.Client):
         if dask.asynchronous:
             raise ClusterError(
-                "parameter dask of extract must be a synchronous distributed.Client, got an asynchronous"
+                f"parameter dask of {what} must be a synchronous distributed.Client, got an asynchronous"
             )
         yield dask
         return
     address = _address(os.fspath(dask)) if isinstance(dask, (str, os.PathLike)) else ""
     if not _ADDRESS.fullmatch(address):
         raise ClusterError(
-            "parameter dask of extract must be a scheduler's address, such as tcp://host:8786, the path of a scheduler "
+            f"parameter dask of {what} must be a scheduler's address, such as tcp://host:8786, the path of a scheduler "
             f"file that ends in .json, or a distributed.Client, got {dask!r}"
         )
     with _quiet_dask():
