@@ -51,7 +51,7 @@ def demo(output: Path) -> None:
     click.echo("Handwritten digits from scikit-learn: 1,797 images in ten folders.")
     made = run_demo(output, make_progress(True), announce, lambda text: click.secho(f"Notice: {text}", fg="yellow"))
     print_report(made.report)
-    print_table(made.comparison.table)
+    print_table(made.comparison)
     print_differences(made.comparison)
     print_gap(made.comparison)
     print_notes(made.comparison.notes)

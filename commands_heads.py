@@ -237,7 +237,7 @@ def compare(
     if as_json:
         click.echo((output / "results.json").read_text(encoding="ascii"), nl=False)
     else:
-        print_table(made.table)
+        print_table(made)
         print_differences(made)
         print_gap(made)
         print_notes(made.notes)

@@ -109,22 +109,24 @@ def _number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def print_table(rows: list[dict[str, Any]]) -> None:
-    """Print a comparison, a line per head."""
+def print_table(comparison: Comparison) -> None:
+    """Print a comparison, a line per head; what heads are ordered by comes first, with its interval."""
     from rich import box
     from rich.table import Table
 
+    columns = list(SCORES)
+    if comparison.skewed:
+        columns.insert(0, columns.pop(columns.index("balanced_accuracy")))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("head")
-    first, *others = SCORES.values()
-    for column in (first, "95 % interval", *others, "fit s", "predict s"):
-        table.add_column(column, justify="right")
-    for position, row in enumerate(rows):
-        score, *scores = [row[key] for key in SCORES]
-        interval = _interval(row.get("accuracy_low"), row.get("accuracy_high"))
+    first, *others = columns
+    for title in (SCORES[first], "95 % interval", *(SCORES[key] for key in others), "fit s", "predict s"):
+        table.add_column(title, justify="right")
+    for position, row in enumerate(comparison.table):
+        interval = _interval(*comparison.result(row["head"]).intervals.get(first, (None, None)))
         seconds = [_number(row["fit_seconds"], 2), _number(row["predict_seconds"], 2)]
         style = "bold" if position == 0 else None
-        cells = [_number(score), interval, *map(_number, scores), *seconds]
+        cells = [_number(row[first]), interval, *(_number(row[key]) for key in others), *seconds]
         table.add_row(display(row["head"]), *cells, style=style)
     _console().print(table)
 

@@ -163,7 +163,9 @@ def main() -> None:
         for images in (100, 500, 3000):
             for accuracy in (0.8, 0.95):
                 found = shares(false_positives, options.rounds, accuracy, images, grouped)
-                result["false_positives"].append({"images": images, "true_accuracy": accuracy, "grouped": grouped} | found)
+                result["false_positives"].append(
+                    {"images": images, "true_accuracy": accuracy, "grouped": grouped} | found
+                )
                 shown = [f"{100 * found[name]:.1f}" for name in ("ours", "McNemar")]
                 table.add_row(f"{images:,}{', grouped' * grouped}", f"{accuracy}", *shown)
     console.print(table)

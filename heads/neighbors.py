@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from .base import Array, FeatureHead
-from .parameters import check_choice, check_number, wrong_value
+from .parameters import check_choice, check_class_weight, check_number, weights_of_classes, wrong_value
 
 # bound of the neighbours' distances and indices at once: rows are searched in blocks
 BLOCK_ROWS = 8192
@@ -30,6 +30,9 @@ class KNNHead(FeatureHead):
         The distance. Cosine is Euclidean distance after scaling each row to length 1.
     weights : "uniform" or "distance"
         Whether votes count alike or by 1 / distance; a row at distance 0 then overrules all others.
+    class_weight : mapping or "balanced", optional
+        By which the votes of each class's rows are multiplied. "balanced" makes up for a class's having few rows that
+        could be near.
 
     Attributes
     ----------
@@ -37,14 +40,24 @@ class KNNHead(FeatureHead):
         The training rows.
     codes_ : ndarray of shape (n,), intp
         Each training row's index into `classes_`.
+    class_weights_ : ndarray of shape (k,), float64
+        What a vote for each class counts.
     """
 
     head_name = "knn"
 
-    def __init__(self, n_neighbors: int = 5, *, metric: str = "euclidean", weights: str = "uniform") -> None:
+    def __init__(
+        self,
+        n_neighbors: int = 5,
+        *,
+        metric: str = "euclidean",
+        weights: str = "uniform",
+        class_weight: Any = None,
+    ) -> None:
         self.n_neighbors = n_neighbors
         self.metric = metric
         self.weights = weights
+        self.class_weight = class_weight
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> KNNHead:
         """Keep features X of shape (n, d) and labels y of shape (n,); return the head.
@@ -66,6 +79,8 @@ class KNNHead(FeatureHead):
             # voting with fewer rows than asked for would be another head than the one compared
             allowed = f"at most {len(features)}, the number of training rows"
             raise wrong_value(self.head_name, "n_neighbors", allowed, self.n_neighbors)
+        check_class_weight(self.head_name, self.class_weight, self.classes_)
+        self.class_weights_ = weights_of_classes(self.class_weight, self.classes_, codes)
         self.codes_ = codes
         self.neighbors_ = NearestNeighbors(n_neighbors=int(self.n_neighbors), algorithm="brute")
         self.neighbors_.fit(self._prepared(features))
@@ -94,6 +109,7 @@ class KNNHead(FeatureHead):
             weights = np.where(
                 same.any(axis=1, keepdims=True), same, 1.0 / np.where(same, 1.0, distances.astype(np.float64))
             )
+        weights = weights * self.class_weights_[voters]
         votes = np.zeros((len(X), len(self.classes_)))
         np.add.at(votes, (np.arange(len(X))[:, None], voters), weights)
         shares: NDArray[np.float64] = votes / votes.sum(axis=1, keepdims=True)

@@ -148,3 +148,21 @@ def check_random_state(head: str, value: Any) -> None:
         If it is not.
     """
     check_number(head, "random_state", value, at_least=0, below=2**32, integer=True)
+
+
+def weights_of_classes(value: Any, classes: np.ndarray[Any, Any], codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the weight of each class that a checked ``class_weight`` means, float64, shape (k,).
+
+    Parameters
+    ----------
+    value : None, "balanced" or mapping
+        "balanced" is n / (k n_j) for a class of n_j of the n training rows, as scikit-learn has it.
+    classes : ndarray of shape (k,)
+        The class labels.
+    codes : ndarray of shape (n,), intp
+        Each training row's index into `classes`.
+    """
+    from sklearn.utils.class_weight import compute_class_weight
+
+    weights: np.ndarray[Any, Any] = compute_class_weight(value, classes=classes, y=classes[codes])
+    return weights

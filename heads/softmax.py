@@ -16,7 +16,7 @@ from ..cache.errors import HeadError
 from ..cache.quiet import import_keras
 from .base import FLOATS, Array, MarginHead, class_log_scores, probabilities, winners
 from .keras_files import model_archive, model_of_archive
-from .parameters import check_number, check_random_state
+from .parameters import check_class_weight, check_number, check_random_state, weights_of_classes
 
 # validation rows per step; no influence on the result
 EVALUATION_BATCH = 1024
@@ -42,6 +42,9 @@ class SoftmaxHead(MarginHead):
         Adam's step size, above 0.
     random_state : int
         Seed, 0 to 2**32 - 1.
+    class_weight : mapping or "balanced", optional
+        Weight of each class in the loss; a class that the mapping leaves out has weight 1. "balanced" lets every
+        class count the same. The "loss" of `history_` is then the weighted one.
 
     Attributes
     ----------
@@ -64,12 +67,14 @@ class SoftmaxHead(MarginHead):
         dropout: float = 0.2,
         learning_rate: float = 1e-3,
         random_state: int = 0,
+        class_weight: Any = None,
     ) -> None:
         self.epochs = epochs
         self.batch_size = batch_size
         self.dropout = dropout
         self.learning_rate = learning_rate
         self.random_state = random_state
+        self.class_weight = class_weight
 
     def fit(
         self, X: ArrayLike, y: ArrayLike, validation_data: tuple[ArrayLike, ArrayLike] | None = None
@@ -105,6 +110,7 @@ class SoftmaxHead(MarginHead):
         check_number(self.head_name, "learning_rate", self.learning_rate, above=0)
         check_random_state(self.head_name, self.random_state)
         features, codes = self._start_fit(X, y)
+        check_class_weight(self.head_name, self.class_weight, self.classes_)
         held = None if validation_data is None else self._checked_validation(*validation_data)
         self.model_, self.history_ = self._train(features.astype(np.float32, copy=False), codes, held)
         self.n_iter_ = int(self.epochs)
@@ -150,6 +156,9 @@ class SoftmaxHead(MarginHead):
         seeds = np.random.SeedSequence(int(self.random_state)).generate_state(3)
         model = self._build(X.shape[1], int(seeds[0]), int(seeds[1]))
         order = np.random.default_rng(seeds[2])
+        weights = None
+        if self.class_weight is not None:
+            weights = weights_of_classes(self.class_weight, self.classes_, codes)[codes].astype(np.float32)
         names = ["accuracy", "loss"] + (["val_accuracy", "val_loss"] if held is not None else [])
         history: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(int(self.epochs)):
@@ -161,7 +170,8 @@ class SoftmaxHead(MarginHead):
                 batch = rows[start : start + int(self.batch_size)]
                 # Keras versions differ in whether the returned values are running means
                 model.reset_metrics()
-                step = model.train_on_batch(X[batch], codes[batch], return_dict=True)
+                weight = None if weights is None else weights[batch]
+                step = model.train_on_batch(X[batch], codes[batch], sample_weight=weight, return_dict=True)
                 for name in sums:
                     sums[name] += float(step[name]) * len(batch)
             for name, total in sums.items():

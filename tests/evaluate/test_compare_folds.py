@@ -105,8 +105,24 @@ def test_folds_that_make_no_sense_are_refused(cache, options, message):
 
 
 def test_balanced_class_weights_reach_the_heads_that_have_them_and_a_note_names_the_others(cache):
-    made = compare(cache, ["logreg", "knn"], split="random", class_weight="balanced")
+    made = compare(cache, ["logreg", "dummy"], split="random", class_weight="balanced")
     assert made.result("logreg").head.class_weight == "balanced"
-    assert any("knn cannot weigh classes" in note for note in made.notes)
+    assert any("dummy cannot weigh classes" in note for note in made.notes)
     with pytest.raises(HeadParameterError, match="class_weight of compare must be None or 'balanced', got 'x'"):
         compare(cache, ["logreg"], class_weight="x")
+
+
+def test_the_same_seed_gives_the_same_results_but_for_times(cache, in_pairs, tmp_path):
+    def without_times(value):
+        if isinstance(value, dict):
+            return {key: without_times(each) for key, each in value.items() if not key.endswith("_seconds")}
+        return [without_times(each) for each in value] if isinstance(value, list) else value
+
+    found = []
+    for name in ("once", "again"):
+        made = compare(cache, ["logreg", "knn", "softmax"], groups=in_pairs, folds=2, calibrate="temperature")
+        made.save(tmp_path / name)
+        results = json.loads((tmp_path / name / "results.json").read_text())
+        del results["made"]
+        found.append(without_times(results))
+    assert found[0] == found[1]
