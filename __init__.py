@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .cache.pack import pack
     from .cache.reader import FeatureCache
     from .evaluate.compare import compare
+    from .evaluate.prediction import predict
+    from .evaluate.tune import tune
     from .extract.run import extract
     from .extract.verify import verify
     from .heads.files import load_head, save_head
@@ -29,6 +31,8 @@ _PUBLIC = {
     "save_head": ".heads.files",
     "load_head": ".heads.files",
     "compare": ".evaluate.compare",
+    "tune": ".evaluate.tune",
+    "predict": ".evaluate.prediction",
     "EmbedonceError": ".cache.errors",
 }
 
@@ -41,7 +45,9 @@ __all__ = [
     "load_head",
     "make_head",
     "pack",
+    "predict",
     "save_head",
+    "tune",
     "verify",
 ]
 

@@ -369,9 +369,46 @@ def evaluate(model: Path, cache: Path, split: Path | None, include_training: boo
     print_notes(done.notes)
 
 
+@click.command(cls=Command)
+@click.argument("model", type=PATH)
+@click.argument("images", type=PATH, nargs=-1, required=True)
+@click.option("--top", type=click.IntRange(min=1), default=1, show_default=True, help="Classes to show of each image.")
+@click.option("--cache", type=PATH, metavar="CACHE", help="Take the features of images that it holds from there.")
+@click.option("--weights", type=PATH, metavar="FILE", help="The backbone's weights, if they moved since the training.")
+@click.option(
+    "--trust", is_flag=True, help="Allow a model file that runs code when loaded. Only if you trust its author."
+)
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: path, class, probability.")
+@AS_JSON
+def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, **options: Any) -> None:
+    """Say which class MODEL sees in IMAGES: files, or folders with everything in them.
+
+    Exit status 1 when an image could not be read.
+    """
+    from .evaluate.prediction import predict as predict_classes
+    from .evaluate.tables import as_csv as table
+
+    found = predict_classes(model, images, **options)
+    if as_json:
+        print_json([one.as_dict() for one in found])
+    elif as_csv:
+        lines = [
+            [one.path, name, "" if share is None else f"{share:.6g}"] for one in found for name, share in one.classes
+        ]
+        click.echo(table(["path", "class", "probability"], lines), nl=False)
+    else:
+        for one in found:
+            said = ", ".join(
+                display(name) + ("" if share is None else f" {100 * share:.1f} %") for name, share in one.classes
+            )
+            click.echo(f"{display(one.path)}: {said}" if said else f"{display(one.path)}: not read, {one.reason}")
+    if any(one.reason for one in found):
+        click.get_current_context().exit(1)
+
+
 def announce(head: str) -> None:
     """Say, beside the results, which head is trained."""
     click.echo(f"training {display(head)} …", err=True)
 
 
-COMMANDS = (groups, train, tune, compare, diff, init, evaluate)
+COMMANDS = (groups, train, tune, compare, diff, init, evaluate, predict)

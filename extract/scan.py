@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,6 +98,43 @@ def scan(folder: Path | str, *, follow_links: bool = False) -> Scan:
     if len(result.class_names) < 2:
         raise ImageFolderError(f"the image folder {shown} {_what_is_wrong(result)}")
     return result
+
+
+def find_images(paths: Sequence[Path | str]) -> list[ImageFile]:
+    """Find images wherever they are.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        Files, whatever their ending, and folders, whose images are taken as :func:`scan` knows them, however deep.
+
+    Returns
+    -------
+    list of ImageFile
+        With absolute paths, each once: in the order given, those of a folder by path.
+
+    Raises
+    ------
+    ImageFolderError
+        When there is no such file or folder, or a folder holds no image.
+    """
+    found: dict[bytes, ImageFile] = {}
+    for given in paths:
+        path, shown = os.path.abspath(os.fsencode(given)), display(str(given))
+        try:
+            if not os.path.isdir(path):
+                status = os.stat(path)
+                found[path] = ImageFile(path, status.st_size, status.st_mtime_ns)
+                continue
+            result = Scan(Path(os.fsdecode(path)))
+            _walk(path, path, result, False, ())
+        except OSError as error:
+            raise ImageFolderError(f"cannot read {shown}: {error.strerror}; give an image or a folder") from error
+        if not result.images:
+            endings = " ".join(ending.decode() for ending in EXTENSIONS)
+            raise ImageFolderError(f"the folder {shown} has no images ({endings}); give an image or a folder of images")
+        found |= {image.path: image for image in sorted(result.images, key=lambda image: image.path)}
+    return list(found.values())
 
 
 def _what_is_wrong(result: Scan) -> str:

@@ -74,8 +74,9 @@ def cache_path(tmp_path_factory, images, small) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cache(cache_path):
+    """``cache_path``, opened."""
     from embedonce.cache.reader import FeatureCache
 
     with FeatureCache.open(cache_path) as opened:

@@ -3,23 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from embedonce.cache.errors import HeadError, HeadParameterError, SplitError
-from embedonce.cache.reader import FeatureCache
 from embedonce.evaluate.budget import budget_curve, budget_figure
 from embedonce.evaluate.compare import compare
-from embedonce.evaluate.groups_file import Groups
 from embedonce.evaluate.split import make_split
 from embedonce.heads.registry import make_head
-
-
-@pytest.fixture(scope="module")
-def cache(cache_path):
-    with FeatureCache.open(cache_path) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def in_pairs(cache):
-    return Groups(list(cache.paths), [f"g{row // 2}" for row in range(len(cache))], "file")
 
 
 def test_the_last_point_is_the_whole_and_parts_grow(cache, in_pairs):

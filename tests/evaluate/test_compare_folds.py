@@ -6,22 +6,8 @@ import json
 import numpy as np
 import pytest
 from embedonce.cache.errors import HeadParameterError, SplitError
-from embedonce.cache.reader import FeatureCache
 from embedonce.evaluate.compare import compare
-from embedonce.evaluate.groups_file import Groups
 from embedonce.evaluate.split import make_folds
-
-
-@pytest.fixture(scope="module")
-def cache(cache_path):
-    with FeatureCache.open(cache_path) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def in_pairs(cache):
-    """Every two images in a row belong together."""
-    return Groups(list(cache.paths), [f"g{row // 2}" for row in range(len(cache))], "file")
 
 
 @pytest.fixture(scope="module")

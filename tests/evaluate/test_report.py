@@ -12,7 +12,6 @@ from cache_tables import make_table
 from embedonce.cache.errors import HeadError, ImageError
 from embedonce.cache.writer import write_cache
 from embedonce.evaluate.compare import compare
-from embedonce.evaluate.groups_file import Groups
 from embedonce.evaluate.report import page_content, summary, write_report
 from embedonce.evaluate.split import every_row
 
@@ -40,12 +39,6 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.fixture(scope="module")
-def cache(cache_path):
-    with embedonce.FeatureCache.open(cache_path) as opened:
-        yield opened
-
-
 @pytest.fixture
 def feature_cache(tmp_path):
     """Return a function that writes a cache of invented, separable features."""
@@ -71,9 +64,8 @@ def feature_cache(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def comparison(cache):
-    groups = Groups(list(cache.paths), [f"g{row // 2}" for row in range(len(cache))], "file")
-    return compare(cache, ["logreg", "softmax", "knn"], groups=groups)
+def comparison(cache, in_pairs):
+    return compare(cache, ["logreg", "softmax", "knn"], groups=in_pairs)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 from embedonce.cache.errors import HeadError
 from embedonce.evaluate.compare import compare
-from embedonce.evaluate.groups_file import Groups
 from embedonce.evaluate.run_diff import diff_runs
 
 
@@ -35,10 +34,9 @@ def test_scores_parameters_and_heads_that_differ_are_told(runs):
     assert row["paired"]["test"] == "McNemar"
 
 
-def test_groups_of_both_runs_are_kept_together_in_the_test(cache, tmp_path):
-    groups = Groups(list(cache.paths), [f"g{row // 2}" for row in range(len(cache))], "file")
+def test_groups_of_both_runs_are_kept_together_in_the_test(cache, in_pairs, tmp_path):
     for name, c in (("a", 1.0), ("b", 1e-9)):
-        compare(cache, {"logreg": {"C": c}}, split="grouped", groups=groups).save(tmp_path / name)
+        compare(cache, {"logreg": {"C": c}}, split="grouped", groups=in_pairs).save(tmp_path / name)
     (row,) = diff_runs(tmp_path / "a", tmp_path / "b")["heads"]
     assert row["paired"]["test"] == "sign flips of groups"
 

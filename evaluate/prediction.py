@@ -1,0 +1,147 @@
+"""The class of images by a saved model: embedded as the training images were, then handed to its head."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from ..cache.errors import HeadError, ModelFileError
+from ..cache.names import display
+from ..cache.reader import FeatureCache
+from ..extract.embed import Done, embed_images
+from ..extract.engines import make_engine
+from ..extract.recipe import recipe_of, require_same_fingerprint
+from ..extract.scan import find_images
+from ..heads.files import load_head, read_metadata
+
+
+@dataclass
+class Prediction:
+    """What a model says of one image.
+
+    Attributes
+    ----------
+    path : str
+    classes : list of (str, float or None)
+        The most probable classes with their probabilities, the predicted one first; a head without probabilities
+        gives the predicted class alone, with None. Empty for an image that could not be read.
+    reason : str
+        Why there is no prediction.
+    """
+
+    path: str
+    classes: list[tuple[str, float | None]] = field(default_factory=list)
+    reason: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it JSON-serialisable."""
+        if self.reason:
+            return {"path": self.path, "error": self.reason}
+        best = [{"class": name, "probability": share} for name, share in self.classes]
+        return {"path": self.path, "class": self.classes[0][0], "probability": self.classes[0][1], "classes": best}
+
+
+def predict(
+    model: Path | str,
+    images: Sequence[Path | str] | Path | str,
+    *,
+    top: int = 1,
+    cache: FeatureCache | Path | str | None = None,
+    weights: Path | str | None = None,
+    engine: str = "auto",
+    trust: bool = False,
+    advance: Callable[[int], None] = lambda count: None,
+) -> list[Prediction]:
+    """Predict the class of images.
+
+    Parameters
+    ----------
+    model : path-like
+        Of ``embedonce train``.
+    images : path-like or sequence of path-like
+        Image files, and folders whose images are all taken, however deep. Names that begin with a dot are left out.
+    top : int
+        How many classes of each.
+    cache : FeatureCache or path-like, optional
+        Where features are taken from when it holds an image of the same content.
+    weights : path-like, optional
+        The backbone's weights, when they are not where the model says.
+    engine : {"auto", "litert", "keras"}
+    trust : bool
+        Allow a model file that runs code when loaded.
+    advance : callable
+        Called with a number of images that are done.
+
+    Returns
+    -------
+    list of Prediction
+        In the order given, folders by path. An image that cannot be read has a reason.
+
+    Raises
+    ------
+    ModelFileError
+        When the model cannot be read, needs ``trust``, or does not say how its features were made.
+    WeightsError, FingerprintError
+        When the backbone is gone or is another one.
+    ImageFolderError
+        When there is no such file or folder, or a folder holds no image.
+    HeadError
+        When ``top`` is no whole number above 0.
+    """
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        raise HeadError(f"parameter top of predict must be a whole number above 0, got {top!r}")
+    files = find_images([images] if isinstance(images, (str, os.PathLike)) else images)
+    metadata = read_metadata(model)
+    shown = f"the model {display(str(model))}"
+    if not metadata.get("fingerprint"):
+        raise ModelFileError(f"{shown} does not say how its features were made; train it with embedonce train")
+    head = load_head(model, trust=trust)
+    known = _known_rows(cache, metadata["fingerprint"])
+    about: Any = SimpleNamespace(
+        fingerprint=metadata["fingerprint"],
+        provenance={name: metadata.get(name) for name in ("weights", "weights_path") if metadata.get(name)},
+    )
+    recipe = recipe_of(about, weights)
+    made = make_engine(engine, recipe)
+    require_same_fingerprint(metadata["fingerprint"], recipe.fingerprint(made.hashes), shown)
+
+    found: dict[bytes, Done] = {}
+
+    def keep(done: list[Done]) -> None:
+        found.update((one.image.path, one) for one in done)
+
+    embed_images(Path(os.sep), files, known[0], recipe, made, made.default_workers(), keep, advance)
+    rows = [file.path for file in files if not found[file.path].reason]
+    features: list[Any] = [
+        found[path].features if found[path].copy_of is None else known[1][found[path].copy_of] for path in rows
+    ]
+    classes = dict(zip(rows, _classes(head, np.stack(features), top), strict=True)) if rows else {}
+    return [Prediction(os.fsdecode(file.path), classes.get(file.path, []), found[file.path].reason) for file in files]
+
+
+def _known_rows(cache: FeatureCache | Path | str | None, fingerprint: dict[str, Any]) -> tuple[dict[bytes, Any], Any]:
+    """Return the rows of a cache by content, and its features."""
+    if cache is None:
+        return {}, None
+    opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
+    require_same_fingerprint(opened.fingerprint, fingerprint, f"the cache {display(str(opened.path))}")
+    return {digest.tobytes(): row for row, digest in enumerate(opened.files.hashes)}, opened.features
+
+
+def _classes(head: Any, features: Any, top: int) -> list[list[tuple[str, float | None]]]:
+    predicted = [str(name) for name in head.predict(features)]
+    if not hasattr(head, "predict_proba"):
+        return [[(name, None)] for name in predicted]
+    names = [str(name) for name in head.classes_]
+    answers: list[list[tuple[str, float | None]]] = []
+    for name, shares in zip(predicted, head.predict_proba(features), strict=True):
+        by_share = np.argsort(-shares, kind="stable")
+        ordered = [names.index(name), *(place for place in by_share.tolist() if names[place] != name)]
+        answers.append([(names[place], float(shares[place])) for place in ordered[:top]])
+    return answers
