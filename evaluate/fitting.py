@@ -60,8 +60,6 @@ def fit_head(head: Any, cache: FeatureCache, split: Split, groups: Groups | None
         held = split.test[np.isin(names[split.test], names[split.train])]
         if len(held):
             extra["validation_data"] = (features[held], names[held])
-    if hasattr(head, "warm_up"):  # importing TensorFlow is no part of training
-        head.warm_up()
     rows, labels = features[split.train], names[split.train]
     begin = time.perf_counter()
     head.fit(rows, labels, **extra)

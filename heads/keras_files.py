@@ -68,14 +68,29 @@ def model_archive(model: Any) -> bytes:
         return saved.read_bytes()
 
 
-def model_of_archive(archive: bytes) -> Any:
-    """Return the Keras model that `model_archive` was given: for predicting, not for training on."""
-    keras = import_keras()
-    with tempfile.TemporaryDirectory(prefix="embedonce-") as folder:
-        saved = Path(folder) / "head.keras"
-        saved.write_bytes(archive)
-        # safe_mode refuses Lambda layers, which hold code
-        return keras.models.load_model(saved, compile=False, safe_mode=True)
+def dense_model(kernel: NDArray[Any], bias: NDArray[Any], dropout: float) -> Any:
+    """Return dropout and a dense softmax layer of these weights as a Keras model named "head".
+
+    Parameters
+    ----------
+    kernel : ndarray of shape (d, k)
+    bias : ndarray of shape (k,)
+    dropout : float
+        For those who train the model further.
+
+    Returns
+    -------
+    keras.Sequential
+        Not compiled: features (m, d) in, probabilities (m, k) out.
+    """
+    layers = import_keras().layers
+    # nothing that Keras would draw a seed for from a global generator
+    dense = layers.Dense(kernel.shape[1], activation="softmax", kernel_initializer="zeros", name="probabilities")
+    model = import_keras().Sequential(
+        [layers.Input((len(kernel),)), layers.Dropout(dropout, seed=0, name="dropout"), dense], name="head"
+    )
+    dense.set_weights([kernel, bias])
+    return model
 
 
 def write_keras_metadata(path: str | Path, metadata: Mapping[str, Any], head: SoftmaxHead | None = None) -> None:
@@ -151,7 +166,8 @@ def load_keras_head(path: Path) -> SoftmaxHead:
         raise ModelFileError(f"{path}: embedonce.json in it is damaged: {first_line(error)}") from error
     head.n_features_in_ = _features_of(path, model, len(head.classes_))
     head.n_iter_ = len(head.history_.get("loss", []))
-    head.model_ = model
+    kernel, bias = model.layers[-1].get_weights()
+    head.coef_, head.intercept_ = np.ascontiguousarray(kernel.T), bias
     return head
 
 

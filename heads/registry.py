@@ -15,7 +15,7 @@ from ..cache.errors import HeadError, HeadParameterError
 
 # name: (module in this folder, class, description for --help)
 HEADS: dict[str, tuple[str, str, str]] = {
-    "softmax": ("softmax", "SoftmaxHead", "Keras: dropout and one dense softmax layer, trained with Adam"),
+    "softmax": ("softmax", "SoftmaxHead", "dropout and one dense softmax layer, trained as Keras does, with Adam"),
     "logreg": ("linear", "LogisticRegressionHead", "logistic regression on standardised features"),
     "svm": ("svm", "SVMHead", "support vector machine with RBF kernel on standardised features"),
     "linear-svm": ("linear", "LinearSVMHead", "linear support vector machine on standardised features"),

@@ -1,11 +1,12 @@
-"""Softmax head: dropout and one dense layer, trained by Keras. The reference that others are held against.
+"""Softmax head: Keras's dropout and dense layer. The reference that others are held against.
 
-Training is Keras; predicting is one matrix product with the trained weights, which needs no Keras and no
-tracing. Keras is imported when the head is fitted.
+Training and predicting are Keras's arithmetic (`embedonce.heads.adam`) without Keras; it is imported where the
+head is asked for as a Keras model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,22 +14,21 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_X_y
 
 from ..cache.errors import HeadError
-from ..cache.quiet import import_keras
+from .adam import SMALLEST, DenseSoftmax, glorot_uniform, softmax_rows, train_dense
 from .base import FLOATS, Array, MarginHead, class_log_scores, probabilities, winners
-from .keras_files import model_archive, model_of_archive
+from .keras_files import dense_model
 from .parameters import check_class_weight, check_number, check_random_state, weights_of_classes
 
-# validation rows per step; no influence on the result
-EVALUATION_BATCH = 1024
-_ARCHIVE = "_model_archive"  # of an unpickled head whose model nobody has asked for yet
+_MODEL = "_keras_model"  # what `model_` has made
 
 
 class SoftmaxHead(MarginHead):
     """Dropout, then a dense softmax layer, on the features as they are; Adam on the cross-entropy.
 
-    The same training as ``model.fit`` on a Keras model of these layers, except that every random
+    The same training as ``model.fit`` on a Keras model of these layers, up to rounding, except that every random
     number comes from `random_state`: initial weights, dropout and the order of the rows. Keras's,
-    NumPy's and Python's global generators are not used, nor changed (but for Keras's by Keras before 3.13).
+    NumPy's and Python's global generators are not used, nor changed (but for Keras's by Keras before 3.13, when
+    `model_` is made).
 
     Parameters
     ----------
@@ -48,8 +48,13 @@ class SoftmaxHead(MarginHead):
 
     Attributes
     ----------
+    coef_ : ndarray of shape (k, d), float32
+        Weights of the dense layer, one row a class.
+    intercept_ : ndarray of shape (k,), float32
+        Its bias.
     model_ : keras.Sequential
-        The trained model, named "head": features (m, d) float32 in, probabilities (m, k) out.
+        The trained head as a Keras model named "head", made when it is asked for: features (m, d) float32 in,
+        probabilities (m, k) out.
     history_ : dict of str to list of float
         "loss" and "accuracy" of each epoch, averaged over its steps as Keras does (with dropout); with
         validation data also "val_loss" and "val_accuracy", after the epoch, without dropout.
@@ -112,28 +117,25 @@ class SoftmaxHead(MarginHead):
         features, codes = self._start_fit(X, y)
         check_class_weight(self.head_name, self.class_weight, self.classes_)
         held = None if validation_data is None else self._checked_validation(*validation_data)
-        self.model_, self.history_ = self._train(features.astype(np.float32, copy=False), codes, held)
+        layer = self._train(features.astype(np.float32, copy=False), codes, held)
+        self.coef_, self.intercept_ = np.ascontiguousarray(layer.kernel.T), layer.bias.copy()
+        self.__dict__.pop(_MODEL, None)
         self.n_iter_ = int(self.epochs)
         return self
 
+    @property
+    def model_(self) -> Any:
+        """The trained head as a Keras model, made when it is first asked for: this imports Keras."""
+        coef, intercept = self.coef_, self.intercept_  # an unfitted head has no model
+        if self.__dict__.get(_MODEL) is None:
+            self.__dict__[_MODEL] = dense_model(coef.T, intercept, float(self.dropout))
+        return self.__dict__[_MODEL]
+
     def __getstate__(self) -> dict[str, Any]:
-        # Keras's own pickles import TensorFlow when they are read, with all that it prints; heads that come back
-        # from worker processes are mostly asked for their scores and parameters only
-        state = dict(super().__getstate__())
-        if "model_" in state:
-            state[_ARCHIVE] = model_archive(state.pop("model_"))
+        # Keras's own pickles import TensorFlow when they are read; the model is made again from the weights
+        state: dict[str, Any] = dict(super().__getstate__())
+        state.pop(_MODEL, None)
         return state
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "model_" and _ARCHIVE in vars(self):
-            self.model_ = model_of_archive(vars(self)[_ARCHIVE])
-            del self.__dict__[_ARCHIVE]
-            return self.model_
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def warm_up(self) -> None:
-        """Import Keras, so that a fit that is timed does not pay for it."""
-        import_keras()
 
     def _checked_validation(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
         """Return validation features as float32 and class indices."""
@@ -151,63 +153,38 @@ class SoftmaxHead(MarginHead):
             )
         return features.astype(np.float32, copy=False), np.searchsorted(self.classes_, labels)
 
-    def _train(self, X: Array, codes: Array, held: tuple[Array, Array] | None) -> tuple[Any, dict[str, list[float]]]:
-        """Build and train the Keras model; return it and the history."""
-        seeds = np.random.SeedSequence(int(self.random_state)).generate_state(3)
-        model = self._build(X.shape[1], int(seeds[0]), int(seeds[1]))
-        order = np.random.default_rng(seeds[2])
+    def _train(self, X: Array, codes: Array, held: tuple[Array, Array] | None) -> DenseSoftmax:
+        """Train the layer and set `history_`."""
+        initial, masks, order = (
+            np.random.default_rng(seed) for seed in np.random.SeedSequence(int(self.random_state)).spawn(3)
+        )
+        kernel = glorot_uniform(X.shape[1], len(self.classes_), initial)
+        layer = DenseSoftmax(kernel, float(self.dropout), float(self.learning_rate), masks)
         weights = None
         if self.class_weight is not None:
             weights = weights_of_classes(self.class_weight, self.classes_, codes)[codes].astype(np.float32)
-        names = ["accuracy", "loss"] + (["val_accuracy", "val_loss"] if held is not None else [])
-        history: dict[str, list[float]] = {name: [] for name in names}
-        for _ in range(int(self.epochs)):
-            # one call per step instead of model.fit: that shuffles by the backend's global generator,
-            # and is no faster
-            sums = {"accuracy": 0.0, "loss": 0.0}
+
+        def batches() -> Iterator[tuple[Array, Array, Array | None]]:
             rows = order.permutation(len(X))
             for start in range(0, len(X), int(self.batch_size)):
                 batch = rows[start : start + int(self.batch_size)]
-                # Keras versions differ in whether the returned values are running means
-                model.reset_metrics()
-                weight = None if weights is None else weights[batch]
-                step = model.train_on_batch(X[batch], codes[batch], sample_weight=weight, return_dict=True)
-                for name in sums:
-                    sums[name] += float(step[name]) * len(batch)
-            for name, total in sums.items():
-                history[name].append(total / len(X))
-            if held is not None:
-                measured = model.evaluate(held[0], held[1], batch_size=EVALUATION_BATCH, verbose=0, return_dict=True)
-                for name in sums:
-                    history[f"val_{name}"].append(float(measured[name]))
-        return model, history
+                yield X[batch], codes[batch], None if weights is None else weights[batch]
 
-    def _build(self, width: int, weights_seed: int, dropout_seed: int) -> Any:
-        """Return the compiled, untrained Keras model for `width` features."""
-        keras = import_keras()
-        model = keras.Sequential(
-            [
-                keras.Input((width,)),
-                keras.layers.Dropout(self.dropout, seed=dropout_seed, name="dropout"),
-                keras.layers.Dense(
-                    len(self.classes_),
-                    activation="softmax",
-                    kernel_initializer=keras.initializers.GlorotUniform(seed=weights_seed),
-                    name="probabilities",
-                ),
-            ],
-            name="head",
-        )
-        model.compile(
-            optimizer=keras.optimizers.Adam(self.learning_rate),
-            loss="sparse_categorical_crossentropy",
-            metrics=["accuracy"],
-        )
-        return model
+        def validate() -> dict[str, float]:
+            if held is None:
+                return {}
+            shares = softmax_rows(held[0] @ layer.kernel + layer.bias)
+            true = np.maximum(shares[np.arange(len(held[1])), held[1]], SMALLEST)
+            return {
+                "val_accuracy": float(np.mean(shares.argmax(axis=1) == held[1])),
+                "val_loss": float(-np.log(true).mean(dtype=np.float64)),
+            }
+
+        self.history_ = train_dense(layer, batches, int(self.epochs), validate)
+        return layer
 
     def _scores(self, X: Array) -> Array:
-        kernel, bias = (np.asarray(part, dtype=X.dtype) for part in self.model_.layers[-1].get_weights())
-        logits: Array = X @ kernel + bias
+        logits: Array = X @ self.coef_.T.astype(X.dtype) + self.intercept_.astype(X.dtype)
         # two classes: the margin of the second, as scikit-learn's classifiers have it
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 

@@ -81,15 +81,15 @@ def test_the_model_says_where_it_comes_from(trained, cache):
 
 def test_a_model_that_disagrees_with_the_cache_is_not_written(cache, tmp_path, monkeypatch):
     right = image_model.pooled_features
-    monkeypatch.setattr(image_model, "pooled_features", lambda backbone, image: right(backbone, 0.5 * image))
+    monkeypatch.setattr(image_model, "pooled_features", lambda backbone, image: right(backbone, 255 - image))
     (tmp_path / "a.keras").write_text("older")
     with pytest.raises(ModelFileError, match="disagrees with the cached features on .* nothing was written"):
         train(cache, "softmax", tmp_path / "a.keras", parameters={"epochs": 40, "learning_rate": 0.01})
     assert (tmp_path / "a.keras").read_text() == "older"
 
 
-def test_without_the_image_folder_the_model_is_written_and_the_note_says_so(cache, tmp_path):
-    cache.provenance["image_root"] = str(tmp_path / "gone")
+def test_without_the_image_folder_the_model_is_written_and_the_note_says_so(cache, tmp_path, monkeypatch):
+    monkeypatch.setitem(cache.provenance, "image_root", str(tmp_path / "gone"))
     done = train(cache, "softmax", tmp_path / "a.keras", parameters={"epochs": 1})
     assert done.checked == 0
     assert any("not checked on images" in note for note in done.notes)
@@ -100,8 +100,8 @@ def test_other_weights_than_those_of_the_cache_are_refused(cache, tmp_path):
         train(cache, "softmax", tmp_path / "a.keras", parameters={"epochs": 1}, weights="random:1")
 
 
-def test_weights_that_are_gone_are_asked_for(cache, tmp_path):
-    cache.provenance["weights_path"] = str(tmp_path / "gone.h5")
+def test_weights_that_are_gone_are_asked_for(cache, tmp_path, monkeypatch):
+    monkeypatch.setitem(cache.provenance, "weights_path", str(tmp_path / "gone.h5"))
     with pytest.raises(WeightsError, match=r"gone\.h5, is gone; give it with --weights FILE"):
         train(cache, "softmax", tmp_path / "a.keras", parameters={"epochs": 1})
 
