@@ -5,8 +5,7 @@ A training step on 100 x 1280 features is microseconds of arithmetic; ``model.fi
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,8 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
 SMALLEST = 1e-7
 
 
-class Step(NamedTuple):
-    """What one training step measured: sums over its rows, before its update."""
+class Measured(NamedTuple):
+    """Sums over some rows."""
 
     loss: float
     correct: int
@@ -32,7 +31,7 @@ class DenseSoftmax:
     Parameters
     ----------
     kernel : ndarray of shape (d, k), float32
-        Initial weights; trained in place.
+        Initial weights, left as they are.
     dropout : float
         Share of the features that are set to 0, the others divided by 1 minus that (Keras's ``Dropout``).
     learning_rate : float
@@ -42,8 +41,7 @@ class DenseSoftmax:
     """
 
     def __init__(self, kernel: Floats, dropout: float, learning_rate: float, masks: np.random.Generator) -> None:
-        # the last column of the parameters is the bias, so that Adam's update is one pass
-        self._d = len(kernel)
+        # the last row of the parameters is the bias, so that Adam's update is one pass
         self._parameters = np.concatenate([kernel, np.zeros((1, kernel.shape[1]), np.float32)])
         self._means = np.zeros_like(self._parameters)
         self._squares = np.zeros_like(self._parameters)
@@ -65,7 +63,12 @@ class DenseSoftmax:
         bias: Floats = self._parameters[-1]
         return bias
 
-    def step(self, rows: Floats, codes: NDArray[np.intp], weights: Floats | None) -> Step:
+    def measure(self, rows: Floats, codes: NDArray[np.intp]) -> Measured:
+        """Return loss and correct predictions, without dropout, of rows (n, d) of the classes codes (n,)."""
+        shares = self._shares(rows)
+        return _measured(_losses(shares, codes), shares, codes)
+
+    def step(self, rows: Floats, codes: NDArray[np.intp], weights: Floats | None) -> Measured:
         """Take one step of Adam on the mean cross-entropy of a batch.
 
         Parameters
@@ -76,27 +79,39 @@ class DenseSoftmax:
             Class indices.
         weights : ndarray of shape (b,), float32, optional
             Of the rows in the loss.
+
+        Returns
+        -------
+        Measured
+            Of the batch, with dropout and weights, before the update.
         """
         if self._dropped:
             drawn = np.frombuffer(self._masks.bytes(2 * rows.size), "<u2").reshape(rows.shape)
             np.multiply(rows, drawn >= self._dropped, out=rows)
             rows *= self._scale
-        logits = rows @ self.kernel
-        logits += self.bias
-        shares = softmax_rows(logits)
-        at_truth = (np.arange(len(rows)), codes)
-        losses = -np.log(np.maximum(shares[at_truth], SMALLEST))
-        correct = int(np.count_nonzero(shares.argmax(axis=1) == codes))
+        shares = self._shares(rows)
+        losses = _losses(shares, codes)
+        if weights is not None:
+            losses *= weights
+        measured = _measured(losses, shares, codes)
         slope = shares
-        slope[at_truth] -= 1
+        slope[np.arange(len(rows)), codes] -= 1
         slope /= len(rows)
         if weights is not None:
             slope *= weights[:, None]
-            losses *= weights
         np.matmul(rows.T, slope, out=self._gradient[:-1])
         slope.sum(axis=0, out=self._gradient[-1])
         self._update()
-        return Step(float(losses.sum(dtype=np.float64)), correct)
+        return measured
+
+    def _shares(self, rows: Floats) -> Floats:
+        """Return the probabilities of rows, exp(z_j) / sum_i exp(z_i): what `scipy.special.softmax` checks longer."""
+        logits: Floats = rows @ self.kernel
+        logits += self.bias
+        logits -= logits.max(axis=1, keepdims=True)
+        np.exp(logits, out=logits)
+        logits /= logits.sum(axis=1, keepdims=True)
+        return logits
 
     def _update(self) -> None:
         """Adam (Kingma and Ba, 2015, arXiv:1412.6980, the faster form that ends section 2), as in Keras."""
@@ -107,12 +122,14 @@ class DenseSoftmax:
         self._parameters -= np.float32(rate) * self._means / (np.sqrt(self._squares) + np.float32(EPSILON))
 
 
-def softmax_rows(logits: Floats) -> Floats:
-    """Return exp(z_j) / sum_i exp(z_i) of each row, in place."""
-    logits -= logits.max(axis=1, keepdims=True)
-    np.exp(logits, out=logits)
-    logits /= logits.sum(axis=1, keepdims=True)
-    return logits
+def _losses(shares: Floats, codes: NDArray[np.intp]) -> Floats:
+    """Return the cross-entropy of each row, bounded as Keras bounds it."""
+    losses: Floats = -np.log(np.maximum(shares[np.arange(len(codes)), codes], SMALLEST))
+    return losses
+
+
+def _measured(losses: Floats, shares: Floats, codes: NDArray[np.intp]) -> Measured:
+    return Measured(float(losses.sum(dtype=np.float64)), int(np.count_nonzero(shares.argmax(axis=1) == codes)))
 
 
 def glorot_uniform(d: int, k: int, generator: np.random.Generator) -> Floats:
@@ -122,37 +139,3 @@ def glorot_uniform(d: int, k: int, generator: np.random.Generator) -> Floats:
     """
     limit = float(np.sqrt(6 / (d + k)))
     return generator.uniform(-limit, limit, (d, k)).astype(np.float32)
-
-
-def train_dense(
-    layer: DenseSoftmax,
-    batches: Callable[[], Any],
-    epochs: int,
-    after_epoch: Callable[[], dict[str, float]],
-) -> dict[str, list[float]]:
-    """Train for some epochs and return the history of each.
-
-    Parameters
-    ----------
-    layer : DenseSoftmax
-    batches : callable
-        ``batches()`` yields one epoch's (features, codes, weights or None).
-    epochs : int
-    after_epoch : callable
-        Returns further values of the epoch's history.
-
-    Returns
-    -------
-    dict of str to list of float
-        "loss" and "accuracy", averaged over the rows of the epoch's steps, and what `after_epoch` gave.
-    """
-    history: dict[str, list[float]] = {"accuracy": [], "loss": []}
-    for _ in range(epochs):
-        loss, correct, count = 0.0, 0, 0
-        for rows, codes, weights in batches():
-            step = layer.step(rows, codes, weights)
-            loss, correct, count = loss + step.loss, correct + step.correct, count + len(rows)
-        values = {"accuracy": correct / count, "loss": loss / count, **after_epoch()}
-        for name, value in values.items():
-            history.setdefault(name, []).append(value)
-    return history

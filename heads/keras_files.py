@@ -68,28 +68,31 @@ def model_archive(model: Any) -> bytes:
         return saved.read_bytes()
 
 
-def dense_model(kernel: NDArray[Any], bias: NDArray[Any], dropout: float) -> Any:
+def dense_model(kernel: NDArray[Any], bias: NDArray[Any], dropout: float, learning_rate: float) -> Any:
     """Return dropout and a dense softmax layer of these weights as a Keras model named "head".
 
     Parameters
     ----------
     kernel : ndarray of shape (d, k)
     bias : ndarray of shape (k,)
-    dropout : float
+    dropout, learning_rate : float
         For those who train the model further.
 
     Returns
     -------
     keras.Sequential
-        Not compiled: features (m, d) in, probabilities (m, k) out.
+        Compiled: features (m, d) in, probabilities (m, k) out.
     """
-    layers = import_keras().layers
+    keras = import_keras()
     # nothing that Keras would draw a seed for from a global generator
-    dense = layers.Dense(kernel.shape[1], activation="softmax", kernel_initializer="zeros", name="probabilities")
-    model = import_keras().Sequential(
-        [layers.Input((len(kernel),)), layers.Dropout(dropout, seed=0, name="dropout"), dense], name="head"
+    dense = keras.layers.Dense(kernel.shape[1], activation="softmax", kernel_initializer="zeros", name="probabilities")
+    model = keras.Sequential(
+        [keras.Input((len(kernel),)), keras.layers.Dropout(dropout, seed=0, name="dropout"), dense], name="head"
     )
     dense.set_weights([kernel, bias])
+    model.compile(
+        optimizer=keras.optimizers.Adam(learning_rate), loss="sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     return model
 
 
@@ -164,15 +167,15 @@ def load_keras_head(path: Path) -> SoftmaxHead:
         head.history_ = {str(k): [float(x) for x in v] for k, v in described.get("history", {}).items()}
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise ModelFileError(f"{path}: embedonce.json in it is damaged: {first_line(error)}") from error
-    head.n_features_in_ = _features_of(path, model, len(head.classes_))
+    kernel, head.intercept_ = _dense_weights(path, model, len(head.classes_))
+    head.coef_ = np.ascontiguousarray(kernel.T)
+    head.n_features_in_ = len(kernel)
     head.n_iter_ = len(head.history_.get("loss", []))
-    kernel, bias = model.layers[-1].get_weights()
-    head.coef_, head.intercept_ = np.ascontiguousarray(kernel.T), bias
     return head
 
 
-def _features_of(path: Path, model: Any, n_classes: int) -> int:
-    """Return the number of features of a head's model, after checking that it is dropout and dense softmax."""
+def _dense_weights(path: Path, model: Any, n_classes: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return kernel (d, k) and bias (k,) of a head's model, after checking that it is dropout and dense softmax."""
     layers = [layer for layer in getattr(model, "layers", []) if type(layer).__name__ != "InputLayer"]
     kinds = [type(layer).__name__ for layer in layers]
     if (
@@ -189,7 +192,7 @@ def _features_of(path: Path, model: Any, n_classes: int) -> int:
         raise ModelFileError(
             f"{path}: the model 'head' has {weights[0].shape[1] if weights else 0} outputs for {n_classes} class names"
         )
-    return int(weights[0].shape[0])
+    return weights[0], weights[1]
 
 
 def _classes(described: Mapping[str, Any], metadata: Mapping[str, Any]) -> NDArray[Any]:

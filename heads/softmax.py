@@ -6,7 +6,7 @@ head is asked for as a Keras model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,10 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_X_y
 
 from ..cache.errors import HeadError
-from .adam import SMALLEST, DenseSoftmax, glorot_uniform, softmax_rows, train_dense
+from .adam import DenseSoftmax, glorot_uniform
 from .base import FLOATS, Array, MarginHead, class_log_scores, probabilities, winners
 from .keras_files import dense_model
 from .parameters import check_class_weight, check_number, check_random_state, weights_of_classes
-
-_MODEL = "_keras_model"  # what `model_` has made
 
 
 class SoftmaxHead(MarginHead):
@@ -117,24 +115,21 @@ class SoftmaxHead(MarginHead):
         features, codes = self._start_fit(X, y)
         check_class_weight(self.head_name, self.class_weight, self.classes_)
         held = None if validation_data is None else self._checked_validation(*validation_data)
-        layer = self._train(features.astype(np.float32, copy=False), codes, held)
+        layer, self.history_ = self._train(features.astype(np.float32, copy=False), codes, held)
         self.coef_, self.intercept_ = np.ascontiguousarray(layer.kernel.T), layer.bias.copy()
-        self.__dict__.pop(_MODEL, None)
+        self.__dict__.pop("model_", None)  # that of an earlier fit
         self.n_iter_ = int(self.epochs)
         return self
 
-    @property
+    @cached_property
     def model_(self) -> Any:
         """The trained head as a Keras model, made when it is first asked for: this imports Keras."""
-        coef, intercept = self.coef_, self.intercept_  # an unfitted head has no model
-        if self.__dict__.get(_MODEL) is None:
-            self.__dict__[_MODEL] = dense_model(coef.T, intercept, float(self.dropout))
-        return self.__dict__[_MODEL]
+        return dense_model(self.coef_.T, self.intercept_, float(self.dropout), float(self.learning_rate))
 
     def __getstate__(self) -> dict[str, Any]:
         # Keras's own pickles import TensorFlow when they are read; the model is made again from the weights
         state: dict[str, Any] = dict(super().__getstate__())
-        state.pop(_MODEL, None)
+        state.pop("model_", None)
         return state
 
     def _checked_validation(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
@@ -153,8 +148,10 @@ class SoftmaxHead(MarginHead):
             )
         return features.astype(np.float32, copy=False), np.searchsorted(self.classes_, labels)
 
-    def _train(self, X: Array, codes: Array, held: tuple[Array, Array] | None) -> DenseSoftmax:
-        """Train the layer and set `history_`."""
+    def _train(
+        self, X: Array, codes: Array, held: tuple[Array, Array] | None
+    ) -> tuple[DenseSoftmax, dict[str, list[float]]]:
+        """Train a layer; return it and the history."""
         initial, masks, order = (
             np.random.default_rng(seed) for seed in np.random.SeedSequence(int(self.random_state)).spawn(3)
         )
@@ -164,27 +161,25 @@ class SoftmaxHead(MarginHead):
         if self.class_weight is not None:
             weights = weights_of_classes(self.class_weight, self.classes_, codes)[codes].astype(np.float32)
 
-        def batches() -> Iterator[tuple[Array, Array, Array | None]]:
+        names = ["accuracy", "loss"] + (["val_accuracy", "val_loss"] if held is not None else [])
+        history: dict[str, list[float]] = {name: [] for name in names}
+        for _ in range(int(self.epochs)):
+            loss, correct = 0.0, 0
             rows = order.permutation(len(X))
             for start in range(0, len(X), int(self.batch_size)):
                 batch = rows[start : start + int(self.batch_size)]
-                yield X[batch], codes[batch], None if weights is None else weights[batch]
-
-        def validate() -> dict[str, float]:
-            if held is None:
-                return {}
-            shares = softmax_rows(held[0] @ layer.kernel + layer.bias)
-            true = np.maximum(shares[np.arange(len(held[1])), held[1]], SMALLEST)
-            return {
-                "val_accuracy": float(np.mean(shares.argmax(axis=1) == held[1])),
-                "val_loss": float(-np.log(true).mean(dtype=np.float64)),
-            }
-
-        self.history_ = train_dense(layer, batches, int(self.epochs), validate)
-        return layer
+                step = layer.step(X[batch], codes[batch], None if weights is None else weights[batch])
+                loss, correct = loss + step.loss, correct + step.correct
+            history["accuracy"].append(correct / len(X))
+            history["loss"].append(loss / len(X))
+            if held is not None:
+                measured = layer.measure(*held)
+                history["val_accuracy"].append(measured.correct / len(held[1]))
+                history["val_loss"].append(measured.loss / len(held[1]))
+        return layer, history
 
     def _scores(self, X: Array) -> Array:
-        logits: Array = X @ self.coef_.T.astype(X.dtype) + self.intercept_.astype(X.dtype)
+        logits: Array = X @ self.coef_.T.astype(X.dtype, copy=False) + self.intercept_.astype(X.dtype, copy=False)
         # two classes: the margin of the second, as scikit-learn's classifiers have it
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
 

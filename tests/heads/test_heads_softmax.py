@@ -210,3 +210,21 @@ def test_model_is_named_head_and_takes_features(data):
     assert head.model_.name == "head"
     assert head.model_.input_shape == (None, 20)
     assert head.model_.output_shape == (None, 3)
+
+
+def test_model_is_compiled_to_be_measured_and_trained_on(data):
+    X, y = data
+    head = quick(epochs=1, learning_rate=0.02).fit(X, y, validation_data=data)
+    codes = np.searchsorted(head.classes_, y)
+    loss, accuracy = head.model_.evaluate(X, codes, verbose=0)
+    assert loss == pytest.approx(head.history_["val_loss"][-1], rel=1e-4)
+    assert accuracy == pytest.approx(head.history_["val_accuracy"][-1])
+    assert float(head.model_.optimizer.learning_rate) == pytest.approx(0.02)
+    head.model_.fit(X, codes, verbose=0)
+
+
+def test_a_head_that_is_fitted_again_has_the_model_of_the_last_fit(data):
+    head = quick(epochs=1).fit(*data)
+    assert head.model_ is head.model_
+    head.set_params(epochs=3).fit(*data)
+    np.testing.assert_allclose(head.model_.predict(data[0], verbose=0), head.predict_proba(data[0]), atol=1e-5)
