@@ -9,8 +9,8 @@ In one run, on the same files, in images/s:
   head experiments are usually run (on some of the images);
 - ``engine litert``, ``engine keras``: the engines on arrays in memory, without files; litert with one interpreter
   per processor. The best of them is the ceiling;
-- ``torchvision``: its MobileNetV2 (random weights, the same arithmetic) in PyTorch on arrays in memory, in batches
-  of 32, when torch and torchvision are installed and alpha is 1.0;
+- ``torchvision``: its MobileNetV2 (random weights, the same arithmetic) in PyTorch on arrays in memory, channels last,
+  the faster of one image at a time and batches of 32, when torch and torchvision are installed and alpha is 1.0;
 - ``sgemm``: what NumPy's matrix product would allow at 0.6 GFLOP an image, for alpha 1.0 at 224 pixels;
 - ``extract``: ``embedonce extract`` as a whole process, from start to published cache, with the converted
   model in place; once before and once after Keras's turn, since a machine's speed drifts;
@@ -30,12 +30,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -133,15 +134,19 @@ def torchvision_rate(recipe: Recipe) -> float | None:
         return None
     torch.set_num_threads(available_processors())
     model = mobilenet_v2(weights=None).features.eval().to(memory_format=torch.channels_last)
-    images = torch.rand(32, 3, recipe.image_size, recipe.image_size).to(memory_format=torch.channels_last)
-    rounds = IN_MEMORY // 32
-    with torch.inference_mode():
-        for _ in range(5):
-            model(images).mean((2, 3))
-        begin = time.perf_counter()
-        for _ in range(rounds):
-            model(images).mean((2, 3))
-    return rounds * 32 / (time.perf_counter() - begin)
+    rates = []
+    for batch_size in (1, 32):
+        images = torch.rand(batch_size, 3, recipe.image_size, recipe.image_size)
+        images = images.to(memory_format=torch.channels_last)
+        rounds = IN_MEMORY // batch_size // 2
+        with torch.inference_mode():
+            for _ in range(5):
+                model(images).mean((2, 3))
+            begin = time.perf_counter()
+            for _ in range(rounds):
+                model(images).mean((2, 3))
+        rates.append(rounds * batch_size / (time.perf_counter() - begin))
+    return max(rates)
 
 
 def sgemm_limit() -> float:
@@ -270,8 +275,10 @@ def main() -> None:
         stages = stage_times(options.images, recipe)
         rates["training"] = training_rate(options.images, recipe)
         rates["engine keras"] = engine_rate("keras", recipe)
-        if (torchvision := torchvision_rate(recipe)) is not None:
-            rates["torchvision"] = torchvision
+        # A process of its own: PyTorch crashes in one that has loaded TensorFlow.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            if (torchvision := process.submit(torchvision_rate, recipe).result()) is not None:
+                rates["torchvision"] = torchvision
         rates["engine litert"] = (rates["engine litert"] + engine_rate("litert", recipe)) / 2
         make_engine("litert", replace(recipe, precision="int8"))  # converts the model if need be
         rates["extract int8"] = total / extract_seconds(copy, Path(folder) / "i.h5", options, "--precision", "int8")[0]
