@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .cache.pack import pack
     from .cache.reader import FeatureCache
     from .evaluate.compare import compare
+    from .evaluate.export import export
     from .evaluate.prediction import predict
     from .evaluate.tune import tune
     from .extract.run import extract
@@ -33,6 +34,7 @@ _PUBLIC = {
     "compare": ".evaluate.compare",
     "tune": ".evaluate.tune",
     "predict": ".evaluate.prediction",
+    "export": ".evaluate.export",
     "EmbedonceError": ".cache.errors",
 }
 
@@ -41,6 +43,7 @@ __all__ = [
     "FeatureCache",
     "__version__",
     "compare",
+    "export",
     "extract",
     "load_head",
     "make_head",

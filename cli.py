@@ -14,6 +14,7 @@ from . import __version__
 from .cache.names import display
 from .commands import AS_JSON, PATH, Group, ending_in_order
 from .commands_heads import COMMANDS, announce
+from .commands_models import COMMANDS as MODEL_COMMANDS
 from .console import (
     print_differences,
     print_gap,
@@ -204,5 +205,5 @@ def pack(source: Path, target: str, as_json: bool) -> None:
         click.echo(f"Wrote {display(str(packed.path))}: {len(packed):,} x {packed.shape[1]:,} features.")
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, *MODEL_COMMANDS):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""The commands on heads: groups, train, tune, compare, diff and evaluate."""
+"""The commands that train heads, and those around them: groups, train, tune, compare, diff and init."""
 
 from __future__ import annotations
 
@@ -343,72 +343,9 @@ def init(path: Path) -> None:
     click.echo(f"Wrote {display(str(path))}; then: embedonce compare --config {display(str(path))}")
 
 
-@click.command(cls=Command)
-@click.argument("model", type=PATH)
-@click.argument("cache", type=PATH)
-@click.option("--split", type=PATH, metavar="FILE", help="Score the test part of this split.")
-@click.option("--include-training", is_flag=True, help="Score also the images that the model was trained on.")
-@click.option(
-    "--trust", is_flag=True, help="Allow a model file that runs code when loaded. Only if you trust its author."
-)
-@AS_JSON
-def evaluate(model: Path, cache: Path, split: Path | None, include_training: bool, trust: bool, as_json: bool) -> None:
-    """Score MODEL on what it was not trained on."""
-    from .cache.reader import FeatureCache
-    from .evaluate.scoring import evaluate_model
-
-    opened = FeatureCache.open(cache)
-    done = evaluate_model(model, opened, split=split, include_training=include_training, trust=trust)
-    if as_json:
-        measured = {"images": len(done.rows), "left_out": done.left_out, "scores": done.result.scores}
-        print_json(measured | {"notes": done.notes})
-        return
-    print_scores(done.result)
-    left_out = f"; {done.left_out:,} that it was trained on were left out" if done.left_out else ""
-    click.echo(f"Scored on {len(done.rows):,} images{left_out}.")
-    print_notes(done.notes)
-
-
-@click.command(cls=Command)
-@click.argument("model", type=PATH)
-@click.argument("images", type=PATH, nargs=-1, required=True)
-@click.option("--top", type=click.IntRange(min=1), default=1, show_default=True, help="Classes to show of each image.")
-@click.option("--cache", type=PATH, metavar="CACHE", help="Take the features of images that it holds from there.")
-@click.option("--weights", type=PATH, metavar="FILE", help="The backbone's weights, if they moved since the training.")
-@click.option(
-    "--trust", is_flag=True, help="Allow a model file that runs code when loaded. Only if you trust its author."
-)
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: path, class, probability.")
-@AS_JSON
-def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, **options: Any) -> None:
-    """Say which class MODEL sees in IMAGES: files, or folders with everything in them.
-
-    Exit status 1 when an image could not be read.
-    """
-    from .evaluate.prediction import predict as predict_classes
-    from .evaluate.tables import as_csv as table
-
-    found = predict_classes(model, images, **options)
-    if as_json:
-        print_json([one.as_dict() for one in found])
-    elif as_csv:
-        lines = [
-            [one.path, name, "" if share is None else f"{share:.6g}"] for one in found for name, share in one.classes
-        ]
-        click.echo(table(["path", "class", "probability"], lines), nl=False)
-    else:
-        for one in found:
-            said = ", ".join(
-                display(name) + ("" if share is None else f" {100 * share:.1f} %") for name, share in one.classes
-            )
-            click.echo(f"{display(one.path)}: {said}" if said else f"{display(one.path)}: not read, {one.reason}")
-    if any(one.reason for one in found):
-        click.get_current_context().exit(1)
-
-
 def announce(head: str) -> None:
     """Say, beside the results, which head is trained."""
     click.echo(f"training {display(head)} …", err=True)
 
 
-COMMANDS = (groups, train, tune, compare, diff, init, evaluate, predict)
+COMMANDS = (groups, train, tune, compare, diff, init)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,34 +26,70 @@ TOLERANCE = 1e-3
 """Largest difference of a probability between the image model and the head on cached features."""
 
 
-def require_float32(cache: FeatureCache) -> None:
+class Origin(NamedTuple):
+    """How the features of a head were made.
+
+    Attributes
+    ----------
+    fingerprint, provenance : dict
+        Of a cache, or what a model file keeps of them.
+    shown : str
+        The cache or model file, for messages.
+    """
+
+    fingerprint: dict[str, Any]
+    provenance: dict[str, Any]
+    shown: str
+
+    @classmethod
+    def of_cache(cls, cache: FeatureCache) -> Origin:
+        """Return that of a cache's features."""
+        return cls(cache.fingerprint, cache.provenance, f"the cache {display(str(cache.path))}")
+
+
+class Proof(NamedTuple):
+    """Images, and what a head says of their features.
+
+    Attributes
+    ----------
+    names : list of str
+    images : list of ndarray of uint8, shape (height, width, 3)
+    expected : ndarray of float64, shape (n, k)
+    """
+
+    names: list[str]
+    images: list[npt.NDArray[np.uint8]]
+    expected: npt.NDArray[np.float64]
+
+
+def require_float32(origin: Origin) -> None:
     """Refuse features that no float32 model gives, before a head is trained on them.
 
     Raises
     ------
     ModelFileError
-        When the cache's backbone computed in another precision.
+        When the backbone computed in another precision.
     """
-    precision = precision_of(cache.fingerprint)
+    precision = precision_of(origin.fingerprint)
     if precision != "float32":
         raise ModelFileError(
-            f"the cache {display(str(cache.path))} holds features of precision {precision}, which the float32 backbone "
+            f"{origin.shown} has features of precision {precision}, which the float32 backbone "
             "of an image model does not give; write the head alone, to a file that ends in .joblib, or extract with "
             "--precision float32 to another cache path"
         )
 
 
-def build_image_model(head_model: Any, cache: FeatureCache, weights: str | Path | None = None) -> Any:
+def build_image_model(head_model: Any, origin: Origin, weights: str | Path | None = None) -> Any:
     """Put the frozen backbone in front of a trained head.
 
     Parameters
     ----------
     head_model : keras.Model
         Features (b, d) in, probabilities (b, k) out; named ``head``.
-    cache : FeatureCache
-        Whose features the head was trained on; its fingerprint says which backbone.
+    origin : Origin
+        Of the features that the head was trained on; its fingerprint says which backbone.
     weights : str or path-like, optional
-        The backbone's weights; by default where the cache says that they were.
+        The backbone's weights; by default where the origin says that they were.
 
     Returns
     -------
@@ -62,64 +99,87 @@ def build_image_model(head_model: Any, cache: FeatureCache, weights: str | Path 
     Raises
     ------
     WeightsError, FingerprintError
-        When the weights are gone, or are not those of the cache.
+        When the weights are gone, or are not those of the features.
     """
     keras = import_keras()
-    size = int(cache.fingerprint["image_size"])
-    recipe = recipe_of(cache, weights)
+    size = int(origin.fingerprint["image_size"])
+    recipe = recipe_of(origin, weights)
     backbone = build_backbone(recipe.weights, recipe.alpha, size)
     found = recipe.fingerprint({"weights_sha256": weights_sha256(backbone)})
-    require_same_fingerprint(cache.fingerprint, found, f"the cache {display(str(cache.path))}")
+    require_same_fingerprint(origin.fingerprint, found, origin.shown)
 
     image = keras.Input((None, None, 3), name="image")
     resized = keras.layers.Resizing(size, size, interpolation="bilinear", name="resize")(image)
     return keras.Model(image, head_model(pooled_features(backbone, resized)), name="embedonce")
 
 
-def check_image_model(model: Any, head: Any, cache: FeatureCache, count: int = CHECKED_IMAGES) -> int:
-    """Check that an image model says of real images what the head says of their cached features.
+def check_image_model(classify: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]], proof: Proof) -> float:
+    """Check that an image model says of images what the head says of their features.
 
     Parameters
     ----------
-    model : keras.Model
-    head : SoftmaxHead
-    cache : FeatureCache
-    count : int
-        How many images, spread over the cache; only those that still stand unchanged in its image folder.
+    classify : callable
+        From one image (1, height, width, 3) to probabilities (1, k).
+    proof : Proof
 
     Returns
     -------
-    int
-        How many were checked; 0 when the image folder is gone.
+    float
+        The largest difference of a probability.
 
     Raises
     ------
     ModelFileError
         When a class differs, or a probability by more than 1e-3.
     """
-    rows, images = _sample_images(cache, count)
-    if not rows:
-        return 0
-    expected = head.predict_proba(cache.features[rows])
-    got = np.concatenate([model.predict(image[None], verbose=0) for image in images])
-    differences = np.abs(got - expected).max(axis=1)
-    wrong = (differences > TOLERANCE) | (got.argmax(axis=1) != expected.argmax(axis=1))
+    if not proof.images:
+        return 0.0
+    got = np.concatenate([classify(image[None]) for image in proof.images])
+    differences = np.abs(got - proof.expected).max(axis=1)
+    # a NaN is wrong, too
+    wrong = ~(differences <= TOLERANCE) | (got.argmax(axis=1) != proof.expected.argmax(axis=1))
     if wrong.any():
-        worst = int(np.where(wrong, differences, -1).argmax())
+        worst = int(np.where(wrong, np.nan_to_num(differences, nan=np.inf), -1).argmax())
         raise ModelFileError(
-            f"the image model disagrees with the cached features on {wrong.sum()} of {len(rows)} images, most on "
-            f"{display(cache.paths[rows[worst]])}: a probability differs by {differences[worst]:.2g}, {TOLERANCE} is "
+            f"the image model disagrees with the head on {wrong.sum()} of {len(wrong)} images, most on "
+            f"{display(proof.names[worst])}: a probability differs by {differences[worst]:.2g}, {TOLERANCE} is "
             "allowed; nothing was written"
         )
-    return len(rows)
+    return float(differences.max())
 
 
-def _sample_images(cache: FeatureCache, count: int) -> tuple[list[int], list[npt.NDArray[np.uint8]]]:
+def proof_of_cache(
+    head: Any, cache: FeatureCache, count: int = CHECKED_IMAGES, among: npt.NDArray[np.intp] | None = None
+) -> Proof:
+    """Return images of a cache's folder and what a head says of their cached features.
+
+    Parameters
+    ----------
+    head : classifier with ``predict_proba``
+    cache : FeatureCache
+    count : int
+        How many images, spread evenly; only those that still stand unchanged in its image folder.
+    among : ndarray of intp, shape (m,), optional
+        The rows to take them from, by default all.
+    """
+    rows, images = _sample_images(cache, count, np.arange(len(cache)) if among is None else among)
+    expected = head.predict_proba(cache.features[rows]) if rows else np.zeros((0, len(head.classes_)))
+    return Proof([cache.paths[row] for row in rows], images, expected)
+
+
+def spread(total: int, count: int) -> npt.NDArray[np.intp]:
+    """Return up to ``count`` places among ``total``, evenly spread: intp, shape (at most count,)."""
+    return np.unique(np.linspace(0, total - 1, count).astype(np.intp))
+
+
+def _sample_images(
+    cache: FeatureCache, count: int, among: npt.NDArray[np.intp]
+) -> tuple[list[int], list[npt.NDArray[np.uint8]]]:
     root = image_folder(cache)
     least = int(cache.fingerprint["image_size"]) if decoding_of(cache.fingerprint) == "reduced" else None
     rows: list[int] = []
     images: list[npt.NDArray[np.uint8]] = []
-    for row in np.unique(np.linspace(0, len(cache) - 1, count).astype(int)).tolist():
+    for row in among[spread(len(among), count)].tolist():
         try:
             images.append(decode(read_unchanged(cache, root, row), least))
             rows.append(row)
@@ -128,27 +188,37 @@ def _sample_images(cache: FeatureCache, count: int) -> tuple[list[int], list[npt
     return rows, images
 
 
-def save_image_model(model: Any, head: Any, cache: FeatureCache, path: Path, metadata: dict[str, Any]) -> int:
+def save_image_model(model: Any, path: Path, proof: Proof, metadata: dict[str, Any], head: Any = None) -> float:
     """Write an image model in the Keras format, with embedonce's metadata inside, after it has proved itself.
 
     What is checked is the file, loaded again as anybody would load it.
 
+    Parameters
+    ----------
+    model : keras.Model
+    path : Path
+    proof : Proof
+    metadata : dict
+    head : SoftmaxHead, optional
+        The one inside, for its parameters.
+
     Returns
     -------
-    int
-        On how many images it was checked: see :func:`check_image_model`.
+    float
+        The largest difference of a probability: see :func:`check_image_model`.
 
     Raises
     ------
     ModelFileError
-        When the model disagrees with the cached features.
+        When the model disagrees with the proof.
     OutputError
         When the file cannot be written. Either way an older one stays.
     """
     with tempfile.TemporaryDirectory(prefix="embedonce-") as folder:
         temporary = Path(folder) / "model.keras"
         model.save(temporary)
-        checked = check_image_model(import_keras().models.load_model(temporary), head, cache)
+        loaded = import_keras().models.load_model(temporary, safe_mode=True)
+        difference = check_image_model(loaded.predict_on_batch, proof)
         write_keras_metadata(temporary, metadata, head)
         write_atomically(path, temporary.read_bytes())
-    return checked
+    return difference

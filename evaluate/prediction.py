@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,12 @@ import numpy as np
 from ..cache.errors import HeadError, ModelFileError
 from ..cache.names import display
 from ..cache.reader import FeatureCache
-from ..extract.embed import Done, embed_images
+from ..extract.embed import Done, KnownContent, embed_images
 from ..extract.engines import make_engine
 from ..extract.recipe import recipe_of, require_same_fingerprint
-from ..extract.scan import find_images
+from ..extract.scan import ImageFile, find_images
 from ..heads.files import load_head, read_metadata
+from .image_model import Origin
 
 
 @dataclass
@@ -97,32 +97,70 @@ def predict(
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise HeadError(f"parameter top of predict must be a whole number above 0, got {top!r}")
     files = find_images([images] if isinstance(images, (str, os.PathLike)) else images)
-    metadata = read_metadata(model)
-    shown = f"the model {display(str(model))}"
-    if not metadata.get("fingerprint"):
-        raise ModelFileError(f"{shown} does not say how its features were made; train it with embedonce train")
+    origin = origin_of(model)
     head = load_head(model, trust=trust)
-    known = _known_rows(cache, metadata["fingerprint"])
-    about: Any = SimpleNamespace(
-        fingerprint=metadata["fingerprint"],
-        provenance={name: metadata.get(name) for name in ("weights", "weights_path") if metadata.get(name)},
-    )
-    recipe = recipe_of(about, weights)
-    made = make_engine(engine, recipe)
-    require_same_fingerprint(metadata["fingerprint"], recipe.fingerprint(made.hashes), shown)
-
-    found: dict[bytes, Done] = {}
-
-    def keep(done: list[Done]) -> None:
-        found.update((one.image.path, one) for one in done)
-
-    embed_images(Path(os.sep), files, known[0], recipe, made, made.default_workers(), keep, advance)
+    known = _known_rows(cache, origin.fingerprint)
+    found = embed_files(files, origin, weights, engine=engine, known=known[0], advance=advance)
     rows = [file.path for file in files if not found[file.path].reason]
     features: list[Any] = [
         found[path].features if found[path].copy_of is None else known[1][found[path].copy_of] for path in rows
     ]
     classes = dict(zip(rows, _classes(head, np.stack(features), top), strict=True)) if rows else {}
     return [Prediction(os.fsdecode(file.path), classes.get(file.path, []), found[file.path].reason) for file in files]
+
+
+def origin_of(model: Path | str) -> Origin:
+    """Return what a model file says about how its features were made.
+
+    Raises
+    ------
+    ModelFileError
+        When it says nothing, or cannot be read.
+    """
+    metadata = read_metadata(model)
+    shown = f"the model {display(str(model))}"
+    if not metadata.get("fingerprint"):
+        raise ModelFileError(f"{shown} does not say how its features were made; train it with embedonce train")
+    kept = ("weights", "weights_path", "cache_path")
+    return Origin(metadata["fingerprint"], {name: metadata[name] for name in kept if metadata.get(name)}, shown)
+
+
+def embed_files(
+    files: Sequence[ImageFile],
+    origin: Origin,
+    weights: Path | str | None = None,
+    *,
+    engine: str = "auto",
+    known: KnownContent | None = None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> dict[bytes, Done]:
+    """Embed images as the training images of a model were embedded.
+
+    Parameters
+    ----------
+    files : sequence of ImageFile
+        With absolute paths.
+    origin : Origin
+    weights, engine, advance
+        See :func:`predict`.
+    known : mapping, optional
+        Content hashes of images that need not be embedded, and their rows.
+
+    Returns
+    -------
+    dict
+        By path.
+    """
+    recipe = recipe_of(origin, weights)
+    made = make_engine(engine, recipe)
+    require_same_fingerprint(origin.fingerprint, recipe.fingerprint(made.hashes), origin.shown)
+    found: dict[bytes, Done] = {}
+
+    def keep(done: list[Done]) -> None:
+        found.update((one.image.path, one) for one in done)
+
+    embed_images(Path(os.sep), list(files), known or {}, recipe, made, made.default_workers(), keep, advance)
+    return found
 
 
 def _known_rows(cache: FeatureCache | Path | str | None, fingerprint: dict[str, Any]) -> tuple[dict[bytes, Any], Any]:

@@ -14,6 +14,7 @@ from ..cache.files import make_folder
 from ..cache.names import display
 from ..cache.reader import FeatureCache
 from ..extract.recipe import decoding_of
+from ..heads.as_keras import keras_head
 from ..heads.files import save_head, suffixes_for
 from ..heads.registry import make_head
 from .compare import notes_on
@@ -21,7 +22,7 @@ from .comparison import HeadResult
 from .fitting import fit_and_score, fit_head
 from .groups import groups_for
 from .groups_file import Groups
-from .image_model import build_image_model, require_float32, save_image_model
+from .image_model import Origin, build_image_model, proof_of_cache, require_float32, save_image_model
 from .split import Split, every_row, make_split
 
 SEEN_BYTES = 8
@@ -105,7 +106,7 @@ def train(
             f"the model file of head {head_name!r} must end in {' or '.join(allowed)}, got {display(str(path))}"
         )
     if path.suffix.lower() == ".keras":
-        require_float32(cache)
+        require_float32(Origin.of_cache(cache))
     make_folder(path.parent, "the model")  # before the work, not after it
     known, group_notes = groups_for(cache, groups, split)
     parts = every_row(cache) if str(split) == "none" else make_split(cache, split, seed, known)
@@ -146,7 +147,10 @@ def _fit(
 def _write_image_model(
     head: Any, cache: FeatureCache, path: Path, metadata: dict[str, Any], weights: str | Path | None
 ) -> int:
-    return save_image_model(build_image_model(head.model_, cache, weights), head, cache, path, metadata)
+    model = build_image_model(keras_head(head), Origin.of_cache(cache), weights)
+    proof = proof_of_cache(head, cache)
+    save_image_model(model, path, proof, metadata, head)
+    return len(proof.images)
 
 
 def model_metadata(cache: FeatureCache, split: Split, head_name: str, result: HeadResult | None) -> dict[str, Any]:
@@ -162,6 +166,7 @@ def model_metadata(cache: FeatureCache, split: Split, head_name: str, result: He
         "fingerprint": cache.fingerprint,
         "weights": cache.provenance.get("weights"),
         "weights_path": cache.provenance.get("weights_path"),
+        "cache_path": str(cache.path.resolve()),
         "split": split.describe(),
         "scores": result.scores if result is not None else None,
         "trained_on": cache.files.hashes[split.train, :SEEN_BYTES].tobytes().hex(),

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..cache.errors import FingerprintError, WeightsError
-from ..cache.manifest import Manifest
 from ..cache.names import display
-from ..cache.reader import FeatureCache
 from .decode import Pixels, decode
 from .options import DECODERS, DTYPES
 from .weights import WeightsSource, resolve_weights
@@ -107,12 +105,24 @@ def make_recipe(
     return Recipe(source, float(alpha), image_size, precision, decoding)
 
 
-def recipe_of(cache: Manifest | FeatureCache, weights: str | Path | None = None) -> Recipe:
+class Described(Protocol):
+    """What says how its features were made."""
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What the features depend on."""
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the weights are, and more."""
+
+
+def recipe_of(cache: Described, weights: str | Path | None = None) -> Recipe:
     """Return the recipe that a cache was made with.
 
     Parameters
     ----------
-    cache : Manifest or FeatureCache
+    cache : Manifest, FeatureCache, or what a model file keeps of one
         Its fingerprint and provenance are looked at.
     weights : str or path-like, optional
         The backbone's weights; by default where the cache says that they were.

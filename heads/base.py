@@ -6,7 +6,7 @@ both follow from them, so that the most probable class is always the predicted o
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -109,6 +109,29 @@ def class_log_scores(margins: Array, sharpness: float = 1.0) -> Array:
     """
     scaled = np.asarray(margins, dtype=np.float64) * sharpness
     return np.column_stack([np.zeros(len(scaled)), scaled]) if scaled.ndim == 1 else scaled
+
+
+class Affine(NamedTuple):
+    """Log scores ``X @ kernel + bias``, each row up to a constant: their softmax is ``predict_proba(X)``.
+
+    Attributes
+    ----------
+    kernel : ndarray of shape (d, k), float64
+    bias : ndarray of shape (k,), float64
+    """
+
+    kernel: Array
+    bias: Array
+
+    @classmethod
+    def of_margins(cls, coef: Array, intercept: Array) -> Affine:
+        """Make it of one row of coefficients for each class, (k, d) and (k,), or of one alone for two classes.
+
+        Then the first class has score 0: see `class_log_scores`.
+        """
+        if len(coef) == 1:
+            coef, intercept = np.vstack([np.zeros_like(coef), coef]), np.append(0.0, intercept)
+        return cls(np.ascontiguousarray(coef.T, np.float64), np.asarray(intercept, np.float64))
 
 
 class FeatureHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

@@ -68,20 +68,20 @@ def model_archive(model: Any) -> bytes:
         return saved.read_bytes()
 
 
-def dense_model(kernel: NDArray[Any], bias: NDArray[Any], dropout: float, learning_rate: float) -> Any:
+def dense_model(kernel: NDArray[Any], bias: NDArray[Any], dropout: float = 0.0) -> Any:
     """Return dropout and a dense softmax layer of these weights as a Keras model named "head".
 
     Parameters
     ----------
     kernel : ndarray of shape (d, k)
     bias : ndarray of shape (k,)
-    dropout, learning_rate : float
+    dropout : float
         For those who train the model further.
 
     Returns
     -------
     keras.Sequential
-        Compiled: features (m, d) in, probabilities (m, k) out.
+        Features (m, d) in, probabilities (m, k) out.
     """
     keras = import_keras()
     # nothing that Keras would draw a seed for from a global generator
@@ -90,9 +90,6 @@ def dense_model(kernel: NDArray[Any], bias: NDArray[Any], dropout: float, learni
         [keras.Input((len(kernel),)), keras.layers.Dropout(dropout, seed=0, name="dropout"), dense], name="head"
     )
     dense.set_weights([kernel, bias])
-    model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate), loss="sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
     return model
 
 

@@ -170,6 +170,28 @@ def ovo_margins(kernel: Array, dual_coef: Array, intercept: Array, n_support: Ar
     return margins
 
 
+def pair_coefficients(dual_coef: Array, n_support: Array) -> Array:
+    """Return the coefficients of every support vector in the margins of all pairs: `ovo_margins` as one matrix.
+
+    Parameters
+    ----------
+    dual_coef : ndarray of shape (k - 1, s), float64
+    n_support : ndarray of shape (k,)
+        As `ovo_margins` takes them.
+
+    Returns
+    -------
+    ndarray of shape (s, k (k - 1) / 2), float64
+        ``kernel @ pair_coefficients(...) + intercept`` are the margins.
+    """
+    of_class = np.repeat(np.arange(len(n_support)), n_support)
+    columns = []
+    for i in range(len(n_support)):
+        for j in range(i + 1, len(n_support)):
+            columns.append(np.where(of_class == i, dual_coef[j - 1], np.where(of_class == j, dual_coef[i], 0.0)))
+    return np.stack(columns, axis=1)
+
+
 def ovr_scores(margins: Array, n_classes: int) -> Array:
     """Aggregate the margins of pairs into one score per class.
 

@@ -11,9 +11,16 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from .base import Array, MarginHead, class_log_scores, probabilities, winners
+from .base import Affine, Array, MarginHead, class_log_scores, probabilities, winners
 from .calibration import CalibratedHead, Codes
 from .parameters import check_class_weight, check_flag, check_number, check_random_state
+
+
+def _affine(model: Pipeline, sharpness: float = 1.0) -> Affine:
+    """Return margins of features times a factor; the standardisation becomes a part of the weights."""
+    scaler, linear = model
+    coef = sharpness * linear.coef_ / scaler.scale_
+    return Affine.of_margins(coef, sharpness * linear.intercept_ - coef @ scaler.mean_)
 
 
 class LogisticRegressionHead(MarginHead):
@@ -81,6 +88,10 @@ class LogisticRegressionHead(MarginHead):
         """
         scores = self.decision_function(X)
         return probabilities(class_log_scores(scores), winners(scores))
+
+    def affine_log_scores(self) -> Affine:
+        """Return what `predict_proba` is the softmax of, as a linear map of the features."""
+        return _affine(self.model_)
 
 
 class LinearSVMHead(CalibratedHead):
@@ -184,3 +195,7 @@ class LinearSVMHead(CalibratedHead):
 
     def _log_scores(self, margins: Array, sharpness: float) -> Array:
         return class_log_scores(margins, sharpness)
+
+    def affine_log_scores(self) -> Affine:
+        """Return what `predict_proba` is the softmax of, as a linear map of the features."""
+        return _affine(self.model_, self.sharpness_)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_X_y
 
 from ..cache.errors import HeadError
+from ..cache.quiet import import_keras
 from .adam import DenseSoftmax, glorot_uniform
 from .base import FLOATS, Array, MarginHead, class_log_scores, probabilities, winners
 from .keras_files import dense_model
@@ -124,7 +125,10 @@ class SoftmaxHead(MarginHead):
     @cached_property
     def model_(self) -> Any:
         """The trained head as a Keras model, made when it is first asked for: this imports Keras."""
-        return dense_model(self.coef_.T, self.intercept_, float(self.dropout), float(self.learning_rate))
+        model = dense_model(self.coef_.T, self.intercept_, float(self.dropout))
+        adam = import_keras().optimizers.Adam(float(self.learning_rate))
+        model.compile(optimizer=adam, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        return model
 
     def __getstate__(self) -> dict[str, Any]:
         # Keras's own pickles import TensorFlow when they are read; the model is made again from the weights

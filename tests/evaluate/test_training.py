@@ -83,7 +83,7 @@ def test_a_model_that_disagrees_with_the_cache_is_not_written(cache, tmp_path, m
     right = image_model.pooled_features
     monkeypatch.setattr(image_model, "pooled_features", lambda backbone, image: right(backbone, 0.5 * image))
     (tmp_path / "a.keras").write_text("older")
-    with pytest.raises(ModelFileError, match="disagrees with the cached features on .* nothing was written"):
+    with pytest.raises(ModelFileError, match="disagrees with the head on .* nothing was written"):
         train(cache, "softmax", tmp_path / "a.keras", parameters={"epochs": 40, "learning_rate": 0.01})
     assert (tmp_path / "a.keras").read_text() == "older"
 

@@ -1,0 +1,115 @@
+"""The commands on trained models: evaluate, predict and export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .cache.names import display
+from .commands import AS_JSON, PATH, Command
+from .console import print_json, print_notes, print_scores
+
+_TRUST = click.option(
+    "--trust", is_flag=True, help="Allow a model file that runs code when loaded. Only if you trust its author."
+)
+_WEIGHTS = click.option(
+    "--weights", type=PATH, metavar="FILE", help="The backbone's weights, if they moved since the training."
+)
+
+
+@click.command(cls=Command)
+@click.argument("model", type=PATH)
+@click.argument("cache", type=PATH)
+@click.option("--split", type=PATH, metavar="FILE", help="Score the test part of this split.")
+@click.option("--include-training", is_flag=True, help="Score also the images that the model was trained on.")
+@_TRUST
+@AS_JSON
+def evaluate(model: Path, cache: Path, split: Path | None, include_training: bool, trust: bool, as_json: bool) -> None:
+    """Score MODEL on what it was not trained on."""
+    from .cache.reader import FeatureCache
+    from .evaluate.scoring import evaluate_model
+
+    opened = FeatureCache.open(cache)
+    done = evaluate_model(model, opened, split=split, include_training=include_training, trust=trust)
+    if as_json:
+        measured = {"images": len(done.rows), "left_out": done.left_out, "scores": done.result.scores}
+        print_json(measured | {"notes": done.notes})
+        return
+    print_scores(done.result)
+    left_out = f"; {done.left_out:,} that it was trained on were left out" if done.left_out else ""
+    click.echo(f"Scored on {len(done.rows):,} images{left_out}.")
+    print_notes(done.notes)
+
+
+@click.command(cls=Command)
+@click.argument("model", type=PATH)
+@click.argument("images", type=PATH, nargs=-1, required=True)
+@click.option("--top", type=click.IntRange(min=1), default=1, show_default=True, help="Classes to show of each image.")
+@click.option("--cache", type=PATH, metavar="CACHE", help="Take the features of images that it holds from there.")
+@_WEIGHTS
+@_TRUST
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: path, class, probability.")
+@AS_JSON
+def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, **options: Any) -> None:
+    """Say which class MODEL sees in IMAGES: files, or folders with everything in them.
+
+    Exit status 1 when an image could not be read.
+    """
+    from .evaluate.prediction import predict as predict_classes
+    from .evaluate.tables import as_csv as table
+
+    found = predict_classes(model, images, **options)
+    if as_json:
+        print_json([one.as_dict() for one in found])
+    elif as_csv:
+        lines = [
+            [one.path, name, "" if share is None else f"{share:.6g}"] for one in found for name, share in one.classes
+        ]
+        click.echo(table(["path", "class", "probability"], lines), nl=False)
+    else:
+        for one in found:
+            said = ", ".join(
+                display(name) + ("" if share is None else f" {100 * share:.1f} %") for name, share in one.classes
+            )
+            click.echo(f"{display(one.path)}: {said}" if said else f"{display(one.path)}: not read, {one.reason}")
+    if any(one.reason for one in found):
+        click.get_current_context().exit(1)
+
+
+@click.command(cls=Command)
+@click.argument("model", type=PATH)
+@click.option("-o", "--output", "path", type=PATH, required=True, help="FILE.keras for Keras, FILE.tflite for LiteRT.")
+@click.option("--cache", type=PATH, metavar="CACHE", help="Check on its images, if not on those of MODEL's own cache.")
+@click.option(
+    "--images", type=PATH, multiple=True, metavar="PATH", help="Check on these images instead: a file or a folder."
+)
+@click.option(
+    "--check", type=click.IntRange(min=1), default=100, show_default=True, help="How many images, spread evenly."
+)
+@_WEIGHTS
+@_TRUST
+@AS_JSON
+def export(model: Path, path: Path, images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
+    """Write MODEL with everything before it as one file: image in, class probabilities out.
+
+    The file needs no embedonce. It is written only when it says of real images what MODEL says of their features: the
+    same class, and probabilities within 0.001. For the heads softmax, logreg, linear-svm and svm.
+    """
+    from .evaluate.export import export as export_model
+
+    done = export_model(model, path, images=images or None, **options)
+    if as_json:
+        difference = done.largest_difference
+        print_json({"path": str(done.path), "checked_images": done.checked, "largest_difference": difference})
+        return
+    click.echo(f"Wrote {display(str(done.path))}")
+    click.echo(
+        f"It agrees with the head on {done.checked} of {done.checked} images; probabilities differ by at most "
+        f"{done.largest_difference:.1g}."
+    )
+    print_notes(done.notes)
+
+
+COMMANDS = (evaluate, predict, export)

@@ -1,0 +1,232 @@
+"""A trained head as one file from image to probabilities, for people without embedonce, proved before it is written."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..cache.errors import HeadError, ModelFileError
+from ..cache.files import make_folder, write_atomically
+from ..cache.names import display
+from ..cache.quiet import quiet_native_output
+from ..cache.reader import FeatureCache
+from ..extract.decode import decode
+from ..extract.recipe import decoding_of, require_same_fingerprint
+from ..extract.scan import find_images
+from ..heads.as_keras import keras_head, require_exportable
+from ..heads.containers import ENTRY, encode
+from ..heads.files import load_head, read_metadata
+from .image_model import (
+    Origin,
+    Proof,
+    build_image_model,
+    check_image_model,
+    proof_of_cache,
+    require_float32,
+    save_image_model,
+    spread,
+)
+from .prediction import embed_files, origin_of
+from .training import seen_in_training
+
+CHECKED_IMAGES = 100
+SUFFIXES = (".keras", ".tflite")
+LABELS = "labels.txt"
+
+
+@dataclass
+class Exported:
+    """A model that was written.
+
+    Attributes
+    ----------
+    path : Path
+    checked : int
+        On how many images it gave the class of the head, and its probabilities within 1e-3.
+    largest_difference : float
+        Of a probability among them.
+    notes : list of str
+    """
+
+    path: Path
+    checked: int
+    largest_difference: float
+    notes: list[str]
+
+
+def export(
+    model: Path | str,
+    path: Path | str,
+    *,
+    cache: FeatureCache | Path | str | None = None,
+    images: Sequence[Path | str] | Path | str | None = None,
+    check: int = CHECKED_IMAGES,
+    weights: Path | str | None = None,
+    trust: bool = False,
+) -> Exported:
+    """Write a trained head with everything before it as one file: image in, class probabilities out.
+
+    Parameters
+    ----------
+    model : path-like
+        Of ``embedonce train``, with a head softmax, logreg, linear-svm or svm.
+    path : path-like
+        ``.keras``, for ``keras.models.load_model``, or ``.tflite``, for LiteRT. Class names and fingerprint are in its
+        entry ``embedonce.json``, in a ``.tflite`` file also in ``labels.txt``: both kinds can be read as zip archives.
+    cache : FeatureCache or path-like, optional
+        Whose images and features the model is checked on, by default the cache that it was trained on. Images that it
+        was not trained on, if there are any.
+    images : path-like or sequence of path-like, optional
+        Image files and folders to check it on instead.
+    check : int
+        On how many of these, spread evenly.
+    weights : path-like, optional
+        The backbone's weights, when they are not where the model says.
+    trust : bool
+        Allow a model file that runs code when loaded.
+
+    Raises
+    ------
+    ModelFileError
+        When the model cannot be read, there is no image to check it on, or the export disagrees with the head: on the
+        class of an image, or on a probability by more than 1e-3. An older file at ``path`` stays as it was.
+    HeadError
+        When the head cannot be exported, or ``check`` is no whole number above 0.
+    WeightsError, FingerprintError
+        When the backbone, or the cache, is gone or another one.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise ModelFileError(f"an exported model must end in {' or '.join(SUFFIXES)}, got {display(str(path))}")
+    if isinstance(check, bool) or not isinstance(check, int) or check < 1:
+        raise HeadError(f"parameter check of export must be a whole number above 0, got {check!r}")
+    origin, metadata = origin_of(model), read_metadata(model)
+    require_float32(origin)
+    head = load_head(model, trust=trust)
+    require_exportable(head)
+    make_folder(path.parent, "the model")  # before the work, not after it
+    if images is not None:
+        proof = _proof_of_images(head, origin, images, check, weights)
+    else:
+        proof = _proof_of_cache(head, origin, cache, check, metadata)
+    if not proof.images:
+        raise ModelFileError(
+            f"{origin.shown} cannot be checked: of the images that it would be checked on none is there unchanged; "
+            "give others with --images PATH. Nothing was written"
+        )
+    made = build_image_model(keras_head(head), origin, weights)
+    metadata["class_names"] = [str(name) for name in head.classes_]
+    if path.suffix.lower() == ".keras":
+        softmax = head if head.head_name == "softmax" else None
+        difference = save_image_model(made, path, proof, metadata, softmax)
+    else:
+        data = with_labels(_convert(made), metadata)
+        difference = check_image_model(Classifier(data), proof)
+        write_atomically(path, data)
+    notes = []
+    if decoding_of(origin.fingerprint) == "reduced":
+        notes.append(
+            "the model was trained on JPEG files that were decoded at a fraction where they were large; give the "
+            "export such pixels: it is a little off on large images that were decoded whole"
+        )
+    return Exported(path, len(proof.images), difference, notes)
+
+
+class Classifier:
+    """An exported ``.tflite`` model: call it with an image of uint8, shape (1, height, width, 3).
+
+    Parameters
+    ----------
+    model : bytes
+    """
+
+    def __init__(self, model: bytes) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        with quiet_native_output():
+            self._interpreter: Any = Interpreter(model_content=model)
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._output = self._interpreter.get_output_details()[0]["index"]
+        self._shape: tuple[int, ...] = ()
+
+    def __call__(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Return the probabilities, shape (1, k)."""
+        if image.shape != self._shape:
+            self._interpreter.resize_tensor_input(self._input, image.shape)
+            with quiet_native_output():
+                self._interpreter.allocate_tensors()
+            self._shape = image.shape
+        self._interpreter.set_tensor(self._input, image)
+        self._interpreter.invoke()
+        answer: npt.NDArray[np.float32] = self._interpreter.get_tensor(self._output)
+        return answer
+
+
+def _convert(model: Any) -> bytes:
+    """Return an image model for LiteRT: uint8 (1, height, width, 3), of any size, to float32 (1, k)."""
+    import tensorflow as tf
+
+    def classify(image: Any) -> Any:
+        return model(tf.cast(image, tf.float32), training=False)
+
+    signature = tf.TensorSpec((1, None, None, 3), tf.uint8, name="image")
+    with quiet_native_output():
+        function = tf.function(classify, input_signature=[signature]).get_concrete_function()
+        # not from_keras_model: see embedonce.extract.convert
+        converted: bytes = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
+    return converted
+
+
+def with_labels(model: bytes, metadata: dict[str, Any]) -> bytes:
+    """Put class names and metadata behind a LiteRT model, as a zip archive that its readers do not mind.
+
+    It is where TensorFlow Lite's own metadata tools keep the files that belong to a model.
+    """
+    buffer = io.BytesIO(model)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        names = "".join(f"{display(name)}\n" for name in metadata["class_names"])
+        archive.writestr(LABELS, names)
+        archive.writestr(ENTRY, encode(metadata), compress_type=zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def _proof_of_cache(
+    head: Any, origin: Origin, cache: FeatureCache | Path | str | None, count: int, metadata: dict[str, Any]
+) -> Proof:
+    if cache is None:
+        cache = origin.provenance.get("cache_path")
+        if cache is None or not Path(cache).exists():
+            raise ModelFileError(
+                f"{origin.shown} is checked on images before it is written, and its cache is not where it was; give it "
+                "with --cache CACHE, or images with --images PATH"
+            )
+    opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
+    require_same_fingerprint(opened.fingerprint, origin.fingerprint, f"the cache {display(str(opened.path))}")
+    # images that it was not trained on, if any: there it is least sure of itself
+    new = np.flatnonzero(~seen_in_training(opened, metadata))
+    return proof_of_cache(head, opened, count, new if len(new) else None)
+
+
+def _proof_of_images(
+    head: Any, origin: Origin, images: Sequence[Path | str] | Path | str, count: int, weights: Path | str | None
+) -> Proof:
+    files = find_images([images] if isinstance(images, (str, os.PathLike)) else images)
+    chosen = [files[place] for place in spread(len(files), count)]
+    embedded = embed_files(chosen, origin, weights)
+    good = [(file.path, done.features) for file in chosen if (done := embedded[file.path]).features is not None]
+    if not good:
+        return Proof([], [], np.zeros((0, len(head.classes_))))
+    least = int(origin.fingerprint["image_size"]) if decoding_of(origin.fingerprint) == "reduced" else None
+    return Proof(
+        [os.fsdecode(path) for path, _ in good],
+        [decode(Path(os.fsdecode(path)).read_bytes(), least) for path, _ in good],
+        head.predict_proba(np.stack([features for _, features in good])),
+    )

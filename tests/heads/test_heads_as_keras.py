@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from embedonce.cache.errors import HeadError
+from embedonce.heads.as_keras import EXPORTABLE, keras_head
+from embedonce.heads.kernel import ovo_margins, pair_coefficients
+from embedonce.heads.registry import make_head
+
+
+def _rows(classes, seed=0, n=300, d=24):
+    generator = np.random.default_rng(seed)
+    codes = np.arange(n) % classes
+    centres = generator.normal(size=(classes, d))
+    X = (centres[codes] + 1.5 * generator.normal(size=(n, d))).astype(np.float32)
+    X[:, 3] = 2.0  # a feature that never changes has no standard deviation
+    return X * np.linspace(0.1, 5, d, dtype=np.float32), np.array([f"class {code}" for code in codes])
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("name", EXPORTABLE)
+def test_the_keras_model_gives_the_heads_probabilities(name, classes):
+    X, y = _rows(classes)
+    head = make_head(name).fit(X[:200], y[:200])
+    model = keras_head(head)
+    assert model.name == "head"
+    np.testing.assert_allclose(model.predict(X[200:], verbose=0), head.predict_proba(X[200:]), atol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("name", ["softmax", "logreg", "linear-svm"])
+def test_affine_log_scores_are_those_of_the_probabilities(name, classes):
+    X, y = _rows(classes)
+    head = make_head(name).fit(X, y)
+    if name == "softmax":
+        kernel, bias = head.coef_.T, head.intercept_
+    else:
+        kernel, bias = head.affine_log_scores()
+    scores = X.astype(np.float64) @ kernel + bias
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(shares, head.predict_proba(X), atol=1e-5)
+
+
+def test_pair_coefficients_are_the_margins_of_the_kernel_matrix_one():
+    generator = np.random.default_rng(0)
+    n_support = np.array([3, 4, 2, 5])
+    dual_coef = generator.normal(size=(3, 14))
+    expected = ovo_margins(np.eye(14), dual_coef, np.zeros(6), n_support)
+    np.testing.assert_array_equal(pair_coefficients(dual_coef, n_support), expected)
+
+
+@pytest.mark.parametrize("name", ["knn", "dummy"])
+def test_a_head_that_is_no_layers_is_refused(name):
+    X, y = _rows(3)
+    with pytest.raises(HeadError, match=f"'{name}' cannot be exported"):
+        keras_head(make_head(name).fit(X, y))
