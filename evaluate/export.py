@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,28 +16,30 @@ from ..cache.files import make_folder, write_atomically
 from ..cache.names import display
 from ..cache.quiet import quiet_native_output
 from ..cache.reader import FeatureCache
+from ..extract.convert import converter_for
 from ..extract.decode import decode
-from ..extract.recipe import decoding_of, require_same_fingerprint
+from ..extract.litert import open_interpreter
+from ..extract.recipe import least_size, require_same_fingerprint
 from ..extract.scan import find_images
 from ..heads.as_keras import keras_head, require_exportable
-from ..heads.containers import ENTRY, encode
+from ..heads.containers import encode, with_appended
 from ..heads.files import load_head, read_metadata
 from .image_model import (
     Origin,
     Proof,
     build_image_model,
     check_image_model,
+    pixels_notes,
     proof_of_cache,
     require_float32,
     save_image_model,
-    spread,
 )
+from .images import spread
 from .prediction import embed_files, origin_of
 from .training import seen_in_training
 
 CHECKED_IMAGES = 100
 SUFFIXES = (".keras", ".tflite")
-LABELS = "labels.txt"
 
 
 @dataclass
@@ -108,7 +108,8 @@ def export(
         raise ModelFileError(f"an exported model must end in {' or '.join(SUFFIXES)}, got {display(str(path))}")
     if isinstance(check, bool) or not isinstance(check, int) or check < 1:
         raise HeadError(f"parameter check of export must be a whole number above 0, got {check!r}")
-    origin, metadata = origin_of(model), read_metadata(model)
+    metadata = read_metadata(model)
+    origin = origin_of(model, metadata)
     require_float32(origin)
     head = load_head(model, trust=trust)
     require_exportable(head)
@@ -128,16 +129,12 @@ def export(
         softmax = head if head.head_name == "softmax" else None
         difference = save_image_model(made, path, proof, metadata, softmax)
     else:
-        data = with_labels(_convert(made), metadata)
+        with quiet_native_output():
+            converted = converter_for(made, (1, None, None, 3), "uint8").convert()
+        data = with_appended(converted, encode(metadata), metadata["class_names"])
         difference = check_image_model(Classifier(data), proof)
         write_atomically(path, data)
-    notes = []
-    if decoding_of(origin.fingerprint) == "reduced":
-        notes.append(
-            "the model was trained on JPEG files that were decoded at a fraction where they were large; give the "
-            "export such pixels: it is a little off on large images that were decoded whole"
-        )
-    return Exported(path, len(proof.images), difference, notes)
+    return Exported(path, len(proof.images), difference, pixels_notes(origin))
 
 
 class Classifier:
@@ -149,10 +146,7 @@ class Classifier:
     """
 
     def __init__(self, model: bytes) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        with quiet_native_output():
-            self._interpreter: Any = Interpreter(model_content=model)
+        self._interpreter = open_interpreter(model)
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
         self._shape: tuple[int, ...] = ()
@@ -168,34 +162,6 @@ class Classifier:
         self._interpreter.invoke()
         answer: npt.NDArray[np.float32] = self._interpreter.get_tensor(self._output)
         return answer
-
-
-def _convert(model: Any) -> bytes:
-    """Return an image model for LiteRT: uint8 (1, height, width, 3), of any size, to float32 (1, k)."""
-    import tensorflow as tf
-
-    def classify(image: Any) -> Any:
-        return model(tf.cast(image, tf.float32), training=False)
-
-    signature = tf.TensorSpec((1, None, None, 3), tf.uint8, name="image")
-    with quiet_native_output():
-        function = tf.function(classify, input_signature=[signature]).get_concrete_function()
-        # not from_keras_model: see embedonce.extract.convert
-        converted: bytes = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
-    return converted
-
-
-def with_labels(model: bytes, metadata: dict[str, Any]) -> bytes:
-    """Put class names and metadata behind a LiteRT model, as a zip archive that its readers do not mind.
-
-    It is where TensorFlow Lite's own metadata tools keep the files that belong to a model.
-    """
-    buffer = io.BytesIO(model)
-    with zipfile.ZipFile(buffer, "a") as archive:
-        names = "".join(f"{display(name)}\n" for name in metadata["class_names"])
-        archive.writestr(LABELS, names)
-        archive.writestr(ENTRY, encode(metadata), compress_type=zipfile.ZIP_DEFLATED)
-    return buffer.getvalue()
 
 
 def _proof_of_cache(
@@ -224,7 +190,7 @@ def _proof_of_images(
     good = [(file.path, done.features) for file in chosen if (done := embedded[file.path]).features is not None]
     if not good:
         return Proof([], [], np.zeros((0, len(head.classes_))))
-    least = int(origin.fingerprint["image_size"]) if decoding_of(origin.fingerprint) == "reduced" else None
+    least = least_size(origin.fingerprint)
     return Proof(
         [os.fsdecode(path) for path, _ in good],
         [decode(Path(os.fsdecode(path)).read_bytes(), least) for path, _ in good],

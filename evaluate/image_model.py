@@ -17,9 +17,9 @@ from ..cache.quiet import import_keras
 from ..cache.reader import FeatureCache
 from ..extract.backbone import build_backbone, pooled_features, weights_sha256
 from ..extract.decode import decode
-from ..extract.recipe import decoding_of, precision_of, recipe_of, require_same_fingerprint
+from ..extract.recipe import decoding_of, least_size, precision_of, recipe_of, require_same_fingerprint
 from ..heads.files import write_keras_metadata
-from .images import image_folder, read_unchanged
+from .images import image_folder, read_unchanged, spread
 
 CHECKED_IMAGES = 16
 TOLERANCE = 1e-3
@@ -73,10 +73,20 @@ def require_float32(origin: Origin) -> None:
     precision = precision_of(origin.fingerprint)
     if precision != "float32":
         raise ModelFileError(
-            f"{origin.shown} has features of precision {precision}, which the float32 backbone "
+            f"{origin.shown} holds features of precision {precision}, which the float32 backbone "
             "of an image model does not give; write the head alone, to a file that ends in .joblib, or extract with "
             "--precision float32 to another cache path"
         )
+
+
+def pixels_notes(origin: Origin) -> list[str]:
+    """Return what people must know of the pixels that an image model wants, if it is not what any image has."""
+    if decoding_of(origin.fingerprint) != "reduced":
+        return []
+    return [
+        "the features come from JPEG files that were decoded at a fraction where they were large; give the image "
+        "model such pixels: on large images that were decoded whole, it is a little off"
+    ]
 
 
 def build_image_model(head_model: Any, origin: Origin, weights: str | Path | None = None) -> Any:
@@ -167,16 +177,11 @@ def proof_of_cache(
     return Proof([cache.paths[row] for row in rows], images, expected)
 
 
-def spread(total: int, count: int) -> npt.NDArray[np.intp]:
-    """Return up to ``count`` places among ``total``, evenly spread: intp, shape (at most count,)."""
-    return np.unique(np.linspace(0, total - 1, count).astype(np.intp))
-
-
 def _sample_images(
     cache: FeatureCache, count: int, among: npt.NDArray[np.intp]
 ) -> tuple[list[int], list[npt.NDArray[np.uint8]]]:
     root = image_folder(cache)
-    least = int(cache.fingerprint["image_size"]) if decoding_of(cache.fingerprint) == "reduced" else None
+    least = least_size(cache.fingerprint)
     rows: list[int] = []
     images: list[npt.NDArray[np.uint8]] = []
     for row in among[spread(len(among), count)].tolist():

@@ -6,6 +6,9 @@ import hashlib
 import os
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from ..cache.errors import ImageError
 from ..cache.reader import FeatureCache
 from ..extract.embed import read_image
@@ -15,6 +18,11 @@ from ..extract.scan import ImageFile
 def image_folder(cache: FeatureCache, images: Path | str | None = None) -> Path:
     """Return the folder of a cache's images: the given one, or else the one that was embedded."""
     return Path(images if images is not None else cache.provenance.get("image_root", ""))
+
+
+def spread(total: int, count: int) -> npt.NDArray[np.intp]:
+    """Return up to ``count`` places among ``total``, evenly spread and in order: intp, shape (min(count, total),)."""
+    return np.linspace(0, total - 1, min(count, total)).astype(np.intp)
 
 
 def read_unchanged(cache: FeatureCache, root: Path, row: int) -> bytes:

@@ -97,7 +97,7 @@ def predict(
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise HeadError(f"parameter top of predict must be a whole number above 0, got {top!r}")
     files = find_images([images] if isinstance(images, (str, os.PathLike)) else images)
-    origin = origin_of(model)
+    origin = origin_of(model, read_metadata(model))
     head = load_head(model, trust=trust)
     known = _known_rows(cache, origin.fingerprint)
     found = embed_files(files, origin, weights, engine=engine, known=known[0], advance=advance)
@@ -109,15 +109,14 @@ def predict(
     return [Prediction(os.fsdecode(file.path), classes.get(file.path, []), found[file.path].reason) for file in files]
 
 
-def origin_of(model: Path | str) -> Origin:
-    """Return what a model file says about how its features were made.
+def origin_of(model: Path | str, metadata: dict[str, Any]) -> Origin:
+    """Return what the metadata of a model file say about how its features were made.
 
     Raises
     ------
     ModelFileError
-        When it says nothing, or cannot be read.
+        When they say nothing.
     """
-    metadata = read_metadata(model)
     shown = f"the model {display(str(model))}"
     if not metadata.get("fingerprint"):
         raise ModelFileError(f"{shown} does not say how its features were made; train it with embedonce train")

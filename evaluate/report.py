@@ -13,6 +13,7 @@ from ..cache.errors import HeadError
 from ..cache.files import make_folder, write_atomically
 from ..cache.names import display
 from .comparison import Comparison, HeadResult
+from .images import spread
 from .label_errors import label_errors
 from .plots import history_figure
 from .reliability import coverage, probability_scores
@@ -180,8 +181,8 @@ def _pairs(comparison: Comparison) -> list[dict[str, Any]]:
         sides = []
         for right, wrong in (results, results[::-1]):
             places = np.flatnonzero((right.predicted == true) & (wrong.predicted != true))
-            spread = places[np.unique(np.linspace(0, len(places) - 1, _SHOWN).astype(int))] if len(places) else places
-            images = [_image(comparison, int(place), (right, wrong)) for place in spread]
+            shown = places[spread(len(places), _SHOWN)]
+            images = [_image(comparison, int(place), (right, wrong)) for place in shown]
             sides.append({"right": right.name, "wrong": wrong.name, "count": len(places), "images": images})
         pairs.append(difference | {"sides": sides})
     return pairs

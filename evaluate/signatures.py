@@ -14,7 +14,7 @@ from ..cache.names import display
 from ..cache.reader import FeatureCache
 from ..extract.decode import decode, resize
 from ..extract.processors import available_processors
-from ..extract.recipe import decoding_of
+from ..extract.recipe import least_size
 from ..extract.signature import SIGNATURE_SIZE, signature
 from .images import image_folder, read_unchanged
 from .tables import some
@@ -46,8 +46,7 @@ def signatures_of(
     if stored is not None:
         return stored
     root = image_folder(cache, images)
-    size = cache.fingerprint["image_size"]
-    least = size if decoding_of(cache.fingerprint) == "reduced" else None
+    size, least = cache.fingerprint["image_size"], least_size(cache.fingerprint)
     made = np.zeros((len(cache), SIGNATURE_SIZE**2), np.uint8)
     unusable: list[str] = []
 

@@ -13,7 +13,6 @@ from ..cache.errors import ModelFileError
 from ..cache.files import make_folder
 from ..cache.names import display
 from ..cache.reader import FeatureCache
-from ..extract.recipe import decoding_of
 from ..heads.as_keras import keras_head
 from ..heads.files import save_head, suffixes_for
 from ..heads.registry import make_head
@@ -22,7 +21,7 @@ from .comparison import HeadResult
 from .fitting import fit_and_score, fit_head
 from .groups import groups_for
 from .groups_file import Groups
-from .image_model import Origin, build_image_model, proof_of_cache, require_float32, save_image_model
+from .image_model import Origin, build_image_model, pixels_notes, proof_of_cache, require_float32, save_image_model
 from .split import Split, every_row, make_split
 
 SEEN_BYTES = 8
@@ -118,11 +117,8 @@ def train(
     else:
         save_head(head, path, metadata)
     notes = group_notes + notes_on(cache, parts)
-    if checked is not None and decoding_of(cache.fingerprint) == "reduced":
-        notes.append(
-            "the features come from JPEG files that were decoded at a fraction where they were large; give the image "
-            "model such pixels: on large images that were decoded whole, it is a little off"
-        )
+    if checked is not None:
+        notes += pixels_notes(Origin.of_cache(cache))
     if checked == 0:
         notes.append("the image model was not checked on images: the cache's image folder is gone or has changed")
     trained = TrainedHead(head, path, parts, result, seconds, checked, notes)

@@ -38,14 +38,18 @@ def convert(embedder: Any, image_size: int) -> bytes:
 
 
 def converter_of(embedder: Any, image_size: int) -> Any:
-    """Return a ``tf.lite.TFLiteConverter`` for one image at a time."""
+    """Return a ``tf.lite.TFLiteConverter`` of the way from pixels to features, for one image at a time."""
+    return converter_for(embedder, (1, image_size, image_size, 3))
+
+
+def converter_for(model: Any, shape: tuple[int | None, ...], dtype: str = "float32") -> Any:
+    """Return a ``tf.lite.TFLiteConverter`` of a Keras model that gets an image of this shape and dtype."""
     import tensorflow as tf
 
     def embed(image: Any) -> Any:
-        return embedder(image, training=False)
+        return model(tf.cast(image, tf.float32), training=False)
 
-    signature = tf.TensorSpec((1, image_size, image_size, 3), tf.float32)
-    function = tf.function(embed, input_signature=[signature]).get_concrete_function()
+    function = tf.function(embed, input_signature=[tf.TensorSpec(shape, dtype)]).get_concrete_function()
     # Without the Keras model as second argument the weights become constants, which XNNPACK needs; with it
     # they stay variables, and LiteRT 2.3 computes NaN. from_keras_model gives the same model in four times the time.
     return tf.lite.TFLiteConverter.from_concrete_functions([function])

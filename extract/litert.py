@@ -34,18 +34,7 @@ class Interpreter:
     batch_size = 1
 
     def __init__(self, model: bytes, threads: int = 1) -> None:
-        try:
-            from ai_edge_litert import interpreter as litert
-        except ImportError as error:
-            raise EngineError(
-                f"the engine litert cannot be imported ({error}); install ai-edge-litert, or use --engine keras"
-            ) from error
-        try:
-            with quiet_native_output():
-                self._interpreter: Any = litert.Interpreter(model_content=model, num_threads=threads)
-                self._interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise EngineError(f"LiteRT cannot run the converted model: {error}; use --engine keras") from error
+        self._interpreter = open_interpreter(model, threads)
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
 
@@ -59,3 +48,26 @@ class Interpreter:
         self._interpreter.invoke()
         features: npt.NDArray[np.float32] = self._interpreter.get_tensor(self._output)
         return features
+
+
+def open_interpreter(model: bytes, threads: int = 1) -> Any:
+    """Return LiteRT's own interpreter of a model, its tensors allocated.
+
+    Raises
+    ------
+    EngineError
+        When LiteRT is not installed or refuses the model.
+    """
+    try:
+        from ai_edge_litert import interpreter as litert
+    except ImportError as error:
+        raise EngineError(
+            f"the engine litert cannot be imported ({error}); install ai-edge-litert, or use --engine keras"
+        ) from error
+    try:
+        with quiet_native_output():
+            interpreter: Any = litert.Interpreter(model_content=model, num_threads=threads)
+            interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise EngineError(f"LiteRT cannot run the converted model: {error}; use --engine keras") from error
+    return interpreter

@@ -157,6 +157,11 @@ def decoding_of(fingerprint: Mapping[str, Any]) -> str:
     return {decoder: name for name, decoder in DECODERS.items()}.get(str(fingerprint.get("decoder")), "exact")
 
 
+def least_size(fingerprint: Mapping[str, Any]) -> int | None:
+    """Return the pixels that `decode` must leave of images of a fingerprint; None when it leaves all."""
+    return int(fingerprint["image_size"]) if decoding_of(fingerprint) == "reduced" else None
+
+
 def require_same_fingerprint(
     stored: dict[str, Any], wanted: dict[str, Any], what: str, provenance: Mapping[str, Any] | None = None
 ) -> None:

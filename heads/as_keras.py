@@ -52,13 +52,11 @@ def keras_head(head: Any) -> Any:
         See `require_exportable`.
     """
     require_exportable(head)
-    if head.head_name == "softmax":
-        # not head.model_, which is compiled: Keras would warn of its optimizer whenever the file is loaded
-        return dense_model(head.coef_.T, head.intercept_, float(head.dropout))
     if head.head_name == "svm":
         return _rbf_model(head)
+    # not compiled, as model_ of softmax is: Keras would warn of its optimizer whenever the file is loaded
     kernel, bias = head.affine_log_scores()
-    return dense_model(kernel, bias)
+    return dense_model(kernel, bias, float(getattr(head, "dropout", 0.0)))
 
 
 def _rbf_model(head: Any) -> Any:

@@ -1,6 +1,7 @@
 """Where each kind of model file keeps embedonce's JSON document, readable without loading the model.
 
-``.skops`` and ``.keras`` files are zip archives and get one more entry. A ``.joblib`` file gets a footer
+``.skops`` and ``.keras`` files are zip archives and get one more entry; an exported ``.tflite`` file gets an archive of
+its own behind the model. A ``.joblib`` file gets a footer
 after the pickle, which `joblib.load` does not reach: the JSON text, its length as 8 bytes (little endian),
 and a mark.
 """
@@ -17,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ..cache.errors import ModelFileError, first_line
+from ..cache.names import display
 
 ENTRY = "embedonce.json"
+LABELS = "labels.txt"
 FORMAT = "embedonce model"
 FORMAT_VERSION = 1
 FOOTER_MARK = b"embedonce-json-1"
@@ -96,6 +99,18 @@ def with_entry(archive: bytes, document: bytes) -> bytes:
                 new.writestr(info, old.read(info))
         new.writestr(ENTRY, document, compress_type=zipfile.ZIP_DEFLATED)
     return target.getvalue()
+
+
+def with_appended(model: bytes, document: bytes, class_names: list[str]) -> bytes:
+    """Return a LiteRT model followed by a zip archive of the document and ``labels.txt``, a class name on each line.
+
+    Readers of the model do not mind: it is where TensorFlow Lite's own metadata tools keep files that belong to it.
+    """
+    buffer = io.BytesIO(model)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr(LABELS, "".join(f"{display(name)}\n" for name in class_names))
+        archive.writestr(ENTRY, document, compress_type=zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
 
 
 def read_entry(path: Path) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def model_archive(model: Any) -> bytes:
         return saved.read_bytes()
 
 
-def dense_model(kernel: NDArray[Any], bias: NDArray[Any], dropout: float = 0.0) -> Any:
+def dense_model(kernel: NDArray[Any], bias: NDArray[Any], dropout: float) -> Any:
     """Return dropout and a dense softmax layer of these weights as a Keras model named "head".
 
     Parameters

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_X_y
 from ..cache.errors import HeadError
 from ..cache.quiet import import_keras
 from .adam import DenseSoftmax, glorot_uniform
-from .base import FLOATS, Array, MarginHead, class_log_scores, probabilities, winners
+from .base import FLOATS, Affine, Array, MarginHead, class_log_scores, probabilities, winners
 from .keras_files import dense_model
 from .parameters import check_class_weight, check_number, check_random_state, weights_of_classes
 
@@ -186,6 +186,10 @@ class SoftmaxHead(MarginHead):
         logits: Array = X @ self.coef_.T.astype(X.dtype, copy=False) + self.intercept_.astype(X.dtype, copy=False)
         # two classes: the margin of the second, as scikit-learn's classifiers have it
         return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+    def affine_log_scores(self) -> Affine:
+        """Return what `predict_proba` is the softmax of, as a linear map of the features."""
+        return Affine.of_margins(self.coef_, self.intercept_)
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Return class probabilities of shape (m, k), float64; the highest is the predicted class.

@@ -111,7 +111,7 @@ def test_a_head_on_int8_features_is_written_alone(call, fails, images, tmp_path)
     assert "int8" in call("info", cache).stdout
     options = ("train", cache, "--head", "softmax", "-p", "epochs=2")
     line = fails(*options, "-o", tmp_path / "new" / "a.keras", status=1)
-    assert "has features of precision int8" in line
+    assert "holds features of precision int8" in line
     assert "write the head alone, to a file that ends in .joblib" in line
     assert not (tmp_path / "new").exists()  # it was refused before the work
     assert "Trained on 57 images" in call(*options, "-o", tmp_path / "a.joblib").stdout

@@ -150,7 +150,7 @@ def test_features_of_another_precision_or_backbone_are_refused(models, tmp_path)
     metadata = read_metadata(models["logreg"])
     other = metadata | {"fingerprint": metadata["fingerprint"] | {"dtype": DTYPES["int8"]}}
     save_head(load_head(models["logreg"]), tmp_path / "a.skops", other)
-    with pytest.raises(ModelFileError, match="has features of precision int8"):
+    with pytest.raises(ModelFileError, match="holds features of precision int8"):
         export(tmp_path / "a.skops", tmp_path / "a.keras")
     other = metadata | {"fingerprint": metadata["fingerprint"] | {"weights_sha256": "0" * 64}}
     save_head(load_head(models["logreg"]), tmp_path / "a.skops", other)
