@@ -31,6 +31,13 @@ class RowSource(Protocol):
         """Return the rows from ``start`` to ``end``, all columns of them."""
 
 
+def row_blocks(source: Rows | RowSource, rows: int) -> Iterator[Rows]:
+    """Yield a matrix in runs of ``rows`` rows; the last may be shorter. Those of an array are views of it."""
+    for start in range(0, source.shape[0], rows):
+        end = min(start + rows, source.shape[0])
+        yield source[start:end] if isinstance(source, np.ndarray) else source.read_rows(start, end)
+
+
 @dataclass
 class Files:
     """What identifies a list of image files, without their features.
@@ -97,8 +104,5 @@ class Table:
 
     def blocks(self, matrix: Matrix, rows: int) -> Iterator[Rows]:
         """Yield a matrix in runs of ``rows`` rows, C-contiguous; the last may be shorter."""
-        source = self.matrices[matrix]
-        for start in range(0, source.shape[0], rows):
-            end = min(start + rows, source.shape[0])
-            part = source[start:end] if isinstance(source, np.ndarray) else source.read_rows(start, end)
+        for part in row_blocks(self.matrices[matrix], rows):
             yield np.ascontiguousarray(part, dtype=matrix.dtype)

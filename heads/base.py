@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
 from ..cache.errors import HeadError
 
@@ -148,23 +148,25 @@ class FeatureHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     head_name: ClassVar[str]
+    reads_rows: ClassVar[bool] = False
+    """Whether `fit` takes features that are read from disk, a `RowSource`."""
     classes_: Array
     n_features_in_: int
 
-    def _start_fit(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray[np.intp]]:
+    def _start_fit(self, X: Any, y: ArrayLike) -> tuple[Any, NDArray[np.intp]]:
         """Check the training data and set `classes_` and `n_features_in_`.
 
         Parameters
         ----------
-        X : array-like of shape (n, d)
+        X : array-like or RowSource of shape (n, d)
             Finite feature rows. float32 is used as it is, anything else becomes float64.
         y : array-like of shape (n,)
             Class labels: strings or integers.
 
         Returns
         -------
-        X : ndarray of shape (n, d), float32 or float64
-            The checked features.
+        X : ndarray or RowSource of shape (n, d), float32 or float64
+            The checked features; a source, whose rows are not read here, as it is.
         codes : ndarray of shape (n,), intp
             Each row's index into `classes_`.
 
@@ -173,9 +175,16 @@ class FeatureHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ValueError
             If X or y are of unequal length, empty, not finite or not labels of classes.
         HeadError
-            If there are fewer than two classes.
+            If there are fewer than two classes, or the head cannot train on a RowSource.
         """
-        features, labels = validate_data(self, X, y, dtype=FLOATS)
+        if hasattr(X, "read_rows"):
+            if not self.reads_rows:
+                raise HeadError(f"head {self.head_name!r} needs its features in memory, got a {type(X).__name__}")
+            features, labels = X, column_or_1d(y)
+            check_consistent_length(np.empty(X.shape[0]), labels)
+            self.n_features_in_ = int(X.shape[1])
+        else:
+            features, labels = validate_data(self, X, y, dtype=FLOATS)
         check_classification_targets(labels)
         classes, codes = np.unique(labels, return_inverse=True)
         if len(classes) < 2:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+from ..cache.table import RowSource
 from .base import Affine, Array, MarginHead, class_log_scores, probabilities, winners
 from .calibration import CalibratedHead, Codes
-from .parameters import check_class_weight, check_flag, check_number, check_random_state
+from .logistic import LogisticFit, fit_logistic
+from .parameters import check_class_weight, check_flag, check_number, check_random_state, weights_of_classes
+from .rows import StandardisedRows, standard_scaler
 
 
 def _affine(model: Pipeline, sharpness: float = 1.0) -> Affine:
@@ -26,6 +33,9 @@ def _affine(model: Pipeline, sharpness: float = 1.0) -> Affine:
 class LogisticRegressionHead(MarginHead):
     """Logistic regression (multinomial for three or more classes) on standardised features.
 
+    The minimum is that of ``make_pipeline(StandardScaler(), LogisticRegression(C=C))`` up to the solver's
+    tolerance; it is found by `embedonce.heads.logistic`. Features in float32 are multiplied in float32.
+
     Parameters
     ----------
     C : float
@@ -33,26 +43,32 @@ class LogisticRegressionHead(MarginHead):
     max_iter : int
         Bound on L-BFGS iterations, at least 1.
     tol : float
-        The solver stops when no component of the gradient exceeds it; above 0.
+        The solver stops when no component of the gradient exceeds it; above 0. With scikit-learn's 1e-4 rounding
+        decides whether it stops a few iterations before scikit-learn or after; half of that is always as close.
     class_weight : mapping or "balanced", optional
         Weight of each class's rows; "balanced" is inverse to the class's size.
 
     Attributes
     ----------
     model_ : sklearn.pipeline.Pipeline
-        StandardScaler and LogisticRegression, fitted.
+        StandardScaler and LogisticRegression, fitted: usable without embedonce.
+    n_iter_ : int
+        Iterations of the solver.
     """
 
     head_name = "logreg"
+    reads_rows = True
 
-    def __init__(self, C: float = 1.0, *, max_iter: int = 1000, tol: float = 1e-4, class_weight: Any = None) -> None:
+    def __init__(self, C: float = 1.0, *, max_iter: int = 1000, tol: float = 5e-5, class_weight: Any = None) -> None:
         self.C = C
         self.max_iter = max_iter
         self.tol = tol
         self.class_weight = class_weight
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> LogisticRegressionHead:
+    def fit(self, X: ArrayLike | RowSource, y: ArrayLike) -> LogisticRegressionHead:
         """Fit on features X of shape (n, d) and labels y of shape (n,); return the head.
+
+        X may be a `RowSource`: it is read once for each evaluation of the loss, and never whole.
 
         Raises
         ------
@@ -63,18 +79,79 @@ class LogisticRegressionHead(MarginHead):
         ValueError
             If X or y do not hold finite features and as many labels.
         """
-        check_number(self.head_name, "C", self.C, above=0)
-        check_number(self.head_name, "max_iter", self.max_iter, at_least=1, integer=True)
-        check_number(self.head_name, "tol", self.tol, above=0)
-        features, codes = self._start_fit(X, y)
-        check_class_weight(self.head_name, self.class_weight, self.classes_)
-        model = make_pipeline(
-            StandardScaler(),
-            LogisticRegression(C=self.C, max_iter=self.max_iter, tol=self.tol, class_weight=self.class_weight),
-        )
-        self.model_: Pipeline = model.fit(features, self.classes_[codes])
-        self.n_iter_: int = int(np.max(self.model_[-1].n_iter_))
-        return self
+        return self._fit_all(X, y, [self])[0]
+
+    def fit_path(self, X: ArrayLike | RowSource, y: ArrayLike, Cs: Sequence[float]) -> list[LogisticRegressionHead]:
+        """Fit one head for each C, every one begun where that of the next smaller C ended.
+
+        Parameters
+        ----------
+        X, y
+            As for `fit`.
+        Cs : sequence of float
+            Values of C, in any order.
+
+        Returns
+        -------
+        list of LogisticRegressionHead
+            New heads with the other parameters of this one, fitted, in the order of `Cs`. They share the scaler.
+            Each is at the minimum that `fit` finds, within `tol`.
+
+        Raises
+        ------
+        HeadParameterError, HeadError, ValueError
+            As `fit` does.
+        """
+        return self._fit_all(X, y, [clone(self).set_params(C=C) for C in Cs])
+
+    @classmethod
+    def _fit_all(
+        cls, X: ArrayLike | RowSource, y: ArrayLike, heads: list[LogisticRegressionHead]
+    ) -> list[LogisticRegressionHead]:
+        """Fit heads that differ in C alone, from the smallest C to the largest."""
+        for head in heads:
+            check_number(cls.head_name, "C", head.C, above=0)
+            check_number(cls.head_name, "max_iter", head.max_iter, at_least=1, integer=True)
+            check_number(cls.head_name, "tol", head.tol, above=0)
+            features, codes = head._start_fit(X, y)
+            check_class_weight(cls.head_name, head.class_weight, head.classes_)
+        if not heads:
+            return heads
+        scaler = standard_scaler(features)
+        rows = StandardisedRows(features, scaler)
+        fitted = None
+        for head in sorted(heads, key=lambda head: head.C):
+            weights = None
+            if head.class_weight is not None:
+                weights = weights_of_classes(head.class_weight, head.classes_, codes)[codes]
+            fitted = fit_logistic(
+                rows,
+                codes,
+                len(head.classes_),
+                features.shape[1],
+                C=float(head.C),
+                tol=float(head.tol),
+                max_iter=int(head.max_iter),
+                row_weights=weights,
+                start=fitted,
+            )
+            head._keep(scaler, fitted)
+        return heads
+
+    def _keep(self, scaler: StandardScaler, fitted: LogisticFit) -> None:
+        """Keep what was fitted as a plain scikit-learn pipeline."""
+        if not fitted.converged:
+            warnings.warn(
+                f"head {self.head_name!r} did not converge in {self.max_iter} iterations; raise max_iter or tol",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        linear = LogisticRegression(C=self.C, max_iter=self.max_iter, tol=self.tol, class_weight=self.class_weight)
+        linear.classes_, linear.n_features_in_ = self.classes_, self.n_features_in_
+        linear.coef_, linear.intercept_ = fitted.coef, fitted.intercept
+        linear.n_iter_ = np.array([fitted.n_iter], np.int32)
+        self.model_: Pipeline = make_pipeline(scaler, linear)
+        self.n_iter_: int = fitted.n_iter
 
     def _scores(self, X: Array) -> Array:
         scores: Array = self.model_.decision_function(X)

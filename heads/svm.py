@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from .base import Array, class_log_scores
 from .calibration import CalibratedHead, Codes, pair_log_scores
 from .kernel import BLOCK_BYTES, ovo_margins, ovr_scores, rbf_block, rbf_matrix, square_part, squared_norms
 from .parameters import check_class_weight, check_flag, check_number, wrong_value
+from .rows import standard_scaler
 
 # 2 GiB hold the kernel of 16,384 rows
 MAX_KERNEL_BYTES = 2 * 2**30
@@ -113,7 +113,7 @@ class SVMHead(CalibratedHead):
         features, codes = self._start_fit(X, y)
         check_class_weight(self.head_name, self.class_weight, self.classes_)
         labels = self.classes_[codes]
-        self.scaler_ = StandardScaler().fit(features)
+        self.scaler_ = standard_scaler(features)
         scaled: Array = self.scaler_.transform(features)
         self.gamma_ = self._gamma_for(scaled)
         fits_in_memory = 8 * len(scaled) ** 2 <= self.max_kernel_bytes

@@ -1,0 +1,165 @@
+"""Logistic regression's objective by matrix products in blocks of rows, minimised by SciPy's L-BFGS.
+
+The objective and the rule of stopping are those of scikit-learn's LogisticRegression with its default solver. What
+differs is its evaluation: classes stand in rows, so that BLAS and the exponential run along the images, and features
+stay float32 while weights, sums and the loss are float64. Blocks may come from memory or from disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .base import Array
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
+
+
+class LogisticFit(NamedTuple):
+    """A minimum.
+
+    Attributes
+    ----------
+    coef : ndarray of shape (k, d), or (1, d) for two classes, float64
+    intercept : ndarray of shape (k,) or (1,), float64
+    loss : float
+        The objective there, divided by C and the sum of the row weights.
+    n_iter : int
+        Iterations of L-BFGS.
+    converged : bool
+        Whether it stopped before `max_iter`.
+    """
+
+    coef: Floats
+    intercept: Floats
+    loss: float
+    n_iter: int
+    converged: bool
+
+
+def fit_logistic(
+    blocks: Iterable[Array],
+    codes: Codes,
+    n_classes: int,
+    n_features: int,
+    *,
+    C: float,
+    tol: float,
+    max_iter: int,
+    row_weights: Floats | None = None,
+    start: LogisticFit | None = None,
+) -> LogisticFit:
+    """Minimise the weighted mean cross-entropy plus ``|coef|^2 / (2 C sum(row_weights))``.
+
+    Parameters
+    ----------
+    blocks : iterable of ndarray of shape (b, d), float32 or float64
+        The features, standardised, in runs of rows. Iterated over once for each evaluation.
+    codes : ndarray of shape (n,), intp
+        Class indices, in the order of the rows.
+    n_classes, n_features : int
+        k and d.
+    C : float
+        Inverse strength of the penalty; the intercept is not penalised.
+    tol : float
+        Stop when no component of the gradient of this mean exceeds it.
+    max_iter : int
+        Bound on iterations.
+    row_weights : ndarray of shape (n,), float64, optional
+        1 for every row unless given.
+    start : LogisticFit, optional
+        Where to begin, such as the minimum for a neighbouring C; otherwise at zeros.
+
+    Returns
+    -------
+    LogisticFit
+    """
+    from scipy.optimize import minimize
+
+    outputs = n_classes if n_classes > 2 else 1
+    total = float(len(codes)) if row_weights is None else float(row_weights.sum())
+    penalty = 1.0 / (C * total)
+
+    def objective(flat: Floats) -> tuple[float, Floats]:
+        weights = flat.reshape(outputs, n_features + 1)
+        coef, intercept = weights[:, :-1], weights[:, -1]
+        gradient = np.zeros_like(weights)
+        loss, first = 0.0, 0
+        for block in blocks:
+            rows = slice(first, first + len(block))
+            first += len(block)
+            logits = (coef.astype(block.dtype) @ block.T).astype(np.float64)
+            logits += intercept[:, None]
+            losses, slopes = _losses(logits, codes[rows])
+            if row_weights is not None:
+                losses *= row_weights[rows]
+                slopes *= row_weights[rows]
+            loss += float(losses.sum())
+            gradient[:, :-1] += slopes.astype(block.dtype) @ block
+            gradient[:, -1] += slopes.sum(axis=1)
+        gradient /= total
+        gradient[:, :-1] += penalty * coef
+        return loss / total + 0.5 * penalty * float(np.square(coef).sum()), gradient.ravel()
+
+    begin = np.zeros((outputs, n_features + 1))
+    if start is not None:
+        begin[:, :-1], begin[:, -1] = start.coef, start.intercept
+    # scikit-learn's options
+    options = {"maxiter": max_iter, "gtol": tol, "ftol": 64 * np.finfo(float).eps, "maxls": 50}
+    with _scipy_on_one_thread():
+        found = minimize(objective, begin.ravel(), jac=True, method="L-BFGS-B", options=options)
+    weights = found.x.reshape(outputs, n_features + 1)
+    coef, intercept = np.ascontiguousarray(weights[:, :-1]), weights[:, -1].copy()
+    return LogisticFit(coef, intercept, float(found.fun), int(found.nit), found.nit < max_iter)
+
+
+def _losses(logits: Floats, codes: Codes) -> tuple[Floats, Floats]:
+    """Return cross-entropies, shape (b,), and their derivatives by the logits, both of rows of classes.
+
+    `logits`, shape (k, b), or (1, b) for the second of two classes, is overwritten by the derivatives.
+    """
+    if len(logits) == 1:
+        from scipy.special import expit
+
+        losses = np.logaddexp(0.0, logits[0]) - logits[0] * codes
+        return losses, expit(logits, out=logits) - codes
+    columns = np.arange(logits.shape[1])
+    logits -= logits.max(axis=0)
+    own = logits[codes, columns]
+    np.exp(logits, out=logits)
+    sums = logits.sum(axis=0)
+    logits /= sums
+    logits[codes, columns] -= 1.0
+    return np.log(sums) - own, logits
+
+
+@contextmanager
+def _scipy_on_one_thread() -> Iterator[None]:
+    """Keep SciPy's own copy of BLAS from competing with NumPy's.
+
+    L-BFGS-B works on vectors of some thousand numbers. Where SciPy's wheel has a BLAS of its own, its threads wait
+    busily after every call, on the processors that NumPy's need for the next product: that made an evaluation three
+    times as long on two processors.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    libraries = ThreadpoolController().lib_controllers
+    own = [
+        library
+        for library in libraries
+        if library.user_api == "blas" and any(part.startswith("scipy") for part in Path(library.filepath).parts[:-1])
+    ]
+    before = [library.num_threads for library in own]
+    try:
+        for library in own:
+            library.set_num_threads(1)
+        yield
+    finally:
+        for library, threads in zip(own, before, strict=True):
+            library.set_num_threads(threads)
