@@ -203,7 +203,20 @@ class FeatureCache:
         """
         if matrix in self._read:  # the files may be closed already
             return self._read[matrix][start:end]
-        wanted = self._order[start:end]
+        return self._gather(self._order[start:end], matrix)
+
+    def take(self, rows: npt.NDArray[np.intp], matrix: Matrix = FEATURES) -> Rows:
+        """Read and check any rows, without keeping them: of the features, float32, shape (len(rows), d).
+
+        Raises
+        ------
+        DamagedCacheError
+            When one of them is damaged.
+        """
+        return self._read[matrix][rows] if matrix in self._read else self._gather(self._order[rows], matrix)
+
+    def _gather(self, wanted: npt.NDArray[np.intp], matrix: Matrix) -> Rows:
+        """Read and check rows, which are given by number in the shards, one behind the other."""
         firsts = np.cumsum([0, *map(len, self.shards)])
         rows = np.empty((len(wanted), self.width(matrix)), matrix.dtype)
         numbers = np.searchsorted(firsts, wanted, "right") - 1
@@ -238,16 +251,28 @@ class FeatureCache:
 
 
 class StoredRows:
-    """A matrix that a cache has, to be read in runs of rows: a `RowSource`."""
+    """A matrix that a cache has, or some rows of it, to be read in runs of rows: a `RowSource`.
 
-    def __init__(self, cache: FeatureCache, matrix: Matrix) -> None:
+    Parameters
+    ----------
+    cache : FeatureCache
+    matrix : Matrix
+        One that the cache has.
+    rows : ndarray of intp, shape (m,), optional
+        Which rows; all of them unless given. Those that stand near each other are read in one go.
+    """
+
+    def __init__(self, cache: FeatureCache, matrix: Matrix, rows: npt.NDArray[np.intp] | None = None) -> None:
         self._cache = cache
         self._matrix = matrix
-        self.shape = (len(cache), cache.width(matrix))
+        self._rows = rows
+        self.shape = (len(cache) if rows is None else len(rows), cache.width(matrix))
 
     def read_rows(self, start: int, end: int) -> Rows:
         """Return the rows from ``start`` to ``end``."""
-        return self._cache.read_rows(start, end, self._matrix)
+        if self._rows is None:
+            return self._cache.read_rows(start, end, self._matrix)
+        return self._cache.take(self._rows[start:end], self._matrix)
 
 
 def _open_again(path: str, digest: str) -> FeatureCache:

@@ -21,7 +21,7 @@ from .table import HASH_BYTES, Files, Rows, Table
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MARK_WITHIN = 1 << 16  # the root group's attributes stand at the front of the file
-_GATHER_SHARE = 4  # more than this part of the rows, and reading all of them in one go is quicker
+_GATHER_SHARE = 4  # more than one in so many rows, and reading the others with them in one go is quicker
 
 
 class Shard:
@@ -141,6 +141,9 @@ class Shard:
         """
         stored = self._content.matrices[matrix]
         wanted = np.asarray(rows, np.intp)
+        first, last = (int(wanted.min()), int(wanted.max())) if len(wanted) else (0, -1)
+        if last - first < _GATHER_SHARE * len(wanted) < len(self):  # near each other: one run that holds them all
+            return self._run(first, last + 1, matrix, wanted)
         if len(wanted) * _GATHER_SHARE > len(self):
             found = np.empty(stored.shape, matrix.dtype)
             self._refuse(np.intersect1d(self._read_blocks(found, None, matrix), wanted).tolist(), matrix)
@@ -152,6 +155,18 @@ class Shard:
             part = memoryview(found[place]).cast("B")
             if not _fill(self._source, part) or xxhash.xxh3_64_intdigest(part) != int(stored.row_checksums[row]):
                 self._refuse([row], matrix)
+        return found
+
+    def _run(self, first: int, end: int, matrix: fmt.Matrix, wanted: npt.NDArray[np.intp]) -> Rows:
+        """Read a run of rows in one go; check and return those that are wanted."""
+        stored = self._content.matrices[matrix]
+        run = np.empty((end - first, stored.shape[1]), matrix.dtype)
+        self._source.seek(stored.offset + first * run.strides[0])
+        if not _fill(self._source, run.reshape(-1).view(np.uint8).data):
+            self._refuse(wanted.tolist(), matrix)
+        found = run if len(wanted) == len(run) and (np.diff(wanted) == 1).all() else run[wanted - first]
+        damaged = fmt.row_checksums(found) != stored.row_checksums[wanted]
+        self._refuse(np.unique(wanted[damaged]).tolist(), matrix)
         return found
 
     def _refuse(self, damaged: list[int], matrix: fmt.Matrix) -> None:

@@ -173,7 +173,7 @@ def proof_of_cache(
         The rows to take them from, by default all.
     """
     rows, images = _sample_images(cache, count, np.arange(len(cache)) if among is None else among)
-    expected = head.predict_proba(cache.features[rows]) if rows else np.zeros((0, len(head.classes_)))
+    expected = head.predict_proba(cache.take(np.array(rows, np.intp))) if rows else np.zeros((0, len(head.classes_)))
     return Proof([cache.paths[row] for row in rows], images, expected)
 
 

@@ -99,13 +99,12 @@ def predict(
     files = find_images([images] if isinstance(images, (str, os.PathLike)) else images)
     origin = origin_of(model, read_metadata(model))
     head = load_head(model, trust=trust)
-    known = _known_rows(cache, origin.fingerprint)
-    found = embed_files(files, origin, weights, engine=engine, known=known[0], advance=advance)
+    opened = _same_cache(cache, origin.fingerprint)
+    hashes = opened.files.hashes if opened else []
+    known: dict[bytes, Any] = {digest.tobytes(): row for row, digest in enumerate(hashes)}
+    found = embed_files(files, origin, weights, engine=engine, known=known, advance=advance)
     rows = [file.path for file in files if not found[file.path].reason]
-    features: list[Any] = [
-        found[path].features if found[path].copy_of is None else known[1][found[path].copy_of] for path in rows
-    ]
-    classes = dict(zip(rows, _classes(head, np.stack(features), top), strict=True)) if rows else {}
+    classes = dict(zip(rows, _classes(head, _features(rows, found, opened), top), strict=True)) if rows else {}
     return [Prediction(os.fsdecode(file.path), classes.get(file.path, []), found[file.path].reason) for file in files]
 
 
@@ -162,13 +161,23 @@ def embed_files(
     return found
 
 
-def _known_rows(cache: FeatureCache | Path | str | None, fingerprint: dict[str, Any]) -> tuple[dict[bytes, Any], Any]:
-    """Return the rows of a cache by content, and its features."""
+def _same_cache(cache: FeatureCache | Path | str | None, fingerprint: dict[str, Any]) -> FeatureCache | None:
+    """Return a cache, opened, whose features were made as the model's were."""
     if cache is None:
-        return {}, None
+        return None
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
     require_same_fingerprint(opened.fingerprint, fingerprint, f"the cache {display(str(opened.path))}")
-    return {digest.tobytes(): row for row, digest in enumerate(opened.files.hashes)}, opened.features
+    return opened
+
+
+def _features(paths: list[bytes], found: dict[bytes, Done], cache: FeatureCache | None) -> Any:
+    """Return the features of images, those that a cache holds read from it: float32, shape (n, d)."""
+    stored = [found[path].copy_of for path in paths]
+    copies = iter(() if cache is None else cache.take(np.array([row for row in stored if row is not None], np.intp)))
+    features: list[Any] = [
+        found[path].features if row is None else next(copies) for path, row in zip(paths, stored, strict=True)
+    ]
+    return np.stack(features)
 
 
 def _classes(head: Any, features: Any, top: int) -> list[list[tuple[str, float | None]]]:

@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
 from ..cache.errors import HeadError
+from .rows import is_source
 
 Array = NDArray[Any]
 
@@ -177,7 +178,7 @@ class FeatureHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         HeadError
             If there are fewer than two classes, or the head cannot train on a RowSource.
         """
-        if hasattr(X, "read_rows"):
+        if is_source(X):
             if not self.reads_rows:
                 raise HeadError(f"head {self.head_name!r} needs its features in memory, got a {type(X).__name__}")
             features, labels = X, column_or_1d(y)

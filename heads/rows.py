@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, TypeGuard
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
 from ..cache.table import RowSource, row_blocks
-from .base import Array
+
+Array = NDArray[Any]
 
 # small enough for the processor's cache, large enough for BLAS
 BLOCK_ROWS = 1024
+# rows of a source that are shuffled at a time, and the runs they are read in
+SHUFFLED_BYTES = 256 * 2**20
+RUN_ROWS = 128
+
+
+def is_source(X: Any) -> TypeGuard[RowSource]:
+    """Return whether features are a `RowSource`, to be read from disk."""
+    return hasattr(X, "read_rows")
 
 
 def standard_scaler(X: Array | RowSource) -> StandardScaler:
@@ -48,6 +59,46 @@ def standard_scaler(X: Array | RowSource) -> StandardScaler:
     constant = scaler.var_ <= rounding * scaler.var_ + np.square(rounding * mean)
     scaler.scale_ = np.where(constant, 1.0, np.sqrt(scaler.var_))
     return scaler
+
+
+def shuffled_batches(
+    X: Array | RowSource, batch_size: int, order: np.random.Generator
+) -> Iterator[tuple[Array, NDArray[np.intp]]]:
+    """Yield all rows once, in random order, as copies, and which rows they are.
+
+    Rows of an array come in the order of one permutation. Of a source, runs of neighbouring rows are drawn without
+    replacement, 256 MiB of them are in memory at a time, and these are shuffled: neighbours are of one class, but
+    runs from anywhere are not. The last batch of these may be smaller.
+
+    Parameters
+    ----------
+    X : ndarray or RowSource of shape (n, d)
+    batch_size : int
+    order : numpy.random.Generator
+
+    Yields
+    ------
+    rows : ndarray of shape (b, d), in the dtype of X
+    indices : ndarray of shape (b,), intp
+    """
+    n, d = X.shape
+    if isinstance(X, np.ndarray):
+        rows = order.permutation(n)
+        for start in range(0, n, batch_size):
+            batch = rows[start : start + batch_size]
+            yield X[batch], batch
+        return
+    runs = order.permutation(-(-n // RUN_ROWS))
+    at_once = max(1, SHUFFLED_BYTES // (4 * d * RUN_ROWS))
+    for first in range(0, len(runs), at_once):
+        bounds = [(int(run) * RUN_ROWS, min(n, (int(run) + 1) * RUN_ROWS)) for run in runs[first : first + at_once]]
+        indices = np.concatenate([np.arange(*bound) for bound in bounds])
+        buffer, filled = np.empty((len(indices), d), np.float32), 0
+        for start, end in bounds:
+            buffer[filled : filled + end - start] = X.read_rows(start, end)
+            filled += end - start
+        for rows, batch in shuffled_batches(buffer, batch_size, order):
+            yield rows, indices[batch]
 
 
 class StandardisedRows:

@@ -11,14 +11,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_X_y
+from sklearn.utils.validation import check_X_y, column_or_1d
 
 from ..cache.errors import HeadError
 from ..cache.quiet import import_keras
-from .adam import DenseSoftmax, glorot_uniform
+from ..cache.table import RowSource, row_blocks
+from .adam import DenseSoftmax, Measured, glorot_uniform
 from .base import FLOATS, Affine, Array, MarginHead, class_log_scores, probabilities, winners
 from .keras_files import dense_model
 from .parameters import check_class_weight, check_number, check_random_state, weights_of_classes
+from .rows import is_source, shuffled_batches
+
+MEASURED_ROWS = 8192
 
 
 class SoftmaxHead(MarginHead):
@@ -62,6 +66,7 @@ class SoftmaxHead(MarginHead):
     """
 
     head_name = "softmax"
+    reads_rows = True
 
     def __init__(
         self,
@@ -81,18 +86,23 @@ class SoftmaxHead(MarginHead):
         self.class_weight = class_weight
 
     def fit(
-        self, X: ArrayLike, y: ArrayLike, validation_data: tuple[ArrayLike, ArrayLike] | None = None
+        self,
+        X: ArrayLike | RowSource,
+        y: ArrayLike,
+        validation_data: tuple[ArrayLike | RowSource, ArrayLike] | None = None,
     ) -> SoftmaxHead:
         """Train on features X of shape (n, d) and labels y of shape (n,).
 
         Parameters
         ----------
-        X : array-like of shape (n, d)
-            Finite feature rows; trained on in float32.
+        X : array-like or RowSource of shape (n, d)
+            Finite feature rows; trained on in float32. A source is read once an epoch and never whole; for how its
+            rows are shuffled see `embedonce.heads.rows.shuffled_batches`.
         y : array-like of shape (n,)
             Class labels.
         validation_data : tuple of array-like, optional
-            Features (v, d) and labels (v,) to measure after each epoch. They do not influence training.
+            Features (v, d), or a source of them, and labels (v,) to measure after each epoch. They do not influence
+            training.
 
         Returns
         -------
@@ -116,7 +126,7 @@ class SoftmaxHead(MarginHead):
         features, codes = self._start_fit(X, y)
         check_class_weight(self.head_name, self.class_weight, self.classes_)
         held = None if validation_data is None else self._checked_validation(*validation_data)
-        layer, self.history_ = self._train(features.astype(np.float32, copy=False), codes, held)
+        layer, self.history_ = self._train(_float32(features), codes, held)
         self.coef_, self.intercept_ = np.ascontiguousarray(layer.kernel.T), layer.bias.copy()
         self.__dict__.pop("model_", None)  # that of an earlier fit
         self.n_iter_ = int(self.epochs)
@@ -136,9 +146,9 @@ class SoftmaxHead(MarginHead):
         state.pop("model_", None)
         return state
 
-    def _checked_validation(self, X: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
-        """Return validation features as float32 and class indices."""
-        features, labels = check_X_y(X, y, dtype=FLOATS)
+    def _checked_validation(self, X: ArrayLike | RowSource, y: ArrayLike) -> tuple[Array | RowSource, Array]:
+        """Return validation features, as float32 or as a source, and class indices."""
+        features, labels = (X, column_or_1d(y)) if is_source(X) else check_X_y(X, y, dtype=FLOATS)
         if features.shape[1] != self.n_features_in_:
             raise HeadError(
                 f"validation_data of head {self.head_name!r} must have {self.n_features_in_} features, "
@@ -150,10 +160,10 @@ class SoftmaxHead(MarginHead):
                 f"validation_data of head {self.head_name!r} must hold classes of the training data, "
                 f"got {foreign.tolist()[0]!r}"
             )
-        return features.astype(np.float32, copy=False), np.searchsorted(self.classes_, labels)
+        return _float32(features), np.searchsorted(self.classes_, labels)
 
     def _train(
-        self, X: Array, codes: Array, held: tuple[Array, Array] | None
+        self, X: Array | RowSource, codes: Array, held: tuple[Array | RowSource, Array] | None
     ) -> tuple[DenseSoftmax, dict[str, list[float]]]:
         """Train a layer; return it and the history."""
         initial, masks, order = (
@@ -169,15 +179,13 @@ class SoftmaxHead(MarginHead):
         history: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(int(self.epochs)):
             loss, correct = 0.0, 0
-            rows = order.permutation(len(X))
-            for start in range(0, len(X), int(self.batch_size)):
-                batch = rows[start : start + int(self.batch_size)]
-                step = layer.step(X[batch], codes[batch], None if weights is None else weights[batch])
+            for rows, batch in shuffled_batches(X, int(self.batch_size), order):
+                step = layer.step(rows, codes[batch], None if weights is None else weights[batch])
                 loss, correct = loss + step.loss, correct + step.correct
-            history["accuracy"].append(correct / len(X))
-            history["loss"].append(loss / len(X))
+            history["accuracy"].append(correct / len(codes))
+            history["loss"].append(loss / len(codes))
             if held is not None:
-                measured = layer.measure(*held)
+                measured = _measure(layer, *held)
                 history["val_accuracy"].append(measured.correct / len(held[1]))
                 history["val_loss"].append(measured.loss / len(held[1]))
         return layer, history
@@ -198,3 +206,16 @@ class SoftmaxHead(MarginHead):
         """
         scores = self.decision_function(X)
         return probabilities(class_log_scores(scores), winners(scores))
+
+
+def _float32(X: Array | RowSource) -> Array | RowSource:
+    return X.astype(np.float32, copy=False) if isinstance(X, np.ndarray) else X
+
+
+def _measure(layer: DenseSoftmax, X: Array | RowSource, codes: Array) -> Measured:
+    """Measure a layer on all rows, in blocks."""
+    loss, correct, start = 0.0, 0, 0
+    for rows in row_blocks(X, MEASURED_ROWS):
+        part = layer.measure(rows, codes[start : start + len(rows)])
+        loss, correct, start = loss + part.loss, correct + part.correct, start + len(rows)
+    return Measured(loss, correct)
