@@ -50,12 +50,13 @@ def evaluate(model: Path, cache: Path, split: Path | None, include_training: boo
 @click.option("--cache", type=PATH, metavar="CACHE", help="Take the features of images that it holds from there.")
 @_WEIGHTS
 @_TRUST
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: path, class, probability.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: path, class, probability, novelty.")
 @AS_JSON
 def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, **options: Any) -> None:
     """Say which class MODEL sees in IMAGES: files, or folders with everything in them.
 
-    Exit status 1 when an image could not be read.
+    An image that is farther from the training images than 999 in 1,000 of these (novelty above 1) is marked as unlike
+    them: whatever the probability is, MODEL has not seen its kind. Exit status 1 when an image could not be read.
     """
     from .evaluate.prediction import predict as predict_classes
     from .evaluate.tables import as_csv as table
@@ -65,15 +66,18 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
         print_json([one.as_dict() for one in found])
     elif as_csv:
         lines = [
-            [one.path, name, "" if share is None else f"{share:.6g}"] for one in found for name, share in one.classes
+            [one.path, name, *("" if number is None else f"{number:.6g}" for number in (share, one.novelty))]
+            for one in found
+            for name, share in one.classes
         ]
-        click.echo(table(["path", "class", "probability"], lines), nl=False)
+        click.echo(table(["path", "class", "probability", "novelty"], lines), nl=False)
     else:
         for one in found:
             said = ", ".join(
                 display(name) + ("" if share is None else f" {100 * share:.1f} %") for name, share in one.classes
             )
-            click.echo(f"{display(one.path)}: {said}" if said else f"{display(one.path)}: not read, {one.reason}")
+            doubt = " (unlike the training images)" if one.unlike_training else ""
+            click.echo(f"{display(one.path)}: {said or f'not read, {one.reason}'}{doubt}")
     if any(one.reason for one in found):
         click.get_current_context().exit(1)
 

@@ -4,7 +4,7 @@
     python benchmarks/heads.py --generate 1000000 [--width 1280] [--folder FOLDER] [--only softmax,logreg]
 
 The first form fits and predicts on the features of a cache: a random part of ``--rows`` images trains, the others are
-predicted. Ours and theirs take turns, ``--rounds`` times (the RBF SVC once, since it takes so long); the table has
+predicted. Ours and theirs take turns, ``--rounds`` times; the table has
 medians of the seconds, the quotient of these, accuracies, and the loss where there is one. What theirs are:
 
 - softmax: a Keras model of Dropout(0.2) and Dense(softmax), ``model.fit`` for 5 epochs in batches of 100; Adam.
@@ -149,7 +149,7 @@ def compare_ways(options: argparse.Namespace) -> list[dict[str, Any]]:
             "embedonce": lambda: make_head("svm", probability=False),
             "embedonce, probabilities": lambda: make_head("svm"),
         }
-        rows += pair("svm", ways, 1, data)
+        rows += pair("svm", ways, options.rounds, data)
     return rows
 
 

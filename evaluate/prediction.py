@@ -19,6 +19,7 @@ from ..extract.recipe import recipe_of, require_same_fingerprint
 from ..extract.scan import ImageFile, find_images
 from ..heads.files import load_head, read_metadata
 from .image_model import Origin
+from .novelty import NoveltyDetector
 
 
 @dataclass
@@ -33,18 +34,28 @@ class Prediction:
         gives the predicted class alone, with None. Empty for an image that could not be read.
     reason : str
         Why there is no prediction.
+    novelty : float or None
+        Its distance from the training images in units of that which one in a thousand of these exceeds, see
+        :class:`embedonce.evaluate.novelty.NoveltyDetector`; None where the model does not know.
     """
 
     path: str
     classes: list[tuple[str, float | None]] = field(default_factory=list)
     reason: str = ""
+    novelty: float | None = None
+
+    @property
+    def unlike_training(self) -> bool:
+        """Whether the image is farther from the training images than nearly all of these."""
+        return self.novelty is not None and self.novelty > 1
 
     def as_dict(self) -> dict[str, Any]:
         """Return it JSON-serialisable."""
         if self.reason:
             return {"path": self.path, "error": self.reason}
         best = [{"class": name, "probability": share} for name, share in self.classes]
-        return {"path": self.path, "class": self.classes[0][0], "probability": self.classes[0][1], "classes": best}
+        first = {"path": self.path, "class": self.classes[0][0], "probability": self.classes[0][1], "classes": best}
+        return first | {"novelty": self.novelty, "unlike_training": self.unlike_training}
 
 
 def predict(
@@ -97,15 +108,29 @@ def predict(
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise HeadError(f"parameter top of predict must be a whole number above 0, got {top!r}")
     files = find_images([images] if isinstance(images, (str, os.PathLike)) else images)
-    origin = origin_of(model, read_metadata(model))
+    metadata = read_metadata(model)
+    origin = origin_of(model, metadata)
+    detector = NoveltyDetector.of_metadata(metadata, origin.shown)
     head = load_head(model, trust=trust)
     opened = _same_cache(cache, origin.fingerprint)
-    hashes = opened.files.hashes if opened else []
-    known: dict[bytes, Any] = {digest.tobytes(): row for row, digest in enumerate(hashes)}
+    known: dict[bytes, Any] = (
+        {} if opened is None else {digest.tobytes(): row for row, digest in enumerate(opened.files.hashes)}
+    )
     found = embed_files(files, origin, weights, engine=engine, known=known, advance=advance)
     rows = [file.path for file in files if not found[file.path].reason]
-    classes = dict(zip(rows, _classes(head, _features(rows, found, opened), top), strict=True)) if rows else {}
-    return [Prediction(os.fsdecode(file.path), classes.get(file.path, []), found[file.path].reason) for file in files]
+    said: dict[bytes, tuple[Any, float | None]] = {}
+    if rows:
+        features = _features(rows, found, opened)
+        novelty = (
+            [None] * len(rows) if detector is None else (detector.distances(features) / detector.threshold).tolist()
+        )
+        said = dict(zip(rows, zip(_classes(head, features, top), novelty, strict=True), strict=True))
+    nothing: tuple[Any, float | None] = ([], None)
+    return [
+        Prediction(os.fsdecode(file.path), classes, found[file.path].reason, distance)
+        for file in files
+        for classes, distance in [said.get(file.path, nothing)]
+    ]
 
 
 def origin_of(model: Path | str, metadata: dict[str, Any]) -> Origin:

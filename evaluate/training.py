@@ -22,6 +22,7 @@ from .fitting import fit_and_score, fit_head
 from .groups import groups_for
 from .groups_file import Groups
 from .image_model import Origin, build_image_model, pixels_notes, proof_of_cache, require_float32, save_image_model
+from .novelty import NoveltyDetector
 from .split import Split, every_row, make_split
 
 SEEN_BYTES = 8
@@ -111,6 +112,7 @@ def train(
     parts = every_row(cache) if str(split) == "none" else make_split(cache, split, seed, known)
     result, seconds = _fit(head_name, head, cache, parts, known)
     metadata = model_metadata(cache, parts, head_name, result)
+    metadata["novelty"] = _novelty(cache, parts, known).as_dict()
     checked = None
     if path.suffix.lower() == ".keras":
         checked = _write_image_model(head, cache, path, metadata, weights)
@@ -138,6 +140,13 @@ def _fit(
         result = fit_and_score(name, head, cache, split, groups)
         return result, result.fit_seconds
     return None, fit_head(head, cache, split, groups)
+
+
+def _novelty(cache: FeatureCache, split: Split, groups: Groups | None) -> NoveltyDetector:
+    """Describe the training images of a split."""
+    together = None if groups is None else groups.ids[split.train]
+    codes = cache.labels[split.train].astype(np.intp)
+    return NoveltyDetector.fit(lambda rows: cache.take(split.train[rows]), codes, together)
 
 
 def _write_image_model(
