@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .cache.pack import pack
     from .cache.reader import FeatureCache
     from .evaluate.compare import compare
+    from .evaluate.explanation import explain
     from .evaluate.export import export
     from .evaluate.prediction import predict
     from .evaluate.tune import tune
@@ -34,6 +35,7 @@ _PUBLIC = {
     "compare": ".evaluate.compare",
     "tune": ".evaluate.tune",
     "predict": ".evaluate.prediction",
+    "explain": ".evaluate.explanation",
     "export": ".evaluate.export",
     "EmbedonceError": ".cache.errors",
 }
@@ -43,6 +45,7 @@ __all__ = [
     "FeatureCache",
     "__version__",
     "compare",
+    "explain",
     "export",
     "extract",
     "load_head",

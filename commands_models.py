@@ -1,4 +1,4 @@
-"""The commands on trained models: evaluate, predict and export."""
+"""The commands on trained models: evaluate, predict, explain and export."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from .cache.names import display
 from .commands import AS_JSON, PATH, Command
-from .console import print_json, print_notes, print_scores
+from .console import print_explanation, print_json, print_notes, print_scores
 
 _TRUST = click.option(
     "--trust", is_flag=True, help="Allow a model file that runs code when loaded. Only if you trust its author."
@@ -84,6 +84,35 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
 
 @click.command(cls=Command)
 @click.argument("model", type=PATH)
+@click.argument("image", type=PATH)
+@click.option("-o", "--output", "path", type=PATH, required=True, help="The picture: FILE.png, FILE.svg or FILE.pdf.")
+@click.option("--class", "class_name", metavar="NAME", help="Class to explain, by default the predicted one.")
+@_WEIGHTS
+@_TRUST
+@AS_JSON
+def explain(model: Path, image: Path, path: Path, as_json: bool, **options: Any) -> None:
+    """Draw which places of IMAGE speak for the class that MODEL sees.
+
+    For softmax, logreg and linear-svm heads the places, with what the head gives the class without looking, add up to
+    its score; for svm heads it is Grad-CAM.
+    """
+    from .cache.files import make_folder
+    from .evaluate.explanation import explain as explain_image
+    from .evaluate.explanation_plot import require_picture
+
+    require_picture(path)  # before the work, not after it
+    make_folder(path.parent, "the picture")
+    done = explain_image(model, image, **options)
+    done.save(path)
+    if as_json:
+        print_json({"output": str(path)} | done.as_dict())
+    else:
+        print_explanation(done)
+        click.echo(f"Wrote {display(str(path))}")
+
+
+@click.command(cls=Command)
+@click.argument("model", type=PATH)
 @click.option("-o", "--output", "path", type=PATH, required=True, help="FILE.keras for Keras, FILE.tflite for LiteRT.")
 @click.option("--cache", type=PATH, metavar="CACHE", help="Check on its images, if not on those of MODEL's own cache.")
 @click.option(
@@ -116,4 +145,4 @@ def export(model: Path, path: Path, images: tuple[Path, ...], as_json: bool, **o
     print_notes(done.notes)
 
 
-COMMANDS = (evaluate, predict, export)
+COMMANDS = (evaluate, predict, explain, export)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from .evaluate.comparison import Comparison, HeadResult
+    from .evaluate.explanation import Explanation
     from .evaluate.groups import FoundGroups
     from .extract.report import Report
     from .extract.verify import Verification
@@ -236,6 +237,24 @@ def print_scores(result: HeadResult) -> None:
     _console().print(table)
     values = [f"{title} {_number(scores[key])}" for key, title in SCORES.items()]
     click.echo(f"{display(result.name)}: {', '.join(values)}")
+
+
+def print_explanation(done: Explanation) -> None:
+    """Print what was explained, and whether it adds up."""
+    seen = "" if done.predicted else " (another class is more probable)"
+    click.echo(f"{display(done.path)}: {display(done.class_name)} {100 * done.probability:.1f} %{seen}")
+    height, width = done.heatmap.shape
+    places = f"{height} x {width} places"
+    if done.bias is not None and done.remainder is not None:
+        click.echo(
+            f"The {places}, {done.heatmap.sum():+.3f}, and the bias, {done.bias:+.3f}, add up to the score "
+            f"{done.score:+.3f} within {abs(done.remainder):.1g}."
+        )
+    else:
+        click.echo(
+            f"Grad-CAM over {places}, which do not add up to the score, {done.score:+.3f}; their mean is what the head "
+            f"saw within {done.feature_difference:.1g}."
+        )
 
 
 def print_notes(notes: list[str]) -> None:

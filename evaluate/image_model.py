@@ -89,6 +89,32 @@ def pixels_notes(origin: Origin) -> list[str]:
     ]
 
 
+def backbone_of(origin: Origin, weights: str | Path | None = None) -> Any:
+    """Build the frozen float32 backbone that features were made with.
+
+    Parameters
+    ----------
+    origin : Origin
+        Of the features.
+    weights : str or path-like, optional
+        The backbone's weights; by default where the origin says that they were.
+
+    Returns
+    -------
+    keras.Model
+
+    Raises
+    ------
+    WeightsError, FingerprintError
+        When the weights are gone, or are not those of the features.
+    """
+    recipe = recipe_of(origin, weights)
+    backbone = build_backbone(recipe.weights, recipe.alpha, recipe.image_size)
+    found = recipe.fingerprint({"weights_sha256": weights_sha256(backbone)})
+    require_same_fingerprint(origin.fingerprint, found, origin.shown)
+    return backbone
+
+
 def build_image_model(head_model: Any, origin: Origin, weights: str | Path | None = None) -> Any:
     """Put the frozen backbone in front of a trained head.
 
@@ -112,12 +138,8 @@ def build_image_model(head_model: Any, origin: Origin, weights: str | Path | Non
         When the weights are gone, or are not those of the features.
     """
     keras = import_keras()
-    size = int(origin.fingerprint["image_size"])
-    recipe = recipe_of(origin, weights)
-    backbone = build_backbone(recipe.weights, recipe.alpha, size)
-    found = recipe.fingerprint({"weights_sha256": weights_sha256(backbone)})
-    require_same_fingerprint(origin.fingerprint, found, origin.shown)
-
+    backbone = backbone_of(origin, weights)
+    size = backbone.input_shape[1]
     image = keras.Input((None, None, 3), name="image")
     resized = keras.layers.Resizing(size, size, interpolation="bilinear", name="resize")(image)
     return keras.Model(image, head_model(pooled_features(backbone, resized)), name="embedonce")

@@ -83,7 +83,7 @@ def draw_confusion(ax: Axes, matrix: Any, class_names: list[str]) -> None:
             colour = "white" if shares[row, column] > 0.55 else INK
             text = f"{matrix[row, column]:,}"
             if classes <= 10:
-                text += f"\n{_percent(shares[row, column])}"
+                text += f"\n{percent(shares[row, column])}"
             if matrix[row, column] == 0:
                 text, colour = "0", "#9aa7b1"
             ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
@@ -140,7 +140,7 @@ def save_figure(figure: Figure, path: Path | str) -> None:
     import matplotlib as mpl
 
     buffer = io.BytesIO()
-    form = Path(path).suffix.lstrip(".")
+    form = Path(path).suffix.lstrip(".").lower()
     # the same figure gives the same bytes, with no date and no random names inside
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "embedonce"}):
         figure.savefig(
@@ -150,7 +150,7 @@ def save_figure(figure: Figure, path: Path | str) -> None:
             facecolor="white",
             bbox_inches="tight",
             pad_inches=0.2,
-            metadata={"Date": None} if form == "svg" else None,
+            metadata={"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form),
         )
     write_atomically(path, buffer.getvalue())
 
@@ -160,7 +160,7 @@ def _side(classes: int) -> float:
     return float(np.clip(1.8 + 0.62 * classes, 3.4, 14.0))
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """Return a share above 0 in percent; rounding never turns it into none or all."""
     return "100 %" if share == 1 else f"{100 * min(max(share, 0.001), 0.999):.1f} %"
 

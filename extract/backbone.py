@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..cache.errors import WeightsError, first_line
 from ..cache.names import display
@@ -116,8 +117,31 @@ def pooled_features(backbone: Any, image: Any) -> Any:
     the backbone is: a mean over float16 would lose what its summands have.
     """
     layers = import_keras().layers
-    scaled = layers.Rescaling(1 / 127.5, offset=-1.0, name="scaling", dtype="float32")(image)
-    return layers.GlobalAveragePooling2D(name="pooling", dtype="float32")(backbone(scaled, training=False))
+    maps = backbone(_scaled(image), training=False)
+    return layers.GlobalAveragePooling2D(name="pooling", dtype="float32")(maps)
+
+
+def feature_map(backbone: Any, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return what global average pooling takes the mean of.
+
+    Parameters
+    ----------
+    backbone : keras.Model
+    image : ndarray of float32, shape (s, s, 3)
+        0 to 255, of the backbone's size.
+
+    Returns
+    -------
+    ndarray of float32, shape (h, w, d)
+        The last feature map: 7 x 7 places for images of 224 pixels.
+    """
+    maps = backbone(_scaled(image[None]), training=False)
+    places: npt.NDArray[np.float32] = np.asarray(maps, np.float32)[0]
+    return places
+
+
+def _scaled(image: Any) -> Any:
+    return import_keras().layers.Rescaling(1 / 127.5, offset=-1.0, name="scaling", dtype="float32")(image)
 
 
 def weights_sha256(backbone: Any) -> str:

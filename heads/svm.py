@@ -15,7 +15,17 @@ from sklearn.svm import SVC
 
 from .base import Array, class_log_scores
 from .calibration import CalibratedHead, Codes, pair_log_scores
-from .kernel import BLOCK_BYTES, ovo_margins, ovr_scores, rbf_block, rbf_matrix, square_part, squared_norms
+from .gradients import margins_and_gradients, pair_log_score_slopes
+from .kernel import (
+    BLOCK_BYTES,
+    ovo_margins,
+    ovr_scores,
+    pair_coefficients,
+    rbf_block,
+    rbf_matrix,
+    square_part,
+    squared_norms,
+)
 from .parameters import check_class_weight, check_flag, check_number, wrong_value
 from .rows import standard_scaler
 
@@ -206,6 +216,37 @@ class SVMHead(CalibratedHead):
         if margins.ndim == 1:
             return class_log_scores(margins, sharpness)
         return pair_log_scores(margins, len(self.classes_), sharpness)
+
+    def log_score_gradients(self, row: Array) -> tuple[Array, Array]:
+        """Return what `predict_proba` of a row is the softmax of, and its gradients with regard to the features.
+
+        Parameters
+        ----------
+        row : ndarray of shape (d,)
+            Features of one image.
+
+        Returns
+        -------
+        log_scores : ndarray of shape (k,), float64
+        gradients : ndarray of shape (d, k), float64
+            Those of the smooth log scores: where the votes of the pairs disagree with them, which is rare, the
+            probabilities are lifted by a step, which has no gradient.
+        """
+        scale = self.scaler_.scale_
+        scaled = (np.asarray(row, np.float64) - self.scaler_.mean_) / scale
+        binary = len(self.classes_) == 2
+        of_pairs = self.dual_coef_.T if binary else pair_coefficients(self.dual_coef_, self.n_support_)
+        margins, gradients = margins_and_gradients(
+            scaled, self.support_vectors_, of_pairs, self.intercept_, self.gamma_
+        )
+        log_scores = self._log_scores(margins if binary else margins[None], self.sharpness_)[0]
+        # the margin of two classes is that of the second, and the first has the score 0
+        slopes = (
+            np.array([[0.0, self.sharpness_]])
+            if binary
+            else pair_log_score_slopes(margins, len(self.classes_), self.sharpness_)
+        )
+        return log_scores, (gradients / scale[:, None]) @ slopes
 
 
 def _margins_of(kernel: Array, machine: Machine) -> Array:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from embedonce.evaluate.plots import _percent, confusion_figure, history_figure, save_figure
+from embedonce.evaluate.plots import confusion_figure, history_figure, percent, save_figure
 
 
 def texts(ax):
@@ -49,4 +49,4 @@ def test_curves_show_training_and_validation():
     ("share", "shown"), [(1, "100 %"), (0.9999, "99.9 %"), (0.5, "50.0 %"), (0.0001, "0.1 %"), (0.054, "5.4 %")]
 )
 def test_rounding_never_hides_an_error(share, shown):
-    assert _percent(share) == shown
+    assert percent(share) == shown

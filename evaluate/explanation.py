@@ -1,0 +1,265 @@
+"""Which places of an image a head's decision comes from: class activation maps, exact or as Grad-CAM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..cache.errors import HeadError, ImageError, ImageFolderError, ModelFileError
+from ..cache.names import display
+from ..extract.backbone import feature_map
+from ..extract.decode import Pixels, resize
+from ..extract.recipe import precision_of, recipe_of
+from ..extract.scan import find_images
+from ..extract.tolerance import allowed_difference
+from ..heads.evidence import Evidence, class_evidence, require_explainable
+from ..heads.files import load_head, read_metadata
+from .image_model import Origin, backbone_of
+from .prediction import embed_files, origin_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SCORE_TOLERANCE = 1e-3
+"""How far a map and its bias may add up beside the score, as a share of it where it is above 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Where in an image the evidence for a class lies.
+
+    Attributes
+    ----------
+    path : str
+        The image file.
+    method : {"cam", "grad-cam"}
+        ``cam``, of heads linear in the features: the heatmap is signed, and its sum plus ``bias`` is ``score``.
+        ``grad-cam``, of others: the heatmap is 0 or above, and says where the score would rise most with the features
+        as they are; it does not add up to anything.
+    class_name : str
+        What is explained.
+    classes : tuple of str, length k
+    probabilities : ndarray of float64, shape (k,)
+    score : float
+        Logarithm of the class's probability less the mean of the logarithms over all classes: 0 where all are equal.
+    bias : float or None
+        What the head gives the class without looking; None for ``grad-cam``.
+    heatmap : ndarray of float64, shape (h, w)
+        What each place of the last feature map adds to the score, in the score's unit.
+    pixels : ndarray of uint8, shape (height, width, 3)
+        The image as it was decoded.
+    feature_difference : float
+        The largest difference between a pooled feature that the head got and the mean over the places.
+    """
+
+    path: str
+    method: str
+    class_name: str
+    classes: tuple[str, ...]
+    probabilities: npt.NDArray[np.float64]
+    score: float
+    bias: float | None
+    heatmap: npt.NDArray[np.float64]
+    pixels: Pixels
+    feature_difference: float
+
+    @property
+    def probability(self) -> float:
+        """Of the explained class."""
+        return float(self.probabilities[self.classes.index(self.class_name)])
+
+    @property
+    def predicted(self) -> bool:
+        """Whether the explained class is the most probable one."""
+        return self.class_name == self.classes[int(self.probabilities.argmax())]
+
+    @property
+    def remainder(self) -> float | None:
+        """What the sum of the heatmap and the bias are beside the score, about 0; None for ``grad-cam``."""
+        return None if self.bias is None else float(self.heatmap.sum()) + self.bias - self.score
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it JSON-serialisable, without the pixels."""
+        return {
+            "path": self.path,
+            "method": self.method,
+            "class": self.class_name,
+            "probability": self.probability,
+            "probabilities": dict(zip(self.classes, self.probabilities.tolist(), strict=True)),
+            "score": self.score,
+            "bias": self.bias,
+            "remainder": self.remainder,
+            "feature_difference": self.feature_difference,
+            "heatmap": self.heatmap.tolist(),
+        }
+
+    def draw(self, ax: Axes) -> Any:
+        """Draw the heatmap over the image on given axes; return the mappable for a colour bar."""
+        from .explanation_plot import draw_overlay
+
+        return draw_overlay(ax, self)
+
+    def figure(self) -> Figure:
+        """Return the image beside its heatmap, with colour bar and caption."""
+        from .explanation_plot import explanation_figure
+
+        return explanation_figure(self)
+
+    def save(self, path: Path | str) -> None:
+        """Write the figure to a file that ends in ``.png``, ``.svg`` or ``.pdf``; one that is there is replaced.
+
+        Raises
+        ------
+        OutputError
+            When it ends otherwise, or cannot be written.
+        """
+        from .explanation_plot import require_picture
+        from .plots import save_figure
+
+        require_picture(path)
+        save_figure(self.figure(), path)
+
+
+def explain(
+    model: Path | str,
+    image: Path | str,
+    *,
+    class_name: str | None = None,
+    weights: Path | str | None = None,
+    trust: bool = False,
+) -> Explanation:
+    """Find the places of an image that speak for a class.
+
+    Parameters
+    ----------
+    model : path-like
+        Of ``embedonce train``, with a head softmax, logreg, linear-svm or svm, on float32 features.
+    image : path-like
+        One image file.
+    class_name : str, optional
+        What to explain, by default the predicted class.
+    weights : path-like, optional
+        The backbone's weights, when they are not where the model says.
+    trust : bool
+        Allow a model file that runs code when loaded.
+
+    Returns
+    -------
+    Explanation
+
+    Raises
+    ------
+    HeadError
+        When the head cannot be explained, or has no such class.
+    ModelFileError
+        When the model cannot be read, its features are not float32, or the map does not add up to what the head says.
+    WeightsError, FingerprintError
+        When the backbone is gone or is another one.
+    ImageFolderError, ImageError
+        When there is no such image file, or it cannot be read.
+
+    Notes
+    -----
+    Softmax, logreg and linear-svm are linear in the pooled features, and pooling is a mean over h x w places, so that a
+    score is a sum over places: ``map = F @ weights[:, c] / (h * w)`` is the class activation map (Zhou et al., 2016,
+    arXiv:1512.04150), it needs no gradients and is exact. For svm it is Grad-CAM (Selvaraju et al., 2017,
+    arXiv:1610.02391): each feature is weighted with the mean over places of the score's gradient, which behind a mean
+    is its gradient with regard to the pooled feature divided by h w, and a ReLU keeps what speaks for the class.
+    """
+    metadata = read_metadata(model)
+    origin = origin_of(model, metadata)
+    if precision_of(origin.fingerprint) != "float32":
+        raise ModelFileError(
+            f"parameter model of explain must be trained on features of precision float32, got {origin.shown} with "
+            f"{precision_of(origin.fingerprint)}; extract with --precision float32 to another cache, and train on it"
+        )
+    head = load_head(model, trust=trust)
+    require_explainable(head)
+    classes = tuple(str(name) for name in head.classes_)
+    if class_name is not None and class_name not in classes:
+        raise HeadError(
+            f"parameter class_name of explain must be one of {', '.join(map(display, classes))}, got "
+            f"{display(str(class_name))!r}"
+        )
+    if Path(image).is_dir():
+        raise ImageFolderError(
+            f"parameter image of explain must be one image file, got the folder {display(str(image))}"
+        )
+    files = find_images([image])
+    done = embed_files(files, origin, weights)[files[0].path]
+    if done.features is None:
+        raise ImageError(f"the image {display(str(image))} cannot be explained: {done.reason}")
+    pixels, maps = _places(Path(image), origin, weights)
+    difference = _checked_mean(maps, done.features)
+    evidence = class_evidence(head, done.features)
+    chosen = classes.index(str(head.predict(done.features[None])[0]) if class_name is None else class_name)
+    return Explanation(
+        path=str(image),
+        method="grad-cam" if evidence.bias is None else "cam",
+        class_name=classes[chosen],
+        classes=classes,
+        probabilities=head.predict_proba(done.features[None])[0],
+        score=float(evidence.scores[chosen]),
+        bias=None if evidence.bias is None else float(evidence.bias[chosen]),
+        heatmap=heatmap_of(maps, evidence, chosen),
+        pixels=pixels,
+        feature_difference=difference,
+    )
+
+
+def heatmap_of(maps: npt.NDArray[np.float32], evidence: Evidence, chosen: int) -> npt.NDArray[np.float64]:
+    """Return what each place adds to a class's score, or for heads that are not linear Grad-CAM.
+
+    Parameters
+    ----------
+    maps : ndarray of float32, shape (h, w, d)
+        The last feature map.
+    evidence : Evidence
+        Of its mean.
+    chosen : int
+        The class.
+
+    Returns
+    -------
+    ndarray of float64, shape (h, w)
+
+    Raises
+    ------
+    ModelFileError
+        When map and bias of a linear head do not add up to its score.
+    """
+    height, width, _ = maps.shape
+    heatmap: npt.NDArray[np.float64] = maps.astype(np.float64) @ evidence.weights[:, chosen] / (height * width)
+    if evidence.bias is None:
+        return np.maximum(heatmap, 0.0)
+    score, total = float(evidence.scores[chosen]), float(heatmap.sum() + evidence.bias[chosen])
+    if not abs(total - score) <= SCORE_TOLERANCE * max(1.0, abs(score)):
+        raise ModelFileError(
+            f"the map and the bias add up to {total:.6g}, the head's score is {score:.6g}: the feature map is not the "
+            "one that the head's features come from"
+        )
+    return heatmap
+
+
+def _places(image: Path, origin: Origin, weights: Path | str | None) -> tuple[Pixels, npt.NDArray[np.float32]]:
+    """Return an image's pixels and its last feature map."""
+    recipe = recipe_of(origin, weights)
+    pixels = recipe.decode(image.read_bytes())
+    return pixels, feature_map(backbone_of(origin, weights), resize(pixels, recipe.image_size))
+
+
+def _checked_mean(maps: npt.NDArray[np.float32], features: npt.NDArray[np.float32]) -> float:
+    """Return how far the mean over places is from the pooled features; refuse to explain other features."""
+    difference = float(np.abs(maps.mean(axis=(0, 1), dtype=np.float64) - features).max())
+    allowed = allowed_difference(features)
+    if not difference <= allowed:
+        raise ModelFileError(
+            f"the mean over the places differs from the features by {difference:.2g}, {allowed:.2g} is allowed: the "
+            "image changed meanwhile, or this machine computes otherwise"
+        )
+    return difference

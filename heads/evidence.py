@@ -1,0 +1,91 @@
+"""What every pooled feature of one image adds to, or would change of, the score of every class.
+
+Scores are log probabilities less their mean over the classes: a head's log scores are known only up to a constant
+for each row, and this difference is the same whatever the constant.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..cache.errors import HeadError
+from .base import Array
+
+LINEAR = ("softmax", "logreg", "linear-svm")
+EXPLAINABLE = (*LINEAR, "svm")
+
+
+class Evidence(NamedTuple):
+    """Scores of the classes for one row of features, and what they owe to each feature.
+
+    Attributes
+    ----------
+    scores : ndarray of shape (k,), float64
+        ``log(p) - mean(log(p))`` of the probabilities p.
+    weights : ndarray of shape (d, k), float64
+        Gradients of the scores with regard to the features.
+    bias : ndarray of shape (k,), float64, or None
+        Of a linear head: ``features @ weights + bias`` are the scores. Of others None: there the weights hold near
+        these features only.
+    """
+
+    scores: Array
+    weights: Array
+    bias: Array | None
+
+
+def require_explainable(head: Any) -> None:
+    """Refuse a head whose scores have no gradient that we know.
+
+    Raises
+    ------
+    HeadError
+        If it is no softmax, logreg, linear-svm or svm head, or has no probabilities.
+    """
+    name = getattr(type(head), "head_name", type(head).__name__)
+    if name not in EXPLAINABLE:
+        raise HeadError(
+            f"parameter model of explain must hold a head {', '.join(EXPLAINABLE[:-1])} or {EXPLAINABLE[-1]}, whose "
+            f"scores can be traced back to places of the image, got {name!r}; train one of these on the same cache"
+        )
+    if not hasattr(head, "predict_proba"):
+        raise HeadError(
+            f"parameter model of explain must hold a head with probabilities, got head {name!r} that was trained with "
+            "probability=False; train it again with probability=True"
+        )
+
+
+def class_evidence(head: Any, features: Array) -> Evidence:
+    """Return what the score of each class owes to each feature.
+
+    Parameters
+    ----------
+    head : FeatureHead
+        Fitted: softmax, logreg, linear-svm or svm.
+    features : ndarray of shape (d,)
+        Of one image.
+
+    Returns
+    -------
+    Evidence
+
+    Raises
+    ------
+    HeadError
+        See `require_explainable`.
+    """
+    require_explainable(head)
+    row = np.asarray(features, np.float64)
+    if head.head_name in LINEAR:
+        kernel, bias = head.affine_log_scores()
+        weights, offsets = _less_mean(kernel), _less_mean(bias)
+        return Evidence(row @ weights + offsets, weights, offsets)
+    scores, gradients = head.log_score_gradients(row)
+    return Evidence(_less_mean(scores), _less_mean(gradients), None)
+
+
+def _less_mean(values: Array) -> Array:
+    contrasts: Array = values - values.mean(axis=-1, keepdims=True)
+    return contrasts
