@@ -88,7 +88,7 @@ def explanation_figure(explanation: Explanation) -> Figure:
 
     height, width = explanation.pixels.shape[:2]
     aspect = float(np.clip(height / width, 0.4, 2.0))
-    figure = Figure(figsize=(9.6, 4.3 * aspect + 1.2), layout="constrained")
+    figure = Figure(figsize=(9.6, 4.1 * aspect + 0.9), layout="constrained")
     image, overlay = figure.subplots(1, 2)
     image.imshow(explanation.pixels)
     image.set_axis_off()
@@ -99,8 +99,8 @@ def explanation_figure(explanation: Explanation) -> Figure:
     signed = explanation.method == "cam"
     bar.set_label("added to the score" if signed else "what speaks for the class", color=INK, fontsize=9.5)
     title = f"{display(explanation.class_name)}: probability {percent(explanation.probability)}"
-    image.set_title(title, fontsize=13, fontweight="bold", color=INK, loc="left", pad=10)
-    figure.supxlabel(caption(explanation), x=0.01, ha="left", fontsize=9.5, color=INK)
+    image.set_title(title, fontsize=13, fontweight="bold", color=INK, loc="left", pad=10, parse_math=False)
+    figure.supxlabel(caption(explanation), x=0.01, ha="left", fontsize=9.5, color=INK, parse_math=False)
     return figure
 
 
@@ -113,7 +113,12 @@ def caption(explanation: Explanation) -> str:
         return (
             f"Where the evidence for {name} lies: red speaks for it, blue against it ({places}).\n"
             f"All places add {explanation.heatmap.sum():+.2f} to the {explanation.bias:+.2f} that the class has before "
-            f"looking: score {explanation.score:+.2f}."
+            f"looking: score {explanation.score:+.2f} (0 if all classes were equally probable)."
+        )
+    if explanation.nowhere:
+        return (
+            f"Grad-CAM finds no place that speaks for {name} ({places}).\n"
+            "That happens with this head; those linear in the features, such as logreg, have exact maps."
         )
     return (
         f"Where the evidence for {name} lies: the redder, the more a place speaks for it ({places}).\n"

@@ -157,10 +157,13 @@ def test_the_picture_shows_image_map_colour_bar_title_and_words(models, image, n
     assert "2 x 2 places, interpolated" in words
 
 
-def test_a_map_without_any_evidence_can_be_drawn(models, image, tmp_path):
+def test_a_map_without_any_evidence_is_drawn_and_says_so(models, image, tmp_path, monkeypatch):
+    assert not explain(models["svm"], image).nowhere
+    monkeypatch.setattr(module, "heatmap_of", lambda *given: np.zeros((2, 2)))
+    assert "finds no place" in _run(models["svm"], image, "-o", tmp_path / "a.png").stdout
     done = explain(models["svm"], image)
-    done.heatmap[:] = 0
-    done.save(tmp_path / "a.png")
+    assert done.nowhere
+    assert "Grad-CAM finds no place that speaks for birch" in done.figure().get_supxlabel()
     assert (tmp_path / "a.png").stat().st_size > 1000
 
 
