@@ -177,8 +177,8 @@ def explain(
     is its gradient with regard to the pooled feature divided by h w, and a ReLU keeps what speaks for the class.
 
     The score of an RBF machine falls with the distance from its support vectors, so that its gradient can be negative
-    for every place of an image that it is sure of: then nothing is left. That was so for 7 of 60 lung images. What comes
-    before the ReLU orders places as leaving each of them out does (rank correlation 0.99); its zero means little.
+    for every place of an image that it is sure of: then nothing is left. That was so for 7 of 60 lung images. What
+    comes before the ReLU orders places as leaving each of them out does (rank correlation 0.99); its zero means little.
     """
     metadata = read_metadata(model)
     origin = origin_of(model, metadata)

@@ -105,7 +105,7 @@ def test_any_map_and_its_bias_add_up_to_the_score(height, width, features, seed)
     for chosen in range(3):
         assert heatmap_of(maps, found, chosen).sum() + bias[chosen] == pytest.approx(found.scores[chosen], abs=1e-9)
     with pytest.raises(ModelFileError, match="add up to .*, the head's score is"):
-        heatmap_of(maps, found._replace(scores=found.scores * 1.01 + 0.1), 0)
+        heatmap_of(maps, found._replace(scores=found.scores + 0.01 * (1 + np.abs(found.scores))), 0)
 
 
 def test_a_map_of_another_image_is_refused(models, image, monkeypatch):
