@@ -18,9 +18,9 @@ from sklearn.svm import LinearSVC
 from ..cache.table import RowSource
 from .base import Affine, Array, MarginHead, class_log_scores, probabilities, winners
 from .calibration import CalibratedHead, Codes
-from .logistic import LogisticFit, fit_logistic
 from .parameters import check_class_weight, check_flag, check_number, check_random_state, weights_of_classes
 from .rows import StandardisedRows, standard_scaler
+from .solver import Solution, cross_entropy, solve
 
 
 def _affine(model: Pipeline, sharpness: float = 1.0) -> Affine:
@@ -34,7 +34,7 @@ class LogisticRegressionHead(MarginHead):
     """Logistic regression (multinomial for three or more classes) on standardised features.
 
     The minimum is that of ``make_pipeline(StandardScaler(), LogisticRegression(C=C))`` up to the solver's
-    tolerance; it is found by `embedonce.heads.logistic`. Features in float32 are multiplied in float32.
+    tolerance; it is found by `embedonce.heads.solver`. Features in float32 are multiplied in float32.
 
     Parameters
     ----------
@@ -124,11 +124,11 @@ class LogisticRegressionHead(MarginHead):
             weights = None
             if head.class_weight is not None:
                 weights = weights_of_classes(head.class_weight, head.classes_, codes)[codes]
-            fitted = fit_logistic(
+            fitted = solve(
                 rows,
                 codes,
-                len(head.classes_),
-                features.shape[1],
+                cross_entropy,
+                (len(head.classes_) if len(head.classes_) > 2 else 1, features.shape[1]),
                 C=float(head.C),
                 tol=float(head.tol),
                 max_iter=int(head.max_iter),
@@ -138,7 +138,7 @@ class LogisticRegressionHead(MarginHead):
             head._keep(scaler, fitted)
         return heads
 
-    def _keep(self, scaler: StandardScaler, fitted: LogisticFit) -> None:
+    def _keep(self, scaler: StandardScaler, fitted: Solution) -> None:
         """Keep what was fitted as a plain scikit-learn pipeline."""
         if not fitted.converged:
             warnings.warn(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from embedonce import make_head
 from embedonce.cache.errors import HeadError
-from embedonce.heads.logistic import fit_logistic
 from embedonce.heads.rows import BLOCK_ROWS, StandardisedRows, standard_scaler
+from embedonce.heads.solver import cross_entropy, solve, squared_hinge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import check_grad
@@ -58,8 +58,16 @@ def test_the_fitted_pipeline_is_scikit_learns_own_and_works_alone():
     np.testing.assert_allclose(head.model_.predict_proba(X), head.predict_proba(X), atol=1e-12)
 
 
-@pytest.mark.parametrize("classes", [2, 4])
-def test_the_gradient_is_the_derivative_of_the_loss(classes, monkeypatch):
+@pytest.mark.parametrize(
+    ("classes", "outputs", "losses"),
+    [
+        (2, 1, cross_entropy),
+        (4, 4, cross_entropy),
+        (2, 1, squared_hinge(np.array([[-1.0, 1.0]]))),
+        (3, 3, squared_hinge(np.array([[1.0, -1.0, 0.0], [1.0, 0.0, -1.0], [0.0, 1.0, -1.0]]))),
+    ],
+)
+def test_the_gradient_is_the_derivative_of_the_loss(classes, outputs, losses, monkeypatch):
     X, codes = blobs(classes, n=40, d=3)
     X = StandardScaler().fit_transform(X)
     weights = np.linspace(0.5, 2.0, len(X))
@@ -71,10 +79,10 @@ def test_the_gradient_is_the_derivative_of_the_loss(classes, monkeypatch):
 
     monkeypatch.setattr("scipy.optimize.minimize", minimize)
     with pytest.raises(StopIteration):
-        fit_logistic([X[:25], X[25:]], codes, classes, 3, C=0.3, tol=1e-4, max_iter=5, row_weights=weights)
+        solve([X[:25], X[25:]], codes, losses, (outputs, 3), C=0.3, tol=1e-4, max_iter=5, row_weights=weights)
     objective = caught["objective"]
     for seed in range(5):
-        point = np.random.default_rng(seed).normal(size=(classes if classes > 2 else 1) * 4)
+        point = np.random.default_rng(seed).normal(size=outputs * 4)
         assert check_grad(lambda w: objective(w)[0], lambda w: objective(w)[1], point) < 1e-6
 
 

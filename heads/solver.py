@@ -1,13 +1,13 @@
-"""Logistic regression's objective by matrix products in blocks of rows, minimised by SciPy's L-BFGS.
+"""Linear models in many rows: penalised mean losses by matrix products in blocks, minimised by SciPy's L-BFGS.
 
-The objective and the rule of stopping are those of scikit-learn's LogisticRegression with its default solver. What
-differs is its evaluation: classes stand in rows, so that BLAS and the exponential run along the images, and features
-stay float32 while weights, sums and the loss are float64. Blocks may come from memory or from disk.
+For logistic regression the objective and the rule of stopping are those of scikit-learn's LogisticRegression with its
+default solver. What differs is its evaluation: outputs stand in rows, so that BLAS and the exponential run along the
+images, and features stay float32 while weights, sums and the loss are float64. Blocks may come from memory or from disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -15,21 +15,25 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Array
+from .rows import Array
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
 
 
-class LogisticFit(NamedTuple):
+Losses = Callable[[Floats, Codes], tuple[Floats, Floats]]
+"""From outputs (p, b), which may be overwritten, and classes (b,), the losses (b,) and their derivatives (p, b)."""
+
+
+class Solution(NamedTuple):
     """A minimum.
 
     Attributes
     ----------
-    coef : ndarray of shape (k, d), or (1, d) for two classes, float64
-    intercept : ndarray of shape (k,) or (1,), float64
+    coef : ndarray of shape (p, d), float64
+    intercept : ndarray of shape (p,), float64
     loss : float
-        The objective there, divided by C and the sum of the row weights.
+        The objective there.
     n_iter : int
         Iterations of L-BFGS.
     converged : bool
@@ -43,48 +47,50 @@ class LogisticFit(NamedTuple):
     converged: bool
 
 
-def fit_logistic(
+def solve(
     blocks: Iterable[Array],
     codes: Codes,
-    n_classes: int,
-    n_features: int,
+    losses_of: Losses,
+    shape: tuple[int, int],
     *,
     C: float,
     tol: float,
     max_iter: int,
     row_weights: Floats | None = None,
-    start: LogisticFit | None = None,
-) -> LogisticFit:
-    """Minimise the weighted mean cross-entropy plus ``|coef|^2 / (2 C sum(row_weights))``.
+    start: Solution | None = None,
+) -> Solution:
+    """Minimise the weighted mean of losses plus ``|coef|^2 / (2 C sum(row_weights))``.
 
     Parameters
     ----------
     blocks : iterable of ndarray of shape (b, d), float32 or float64
-        The features, standardised, in runs of rows. Iterated over once for each evaluation.
+        The features in runs of rows. Iterated over once for each evaluation.
     codes : ndarray of shape (n,), intp
         Class indices, in the order of the rows.
-    n_classes, n_features : int
-        k and d.
+    losses_of : callable
+        See `Losses`.
+    shape : (int, int)
+        Outputs p and features d.
     C : float
-        Inverse strength of the penalty; the intercept is not penalised.
+        Inverse strength of the penalty; intercepts are not penalised.
     tol : float
         Stop when no component of the gradient of this mean exceeds it.
     max_iter : int
         Bound on iterations.
     row_weights : ndarray of shape (n,), float64, optional
         1 for every row unless given.
-    start : LogisticFit, optional
+    start : Solution, optional
         Where to begin, such as the minimum for a neighbouring C; otherwise at zeros.
 
     Returns
     -------
-    LogisticFit
+    Solution
     """
     from scipy.optimize import minimize
 
-    outputs = n_classes if n_classes > 2 else 1
     total = float(len(codes)) if row_weights is None else float(row_weights.sum())
     penalty = 1.0 / (C * total)
+    outputs, n_features = shape
 
     def objective(flat: Floats) -> tuple[float, Floats]:
         weights = flat.reshape(outputs, n_features + 1)
@@ -94,9 +100,9 @@ def fit_logistic(
         for block in blocks:
             rows = slice(first, first + len(block))
             first += len(block)
-            logits = (coef.astype(block.dtype) @ block.T).astype(np.float64)
-            logits += intercept[:, None]
-            losses, slopes = _losses(logits, codes[rows])
+            scores = (coef.astype(block.dtype) @ block.T).astype(np.float64)
+            scores += intercept[:, None]
+            losses, slopes = losses_of(scores, codes[rows])
             if row_weights is not None:
                 losses *= row_weights[rows]
                 slopes *= row_weights[rows]
@@ -116,14 +122,11 @@ def fit_logistic(
         found = minimize(objective, begin.ravel(), jac=True, method="L-BFGS-B", options=options)
     weights = found.x.reshape(outputs, n_features + 1)
     coef, intercept = np.ascontiguousarray(weights[:, :-1]), weights[:, -1].copy()
-    return LogisticFit(coef, intercept, float(found.fun), int(found.nit), found.nit < max_iter)
+    return Solution(coef, intercept, float(found.fun), int(found.nit), found.nit < max_iter)
 
 
-def _losses(logits: Floats, codes: Codes) -> tuple[Floats, Floats]:
-    """Return cross-entropies, shape (b,), and their derivatives by the logits, both of rows of classes.
-
-    `logits`, shape (k, b), or (1, b) for the second of two classes, is overwritten by the derivatives.
-    """
+def cross_entropy(logits: Floats, codes: Codes) -> tuple[Floats, Floats]:
+    """Return cross-entropies of logits of shape (k, b), or (1, b) for the second of two classes: `Losses`."""
     if len(logits) == 1:
         from scipy.special import expit
 
@@ -137,6 +140,26 @@ def _losses(logits: Floats, codes: Codes) -> tuple[Floats, Floats]:
     logits /= sums
     logits[codes, columns] -= 1.0
     return np.log(sums) - own, logits
+
+
+def squared_hinge(signs: Floats) -> Losses:
+    """Return the losses max(0, 1 - s m)^2, summed over the margins m of every pair of classes.
+
+    Parameters
+    ----------
+    signs : ndarray of shape (p, k), float64
+        s of every pair's margin for each class: 1 and -1 for its two, 0 for the others.
+    """
+
+    def losses_of(margins: Floats, codes: Codes) -> tuple[Floats, Floats]:
+        wanted = signs[:, codes]
+        lacking = np.maximum(0.0, 1.0 - wanted * margins)
+        slopes = -2.0 * wanted * lacking
+        np.square(lacking, out=lacking)
+        lacking *= np.abs(wanted)
+        return lacking.sum(axis=0), slopes
+
+    return losses_of
 
 
 @contextmanager
