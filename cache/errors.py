@@ -104,3 +104,7 @@ class GroupsError(EmbedonceError, ValueError):
 
 class OutputError(EmbedonceError, OSError):
     """An output path cannot be written."""
+
+
+class ApproximationWarning(UserWarning):
+    """A head was fitted to an approximation, since there were too many rows for the exact way."""

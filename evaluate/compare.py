@@ -14,7 +14,7 @@ from ..cache.reader import FeatureCache
 from ..extract.progress import Progress
 from .budget import budget_curve
 from .comparison import Comparison, HeadResult
-from .fitting import fit_and_score
+from .fitting import approximations, fit_and_score
 from .groups import groups_for
 from .groups_file import Groups
 from .intervals import score_intervals
@@ -274,7 +274,7 @@ def _summarise(
             folds = {result.name: [entry["accuracy"] for entry in result.rounds] for result in results}
             sizes = [(len(part.train), len(part.test)) for part in splits]
         differences = compare_all(list(correct), correct, ids, folds, sizes)
-    notes = notes_on(cache, split)
+    notes = notes_on(cache, split) + approximations({result.name: result.head for result in results})
     return Comparison(cache, split, results, notes, None, groups, differences, splits if len(splits) > 1 else [])
 
 

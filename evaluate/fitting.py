@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import inspect
 import time
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..cache.errors import ApproximationWarning
 from ..cache.format import FEATURES
+from ..cache.names import display
 from ..cache.reader import FeatureCache, StoredRows
 from ..cache.table import Features, row_blocks
 from .comparison import HeadResult
@@ -80,5 +84,18 @@ def fit_head(head: Any, cache: FeatureCache, split: Split, groups: Groups | None
     if isinstance(rows, StoredRows) and not stored:
         rows = cache.take(split.train)
     begin = time.perf_counter()
-    head.fit(rows, labels, **extra)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ApproximationWarning)  # approximations are among the notes of the result
+        head.fit(rows, labels, **extra)
     return time.perf_counter() - begin
+
+
+def approximations(heads: Mapping[str, Any]) -> list[str]:
+    """Return notes on the heads that were fitted to an approximation."""
+    fitted = {name: getattr(head, "head_", head) for name, head in heads.items()}  # a calibrated head wraps another
+    return [
+        f"{display(name)} was trained on more than {head.approximate_above:,} images and is an approximation by "
+        f"{len(head.support_):,} of them"
+        for name, head in fitted.items()
+        if getattr(head, "approximate_", False)
+    ]

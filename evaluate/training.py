@@ -18,7 +18,7 @@ from ..heads.files import save_head, suffixes_for
 from ..heads.registry import make_head
 from .compare import notes_on
 from .comparison import HeadResult
-from .fitting import fit_and_score, fit_head
+from .fitting import approximations, fit_and_score, fit_head
 from .groups import groups_for
 from .groups_file import Groups
 from .image_model import Origin, build_image_model, pixels_notes, proof_of_cache, require_float32, save_image_model
@@ -118,7 +118,7 @@ def train(
         checked = _write_image_model(head, cache, path, metadata, weights)
     else:
         save_head(head, path, metadata)
-    notes = group_notes + notes_on(cache, parts)
+    notes = group_notes + notes_on(cache, parts) + approximations({head_name: head})
     if checked is not None:
         notes += pixels_notes(Origin.of_cache(cache))
     if checked == 0:

@@ -10,7 +10,7 @@ from ..cache.errors import HeadError
 from ..cache.quiet import import_keras
 from .base import Affine, Array
 from .keras_files import dense_model
-from .kernel import pair_coefficients
+from .kernel import pair_signs
 
 EXPORTABLE = ("softmax", "logreg", "linear-svm", "svm")
 
@@ -66,7 +66,8 @@ def _rbf_model(head: Any) -> Any:
     """
     keras = import_keras()
     layers = keras.layers
-    vectors = head.support_vectors_.astype(np.float64) * np.sqrt(head.gamma_)
+    machine = head.machine()
+    vectors = machine.vectors.astype(np.float64) * np.sqrt(machine.gamma)
     features = keras.Input((head.n_features_in_,), name="features")
     scaled = layers.Normalization(
         mean=head.scaler_.mean_, variance=np.square(head.scaler_.scale_) / head.gamma_, name="standardise"
@@ -76,10 +77,10 @@ def _rbf_model(head: Any) -> Any:
     similar = layers.Activation("exponential", name="kernel")(exponent)
 
     if len(head.classes_) == 2:
-        log_scores = Affine.of_margins(head.sharpness_ * head.dual_coef_, head.sharpness_ * head.intercept_)
+        log_scores = Affine.of_margins(head.sharpness_ * machine.coefficients.T, head.sharpness_ * machine.intercept)
         output = _dense(similar, "probabilities", *log_scores, activation="softmax")
     else:
-        margins = _dense(similar, "margins", pair_coefficients(head.dual_coef_, head.n_support_), head.intercept_)
+        margins = _dense(similar, "margins", machine.coefficients, machine.intercept)
         output = layers.Softmax(name="probabilities")(_log_scores(margins, len(head.classes_), head.sharpness_))
     return keras.Model(features, output, name="head")
 
@@ -90,7 +91,8 @@ def _log_scores(margins: Any, k: int, sharpness: float) -> Any:
     Layers for `pair_log_scores`, `ovr_scores` and `put_on_top` in the modules beside.
     """
     ops = import_keras().ops
-    first, second = (np.eye(k)[place] for place in np.triu_indices(k, 1))  # (pairs, k): the classes of every pair
+    signs = pair_signs(k)  # (pairs, k)
+    first, second = np.maximum(signs, 0), np.maximum(-signs, 0)
     lost = ops.cast(ops.less(margins, 0.0), "float32")
     votes = _dense(lost, "votes", second - first, first.sum(axis=0))
     scores = votes + _dense(margins, "sums", first - second, activation="softsign") / 3.0

@@ -6,7 +6,7 @@ the same work at the speed of BLAS, because |a - b|^2 = |a|^2 + |b|^2 - 2 a.b.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,62 +134,73 @@ def square_part(matrix: Array, rows: NDArray[np.intp], in_place: bool) -> Array:
     return part
 
 
-def ovo_margins(kernel: Array, dual_coef: Array, intercept: Array, n_support: Array) -> Array:
-    """Return libsvm's margins of all pairs of classes.
+def pair_coefficients(dual_coef: Array, n_support: Array) -> Array:
+    """Return libsvm's coefficients of every support vector in the margins of all pairs of classes.
 
-    Support vectors are sorted by class, and ``dual_coef`` has the layout of
-    `sklearn.svm.SVC.dual_coef_` for three or more classes, explained in scikit-learn's user guide
-    (section 1.4.1.1): for a support vector of class i, row j - 1 belongs to the pair (i, j) if
-    j > i, and row j to the pair (j, i) if j < i.
+    Support vectors are sorted by class, and ``dual_coef`` has the layout of `sklearn.svm.SVC.dual_coef_`, explained
+    for three or more classes in scikit-learn's user guide (section 1.4.1.1): for a support vector of class i, row
+    j - 1 belongs to the pair (i, j) if j > i, and row j to the pair (j, i) if j < i.
 
     Parameters
     ----------
-    kernel : ndarray of shape (m, s)
-        Kernel values of m rows with the s support vectors.
     dual_coef : ndarray of shape (k - 1, s), float64
-        Dual coefficients.
-    intercept : ndarray of shape (k (k - 1) / 2,), float64
-        One per pair, in the order (0, 1), (0, 2), ..., (1, 2), ...
     n_support : ndarray of shape (k,), int
         Number of support vectors of each class.
 
     Returns
     -------
-    ndarray of shape (m, k (k - 1) / 2), float64
-        Above 0 where the first class of the pair wins.
-    """
-    ends = np.cumsum(n_support)
-    # parts[i][:, r]: what class i's support vectors add to the pair that row r stands for
-    parts = [
-        kernel[:, end - size : end] @ dual_coef[:, end - size : end].T
-        for size, end in zip(n_support, ends, strict=True)
-    ]
-    k = len(n_support)
-    pairs = [parts[i][:, j - 1] + parts[j][:, i] for i in range(k) for j in range(i + 1, k)]
-    margins: Array = np.stack(pairs, axis=1) + intercept
-    return margins
-
-
-def pair_coefficients(dual_coef: Array, n_support: Array) -> Array:
-    """Return the coefficients of every support vector in the margins of all pairs: `ovo_margins` as one matrix.
-
-    Parameters
-    ----------
-    dual_coef : ndarray of shape (k - 1, s), float64
-    n_support : ndarray of shape (k,)
-        As `ovo_margins` takes them.
-
-    Returns
-    -------
     ndarray of shape (s, k (k - 1) / 2), float64
-        ``kernel @ pair_coefficients(...) + intercept`` are the margins.
+        One column for each pair, in the order (0, 1), (0, 2), ..., (1, 2), ...
     """
+    if len(n_support) == 2:
+        return np.ascontiguousarray(dual_coef.T)
     of_class = np.repeat(np.arange(len(n_support)), n_support)
     columns = []
     for i in range(len(n_support)):
         for j in range(i + 1, len(n_support)):
             columns.append(np.where(of_class == i, dual_coef[j - 1], np.where(of_class == j, dual_coef[i], 0.0)))
     return np.stack(columns, axis=1)
+
+
+def pair_signs(n_classes: int) -> NDArray[np.float64]:
+    """Return what the margins of all pairs should be, shape (pairs, k): 1 and -1 for the classes of each, otherwise 0.
+
+    For two classes the margin is that of the second, for more that of the first of each pair, as libsvm has it.
+    """
+    if n_classes == 2:
+        return np.array([[-1.0, 1.0]])
+    first, second = np.triu_indices(n_classes, 1)
+    signs: NDArray[np.float64] = np.eye(n_classes)[first] - np.eye(n_classes)[second]
+    return signs
+
+
+class RBFMachine(NamedTuple):
+    """Margins ``sum_s coefficients[s] exp(-gamma |x - vectors[s]|^2) + intercept`` of standardised rows x.
+
+    Attributes
+    ----------
+    vectors : ndarray of shape (s, d), float32 or float64
+    coefficients : ndarray of shape (s, p), float64
+    intercept : ndarray of shape (p,), float64
+    gamma : float
+    """
+
+    vectors: Array
+    coefficients: Array
+    intercept: Array
+    gamma: float
+
+    def margins(self, X: Array) -> NDArray[np.float64]:
+        """Return the margins, shape (m, p), of rows in the dtype of `vectors`, in blocks of bounded size."""
+        norms = squared_norms(self.vectors)
+        step = max(1, BLOCK_BYTES // max(1, len(self.vectors) * self.vectors.itemsize))
+        blocks = []
+        for start in range(0, len(X), step):
+            rows = X[start : start + step]
+            kernel = rbf_block(rows, self.vectors, squared_norms(rows), norms, self.gamma)
+            # float64 sums: dual coefficients up to C cancel each other
+            blocks.append(kernel.astype(np.float64, copy=False) @ self.coefficients + self.intercept)
+        return np.concatenate(blocks)
 
 
 def ovr_scores(margins: Array, n_classes: int) -> Array:

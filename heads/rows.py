@@ -25,6 +25,16 @@ def is_source(X: Any) -> TypeGuard[RowSource]:
     return hasattr(X, "read_rows")
 
 
+def whole(X: Array | RowSource) -> Array:
+    """Return all rows in memory."""
+    return X.read_rows(0, X.shape[0]) if is_source(X) else np.asarray(X)
+
+
+def take_rows(X: Array | RowSource, rows: NDArray[np.intp]) -> Array:
+    """Return some rows."""
+    return np.concatenate([X.read_rows(row, row + 1) for row in rows.tolist()]) if is_source(X) else np.asarray(X)[rows]
+
+
 def standard_scaler(X: Array | RowSource) -> StandardScaler:
     """Return a fitted StandardScaler: the same as its ``fit``, at a twentieth of the time.
 

@@ -2,7 +2,7 @@
 
 For logistic regression the objective and the rule of stopping are those of scikit-learn's LogisticRegression with its
 default solver. What differs is its evaluation: outputs stand in rows, so that BLAS and the exponential run along the
-images, and features stay float32 while weights, sums and the loss are float64. Blocks may come from memory or from disk.
+images, and features stay float32 while weights, sums and the loss are float64. Blocks may come from memory or disk.
 """
 
 from __future__ import annotations

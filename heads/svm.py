@@ -2,39 +2,46 @@
 
 libsvm solves the same problem with the same solver. What differs is who evaluates the kernel: here it is
 made by matrix products (`embedonce.heads.kernel`) and handed to ``SVC(kernel="precomputed")``, and
-decisions are matrix products with the support vectors.
+decisions are matrix products with the support vectors. Past 20,000 rows, where the matrix would be of 3 GiB and the
+solver's time grows with the square of them, `embedonce.heads.nystroem` approximates the machine.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.svm import SVC
 
+from ..cache.errors import ApproximationWarning
+from ..cache.table import RowSource
 from .base import Array, class_log_scores
 from .calibration import CalibratedHead, Codes, pair_log_scores
 from .gradients import margins_and_gradients, pair_log_score_slopes
-from .kernel import (
-    BLOCK_BYTES,
-    ovo_margins,
-    ovr_scores,
-    pair_coefficients,
-    rbf_block,
-    rbf_matrix,
-    square_part,
-    squared_norms,
+from .kernel import RBFMachine, ovr_scores, pair_coefficients, pair_signs, rbf_matrix, square_part
+from .nystroem import MappedRows, Nystroem
+from .parameters import (
+    check_class_weight,
+    check_flag,
+    check_number,
+    check_random_state,
+    weights_of_classes,
+    wrong_value,
 )
-from .parameters import check_class_weight, check_flag, check_number, wrong_value
-from .rows import standard_scaler
+from .rows import standard_scaler, take_rows, whole
+from .solver import Solution, solve, squared_hinge
 
 # 2 GiB hold the kernel of 16,384 rows
 MAX_KERNEL_BYTES = 2 * 2**30
+# of an approximation: its solver stops at gradients, the exact one at violations of optimality
+GRADIENT_PER_TOL = 0.1
+MANY_ITERATIONS = 10_000
 
 
-class Machine(NamedTuple):
-    """A solved SVM as arrays: rows of its support vectors among the training rows, and coefficients."""
+class Solved(NamedTuple):
+    """What libsvm found: rows of its support vectors among the training rows, and coefficients."""
 
     support: Codes
     dual_coef: NDArray[np.float64]
@@ -66,7 +73,14 @@ class SVMHead(CalibratedHead):
         kernel matrix, at about the solver's own time. They share the scaler and gamma of all rows.
     max_kernel_bytes : int
         The kernel matrix takes 8 n^2 bytes. Where that is more than this, libsvm evaluates the kernel
-        itself: the same result, slowly.
+        itself: the same result, slowly. An approximation keeps the features that it makes, of 4 n n_components
+        bytes, up to this size, and otherwise makes them again in each iteration.
+    approximate_above : int
+        With more training rows than this the machine is approximated, and an `ApproximationWarning` says so.
+    n_components : int
+        Training rows that an approximation expresses the others by.
+    random_state : int
+        Which ones. Nothing else is random.
 
     Attributes
     ----------
@@ -78,13 +92,20 @@ class SVMHead(CalibratedHead):
         Rows of the support vectors in the training data, sorted by class.
     support_vectors_ : ndarray of shape (s, d), float32 or float64
         Standardised support vectors.
-    dual_coef_, intercept_, n_support_ : ndarray
+    intercept_ : ndarray of shape (k (k - 1) / 2,), float64
         As in `sklearn.svm.SVC`.
+    dual_coef_, n_support_ : ndarray
+        As in `sklearn.svm.SVC`; not of an approximation.
+    approximate_ : bool
+        Whether the machine is an approximation. Then `support_` are the rows that were drawn.
+    pair_coef_ : ndarray of shape (s, k (k - 1) / 2), float64
+        Of an approximation: coefficients of the support vectors in the margins of all pairs of classes.
     n_iter_ : int
         The solver's iterations, of the slowest pair of classes.
     """
 
     head_name = "svm"
+    reads_rows = True
 
     def __init__(
         self,
@@ -96,6 +117,9 @@ class SVMHead(CalibratedHead):
         max_iter: int = -1,
         probability: bool = True,
         max_kernel_bytes: int = MAX_KERNEL_BYTES,
+        approximate_above: int = 20_000,
+        n_components: int = 2000,
+        random_state: int = 0,
     ) -> None:
         self.C = C
         self.gamma = gamma
@@ -104,10 +128,14 @@ class SVMHead(CalibratedHead):
         self.max_iter = max_iter
         self.probability = probability
         self.max_kernel_bytes = max_kernel_bytes
+        self.approximate_above = approximate_above
+        self.n_components = n_components
+        self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> SVMHead:
+    def fit(self, X: ArrayLike | RowSource, y: ArrayLike, groups: ArrayLike | None = None) -> SVMHead:
         """Fit on features X of shape (n, d) and labels y of shape (n,); return the head.
 
+        X may be a `RowSource`, which an approximation reads in blocks and never whole.
         `groups`, shape (n,), keeps copies of one original on the same side of the calibration's folds.
 
         Raises
@@ -122,31 +150,88 @@ class SVMHead(CalibratedHead):
         self._check_parameters()
         features, codes = self._start_fit(X, y)
         check_class_weight(self.head_name, self.class_weight, self.classes_)
-        labels = self.classes_[codes]
         self.scaler_ = standard_scaler(features)
-        scaled: Array = self.scaler_.transform(features)
-        self.gamma_ = self._gamma_for(scaled)
+        self.approximate_ = len(codes) > self.approximate_above
+        if self.approximate_:
+            self._fit_approximation(features, codes, groups)
+        else:
+            self._fit_exactly(self.scaler_.transform(whole(features)), codes, groups)
+        return self
+
+    def _fit_exactly(self, scaled: Array, codes: Codes, groups: ArrayLike | None) -> None:
+        """Fit on standardised rows."""
+        labels = self.classes_[codes]
+        self.gamma_ = self._gamma_for(float(scaled.var(dtype=np.float64)))
         fits_in_memory = 8 * len(scaled) ** 2 <= self.max_kernel_bytes
         matrix = rbf_matrix(scaled, self.gamma_) if fits_in_memory else None
 
         everything = np.arange(len(scaled))
-        machine = self._solve(scaled, labels, matrix, everything)
-        self.support_ = machine.support
-        self.support_vectors_ = scaled[machine.support]
-        self.dual_coef_ = machine.dual_coef
-        self.intercept_ = machine.intercept
-        self.n_support_ = machine.n_support
-        self.n_iter_ = machine.n_iter
+        solved = self._solve(scaled, labels, matrix, everything)
+        self.support_ = solved.support
+        self.support_vectors_ = scaled[solved.support]
+        self.dual_coef_ = solved.dual_coef
+        self.intercept_ = solved.intercept
+        self.n_support_ = solved.n_support
+        self.n_iter_ = solved.n_iter
 
         if self.probability:
 
             def fold_margins(train: Codes, held: Codes, last: bool) -> Array:
                 # nobody needs the whole matrix after the last fold
                 fold = self._solve(scaled, labels, matrix, train, overwrite=last)
-                return self._margins_between(scaled[held], scaled[fold.support], fold)
+                coefficients = pair_coefficients(fold.dual_coef, fold.n_support)
+                machine = RBFMachine(scaled[fold.support], coefficients, fold.intercept, self.gamma_)
+                return _of_classes(machine.margins(scaled[held]))
 
             self._calibrate(codes, groups, fold_margins)
-        return self
+
+    def _fit_approximation(self, features: Array | RowSource, codes: Codes, groups: ArrayLike | None) -> None:
+        """Fit a linear machine, with the squared hinge loss, on the features of a Nystroem map."""
+        warnings.warn(
+            f"head {self.head_name!r} got {len(codes):,} rows, more than approximate_above={self.approximate_above:,}: "
+            f"it is approximated by {self.n_components:,} of them",
+            ApproximationWarning,
+            stacklevel=3,
+        )
+        variance = float(np.mean(self.scaler_.var_ / np.square(self.scaler_.scale_)))
+        self.gamma_ = self._gamma_for(variance)
+        drawn = np.random.default_rng(self.random_state).permutation(len(codes))[: self.n_components]
+        self.support_ = np.sort(drawn)
+        self.support_vectors_ = self.scaler_.transform(take_rows(features, self.support_))
+        chart = Nystroem.of(self.support_vectors_, self.gamma_)
+        rows = MappedRows(features, self.scaler_, chart, self.max_kernel_bytes)
+        signs = pair_signs(len(self.classes_))
+        class_weights = np.ones(len(codes))
+        if self.class_weight is not None:
+            class_weights = weights_of_classes(self.class_weight, self.classes_, codes)[codes]
+
+        def linear(row_weights: NDArray[np.float64]) -> Solution:
+            return solve(
+                rows,
+                codes,
+                squared_hinge(signs),
+                (len(signs), chart.width),
+                C=float(self.C),
+                tol=GRADIENT_PER_TOL * float(self.tol),
+                max_iter=int(self.max_iter) if self.max_iter >= 0 else MANY_ITERATIONS,
+                row_weights=row_weights,
+            )
+
+        solution = linear(class_weights)
+        self.pair_coef_ = chart.projection @ solution.coef.T
+        self.intercept_ = solution.intercept
+        self.n_iter_ = solution.n_iter
+
+        if self.probability:
+
+            def fold_margins(train: Codes, held: Codes, last: bool) -> Array:
+                weights = np.zeros(len(codes))
+                weights[train] = class_weights[train]
+                fold = linear(weights)
+                margins = np.concatenate([block @ fold.coef.T + fold.intercept for block in rows])
+                return _of_classes(margins[held])
+
+            self._calibrate(codes, groups, fold_margins)
 
     def _check_parameters(self) -> None:
         """Raise `HeadParameterError` for a parameter of the wrong kind or out of bounds."""
@@ -160,15 +245,17 @@ class SVMHead(CalibratedHead):
         check_number(self.head_name, "max_iter", self.max_iter, at_least=-1, integer=True)
         check_flag(self.head_name, "probability", self.probability)
         check_number(self.head_name, "max_kernel_bytes", self.max_kernel_bytes, at_least=0, integer=True)
+        check_number(self.head_name, "approximate_above", self.approximate_above, at_least=0, integer=True)
+        check_number(self.head_name, "n_components", self.n_components, at_least=1, integer=True)
+        check_random_state(self.head_name, self.random_state)
 
-    def _gamma_for(self, X: Array) -> float:
-        """Return the kernel's width for standardised features, as `sklearn.svm.SVC` does for "scale"."""
+    def _gamma_for(self, variance: float) -> float:
+        """Return the kernel's width for standardised features of a variance, as `sklearn.svm.SVC` does for "scale"."""
         if not isinstance(self.gamma, str):
             return float(self.gamma)
-        variance = float(X.var(dtype=np.float64))
-        return 1.0 / (X.shape[1] * variance) if variance > 0 else 1.0
+        return 1.0 / (self.n_features_in_ * variance) if variance > 0 else 1.0
 
-    def _solve(self, X: Array, labels: Array, matrix: Array | None, rows: Codes, overwrite: bool = False) -> Machine:
+    def _solve(self, X: Array, labels: Array, matrix: Array | None, rows: Codes, overwrite: bool = False) -> Solved:
         """Fit libsvm on some rows, on their part of the kernel matrix if there is one.
 
         With `overwrite` the matrix is lost.
@@ -184,7 +271,7 @@ class SVMHead(CalibratedHead):
         else:
             part = matrix if len(rows) == len(matrix) else square_part(matrix, rows, overwrite)
             solver = SVC(kernel="precomputed", **settings).fit(part, labels[rows])
-        return Machine(
+        return Solved(
             rows[solver.support_],
             np.asarray(solver.dual_coef_),
             np.asarray(solver.intercept_),
@@ -192,22 +279,17 @@ class SVMHead(CalibratedHead):
             int(np.max(solver.n_iter_)),
         )
 
-    def _margins_between(self, X: Array, support_vectors: Array, machine: Machine) -> Array:
-        """Return the margins of standardised rows, in blocks of bounded size."""
-        norms = squared_norms(support_vectors)
-        step = max(1, BLOCK_BYTES // max(1, len(support_vectors) * support_vectors.itemsize))
-        blocks = []
-        for start in range(0, len(X), step):
-            rows = X[start : start + step]
-            kernel = rbf_block(rows, support_vectors, squared_norms(rows), norms, self.gamma_)
-            blocks.append(_margins_of(kernel, machine))
-        return np.concatenate(blocks)
+    def machine(self) -> RBFMachine:
+        """Return the fitted machine on standardised features."""
+        # files of earlier versions hold no approximations
+        approximate = getattr(self, "approximate_", False)
+        coefficients = self.pair_coef_ if approximate else pair_coefficients(self.dual_coef_, self.n_support_)
+        return RBFMachine(self.support_vectors_, coefficients, self.intercept_, self.gamma_)
 
     def _margins(self, X: Array) -> Array:
         # the support vectors' dtype decides, so that a row's decision does not depend on its own dtype
         scaled = self.scaler_.transform(X.astype(self.support_vectors_.dtype, copy=False))
-        machine = Machine(self.support_, self.dual_coef_, self.intercept_, self.n_support_, self.n_iter_)
-        return self._margins_between(scaled, self.support_vectors_, machine)
+        return _of_classes(self.machine().margins(scaled))
 
     def _scores_of(self, margins: Array) -> Array:
         return margins if margins.ndim == 1 else ovr_scores(margins, len(self.classes_))
@@ -232,14 +314,10 @@ class SVMHead(CalibratedHead):
             Those of the smooth log scores: where the votes of the pairs disagree with them, which is rare, the
             probabilities are lifted by a step, which has no gradient.
         """
-        scale = self.scaler_.scale_
+        scale, binary = self.scaler_.scale_, len(self.classes_) == 2
         scaled = (np.asarray(row, np.float64) - self.scaler_.mean_) / scale
-        binary = len(self.classes_) == 2
-        of_pairs = self.dual_coef_.T if binary else pair_coefficients(self.dual_coef_, self.n_support_)
-        margins, gradients = margins_and_gradients(
-            scaled, self.support_vectors_, of_pairs, self.intercept_, self.gamma_
-        )
-        log_scores = self._log_scores(margins if binary else margins[None], self.sharpness_)[0]
+        margins, gradients = margins_and_gradients(scaled, *self.machine())
+        log_scores = self._log_scores(_of_classes(margins[None]), self.sharpness_)[0]
         # the margin of two classes is that of the second, and the first has the score 0
         slopes = (
             np.array([[0.0, self.sharpness_]])
@@ -249,11 +327,6 @@ class SVMHead(CalibratedHead):
         return log_scores, (gradients / scale[:, None]) @ slopes
 
 
-def _margins_of(kernel: Array, machine: Machine) -> Array:
-    """Return the margins, (m,) for two classes or (m, k (k - 1) / 2), of rows of kernel values."""
-    # float64 sums: dual coefficients up to C cancel each other
-    kernel = kernel.astype(np.float64, copy=False)
-    if len(machine.n_support) == 2:
-        binary: Array = kernel @ machine.dual_coef[0] + machine.intercept[0]
-        return binary
-    return ovo_margins(kernel, machine.dual_coef, machine.intercept, machine.n_support)
+def _of_classes(margins: Array) -> Array:
+    """Return margins (m, p) of pairs as scikit-learn has them: of two classes as one number a row."""
+    return margins[:, 0] if margins.shape[1] == 1 else margins

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from embedonce import FeatureCache, make_head
+from embedonce import FeatureCache, compare, make_head
+from embedonce.cache.errors import ApproximationWarning
 from embedonce.evaluate import fitting
 from embedonce.evaluate.split import make_split
+from embedonce.evaluate.training import train
 
 
 @pytest.fixture
@@ -36,3 +38,18 @@ def test_softmax_reads_training_and_validation_rows_from_disk(large):
     result = fitting.fit_and_score("softmax", make_head("softmax", epochs=2), large, make_split(large, "random", 0))
     assert len(result.head.history_["val_loss"]) == 2
     assert result.probabilities.shape == (len(result.predicted), 3)
+
+
+@pytest.mark.parametrize("calibrate", [None, "sigmoid"])
+def test_an_approximation_is_a_note_of_the_comparison_and_no_warning(cache, recwarn, calibrate):
+    heads = {"svm": {"approximate_above": 5, "n_components": 9}, "exact": make_head("svm")}
+    notes = compare(cache, heads, split="random", calibrate=calibrate).notes
+    assert [note for note in notes if "approximation" in note] == [
+        "svm was trained on more than 5 images and is an approximation by 9 of them"
+    ]
+    assert not [warning for warning in recwarn if issubclass(warning.category, ApproximationWarning)]
+
+
+def test_training_an_approximation_says_so(cache, tmp_path):
+    trained = train(cache, "svm", tmp_path / "svm.skops", parameters={"approximate_above": 5, "n_components": 9})
+    assert any("approximation by 9" in note for note in trained.notes)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from embedonce.cache.errors import HeadError
 from embedonce.heads.as_keras import EXPORTABLE, keras_head
-from embedonce.heads.kernel import ovo_margins, pair_coefficients
 from embedonce.heads.registry import make_head
 
 
@@ -37,14 +36,6 @@ def test_affine_log_scores_are_those_of_the_probabilities(name, classes):
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(shares, head.predict_proba(X), atol=1e-5)
-
-
-def test_pair_coefficients_are_the_margins_of_the_kernel_matrix_one():
-    generator = np.random.default_rng(0)
-    n_support = np.array([3, 4, 2, 5])
-    dual_coef = generator.normal(size=(3, 14))
-    expected = ovo_margins(np.eye(14), dual_coef, np.zeros(6), n_support)
-    np.testing.assert_array_equal(pair_coefficients(dual_coef, n_support), expected)
 
 
 @pytest.mark.parametrize("name", ["knn", "dummy"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from embedonce.heads import kernel as kernel_module
-from embedonce.heads import svm as svm_module
+from embedonce.heads.kernel import RBFMachine, pair_coefficients, pair_signs
 from embedonce.heads.svm import SVMHead
 from sklearn.datasets import make_classification
 from sklearn.pipeline import make_pipeline
@@ -76,7 +76,7 @@ def test_blocks_do_not_change_decisions(monkeypatch):
     X, y = features(4, dtype=np.float64)
     head = SVMHead().fit(X, y)
     expected = head.decision_function(X)
-    monkeypatch.setattr(svm_module, "BLOCK_BYTES", 20_000)
+    monkeypatch.setattr(kernel_module, "BLOCK_BYTES", 20_000)
     np.testing.assert_allclose(head.decision_function(X), expected, atol=1e-9)
 
 
@@ -108,3 +108,15 @@ def test_constant_features_are_no_obstacle():
     head = SVMHead().fit(X, ["a", "b"] * 10)
     assert set(head.predict(X)) <= {"a", "b"}
     assert np.isfinite(head.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 5])
+def test_pair_coefficients_give_the_margins_of_libsvm(n_classes):
+    X, y = features(n_classes, dtype=np.float64)
+    X = StandardScaler().fit_transform(X)
+    svc = SVC(C=10.0, gamma=0.02, decision_function_shape="ovo").fit(X, y)
+    coefficients = pair_coefficients(svc.dual_coef_, svc.n_support_)
+    margins = RBFMachine(svc.support_vectors_, coefficients, svc.intercept_, 0.02).margins(X)
+    np.testing.assert_allclose(margins.squeeze(), svc.decision_function(X), atol=1e-9)
+    right = pair_signs(n_classes)[:, np.searchsorted(svc.classes_, y)].T
+    assert np.mean((margins * right)[right != 0] > 0) > 0.9
