@@ -172,6 +172,12 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     metavar="SECONDS",
     help="Look for good parameters of each head first, this long, in the training images.",
 )
+@click.option(
+    "--maps",
+    is_flag=True,
+    help="Show in the report which places of wrongly classified images spoke for the class that a head saw: see "
+    "embedonce explain. It needs the backbone's weights.",
+)
 @click.option("--label-budget", is_flag=True, help="Show how the accuracy grows with the number of training images.")
 @click.option(
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Heads to train at the same time."
@@ -209,6 +215,7 @@ def compare(
     heads: str | None,
     params: tuple[str, ...],
     fail_under: tuple[str, ...],
+    maps: bool,
     output: Path,
     as_json: bool,
     **options: Any,
@@ -232,7 +239,7 @@ def compare(
         chosen = head_parameters(heads or ",".join(DEFAULT_HEADS), params)
     make_folder(output, "results")  # before the work, not after it
     made = compare_heads(opened, chosen, on_head=None if as_json else announce, progress=make_progress(True), **options)
-    written = made.save(output)
+    written = made.save(output, maps=maps)
     failed = failed_gates(made, gates)
     if as_json:
         click.echo((output / "results.json").read_text(encoding="ascii"), nl=False)

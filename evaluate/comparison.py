@@ -173,11 +173,11 @@ class Comparison:
         names = ", ".join(result.name for result in self.results)
         raise HeadError(f"parameter head must be one of the compared heads ({names}), got {head!r}")
 
-    def save(self, folder: Path | str) -> list[Path]:
+    def save(self, folder: Path | str, *, maps: bool = False) -> list[Path]:
         """Write everything into a folder: see :func:`embedonce.evaluate.results.save_comparison`."""
         from .results import save_comparison
 
-        return save_comparison(self, folder)
+        return save_comparison(self, folder, maps=maps)
 
     def __str__(self) -> str:
         width = max(len(display(result.name)) for result in self.results) + 2

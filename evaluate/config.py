@@ -24,6 +24,7 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "calibrate": (str,),
     "tune": (int, float),
     "label_budget": (bool,),
+    "maps": (bool,),
     "jobs": (int,),
     "dask": (str,),
     "fail_under": (list,),
@@ -47,6 +48,7 @@ seed = 0
 # calibrate = "temperature"     # or sigmoid: probabilities that can be believed
 # tune = 60                     # seconds to look for good parameters of each head
 # label_budget = true           # how the accuracy grows with the number of training images
+# maps = true                   # which places of wrongly classified images spoke for the class that a head saw
 # jobs = 2                      # heads that are trained at the same time
 # fail_under = ["accuracy=0.9"] # exit status 1 when the best head scores worse; or "svm.macro_f1=0.85" for one head
 

@@ -204,7 +204,7 @@ def explain(
     if done.features is None:
         raise ImageError(f"the image {display(str(image))} cannot be explained: {done.reason}")
     pixels, maps = _places(Path(image), origin, weights)
-    difference = _checked_mean(maps, done.features)
+    difference = checked_mean(maps, done.features)
     evidence = class_evidence(head, done.features)
     chosen = classes.index(str(head.predict(done.features[None])[0]) if class_name is None else class_name)
     return Explanation(
@@ -262,7 +262,7 @@ def _places(image: Path, origin: Origin, weights: Path | str | None) -> tuple[Pi
     return pixels, feature_map(backbone_of(origin, weights), resize(pixels, recipe.image_size))
 
 
-def _checked_mean(maps: npt.NDArray[np.float32], features: npt.NDArray[np.float32]) -> float:
+def checked_mean(maps: npt.NDArray[np.float32], features: npt.NDArray[np.float32]) -> float:
     """Return how far the mean over places is from the pooled features; refuse to explain other features."""
     difference = float(np.abs(maps.mean(axis=(0, 1), dtype=np.float64) - features).max())
     allowed = allowed_difference(features)

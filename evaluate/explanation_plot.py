@@ -6,20 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..cache.errors import OutputError
 from ..cache.names import display
+from ..extract.decode import Pixels
 from .plots import INK, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
 
     from .explanation import Explanation
 
 SUFFIXES = (".png", ".svg", ".pdf")
 _SIGNED, _UNSIGNED = "RdBu_r", "Reds"
-_OPACITY = 0.6
+OPACITY = 0.6
 
 
 def require_picture(path: Path | str) -> None:
@@ -37,6 +40,21 @@ def require_picture(path: Path | str) -> None:
         )
 
 
+def look(heatmap: npt.NDArray[np.float64], signed: bool) -> tuple[Normalize, Colormap]:
+    """Return how values become colours: around 0 when signed, otherwise from 0."""
+    import matplotlib as mpl
+    from matplotlib.colors import Normalize
+
+    largest = float(np.abs(heatmap).max()) or 1.0
+    return Normalize(-largest if signed else 0.0, largest), mpl.colormaps[_SIGNED if signed else _UNSIGNED]
+
+
+def gray(pixels: Pixels) -> npt.NDArray[np.float64]:
+    """Return the luma of an image, 0 to 255: its own colours would mix with those of a map."""
+    luma: npt.NDArray[np.float64] = pixels @ np.array([0.299, 0.587, 0.114])
+    return luma
+
+
 def draw_overlay(ax: Axes, explanation: Explanation) -> Any:
     """Draw the heatmap, interpolated, over the image in gray.
 
@@ -51,21 +69,15 @@ def draw_overlay(ax: Axes, explanation: Explanation) -> Any:
         For a colour bar: symmetric around 0 for ``cam``, from 0 for ``grad-cam``.
     """
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
 
     height, width = explanation.pixels.shape[:2]
-    signed = explanation.method == "cam"
-    largest = float(np.abs(explanation.heatmap).max()) or 1.0
-    norm = Normalize(-largest if signed else 0.0, largest)
-    colours = _SIGNED if signed else _UNSIGNED
-    # in gray, since an image's own colours would mix with those of the map
-    luma = explanation.pixels @ np.array([0.299, 0.587, 0.114])
-    ax.imshow(luma, cmap="gray", vmin=0, vmax=255)
+    norm, colours = look(explanation.heatmap, explanation.method == "cam")
+    ax.imshow(gray(explanation.pixels), cmap="gray", vmin=0, vmax=255)
     ax.imshow(
         explanation.heatmap,
         cmap=colours,
         norm=norm,
-        alpha=_OPACITY,
+        alpha=OPACITY,
         interpolation="bilinear",
         extent=(-0.5, width - 0.5, height - 0.5, -0.5),
     )
@@ -93,7 +105,7 @@ def explanation_figure(explanation: Explanation) -> Figure:
     image.imshow(explanation.pixels)
     image.set_axis_off()
     mappable = explanation.draw(overlay)
-    bar = figure.colorbar(mappable, ax=overlay, fraction=0.05, pad=0.02, alpha=_OPACITY)
+    bar = figure.colorbar(mappable, ax=overlay, fraction=0.05, pad=0.02, alpha=OPACITY)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, colors=INK, labelsize=9)
     signed = explanation.method == "cam"

@@ -19,6 +19,7 @@ from .plots import history_figure
 from .reliability import coverage, probability_scores
 from .report_figures import figures
 from .report_images import as_svg, pictures
+from .report_maps import Maps, Wanted, class_maps
 from .results import comparison_results
 
 _PAIRS = 6
@@ -28,7 +29,7 @@ _MOST_CLASSES = 25  # up to which confusion matrices are shown cell by cell
 _SURE = 0.99
 
 
-def write_report(comparison: Comparison, path: Path | str, *, thumbnails: bool = True) -> Path:
+def write_report(comparison: Comparison, path: Path | str, *, thumbnails: bool = True, maps: bool = False) -> Path:
     """Write a comparison as one HTML page, with everything inside.
 
     Parameters
@@ -39,6 +40,9 @@ def write_report(comparison: Comparison, path: Path | str, *, thumbnails: bool =
     thumbnails : bool
         Show images on which heads differ, and those with suspect labels, as far as they still stand where they were
         embedded.
+    maps : bool
+        Show under these images which places spoke for the class that the head that is wrong saw, or for the one that is
+        suggested as label, if it is a head that :func:`embedonce.explain` takes. It needs the backbone's weights.
 
     Returns
     -------
@@ -55,18 +59,21 @@ def write_report(comparison: Comparison, path: Path | str, *, thumbnails: bool =
         raise HeadError("a report needs test images, got a comparison on a split without any")
     path = Path(path)
     make_folder(path.parent, "the report")
-    page = _template().render(**page_content(comparison, thumbnails=thumbnails))
+    page = _template().render(**page_content(comparison, thumbnails=thumbnails, maps=maps))
     write_atomically(path, page.encode("utf-8", "replace"))
     return path
 
 
-def page_content(comparison: Comparison, *, thumbnails: bool = True) -> dict[str, Any]:
+def page_content(comparison: Comparison, *, thumbnails: bool = True, maps: bool = False) -> dict[str, Any]:
     """Return what the page shows, for the template."""
     results = comparison_results(comparison)
     judge, suspects = label_errors(comparison, _SUSPECTS)
     pairs = _pairs(comparison)
     shown = [entry["row"] for pair in pairs for side in pair["sides"] for entry in side["images"]]
     images = pictures(comparison.cache, shown + [entry["row"] for entry in suspects]) if thumbnails else {}
+    suspects = [one | {"map": Wanted(str(judge), one["row"], one["suggested"])} for one in suspects]
+    wanted = [entry["map"] for pair in pairs for side in pair["sides"] for entry in side["images"]]
+    drawn_maps = class_maps(comparison, wanted + [one["map"] for one in suspects]) if maps else Maps({}, "")
     histories = {result.name: result.history for result in comparison.results if result.history}
     drawn = figures(comparison)
     if histories:
@@ -87,6 +94,8 @@ def page_content(comparison: Comparison, *, thumbnails: bool = True) -> dict[str
         "judge": judge,
         "suspects": suspects,
         "images": images,
+        "maps": drawn_maps.pictures,
+        "without_maps": drawn_maps.reason,
         "missing_images": thumbnails and bool(shown or suspects) and not images,
         "figures": {name: as_svg(figure, name) for name, figure in drawn.items()},
         "command": shlex.join(results["made"]["command"]),
@@ -189,6 +198,7 @@ def _pairs(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _image(comparison: Comparison, place: int, results: tuple[HeadResult, ...]) -> dict[str, Any]:
+    """Return what is shown of a test image that the first head gets right and the second wrong."""
     cache, row = comparison.cache, int(comparison.split.test[place])
     said = []
     for result in results:
@@ -197,6 +207,7 @@ def _image(comparison: Comparison, place: int, results: tuple[HeadResult, ...]) 
         said.append(f"{display(result.name)}: {display(cache.class_names[predicted])}{sure}")
     return {
         "row": row,
+        "map": Wanted(results[1].name, row, cache.class_names[results[1].predicted[place]]),
         "path": display(cache.paths[row]),
         "caption": f"{display(cache.class_names[cache.labels[row]])}; {', '.join(said)}",
     }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..cache.errors import ImageError
 from ..cache.reader import FeatureCache
-from ..extract.decode import decode
+from ..extract.decode import Pixels, decode
 from ..extract.processors import available_processors
 from .images import image_folder, read_unchanged
 from .plots import GRID, INK
@@ -46,12 +46,17 @@ def pictures(cache: FeatureCache, rows: Iterable[int]) -> dict[int, str]:
 
 
 def _picture(cache: FeatureCache, root: Path, row: int) -> str | None:
-    from PIL import Image
-
     try:
-        picture = Image.fromarray(decode(read_unchanged(cache, root, row), PIXELS))
+        return as_data_url(decode(read_unchanged(cache, root, row), PIXELS))
     except ImageError:
         return None
+
+
+def as_data_url(pixels: Pixels) -> str:
+    """Return pixels, uint8 of shape (height, width, 3), as JPEG of at most 224 pixels a side in a data URL."""
+    from PIL import Image
+
+    picture = Image.fromarray(pixels)
     picture.thumbnail((PIXELS, PIXELS))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=_QUALITY)

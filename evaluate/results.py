@@ -26,7 +26,7 @@ FORMAT = "embedonce-results"
 FORMAT_VERSION = 1
 
 
-def save_comparison(comparison: Comparison, folder: Path | str) -> list[Path]:
+def save_comparison(comparison: Comparison, folder: Path | str, *, maps: bool = False) -> list[Path]:
     """Write a comparison into a folder; files of the same names are replaced.
 
     ``report.html`` shows everything in one page that needs nothing else.
@@ -34,6 +34,8 @@ def save_comparison(comparison: Comparison, folder: Path | str) -> list[Path]:
     ``--split`` takes them; ``confusion.png`` shows all heads, ``confusion-HEAD.png`` and ``.csv`` one;
     ``curves-HEAD.png`` the training curves of a head that has them; ``scores``, ``roc``, ``precision-recall``,
     ``reliability`` and ``coverage`` are the report's figures. Every figure is there as ``.png`` and ``.svg``.
+    With ``maps`` the report shows which places of wrongly classified images spoke for the class that a head saw, for
+    heads that :func:`embedonce.explain` takes.
 
     Returns
     -------
@@ -73,7 +75,7 @@ def save_comparison(comparison: Comparison, folder: Path | str) -> list[Path]:
         written += [folder / f"{name}.png", folder / f"{name}.svg"]
         save_figure(figure, written[-2])
         save_figure(figure, written[-1])
-    written.append(write_report(comparison, folder / "report.html"))
+    written.append(write_report(comparison, folder / "report.html", maps=maps))
     return written
 
 

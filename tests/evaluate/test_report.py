@@ -9,10 +9,11 @@ import embedonce
 import numpy as np
 import pytest
 from cache_tables import make_table
-from embedonce.cache.errors import HeadError, ImageError
+from embedonce.cache.errors import HeadError, ImageError, WeightsError
 from embedonce.cache.writer import write_cache
 from embedonce.evaluate.compare import compare
 from embedonce.evaluate.report import page_content, summary, write_report
+from embedonce.evaluate.report_maps import overlay
 from embedonce.evaluate.split import every_row
 
 
@@ -128,6 +129,48 @@ def test_an_image_with_other_content_is_not_shown(cache, comparison, monkeypatch
     path.write_bytes((image_folder(cache) / cache.paths[1]).read_bytes())
     with pytest.raises(ImageError, match="has changed"):
         read_unchanged(cache, tmp_path, 0)
+
+
+def test_maps_stand_under_images_that_a_head_with_maps_got_wrong(comparison, tmp_path):
+    content = page_content(comparison, maps=True)
+    pairs, maps = content["pairs"], content["maps"]
+    entries = [entry for pair in pairs for side in pair["sides"] for entry in side["images"]] + content["suspects"]
+    assert {entry["map"] in maps for entry in entries if entry["map"].head != "knn"} <= {True}
+    assert not any(one.head == "knn" for one in maps)
+    assert maps
+    assert all(url.startswith("data:image/jpeg;base64,") for url in maps.values())
+    for entry in pairs[0]["sides"][0]["images"]:
+        place = comparison.split.test.tolist().index(entry["row"])
+        predicted = comparison.result(entry["map"].head).predicted[place]
+        assert entry["map"].class_name == comparison.cache.class_names[predicted]
+    page = write_report(comparison, tmp_path / "report.html", maps=True).read_text("utf-8")
+    assert Page(page).open == []
+    assert "red speaks for it, blue against it" in page
+    assert page.count('data-map="where ') == sum(entry["map"] in maps for entry in entries)
+
+
+def test_a_report_without_weights_or_heads_says_why_there_are_no_maps(cache, comparison, tmp_path, monkeypatch):
+    folded = compare(cache, ["logreg", "dummy"], split="random", folds=3)
+    page = write_report(folded, tmp_path / "folds.html", maps=True).read_text("utf-8")
+    assert "There are no maps under the images: with folds, the heads" in page
+
+    def gone(*given):
+        raise WeightsError("the weights are gone")
+
+    monkeypatch.setattr("embedonce.evaluate.report_maps.backbone_of", gone)
+    page = write_report(comparison, tmp_path / "report.html", maps=True).read_text("utf-8")
+    assert "There are no maps under the images: the weights are gone." in page
+
+
+def test_a_map_lies_over_the_image_in_gray():
+    pixels = np.full((100, 50, 3), 200, np.uint8)
+    heatmap = np.array([[1.0, 0.0], [0.0, -1.0]])
+    drawn = overlay(pixels, heatmap, signed=True)
+    assert drawn.shape == (100, 50, 3)
+    assert drawn[0, 0, 0] > drawn[0, 0, 2]  # red speaks for it
+    assert drawn[-1, -1, 2] > drawn[-1, -1, 0]  # blue against it
+    np.testing.assert_allclose(drawn[0, -1], 0.6 * 247 + 0.4 * 200, atol=3)  # neither
+    assert overlay(np.zeros((900, 300, 3), np.uint8), np.zeros((2, 2)), signed=False).shape == (224, 75, 3)
 
 
 def test_the_same_comparison_gives_the_same_page(comparison, page, tmp_path):
