@@ -13,8 +13,8 @@ from ..extract.backbone import feature_map
 from ..extract.decode import Pixels, resize
 from ..extract.recipe import precision_of, recipe_of
 from ..heads.evidence import class_evidence, require_explainable
+from .activation_map import checked_mean, heatmap_of
 from .comparison import Comparison
-from .explanation import checked_mean, heatmap_of
 from .explanation_plot import OPACITY, gray, look
 from .image_model import Origin, backbone_of
 from .images import image_folder, read_unchanged

@@ -16,11 +16,12 @@ from embedonce.cache.errors import (
 )
 from embedonce.cli import main
 from embedonce.evaluate import explanation as module
-from embedonce.evaluate.explanation import explain, heatmap_of
+from embedonce.evaluate.activation_map import heatmap_of
+from embedonce.evaluate.explanation import explain
 from embedonce.evaluate.prediction import predict
 from embedonce.evaluate.training import train
 from embedonce.extract.options import DTYPES
-from embedonce.heads.evidence import EXPLAINABLE, LINEAR, class_evidence
+from embedonce.heads.evidence import EXPLAINABLE, LINEAR, Evidence, class_evidence
 from embedonce.heads.files import load_head, read_metadata, save_head
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,7 +102,7 @@ def test_any_map_and_its_bias_add_up_to_the_score(height, width, features, seed)
     generator = np.random.default_rng(seed)
     maps = generator.uniform(0, 6, (height, width, features)).astype(np.float32)
     kernel, bias = generator.normal(size=(features, 3)), generator.normal(size=3)
-    found = module.Evidence(maps.mean(axis=(0, 1), dtype=np.float64) @ kernel + bias, kernel, bias)
+    found = Evidence(maps.mean(axis=(0, 1), dtype=np.float64) @ kernel + bias, kernel, bias)
     for chosen in range(3):
         assert heatmap_of(maps, found, chosen).sum() + bias[chosen] == pytest.approx(found.scores[chosen], abs=1e-9)
     with pytest.raises(ModelFileError, match="add up to .*, the head's score is"):
