@@ -18,6 +18,7 @@ from ..extract.engines import make_engine
 from ..extract.recipe import recipe_of, require_same_fingerprint
 from ..extract.scan import ImageFile, find_images
 from ..heads.files import load_head, read_metadata
+from ..heads.plain import load_plain
 from .image_model import Origin
 from .novelty import NoveltyDetector
 
@@ -111,7 +112,7 @@ def predict(
     metadata = read_metadata(model)
     origin = origin_of(model, metadata)
     detector = NoveltyDetector.of_metadata(metadata, origin.shown)
-    head = load_head(model, trust=trust)
+    head = load_plain(model) or load_head(model, trust=trust)
     opened = _same_cache(cache, origin.fingerprint)
     known: dict[bytes, Any] = (
         {} if opened is None else {digest.tobytes(): row for row, digest in enumerate(opened.files.hashes)}

@@ -8,9 +8,8 @@ import numpy as np
 
 from ..cache.errors import HeadError
 from ..cache.quiet import import_keras
-from .base import Affine, Array
 from .keras_files import dense_model
-from .kernel import pair_signs
+from .scores import Affine, Array, pair_signs
 
 EXPORTABLE = ("softmax", "logreg", "linear-svm", "svm")
 

@@ -6,7 +6,7 @@ both follow from them, so that the most probable class is always the predicted o
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,123 +16,11 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from ..cache.errors import HeadError
 from .rows import is_source
-
-Array = NDArray[Any]
+from .scores import Array, winners
 
 # float32 first would turn integers into float32; this order keeps float32 as it is, without a copy,
 # and makes everything else float64, as scikit-learn does
 FLOATS = [np.float64, np.float32]
-
-
-def winners(scores: Array) -> NDArray[np.intp]:
-    """Return the index of the predicted class for each row of scores.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n,) or (n, k)
-        For two classes the signed margin of the second class, otherwise one score per class.
-
-    Returns
-    -------
-    ndarray of shape (n,), intp
-        Class indices; ties go to the lowest index, as in scikit-learn.
-    """
-    if scores.ndim == 1:
-        return (scores > 0).astype(np.intp)
-    best: NDArray[np.intp] = np.argmax(scores, axis=1)
-    return best
-
-
-def put_on_top(probabilities: Array, winner: NDArray[np.intp]) -> Array:
-    """Make the predicted class the most probable one in every row.
-
-    Scores that differ by less than the rounding of the exponential function give equal probabilities;
-    then the highest probability is moved just above the others. Rows that already agree are untouched.
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n, k), float64
-        Rows that sum to 1; changed in place.
-    winner : ndarray of shape (n,), intp
-        The predicted class of each row.
-
-    Returns
-    -------
-    ndarray of shape (n, k), float64
-        `probabilities`, whose rows sum to 1 within rounding.
-    """
-    wrong = np.flatnonzero(np.argmax(probabilities, axis=1) != winner)
-    if wrong.size:
-        top = probabilities[wrong].max(axis=1)
-        probabilities[wrong, winner[wrong]] = np.nextafter(top, 2.0)
-        probabilities[wrong] /= probabilities[wrong].sum(axis=1, keepdims=True)
-        # the division may round the two highest to the same number again
-        top = probabilities[wrong].max(axis=1)
-        probabilities[wrong, winner[wrong]] = np.nextafter(top, 2.0)
-    return probabilities
-
-
-def probabilities(log_scores: Array, winner: NDArray[np.intp]) -> Array:
-    """Normalise log scores to probabilities whose largest entry is the predicted class.
-
-    Parameters
-    ----------
-    log_scores : ndarray of shape (n, k)
-        Logarithms of class probabilities, each row up to a constant.
-    winner : ndarray of shape (n,), intp
-        The predicted class of each row.
-
-    Returns
-    -------
-    ndarray of shape (n, k), float64
-        exp(s_j) / sum_i exp(s_i): rows that sum to 1.
-    """
-    from scipy.special import softmax
-
-    # float64 even for float32 scores: float32 would round unlikely classes to exactly 0
-    return put_on_top(np.asarray(softmax(log_scores.astype(np.float64), axis=1)), winner)
-
-
-def class_log_scores(margins: Array, sharpness: float = 1.0) -> Array:
-    """Return ``sharpness * margins`` with one column per class.
-
-    Parameters
-    ----------
-    margins : ndarray of shape (n,) or (n, k)
-        The margin of the second of two classes, or one margin per class.
-    sharpness : float
-        A factor above 0.
-
-    Returns
-    -------
-    ndarray of shape (n, k), float64
-        For `probabilities`: with two classes that gives 1 / (1 + exp(-sharpness * margin)).
-    """
-    scaled = np.asarray(margins, dtype=np.float64) * sharpness
-    return np.column_stack([np.zeros(len(scaled)), scaled]) if scaled.ndim == 1 else scaled
-
-
-class Affine(NamedTuple):
-    """Log scores ``X @ kernel + bias``, each row up to a constant: their softmax is ``predict_proba(X)``.
-
-    Attributes
-    ----------
-    kernel : ndarray of shape (d, k), float64
-    bias : ndarray of shape (k,), float64
-    """
-
-    kernel: Array
-    bias: Array
-
-    @classmethod
-    def of_margins(cls, coef: Array, intercept: Array) -> Affine:
-        """Make it of one row of coefficients for each class, (k, d) and (k,), or of one alone for two classes.
-
-        Then the first class has score 0: see `class_log_scores`.
-        """
-        if len(coef) == 1:
-            coef, intercept = np.vstack([np.zeros_like(coef), coef]), np.append(0.0, intercept)
-        return cls(np.ascontiguousarray(coef.T, np.float64), np.asarray(intercept, np.float64))
 
 
 class FeatureHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

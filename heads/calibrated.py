@@ -11,9 +11,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
 from ..cache.errors import HeadError
-from .base import Array
 from .calibration import folds
 from .parameters import check_choice
+from .scores import Array
 
 METHODS = ("temperature", "sigmoid")
 _SMALLEST = 1e-12

@@ -7,7 +7,7 @@ most probable than `predict` does. Here one factor a > 0 decides how sharp the m
 - one margin d_i per class: p_i proportional to exp(a d_i);
 - one margin m_ij per pair: p_i proportional to the product over j of 1 / (1 + exp(-a m_ij)), which for
   two classes is the first formula. Where this disagrees with the votes, which is rare, the voted
-  class is lifted to the top (`embedonce.heads.base.put_on_top`).
+  class is lifted to the top (`embedonce.heads.scores.put_on_top`).
 
 Measured on MobileNetV2 features (alpha 0.35) of 15,000 images in 3 classes, RBF SVM, log loss on a fifth
 held out at random, and on a fifth with copies of one original kept together in the two classes where they
@@ -28,7 +28,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.metaestimators import available_if
 
 from ..cache.errors import HeadError
-from .base import Array, MarginHead, probabilities, winners
+from .base import MarginHead
+from .scores import Array, probabilities, winners
 
 Codes = NDArray[np.intp]
 
@@ -37,34 +38,6 @@ FOLDS = 5
 ENOUGH_ROWS = 1000
 # the folds are shuffled in the same way every time, so that fitting twice gives the same head
 FOLD_SEED = 0
-
-
-def pair_log_scores(margins: Array, n_classes: int, sharpness: float) -> Array:
-    """Return the logarithm of the product of sigmoids of each class's margins over the others.
-
-    Parameters
-    ----------
-    margins : ndarray of shape (m, k (k - 1) / 2)
-        Above 0 where the first class of the pair wins; pairs in the order (0, 1), (0, 2), ..., (1, 2), ...
-    n_classes : int
-        k.
-    sharpness : float
-        The factor a, above 0.
-
-    Returns
-    -------
-    ndarray of shape (m, k), float64
-        To be normalised by a softmax.
-    """
-    scores = np.zeros((len(margins), n_classes))
-    pair = 0
-    for i in range(n_classes):
-        for j in range(i + 1, n_classes):
-            scaled = sharpness * margins[:, pair]
-            scores[:, i] -= np.logaddexp(0.0, -scaled)
-            scores[:, j] -= np.logaddexp(0.0, scaled)
-            pair += 1
-    return scores
 
 
 def folds(codes: Codes, groups: Array | None = None) -> Iterator[tuple[Codes, Codes]]:

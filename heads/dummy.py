@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import Tags
 
-from .base import Array, FeatureHead
+from .base import FeatureHead
+from .scores import Array
 
 
 class DummyHead(FeatureHead):

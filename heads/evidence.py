@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..cache.errors import HeadError
-from .base import Array
+from .scores import Array
 
 LINEAR = ("softmax", "logreg", "linear-svm")
 EXPLAINABLE = (*LINEAR, "svm")

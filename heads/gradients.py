@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import Array
+from .scores import Array
 
 
 def margins_and_gradients(

@@ -162,18 +162,6 @@ def pair_coefficients(dual_coef: Array, n_support: Array) -> Array:
     return np.stack(columns, axis=1)
 
 
-def pair_signs(n_classes: int) -> NDArray[np.float64]:
-    """Return what the margins of all pairs should be, shape (pairs, k): 1 and -1 for the classes of each, otherwise 0.
-
-    For two classes the margin is that of the second, for more that of the first of each pair, as libsvm has it.
-    """
-    if n_classes == 2:
-        return np.array([[-1.0, 1.0]])
-    first, second = np.triu_indices(n_classes, 1)
-    signs: NDArray[np.float64] = np.eye(n_classes)[first] - np.eye(n_classes)[second]
-    return signs
-
-
 class RBFMachine(NamedTuple):
     """Margins ``sum_s coefficients[s] exp(-gamma |x - vectors[s]|^2) + intercept`` of standardised rows x.
 
@@ -201,39 +189,3 @@ class RBFMachine(NamedTuple):
             # float64 sums: dual coefficients up to C cancel each other
             blocks.append(kernel.astype(np.float64, copy=False) @ self.coefficients + self.intercept)
         return np.concatenate(blocks)
-
-
-def ovr_scores(margins: Array, n_classes: int) -> Array:
-    """Aggregate the margins of pairs into one score per class.
-
-    Votes count the pairs that a class wins. Margins summed per class break ties: squeezed by
-    x / (3 (|x| + 1)) into (-1/3, 1/3), they never outweigh a vote. This is
-    ``sklearn.utils.multiclass._ovr_decision_function`` as `sklearn.svm.SVC` calls it for
-    ``decision_function_shape="ovr"``; the argmax is ``SVC(break_ties=True).predict``.
-
-    Parameters
-    ----------
-    margins : ndarray of shape (m, k (k - 1) / 2)
-        Above 0 where the first class of the pair wins.
-    n_classes : int
-        k.
-
-    Returns
-    -------
-    ndarray of shape (m, k), float64
-        Votes plus squeezed sums.
-    """
-    votes = np.zeros((len(margins), n_classes))
-    sums = np.zeros((len(margins), n_classes))
-    pair = 0
-    for i in range(n_classes):
-        for j in range(i + 1, n_classes):
-            margin = margins[:, pair]
-            second = margin < 0
-            votes[:, i] += ~second
-            votes[:, j] += second
-            sums[:, i] += margin
-            sums[:, j] -= margin
-            pair += 1
-    scores: Array = votes + sums / (3.0 * (np.abs(sums) + 1.0))
-    return scores

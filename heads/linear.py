@@ -16,18 +16,18 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from ..cache.table import RowSource
-from .base import Affine, Array, MarginHead, class_log_scores, probabilities, winners
+from .base import MarginHead
 from .calibration import CalibratedHead, Codes
 from .parameters import check_class_weight, check_flag, check_number, check_random_state, weights_of_classes
 from .rows import StandardisedRows, standard_scaler
+from .scores import Affine, Array, class_log_scores, probabilities, winners
 from .solver import Solution, cross_entropy, solve
 
 
 def _affine(model: Pipeline, sharpness: float = 1.0) -> Affine:
     """Return margins of features times a factor; the standardisation becomes a part of the weights."""
     scaler, linear = model
-    coef = sharpness * linear.coef_ / scaler.scale_
-    return Affine.of_margins(coef, sharpness * linear.intercept_ - coef @ scaler.mean_)
+    return Affine.of_standardised(linear.coef_, linear.intercept_, scaler.mean_, scaler.scale_, sharpness)
 
 
 class LogisticRegressionHead(MarginHead):

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from .base import Array, FeatureHead
+from .base import FeatureHead
 from .parameters import check_choice, check_class_weight, check_number, weights_of_classes, wrong_value
+from .scores import Array
 
 # bound of the neighbours' distances and indices at once: rows are searched in blocks
 BLOCK_ROWS = 8192

@@ -16,7 +16,8 @@ from sklearn.preprocessing import StandardScaler
 
 from ..cache.table import RowSource, row_blocks
 from .kernel import rbf_block, squared_norms
-from .rows import BLOCK_ROWS, Array
+from .rows import BLOCK_ROWS
+from .scores import Array
 
 # of the largest eigenvalue: smaller ones are rounding in float32, and only make coefficients large
 SMALLEST_EIGENVALUE = 1e-5

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
 from ..cache.table import RowSource, row_blocks
-
-Array = NDArray[Any]
+from .scores import Array
 
 # small enough for the processor's cache, large enough for BLAS
 BLOCK_ROWS = 1024

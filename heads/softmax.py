@@ -17,10 +17,11 @@ from ..cache.errors import HeadError
 from ..cache.quiet import import_keras
 from ..cache.table import RowSource, row_blocks
 from .adam import DenseSoftmax, Measured, glorot_uniform
-from .base import FLOATS, Affine, Array, MarginHead, class_log_scores, probabilities, winners
+from .base import FLOATS, MarginHead
 from .keras_files import dense_model
 from .parameters import check_class_weight, check_number, check_random_state, weights_of_classes
 from .rows import is_source, shuffled_batches
+from .scores import Affine, Array, class_log_scores, probabilities, winners
 
 MEASURED_ROWS = 8192
 

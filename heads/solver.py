@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .rows import Array
+from .scores import Array
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]

@@ -17,10 +17,9 @@ from sklearn.svm import SVC
 
 from ..cache.errors import ApproximationWarning
 from ..cache.table import RowSource
-from .base import Array, class_log_scores
-from .calibration import CalibratedHead, Codes, pair_log_scores
+from .calibration import CalibratedHead, Codes
 from .gradients import margins_and_gradients, pair_log_score_slopes
-from .kernel import RBFMachine, ovr_scores, pair_coefficients, pair_signs, rbf_matrix, square_part
+from .kernel import RBFMachine, pair_coefficients, rbf_matrix, square_part
 from .nystroem import MappedRows, Nystroem
 from .parameters import (
     check_class_weight,
@@ -31,6 +30,7 @@ from .parameters import (
     wrong_value,
 )
 from .rows import standard_scaler, take_rows, whole
+from .scores import Array, of_classes, ovr_scores, pair_log_scores, pair_signs
 from .solver import Solution, solve, squared_hinge
 
 # 2 GiB hold the kernel of 16,384 rows
@@ -181,7 +181,7 @@ class SVMHead(CalibratedHead):
                 fold = self._solve(scaled, labels, matrix, train, overwrite=last)
                 coefficients = pair_coefficients(fold.dual_coef, fold.n_support)
                 machine = RBFMachine(scaled[fold.support], coefficients, fold.intercept, self.gamma_)
-                return _of_classes(machine.margins(scaled[held]))
+                return of_classes(machine.margins(scaled[held]))
 
             self._calibrate(codes, groups, fold_margins)
 
@@ -229,7 +229,7 @@ class SVMHead(CalibratedHead):
                 weights[train] = class_weights[train]
                 fold = linear(weights)
                 margins = np.concatenate([block @ fold.coef.T + fold.intercept for block in rows])
-                return _of_classes(margins[held])
+                return of_classes(margins[held])
 
             self._calibrate(codes, groups, fold_margins)
 
@@ -289,14 +289,12 @@ class SVMHead(CalibratedHead):
     def _margins(self, X: Array) -> Array:
         # the support vectors' dtype decides, so that a row's decision does not depend on its own dtype
         scaled = self.scaler_.transform(X.astype(self.support_vectors_.dtype, copy=False))
-        return _of_classes(self.machine().margins(scaled))
+        return of_classes(self.machine().margins(scaled))
 
     def _scores_of(self, margins: Array) -> Array:
-        return margins if margins.ndim == 1 else ovr_scores(margins, len(self.classes_))
+        return ovr_scores(margins, len(self.classes_))
 
     def _log_scores(self, margins: Array, sharpness: float) -> Array:
-        if margins.ndim == 1:
-            return class_log_scores(margins, sharpness)
         return pair_log_scores(margins, len(self.classes_), sharpness)
 
     def log_score_gradients(self, row: Array) -> tuple[Array, Array]:
@@ -317,7 +315,7 @@ class SVMHead(CalibratedHead):
         scale, binary = self.scaler_.scale_, len(self.classes_) == 2
         scaled = (np.asarray(row, np.float64) - self.scaler_.mean_) / scale
         margins, gradients = margins_and_gradients(scaled, *self.machine())
-        log_scores = self._log_scores(_of_classes(margins[None]), self.sharpness_)[0]
+        log_scores = self._log_scores(of_classes(margins[None]), self.sharpness_)[0]
         # the margin of two classes is that of the second, and the first has the score 0
         slopes = (
             np.array([[0.0, self.sharpness_]])
@@ -325,8 +323,3 @@ class SVMHead(CalibratedHead):
             else pair_log_score_slopes(margins, len(self.classes_), self.sharpness_)
         )
         return log_scores, (gradients / scale[:, None]) @ slopes
-
-
-def _of_classes(margins: Array) -> Array:
-    """Return margins (m, p) of pairs as scikit-learn has them: of two classes as one number a row."""
-    return margins[:, 0] if margins.shape[1] == 1 else margins

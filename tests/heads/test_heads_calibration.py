@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from embedonce.cache.errors import HeadError
-from embedonce.heads.base import class_log_scores, probabilities, put_on_top, winners
-from embedonce.heads.calibration import ENOUGH_ROWS, fit_sharpness, folds, pair_log_scores, smoothed_targets
+from embedonce.heads.calibration import ENOUGH_ROWS, fit_sharpness, folds, smoothed_targets
 from embedonce.heads.registry import make_head
+from embedonce.heads.scores import class_log_scores, pair_log_scores, probabilities, put_on_top, winners
 from sklearn.datasets import make_classification
 from sklearn.metrics import log_loss
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from embedonce.cache.errors import HeadError
-from embedonce.heads.base import Affine
 from embedonce.heads.calibrated import CalibratedHead
 from embedonce.heads.evidence import EXPLAINABLE, LINEAR, class_evidence
 from embedonce.heads.registry import make_head
+from embedonce.heads.scores import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression

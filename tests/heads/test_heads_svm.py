@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from embedonce.heads import kernel as kernel_module
-from embedonce.heads.kernel import RBFMachine, pair_coefficients, pair_signs
+from embedonce.heads.kernel import RBFMachine, pair_coefficients
+from embedonce.heads.scores import pair_signs
 from embedonce.heads.svm import SVMHead
 from sklearn.datasets import make_classification
 from sklearn.pipeline import make_pipeline
