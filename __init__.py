@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .evaluate.compare import compare
     from .evaluate.explanation import explain
     from .evaluate.export import export
+    from .evaluate.finetune import finetune
     from .evaluate.prediction import predict
     from .evaluate.tune import tune
     from .extract.run import extract
@@ -37,6 +38,7 @@ _PUBLIC = {
     "predict": ".evaluate.prediction",
     "explain": ".evaluate.explanation",
     "export": ".evaluate.export",
+    "finetune": ".evaluate.finetune",
     "EmbedonceError": ".cache.errors",
 }
 
@@ -48,6 +50,7 @@ __all__ = [
     "explain",
     "export",
     "extract",
+    "finetune",
     "load_head",
     "make_head",
     "pack",

@@ -1,4 +1,4 @@
-"""The commands on trained models: evaluate, predict, explain and export."""
+"""The commands on trained models: evaluate, predict, explain, export and finetune."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .cache.names import display
-from .commands import AS_JSON, PATH, Command
+from .commands import AS_JSON, PATH, SEED, Command
 from .console import print_explanation, print_json, print_notes, print_scores
 
 _TRUST = click.option(
@@ -145,4 +145,83 @@ def export(model: Path, path: Path, images: tuple[Path, ...], as_json: bool, **o
     print_notes(done.notes)
 
 
-COMMANDS = (evaluate, predict, explain, export)
+@click.command(cls=Command)
+@click.argument("images", type=PATH)
+@click.option(
+    "--from",
+    "model",
+    type=PATH,
+    required=True,
+    metavar="MODEL",
+    help="Image model (.keras) of embedonce export, with a head softmax, logreg or linear-svm.",
+)
+@click.option(
+    "--unfreeze",
+    type=int,
+    required=True,
+    metavar="N",
+    help="Train the last N layers of the backbone, and the head. Batch normalisation stays frozen.",
+)
+@click.option("-o", "--output", "path", type=PATH, required=True, help="FILE.keras")
+@click.option("--cache", type=PATH, metavar="CACHE", help="That MODEL was trained on, if it is not where it was.")
+@click.option(
+    "--groups",
+    type=PATH,
+    metavar="FILE",
+    help="CSV with the columns path,group: what stays together in the validation part. By default the copies that are "
+    "found among the images.",
+)
+@click.option(
+    "--augment",
+    type=click.Choice(["none", "flips", "dihedral"]),
+    default="flips",
+    show_default=True,
+    help="Turn training images at random: mirrored both ways, or quarter turns too.",
+)
+@click.option("--learning-rate", type=float, default=1e-5, show_default=True, help="Of Adam.")
+@click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True, help="At most.")
+@click.option(
+    "--patience",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Epochs without a lower validation loss that end the training.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images in a step.")
+@click.option(
+    "--random-state", type=SEED, default=0, show_default=True, help="Of validation part, order and augmentation."
+)
+@click.option(
+    "--curves", type=PATH, metavar="FILE", help="Picture of loss and accuracy, by default OUTPUT with .history.png."
+)
+@AS_JSON
+def finetune(images: Path, model: Path, path: Path, as_json: bool, **options: Any) -> None:
+    """Train the last layers of MODEL's backbone on those of IMAGES that MODEL was trained on.
+
+    A fifth of them is for validation, copies of one original on one side. The epoch of the lowest validation loss is
+    kept, the start counts as one. To hold the result against frozen heads: embedonce compare CACHE --with FILE.keras.
+    """
+    from .evaluate.finetune import finetune as finetune_model
+    from .extract.progress import make_progress
+
+    done = finetune_model(images, model, path, progress=make_progress(not as_json), **options)
+    if as_json:
+        print_json(done.as_dict())
+        return
+    course = done.course
+    trained = f"{len(done.layers)} layers of the backbone, {display(done.layers[0])} to {display(done.layers[-1])}"
+    click.echo(f"Trained {trained}, and the head: {done.parameters:,} parameters; batch normalisation stayed frozen.")
+    last = int(course.history["epoch"][-1])
+    click.echo(
+        f"{last} epochs of {done.images:,} images in {course.seconds:.1f} s, validated on {done.validation_images:,}; "
+        f"kept epoch {course.best}:"
+    )
+    for key, title in (("val_loss", "validation loss"), ("val_accuracy", "validation accuracy")):
+        values = course.history[key]
+        click.echo(f"  {title} {values[course.best]:.4f}, {values[0]:.4f} at the start")
+    click.echo(f"Wrote {display(str(done.path))}")
+    click.echo(f"Curves of accuracy and loss: {display(str(done.curves))}")
+    print_notes(done.notes)
+
+
+COMMANDS = (evaluate, predict, explain, export, finetune)

@@ -125,6 +125,7 @@ def export(
         )
     made = build_image_model(keras_head(head), origin, weights)
     metadata["class_names"] = [str(name) for name in head.classes_]
+    metadata.setdefault("parameters", head.get_params(deep=False))  # to train the head again, beside its backbone
     if path.suffix.lower() == ".keras":
         softmax = head if head.head_name == "softmax" else None
         difference = save_image_model(made, path, proof, metadata, softmax)

@@ -95,7 +95,8 @@ def history_figure(histories: dict[str, dict[str, list[float]]]) -> Figure:
     Parameters
     ----------
     histories : dict of str to history
-        Per head: lists ``accuracy`` and ``loss``, with ``val_`` for the validation part.
+        Per head: lists ``accuracy`` and ``loss``, with ``val_`` for the validation part. ``epoch``, their numbers
+        where they do not begin at 1, is of a fine-tuning, whose epoch of the lowest validation loss is marked.
 
     Returns
     -------
@@ -108,10 +109,17 @@ def history_figure(histories: dict[str, dict[str, list[float]]]) -> Figure:
     figure = Figure(figsize=(9, 3.6 * len(histories)), layout="constrained")
     grid = figure.subplots(len(histories), 2, squeeze=False)
     for row, (name, history) in zip(grid, histories.items(), strict=True):
+        epochs = np.asarray(history.get("epoch", range(1, len(history["loss"]) + 1)))
         for ax, key in zip(row, ("accuracy", "loss"), strict=True):
-            _draw_curve(ax, history[key], "training", _TRAINING, "o")
+            _draw_curve(ax, epochs, history[key], "training", _TRAINING, "o")
             if f"val_{key}" in history:
-                _draw_curve(ax, history[f"val_{key}"], "validation", _VALIDATION, "s")
+                _draw_curve(ax, epochs, history[f"val_{key}"], "validation", _VALIDATION, "s")
+            if "epoch" in history:
+                best = int(np.argmin(history["val_loss"]))
+                ax.axvline(epochs[best], color=INK, linewidth=1, linestyle=":", zorder=0)
+                value = history[f"val_{key}"][best]
+                ring = {"markersize": 12, "markerfacecolor": "none", "markeredgecolor": INK, "linestyle": ""}
+                ax.plot(epochs[best], value, "o", label=f"kept: epoch {epochs[best]:.0f}", **ring)
             ax.set_title(f"{display(name)}: {key}", fontsize=12, fontweight="bold", color=INK, loc="left")
             ax.set_xlabel("epoch", color=INK)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -122,8 +130,7 @@ def history_figure(histories: dict[str, dict[str, list[float]]]) -> Figure:
     return figure
 
 
-def _draw_curve(ax: Axes, values: Sequence[float], label: str, colour: str, marker: str) -> None:
-    epochs = np.arange(1, len(values) + 1)
+def _draw_curve(ax: Axes, epochs: Any, values: Sequence[float], label: str, colour: str, marker: str) -> None:
     ax.plot(
         epochs, values, color=colour, marker=marker if len(values) <= 30 else "", markersize=5, linewidth=2, label=label
     )

@@ -146,7 +146,11 @@ def origin_of(model: Path | str, metadata: dict[str, Any]) -> Origin:
     if not metadata.get("fingerprint"):
         raise ModelFileError(f"{shown} does not say how its features were made; train it with embedonce train")
     kept = ("weights", "weights_path", "cache_path")
-    return Origin(metadata["fingerprint"], {name: metadata[name] for name in kept if metadata.get(name)}, shown)
+    provenance = {name: metadata[name] for name in kept if metadata.get(name)}
+    if metadata.get("finetuned"):
+        shown += f", fine-tuned with a backbone of its own (extract with --weights {display(str(model))}),"
+        provenance["weights_path"] = str(model)  # the only place where that backbone is
+    return Origin(metadata["fingerprint"], provenance, shown)
 
 
 def embed_files(

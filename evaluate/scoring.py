@@ -16,6 +16,7 @@ from ..extract.recipe import require_same_fingerprint
 from ..heads.files import load_head, read_metadata
 from .comparison import HeadResult
 from .fitting import score_head
+from .prediction import origin_of
 from .split import read_split
 from .training import seen_in_training
 
@@ -77,7 +78,7 @@ def evaluate_model(
     metadata = read_metadata(model)
     notes = []
     if metadata.get("fingerprint"):
-        require_same_fingerprint(metadata["fingerprint"], cache.fingerprint, f"the model {display(str(model))}")
+        require_same_fingerprint(metadata["fingerprint"], cache.fingerprint, origin_of(model, metadata).shown)
     else:
         notes.append("the model file does not say which features it was trained on")
         _check_width(model, head, cache)

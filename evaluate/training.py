@@ -178,8 +178,13 @@ def model_metadata(cache: FeatureCache, split: Split, head_name: str, result: He
     }
 
 
+def trained_on(metadata: dict[str, Any]) -> list[bytes]:
+    """Return the first bytes of the content hash of every image that a model was trained on."""
+    data = bytes.fromhex(metadata.get("trained_on", ""))
+    return [data[start : start + SEEN_BYTES] for start in range(0, len(data), SEEN_BYTES)]
+
+
 def seen_in_training(cache: FeatureCache, metadata: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return which rows of a cache a model was trained on: bool, shape (n,)."""
-    data = bytes.fromhex(metadata.get("trained_on", ""))
-    seen = {data[start : start + SEEN_BYTES] for start in range(0, len(data), SEEN_BYTES)}
+    seen = set(trained_on(metadata))
     return np.array([digest[:SEEN_BYTES].tobytes() in seen for digest in cache.files.hashes], np.bool_)

@@ -98,6 +98,8 @@ class Bar:
         self.say(f"{text} {done} in {time.monotonic() - begin:.1f} s")
 
     def start(self, total: int, what: str = "embedding") -> None:
+        for earlier in self._bar.task_ids:
+            self._bar.remove_task(earlier)
         self._task = self._bar.add_task(what, total=total, rate="…")
         self._begin = time.monotonic()
         self._bar.start()
