@@ -178,6 +178,14 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     help="Show in the report which places of wrongly classified images spoke for the class that a head saw: see "
     "embedonce explain. It needs the backbone's weights.",
 )
+@click.option(
+    "--with",
+    "image_models",
+    type=PATH,
+    multiple=True,
+    metavar="FILE.keras",
+    help="Also test this image model, of embedonce finetune or export, on the test images; more than once for several.",
+)
 @click.option("--label-budget", is_flag=True, help="Show how the accuracy grows with the number of training images.")
 @click.option(
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Heads to train at the same time."

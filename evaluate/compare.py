@@ -24,6 +24,7 @@ from .parts import together
 from .pooling import mean_over_repeats, pool, rounds
 from .prepare import calibrate_heads, make_heads, tune_heads, weigh_classes
 from .split import Split, has_folds, identical_in_training, make_folds, make_split
+from .whole_models import choose_splits, open_models, score_model
 
 DEFAULT_HEADS = ("softmax", "logreg", "svm")
 
@@ -45,6 +46,7 @@ def compare(
     calibrate: str | None = None,
     tune: float | None = None,
     label_budget: bool = False,
+    image_models: Sequence[Path | str] | Path | str = (),
 ) -> Comparison:
     """Train heads on the same rows of a cache and test them on the same others.
 
@@ -91,6 +93,10 @@ def compare(
         :func:`embedonce.evaluate.tune.tune`. Parameters that are given stay.
     label_budget : bool
         Also train every head on growing parts of the training images.
+    image_models : path-like or sequence of path-like
+        ``.keras`` files of :func:`embedonce.finetune` or :func:`embedonce.export` to stand beside the heads, each under
+        its file's name: they classify the images of the test rows. One whose training images are in the test part of
+        the random split beside the grouped one takes no part in the random one.
 
     Returns
     -------
@@ -103,7 +109,9 @@ def compare(
         Before anything is trained when a head is unknown or has no such parameter; later when one fails, or cannot
         be sent to another process.
     SplitError
-        When the split is impossible, or the groups do not fit the cache.
+        When the split is impossible, the groups do not fit the cache, or an image model was trained on test images.
+    ModelFileError, ImageError
+        When an image model is none, or a test image of it is gone or has changed.
     GroupsError
         When a grouped split is asked for and groups cannot be found.
     CacheError
@@ -114,9 +122,16 @@ def compare(
     check_jobs("compare", jobs, dask)
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
     made = make_heads(heads)
+    models = open_models(image_models, opened, made)
     weighted = weigh_classes(made, class_weight)
     known, notes = groups_for(opened, groups, split, progress)
     plans, note = plan_splits(opened, split, seed, known, folds, repeats)
+    chosen, more = choose_splits(models, opened, plans, known)
+    note += more
+    scored = [
+        [score_model(model, opened, plan[0], progress) for model in part]
+        for plan, part in zip(plans, chosen, strict=True)
+    ]
     if tune is not None:
         note += tune_heads(opened, heads, made, plans, known, seed, tune, jobs, dask, on_head)
     note += calibrate_heads(made, calibrate)
@@ -124,7 +139,9 @@ def compare(
     notes += note + weighted
     if len(made) * sum(map(len, plans)) > 1 and (jobs > 1 or dask is not None):
         notes.append("heads were trained beside each other, which slows each of them: compare times only with jobs=1")
-    comparisons = [_summarise(opened, plan, scored, known, seed) for plan, scored in zip(plans, results, strict=True)]
+    for of_heads, of_models in zip(results, scored, strict=True):
+        of_heads |= {result.name: [result] for result in of_models}
+    comparisons = [_summarise(opened, plan, found, known, seed) for plan, found in zip(plans, results, strict=True)]
     comparisons[0].notes[:0] = notes
     comparisons[0].random = comparisons[1] if len(comparisons) > 1 else None
     if label_budget:

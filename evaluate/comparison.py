@@ -131,12 +131,16 @@ class Comparison:
 
         The difference is what copies of training images among the test images made the random split promise. ``low``
         and ``high`` are its 95 % interval, from those of the two accuracies (Zou and Donner, 2008,
-        doi:10.1002/sim.3095), which takes the two test parts for independent. Empty when there is only one split.
+        doi:10.1002/sim.3095), which takes the two test parts for independent. Empty when there is only one split; an
+        image model that only one of them can test is left out.
         """
         if self.random is None:
             return []
         gaps = []
+        on_both = {result.name for result in self.random.results}
         for row in self.table:
+            if row["head"] not in on_both:
+                continue
             other = self.random.result(row["head"])
             promised = other.scores["accuracy"]
             gap = {"head": row["head"], "random": promised, "grouped": row["accuracy"]}

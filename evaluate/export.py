@@ -36,7 +36,7 @@ from .image_model import (
 )
 from .images import spread
 from .prediction import embed_files, origin_of
-from .training import seen_in_training
+from .seen import seen_in_training
 
 CHECKED_IMAGES = 100
 SUFFIXES = (".keras", ".tflite")

@@ -13,7 +13,7 @@ from ..cache.names import display
 from ..cache.reader import FeatureCache
 from .assignment import assign, places
 from .groups_file import Groups
-from .training import SEEN_BYTES, trained_on
+from .seen import contents, trained_on
 
 VALIDATION_FRACTION = 0.2
 
@@ -52,8 +52,8 @@ def training_rows(cache: FeatureCache, metadata: dict[str, Any], shown: str) -> 
             f"{shown} does not say which images it was trained on; train it with embedonce train, then export it again"
         )
     rows_of: dict[bytes, list[int]] = defaultdict(list)
-    for row, digest in enumerate(cache.files.hashes[:, :SEEN_BYTES]):
-        rows_of[digest.tobytes()].append(row)
+    for row, content in enumerate(contents(cache)):
+        rows_of[content].append(row)
     rows: list[int] = []
     unclear = 0
     for content, count in counts.items():

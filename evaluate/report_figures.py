@@ -53,10 +53,11 @@ def scores_figure(comparison: Comparison) -> Figure:
     rows = comparison.table[::-1]
     figure = _figure(7.6, 0.9 + 0.5 * len(rows))
     ax = figure.subplots()
+    on_random = {gap["head"]: gap["random"] for gap in comparison.leak_gap}
     for place, row in enumerate(rows):
         low, high = row["accuracy_low"], row["accuracy_high"]
-        if comparison.random is not None:
-            promised = comparison.random.result(row["head"]).scores["accuracy"]
+        if row["head"] in on_random:
+            promised = on_random[row["head"]]
             ax.plot([row["accuracy"], promised], [place, place], color=GRID, linewidth=6, zorder=1)
             ax.plot(promised, place, "o", color=COLOURS[1], markerfacecolor="none", markersize=8, zorder=3)
         if low is not None:

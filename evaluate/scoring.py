@@ -17,8 +17,8 @@ from ..heads.files import load_head, read_metadata
 from .comparison import HeadResult
 from .fitting import score_head
 from .prediction import origin_of
+from .seen import seen_in_training
 from .split import read_split
-from .training import seen_in_training
 
 
 @dataclass

@@ -7,8 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..cache.errors import ModelFileError
 from ..cache.files import make_folder
 from ..cache.names import display
@@ -23,10 +21,8 @@ from .groups import groups_for
 from .groups_file import Groups
 from .image_model import Origin, build_image_model, pixels_notes, proof_of_cache, require_float32, save_image_model
 from .novelty import NoveltyDetector
+from .seen import SEEN_BYTES
 from .split import Split, every_row, make_split
-
-SEEN_BYTES = 8
-"""How much of a training image's content hash a model keeps: enough to know it again, little to carry."""
 
 
 @dataclass
@@ -176,15 +172,3 @@ def model_metadata(cache: FeatureCache, split: Split, head_name: str, result: He
         "scores": result.scores if result is not None else None,
         "trained_on": cache.files.hashes[split.train, :SEEN_BYTES].tobytes().hex(),
     }
-
-
-def trained_on(metadata: dict[str, Any]) -> list[bytes]:
-    """Return the first bytes of the content hash of every image that a model was trained on."""
-    data = bytes.fromhex(metadata.get("trained_on", ""))
-    return [data[start : start + SEEN_BYTES] for start in range(0, len(data), SEEN_BYTES)]
-
-
-def seen_in_training(cache: FeatureCache, metadata: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return which rows of a cache a model was trained on: bool, shape (n,)."""
-    seen = set(trained_on(metadata))
-    return np.array([digest[:SEEN_BYTES].tobytes() in seen for digest in cache.files.hashes], np.bool_)

@@ -26,7 +26,8 @@ from embedonce.evaluate.finetune_training import turned
 from embedonce.evaluate.groups_file import Groups
 from embedonce.evaluate.prediction import predict
 from embedonce.evaluate.scoring import evaluate_model
-from embedonce.evaluate.training import model_metadata, seen_in_training, train
+from embedonce.evaluate.seen import seen_in_training
+from embedonce.evaluate.training import model_metadata, train
 from embedonce.extract.decode import decode
 from embedonce.heads.files import load_head, read_metadata
 
