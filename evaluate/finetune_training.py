@@ -288,14 +288,15 @@ def _one_epoch(
     generator = np.random.default_rng([schedule.random_state, epoch])
     order = fit[generator.permutation(len(fit))]
     views = generator.integers(AUGMENTATIONS[schedule.augment], size=len(fit))
-    trainer.reset_metrics()
-    measured = {"loss": float("nan"), "accuracy": float("nan")}
+    loss = correct = 0.0
     for places, pixels in reader.batches(order, schedule.batch_size, views):
         true = labels[order[places]]
         sample_weight = None if weights is None else weights[true].astype(np.float32)
-        measured = trainer.train_on_batch(pixels, true, sample_weight=sample_weight, return_dict=True)
+        trainer.reset_metrics()  # some versions of Keras add the steps up, others do not
+        step = trainer.train_on_batch(pixels, true, sample_weight=sample_weight, return_dict=True)
+        loss, correct = loss + len(places) * float(step["loss"]), correct + len(places) * float(step["accuracy"])
         progress.advance(len(places))
-    return float(measured["loss"]), float(measured["accuracy"])
+    return loss / len(fit), correct / len(fit)
 
 
 def _measure(

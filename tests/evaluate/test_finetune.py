@@ -132,6 +132,13 @@ def test_the_head_has_not_seen_the_validation_images_when_it_begins(starts, imag
     assert "have no weights to train" in " ".join(done.notes)
 
 
+def test_the_losses_of_epochs_are_means_over_their_images(starts, images, tmp_path):
+    settings = {"learning_rate": 1e-12, "augment": "none", "epochs": 2, "batch_size": 20}
+    history = finetune(images, starts["logreg"], tmp_path / "a.keras", unfreeze=3, **settings).course.history
+    for name in ("loss", "val_loss", "accuracy", "val_accuracy"):
+        assert history[name] == pytest.approx([history[name][0]] * 3, abs=2e-3), name
+
+
 PLAIN = """
 import json, sys
 import numpy as np, keras
