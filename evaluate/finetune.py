@@ -22,8 +22,10 @@ from ..heads.as_keras import keras_head
 from ..heads.files import load_head, read_metadata
 from ..heads.parameters import weights_of_classes
 from ..heads.registry import make_head
+from .finetune_cut import FrozenPart, cut_model
+from .finetune_images import AUGMENTATIONS, ImageReader, Indices
 from .finetune_rows import hold_out, training_rows
-from .finetune_training import Course, ImageReader, Indices, Schedule, cross_entropy, train_epochs
+from .finetune_training import Course, Schedule, cross_entropy, train_epochs
 from .fitting import fit_head
 from .groups import groups_for
 from .groups_file import Groups
@@ -178,8 +180,10 @@ def finetune(
     start = cross_entropy(head.predict_proba(opened.features[fit]), labels[fit])
     weights = _class_weights(head, labels[fit])
     with ImageReader(opened, root) as reader:
-        shown_progress = progress if progress is not None else Silent()
-        course = train_epochs(whole, reader, fit, held, labels, start, weights, schedule, shown_progress)
+        below, above = cut_model(whole)
+        frozen = FrozenPart(below, reader, AUGMENTATIONS[augment] * len(fit) + len(held))
+        bar = progress if progress is not None else Silent()
+        course = train_epochs(above, frozen, fit, held, labels, start, weights, schedule, bar)
         proof = _proof(whole, reader, opened, held)
     if not course.history["epoch"]:
         raise ModelFileError(f"{shown} gives no number for the images that it was trained on; export it again")

@@ -1,35 +1,19 @@
-"""The epochs of a fine-tuning: images read and turned as they are needed, early stopping from epoch 0 on."""
+"""The epochs of a fine-tuning, with early stopping from epoch 0 on."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..cache.errors import HeadError, ImageError
-from ..cache.names import display
+from ..cache.errors import HeadError
 from ..cache.quiet import import_keras
-from ..cache.reader import FeatureCache
-from ..extract.decode import decode, resize_into
-from ..extract.processors import available_processors
 from ..extract.progress import Progress
-from ..extract.recipe import least_size
-from .images import read_unchanged
-
-Indices = npt.NDArray[np.intp]
-Pixels = npt.NDArray[np.float32]
-
-AUGMENTATIONS = {"none": 1, "flips": 4, "dihedral": 8}
-"""Names, and how many views of an image each has: see :func:`turned`."""
-
-_AHEAD = 2  # batches that are read while one is trained on
+from .finetune_cut import FrozenPart
+from .finetune_images import AUGMENTATIONS, Indices
 
 
 @dataclass(frozen=True)
@@ -97,104 +81,9 @@ class Course:
     notes: list[str] = field(default_factory=list)
 
 
-def turned(pixels: Pixels, view: int) -> Pixels:
-    """Return one of the eight symmetries of a square image.
-
-    Parameters
-    ----------
-    pixels : ndarray of float32, shape (s, s, 3)
-    view : int
-        The sum of 1, mirrored left to right; 2, upside down; 4, rows and columns exchanged (before the others).
-    """
-    if view & 4:
-        pixels = pixels.swapaxes(0, 1)
-    if view & 2:
-        pixels = pixels[::-1]
-    if view & 1:
-        pixels = pixels[:, ::-1]
-    return pixels
-
-
-class ImageReader:
-    """Reads images of a cache at the backbone's size, as they were read to be embedded; a context manager.
-
-    Parameters
-    ----------
-    cache : FeatureCache
-    root : Path
-        The image folder.
-    """
-
-    def __init__(self, cache: FeatureCache, root: Path) -> None:
-        self._cache = cache
-        self._root = root
-        self._least = least_size(cache.fingerprint)
-        self._side = int(cache.fingerprint["image_size"])
-        self._threads = ThreadPoolExecutor(available_processors())
-
-    def __enter__(self) -> ImageReader:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._threads.shutdown(cancel_futures=True)
-
-    def whole(self, row: int) -> npt.NDArray[np.uint8]:
-        """Return an image in its own size: uint8, shape (height, width, 3).
-
-        Raises
-        ------
-        ImageError
-            When it is gone or is not the one that was embedded.
-        """
-        try:
-            return decode(read_unchanged(self._cache, self._root, row), self._least)
-        except ImageError as error:
-            raise ImageError(
-                f"the image {display(self._cache.paths[row])} in {display(str(self._root))}: {error}; bring it back, "
-                "or run embedonce extract again and train on what is there"
-            ) from error
-
-    def batches(self, rows: Indices, size: int, views: Indices | None = None) -> Iterator[tuple[Indices, Pixels]]:
-        """Yield the images of rows in order, up to ``size`` at once, turned as ``views`` says.
-
-        Yields
-        ------
-        places : ndarray of intp, shape (b,)
-            Positions in ``rows``.
-        pixels : ndarray of float32, shape (b, s, s, 3)
-            0 to 255.
-        """
-        starts = range(0, len(rows), size)
-        waiting: deque[tuple[Indices, Pixels, list[Future[None]]]] = deque()
-
-        def ask(start: int) -> None:
-            places = np.arange(start, min(start + size, len(rows)))
-            out = np.empty((len(places), self._side, self._side, 3), np.float32)
-            view = np.zeros(len(places), np.intp) if views is None else views[places]
-            jobs = [
-                self._threads.submit(self._read_into, out[number], int(rows[place]), int(view[number]))
-                for number, place in enumerate(places)
-            ]
-            waiting.append((places, out, jobs))
-
-        for number in range(len(starts) + _AHEAD):
-            if number < len(starts):
-                ask(starts[number])
-            if number >= _AHEAD and waiting:
-                places, out, jobs = waiting.popleft()
-                for job in jobs:
-                    job.result()
-                yield places, out
-
-    def _read_into(self, out: Pixels, row: int, view: int) -> None:
-        resize_into(out, self.whole(row))
-        if view:
-            out[:] = turned(out.copy(), view)
-
-
 def train_epochs(
-    model: Any,
-    reader: ImageReader,
+    trainer: Any,
+    frozen: FrozenPart,
     fit: Indices,
     held: Indices,
     labels: Indices,
@@ -203,13 +92,13 @@ def train_epochs(
     schedule: Schedule,
     progress: Progress,
 ) -> Course:
-    """Train what is trainable of an image model, and leave it with the weights of its best epoch.
+    """Train the part of an image model that is not frozen, and leave it with the weights of its best epoch.
 
     Parameters
     ----------
-    model : keras.Model
-        From images of the backbone's size to probabilities; not compiled, which it is not afterwards either.
-    reader : ImageReader
+    trainer : keras.Model
+        From what the frozen part gives to probabilities.
+    frozen : FrozenPart
     fit, held : ndarray of intp
         Rows to train on and to validate on.
     labels : ndarray of intp, shape (n,)
@@ -227,8 +116,6 @@ def train_epochs(
         When an image is gone or has changed.
     """
     keras = import_keras()
-    # a model of its own around the same layers, so that no optimizer is in the file
-    trainer = keras.Model(model.inputs, model.outputs)
     trainer.compile(
         keras.optimizers.Adam(schedule.learning_rate),
         "sparse_categorical_crossentropy",
@@ -243,9 +130,9 @@ def train_epochs(
     try:
         for epoch in range(schedule.epochs + 1):
             loss, accuracy = (
-                start if epoch == 0 else _one_epoch(trainer, reader, fit, labels, weights, schedule, epoch, progress)
+                start if epoch == 0 else _one_epoch(trainer, frozen, fit, labels, weights, schedule, epoch, progress)
             )
-            val_loss, val_accuracy = _measure(trainer, reader, held, labels, schedule.batch_size, progress)
+            val_loss, val_accuracy = _measure(trainer, frozen, held, labels, schedule.batch_size, progress)
             if not np.isfinite([loss, val_loss]).all():
                 notes.append(f"the loss of epoch {epoch} was no number any more; take a smaller learning rate")
                 break
@@ -276,7 +163,7 @@ def cross_entropy(probabilities: npt.NDArray[Any], true: Indices) -> tuple[float
 
 def _one_epoch(
     trainer: Any,
-    reader: ImageReader,
+    frozen: FrozenPart,
     fit: Indices,
     labels: Indices,
     weights: npt.NDArray[np.float64] | None,
@@ -289,22 +176,22 @@ def _one_epoch(
     order = fit[generator.permutation(len(fit))]
     views = generator.integers(AUGMENTATIONS[schedule.augment], size=len(fit))
     loss = correct = 0.0
-    for places, pixels in reader.batches(order, schedule.batch_size, views):
+    for places, activations in frozen.batches(order, schedule.batch_size, views):
         true = labels[order[places]]
         sample_weight = None if weights is None else weights[true].astype(np.float32)
         trainer.reset_metrics()  # some versions of Keras add the steps up, others do not
-        step = trainer.train_on_batch(pixels, true, sample_weight=sample_weight, return_dict=True)
+        step = trainer.train_on_batch(activations, true, sample_weight=sample_weight, return_dict=True)
         loss, correct = loss + len(places) * float(step["loss"]), correct + len(places) * float(step["accuracy"])
         progress.advance(len(places))
     return loss / len(fit), correct / len(fit)
 
 
 def _measure(
-    trainer: Any, reader: ImageReader, rows: Indices, labels: Indices, size: int, progress: Progress
+    trainer: Any, frozen: FrozenPart, rows: Indices, labels: Indices, size: int, progress: Progress
 ) -> tuple[float, float]:
     answers = []
-    for places, pixels in reader.batches(rows, size):
-        answers.append(trainer.predict_on_batch(pixels))
+    for places, activations in frozen.batches(rows, size):
+        answers.append(trainer.predict_on_batch(activations))
         progress.advance(len(places))
     return cross_entropy(np.concatenate(answers), labels[rows])
 

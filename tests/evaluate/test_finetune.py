@@ -18,11 +18,11 @@ from embedonce.cache.errors import (
 )
 from embedonce.cache.quiet import import_keras
 from embedonce.cli import main
-from embedonce.evaluate import finetune_training
+from embedonce.evaluate import finetune_cut, finetune_images, finetune_training
 from embedonce.evaluate.export import export
-from embedonce.evaluate.finetune import finetune
+from embedonce.evaluate.finetune import finetune, unfreeze_last
+from embedonce.evaluate.finetune_images import turned
 from embedonce.evaluate.finetune_rows import hold_out, training_rows
-from embedonce.evaluate.finetune_training import turned
 from embedonce.evaluate.groups_file import Groups
 from embedonce.evaluate.prediction import predict
 from embedonce.evaluate.scoring import evaluate_model
@@ -34,16 +34,26 @@ from embedonce.heads.files import load_head, read_metadata
 SOFTMAX = {"epochs": 3, "learning_rate": 0.01}
 
 
+class Starts(dict):
+    """Exported models by the name of their head, made when they are asked for."""
+
+    def __init__(self, cache, folder):
+        self.cache, self.folder = cache, folder
+
+    def __missing__(self, name):
+        path = self.folder / f"{name}.keras"
+        if name == "softmax":  # a whole image model as it is trained
+            train(self.cache, name, path, parameters=SOFTMAX)
+        else:
+            train(self.cache, name, path.with_suffix(".skops"), parameters={"C": 0.01} if name == "logreg" else {})
+            export(path.with_suffix(".skops"), path, check=2)
+        self[name] = path
+        return path
+
+
 @pytest.fixture(scope="module")
 def starts(cache, tmp_path_factory):
-    """Exported models of three heads, by name."""
-    folder = tmp_path_factory.mktemp("starts")
-    paths = {}
-    for name, parameters in (("softmax", SOFTMAX), ("logreg", {"C": 0.01}), ("linear-svm", {}), ("svm", {})):
-        trained = folder / f"{name}{'.whole.keras' if name == 'softmax' else '.skops'}"
-        train(cache, name, trained, parameters=parameters)
-        paths[name] = export(trained, folder / f"{name}.keras", check=2).path
-    return paths
+    return Starts(cache, tmp_path_factory.mktemp("starts"))
 
 
 @pytest.fixture(scope="module")
@@ -94,15 +104,54 @@ def test_an_epoch_zero_that_stays_the_best_leaves_the_backbone_as_it_was(starts,
     assert all(np.array_equal(one, two) for name in before for one, two in zip(before[name], after[name], strict=True))
 
 
+@pytest.mark.parametrize("unfreeze", [1, 3, 10, 31, 154])
+def test_the_two_parts_of_a_model_are_the_model(starts, unfreeze):
+    whole = import_keras().models.load_model(starts["softmax"], compile=False)
+    unfreeze_last(whole.get_layer("mobilenetv2"), unfreeze)
+    frozen, trained = finetune_cut.cut_model(whole)
+    pixels = np.random.default_rng(0).uniform(0, 255, (3, 64, 64, 3)).astype(np.float32)
+    inside = frozen.predict_on_batch(pixels)
+    np.testing.assert_allclose(trained.predict_on_batch(inside), whole.predict_on_batch(pixels), atol=1e-6)
+    assert not frozen.trainable_variables
+    assert len(trained.trainable_variables) == len(whole.trainable_variables)
+    if unfreeze == 10:  # the last narrow place before it
+        assert inside.shape == (3, 2, 2, 56)
+
+
+@pytest.mark.parametrize("room", [0, 2**16, 2**30])
+def test_every_view_goes_through_the_frozen_part_once_while_there_is_room(starts, images, cache, monkeypatch, room):
+    monkeypatch.setattr(finetune_cut, "ROOM", room)
+    whole = import_keras().models.load_model(starts["softmax"], compile=False)
+    unfreeze_last(whole.get_layer("mobilenetv2"), 10)
+    below, _ = finetune_cut.cut_model(whole)
+    rows, views = np.array([5, 3, 60, 7, 30]), np.array([0, 3, 1, 2, 0])
+    with finetune_images.ImageReader(cache, images) as reader:
+        expected = np.concatenate([below.predict_on_batch(pixels) for _, pixels in reader.batches(rows, 2, views)])
+        seen = []
+        monkeypatch.setattr(
+            reader,
+            "_read_into",
+            lambda out, row, view, right=reader._read_into: (seen.append((row, view)), right(out, row, view))[1],
+        )
+        frozen = finetune_cut.FrozenPart(below, reader, 100)
+        for _ in range(2):
+            parts = list(frozen.batches(rows, 2, views))
+            assert np.concatenate([places for places, _ in parts]).tolist() == list(range(5))
+            np.testing.assert_allclose(np.concatenate([got for _, got in parts]), expected, atol=1e-5)
+        assert len(seen) == {0: 10, 2**16: 5, 2**30: 5}[room]
+        list(frozen.batches(rows, 4, views[::-1].copy()))
+    assert set(seen) >= set(zip(rows.tolist(), views.tolist(), strict=True))
+
+
 def test_the_images_of_the_test_part_are_never_read(starts, images, cache, tmp_path, monkeypatch):
     read = set()
-    right = finetune_training.read_unchanged
+    right = finetune_images.read_unchanged
 
     def note(cache, root, row):
         read.add(row)
         return right(cache, root, row)
 
-    monkeypatch.setattr(finetune_training, "read_unchanged", note)
+    monkeypatch.setattr(finetune_images, "read_unchanged", note)
     done = finetune(images, starts["logreg"], tmp_path / "a.keras", unfreeze=3, epochs=1)
     expected = np.flatnonzero(seen_in_training(cache, read_metadata(starts["logreg"])))
     assert sorted(read) == expected.tolist()
