@@ -126,7 +126,7 @@ def history_figure(histories: dict[str, dict[str, list[float]]]) -> Figure:
             ax.grid(axis="y", color=GRID)
             ax.tick_params(length=0, colors=INK)
             ax.spines[["top", "right", "left"]].set_visible(False)
-            ax.legend(frameon=False, labelcolor=INK)
+            ax.legend(facecolor="white", edgecolor="none", framealpha=0.9, labelcolor=INK)
     return figure
 
 

@@ -138,38 +138,20 @@ def choose_splits(
     SplitError
         When a model cannot be tested on the first plan, or there are folds.
     """
+    if models and len(plans[0]) > 1:
+        raise SplitError(
+            f"parameter image_models of compare is for one split, since {models[0].name!r} was trained once and folds "
+            "test every image; leave out folds"
+        )
     chosen: list[list[WholeModel]] = [[] for _ in plans]
-    notes = []
-    for model in models:
-        if len(plans[0]) > 1:
-            raise SplitError(
-                f"parameter image_models of compare is for one split, since {model.name!r} was trained once and folds "
-                "test every image; leave out folds"
-            )
-        for number, (split,) in enumerate(plans):
+    for number, (split, *_) in enumerate(plans):
+        for model in models:
             known = int(_flattered(model, split, cache, groups).sum())
             if known and not number:
                 raise SplitError(_refusal(model, split, known))
-            if known:
-                notes.append(
-                    f"{display(model.name)} takes no part in the {split.method} split, since it was trained on "
-                    f"{known:,} of its test images, or on copies of them"
-                )
-            else:
+            if not known:
                 chosen[number].append(model)
-        split = plans[0][0]
-        trained = len(np.intersect1d(np.flatnonzero(model.seen(cache)), split.train))
-        if trained < len(split.train):
-            notes.append(
-                f"{display(model.name)} was trained on {trained:,} of the {len(split.train):,} training images of the "
-                f"{split.method} split"
-            )
-        when = "what its file says of the fine-tuning" if model.fit_seconds else "not known"
-        notes.append(
-            f"{display(model.name)} goes from image to class: its time to predict has the backbone and reading in it, "
-            f"that of the heads has not; its time to fit is {when}"
-        )
-    return chosen, notes
+    return chosen, _notes(models, chosen, cache, plans)
 
 
 def score_model(model: WholeModel, cache: FeatureCache, split: Split, progress: Progress | None = None) -> HeadResult:
@@ -220,6 +202,37 @@ def _flattered(model: WholeModel, split: Split, cache: FeatureCache, groups: Gro
         unfair |= mates
     found: npt.NDArray[np.bool_] = unfair[split.test]
     return found
+
+
+def _notes(
+    models: Sequence[WholeModel],
+    chosen: Sequence[Sequence[WholeModel]],
+    cache: FeatureCache,
+    plans: Sequence[Sequence[Split]],
+) -> list[str]:
+    """Return what to know of models in a comparison, in few sentences."""
+    notes = []
+    for (split, *_), taken in zip(plans, chosen, strict=True):
+        left_out = [display(model.name) for model in models if model not in taken]
+        if left_out:
+            verb = "takes" if len(left_out) == 1 else "take"
+            notes.append(
+                f"{', '.join(left_out)} {verb} no part in the {split.method} split, since its test part holds images "
+                "of their training or copies of them"
+            )
+    train = plans[0][0].train
+    for model in models:
+        trained = int(model.seen(cache)[train].sum())
+        if trained < len(train):
+            notes.append(f"{display(model.name)} was trained on {trained:,} of the {len(train):,} training images")
+    if models:
+        unknown = [display(model.name) for model in models if not model.fit_seconds]
+        notes.append(
+            f"{', '.join(display(model.name) for model in models)}: the time to predict is from image file to class, "
+            "that of the heads from features; the time to fit is that of the fine-tuning, as the file says"
+            + (f" (none for {', '.join(unknown)})" if unknown else "")
+        )
+    return notes
 
 
 def _refusal(model: WholeModel, split: Split, known: int) -> str:
