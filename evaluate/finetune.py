@@ -35,6 +35,8 @@ from .split import Split
 
 HEADS = ("softmax", "logreg", "linear-svm")
 CHECKED_IMAGES = 16
+STILL_TRUE = ("embedonce", "head", "parameters", "class_names", "weights", "split", "trained_on")
+"""What a start says of itself that its fine-tuned model may say, too; not its scores, nor the look of its features."""
 
 
 @dataclass
@@ -177,7 +179,7 @@ def finetune(
         )
     whole.get_layer("head").set_weights(keras_head(head).get_weights())
     labels = _outputs(opened, class_names)
-    start = cross_entropy(head.predict_proba(opened.features[fit]), labels[fit])
+    start = cross_entropy(head.predict_proba(opened.take(fit)), labels[fit])
     weights = _class_weights(head, labels[fit])
     with ImageReader(opened, root) as reader:
         below, above = cut_model(whole)
@@ -193,7 +195,7 @@ def finetune(
     if course.best == 0:
         notes.append(
             "no epoch was better on the validation images than the start, so the file has the backbone of the start; "
-            "try more layers, a larger learning rate, or stay with the frozen one"
+            "try more layers, another learning rate, or stay with the frozen one"
         )
     about = {
         "from": str(Path(model).resolve()),
@@ -338,7 +340,7 @@ def _metadata(start: dict[str, Any], whole: Any, about: dict[str, Any]) -> dict[
     for layer in plain.layers:
         if layer.weights:
             layer.set_weights(tuned.get_layer(layer.name).get_weights())
-    kept = {name: value for name, value in start.items() if name not in ("weights_path", "cache_path", "scores")}
+    kept = {name: start[name] for name in STILL_TRUE if name in start}
     return kept | {"fingerprint": fingerprint | {"weights_sha256": weights_sha256(plain)}, "finetuned": about}
 
 

@@ -7,6 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..cache.errors import ModelFileError
 from ..cache.files import make_folder
 from ..cache.names import display

@@ -215,7 +215,7 @@ def test_the_file_says_how_it_was_made_and_what_still_holds(tuned, starts):
         assert metadata[name] == start[name]
     assert start["scores"]
     assert "scores" not in metadata  # they were the start's
-    assert "weights_path" not in metadata
+    assert not {"weights_path", "novelty"} & set(metadata)
     about = metadata["finetuned"]
     assert about["history"] == tuned.course.history
     assert (about["unfrozen"], about["augment"], about["learning_rate"]) == (10, "flips", 1e-3)
@@ -241,6 +241,14 @@ def test_a_cache_of_the_tuned_backbone_is_taken(tuned, images, tmp_path, small):
     assert done.left_out == tuned.images + tuned.validation_images
     again = finetune(images, tuned.path, tmp_path / "again.keras", unfreeze=3, epochs=1, cache=own)
     assert again.course.best >= 0
+
+
+@pytest.mark.slow
+def test_a_tuned_model_can_be_explained(tuned, images):
+    from embedonce.evaluate.explanation import explain
+
+    explained = explain(tuned.path, next((images / "ash").iterdir()))
+    assert abs(explained.remainder) < 1e-3
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def test_a_fine_tuned_model_brings_its_time_and_its_history(comparison, files, t
 def test_it_takes_no_part_in_a_split_that_tests_what_it_has_seen(comparison):
     assert {result.name for result in comparison.random.results} == {"logreg", "knn"}
     assert {row["head"] for row in comparison.leak_gap} == {"logreg", "knn"}
-    assert any("tuned.keras takes no part in the random split" in note for note in comparison.notes)
+    assert any("start.keras, tuned.keras take no part in the random split" in note for note in comparison.notes)
 
 
 def test_a_model_that_was_trained_on_test_images_is_refused(cache, files, in_pairs):
