@@ -112,6 +112,14 @@ def demo(output: Path) -> None:
     help="Embed on a Dask cluster: the scheduler's address (tcp://host:8786), or its scheduler file (.json). Every "
     "worker needs embedonce[cluster] and, under the same paths, IMAGES and the folder of CACHE.",
 )
+@click.option(
+    "--views",
+    type=click.Choice(["none", "flips", "dihedral"]),
+    default="none",
+    show_default=True,
+    help="Embed every image mirrored too (three views), or mirrored and turned (seven): each view costs as much as the "
+    "images themselves. For compare and train with --views.",
+)
 @click.option("--strict", is_flag=True, help="Fail when an image cannot be embedded, instead of listing it.")
 @_FOLLOW_LINKS
 @AS_JSON

@@ -186,6 +186,11 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     metavar="FILE.keras",
     help="Also test this image model, of embedonce finetune or export, on the test images; more than once for several.",
 )
+@click.option(
+    "--views",
+    type=click.Choice(["train", "average", "both"]),
+    help="Use the views that embedonce extract --views embedded: to train on, to average probabilities over, or both.",
+)
 @click.option("--label-budget", is_flag=True, help="Show how the accuracy grows with the number of training images.")
 @click.option(
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Heads to train at the same time."

@@ -57,6 +57,9 @@ def print_report(report: Report) -> None:
         if report.rejected > 5:
             click.echo(f"  … all of them: embedonce info {display(str(report.cache.path))}")
     print_notes(report.notes)
+    for name, view in report.views.items():
+        rate = f" in {view.seconds:.1f} s" if view.embedded else ""
+        click.echo(f"View {name}: {view.embedded:,} embedded{rate}, {display(str(view.cache.path))}")
 
 
 def print_verification(done: Verification) -> None:

@@ -24,6 +24,7 @@ from .parts import together
 from .pooling import mean_over_repeats, pool, rounds
 from .prepare import calibrate_heads, make_heads, tune_heads, weigh_classes
 from .split import Split, has_folds, identical_in_training, make_folds, make_split
+from .views import Views, open_views
 from .whole_models import choose_splits, open_models, score_model
 
 DEFAULT_HEADS = ("softmax", "logreg", "svm")
@@ -47,6 +48,7 @@ def compare(
     tune: float | None = None,
     label_budget: bool = False,
     image_models: Sequence[Path | str] | Path | str = (),
+    views: str | None = None,
 ) -> Comparison:
     """Train heads on the same rows of a cache and test them on the same others.
 
@@ -97,6 +99,9 @@ def compare(
         ``.keras`` files of :func:`embedonce.finetune` or :func:`embedonce.export` to stand beside the heads, each under
         its file's name: they classify the images of the test rows. One whose training images are in the test part of
         the random split beside the grouped one takes no part in the random one.
+    views : {"train", "average", "both"}, optional
+        Use the views that :func:`embedonce.extract` put beside the cache: as further training rows, to average the
+        probabilities of every test image over, or for both. They stay with their image on every side.
 
     Returns
     -------
@@ -115,7 +120,7 @@ def compare(
     GroupsError
         When a grouped split is asked for and groups cannot be found.
     CacheError
-        When the cache cannot be read, or has changed when another process comes to it.
+        When there are no views, or the cache cannot be read, or has changed when another process comes to it.
     ClusterError
         When the cluster cannot be reached, a worker cannot do its part, or a process is killed.
     """
@@ -124,6 +129,7 @@ def compare(
     made = make_heads(heads)
     models = open_models(image_models, opened, made)
     weighted = weigh_classes(made, class_weight)
+    turned = open_views(opened, views)
     known, notes = groups_for(opened, groups, split, progress)
     plans, note = plan_splits(opened, split, seed, known, folds, repeats)
     chosen, more = choose_splits(models, opened, plans, known)
@@ -135,8 +141,8 @@ def compare(
     if tune is not None:
         note += tune_heads(opened, heads, made, plans, known, seed, tune, jobs, dask, on_head)
     note += calibrate_heads(made, calibrate)
-    results = _run(opened, made, plans, known, jobs, dask, on_head)
-    notes += note + weighted
+    results = _run(opened, made, plans, known, turned, jobs, dask, on_head)
+    notes += note + weighted + ([turned.note] if turned is not None else [])
     if len(made) * sum(map(len, plans)) > 1 and (jobs > 1 or dask is not None):
         notes.append("heads were trained beside each other, which slows each of them: compare times only with jobs=1")
     for of_heads, of_models in zip(results, scored, strict=True):
@@ -222,6 +228,7 @@ def _run(
     made: Mapping[str, Any],
     plans: list[list[Split]],
     groups: Groups | None,
+    views: Views | None,
     jobs: int,
     dask: Any,
     on_head: Callable[[str], None] | None,
@@ -243,6 +250,7 @@ def _run(
                     cache,
                     parts,
                     groups,
+                    views,
                 )
                 places.append((number, turn, name, label))
     announce = None if on_head is None else lambda number: on_head(places[number][3])

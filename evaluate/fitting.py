@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..cache.errors import ApproximationWarning
+from ..cache.errors import ApproximationWarning, HeadError
 from ..cache.format import FEATURES
 from ..cache.names import display
 from ..cache.reader import FeatureCache, StoredRows
@@ -20,14 +20,18 @@ from .comparison import HeadResult
 from .groups_file import Groups
 from .metrics import align_probabilities, score
 from .split import Split
+from .views import StackedRows, Views
 
 
-def fit_and_score(name: str, head: Any, cache: FeatureCache, split: Split, groups: Groups | None = None) -> HeadResult:
-    """Fit a head on the training rows and score it on the test rows.
+def fit_and_score(
+    name: str, head: Any, cache: FeatureCache, split: Split, groups: Groups | None = None, views: Views | None = None
+) -> HeadResult:
+    """Fit a head on the training rows and score it on the test rows, with views of the images where these are given.
 
     Labels are class names, so that what the head predicts can be read.
     """
-    return score_head(name, head, cache, split.test, fit_head(head, cache, split, groups))
+    seconds = fit_head(head, cache, split, groups, views)
+    return score_head(name, head, cache, split.test, seconds, views)
 
 
 IN_MEMORY_BYTES = 2**29
@@ -42,47 +46,77 @@ def features_of(cache: FeatureCache, rows: npt.NDArray[np.intp]) -> Features | S
 
 
 def score_head(
-    name: str, head: Any, cache: FeatureCache, rows: npt.NDArray[np.intp], fit_seconds: float = 0.0
+    name: str,
+    head: Any,
+    cache: FeatureCache,
+    rows: npt.NDArray[np.intp],
+    fit_seconds: float = 0.0,
+    views: Views | None = None,
 ) -> HeadResult:
-    """Score a fitted head on some rows of a cache."""
+    """Score a fitted head on some rows of a cache; probabilities are averaged over their views where these are for it.
+
+    Raises
+    ------
+    HeadError
+        When a head without probabilities is to average over views.
+    """
     # a saved head may know classes that this cache does not have, and may predict them
     class_names = cache.class_names + sorted({str(name) for name in head.classes_} - set(cache.class_names))
-    source = features_of(cache, rows)
-    parts, shares, predict_seconds = [np.zeros(0, np.str_)], [], 0.0
-    for test in row_blocks(source, _PREDICTED_ROWS if isinstance(source, StoredRows) else max(1, len(rows))):
-        begin = time.perf_counter()
-        parts.append(head.predict(test))
-        predict_seconds += time.perf_counter() - begin
-        if hasattr(head, "predict_proba"):
-            shares.append(align_probabilities(head.predict_proba(test), head.classes_, class_names))
-    predicted_names, probabilities = np.concatenate(parts), np.concatenate(shares) if shares else None
-
     index = {class_name: number for number, class_name in enumerate(class_names)}
-    predicted = np.array([index[str(class_name)] for class_name in predicted_names], np.intp)
+    if views is not None and views.average and not hasattr(head, "predict_proba"):
+        raise HeadError(f"head {name!r} has no probabilities to average over views; leave it out, or use views='train'")
+    sources = [features_of(cache, rows)]
+    if views is not None and views.average:
+        sources += [features_of(view, places[rows]) for view, places in zip(views.caches, views.rows, strict=True)]
+    answers, means, seconds = [np.zeros(0, np.intp)], [], 0.0
+    large = isinstance(sources[0], StoredRows)
+    for blocks in zip(
+        *(row_blocks(one, _PREDICTED_ROWS if large else max(1, len(rows))) for one in sources), strict=True
+    ):
+        begin = time.perf_counter()
+        said = head.predict(blocks[0])
+        seconds += time.perf_counter() - begin
+        answers.append(np.array([index[str(class_name)] for class_name in said], np.intp))
+        if hasattr(head, "predict_proba"):
+            parts = [align_probabilities(head.predict_proba(block), head.classes_, class_names) for block in blocks]
+            means.append(np.mean(parts, axis=0) if len(parts) > 1 else parts[0])
+    probabilities = np.concatenate(means) if means else None
+    predicted = np.concatenate(answers)
+    if len(sources) > 1 and probabilities is not None:
+        predicted = probabilities.argmax(axis=1)
     scores = score(cache.labels[rows].astype(np.intp), predicted, probabilities, class_names)
-    return HeadResult(name, head, predicted, probabilities, scores, fit_seconds, predict_seconds)
+    return HeadResult(name, head, predicted, probabilities, scores, fit_seconds, seconds)
 
 
-def fit_head(head: Any, cache: FeatureCache, split: Split, groups: Groups | None = None) -> float:
-    """Fit a head on the training rows and return the seconds of the fit alone.
+def fit_head(
+    head: Any, cache: FeatureCache, split: Split, groups: Groups | None = None, views: Views | None = None
+) -> float:
+    """Fit a head on the training rows, and their views where these are for it, and return the seconds of the fit alone.
 
     A head that takes validation data gets the test rows for them; one that takes groups gets those of the training
-    rows, so that its own cross-validation parts none. Of a large cache, heads that can read rows from disk do.
+    rows, so that its own cross-validation parts neither these nor views of one image. Of a large cache, heads that can
+    read rows from disk do.
     """
     names = cache.label_names
-    stored = getattr(head, "reads_rows", False)
+    sources = [features_of(cache, split.train)]
+    if views is not None and views.train:
+        sources += [features_of(view, rows[split.train]) for view, rows in zip(views.caches, views.rows, strict=True)]
     extra: dict[str, Any] = {}
     takes = inspect.signature(head.fit).parameters
-    if groups is not None and "groups" in takes:
-        extra["groups"] = groups.ids[split.train]
+    if "groups" in takes and (groups is not None or len(sources) > 1):
+        together = np.arange(len(split.train)) if groups is None else groups.ids[split.train]
+        extra["groups"] = np.tile(together, len(sources))
     if "validation_data" in takes:
         # a class without training images cannot be validated on
         held = split.test[np.isin(names[split.test], names[split.train])]
         if len(held):
             extra["validation_data"] = (features_of(cache, held), names[held])
-    rows, labels = features_of(cache, split.train), names[split.train]
-    if isinstance(rows, StoredRows) and not stored:
-        rows = cache.take(split.train)
+    rows: Any = StackedRows(list(sources)) if len(sources) > 1 else sources[0]
+    if not isinstance(rows, np.ndarray) and not (
+        isinstance(sources[0], StoredRows) and getattr(head, "reads_rows", False)
+    ):
+        rows = rows.read_rows(0, rows.shape[0])
+    labels = np.tile(names[split.train], len(sources))
     begin = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ApproximationWarning)  # approximations are among the notes of the result

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from ..cache.errors import FingerprintError, WeightsError
 from ..cache.names import display
 from .decode import Pixels, decode
 from .options import DECODERS, DTYPES
+from .views import IDENTITY, TURNS
 from .weights import WeightsSource, resolve_weights
 
 MINIMUM_IMAGE_SIZE = 32
@@ -33,6 +36,8 @@ class Recipe:
     image_size : int
     precision : {"float32", "int8", "float16", "bfloat16"}
     decoding : {"exact", "reduced"}
+    view : str
+        Which view of the images is embedded: see `embedonce.extract.views.TURNS`.
     """
 
     weights: WeightsSource
@@ -40,6 +45,7 @@ class Recipe:
     image_size: int
     precision: str = "float32"
     decoding: str = "exact"
+    view: str = IDENTITY
 
     @property
     def key(self) -> dict[str, Any]:
@@ -53,8 +59,9 @@ class Recipe:
         return key | {"precision": "int8"} if self.precision == "int8" else key  # the others share their weights
 
     def decode(self, data: bytes) -> Pixels:
-        """Decode an image file as this recipe wants it; see :func:`embedonce.extract.decode.decode`."""
-        return decode(data, self.image_size if self.decoding == "reduced" else None)
+        """Decode an image file as this recipe wants it, and turn it: see :func:`embedonce.extract.decode.decode`."""
+        pixels = decode(data, self.image_size if self.decoding == "reduced" else None)
+        return np.ascontiguousarray(TURNS[self.view](pixels))
 
     def fingerprint(self, hashes: Hashes) -> dict[str, Any]:
         """Return everything that decides a feature value.
@@ -64,6 +71,7 @@ class Recipe:
         hashes : mapping of str to str
             Of the backbone, as the engine has them.
         """
+        turned = {} if self.view == IDENTITY else {"view": self.view}
         return {
             "architecture": "MobileNetV2",
             "alpha": self.alpha,
@@ -74,6 +82,7 @@ class Recipe:
             "resize": "bilinear, no antialiasing",
             "scaling": "-1 to 1",
             "dtype": DTYPES[self.precision],
+            **turned,
             **hashes,
         }
 
@@ -84,6 +93,7 @@ def make_recipe(
     image_size: int,
     precision: str = "float32",
     decoding: str = "exact",
+    view: str = IDENTITY,
     *,
     timeout: float = 30.0,
 ) -> Recipe:
@@ -102,7 +112,7 @@ def make_recipe(
             f"got {image_size!r}"
         )
     source = resolve_weights(weights, float(alpha), image_size, timeout=timeout)
-    return Recipe(source, float(alpha), image_size, precision, decoding)
+    return Recipe(source, float(alpha), image_size, precision, decoding, view)
 
 
 class Described(Protocol):
@@ -134,7 +144,8 @@ def recipe_of(cache: Described, weights: str | Path | None = None) -> Recipe:
 
     Notes
     -----
-    A precision or decoding that only a later embedonce knows becomes the default one; the fingerprints differ then.
+    A precision, decoding or view that only a later embedonce knows becomes the default one; the fingerprints differ
+    then.
     """
     if weights is None:
         path = cache.provenance.get("weights_path")
@@ -144,7 +155,8 @@ def recipe_of(cache: Described, weights: str | Path | None = None) -> Recipe:
             )
         weights = path or cache.provenance.get("weights", "")
     alpha, size = float(cache.fingerprint["alpha"]), int(cache.fingerprint["image_size"])
-    return make_recipe(weights, alpha, size, precision_of(cache.fingerprint), decoding_of(cache.fingerprint))
+    precision, decoding = precision_of(cache.fingerprint), decoding_of(cache.fingerprint)
+    return make_recipe(weights, alpha, size, precision, decoding, view_of(cache.fingerprint))
 
 
 def precision_of(fingerprint: Mapping[str, Any]) -> str:
@@ -155,6 +167,12 @@ def precision_of(fingerprint: Mapping[str, Any]) -> str:
 def decoding_of(fingerprint: Mapping[str, Any]) -> str:
     """Return the decoding that a fingerprint stands for."""
     return {decoder: name for name, decoder in DECODERS.items()}.get(str(fingerprint.get("decoder")), "exact")
+
+
+def view_of(fingerprint: Mapping[str, Any]) -> str:
+    """Return the view that a fingerprint stands for."""
+    view = str(fingerprint.get("view", IDENTITY))
+    return view if view in TURNS else IDENTITY
 
 
 def least_size(fingerprint: Mapping[str, Any]) -> int | None:

@@ -40,6 +40,8 @@ class Report:
         False when nothing had to be written.
     notes : list of str
         What the user should know: files left out, segments that were damaged.
+    views : dict of str to Report
+        Of the views that were embedded too, each with a cache of its own.
     """
 
     cache: FeatureCache
@@ -56,6 +58,7 @@ class Report:
     seconds: float = 0.0
     published: bool = False
     notes: list[str] = field(default_factory=list)
+    views: dict[str, Report] = field(default_factory=dict)
 
     @property
     def images_per_second(self) -> float:
@@ -64,7 +67,9 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything but the cache itself, JSON-serialisable, and the rejects with their reasons."""
-        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "cache"}
+        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in ("cache", "views")}
+        if self.views:
+            values["views"] = {name: report.as_dict() for name, report in self.views.items()}
         return values | {"images_per_second": self.images_per_second, "rejects": self.cache.rejects}
 
     def count_changes(self, found: Scan, before: dict[bytes, Known], inventory: Inventory, damaged: set[bytes]) -> None:

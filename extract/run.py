@@ -35,6 +35,7 @@ from .recipe import HASHES, Recipe, make_recipe, require_same_fingerprint
 from .report import Report, notes_on_damage, notes_on_scan, strict_error
 from .scan import ImageFile, Scan, scan
 from .store import known_hashes
+from .views import IDENTITY, view_names, view_path
 
 
 def extract(
@@ -53,6 +54,7 @@ def extract(
     precision: str = "float32",
     decoding: str = "exact",
     threads: int | None = None,
+    views: str = "none",
 ) -> FeatureCache:
     """Embed every image of a folder once, or bring an existing cache up to date with it.
 
@@ -94,6 +96,9 @@ def extract(
     threads : int, optional
         Threads inside each interpreter, by default 1, for machines with little memory for their processors; there are
         fewer ``workers`` then. With Keras, the threads of TensorFlow, by default all. They change no feature.
+    views : {"none", "flips", "dihedral"}
+        Embed views of every image too: mirrored (three views), or mirrored and in quarter turns (seven). Each view has
+        a cache of its own in the folder ``NAME.views`` beside the cache, brought up to date as this one is.
 
     Returns
     -------
@@ -125,6 +130,7 @@ def extract(
         precision=precision,
         decoding=decoding,
         threads=threads,
+        views=views,
     ).cache
 
 
@@ -144,17 +150,26 @@ def update_cache(
     precision: str = "float32",
     decoding: str = "exact",
     threads: int | None = None,
+    views: str = "none",
 ) -> Report:
     """Do what :func:`extract` does and report what was done."""
     means = Means(engine, workers, threads)
     check_options(means, precision, decoding)
+    names = view_names(views)
     place = Place.of(cache)
     with connected(dask) as client:  # first, since a scan can take minutes
         found = scan(images, follow_links=follow_links)
-        make_folder(place.path if place.sharded else place.path.parent, "the cache")
-        with writer_lock(place):
-            recipe = make_recipe(weights, alpha, image_size, precision, decoding)
-            return _Run(found, place, recipe, means, strict, progress, client).run()
+
+        def update(place: Place, view: str) -> Report:
+            make_folder(place.path if place.sharded else place.path.parent, "the cache")
+            with writer_lock(place):
+                recipe = make_recipe(weights, alpha, image_size, precision, decoding, view)
+                return _Run(found, place, recipe, means, strict, progress, client).run()
+
+        report = update(place, IDENTITY)
+        for name in names:
+            report.views[name] = update(Place.of(view_path(place.path, name)), name)
+    return report
 
 
 class _Run:
