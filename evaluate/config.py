@@ -24,6 +24,7 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "calibrate": (str,),
     "tune": (int, float),
     "label_budget": (bool,),
+    "image_models": (list,),
     "maps": (bool,),
     "jobs": (int,),
     "dask": (str,),
@@ -47,6 +48,7 @@ seed = 0
 # class_weight = "balanced"     # every class counts the same in training
 # calibrate = "temperature"     # or sigmoid: probabilities that can be believed
 # tune = 60                     # seconds to look for good parameters of each head
+# image_models = ["tuned.keras"] # image models to test beside the heads, as with --with
 # label_budget = true           # how the accuracy grows with the number of training images
 # maps = true                   # which places of wrongly classified images spoke for the class that a head saw
 # jobs = 2                      # heads that are trained at the same time

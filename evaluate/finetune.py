@@ -160,6 +160,8 @@ def finetune(
     head = _unfitted_head(model, metadata, shown)
     opened = _cache_of(metadata, cache, shown)
     rows, notes = training_rows(opened, metadata, shown)
+    whole = _load(Path(model), shown)
+    layers = unfreeze_last(whole.get_layer("mobilenetv2"), unfreeze)
     known, more = groups_for(opened, groups, None, progress)
     fit, held = hold_out(opened, rows, known, random_state)
     root = Path(images)
@@ -167,8 +169,6 @@ def finetune(
     make_folder(path.parent, "the model")  # before the work, not after it
     make_folder(drawn.parent, "the curves")
 
-    whole = _load(Path(model), shown)
-    layers = unfreeze_last(whole.get_layer("mobilenetv2"), unfreeze)
     class_names = [str(name) for name in metadata["class_names"]]
     fit_head(head, opened, Split(fit, np.zeros(0, np.intp), "file"), known)
     if [str(name) for name in head.classes_] != class_names:

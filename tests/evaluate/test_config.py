@@ -27,6 +27,7 @@ def test_the_file_to_begin_with_can_be_read_and_has_every_key_of_it(tmp_path):
         "calibrate",
         "tune",
         "label_budget",
+        "image_models",
         "jobs",
         "fail_under",
         "[heads.forest]",
@@ -36,6 +37,7 @@ def test_the_file_to_begin_with_can_be_read_and_has_every_key_of_it(tmp_path):
     everything = everything.replace("# n_est", "n_est").replace("# random_state", "random_state")
     options, heads = read_config(written(tmp_path, everything))
     assert options["fail_under"] == ["accuracy=0.9"]
+    assert options["image_models"] == ["tuned.keras"]
     assert heads["forest"].n_estimators == 300
 
 
