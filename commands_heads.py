@@ -29,6 +29,12 @@ _GROUPS = click.option(
     "copies that are found among the images, which are kept in CACHE.groups.csv.",
 )
 
+_VIEWS = click.option(
+    "--views",
+    type=click.Choice(["train", "average", "both"]),
+    help="Use the views that embedonce extract --views embedded: to train on, to average probabilities over, or both.",
+)
+
 
 @click.command(cls=Command)
 @click.argument("cache", type=PATH)
@@ -77,6 +83,7 @@ def groups(
 )
 @_GROUPS
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of the random split.")
+@_VIEWS
 @click.option(
     "--weights", type=PATH, metavar="FILE", help="The backbone's weights, if they moved since the extraction."
 )
@@ -89,6 +96,7 @@ def train(
     split: str,
     groups: Path | None,
     seed: int,
+    views: str | None,
     weights: Path | None,
     as_json: bool,
 ) -> None:
@@ -104,7 +112,7 @@ def train(
     if not as_json:
         announce(head)
     trained = train_head(
-        opened, head, output, parameters=chosen, split=split, seed=seed, weights=weights, groups=groups
+        opened, head, output, parameters=chosen, split=split, seed=seed, weights=weights, groups=groups, views=views
     )
     if as_json:
         scores = trained.result.scores if trained.result else None
@@ -186,11 +194,7 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     metavar="FILE.keras",
     help="Also test this image model, of embedonce finetune or export, on the test images; more than once for several.",
 )
-@click.option(
-    "--views",
-    type=click.Choice(["train", "average", "both"]),
-    help="Use the views that embedonce extract --views embedded: to train on, to average probabilities over, or both.",
-)
+@_VIEWS
 @click.option("--label-budget", is_flag=True, help="Show how the accuracy grows with the number of training images.")
 @click.option(
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Heads to train at the same time."

@@ -50,6 +50,13 @@ def evaluate(model: Path, cache: Path, split: Path | None, include_training: boo
 @click.option("--cache", type=PATH, metavar="CACHE", help="Take the features of images that it holds from there.")
 @_WEIGHTS
 @_TRUST
+@click.option(
+    "--views",
+    type=click.Choice(["none", "flips", "dihedral"]),
+    default="none",
+    show_default=True,
+    help="Average probabilities over each image and its mirrored (and turned) views.",
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: path, class, probability, novelty.")
 @AS_JSON
 def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, **options: Any) -> None:

@@ -16,33 +16,17 @@ from ..cache.reader import FeatureCache
 from ..extract.decode import decode, resize_into
 from ..extract.processors import available_processors
 from ..extract.recipe import least_size
+from ..extract.views import TURNS, VIEWS
 from .images import read_unchanged
 
 Indices = npt.NDArray[np.intp]
 Pixels = npt.NDArray[np.float32]
 
-AUGMENTATIONS = {"none": 1, "flips": 4, "dihedral": 8}
-"""Names, and how many views of an image each has: see :func:`turned`."""
+AUGMENTATIONS = {name: 1 + len(views) for name, views in VIEWS.items()}
+"""Names, and how many views of an image each has, the image itself among them."""
 
+_TURNS = tuple(TURNS.values())
 _AHEAD = 2  # batches that are read while one is trained on
-
-
-def turned(pixels: Pixels, view: int) -> Pixels:
-    """Return one of the eight symmetries of a square image.
-
-    Parameters
-    ----------
-    pixels : ndarray of float32, shape (s, s, 3)
-    view : int
-        The sum of 1, mirrored left to right; 2, upside down; 4, rows and columns exchanged (before the others).
-    """
-    if view & 4:
-        pixels = pixels.swapaxes(0, 1)
-    if view & 2:
-        pixels = pixels[::-1]
-    if view & 1:
-        pixels = pixels[:, ::-1]
-    return pixels
 
 
 class ImageReader:
@@ -119,4 +103,4 @@ class ImageReader:
     def _read_into(self, out: Pixels, row: int, view: int) -> None:
         resize_into(out, self.whole(row))
         if view:
-            out[:] = turned(out.copy(), view)
+            out[:] = _TURNS[view](out.copy())

@@ -17,6 +17,7 @@ from ..extract.embed import Done, KnownContent, embed_images
 from ..extract.engines import make_engine
 from ..extract.recipe import recipe_of, require_same_fingerprint
 from ..extract.scan import ImageFile, find_images
+from ..extract.views import view_names
 from ..heads.files import load_head, read_metadata
 from ..heads.plain import load_plain
 from .image_model import Origin
@@ -68,6 +69,7 @@ def predict(
     weights: Path | str | None = None,
     engine: str = "auto",
     trust: bool = False,
+    views: str = "none",
     advance: Callable[[int], None] = lambda count: None,
 ) -> list[Prediction]:
     """Predict the class of images.
@@ -87,6 +89,8 @@ def predict(
     engine : {"auto", "litert", "keras"}
     trust : bool
         Allow a model file that runs code when loaded.
+    views : {"none", "flips", "dihedral"}
+        Average probabilities over the image and these views of it, which takes as many times as long.
     advance : callable
         Called with a number of images that are done.
 
@@ -104,7 +108,9 @@ def predict(
     ImageFolderError
         When there is no such file or folder, or a folder holds no image.
     HeadError
-        When ``top`` is no whole number above 0.
+        When ``top`` is no whole number above 0, or a head without probabilities is to average over views.
+    ParameterError
+        When there are no such views.
     """
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise HeadError(f"parameter top of predict must be a whole number above 0, got {top!r}")
@@ -119,13 +125,16 @@ def predict(
     )
     found = embed_files(files, origin, weights, engine=engine, known=known, advance=advance)
     rows = [file.path for file in files if not found[file.path].reason]
+    turned = [_view(origin, name) for name in view_names(views)]
     said: dict[bytes, tuple[Any, float | None]] = {}
     if rows:
         features = _features(rows, found, opened)
         novelty = (
             [None] * len(rows) if detector is None else (detector.distances(features) / detector.threshold).tolist()
         )
-        said = dict(zip(rows, zip(_classes(head, features, top), novelty, strict=True), strict=True))
+        good = [file for file in files if not found[file.path].reason]
+        of_views = [_features(rows, embed_files(good, view, weights, engine=engine), None) for view in turned]
+        said = dict(zip(rows, zip(_classes(head, [features, *of_views], top), novelty, strict=True), strict=True))
     nothing: tuple[Any, float | None] = ([], None)
     return [
         Prediction(os.fsdecode(file.path), classes, found[file.path].reason, distance)
@@ -210,14 +219,25 @@ def _features(paths: list[bytes], found: dict[bytes, Done], cache: FeatureCache 
     return np.stack(features)
 
 
-def _classes(head: Any, features: Any, top: int) -> list[list[tuple[str, float | None]]]:
-    predicted = [str(name) for name in head.predict(features)]
+def _view(origin: Origin, name: str) -> Origin:
+    """Return how the features of a view are made."""
+    return Origin(origin.fingerprint | {"view": name}, origin.provenance, origin.shown)
+
+
+def _classes(head: Any, features: list[Any], top: int) -> list[list[tuple[str, float | None]]]:
+    """Return the most probable classes by the features of images and of views of them."""
+    predicted = [str(name) for name in head.predict(features[0])]
     if not hasattr(head, "predict_proba"):
+        if len(features) > 1:
+            raise HeadError("parameter views of predict must be 'none' for a head without probabilities to average")
         return [[(name, None)] for name in predicted]
     names = [str(name) for name in head.classes_]
+    shares = np.mean([head.predict_proba(rows) for rows in features], axis=0)
+    if len(features) > 1:
+        predicted = [names[place] for place in shares.argmax(axis=1)]
     answers: list[list[tuple[str, float | None]]] = []
-    for name, shares in zip(predicted, head.predict_proba(features), strict=True):
-        by_share = np.argsort(-shares, kind="stable")
+    for name, row in zip(predicted, shares, strict=True):
+        by_share = np.argsort(-row, kind="stable")
         ordered = [names.index(name), *(place for place in by_share.tolist() if names[place] != name)]
-        answers.append([(names[place], float(shares[place])) for place in ordered[:top]])
+        answers.append([(names[place], float(row[place])) for place in ordered[:top]])
     return answers

@@ -25,6 +25,7 @@ from .image_model import Origin, build_image_model, pixels_notes, proof_of_cache
 from .novelty import NoveltyDetector
 from .seen import SEEN_BYTES
 from .split import Split, every_row, make_split
+from .views import Views, open_views
 
 
 @dataclass
@@ -68,6 +69,7 @@ def train(
     seed: int = 0,
     weights: str | Path | None = None,
     groups: Groups | Path | str | None = None,
+    views: str | None = None,
 ) -> TrainedHead:
     """Train a head on a cache and write it to a file.
 
@@ -91,6 +93,9 @@ def train(
         The backbone's weights for an image model, when they are not where the cache says.
     groups : Groups or path-like, optional
         See :func:`embedonce.compare`. A head that calibrates by cross-validation keeps them together too.
+    views : {"train", "average", "both"}, optional
+        Train on the views of the training images too, or average probabilities over them for the scores: see
+        :func:`embedonce.compare`. The model keeps which views it was trained on.
 
     Raises
     ------
@@ -105,18 +110,25 @@ def train(
         )
     if path.suffix.lower() == ".keras":
         require_float32(Origin.of_cache(cache))
+    turned = open_views(cache, views)
     make_folder(path.parent, "the model")  # before the work, not after it
     known, group_notes = groups_for(cache, groups, split)
     parts = every_row(cache) if str(split) == "none" else make_split(cache, split, seed, known)
-    result, seconds = _fit(head_name, head, cache, parts, known)
+    result, seconds = _fit(head_name, head, cache, parts, known, turned)
     metadata = model_metadata(cache, parts, head_name, result)
+    metadata["views"] = list(turned.names) if turned is not None and turned.train else []
     metadata["novelty"] = _novelty(cache, parts, known).as_dict()
     checked = None
     if path.suffix.lower() == ".keras":
         checked = _write_image_model(head, cache, path, metadata, weights)
     else:
         save_head(head, path, metadata)
-    notes = group_notes + notes_on(cache, parts) + approximations({head_name: head})
+    notes = (
+        group_notes
+        + ([turned.note] if turned is not None else [])
+        + notes_on(cache, parts)
+        + approximations({head_name: head})
+    )
     if checked is not None:
         notes += pixels_notes(Origin.of_cache(cache))
     if checked == 0:
@@ -132,12 +144,12 @@ def train(
 
 
 def _fit(
-    name: str, head: Any, cache: FeatureCache, split: Split, groups: Groups | None
+    name: str, head: Any, cache: FeatureCache, split: Split, groups: Groups | None, views: Views | None
 ) -> tuple[HeadResult | None, float]:
     if len(split.test):
-        result = fit_and_score(name, head, cache, split, groups)
+        result = fit_and_score(name, head, cache, split, groups, views)
         return result, result.fit_seconds
-    return None, fit_head(head, cache, split, groups)
+    return None, fit_head(head, cache, split, groups, views)
 
 
 def _novelty(cache: FeatureCache, split: Split, groups: Groups | None) -> NoveltyDetector:

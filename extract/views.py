@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..cache.errors import ParameterError
-from .decode import Pixels
+
+Pixels = npt.NDArray[Any]
 
 IDENTITY = "identity"
 
@@ -28,7 +31,7 @@ TURNS: Mapping[str, Callable[[Pixels], Pixels]] = {
 }
 """What makes each view of the pixels (h, w, 3): Pillow's names, angles counterclockwise."""
 
-VIEWS = {"none": (), "flips": tuple(TURNS)[1:4], "dihedral": tuple(TURNS)[1:]}
+VIEWS: dict[str, tuple[str, ...]] = {"none": (), "flips": tuple(TURNS)[1:4], "dihedral": tuple(TURNS)[1:]}
 """Which views there are beside the image itself."""
 
 

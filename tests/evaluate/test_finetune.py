@@ -21,7 +21,6 @@ from embedonce.cli import main
 from embedonce.evaluate import finetune_cut, finetune_images, finetune_training
 from embedonce.evaluate.export import export
 from embedonce.evaluate.finetune import finetune, unfreeze_last
-from embedonce.evaluate.finetune_images import turned
 from embedonce.evaluate.finetune_rows import hold_out, training_rows
 from embedonce.evaluate.groups_file import Groups
 from embedonce.evaluate.prediction import predict
@@ -289,17 +288,6 @@ def test_the_training_images_are_known_by_content(cache, starts):
         training_rows(cache, {"trained_on": "00" * 8}, "the model")
     with pytest.raises(ModelFileError, match="does not say which images"):
         training_rows(cache, {}, "the model")
-
-
-def test_the_views_of_an_image_are_the_symmetries_of_the_square():
-    pixels = np.arange(27, dtype=np.float32).reshape(3, 3, 3)
-    views = [turned(pixels, view) for view in range(8)]
-    assert len({view.tobytes() for view in views}) == 8
-    np.testing.assert_array_equal(views[0], pixels)
-    np.testing.assert_array_equal(views[1], pixels[:, ::-1])
-    np.testing.assert_array_equal(views[2], pixels[::-1])
-    rotated = {np.rot90(pixels, turns).tobytes() for turns in range(4)}
-    assert rotated <= {view.tobytes() for view in views}
 
 
 def test_an_image_that_changed_is_named_and_nothing_is_written(starts, images, tmp_path):

@@ -6,13 +6,16 @@ import shutil
 
 import numpy as np
 import pytest
-from embedonce import FeatureCache, compare, extract, make_head
+from embedonce import FeatureCache, compare, extract, load_head, make_head
 from embedonce.cache.errors import CacheError, FingerprintError, HeadError
 from embedonce.evaluate import fitting
 from embedonce.evaluate.fitting import fit_and_score
+from embedonce.evaluate.prediction import predict
 from embedonce.evaluate.split import make_split
+from embedonce.evaluate.training import train
 from embedonce.evaluate.views import StackedRows, open_views
 from embedonce.extract.views import VIEWS, view_path
+from embedonce.heads.files import read_metadata
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -151,3 +154,30 @@ def test_stacked_rows_are_the_sources_one_after_the_other(sizes, ends):
     start, end = sorted(min(at, sum(sizes)) for at in ends)
     assert stacked.shape == (sum(sizes), 3)
     np.testing.assert_array_equal(stacked.read_rows(start, end), np.concatenate(parts)[start:end])
+
+
+def test_train_uses_views_and_the_model_says_which(cache, tmp_path):
+    trained = train(cache, "logreg", tmp_path / "head.skops", views="both")
+    assert any("its views" in note for note in trained.notes)
+    assert read_metadata(tmp_path / "head.skops")["views"] == list(VIEWS["flips"])
+    train(cache, "logreg", tmp_path / "plain.skops")
+    assert read_metadata(tmp_path / "plain.skops")["views"] == []
+    shares = [load_head(tmp_path / name).predict_proba(cache.features) for name in ("head.skops", "plain.skops")]
+    assert not np.allclose(*shares)
+
+
+def test_predict_averages_over_the_views_of_images(cache, viewed, images, tmp_path):
+    train(cache, "logreg", tmp_path / "head.skops", split="none")
+    found = predict(tmp_path / "head.skops", images, views="flips", top=3)
+    sources = [cache, *(FeatureCache.open(view_path(viewed, name)) for name in VIEWS["flips"])]
+    head = load_head(tmp_path / "head.skops")
+    expected = np.mean([head.predict_proba(source.features) for source in sources], axis=0)
+    order = np.argsort(-expected, axis=1)
+    for one, row, places in zip(found, expected, order, strict=True):
+        assert one.classes == [(str(head.classes_[place]), pytest.approx(row[place], abs=1e-4)) for place in places]
+
+
+def test_predict_cannot_average_without_probabilities(cache, images, tmp_path):
+    train(cache, "linear-svm", tmp_path / "head.skops", parameters={"probability": False})
+    with pytest.raises(HeadError, match="views of predict must be 'none' for a head without probabilities"):
+        predict(tmp_path / "head.skops", images, views="flips")
