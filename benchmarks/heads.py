@@ -4,8 +4,9 @@
     python benchmarks/heads.py --generate 1000000 [--width 1280] [--folder FOLDER] [--only softmax,logreg]
 
 The first form fits and predicts on the features of a cache: a random part of ``--rows`` images trains, the others are
-predicted. Ours and theirs take turns, ``--rounds`` times; the table has
-medians of the seconds, the quotient of these, accuracies, and the loss where there is one. What theirs are:
+predicted. Every way runs ``--rounds`` times in a row (some virtual machines take back
+memory that lies idle, and the gigabyte of a kernel matrix costs seconds when it is touched anew); the table has medians
+of the seconds, the quotient of these, accuracies, and the loss where there is one. What theirs are:
 
 - softmax: a Keras model of Dropout(0.2) and Dense(softmax), ``model.fit`` for 5 epochs in batches of 100; Adam.
 - logreg: ``make_pipeline(StandardScaler(), LogisticRegression(C, max_iter=1000))``; the loss is scikit-learn's
@@ -95,11 +96,10 @@ def measure(make: Callable[[], Any], data: Data) -> dict[str, float]:
 
 
 def pair(name: str, makers: dict[str, Callable[[], Any]], rounds: int, data: Data) -> list[dict[str, Any]]:
-    """Let several ways take turns and return the medians of each; the first is the plain one."""
+    """Measure several ways, one after the other, and return the medians of each; the first is the plain one."""
     found: dict[str, list[dict[str, float]]] = {way: [] for way in makers}
-    for _ in range(rounds):
-        for way, make in makers.items():
-            found[way].append(measure(make, data))
+    for way, make in makers.items():
+        found[way] += [measure(make, data) for _ in range(rounds)]
     rows: list[dict[str, Any]] = []
     for way, runs in found.items():
         row = {"head": name, "way": way} | {key: float(np.median([run[key] for run in runs])) for key in runs[0]}
