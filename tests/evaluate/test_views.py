@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin
+from stored_rows import Stored
 
 
 class Recording(ClassifierMixin, BaseEstimator):
@@ -34,7 +35,7 @@ class Recording(ClassifierMixin, BaseEstimator):
         return np.full(len(X), self.classes_[0])
 
     def predict_proba(self, X):
-        shares = np.abs(X[:, : len(self.classes_)]) + 1e-3
+        shares = np.abs(X[:, : len(self.classes_)].astype(np.float64)) + 1e-3
         return shares / shares.sum(axis=1, keepdims=True)
 
 
@@ -137,20 +138,12 @@ def test_views_by_another_backbone_are_refused(images, small, tmp_path):
         open_views(other, "train")
 
 
-class Source:
-    def __init__(self, X):
-        self.X, self.shape = X, X.shape
-
-    def read_rows(self, start, end):
-        return self.X[start:end].copy()
-
-
 @given(
     sizes=st.lists(st.integers(0, 9), min_size=1, max_size=5), ends=st.tuples(st.integers(0, 45), st.integers(0, 45))
 )
 def test_stacked_rows_are_the_sources_one_after_the_other(sizes, ends):
     parts = [np.random.default_rng(n).normal(size=(n, 3)).astype(np.float32) for n in sizes]
-    stacked = StackedRows([Source(part) if number % 2 else part for number, part in enumerate(parts)])
+    stacked = StackedRows([Stored(part) if number % 2 else part for number, part in enumerate(parts)])
     start, end = sorted(min(at, sum(sizes)) for at in ends)
     assert stacked.shape == (sum(sizes), 3)
     np.testing.assert_array_equal(stacked.read_rows(start, end), np.concatenate(parts)[start:end])

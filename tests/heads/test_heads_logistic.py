@@ -13,17 +13,7 @@ from hypothesis import strategies as st
 from scipy.optimize import check_grad
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-
-
-class Stored:
-    """Rows that are not in memory, and how many are asked for at once."""
-
-    def __init__(self, X):
-        self.X, self.shape, self.most = X, X.shape, 0
-
-    def read_rows(self, start, end):
-        self.most = max(self.most, end - start)
-        return self.X[start:end].copy()
+from stored_rows import Stored
 
 
 def blobs(classes=3, n=300, d=12, seed=0, dtype=np.float64):

@@ -14,15 +14,7 @@ from embedonce.heads.nystroem import Nystroem
 from embedonce.heads.svm import SVMHead
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-
-class Stored:
-    def __init__(self, X):
-        self.X, self.shape, self.most = X, X.shape, 0
-
-    def read_rows(self, start, end):
-        self.most = max(self.most, end - start)
-        return self.X[start:end].copy()
+from stored_rows import Stored
 
 
 def rows(n_classes=3, n=3000, d=20, seed=0):

@@ -9,15 +9,7 @@ from embedonce.heads import rows as module
 from embedonce.heads.rows import RUN_ROWS, shuffled_batches
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-
-class Stored:
-    def __init__(self, X):
-        self.X, self.shape, self.most = X, X.shape, 0
-
-    def read_rows(self, start, end):
-        self.most = max(self.most, end - start)
-        return self.X[start:end].copy()
+from stored_rows import Stored
 
 
 @given(n=st.integers(1, 2000), batch=st.integers(1, 300), seed=st.integers(0, 9), at_once=st.integers(1, 9))
