@@ -5,6 +5,7 @@ Exit status: 0 when all went well, 1 when a run failed, 2 when the command was w
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from .commands import AS_JSON, PATH, Group, ending_in_order
 from .commands_heads import COMMANDS, announce
 from .commands_models import COMMANDS as MODEL_COMMANDS
 from .console import (
+    print_check,
     print_differences,
     print_gap,
     print_json,
@@ -33,11 +35,17 @@ _FOLLOW_LINKS = click.option("--follow-links", is_flag=True, help="Enter links t
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="embedonce")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Embed images once with a frozen MobileNetV2, then train and compare classifier heads in seconds.
 
     For education and research; not for medical diagnosis.
+
+    Exit status: 0 all went well, 1 a run failed, 2 the command was wrong, 130 interrupted. The environment variable
+    NO_COLOR, whatever it is, switches colours off.
     """
+    if os.environ.get("NO_COLOR"):  # https://no-color.org; rich looks at it by itself
+        ctx.color = False
 
 
 @main.command()
@@ -195,6 +203,33 @@ def verify(cache: Path, as_json: bool, **options: Any) -> None:
     else:
         print_verification(done)
     if not done.ok:
+        click.get_current_context().exit(1)
+
+
+@main.command()
+@click.argument("folder", type=PATH, default=Path("."))
+@click.option(
+    "--weights", default="imagenet", show_default=True, metavar="imagenet|FILE|random:SEED", help="To look for."
+)
+@click.option("--alpha", type=float, default=1.0, show_default=True, help="Width multiplier of MobileNetV2.")
+@click.option("--image-size", type=int, default=224, show_default=True, help="Pixels that images are resized to.")
+@AS_JSON
+def doctor(folder: Path, as_json: bool, **options: Any) -> None:
+    """Look at this machine: packages, processor, memory, disk, locks in FOLDER, weights, and how fast it is.
+
+    Takes some seconds. Exit status 1 when something will not work.
+    """
+    from .extract.doctor import FAIL
+    from .extract.doctor import doctor as examine
+
+    checks = []
+    for check in examine(folder, **options):
+        checks.append(check)
+        if not as_json:
+            print_check(check)
+    if as_json:
+        print_json([check.as_dict() for check in checks])
+    if any(check.status == FAIL for check in checks):
         click.get_current_context().exit(1)
 
 

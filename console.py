@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .evaluate.comparison import Comparison, HeadResult
     from .evaluate.explanation import Explanation
     from .evaluate.groups import FoundGroups
+    from .extract.doctor import Check
     from .extract.report import Report
     from .extract.verify import Verification
 
@@ -60,6 +61,14 @@ def print_report(report: Report) -> None:
     for name, view in report.views.items():
         rate = f" in {view.seconds:.1f} s" if view.embedded else ""
         click.echo(f"View {name}: {view.embedded:,} embedded{rate}, {display(str(view.cache.path))}")
+
+
+def print_check(check: Check) -> None:
+    """Print what was found of one thing, and what to do about it."""
+    colour = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}[check.status]
+    click.echo(f"{click.style(check.status, fg=colour)}  {check.name:<10} {check.found}")
+    if check.remedy:
+        click.echo(f"{'':<17}{check.remedy}")
 
 
 def print_verification(done: Verification) -> None:

@@ -67,6 +67,22 @@ def load_prepared(recipe: Recipe) -> Prepared | None:
     return prepared if intact else None
 
 
+def any_prepared(alpha: float, image_size: int) -> Prepared | None:
+    """Return any float32 backbone of a width and image size from the store, whatever its weights: all are as fast."""
+    for path in sorted(store_folder().glob("mobilenetv2-*.json")):
+        try:
+            about = json.loads(path.read_text(encoding="ascii"))
+            made_from = about["made_from"]
+            if (made_from["alpha"], made_from["image_size"]) != (alpha, image_size) or "precision" in made_from:
+                continue
+            model = path.with_suffix(".tflite").read_bytes()
+            if hashlib.sha256(model).hexdigest() == about["model_sha256"]:
+                return Prepared({"weights_sha256": about["weights_sha256"]}, model, about["made_with"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
 def known_hashes(recipe: Recipe) -> Hashes | None:
     """Return a recipe's hashes when an earlier run has written them down, without TensorFlow."""
     if recipe.precision == "int8":  # its model decides values: what is promised must be there

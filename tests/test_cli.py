@@ -405,3 +405,23 @@ def test_the_demo_runs_offline(call, tmp_path, monkeypatch):
         assert picture.width > 1000
     again = call("demo", "-o", tmp_path / "demo").stdout
     assert "Nothing to embed" in again
+
+
+def test_colours_switch_off_with_no_color(tmp_path, monkeypatch):
+    command = ["doctor", str(tmp_path / "nowhere"), "--weights", "random:0"]
+    assert "\x1b[" in CliRunner().invoke(main, command, color=True).output
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[" not in CliRunner().invoke(main, command, color=True).output
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_options(shell):
+    words, number = ("embedonce com", "1") if shell != "fish" else ("embedonce com", "com")
+    environment = os.environ | {"_EMBEDONCE_COMPLETE": f"{shell}_complete", "COMP_WORDS": words, "COMP_CWORD": number}
+    done = subprocess.run(
+        [sys.executable, "-c", "from embedonce.cli import main; main(prog_name='embedonce')"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert "compare" in done.stdout, done.stderr
