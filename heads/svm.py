@@ -33,8 +33,8 @@ from .rows import standard_scaler, take_rows, whole
 from .scores import Array, of_classes, ovr_scores, pair_log_scores, pair_signs
 from .solver import Solution, solve, squared_hinge
 
-# 2 GiB hold the kernel of 16,384 rows
-MAX_KERNEL_BYTES = 2 * 2**30
+# 3 GiB hold the kernel of 20,000 rows
+MAX_KERNEL_BYTES = 3 * 2**30
 # of an approximation: its solver stops at gradients, the exact one at violations of optimality
 GRADIENT_PER_TOL = 0.1
 MANY_ITERATIONS = 10_000

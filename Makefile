@@ -1,0 +1,18 @@
+# The commands that matter; each works in an environment with pip install -e '.[dev]'.
+.PHONY: test quick lint docs ci
+
+test:  ## all tests
+	python -m pytest
+
+quick:  ## without those that take more than a few seconds
+	python -m pytest -m "not slow"
+
+lint:  ## ruff, with its formatting
+	python -m ruff check .
+	python -m ruff format --check .
+
+docs:  ## the page of the commands
+	python docs/commands.py
+
+ci:  ## what continuous integration does: a fresh environment, tests, linters, types, the wheel
+	bash .ci/run

@@ -1,0 +1,52 @@
+"""What do the pixels bring? The same heads on the same split of three caches: images at 96, 160 and 224 pixels.
+
+    python examples/three_caches.py IMAGES [--output FOLDER] [--weights imagenet|FILE|random:SEED] [--alpha 1.0]
+
+Each cache is made once; run it again, with other heads or another seed, and only the heads are trained. A split depends
+on the images' names alone, so that all three caches are tested on the same images, and differences between them can be
+tested image by image.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import embedonce as eo
+
+HEADS = ["softmax", "logreg", "svm"]
+
+
+def main():
+    """Embed, compare and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("images")
+    parser.add_argument("--output", type=Path, default=Path("runs/three-caches"))
+    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--alpha", type=float, default=1.0)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[96, 160, 224])
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    print(f"{'pixels':>6}  {'head':<8} {'accuracy':>8}  95 % interval   log loss  fit s")
+    for size in options.sizes:
+        cache = eo.extract(
+            options.images,
+            options.output / f"{size}.h5",
+            weights=options.weights,
+            alpha=options.alpha,
+            image_size=size,
+        )
+        comparison = eo.compare(cache, HEADS, split="random", seed=options.seed)
+        comparison.save(options.output / str(size))
+        for result in comparison.results:
+            low, high = result.intervals["accuracy"]
+            scores = result.scores
+            print(
+                f"{size:>6}  {result.name:<8} {scores['accuracy']:>8.3f}  {low:.3f} to {high:.3f}  "
+                f"{scores['log_loss']:>8.3f}  {result.fit_seconds:>5.2f}"
+            )
+    print(f"Image by image: embedonce diff {options.output / str(options.sizes[0])} {options.output / str(size)}")
+
+
+if __name__ == "__main__":
+    main()

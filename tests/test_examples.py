@@ -1,0 +1,73 @@
+"""The scripts and the notebook of examples/ run, and the page of the commands is what the commands say."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from embedonce import FeatureCache
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+
+
+def run(name, *arguments, folder):
+    command = [sys.executable, EXAMPLES / name, *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_head_of_ones_own_is_compared(cache_path, tmp_path):
+    said = run("own_head.py", cache_path, folder=tmp_path)
+    assert said.startswith("direction  accuracy")
+    assert (tmp_path / "runs" / "own-head" / "report.html").is_file()
+
+
+def test_the_head_of_ones_own_is_a_proper_classifier(cache_path):
+    head = runpy.run_path(str(EXAMPLES / "own_head.py"))["DirectionHead"]()
+    cache = FeatureCache.open(cache_path)
+    head.fit(cache.features, cache.label_names)
+    assert head.score(cache.features, cache.label_names) > 0.5
+    np.testing.assert_allclose(head.predict_proba(cache.features).sum(axis=1), 1)
+
+
+@pytest.mark.slow
+def test_three_caches_of_one_folder_are_compared(images, tmp_path):
+    options = ["--weights", "random:0", "--alpha", 0.35, "--sizes", 48, 64, "--output", tmp_path / "out"]
+    said = run("three_caches.py", images, *options, folder=tmp_path)
+    lines = [line.split()[:2] for line in said.splitlines()[1:-1]]
+    assert lines == [[size, head] for size in ("48", "64") for head in ("softmax", "logreg", "svm")]
+    tested = [
+        {line.split(",")[1] for line in (tmp_path / "out" / size / "predictions.csv").read_text().splitlines()[1:]}
+        for size in ("48", "64")
+    ]
+    assert tested[0] == tested[1]
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_the_first_cell_to_the_last(images, small, tmp_path, monkeypatch):
+    notebook = json.loads((EXAMPLES / "from_folder_to_report.ipynb").read_text(encoding="utf-8"))
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "__main__"}
+    for cell in notebook["cells"]:
+        assert not cell.get("outputs")  # what a notebook printed elsewhere is nobody's result
+        if cell["cell_type"] == "code":
+            source = "".join(cell["source"])
+            source = source.replace('Path("photos")', f"Path({str(images)!r})").replace(
+                "OPTIONS = {}", f"OPTIONS = {small!r}"
+            )
+            exec(compile(source, cell["id"], "exec"), names)
+    assert (tmp_path / "runs" / "notebook" / "report" / "report.html").is_file()
+    assert (tmp_path / "runs" / "notebook" / "logreg.skops").is_file()
+
+
+def test_the_page_of_the_commands_is_what_the_commands_say():
+    module = runpy.run_path(str(ROOT / "docs" / "commands.py"))
+    assert module["PAGE"].read_text(encoding="utf-8") == module["page"](), "python docs/commands.py writes it anew"
