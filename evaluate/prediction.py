@@ -117,6 +117,7 @@ def predict(
     files = find_images([images] if isinstance(images, (str, os.PathLike)) else images)
     metadata = read_metadata(model)
     origin = origin_of(model, metadata)
+    turned = [_view(origin, name) for name in view_names(views)]
     detector = NoveltyDetector.of_metadata(metadata, origin.shown)
     head = load_plain(model) or load_head(model, trust=trust)
     opened = _same_cache(cache, origin.fingerprint)
@@ -125,7 +126,6 @@ def predict(
     )
     found = embed_files(files, origin, weights, engine=engine, known=known, advance=advance)
     rows = [file.path for file in files if not found[file.path].reason]
-    turned = [_view(origin, name) for name in view_names(views)]
     said: dict[bytes, tuple[Any, float | None]] = {}
     if rows:
         features = _features(rows, found, opened)
