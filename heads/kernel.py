@@ -6,6 +6,7 @@ the same work at the speed of BLAS, because |a - b|^2 = |a|^2 + |b|^2 - 2 a.b.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,11 +87,15 @@ def rbf_matrix(X: Array, gamma: float) -> NDArray[np.float64]:
     -------
     ndarray of shape (n, n), float64, C order
     """
+    from threadpoolctl import ThreadpoolController
+
     n = len(X)
     norms = squared_norms(X)
     matrix = np.empty((n, n))
-    buffer = np.empty(BLOCK_ROWS * BLOCK_ROWS, dtype=X.dtype)
-    for start in range(0, n, BLOCK_ROWS):
+
+    def fill(start: int) -> None:
+        """Fill the rows from `start` on, right of the diagonal, and the columns that mirror them."""
+        buffer = np.empty(BLOCK_ROWS * BLOCK_ROWS, dtype=X.dtype)
         rows = slice(start, min(start + BLOCK_ROWS, n))
         for other in range(start, n, BLOCK_ROWS):
             columns = slice(other, min(other + BLOCK_ROWS, n))
@@ -106,6 +111,13 @@ def rbf_matrix(X: Array, gamma: float) -> NDArray[np.float64]:
                 for strip in range(0, block.shape[1], 64):
                     part = slice(strip, strip + 64)
                     matrix[columns, rows][part] = block[:, part].T
+
+    # a thread for each of BLAS's, which has one in each: exponentials, copies and the first touch of a gigabyte of
+    # memory are shared too, not the products alone
+    blas = ThreadpoolController().select(user_api="blas")
+    threads = max((library.num_threads for library in blas.lib_controllers), default=1)
+    with blas.limit(limits=1), ThreadPoolExecutor(threads) as pool:
+        list(pool.map(fill, range(0, n, BLOCK_ROWS)))
     return matrix
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn import config_context
 from sklearn.svm import SVC
 
 from ..cache.errors import ApproximationWarning
@@ -270,7 +271,8 @@ class SVMHead(CalibratedHead):
             solver = SVC(kernel="rbf", gamma=self.gamma_, **settings).fit(X[rows], labels[rows])
         else:
             part = matrix if len(rows) == len(matrix) else square_part(matrix, rows, overwrite)
-            solver = SVC(kernel="precomputed", **settings).fit(part, labels[rows])
+            with config_context(assume_finite=True):  # which it would look for in a gigabyte of exponentials
+                solver = SVC(kernel="precomputed", **settings).fit(part, labels[rows])
         return Solved(
             rows[solver.support_],
             np.asarray(solver.dual_coef_),
