@@ -45,6 +45,12 @@ def features_of(cache: FeatureCache, rows: npt.NDArray[np.intp]) -> Features | S
     return cache.features[rows] if 4 * n * d <= IN_MEMORY_BYTES else StoredRows(cache, FEATURES, rows)
 
 
+def _sources(cache: FeatureCache, rows: npt.NDArray[np.intp], views: Views | None) -> list[Features | StoredRows]:
+    """Return the features of some rows, and those of each view of them."""
+    turned = () if views is None else zip(views.caches, views.rows, strict=True)
+    return [features_of(cache, rows), *(features_of(view, places[rows]) for view, places in turned)]
+
+
 def score_head(
     name: str,
     head: Any,
@@ -65,9 +71,7 @@ def score_head(
     index = {class_name: number for number, class_name in enumerate(class_names)}
     if views is not None and views.average and not hasattr(head, "predict_proba"):
         raise HeadError(f"head {name!r} has no probabilities to average over views; leave it out, or use views='train'")
-    sources = [features_of(cache, rows)]
-    if views is not None and views.average:
-        sources += [features_of(view, places[rows]) for view, places in zip(views.caches, views.rows, strict=True)]
+    sources = _sources(cache, rows, views if views is not None and views.average else None)
     answers, means, seconds = [np.zeros(0, np.intp)], [], 0.0
     large = isinstance(sources[0], StoredRows)
     for blocks in zip(
@@ -98,9 +102,7 @@ def fit_head(
     read rows from disk do.
     """
     names = cache.label_names
-    sources = [features_of(cache, split.train)]
-    if views is not None and views.train:
-        sources += [features_of(view, rows[split.train]) for view, rows in zip(views.caches, views.rows, strict=True)]
+    sources = _sources(cache, split.train, views if views is not None and views.train else None)
     extra: dict[str, Any] = {}
     takes = inspect.signature(head.fit).parameters
     if "groups" in takes and (groups is not None or len(sources) > 1):
@@ -111,7 +113,7 @@ def fit_head(
         held = split.test[np.isin(names[split.test], names[split.train])]
         if len(held):
             extra["validation_data"] = (features_of(cache, held), names[held])
-    rows: Any = StackedRows(list(sources)) if len(sources) > 1 else sources[0]
+    rows: Any = StackedRows(sources) if len(sources) > 1 else sources[0]
     if not isinstance(rows, np.ndarray) and not (
         isinstance(sources[0], StoredRows) and getattr(head, "reads_rows", False)
     ):

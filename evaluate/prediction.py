@@ -125,14 +125,14 @@ def predict(
         {} if opened is None else {digest.tobytes(): row for row, digest in enumerate(opened.files.hashes)}
     )
     found = embed_files(files, origin, weights, engine=engine, known=known, advance=advance)
-    rows = [file.path for file in files if not found[file.path].reason]
+    good = [file for file in files if not found[file.path].reason]
+    rows = [file.path for file in good]
     said: dict[bytes, tuple[Any, float | None]] = {}
     if rows:
         features = _features(rows, found, opened)
         novelty = (
             [None] * len(rows) if detector is None else (detector.distances(features) / detector.threshold).tolist()
         )
-        good = [file for file in files if not found[file.path].reason]
         of_views = [_features(rows, embed_files(good, view, weights, engine=engine), None) for view in turned]
         said = dict(zip(rows, zip(_classes(head, [features, *of_views], top), novelty, strict=True), strict=True))
     nothing: tuple[Any, float | None] = ([], None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,7 +96,7 @@ def _aligned(cache: FeatureCache, view: FeatureCache, name: str) -> Rows:
 class StackedRows:
     """Rows of several sources, one source after the other: a `RowSource`."""
 
-    def __init__(self, sources: list[Features | RowSource]) -> None:
+    def __init__(self, sources: Sequence[Features | RowSource]) -> None:
         self._sources = sources
         self._ends = np.cumsum([source.shape[0] for source in sources])
         self.shape = (int(self._ends[-1]), sources[0].shape[1])
