@@ -28,7 +28,11 @@ from .console import (
 )
 
 _ENGINE = click.option(
-    "--engine", type=click.Choice(["auto", "litert", "keras"]), default="auto", show_default=True, help="What computes."
+    "--engine",
+    type=click.Choice(["auto", "native", "litert", "keras"]),
+    default="auto",
+    show_default=True,
+    help="What computes; auto is the fastest that this machine has.",
 )
 _FOLLOW_LINKS = click.option("--follow-links", is_flag=True, help="Enter links to folders.")
 

@@ -86,7 +86,7 @@ def predict(
         Where features are taken from when it holds an image of the same content.
     weights : path-like, optional
         The backbone's weights, when they are not where the model says.
-    engine : {"auto", "litert", "keras"}
+    engine : {"auto", "native", "litert", "keras"}
     trust : bool
         Allow a model file that runs code when loaded.
     views : {"none", "flips", "dihedral"}

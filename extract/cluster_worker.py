@@ -24,11 +24,12 @@ from ..cache.table import HASH_BYTES
 from ..cache.writer import write_cache
 from .assemble import Assembler
 from .embed import Done, KnownContent, embed_images
-from .engines import Engine, make_engine, needs_keras
+from .engines import chosen_engine, make_engine
 from .options import Means
 from .plan import Inventory, Known
 from .recipe import Recipe
 from .scan import ImageFile
+from .session import Engine
 from .store import load_prepared, store_folder
 from .weights import resolve_weights
 
@@ -203,8 +204,10 @@ def _engine(job: Job) -> Engine:
     key = (job.means.engine, job.means.threads, job.recipe)
     with _engines_lock:
         if key not in _engines:
-            recipe = _recipe_here(job.recipe, needs_keras(job.means.engine, job.recipe.precision))
-            with contextlib.nullcontext() if load_prepared(recipe) else _alone_on_this_machine():
+            chosen = chosen_engine(job.means, job.recipe.precision)
+            recipe = _recipe_here(job.recipe, chosen)
+            ready = chosen != "keras" and load_prepared(recipe, chosen) is not None
+            with contextlib.nullcontext() if ready else _alone_on_this_machine():
                 _engines[key] = make_engine(job.means.engine, recipe, job.means.threads)
         engine = _engines[key]
     folder = display(str(store_folder()))
@@ -223,12 +226,12 @@ def _engine(job: Job) -> Engine:
     return engine
 
 
-def _recipe_here(recipe: Recipe, needs_file: bool) -> Recipe:
+def _recipe_here(recipe: Recipe, engine: str) -> Recipe:
     """Return the recipe with the weights file of this machine, which may stand elsewhere but must be the same."""
     weights = recipe.weights
     if weights.path is None:
         return recipe
-    if not needs_file and load_prepared(recipe) is not None:  # the store goes by the file's hash
+    if engine != "keras" and load_prepared(recipe, engine) is not None:  # the store goes by the file's hash
         return recipe
     # Keras's own file stands in every machine's own home
     name = "imagenet" if weights.label == "imagenet" and not weights.path.is_file() else weights.path

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from ..cache.errors import EngineError
 from ..cache.quiet import quiet_native_output
 from .litert import Interpreter
-from .tolerance import allowed_difference
+from .session import prove
 
 
 def convert(embedder: Any, image_size: int) -> bytes:
@@ -33,7 +30,7 @@ def convert(embedder: Any, image_size: int) -> bytes:
     """
     with quiet_native_output():
         model: bytes = converter_of(embedder, image_size).convert()
-    _prove(embedder, model, image_size)
+    prove(embedder, Interpreter(model), image_size, "litert")
     return model
 
 
@@ -53,23 +50,3 @@ def converter_for(model: Any, shape: tuple[int | None, ...], dtype: str = "float
     # Without the Keras model as second argument the weights become constants, which XNNPACK needs; with it
     # they stay variables, and LiteRT 2.3 computes NaN. from_keras_model gives the same model in four times the time.
     return tf.lite.TFLiteConverter.from_concrete_functions([function])
-
-
-def _prove(embedder: Any, model: bytes, image_size: int) -> None:
-    """Run two images through both, smooth and rough, before anybody relies on the conversion."""
-    rows = np.linspace(0, 255, image_size, dtype=np.float32)
-    smooth = np.stack(
-        [np.add.outer(rows, rows) / 2, np.tile(rows, (image_size, 1)), np.tile(rows[:, None], image_size)]
-    )
-    rough = np.random.RandomState(0).uniform(0, 255, (image_size, image_size, 3))
-    images = np.stack([smooth.transpose(1, 2, 0), rough]).astype(np.float32)
-    expected = np.asarray(embedder(images, training=False))
-    session, got = Interpreter(model), []
-    for image in images:
-        np.copyto(session.slot(0), image)
-        got.append(session.run(1)[0])
-    difference = float(np.abs(np.stack(got) - expected).max())
-    if not difference <= allowed_difference(expected):
-        raise EngineError(
-            f"the converted model differs from Keras by {difference:.2g} on this machine; use --engine keras"
-        )

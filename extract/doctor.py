@@ -22,7 +22,9 @@ from ..cache.files import write_atomically
 from ..cache.lock import writer_lock
 from ..cache.names import display
 from ..cache.place import Place
-from .engines import LiteRTEngine
+from .engines import chosen_engine, make_prepared
+from .native import why_not_native
+from .options import Means
 from .processors import available_processors
 from .store import any_prepared, store_folder
 from .weights import imagenet_path, imagenet_url, resolve_weights
@@ -32,10 +34,11 @@ PASS, WARN, FAIL = "PASS", "WARN", "FAIL"
 NEEDED = ("numpy", "scipy", "scikit-learn", "h5py", "simplejpeg", "pillow", "ai-edge-litert", "tensorflow", "keras")
 OPTIONAL = {"distributed": "embedonce[cluster]", "faiss-cpu": "embedonce[large]"}
 FAST = {"x86_64": ("AVX2", "FMA3"), "amd64": ("AVX2", "FMA3"), "aarch64": ("ASIMD",), "arm64": ("ASIMD",)}
-"""What LiteRT's quick kernels need, by the processor's kind."""
+"""What the engines' quick kernels need, by the processor's kind."""
 SECONDS = 2.0
 """How long the engine is measured."""
 _GB = 1e9
+_REINSTALL = "pip install --force-reinstall ai-edge-litert"
 _LEAST_MEMORY, _LEAST_DISK = 1.0, 1.0  # GB that an extraction of some thousand images is comfortable with
 
 
@@ -90,7 +93,7 @@ def doctor(
     yield _disk(Path(folder))
     yield _try("writing", lambda: _writing(Path(folder)), "choose another folder, on a disk of this machine")
     yield _weights(weights, alpha, image_size)
-    yield _try("litert", lambda: _litert(alpha, image_size), "pip install --force-reinstall ai-edge-litert")
+    yield _try("engine", lambda: _engine(alpha, image_size), _REINSTALL)
 
 
 def _try(name: str, check: Callable[[], Check], remedy: str) -> Check:
@@ -128,10 +131,14 @@ def _optional() -> Check:
     return Check("extras", PASS, ", ".join(shown))
 
 
-def _processor() -> Check:
+def _processor_features() -> set[str]:
     build: Any = np.show_config(mode="dicts")
     simd = build.get("SIMD Extensions", {})
-    features = {*simd.get("baseline", ()), *simd.get("found", ())}
+    return {*simd.get("baseline", ()), *simd.get("found", ())}
+
+
+def _processor() -> Check:
+    features = _processor_features()
     count = available_processors()
     shown = f"{count} processor{'s' if count != 1 else ''}"
     notable = sorted(name for name in features if name.startswith(("AVX", "ASIMD", "FMA", "NEON", "SVE", "X86_V")))
@@ -145,8 +152,9 @@ def _processor() -> Check:
 
 
 def _has(name: str, features: set[str]) -> bool:
-    # NumPy 2.4 groups what processors of one level have: X86_V3 is AVX2, FMA3 and others
-    return name in features or (name in ("AVX2", "FMA3") and bool(features & {"X86_V3", "X86_V4"}))
+    # NumPy 2.4 groups what processors of one level have: X86_V3 is AVX2, FMA3 and others, X86_V4 AVX512F too
+    groups = {"AVX2": {"X86_V3", "X86_V4"}, "FMA3": {"X86_V3", "X86_V4"}, "AVX512F": {"X86_V4"}}
+    return name in features or bool(features & groups.get(name, set()))
 
 
 def _memory() -> Check:
@@ -217,14 +225,18 @@ def _weights(weights: str | Path, alpha: float, image_size: int) -> Check:
     return Check("weights", PASS, f"{source.label}{where}")
 
 
-def _litert(alpha: float, image_size: int) -> Check:
-    """Measure the engine on a backbone that was converted before."""
+def _engine(alpha: float, image_size: int) -> Check:
+    """Measure what ``--engine auto`` would take, on a backbone that was converted before."""
+    name = chosen_engine(Means(), "float32")
     about = f"MobileNetV2 {alpha:g} at {image_size} pixels"
-    prepared = any_prepared(alpha, image_size)
+    if name == "keras":
+        return Check("engine", WARN, "ai-edge-litert is not installed, and Keras is slow", _REINSTALL)
+    prepared = any_prepared(alpha, image_size, name)
     if prepared is None:
         remedy = "the first embedonce extract converts it, once, with TensorFlow, in some 20 s"
-        return Check("litert", WARN, f"{about} is not in {display(str(store_folder()))} yet, so not measured", remedy)
-    engine = LiteRTEngine(prepared, 1)
+        found = f"{name}; {about} is not in {display(str(store_folder()))} yet, so not measured"
+        return Check("engine", WARN, found, remedy)
+    engine = make_prepared(name, prepared, image_size)
     counts: list[int] = []
 
     def work() -> None:
@@ -245,6 +257,10 @@ def _litert(alpha: float, image_size: int) -> Check:
         thread.join()
     rate = sum(counts) / SECONDS
     if not rate:
-        return Check("litert", FAIL, f"{about} gave no features", "pip install --force-reinstall ai-edge-litert")
-    found = f"{about}: {rate:.0f} images/s in memory, 10,000 in {10_000 / rate:,.0f} s"
-    return Check("litert", PASS, found)
+        return Check("engine", FAIL, f"{name}; {about} gave no features", _REINSTALL)
+    found = f"{name}, {about}: {rate:.0f} images/s in memory, 10,000 in {10_000 / rate:,.0f} s"
+    features = _processor_features()
+    if (reason := why_not_native()) and _has("AVX2", features) and not _has("AVX512F", features):
+        remedy = "install gcc or clang, and embedonce again, for a faster engine"
+        return Check("engine", WARN, f"{found}; native cannot run: {reason}", remedy)
+    return Check("engine", PASS, found)

@@ -1,53 +1,48 @@
 """Inference engines behind one interface: make a session per worker, call it with images.
 
-``litert`` is the fast one on a processor; ``keras`` is the reference, and what a GPU uses.
+``native`` is the fastest on processors with AVX2 and no AVX-512, ``litert`` on others; ``keras`` is the reference, and
+what a GPU uses.
 """
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..cache.errors import ParameterError
 from ..cache.quiet import import_keras
+from .fold import from_bytes
+from .native import NativeSession, native_is_fastest, require_native
+from .native_plan import make_program
 from .options import DTYPES, Means, check_options
 from .processors import available_processors
 from .recipe import Hashes, Recipe
+from .session import Engine, Session
 from .store import Prepared, load_prepared, prepare, remember_weights
 
 
-class Session(Protocol):
-    """What one worker has of an engine: slots to put images into, and a run over them."""
+class NativeEngine:
+    """The folded weights in kernels of our own; imports no TensorFlow when the store has them."""
 
-    @property
-    def batch_size(self) -> int:
-        """How many slots there are."""
+    name = "native"
 
-    def slot(self, position: int) -> npt.NDArray[np.float32]:
-        """Return where an image goes: float32, shape (s, s, 3), 0 to 255. Let go of it before the run."""
-
-    def run(self, count: int) -> npt.NDArray[np.float32]:
-        """Embed the first ``count`` slots: float32, shape (count, d), an array of its own."""
-
-
-class Engine(Protocol):
-    """A backbone on an inference runtime."""
-
-    name: str
-    hashes: Hashes
+    def __init__(self, prepared: Prepared, image_size: int) -> None:
+        self.hashes: Hashes = prepared.hashes
+        self._made_with = prepared.made_with
+        self._program = make_program(from_bytes(prepared.model), image_size)
 
     def versions(self) -> dict[str, str]:
-        """Return the versions of what computes, for the provenance."""
+        return {"embedonce": _version("embedonce"), "converted with": self._made_with}
 
     def session(self) -> Session:
-        """Return something to call from one thread."""
+        return NativeSession(self._program)
 
     def default_workers(self) -> int:
-        """Return how many threads serve it best on this machine."""
+        return available_processors()
 
 
 class LiteRTEngine:
@@ -138,8 +133,8 @@ def make_engine(name: str, recipe: Recipe, threads: int | None = None) -> Engine
 
     Parameters
     ----------
-    name : {"auto", "litert", "keras"}
-        ``auto`` is LiteRT where it is installed and computes the recipe's precision, otherwise Keras.
+    name : {"auto", "native", "litert", "keras"}
+        ``auto`` is the fastest that is installed and computes the recipe's precision: see :func:`chosen_engine`.
     recipe : Recipe
     threads : int, optional
         Inside each interpreter, by default 1; or of TensorFlow, by default all.
@@ -151,17 +146,35 @@ def make_engine(name: str, recipe: Recipe, threads: int | None = None) -> Engine
     WeightsError
         When the weights do not fit.
     """
-    check_options(Means(name, threads=threads), recipe.precision)
-    if needs_keras(name, recipe.precision):
+    means = Means(name, threads=threads)
+    check_options(means, recipe.precision)
+    chosen = chosen_engine(means, recipe.precision)
+    if chosen == "keras":
         return KerasEngine(recipe, threads)
-    return LiteRTEngine(load_prepared(recipe) or prepare(recipe), threads or 1)
+    if chosen == "native":
+        require_native()
+    prepared = load_prepared(recipe, chosen) or prepare(recipe, chosen)
+    return make_prepared(chosen, prepared, recipe.image_size, threads or 1)
 
 
-def needs_keras(name: str, precision: str) -> bool:
-    """Return whether the engine of this name is Keras, which needs the weights file at every run."""
-    if name == "auto" and precision == "float32":
-        return not find_spec("ai_edge_litert")
-    return name == "keras" or precision in ("float16", "bfloat16")
+def make_prepared(name: str, prepared: Prepared, image_size: int, threads: int = 1) -> Engine:
+    """Make the engine ``native`` or ``litert`` of a prepared backbone."""
+    return NativeEngine(prepared, image_size) if name == "native" else LiteRTEngine(prepared, threads)
+
+
+def chosen_engine(means: Means, precision: str) -> str:
+    """Return which engine computes: ``native``, ``litert`` or ``keras``.
+
+    ``auto`` is native where that is the fastest, unless threads inside an interpreter are asked for; then LiteRT, where
+    it is installed; then Keras. Precision float16 and bfloat16 are computed by Keras alone, int8 by LiteRT alone.
+    """
+    if precision in ("float16", "bfloat16"):
+        return "keras"
+    if means.engine != "auto" or precision == "int8":
+        return "litert" if precision == "int8" else means.engine
+    if native_is_fastest() and means.threads in (None, 1):
+        return "native"
+    return "litert" if find_spec("ai_edge_litert") else "keras"
 
 
 def note_engine(engines: dict[str, dict[str, str]], name: str, versions: dict[str, str]) -> None:

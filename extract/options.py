@@ -11,7 +11,7 @@ from typing import Any
 
 from ..cache.errors import ParameterError
 
-ENGINES = ("auto", "litert", "keras")
+ENGINES = ("auto", "native", "litert", "keras")
 
 DTYPES = {"float32": "float32", "int8": "int8", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 """Precision: what the fingerprint has as ``dtype``."""
@@ -33,7 +33,7 @@ class Means:
 
     Attributes
     ----------
-    engine : {"auto", "litert", "keras"}
+    engine : {"auto", "native", "litert", "keras"}
     workers : int or None
         Threads that read, decode and embed; None for what suits the engine.
     threads : int or None
@@ -59,6 +59,11 @@ def check_options(means: Means, precision: str, decoding: str = "exact") -> None
     for name, value in (("workers", means.workers), ("threads", means.threads)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ParameterError(f"parameter {name} of extract must be a whole number above 0, got {value!r}")
+    if means.engine == "native" and means.threads not in (None, 1):
+        raise ParameterError(
+            f"parameter threads of extract must be 1 for engine native, got {means.threads}; its sessions share their "
+            "weights and need a few megabytes each: use --workers, or engine litert"
+        )
     allowed = _ENGINES_OF[precision]
     if means.engine not in allowed:
         others = [name for name, engines in _ENGINES_OF.items() if means.engine in engines]

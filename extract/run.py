@@ -27,13 +27,14 @@ from .assemble import Assembler
 from .cluster import connected, embed_on_cluster
 from .cluster_worker import Job, SliceDone
 from .embed import Done, embed_images
-from .engines import Engine, make_engine, note_engine
+from .engines import make_engine, note_engine
 from .options import Means, check_options
 from .plan import Inventory, Known, Plan, make_plan
 from .progress import Progress, make_progress
 from .recipe import HASHES, Recipe, make_recipe, require_same_fingerprint
 from .report import Report, notes_on_damage, notes_on_scan, strict_error
 from .scan import ImageFile, Scan, scan
+from .session import Engine
 from .store import known_hashes
 from .views import IDENTITY, view_names, view_path
 
@@ -72,8 +73,9 @@ def extract(
         Width multiplier of MobileNetV2.
     image_size : int
         Height and width, in pixels, that images are resized to.
-    engine : {"auto", "litert", "keras"}
-        What computes. The features agree within 1e-3. ``auto`` is LiteRT, or Keras for precisions of a GPU.
+    engine : {"auto", "native", "litert", "keras"}
+        What computes. The features agree within 1e-3. ``auto`` is the fastest that there is: kernels of our own on
+        processors with AVX2 and no AVX-512, otherwise LiteRT; Keras for precisions of a GPU.
     workers : int, optional
         Number of threads; by default what suits the engine and the processor. With ``dask``, threads of each task,
         by default 1, since every thread of a Dask worker takes a slice of its own.

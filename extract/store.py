@@ -1,8 +1,8 @@
 """The user's store of prepared backbones: converted once, checked by hash whenever read.
 
 Converting MobileNetV2 needs TensorFlow (seconds to import, 2 GB installed); running the result does not.
-So the converted model and the hash of its weights are kept in the user's cache folder, keyed by everything
-they were made from. A file that does not match its hash is made again.
+So the converted model, the folded weights and the hash of the weights are kept in the user's cache folder, keyed
+by everything they were made from. A file that does not match its hash is made again.
 """
 
 from __future__ import annotations
@@ -11,18 +11,26 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..cache.errors import OutputError
+from ..cache.errors import EngineError, OutputError
 from ..cache.files import make_folder, write_atomically
 from .convert import convert
+from .fold import fold, from_bytes, to_bytes
+from .native import NativeSession, why_not_native
+from .native_plan import make_program
 from .quantize import quantize
 from .recipe import Hashes, Recipe
+from .session import prove
 
 _LAYOUT = 1  # raise it when what is kept under a key changes
+
+FORMS = {"litert": (".tflite", "model_sha256"), "native": (".npz", "folded_sha256")}
+"""What each engine reads: the end of its file's name, and what its hash is written down as."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,8 @@ class Prepared:
     hashes : mapping of str to str
         The part of the fingerprint that only the finished backbone knows.
     model : bytes
-        LiteRT model: float32 (1, s, s, 3), 0 to 255, to float32 (1, d).
+        For engine litert a LiteRT model: float32 (1, s, s, 3), 0 to 255, to float32 (1, d). For engine native the
+        folded weights, as :func:`embedonce.extract.fold.to_bytes` writes them.
     made_with : str
         The TensorFlow that converted it.
     """
@@ -54,20 +63,31 @@ def store_folder() -> Path:
     return Path(platformdirs.user_cache_dir("embedonce", appauthor=False))
 
 
-def load_prepared(recipe: Recipe) -> Prepared | None:
-    """Return the prepared backbone of a recipe, or None when it is not in the store or is damaged."""
-    about = _about(recipe)
+def load_prepared(recipe: Recipe, engine: str = "litert") -> Prepared | None:
+    """Return the prepared backbone of a recipe, or None when it is not in the store or is damaged.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    engine : {"litert", "native"}
+        Which reads it.
+    """
+    return _read(_path(recipe), _about(recipe), engine, recipe.precision)
+
+
+def _read(path: Path, about: dict[str, Any], engine: str, precision: str = "float32") -> Prepared | None:
+    ending, name = FORMS[engine]
     try:
-        model = _path(recipe).read_bytes()
+        model = path.with_suffix(ending).read_bytes()
         digest = hashlib.sha256(model).hexdigest()
-        prepared = Prepared(_hashes(recipe, about["weights_sha256"], digest), model, about["made_with"])
-        intact = digest == about["model_sha256"]
-    except (OSError, KeyError):
+        prepared = Prepared(_hashes(precision, about["weights_sha256"], digest), model, about["made_with"])
+        intact = digest == about[name]
+    except (OSError, KeyError, TypeError):
         return None
     return prepared if intact else None
 
 
-def any_prepared(alpha: float, image_size: int) -> Prepared | None:
+def any_prepared(alpha: float, image_size: int, engine: str = "litert") -> Prepared | None:
     """Return any float32 backbone of a width and image size from the store, whatever its weights: all are as fast."""
     for path in sorted(store_folder().glob("mobilenetv2-*.json")):
         try:
@@ -75,11 +95,10 @@ def any_prepared(alpha: float, image_size: int) -> Prepared | None:
             made_from = about["made_from"]
             if (made_from["alpha"], made_from["image_size"]) != (alpha, image_size) or "precision" in made_from:
                 continue
-            model = path.with_suffix(".tflite").read_bytes()
-            if hashlib.sha256(model).hexdigest() == about["model_sha256"]:
-                return Prepared({"weights_sha256": about["weights_sha256"]}, model, about["made_with"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
+        if (prepared := _read(path, about, engine)) is not None:
+            return prepared
     return None
 
 
@@ -92,20 +111,26 @@ def known_hashes(recipe: Recipe) -> Hashes | None:
     return {"weights_sha256": digest} if isinstance(digest, str) else None
 
 
-def _hashes(recipe: Recipe, weights_sha256: str, model_sha256: str) -> Hashes:
+def _hashes(precision: str, weights_sha256: str, model_sha256: str) -> Hashes:
     hashes = {"weights_sha256": weights_sha256}
-    return hashes | {"quantized_model_sha256": model_sha256} if recipe.precision == "int8" else hashes
+    return hashes | {"quantized_model_sha256": model_sha256} if precision == "int8" else hashes
 
 
 def remember_weights(recipe: Recipe, weights_sha256: str) -> None:
     """Write down the hash of a recipe's weights, for runs of an engine that needs no converted model."""
     path = _path(recipe).with_suffix(".json")
     if not path.exists():
-        _keep(path, {"made_from": recipe.key, "weights_sha256": weights_sha256})
+        _keep(path, {"made_from": recipe.key, "weights_sha256": weights_sha256}, {})
 
 
-def prepare(recipe: Recipe) -> Prepared:
+def prepare(recipe: Recipe, engine: str = "litert") -> Prepared:
     """Build the backbone in Keras, convert it, check it against Keras, and keep it. Imports TensorFlow.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    engine : {"litert", "native"}
+        Whose form is returned; those of all engines are kept.
 
     Raises
     ------
@@ -117,13 +142,24 @@ def prepare(recipe: Recipe) -> Prepared:
     from .backbone import build_backbone, build_embedder, weights_sha256
 
     backbone = build_backbone(recipe.weights, recipe.alpha, recipe.image_size)
-    make = quantize if recipe.precision == "int8" else convert
-    model = make(build_embedder(backbone), recipe.image_size)
-    digests = {"weights_sha256": weights_sha256(backbone), "model_sha256": hashlib.sha256(model).hexdigest()}
-    made_with = f"tensorflow {version('tensorflow')}"
-    about = {"made_from": recipe.key, "made_with": made_with, **digests}
-    _keep(_path(recipe).with_suffix(".json"), about, model)
-    return Prepared(_hashes(recipe, **digests), model, made_with)
+    embedder = build_embedder(backbone)
+    if recipe.precision == "int8":
+        models = {"litert": quantize(embedder, recipe.image_size)}
+    else:
+        models = {"litert": convert(embedder, recipe.image_size), "native": to_bytes(fold(backbone))}
+        if not why_not_native():
+            program = make_program(from_bytes(models["native"]), recipe.image_size)
+            try:
+                prove(embedder, NativeSession(program), recipe.image_size, "native")
+            except EngineError:
+                if engine == "native":
+                    raise
+                del models["native"]  # the other engine has nothing to do with it
+    digest, made_with = weights_sha256(backbone), f"tensorflow {version('tensorflow')}"
+    digests = {FORMS[name][1]: hashlib.sha256(model).hexdigest() for name, model in models.items()}
+    about = {"made_from": recipe.key, "made_with": made_with, "weights_sha256": digest}
+    _keep(_path(recipe), about | digests, models)
+    return Prepared(_hashes(recipe.precision, digest, digests[FORMS[engine][1]]), models[engine], made_with)
 
 
 def _path(recipe: Recipe) -> Path:
@@ -140,9 +176,9 @@ def _about(recipe: Recipe) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def _keep(path: Path, about: dict[str, Any], model: bytes | None = None) -> None:
+def _keep(path: Path, about: dict[str, Any], models: Mapping[str, bytes]) -> None:
     with contextlib.suppress(OutputError):  # a read-only home costs time at every run, nothing else
         make_folder(path.parent, "converted models")
-        if model is not None:
-            write_atomically(path.with_suffix(".tflite"), model)
-        write_atomically(path, json.dumps(about, indent=1).encode("ascii"))
+        for engine, model in models.items():
+            write_atomically(path.with_suffix(FORMS[engine][0]), model)
+        write_atomically(path.with_suffix(".json"), json.dumps(about, indent=1).encode("ascii"))

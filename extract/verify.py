@@ -18,12 +18,13 @@ from ..cache.names import display
 from ..cache.table import HASH_BYTES
 from .decode import resize_into
 from .embed import read_image
-from .engines import Engine, make_engine
+from .engines import make_engine
 from .plan import Inventory, Known
 from .processors import available_processors
 from .progress import Progress, make_progress
 from .recipe import Recipe, recipe_of, require_same_fingerprint
 from .scan import ImageFile, scan
+from .session import Engine
 from .tolerance import allowed_difference
 
 SAMPLE = 16
@@ -131,7 +132,7 @@ def verify(
         Of the choice of the sample.
     weights : str or path-like, optional
         The backbone's weights, when they are not where the cache says.
-    engine : {"auto", "litert", "keras"}
+    engine : {"auto", "native", "litert", "keras"}
         What computes.
     follow_links : bool
         Enter links to folders, as the extraction did.

@@ -12,7 +12,7 @@ from embedonce.cli import main
 from embedonce.extract import doctor as module
 from embedonce.extract.doctor import FAIL, PASS, WARN, doctor
 
-NAMES = ["Python", "packages", "extras", "processor", "memory", "disk", "writing", "weights", "litert"]
+NAMES = ["Python", "packages", "extras", "processor", "memory", "disk", "writing", "weights", "engine"]
 
 
 @pytest.fixture(autouse=True)
@@ -30,15 +30,15 @@ def test_a_machine_that_has_embedded_images_passes(images, small, tmp_path):
     checks = found(tmp_path, **small)
     assert list(checks) == NAMES
     assert {name: check.status for name, check in checks.items() if name not in ("processor", "memory", "disk")} == (
-        dict.fromkeys(["Python", "packages", "extras", "writing", "weights", "litert"], PASS)
+        dict.fromkeys(["Python", "packages", "extras", "writing", "weights", "engine"], PASS)
     )
-    assert "images/s" in checks["litert"].found
+    assert "images/s" in checks["engine"].found
     assert "tensorflow" in checks["packages"].found
     assert sorted(tmp_path.rglob("*")) == before  # nothing stays behind
 
 
 def test_a_backbone_that_was_never_converted_is_no_failure(tmp_path):
-    check = found(tmp_path, weights="random:1", image_size=321)["litert"]
+    check = found(tmp_path, weights="random:1", image_size=321)["engine"]
     assert check.status == WARN
     assert "not measured" in check.found
     assert "the first embedonce extract converts it" in check.remedy

@@ -16,8 +16,8 @@ from embedonce.extract.store import load_prepared, prepare
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_inside_an_interpreter_change_no_bit(images, tmp_path, small, precision, threads):
-    extract(images, tmp_path / "one.h5", precision=precision, **small)
-    extract(images, tmp_path / "more.h5", precision=precision, threads=threads, **small)
+    extract(images, tmp_path / "one.h5", precision=precision, engine="litert", **small)
+    extract(images, tmp_path / "more.h5", precision=precision, engine="litert", threads=threads, **small)
     assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "more.h5").read_bytes()
 
 

@@ -258,7 +258,7 @@ def _embedded(small, dtype="float32"):
         ({"threads": 0}, "parameter threads of extract must be a whole number above 0, got 0"),
         ({"threads": True}, "parameter threads of extract must be a whole number above 0, got True"),
         ({"workers": 0}, "parameter workers of extract must be a whole number above 0, got 0"),
-        ({"engine": "onnx"}, "parameter engine of extract must be one of auto, litert, keras, got 'onnx'"),
+        ({"engine": "onnx"}, "parameter engine of extract must be one of auto, native, litert, keras, got 'onnx'"),
         (
             {"precision": "int8", "engine": "keras"},
             "engine of extract must be auto or litert for precision int8, got 'keras'; keras computes float32 or float",
@@ -267,6 +267,8 @@ def _embedded(small, dtype="float32"):
             {"precision": "float16", "engine": "litert"},
             "engine of extract must be auto or keras for precision float16, got 'litert'; litert computes float32 or",
         ),
+        ({"precision": "int8", "engine": "native"}, "must be auto or litert for precision int8, got 'native'"),
+        ({"engine": "native", "threads": 2}, "parameter threads of extract must be 1 for engine native, got 2"),
         ({"precision": "bfloat16", "engine": "litert"}, "must be auto or keras for precision bfloat16, got 'litert'"),
     ],
 )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from embedonce.cache.quiet import import_keras
 from embedonce.cache.reader import FeatureCache
+from embedonce.extract.native import why_not_native
 from embedonce.extract.run import extract
 
 
@@ -44,8 +45,10 @@ def weights_file(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("engine", ["litert", "keras"])
+@pytest.mark.parametrize("engine", ["native", "litert", "keras"])
 def test_features_labels_and_order_equal_keras(images, tmp_path, weights_file, engine):
+    if engine == "native" and why_not_native():
+        pytest.skip(why_not_native())
     paths, labels, class_names, expected = keras_features(images, weights_file, 0.35, 64)
     cache = extract(images, tmp_path / "a.h5", weights=weights_file, alpha=0.35, image_size=64, engine=engine)
     assert cache.paths == paths
@@ -85,7 +88,7 @@ def test_features_of_lung_images_equal_keras(lung_data, tmp_path, name, alpha):
             (tmp_path / "images" / folder.name / image.name).symlink_to(image)
     weights = lung_data / "weights" / name
     paths, _, _, expected = keras_features(tmp_path / "images", weights, alpha, 224)
-    for engine in ("litert", "keras"):
+    for engine in ("auto", "litert", "keras"):
         cache = extract(tmp_path / "images", tmp_path / f"{engine}.h5", weights=weights, alpha=alpha, engine=engine)
         assert cache.paths == paths
         assert_close(cache.features, expected)

@@ -66,7 +66,7 @@ def test_a_second_run_imports_no_tensorflow_whatever_the_engine(run, folder, tmp
         "embedonce.extract(sys.argv[1], sys.argv[2], weights='random:0', alpha=0.35, image_size=64, engine=sys.argv[3])\n"
         "print('tensorflow' in sys.modules)\n"
     )
-    for engine in ("auto", "litert", "keras"):
+    for engine in ("auto", "native", "litert", "keras"):
         assert python(code, folder, tmp_path / "a.h5", engine) == "False\n"
 
 
@@ -198,7 +198,11 @@ def test_a_second_writer_fails_at_once(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"engine": "warp"}, EngineError, "parameter engine of extract must be one of auto, litert, keras, got 'warp'"),
+        (
+            {"engine": "warp"},
+            EngineError,
+            "parameter engine of extract must be one of auto, native, litert, keras, got 'warp'",
+        ),
         ({"workers": 0}, EngineError, "parameter workers of extract must be a whole number above 0, got 0"),
         ({"alpha": -1.0}, ValueError, "parameter alpha of extract"),
         ({"image_size": 8}, ValueError, "parameter image_size of extract"),
