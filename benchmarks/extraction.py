@@ -7,8 +7,9 @@ In one run, on the same files, in images/s:
 - ``keras``: ``image_dataset_from_directory`` and ``model.predict``, as in the Keras guides, on all images;
 - ``training``: the same with a softmax head, trained end to end for an epoch with the frozen backbone, which is how
   head experiments are usually run (on some of the images);
-- ``engine litert``, ``engine keras``: the engines on arrays in memory, without files; litert with one interpreter
-  per processor. The best of them is the ceiling;
+- ``engine native``, ``engine litert``, ``engine keras``: the engines on arrays in memory, without files; the first two
+  with one session per processor. The best of them is the ceiling. What ``extract`` takes by default is measured before
+  and after everything else;
 - ``torchvision``: its MobileNetV2 (random weights, the same arithmetic) in PyTorch on arrays in memory, channels last,
   the faster of one image at a time and batches of 32, when torch and torchvision are installed and alpha is 1.0;
 - ``sgemm``: what NumPy's matrix product would allow at 0.6 GFLOP an image, for alpha 1.0 at 224 pixels;
@@ -45,10 +46,13 @@ import numpy as np
 from embedonce.cache.quiet import import_keras
 from embedonce.extract.decode import decode, resize_into
 from embedonce.extract.embed import read_image
-from embedonce.extract.engines import Session, make_engine
+from embedonce.extract.engines import chosen_engine, make_engine
+from embedonce.extract.native import why_not_native
+from embedonce.extract.options import Means
 from embedonce.extract.processors import available_processors
 from embedonce.extract.recipe import Recipe, make_recipe
 from embedonce.extract.scan import scan
+from embedonce.extract.session import Session
 from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
@@ -185,7 +189,7 @@ def link_tree(source: Path, target: Path) -> None:
 
 def stage_times(folder: Path, recipe: Recipe, images: int = 500) -> dict[str, float]:
     """Return the milliseconds that one thread spends on an image in each stage, the median of many."""
-    session = make_engine("litert", recipe).session()
+    session = make_engine("auto", recipe).session()
     times = []
     found = scan(folder).images
     for image in found[:: max(1, len(found) // images)][:images]:
@@ -260,7 +264,11 @@ def main() -> None:
 
     recipe = make_recipe(options.weights, options.alpha, options.image_size)
     total = len(scan(options.images).images)
-    rates: dict[str, float] = {"engine litert": engine_rate("litert", recipe)}  # converts the model if need be
+    default = chosen_engine(Means(), recipe.precision)
+    others = [name for name in ("native", "litert", "keras") if name != default]
+    if why_not_native() and "native" in others:
+        others.remove("native")
+    rates: dict[str, float] = {f"engine {default}": engine_rate(default, recipe)}  # converts the model if need be
     seconds: dict[str, float] = {}
     if recipe.alpha == 1.0 and recipe.image_size == 224:
         rates["sgemm"] = sgemm_limit()
@@ -274,12 +282,12 @@ def main() -> None:
         rates["extract, forward passes alone"] = report["images_per_second"]
         stages = stage_times(options.images, recipe)
         rates["training"] = training_rate(options.images, recipe)
-        rates["engine keras"] = engine_rate("keras", recipe)
+        rates |= {f"engine {name}": engine_rate(name, recipe) for name in others}
         # A process of its own: PyTorch crashes in one that has loaded TensorFlow.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
             if (torchvision := process.submit(torchvision_rate, recipe).result()) is not None:
                 rates["torchvision"] = torchvision
-        rates["engine litert"] = (rates["engine litert"] + engine_rate("litert", recipe)) / 2
+        rates[f"engine {default}"] = (rates[f"engine {default}"] + engine_rate(default, recipe)) / 2
         make_engine("litert", replace(recipe, precision="int8"))  # converts the model if need be
         rates["extract int8"] = total / extract_seconds(copy, Path(folder) / "i.h5", options, "--precision", "int8")[0]
         count = enlarge(options.images, large, LARGE)

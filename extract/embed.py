@@ -227,12 +227,15 @@ def read_image(root: Path, image: ImageFile) -> tuple[bytes, ImageFile]:
     earlier = None
     for _ in range(_ATTEMPTS):
         try:
-            with open(os.open(path, flags), "rb", closefd=True) as file:
-                before = os.fstat(file.fileno())
+            file = os.open(path, flags)
+            try:
+                before = os.fstat(file)
                 if not stat.S_ISREG(before.st_mode):
                     raise ImageError("not a regular file")
-                data = file.read()
-                after = os.fstat(file.fileno())
+                data = _read_all(file, before.st_size)
+                after = os.fstat(file)
+            finally:
+                os.close(file)
         except OSError as error:
             raise ImageError(f"cannot be read: {error.strerror}") from error
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
@@ -243,6 +246,17 @@ def read_image(root: Path, image: ImageFile) -> tuple[bytes, ImageFile]:
         earlier = data
         time.sleep(unsure)
     raise ImageError("changes while it is read")
+
+
+def _read_all(file: int, size: int) -> bytes:
+    """Read a file that should be this large, in one call where it is."""
+    data = os.read(file, size + 1)
+    if len(data) in (0, size):
+        return data
+    parts = [data]
+    while data := os.read(file, 1 << 20):
+        parts.append(data)
+    return b"".join(parts)
 
 
 def _seconds_unsure(mtime: int) -> float:

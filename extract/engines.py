@@ -22,7 +22,7 @@ from .options import DTYPES, Means, check_options
 from .processors import available_processors
 from .recipe import Hashes, Recipe
 from .session import Engine, Session
-from .store import Prepared, load_prepared, prepare, remember_weights
+from .store import Prepared, is_prepared, known_hashes, load_prepared, prepare, remember_weights
 
 
 class NativeEngine:
@@ -160,6 +160,12 @@ def make_engine(name: str, recipe: Recipe, threads: int | None = None) -> Engine
 def make_prepared(name: str, prepared: Prepared, image_size: int, threads: int = 1) -> Engine:
     """Make the engine ``native`` or ``litert`` of a prepared backbone."""
     return NativeEngine(prepared, image_size) if name == "native" else LiteRTEngine(prepared, threads)
+
+
+def is_quick(means: Means, recipe: Recipe) -> bool:
+    """Return whether :func:`make_engine` finds what earlier runs have prepared."""
+    chosen = chosen_engine(means, recipe.precision)
+    return known_hashes(recipe) is not None if chosen == "keras" else is_prepared(recipe, chosen)
 
 
 def chosen_engine(means: Means, precision: str) -> str:

@@ -27,7 +27,7 @@ from .assemble import Assembler
 from .cluster import connected, embed_on_cluster
 from .cluster_worker import Job, SliceDone
 from .embed import Done, embed_images
-from .engines import make_engine, note_engine
+from .engines import is_quick, make_engine, note_engine
 from .options import Means, check_options
 from .plan import Inventory, Known, Plan, make_plan
 from .progress import Progress, make_progress
@@ -257,8 +257,8 @@ class _Run:
     def _get_engine(self) -> Engine:
         if self.engine is None:
             text = f"preparing MobileNetV2 for the weights {self.recipe.weights.label}, once …"
-            known = known_hashes(self.recipe) is not None
-            with contextlib.nullcontext() if known else self.progress.working(text, "prepared"):
+            quick = is_quick(self.means, self.recipe)
+            with contextlib.nullcontext() if quick else self.progress.working(text, "prepared"):
                 self.engine = make_engine(self.means.engine, self.recipe, self.means.threads)
         return self.engine
 

@@ -30,10 +30,10 @@ def signature(image: npt.NDArray[np.float32] | npt.NDArray[np.uint8]) -> npt.NDA
         Row by row. Equal images give equal bytes: every sum is taken in one order, pixel after pixel.
     """
     size = len(image)
-    rows = _sums(image.reshape(size, -1)).reshape(SIGNATURE_SIZE, size, 3)
-    across = np.ascontiguousarray(rows.transpose(1, 0, 2)).reshape(size, -1)  # so that both passes add whole rows
-    sums = _sums(across).reshape(SIGNATURE_SIZE, SIGNATURE_SIZE, 3).transpose(1, 0, 2).astype(np.float64)
-    red, green, blue = (weight * sums[..., channel] for channel, weight in enumerate(_LUMA))
+    rows = _sums(image.reshape(size, -1))
+    across = np.ascontiguousarray(rows.T).reshape(size, -1)  # so that both passes add whole rows
+    sums = _sums(across).reshape(SIGNATURE_SIZE, 3, SIGNATURE_SIZE).astype(np.float64)
+    red, green, blue = (weight * sums[:, channel].T for channel, weight in enumerate(_LUMA))
     luma: npt.NDArray[np.uint8] = np.rint((red + green + blue) / _thousandfold_areas(size)).astype(np.uint8)
     return luma.reshape(-1)
 

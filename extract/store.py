@@ -11,17 +11,16 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..cache.errors import EngineError, OutputError
+from ..cache.errors import OutputError
 from ..cache.files import make_folder, write_atomically
 from .convert import convert
 from .fold import fold, from_bytes, to_bytes
-from .native import NativeSession, why_not_native
+from .native import NativeSession
 from .native_plan import make_program
 from .quantize import quantize
 from .recipe import Hashes, Recipe
@@ -75,6 +74,12 @@ def load_prepared(recipe: Recipe, engine: str = "litert") -> Prepared | None:
     return _read(_path(recipe), _about(recipe), engine, recipe.precision)
 
 
+def is_prepared(recipe: Recipe, engine: str) -> bool:
+    """Return whether the store seems to have what an engine reads, without reading it."""
+    ending, name = FORMS[engine]
+    return name in _about(recipe) and _path(recipe).with_suffix(ending).is_file()
+
+
 def _read(path: Path, about: dict[str, Any], engine: str, precision: str = "float32") -> Prepared | None:
     ending, name = FORMS[engine]
     try:
@@ -120,46 +125,42 @@ def remember_weights(recipe: Recipe, weights_sha256: str) -> None:
     """Write down the hash of a recipe's weights, for runs of an engine that needs no converted model."""
     path = _path(recipe).with_suffix(".json")
     if not path.exists():
-        _keep(path, {"made_from": recipe.key, "weights_sha256": weights_sha256}, {})
+        _keep(path, {"made_from": recipe.key, "weights_sha256": weights_sha256})
 
 
 def prepare(recipe: Recipe, engine: str = "litert") -> Prepared:
-    """Build the backbone in Keras, convert it, check it against Keras, and keep it. Imports TensorFlow.
+    """Build the backbone in Keras, make what an engine reads, check it against Keras, and keep it. Imports TensorFlow.
 
     Parameters
     ----------
     recipe : Recipe
     engine : {"litert", "native"}
-        Whose form is returned; those of all engines are kept.
+        What the other one reads is left as it is: LiteRT's converter takes longer than all the rest.
 
     Raises
     ------
     WeightsError
         When the weights do not fit.
     EngineError
-        When the converted model disagrees with Keras.
+        When the engine disagrees with Keras.
     """
     from .backbone import build_backbone, build_embedder, weights_sha256
 
     backbone = build_backbone(recipe.weights, recipe.alpha, recipe.image_size)
     embedder = build_embedder(backbone)
-    if recipe.precision == "int8":
-        models = {"litert": quantize(embedder, recipe.image_size)}
+    if engine == "native":
+        model = to_bytes(fold(backbone))
+        prove(embedder, NativeSession(make_program(from_bytes(model), recipe.image_size)), recipe.image_size, engine)
     else:
-        models = {"litert": convert(embedder, recipe.image_size), "native": to_bytes(fold(backbone))}
-        if not why_not_native():
-            program = make_program(from_bytes(models["native"]), recipe.image_size)
-            try:
-                prove(embedder, NativeSession(program), recipe.image_size, "native")
-            except EngineError:
-                if engine == "native":
-                    raise
-                del models["native"]  # the other engine has nothing to do with it
-    digest, made_with = weights_sha256(backbone), f"tensorflow {version('tensorflow')}"
-    digests = {FORMS[name][1]: hashlib.sha256(model).hexdigest() for name, model in models.items()}
-    about = {"made_from": recipe.key, "made_with": made_with, "weights_sha256": digest}
-    _keep(_path(recipe), about | digests, models)
-    return Prepared(_hashes(recipe.precision, digest, digests[FORMS[engine][1]]), models[engine], made_with)
+        make = quantize if recipe.precision == "int8" else convert
+        model = make(embedder, recipe.image_size)
+    ending, name = FORMS[engine]
+    digests = {"weights_sha256": weights_sha256(backbone), name: hashlib.sha256(model).hexdigest()}
+    made_with = f"tensorflow {version('tensorflow')}"
+    path = _path(recipe)
+    about = _about(recipe) | {"made_from": recipe.key, "made_with": made_with, **digests}
+    _keep(path.with_suffix(".json"), about, path.with_suffix(ending), model)
+    return Prepared(_hashes(recipe.precision, digests["weights_sha256"], digests[name]), model, made_with)
 
 
 def _path(recipe: Recipe) -> Path:
@@ -176,9 +177,9 @@ def _about(recipe: Recipe) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def _keep(path: Path, about: dict[str, Any], models: Mapping[str, bytes]) -> None:
+def _keep(path: Path, about: dict[str, Any], model_path: Path | None = None, model: bytes = b"") -> None:
     with contextlib.suppress(OutputError):  # a read-only home costs time at every run, nothing else
         make_folder(path.parent, "converted models")
-        for engine, model in models.items():
-            write_atomically(path.with_suffix(FORMS[engine][0]), model)
-        write_atomically(path.with_suffix(".json"), json.dumps(about, indent=1).encode("ascii"))
+        if model_path is not None:
+            write_atomically(model_path, model)
+        write_atomically(path, json.dumps(about, indent=1).encode("ascii"))
