@@ -14,7 +14,8 @@ from ..cache.files import make_folder
 from ..cache.names import display
 from ..cache.quiet import import_keras
 from ..cache.reader import FeatureCache
-from ..extract.backbone import build_backbone, weights_sha256
+from ..extract.architecture import weights_sha256
+from ..extract.backbone import build_backbone, weights_of
 from ..extract.progress import Progress, Silent
 from ..extract.recipe import require_same_fingerprint
 from ..extract.weights import resolve_weights
@@ -341,7 +342,8 @@ def _metadata(start: dict[str, Any], whole: Any, about: dict[str, Any]) -> dict[
         if layer.weights:
             layer.set_weights(tuned.get_layer(layer.name).get_weights())
     kept = {name: start[name] for name in STILL_TRUE if name in start}
-    return kept | {"fingerprint": fingerprint | {"weights_sha256": weights_sha256(plain)}, "finetuned": about}
+    digest = weights_sha256(weights_of(plain))
+    return kept | {"fingerprint": fingerprint | {"weights_sha256": digest}, "finetuned": about}
 
 
 def _draw(course: Course, name: str, path: Path) -> None:

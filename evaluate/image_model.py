@@ -15,7 +15,8 @@ from ..cache.files import write_atomically
 from ..cache.names import display
 from ..cache.quiet import import_keras
 from ..cache.reader import FeatureCache
-from ..extract.backbone import build_backbone, pooled_features, weights_sha256
+from ..extract.architecture import weights_sha256
+from ..extract.backbone import build_backbone, pooled_features, weights_of
 from ..extract.decode import decode
 from ..extract.recipe import decoding_of, least_size, precision_of, recipe_of, require_same_fingerprint
 from ..heads.files import write_keras_metadata
@@ -110,7 +111,7 @@ def backbone_of(origin: Origin, weights: str | Path | None = None) -> Any:
     """
     recipe = recipe_of(origin, weights)
     backbone = build_backbone(recipe.weights, recipe.alpha, recipe.image_size)
-    found = recipe.fingerprint({"weights_sha256": weights_sha256(backbone)})
+    found = recipe.fingerprint({"weights_sha256": weights_sha256(weights_of(backbone))})
     require_same_fingerprint(origin.fingerprint, found, origin.shown)
     return backbone
 

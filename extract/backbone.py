@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from ..cache.errors import WeightsError, first_line
 from ..cache.names import display
 from ..cache.quiet import import_keras
+from .architecture import Weights, random_weights
 from .weights import WeightsSource
 
 
@@ -51,7 +51,9 @@ def build_backbone(source: WeightsSource, alpha: float, image_size: int, dtype: 
             input_shape=shape, alpha=alpha, include_top=False, weights=None, name="mobilenetv2"
         )
     if source.seed is not None:
-        _fill_randomly(backbone, source.seed)
+        weights = random_weights(source.seed, alpha)
+        for variable in backbone.weights:
+            variable.assign(weights[variable.path])
     else:
         assert source.path is not None
         for variable in backbone.weights:  # to see afterwards whether each was really loaded
@@ -144,31 +146,9 @@ def _scaled(image: Any) -> Any:
     return import_keras().layers.Rescaling(1 / 127.5, offset=-1.0, name="scaling", dtype="float32")(image)
 
 
-def weights_sha256(backbone: Any) -> str:
-    """Return the SHA-256 over all weights of a backbone, whatever kind of file they came from."""
-    state = hashlib.sha256()
-    for variable in backbone.weights:
-        value = np.ascontiguousarray(np.asarray(variable), dtype="<f4")
-        state.update(f"{variable.path} {value.shape}\n".encode())
-        state.update(value.tobytes())
-    return state.hexdigest()
-
-
-def _fill_randomly(backbone: Any, seed: int) -> None:
-    """Give every kernel normal values, from the one NumPy generator whose stream is frozen for good.
-
-    The variance keeps signals alive through 52 layers: 2 / fan-in before a ReLU (He et al., 2015,
-    arXiv:1502.01852), 1 / fan-in where a bottleneck ends without one.
-    """
-    generator = np.random.RandomState(seed)
-    for layer in backbone.layers:
-        for variable in layer.weights:
-            shape = tuple(variable.shape)
-            if variable.name == "kernel":
-                depthwise = "depthwise" in layer.name
-                fan_in = shape[0] * shape[1] * (1 if depthwise else shape[2])
-                gain = 1.0 if "project" in layer.name else 2.0
-                variable.assign((generator.standard_normal(shape) * np.sqrt(gain / fan_in)).astype(np.float32))
+def weights_of(backbone: Any) -> Weights:
+    """Return the weights of a backbone as arrays."""
+    return {variable.path: np.asarray(variable) for variable in backbone.weights}
 
 
 def _copy_from_model(keras: Any, path: Path, backbone: Any) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from ..cache.quiet import quiet_native_output
 from .litert import Interpreter
 from .session import prove
@@ -30,7 +33,11 @@ def convert(embedder: Any, image_size: int) -> bytes:
     """
     with quiet_native_output():
         model: bytes = converter_of(embedder, image_size).convert()
-    prove(embedder, Interpreter(model), image_size, "litert")
+
+    def keras(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return np.asarray(embedder(images, training=False))
+
+    prove(keras, Interpreter(model), image_size, "litert", "Keras")
     return model
 
 

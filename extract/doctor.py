@@ -233,7 +233,7 @@ def _engine(alpha: float, image_size: int) -> Check:
         return Check("engine", WARN, "ai-edge-litert is not installed, and Keras is slow", _REINSTALL)
     prepared = any_prepared(alpha, image_size, name)
     if prepared is None:
-        remedy = "the first embedonce extract converts it, once, with TensorFlow, in some 20 s"
+        remedy = "the first embedonce extract prepares it, once"
         found = f"{name}; {about} is not in {display(str(store_folder()))} yet, so not measured"
         return Check("engine", WARN, found, remedy)
     engine = make_prepared(name, prepared, image_size)

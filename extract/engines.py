@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ..cache.errors import ParameterError
 from ..cache.quiet import import_keras
+from .architecture import weights_sha256
 from .fold import from_bytes
 from .native import NativeSession, native_is_fastest, require_native
 from .native_plan import make_program
@@ -32,11 +33,10 @@ class NativeEngine:
 
     def __init__(self, prepared: Prepared, image_size: int) -> None:
         self.hashes: Hashes = prepared.hashes
-        self._made_with = prepared.made_with
         self._program = make_program(from_bytes(prepared.model), image_size)
 
     def versions(self) -> dict[str, str]:
-        return {"embedonce": _version("embedonce"), "converted with": self._made_with}
+        return {"embedonce": _version("embedonce")}
 
     def session(self) -> Session:
         return NativeSession(self._program)
@@ -78,14 +78,14 @@ class KerasEngine:
         import_keras()  # quietly
         import tensorflow as tf
 
-        from .backbone import build_backbone, build_embedder, weights_sha256
+        from .backbone import build_backbone, build_embedder, weights_of
 
         if threads is not None:
             _limit_tensorflow(tf, threads)
         if tf.config.list_physical_devices("GPU"):
             self.batch_size = self.gpu_batch_size
         backbone = build_backbone(recipe.weights, recipe.alpha, recipe.image_size, DTYPES[recipe.precision])
-        digest = weights_sha256(backbone)
+        digest = weights_sha256(weights_of(backbone))
         self.hashes: Hashes = {"weights_sha256": digest}
         self._embedder: Any = build_embedder(backbone)
         self._image_size = recipe.image_size

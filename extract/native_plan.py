@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .fold import BLOCKS, Folded
+from .architecture import BLOCKS, block_prefix
+from .fold import Folded
 
 PANEL = 16
 """Channels that lie side by side in an expanded map."""
 _ALIGNMENT = 16  # floats: a line of the processor's cache
-_STRIDE_2 = (1, 3, 6, 13)  # the blocks that halve the map
 _WHOLE = 256  # places of a map that is not cut into strips
 _STRIP = 112  # places of a strip at least: tiles are full, and the strip stays in the second-level cache
 
@@ -79,12 +79,12 @@ def make_program(folded: Folded, image_size: int) -> Program:
     image_size : int
     """
     weights = _Weights()
-    blocks = (Block * BLOCKS)()
+    blocks = (Block * len(BLOCKS))()
     size = (image_size + 1) // 2
     channels = 0
     largest = dict.fromkeys(("out", "expanded", "deep", "row", "pixels"), 0)
     for number, block in enumerate(blocks):
-        prefix = f"block_{number}_" if number else "expanded_conv_"
+        prefix = block_prefix(number)
         if number:
             kernel, bias = folded[f"{prefix}expand.kernel"][0, 0], folded[f"{prefix}expand.bias"]
             block.line, block.step, block.runs, block.run, block.hop = size * channels, channels, 1, channels, 0
@@ -109,7 +109,7 @@ def make_program(folded: Folded, image_size: int) -> Program:
         block.project = weights.add(np.pad(project, ((0, wide - len(project)), (0, 0))), out_bias, column_widths(out))
 
         block.height = block.width = size
-        block.stride = 2 if number in _STRIDE_2 else 1
+        block.stride = BLOCKS[number][1]
         block.before = 1 if block.stride == 1 else size % 2
         block.residual = int(number > 0 and block.stride == 1 and channels == out)
         size = -(-size // block.stride)
@@ -132,7 +132,7 @@ def make_program(folded: Folded, image_size: int) -> Program:
     largest["pixels"] = max(largest["pixels"], size * size)
 
     side = image_size + 1 + image_size % 2
-    plan = Plan(size=image_size, blocks=BLOCKS, features=features, head=head, pixels=largest["pixels"])
+    plan = Plan(size=image_size, blocks=len(BLOCKS), features=features, head=head, pixels=largest["pixels"])
     arena = 0
     for name, floats in (
         ("padded", 3 * side * side),

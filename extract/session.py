@@ -1,8 +1,9 @@
-"""What every engine offers, and the proof that it computes what Keras does."""
+"""What every engine offers, and the proof that it computes what it should."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,8 @@ import numpy.typing as npt
 from ..cache.errors import EngineError
 from .recipe import Hashes
 from .tolerance import allowed_difference
+
+Expect = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
 
 class Session(Protocol):
@@ -42,17 +45,17 @@ class Engine(Protocol):
         """Return how many threads serve it best on this machine."""
 
 
-def prove(embedder: Any, session: Session, image_size: int, engine: str) -> None:
-    """Run two images through Keras and an engine, smooth and rough, before anybody relies on the engine.
+def prove(expect: Expect, session: Session, image_size: int, engine: str, reference: str) -> None:
+    """Run two images through an engine, smooth and rough, before anybody relies on it.
 
     Parameters
     ----------
-    embedder : keras.Model
-        As :func:`embedonce.extract.backbone.build_embedder` makes it.
+    expect : callable
+        Gives the features, shape (n, d), of images of float32, shape (n, s, s, 3), 0 to 255.
     session : Session
     image_size : int
-    engine : str
-        As the error names it.
+    engine, reference : str
+        As the error names the engine and what ``expect`` computes with.
 
     Raises
     ------
@@ -65,7 +68,7 @@ def prove(embedder: Any, session: Session, image_size: int, engine: str) -> None
     )
     rough = np.random.RandomState(0).uniform(0, 255, (image_size, image_size, 3))
     images = np.stack([smooth.transpose(1, 2, 0), rough]).astype(np.float32)
-    expected = np.asarray(embedder(images, training=False))
+    expected = expect(images)
     got = []
     for image in images:
         np.copyto(session.slot(0), image)
@@ -73,5 +76,5 @@ def prove(embedder: Any, session: Session, image_size: int, engine: str) -> None
     difference = float(np.abs(np.stack(got) - expected).max())
     if not difference <= allowed_difference(expected):
         raise EngineError(
-            f"the engine {engine} differs from Keras by {difference:.2g} on this machine; use another --engine"
+            f"the engine {engine} differs from {reference} by {difference:.2g} on this machine; use another --engine"
         )

@@ -1,7 +1,7 @@
 """The user's store of prepared backbones: converted once, checked by hash whenever read.
 
 Converting MobileNetV2 needs TensorFlow (seconds to import, 2 GB installed); running the result does not.
-So the converted model, the folded weights and the hash of the weights are kept in the user's cache folder, keyed
+So the converted model, or the folded weights, and the hash of the weights are kept in the user's cache folder, keyed
 by everything they were made from. A file that does not match its hash is made again.
 """
 
@@ -18,18 +18,21 @@ from typing import Any
 
 from ..cache.errors import OutputError
 from ..cache.files import make_folder, write_atomically
+from .architecture import Weights, random_weights, weights_sha256
 from .convert import convert
-from .fold import fold, from_bytes, to_bytes
+from .fold import fold, to_bytes
 from .native import NativeSession
 from .native_plan import make_program
 from .quantize import quantize
 from .recipe import Hashes, Recipe
+from .reference import reference_features
 from .session import prove
+from .weights_file import read_weights
 
 _LAYOUT = 1  # raise it when what is kept under a key changes
 
-FORMS = {"litert": (".tflite", "model_sha256"), "native": (".npz", "folded_sha256")}
-"""What each engine reads: the end of its file's name, and what its hash is written down as."""
+FORMS = {"litert": (".tflite", "model_sha256", "made_with"), "native": (".npz", "folded_sha256", "folded_with")}
+"""What each engine reads: the end of its file's name, and what its hash and its maker are written down as."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Prepared:
         For engine litert a LiteRT model: float32 (1, s, s, 3), 0 to 255, to float32 (1, d). For engine native the
         folded weights, as :func:`embedonce.extract.fold.to_bytes` writes them.
     made_with : str
-        The TensorFlow that converted it.
+        The TensorFlow that converted it, or the NumPy that folded it.
     """
 
     hashes: Hashes
@@ -76,16 +79,16 @@ def load_prepared(recipe: Recipe, engine: str = "litert") -> Prepared | None:
 
 def is_prepared(recipe: Recipe, engine: str) -> bool:
     """Return whether the store seems to have what an engine reads, without reading it."""
-    ending, name = FORMS[engine]
+    ending, name, _ = FORMS[engine]
     return name in _about(recipe) and _path(recipe).with_suffix(ending).is_file()
 
 
 def _read(path: Path, about: dict[str, Any], engine: str, precision: str = "float32") -> Prepared | None:
-    ending, name = FORMS[engine]
+    ending, name, maker = FORMS[engine]
     try:
         model = path.with_suffix(ending).read_bytes()
         digest = hashlib.sha256(model).hexdigest()
-        prepared = Prepared(_hashes(precision, about["weights_sha256"], digest), model, about["made_with"])
+        prepared = Prepared(_hashes(precision, about["weights_sha256"], digest), model, about[maker])
         intact = digest == about[name]
     except (OSError, KeyError, TypeError):
         return None
@@ -129,38 +132,55 @@ def remember_weights(recipe: Recipe, weights_sha256: str) -> None:
 
 
 def prepare(recipe: Recipe, engine: str = "litert") -> Prepared:
-    """Build the backbone in Keras, make what an engine reads, check it against Keras, and keep it. Imports TensorFlow.
+    """Make what an engine reads, check what the engine makes of it, and keep it.
 
     Parameters
     ----------
     recipe : Recipe
     engine : {"litert", "native"}
-        What the other one reads is left as it is: LiteRT's converter takes longer than all the rest.
+        ``litert`` is converted by TensorFlow from the Keras model, and checked against that. ``native`` needs neither
+        for random weights and files of weights, and is checked against plain NumPy.
 
     Raises
     ------
     WeightsError
         When the weights do not fit.
     EngineError
-        When the engine disagrees with Keras.
+        When the engine computes something else.
     """
-    from .backbone import build_backbone, build_embedder, weights_sha256
-
-    backbone = build_backbone(recipe.weights, recipe.alpha, recipe.image_size)
-    embedder = build_embedder(backbone)
+    size = recipe.image_size
     if engine == "native":
-        model = to_bytes(fold(backbone))
-        prove(embedder, NativeSession(make_program(from_bytes(model), recipe.image_size)), recipe.image_size, engine)
+        weights = _weights(recipe)
+        folded = fold(weights)
+        session = NativeSession(make_program(folded, size))
+        prove(lambda images: reference_features(folded, images), session, size, engine, "plain NumPy")
+        model, made_with = to_bytes(folded), f"numpy {version('numpy')}"
     else:
+        from .backbone import build_backbone, build_embedder, weights_of
+
+        backbone = build_backbone(recipe.weights, recipe.alpha, size)
+        weights = weights_of(backbone)
         make = quantize if recipe.precision == "int8" else convert
-        model = make(embedder, recipe.image_size)
-    ending, name = FORMS[engine]
-    digests = {"weights_sha256": weights_sha256(backbone), name: hashlib.sha256(model).hexdigest()}
-    made_with = f"tensorflow {version('tensorflow')}"
+        model, made_with = make(build_embedder(backbone), size), f"tensorflow {version('tensorflow')}"
+    ending, name, maker = FORMS[engine]
+    digests = {"weights_sha256": weights_sha256(weights), name: hashlib.sha256(model).hexdigest()}
     path = _path(recipe)
-    about = _about(recipe) | {"made_from": recipe.key, "made_with": made_with, **digests}
+    about = _about(recipe) | {"made_from": recipe.key, maker: made_with, **digests}
     _keep(path.with_suffix(".json"), about, path.with_suffix(ending), model)
     return Prepared(_hashes(recipe.precision, digests["weights_sha256"], digests[name]), model, made_with)
+
+
+def _weights(recipe: Recipe) -> Weights:
+    """Return the weights of a recipe, without Keras where that is possible."""
+    source = recipe.weights
+    if source.seed is not None:
+        return random_weights(source.seed, recipe.alpha)
+    assert source.path is not None
+    if (weights := read_weights(source.path, recipe.alpha)) is not None:
+        return weights
+    from .backbone import build_backbone, weights_of  # a saved model, or a file that Keras has a word to say on
+
+    return weights_of(build_backbone(source, recipe.alpha, recipe.image_size))
 
 
 def _path(recipe: Recipe) -> Path:

@@ -41,7 +41,7 @@ def test_a_backbone_that_was_never_converted_is_no_failure(tmp_path):
     check = found(tmp_path, weights="random:1", image_size=321)["engine"]
     assert check.status == WARN
     assert "not measured" in check.found
-    assert "the first embedonce extract converts it" in check.remedy
+    assert "the first embedonce extract prepares it" in check.remedy
 
 
 def test_missing_imagenet_weights_come_with_their_address_and_are_not_fetched(tmp_path, monkeypatch):

@@ -6,17 +6,22 @@ import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import h5py
 import numpy as np
 import pytest
 from embedonce.cache.errors import EngineError
+from embedonce.cache.quiet import import_keras
 from embedonce.extract import engines, native, native_plan, store
-from embedonce.extract.backbone import build_backbone, build_embedder
-from embedonce.extract.fold import convolutions, fold, from_bytes, to_bytes
+from embedonce.extract.architecture import kernel_shapes, random_weights, weight_shapes, weights_sha256
+from embedonce.extract.backbone import build_backbone, build_embedder, weights_of
+from embedonce.extract.fold import fold, from_bytes, to_bytes
 from embedonce.extract.native import NativeSession, why_not_native
 from embedonce.extract.native_plan import PANEL, column_widths, make_program
 from embedonce.extract.options import Means
 from embedonce.extract.recipe import make_recipe
+from embedonce.extract.reference import reference_features
 from embedonce.extract.run import extract
+from embedonce.extract.weights_file import read_weights
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,7 +47,7 @@ def backbone():
 
 @pytest.fixture(scope="module")
 def folded(backbone):
-    return fold(backbone)
+    return fold(weights_of(backbone))
 
 
 @needs_native
@@ -63,10 +68,75 @@ def test_features_are_those_of_keras_whatever_the_width_and_size(alpha, size):
     backbone = build_backbone(make_recipe("random:3", alpha, size).weights, alpha, size)
     images = random_images(size)
     expected = np.asarray(build_embedder(backbone)(images, training=False))
-    got = embed(NativeSession(make_program(fold(backbone), size)), images)
+    got = embed(NativeSession(make_program(fold(weights_of(backbone)), size)), images)
     assert got.dtype == np.float32
     assert expected.std() > 0.01
     np.testing.assert_allclose(got, expected, atol=5e-5)
+
+
+@pytest.mark.parametrize(("alpha", "size"), [(0.1, 65), (0.35, 64), (1.4, 33)])
+def test_plain_numpy_gives_the_features_of_keras(alpha, size):
+    backbone = build_backbone(make_recipe("random:5", alpha, size).weights, alpha, size)
+    images = random_images(size)
+    expected = np.asarray(build_embedder(backbone)(images, training=False))
+    np.testing.assert_allclose(reference_features(fold(weights_of(backbone)), images), expected, atol=5e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.35, 0.5, 0.75, 1.0, 1.3, 1.4, 2.0])
+def test_names_shapes_and_order_of_the_weights_are_those_of_keras(alpha):
+    backbone = build_backbone(make_recipe("random:3", alpha, 32).weights, alpha, 32)
+    assert {variable.path: tuple(variable.shape) for variable in backbone.weights} == weight_shapes(alpha)
+    assert list(weight_shapes(alpha)) == [variable.path for variable in backbone.weights]
+    assert weights_sha256(random_weights(3, alpha)) == weights_sha256(weights_of(backbone))
+
+
+def write_legacy(backbone, path):
+    """Write weights as the files that Keras distributes have them."""
+    text = h5py.string_dtype()
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = np.array([layer.name.encode() for layer in backbone.layers])
+        for layer in backbone.layers:
+            group = file.create_group(layer.name)
+            names = [f"{layer.name}/{variable.name}:0" for variable in layer.weights]
+            names = [name.replace("kernel", "depthwise_kernel") if "depthwise/" in name else name for name in names]
+            group.attrs["weight_names"] = np.array(names, dtype=text)
+            for name, variable in zip(names, layer.weights, strict=True):
+                group[name] = np.asarray(variable)
+
+
+def test_weights_are_read_without_keras_from_both_forms_of_its_files(backbone, tmp_path):
+    backbone.save_weights(tmp_path / "new.weights.h5")
+    write_legacy(backbone, tmp_path / "old.h5")
+    expected = weights_of(backbone)
+    for name in ("new.weights.h5", "old.h5"):
+        loaded = read_weights(tmp_path / name, 0.35)
+        assert loaded is not None, name
+        assert list(loaded) == list(expected)
+        for path, value in expected.items():
+            np.testing.assert_array_equal(loaded[path], value)
+        by_keras = build_backbone(make_recipe(tmp_path / name, 0.35, 64).weights, 0.35, 64)
+        assert weights_sha256(weights_of(by_keras)) == weights_sha256(loaded)
+
+
+def test_what_is_no_file_of_these_weights_is_left_to_keras(backbone, tmp_path):
+    write_legacy(backbone, tmp_path / "good.h5")
+    assert read_weights(tmp_path / "good.h5", 0.35) is not None
+    assert read_weights(tmp_path / "good.h5", 0.5) is None
+    assert read_weights(tmp_path / "gone.h5", 0.35) is None
+    (tmp_path / "text.h5").write_text("no HDF5")
+    assert read_weights(tmp_path / "text.h5", 0.35) is None
+    for name, change in {
+        "nan.h5": lambda file: file["bn_Conv1/bn_Conv1/gamma:0"].__setitem__(0, np.nan),
+        "less.h5": lambda file: file["Conv1"].attrs.__setitem__("weight_names", []),
+        "none.h5": lambda file: file.__delitem__("Conv_1"),
+    }.items():
+        shutil.copy(tmp_path / "good.h5", tmp_path / name)
+        with h5py.File(tmp_path / name, "a") as file:
+            change(file)
+        assert read_weights(tmp_path / name, 0.35) is None, name
+    deeper = import_keras().applications.MobileNet((64, 64, 3), alpha=0.25, include_top=False, weights=None)
+    deeper.save_weights(tmp_path / "other.weights.h5")
+    assert read_weights(tmp_path / "other.weights.h5", 0.35) is None
 
 
 @needs_native
@@ -118,7 +188,7 @@ def test_folding_gives_the_arithmetic_of_convolution_and_normalisation(backbone,
 
 def test_folded_weights_come_back_from_their_file(folded):
     again = from_bytes(to_bytes(folded))
-    assert len(again) == 2 * len(convolutions()) == 104
+    assert len(again) == 2 * len(kernel_shapes(0.35)) == 104
     for name, value in folded.items():
         np.testing.assert_array_equal(again[name], value)
 
@@ -204,7 +274,7 @@ def test_damaged_folded_weights_are_made_again_and_never_used(small, tmp_path, m
 
 
 @needs_native
-def test_kernels_that_disagree_with_keras_are_refused(small, tmp_path, monkeypatch):
+def test_kernels_that_disagree_with_plain_numpy_are_refused(small, tmp_path, monkeypatch):
     monkeypatch.setenv("EMBEDONCE_HOME", str(tmp_path / "home"))
     right = native_plan.make_program
 
@@ -213,20 +283,21 @@ def test_kernels_that_disagree_with_keras_are_refused(small, tmp_path, monkeypat
 
     monkeypatch.setattr(store, "make_program", wrong)
     recipe = make_recipe(small["weights"], small["alpha"], small["image_size"])
-    with pytest.raises(EngineError, match="the engine native differs from Keras by .*; use another --engine"):
+    with pytest.raises(EngineError, match="the engine native differs from plain NumPy by .*; use another --engine"):
         engines.make_engine("native", recipe)
     engines.make_engine("litert", recipe)
     assert store.load_prepared(recipe, "native") is None
 
 
 @needs_native
-def test_embedding_with_it_imports_neither_tensorflow_nor_litert(images, small, tmp_path, python, cache_path):
+def test_not_even_the_first_run_with_it_imports_tensorflow_or_litert(images, small, tmp_path, python, cache_path):
     extract(images, tmp_path / "a.h5", engine="native", **small)
     code = (
-        "import sys, embedonce\n"
+        "import os, sys, embedonce\n"
+        "os.environ['EMBEDONCE_HOME'] = sys.argv[3]\n"
         "embedonce.extract(sys.argv[1], sys.argv[2], weights='random:0', alpha=0.35, image_size=64, engine='native')\n"
         "print([name for name in ('tensorflow', 'ai_edge_litert') if name in sys.modules])\n"
     )
-    assert python(code, images, tmp_path / "b.h5") == "[]\n"
+    assert python(code, images, tmp_path / "b.h5", tmp_path / "an empty home") == "[]\n"
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
     assert "tensorflow" in sys.modules  # of this process, by the fixtures: the test can fail
