@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -22,7 +23,7 @@ from embedonce.extract.recipe import make_recipe
 from embedonce.extract.reference import reference_features
 from embedonce.extract.run import extract
 from embedonce.extract.weights_file import read_weights
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 needs_native = pytest.mark.skipif(bool(why_not_native()), reason=why_not_native() or "native runs here")
@@ -147,6 +148,35 @@ def test_how_maps_are_cut_into_strips_changes_no_bit(folded, monkeypatch, cut):
     for name, value in cut.items():
         monkeypatch.setattr(native_plan, name, value)
     np.testing.assert_array_equal(embed(NativeSession(make_program(folded, 72)), images), expected)
+
+
+def with_gaps(program, gap=64):
+    """Return a program whose places in the arena are apart, and the slices between them."""
+    names = ("padded", "first", "second", "expanded", "deep", "zeros")
+    plan = native_plan.Plan.from_buffer_copy(program.plan)
+    starts = [getattr(plan, name) for name in names] + [program.arena]
+    gaps, place = [slice(0, gap)], gap
+    for name, start, end in zip(names, starts, starts[1:], strict=False):
+        setattr(plan, name, place)
+        place += end - start
+        gaps.append(slice(place, place + gap))
+        place += gap
+    return replace(program, plan=plan, arena=place), gaps
+
+
+@needs_native
+@settings(deadline=None, max_examples=40)
+@given(st.sampled_from([0.1, 0.35, 0.75, 1.3]), st.integers(32, 140), st.integers(1, 300), st.integers(0, 300))
+def test_nothing_is_written_outside_its_place(alpha, size, strip, whole):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native_plan, "_STRIP", strip)
+        patch.setattr(native_plan, "_WHOLE", whole)
+        program, gaps = with_gaps(make_program(fold(random_weights(0, alpha)), size))
+    session = NativeSession(program)
+    for gap in gaps:
+        session._arena[gap] = 123.0
+    embed(session, random_images(size, 1))
+    assert all((session._arena[gap] == 123.0).all() for gap in gaps)
 
 
 @needs_native
