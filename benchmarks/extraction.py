@@ -8,11 +8,12 @@ In one run, on the same files, in images/s:
 - ``training``: the same with a softmax head, trained end to end for an epoch with the frozen backbone, which is how
   head experiments are usually run (on some of the images);
 - ``engine native``, ``engine litert``, ``engine keras``: the engines on arrays in memory, without files; the first two
-  with one session per processor. The best of them is the ceiling. What ``extract`` takes by default is measured before
-  and after everything else;
+  with one session per processor. The best of them is the ceiling;
 - ``torchvision``: its MobileNetV2 (random weights, the same arithmetic) in PyTorch on arrays in memory, channels last,
   the faster of one image at a time and batches of 32, when torch and torchvision are installed and alpha is 1.0;
-- ``sgemm``: what NumPy's matrix product would allow at 0.6 GFLOP an image, for alpha 1.0 at 224 pixels;
+- ``sgemm``: what NumPy's matrix product would allow at 0.6 GFLOP an image, for alpha 1.0 at 224 pixels. It and the
+  engines but Keras are measured in turn, second by second, before and after everything else, since a processor's
+  clock moves; the ratio is the median of those of all rounds;
 - ``extract``: ``embedonce extract`` as a whole process, from start to published cache, with the converted
   model in place; once before and once after Keras's turn, since a machine's speed drifts;
 - ``extract 768``: the same from some of the images as JPEG files of 768 pixels;
@@ -37,6 +38,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -46,9 +48,8 @@ import numpy as np
 from embedonce.cache.quiet import import_keras
 from embedonce.extract.decode import decode, resize_into
 from embedonce.extract.embed import read_image
-from embedonce.extract.engines import chosen_engine, make_engine
+from embedonce.extract.engines import make_engine
 from embedonce.extract.native import why_not_native
-from embedonce.extract.options import Means
 from embedonce.extract.processors import available_processors
 from embedonce.extract.recipe import Recipe, make_recipe
 from embedonce.extract.scan import scan
@@ -57,7 +58,9 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 
-IN_MEMORY = 2000
+IN_MEMORY = 2000  # images, for the ways that are not measured in rounds
+ROUNDS = 8  # before everything else, and as many after it
+ROUND_SECONDS = 1.5
 TRAINED = 3000
 LARGE = 1500
 GFLOP_PER_IMAGE = 0.6
@@ -105,26 +108,30 @@ def training_rate(folder: Path, recipe: Recipe) -> float:
     return batches * 32 / (time.perf_counter() - begin)
 
 
-def engine_rate(name: str, recipe: Recipe) -> float:
-    """Return images/s of an engine on arrays in memory, with as many sessions as it would get."""
+def in_memory(name: str, recipe: Recipe) -> Callable[[], float]:
+    """Return what measures images/s of an engine on arrays in memory, with as many sessions as it would get."""
     engine = make_engine(name, recipe)
     size = recipe.image_size
     image = np.random.default_rng(0).uniform(0, 255, (size, size, 3)).astype(np.float32)
     sessions = [engine.session() for _ in range(engine.default_workers())]
-    rounds = IN_MEMORY // len(sessions) // sessions[0].batch_size
 
-    def work(session: Session, rounds: int) -> None:
-        for _ in range(rounds):
+    def work(session: Session, end: float) -> int:
+        images = 0
+        while time.perf_counter() < end:
             for position in range(session.batch_size):
                 np.copyto(session.slot(position), image)
             session.run(session.batch_size)
+            images += session.batch_size
+        return images
 
-    for session in sessions:
-        work(session, max(1, rounds // 10))
-    begin = time.perf_counter()
-    with ThreadPoolExecutor(len(sessions)) as pool:
-        list(pool.map(lambda session: work(session, rounds), sessions))
-    return rounds * len(sessions) * sessions[0].batch_size / (time.perf_counter() - begin)
+    def measure() -> float:
+        begin = time.perf_counter()
+        with ThreadPoolExecutor(len(sessions)) as pool:
+            images = sum(pool.map(lambda session: work(session, begin + ROUND_SECONDS), sessions))
+        return images / (time.perf_counter() - begin)
+
+    measure()
+    return measure
 
 
 def torchvision_rate(recipe: Recipe) -> float | None:
@@ -153,15 +160,19 @@ def torchvision_rate(recipe: Recipe) -> float | None:
     return max(rates)
 
 
-def sgemm_limit() -> float:
-    """Return images/s that this machine's matrix product would allow at 0.6 GFLOP an image."""
+def sgemm_limit() -> Callable[[], float]:
+    """Return what measures images/s that this machine's matrix product would allow at 0.6 GFLOP an image."""
     a, b = (np.random.default_rng(seed).random((2048, 2048), np.float32) for seed in (0, 1))
-    best = 0.0
-    for _ in range(8):
-        begin = time.perf_counter()
-        a @ b
-        best = max(best, 2 * 2048**3 / (time.perf_counter() - begin))
-    return best / (GFLOP_PER_IMAGE * 1e9)
+
+    def measure() -> float:
+        begin, products = time.perf_counter(), 0
+        while time.perf_counter() - begin < ROUND_SECONDS:
+            a @ b
+            products += 1
+        return products * 2 * 2048**3 / (time.perf_counter() - begin) / (GFLOP_PER_IMAGE * 1e9)
+
+    measure()
+    return measure
 
 
 def extract_seconds(
@@ -264,14 +275,13 @@ def main() -> None:
 
     recipe = make_recipe(options.weights, options.alpha, options.image_size)
     total = len(scan(options.images).images)
-    default = chosen_engine(Means(), recipe.precision)
-    others = [name for name in ("native", "litert", "keras") if name != default]
-    if why_not_native() and "native" in others:
-        others.remove("native")
-    rates: dict[str, float] = {f"engine {default}": engine_rate(default, recipe)}  # converts the model if need be
-    seconds: dict[str, float] = {}
+    names = ["litert"] if why_not_native() else ["native", "litert"]
+    turns = {f"engine {name}": in_memory(name, recipe) for name in names}  # converts the model if need be
     if recipe.alpha == 1.0 and recipe.image_size == 224:
-        rates["sgemm"] = sgemm_limit()
+        turns["sgemm"] = sgemm_limit()
+    rounds = [{name: measure() for name, measure in turns.items()} for _ in range(ROUNDS)]
+    rates: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         copy, large = Path(folder) / "images", Path(folder) / "large"
         link_tree(options.images, copy)
@@ -282,12 +292,13 @@ def main() -> None:
         rates["extract, forward passes alone"] = report["images_per_second"]
         stages = stage_times(options.images, recipe)
         rates["training"] = training_rate(options.images, recipe)
-        rates |= {f"engine {name}": engine_rate(name, recipe) for name in others}
+        rates["engine keras"] = in_memory("keras", recipe)()
         # A process of its own: PyTorch crashes in one that has loaded TensorFlow.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
             if (torchvision := process.submit(torchvision_rate, recipe).result()) is not None:
                 rates["torchvision"] = torchvision
-        rates[f"engine {default}"] = (rates[f"engine {default}"] + engine_rate(default, recipe)) / 2
+        rounds += [{name: measure() for name, measure in turns.items()} for _ in range(ROUNDS)]
+        rates |= {name: float(np.median([turn[name] for turn in rounds])) for name in turns}
         make_engine("litert", replace(recipe, precision="int8"))  # converts the model if need be
         rates["extract int8"] = total / extract_seconds(copy, Path(folder) / "i.h5", options, "--precision", "int8")[0]
         count = enlarge(options.images, large, LARGE)
@@ -300,7 +311,8 @@ def main() -> None:
             add_images(copy, new)
             seconds[name], done = extract_seconds(copy, Path(folder) / "a.h5", options)
             assert 0 < done["embedded"] <= new, done
-    ceiling = max(rate for name, rate in rates.items() if name.startswith("engine"))
+    best = max((name for name in rates if name.startswith("engine")), key=lambda name: rates[name])
+    ceiling = rates[best]
 
     table = Table(title=f"{total:,} images, {available_processors()} processors")
     for column in ("measured", "images/s", "to keras", "to ceiling"):
@@ -318,9 +330,11 @@ def main() -> None:
         "stage_milliseconds": stages,
         "extract_to_keras": rates["extract"] / rates["keras"],
         "extract_to_ceiling": rates["extract"] / ceiling,
+        "rounds": rounds,
     }
     if "sgemm" in rates:
-        result["engine_to_sgemm"] = ceiling / rates["sgemm"]
+        result["engine_to_sgemm"] = float(np.median([turn[best] / turn["sgemm"] for turn in rounds]))
+        print(f"the best engine to sgemm: {result['engine_to_sgemm']:.2f}")
     print("milliseconds of one thread:", ", ".join(f"{name} {value:.3f}" for name, value in stages.items()))
     if options.plot:
         draw(rates, stages, options.plot)
