@@ -96,6 +96,27 @@ def python():
     return run
 
 
+@pytest.fixture(scope="session")
+def keras_home(tmp_path_factory):
+    """A Keras folder with weights where, and as, Keras keeps those of ImageNet; the values are random."""
+    import h5py
+    from embedonce.cache.quiet import import_keras
+
+    import_keras()
+    from embedonce.extract.backbone import build_backbone
+    from embedonce.extract.weights import imagenet_path, resolve_weights
+    from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
+
+    home = tmp_path_factory.mktemp("keras")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_HOME", str(home))
+        path = imagenet_path(1.0, 224)
+    path.parent.mkdir()
+    with h5py.File(path, "w") as file:
+        save_weights_to_hdf5_group(file, build_backbone(resolve_weights("random:1", 1.0, 224), 1.0, 224))
+    return home
+
+
 @pytest.fixture
 def lung_data() -> Path:
     """The folder with lung images and weights that EMBEDONCE_TEST_DATA names."""

@@ -6,33 +6,13 @@ import re
 import shlex
 from pathlib import Path
 
-import h5py
 import pytest
 from click.testing import CliRunner
-from embedonce.cache.quiet import import_keras
 from embedonce.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-def keras_home(tmp_path_factory):
-    """A Keras folder with weights where, and as, Keras keeps those of ImageNet; the values are random."""
-    import_keras()
-    from embedonce.extract.backbone import build_backbone
-    from embedonce.extract.weights import imagenet_path, resolve_weights
-    from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
-
-    home = tmp_path_factory.mktemp("keras")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KERAS_HOME", str(home))
-        path = imagenet_path(1.0, 224)
-    path.parent.mkdir()
-    with h5py.File(path, "w") as file:
-        save_weights_to_hdf5_group(file, build_backbone(resolve_weights("random:1", 1.0, 224), 1.0, 224))
-    return home
 
 
 @pytest.fixture
