@@ -1,5 +1,5 @@
 # The commands that matter; each works in an environment with pip install -e '.[dev]'.
-.PHONY: test quick lint docs ci
+.PHONY: test quick lint docs site ci
 
 test:  ## all tests
 	python -m pytest
@@ -11,8 +11,13 @@ lint:  ## ruff, with its formatting
 	python -m ruff check .
 	python -m ruff format --check .
 
-docs:  ## the page of the commands
+docs:  ## the pages of the commands and of the Python names
 	python docs/commands.py
+	python docs/api.py
+
+site:  ## the documentation as pages, in site/
+	python -m mkdocs build --strict
+	python docs/check_site.py site
 
 ci:  ## what continuous integration does: a fresh environment, tests, linters, types, the wheel
 	bash .ci/run

@@ -1,0 +1,210 @@
+"""What the pages say can be done: every command parses, every snippet compiles and names what exists, every link leads somewhere."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import embedonce
+import pytest
+from click.testing import CliRunner
+from embedonce.cli import main
+from embedonce.evaluate.config import read_config, write_config
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
+IDS = [str(page.relative_to(ROOT)) for page in PAGES]
+pages = pytest.mark.parametrize("page", PAGES, ids=IDS)
+OF_BENCHMARKS = {
+    option for path in (ROOT / "benchmarks").glob("*.py") for option in re.findall(r'"(--[a-z-]+)"', path.read_text())
+}
+COMMAND = re.compile(r"(?:\w+=\S+ |\.venv/bin/)*embedonce ")
+
+
+def blocks(page, kind):
+    """Return the blocks of a language."""
+    return re.findall(rf"^```{kind}\n(.*?)^```", TEXTS[page], flags=re.DOTALL | re.MULTILINE)
+
+
+def options_of(command):
+    return {name for param in command.params for name in (*param.opts, *param.secondary_opts)} | {"--help"}
+
+
+def parse(line):
+    """Parse a line as the command line does, without running it."""
+    words = shlex.split(COMMAND.sub("", line, count=1), comments=True)
+    if words[0].startswith("-"):
+        return
+    command = main.commands[words[0]]
+    command.make_context(words[0], words[1:], parent=click.Context(main))
+
+
+@pages
+def test_every_command_line_parses(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_config("heads.toml")  # compare reads it when it looks at its options
+    lines = [line for kind in ("bash", "console") for block in blocks(page, kind) for line in block.splitlines()]
+    for line in lines:
+        for part in line.split(" && "):
+            if COMMAND.match(part):
+                try:
+                    parse(part)
+                except click.ClickException as error:
+                    pytest.fail(f"{part}: {error.format_message()}")
+
+
+def test_the_parser_notices_what_is_wrong():
+    for line in ("embedonce compare a.h5 --head svm -o b", "embedonce info", "embedonce train a.h5 --head svm"):
+        with pytest.raises(click.ClickException):
+            parse(line)
+    with pytest.raises(KeyError):
+        parse("embedonce learn a.h5")
+
+
+@pages
+def test_every_command_and_option_that_a_sentence_names_exists(page):
+    known = set().union(*map(options_of, main.commands.values()), OF_BENCHMARKS, {"--version"})
+    text = re.sub(r"^```.*?^```", "", TEXTS[page], flags=re.DOTALL | re.MULTILINE)
+    for code in re.findall(r"`([^`\n]+)`", text):
+        name, _, rest = code.removeprefix("embedonce ").partition(" ")
+        options = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", code))
+        if code.startswith("embedonce "):
+            if name.startswith("--") or name == "COMMAND":
+                continue
+            assert name in main.commands, code
+        if name in main.commands and (rest or code.startswith("embedonce ")):
+            assert options <= options_of(main.commands[name]), code
+        elif code.startswith("-"):
+            assert options <= known, code
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "API.md"])  # that has signatures
+def test_every_python_snippet_compiles_and_names_what_exists(page):
+    for block in blocks(page, "python"):
+        tree = ast.parse(block)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(node.module)
+                assert all(hasattr(module, name.name) for name in node.names), ast.unparse(node)
+            elif isinstance(node, ast.Import):
+                assert all(importlib.util.find_spec(name.name) for name in node.names), ast.unparse(node)
+            elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "eo":
+                assert node.attr in embedonce.__all__, ast.unparse(node)
+            elif isinstance(node, ast.Call) and re.fullmatch(r"eo(\.\w+)+", ast.unparse(node.func)):
+                check_call(node)
+
+
+def check_call(node):
+    """Check that a call's arguments fit the function."""
+    function = embedonce
+    for name in ast.unparse(node.func).split(".")[1:]:
+        function = getattr(function, name)
+    if inspect.ismodule(function):
+        function = importlib.import_module(f"{function.__name__}.run").extract
+    keywords = {keyword.arg: None for keyword in node.keywords if keyword.arg}
+    inspect.signature(function).bind(*node.args, **keywords)
+
+
+@pages
+def test_every_file_of_heads_is_one(page, tmp_path):
+    for block in blocks(page, "toml"):
+        (tmp_path / "heads.toml").write_text(block)
+        assert read_config(tmp_path / "heads.toml")[1]
+
+
+@pages
+def test_every_script_that_a_page_names_exists(page):
+    for script in re.findall(r"(?:benchmarks|examples|docs)/\w+\.py", TEXTS[page]):
+        assert (ROOT / script).is_file(), script
+
+
+@pages
+def test_every_link_leads_somewhere(page):
+    text = re.sub(r"^```.*?^```", "", TEXTS[page], flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+        path, _, anchor = target.partition("#")
+        if path.endswith("CONTRIBUTING.md") and page.parent != ROOT:
+            continue  # a page of the site that stands at the top of the repository
+        found = page if not path else (page.parent / path).resolve()
+        assert found.is_file(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert anchor in {slug(heading) for heading in headings}, target
+
+
+def slug(heading):
+    """Return the anchor of a heading, as GitHub and the site make it."""
+    return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower())
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert f"- {page.relative_to(ROOT / 'docs').as_posix()}\n" in navigation + "\n"
+
+
+def test_the_page_of_the_python_names_is_what_the_docstrings_say():
+    module = runpy.run_path(str(ROOT / "docs" / "api.py"))
+    assert not module["undocumented"]()
+    assert module["PAGE"].read_text(encoding="utf-8") == module["page"](), "python docs/api.py writes it anew"
+
+
+def test_no_picture_fetches_anything_from_elsewhere():
+    module = runpy.run_path(str(ROOT / "docs" / "check_site.py"))
+    assert not list(module["fetched_from_elsewhere"](ROOT / "docs"))
+
+
+def test_addresses_that_a_page_would_fetch_are_found(tmp_path):
+    fetched_from_elsewhere = runpy.run_path(str(ROOT / "docs" / "check_site.py"))["fetched_from_elsewhere"]
+    (tmp_path / "page.html").write_text(
+        '<link rel="stylesheet" href="https://a/x.css"><script src="//b/x.js"></script><img src="x.png">'
+        '<style>@import "https://c/x.css";</style><a href="https://d">a link</a><link rel="canonical" href="https://e">'
+    )
+    (tmp_path / "page.css").write_text("@font-face { src: url('https://f/x.woff2') }")
+    assert {address for _, address in fetched_from_elsewhere(tmp_path)} == {
+        "https://a/x.css",
+        "//b/x.js",
+        "https://c/x.css",
+        "https://f/x.woff2",
+    }
+
+
+@pytest.mark.slow
+def test_the_site_builds_and_needs_no_network(tmp_path):
+    pytest.importorskip("material", reason="needs embedonce[docs]")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    checked = subprocess.run(
+        [sys.executable, ROOT / "docs" / "check_site.py", tmp_path / "site"], capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_tutorial_run(make_images, keras_home, tmp_path, monkeypatch):
+    folder = make_images(tmp_path / "lung_image_sets", ("lung_aca", "lung_n", "lung_scc"), per_class=12)
+    for path in folder.rglob("*"):  # under the names that the page has
+        if path.is_file():
+            number = int(path.stem) // 4 + 1
+            if path.suffix == ".jpeg":
+                path.rename(path.with_name(f"{path.parent.name.replace('_', '')}{number}.jpeg"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_HOME", str(keras_home))
+    lines = [line for block in blocks(ROOT / "docs" / "TUTORIAL.md", "bash") for line in block.splitlines()]
+    assert len(lines) > 10
+    for line in lines:
+        result = CliRunner().invoke(main, shlex.split(line)[1:])
+        assert result.exit_code == 0, f"{line}: {result.output}"
+    assert (tmp_path / "models" / "lung.keras").is_file()
+    assert (tmp_path / "explained.png").is_file()
