@@ -9,7 +9,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-_importing = threading.Lock()
+# two threads that silence the process at once would each undo it for the other, or leave it silent for good
+_silence = threading.RLock()
 
 
 def import_keras() -> Any:
@@ -20,8 +21,7 @@ def import_keras() -> Any:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    # two threads of a Dask worker that silence the process at once would each undo it for the other
-    with _importing:
+    with _silence:
         if "keras" not in sys.modules:
             with quiet_native_output():
                 import keras
@@ -39,20 +39,21 @@ def quiet_native_output() -> Iterator[None]:
 
     The messages come from C++ before its own logging is set up, so no setting silences them. Exceptions
     pass as always; what Python writes meanwhile from another thread is lost, so this is for the short calls
-    that import, convert and load.
+    that import, convert and load. Threads take turns.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    sink = os.open(os.devnull, os.O_WRONLY)
-    saved = [(number, os.dup(number)) for number in (1, 2)]
-    try:
-        for number, _ in saved:
-            os.dup2(sink, number)
-        yield
-    finally:
+    with _silence:
         sys.stdout.flush()
         sys.stderr.flush()
-        for number, copy in saved:
-            os.dup2(copy, number)
-            os.close(copy)
-        os.close(sink)
+        sink = os.open(os.devnull, os.O_WRONLY)
+        saved = [(number, os.dup(number)) for number in (1, 2)]
+        try:
+            for number, _ in saved:
+                os.dup2(sink, number)
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copy in saved:
+                os.dup2(copy, number)
+                os.close(copy)
+            os.close(sink)
