@@ -16,7 +16,7 @@ docs:  ## the pages of the commands and of the Python names
 	python docs/api.py
 
 site:  ## the documentation as pages, in site/
-	python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet --strict
 	python docs/check_site.py site
 
 ci:  ## what continuous integration does: a fresh environment, tests, linters, types, the wheel
