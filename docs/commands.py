@@ -53,8 +53,13 @@ def _option(option: click.Option, context: click.Context) -> str:
     names = ", ".join(f"`{name}`" for name in option.opts)
     if option.secondary_opts:
         names += f" / `{option.secondary_opts[0]}`"
-    value = "" if option.is_flag else f" `{option.make_metavar(context)}`".replace("|", "\\|")
+    value = "" if option.is_flag else f" {_code(option.make_metavar(context))}"
     return names + value
+
+
+def _code(text: str) -> str:
+    """Return code for a cell of a table, where no way to write a bar is read alike by everybody but this."""
+    return f"<code>{text.replace('|', '&#124;')}</code>" if "|" in text else f"`{text}`"
 
 
 def _meaning(option: click.Option, context: click.Context) -> str:
