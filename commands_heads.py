@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -333,7 +334,7 @@ def tune(
     if as_json:
         print_json(tuning_results(tuned))
         return
-    click.echo(str(tuned))
+    click.echo(str(replace(tuned, notes=[])))
     print_notes(tuned.notes)
     shown = " ".join(f"-p {option}" for option in tuned.options)
     if shown:

@@ -370,6 +370,8 @@ def test_tuning_prints_how_to_use_what_it_found(call, cache_path, tmp_path):
     assert (tmp_path / "tuned" / "tune.png").is_file()
     found = json.loads(call("tune", cache_path, "--head", "logreg", "-o", tmp_path, "--json", *options).stdout)
     assert found["best_parameters"]["C"] in (0.1, 1.0)
+    assert found["notes"]
+    assert all(shown.count(note) == 1 for note in found["notes"])
 
 
 def test_help_is_quick():
