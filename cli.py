@@ -95,8 +95,8 @@ def demo(output: Path) -> None:
     type=click.Choice(["float32", "int8", "float16", "bfloat16"]),
     default="float32",
     show_default=True,
-    help="Of the backbone's arithmetic. int8 is faster on processors (litert); float16 and bfloat16 are for GPUs "
-    "(keras), and slower than float32 on processors. Each gives features of its own.",
+    help="Of the backbone's arithmetic. int8 is faster on processors with AVX-512 (litert); float16 and bfloat16 are "
+    "for GPUs (keras), and slower than float32 on processors. Each gives features of its own.",
 )
 @click.option(
     "--decoding",
