@@ -313,14 +313,14 @@ class _Search:
             best = polar.Centred(*(np.concatenate(column) for column in zip(*found, strict=True)))
             mirror, affine = polar.as_affine(best)
             stretched = [(mirror, affine * np.repeat(np.array([by, 1 / by], np.float32), 3)) for by in stretches]
-            return register(self.thumbnails, rows, others, stretched)
+            return register(self.thumbnails, rows, others, stretched).score
 
         return self._in_chunks(run, len(first))
 
     def _shifted(self, first: Rows, second: Rows) -> Scores:
         def run(part: Rows) -> Scores:
             hypotheses = shift_hypotheses(self.thumbnails, first[part], second[part])
-            return register(self.thumbnails, first[part], second[part], hypotheses)
+            return register(self.thumbnails, first[part], second[part], hypotheses).score
 
         return self._in_chunks(run, len(first))
 

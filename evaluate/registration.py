@@ -10,22 +10,54 @@ when it is mirrored, stands at (a x + b y + c, d x + e y + f) of the first.
 
 from __future__ import annotations
 
+from math import isqrt
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
-from .thumbnails import LEVELS, PIXELS, SIDE, Bands, Thumbnails
+from .thumbnails import LEVELS, Bands, Thumbnails
 
 Affine = npt.NDArray[np.float32]
 Mirror = npt.NDArray[np.bool_]
 
-CENTRE = (SIDE - 1) / 2
 MINIMUM_OVERLAP = 0.3
 """Share of the second image that must lie inside the first for a score to count."""
 
+MAXIMUM_SCALE = 2.2
+MAXIMUM_STRETCH = 2.1
+"""A map that enlarges or reduces by more, or one direction against the other by more, is no copy's: it lays a whole
+picture over a spot, or over a single edge, and such spots are alike in many pictures."""
+
 STEPS = (8, 4, 3)  # Gauss-Newton steps on each level
 _STRIDE = (2, 1, 1)  # the coarse level is so smooth that every second pixel tells the same
+_HOPELESS = (0.5, 0.4)
+"""Scores of the coarse and the middle level below which a pair is left: of some 3,900 pairs of histology that were
+proven in the end, none had less than 0.68 on the coarse level."""
+
 _DAMPING = 1.02
-_LIMIT = SIDE - 1 - 1e-3
+
+
+class Registered(NamedTuple):
+    """Pairs after registration.
+
+    Attributes
+    ----------
+    score : ndarray of float32, shape (k,)
+        Normalised correlation over the common area, -1 to 1; -1 where the two share too little or the map is no
+        copy's. Of a pair that was left early, the score of the level that it was left on.
+    mirror : ndarray of bool, shape (k,)
+    affine : ndarray of float32, shape (k, 6)
+        The map that was found.
+    """
+
+    score: npt.NDArray[np.float32]
+    mirror: Mirror
+    affine: Affine
+
+    def at(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Registered:
+        """Return some of the pairs, by mask or by number."""
+        return Registered(self.score[which], self.mirror[which], self.affine[which])
 
 
 def register(
@@ -33,7 +65,7 @@ def register(
     first: npt.NDArray[np.intp],
     second: npt.NDArray[np.intp],
     hypotheses: list[tuple[Mirror, Affine]],
-) -> npt.NDArray[np.float32]:
+) -> Registered:
     """Register pairs of images and score them.
 
     Parameters
@@ -47,49 +79,82 @@ def register(
 
     Returns
     -------
-    ndarray of float32, shape (k,)
-        Normalised correlation of the finest level over the common area, -1 to 1; -1 where the two share too little.
+    Registered
+        With the score of the finest level. Pairs that agree too badly on a coarser one are not taken to the next.
     """
     score = np.full(len(first), -1, np.float32)
     mirror, affine = (part.copy() for part in hypotheses[0])
-    for level, blur in enumerate(LEVELS):
-        pictures = thumbnails.bands(first, blur), thumbnails.bands(second, blur)
-        if level:
-            score, affine = _descend(*pictures, mirror, affine, STEPS[level], _STRIDE[level])
-            continue
-        for start_mirror, start in hypotheses:
-            reached, refined = _descend(*pictures, start_mirror, start, STEPS[level], _STRIDE[level])
-            better = reached > score
-            score = np.where(better, reached, score)
-            affine[better], mirror[better] = refined[better], start_mirror[better]
-    return score
+    pictures = thumbnails.bands(first, LEVELS[0]), thumbnails.bands(second, LEVELS[0])
+    for start_mirror, start in hypotheses:
+        reached, refined = descend(*pictures, start_mirror, start, STEPS[0], _STRIDE[0])
+        better = reached > score
+        score = np.where(better, reached, score)
+        affine[better], mirror[better] = refined[better], start_mirror[better]
+    for level, least in enumerate(_HOPELESS, 1):
+        left = np.flatnonzero(score >= least)
+        if not len(left):
+            break
+        pictures = thumbnails.bands(first[left], LEVELS[level]), thumbnails.bands(second[left], LEVELS[level])
+        reached, refined = descend(*pictures, mirror[left], affine[left], STEPS[level], _STRIDE[level])
+        score[left], affine[left] = reached, refined
+    score[~plausible(affine)] = -1
+    return Registered(score, mirror, affine)
 
 
-def _descend(
-    first: Bands, second: Bands, mirror: Mirror, affine: Affine, steps: int, stride: int
+def plausible(affine: Affine) -> npt.NDArray[np.bool_]:
+    """Return which maps augmentation could have made: bool, shape (k,)."""
+    scales = np.linalg.svd(affine[:, [0, 1, 3, 4]].reshape(-1, 2, 2), compute_uv=False)
+    large, small = scales[:, 0], scales[:, 1]
+    kept: npt.NDArray[np.bool_] = (
+        (large <= MAXIMUM_SCALE) & (small >= 1 / MAXIMUM_SCALE) & (large <= MAXIMUM_STRETCH * small)
+    )
+    return kept
+
+
+def descend(
+    first: Bands, second: Bands, mirror: Mirror, affine: Affine, steps: int, stride: int = 1
 ) -> tuple[npt.NDArray[np.float32], Affine]:
-    """Take Gauss-Newton steps and return the best score on the way and its map."""
-    grid = np.arange(0, SIDE, stride)
-    x = np.tile(grid - CENTRE, len(grid)).astype(np.float32)
-    y = np.where(mirror[:, None], -1, 1).astype(np.float32) * np.repeat(grid - CENTRE, len(grid)).astype(np.float32)
-    fixed = second.reshape(-1, SIDE, SIDE)[:, ::stride, ::stride].reshape(len(second), -1)
+    """Take Gauss-Newton steps and return the best score on the way and its map.
+
+    Parameters
+    ----------
+    first, second : ndarray of float32, shape (k, side * side)
+        Square pictures.
+    mirror : ndarray of bool, shape (k,)
+    affine : ndarray of float32, shape (k, 6)
+        Where to start, in pixels of these pictures.
+    steps : int
+    stride : int
+        Only every so many rows and columns of the second picture are compared.
+
+    Returns
+    -------
+    score : ndarray of float32, shape (k,)
+    affine : ndarray of float32, shape (k, 6)
+    """
+    side = isqrt(first.shape[1])
+    centre, limit = np.float32((side - 1) / 2), side - 1 - 1e-3
+    grid = np.arange(0, side, stride)
+    x = np.tile(grid - centre, len(grid)).astype(np.float32)
+    y = np.where(mirror[:, None], -1, 1).astype(np.float32) * np.repeat(grid - centre, len(grid)).astype(np.float32)
+    fixed = second.reshape(-1, side, side)[:, ::stride, ::stride].reshape(len(second), -1)
     flat = first.reshape(-1)
-    image = (np.arange(len(first)) * PIXELS)[:, None]
+    image = (np.arange(len(first)) * side * side)[:, None]
     best, best_affine = np.full(len(first), -1, np.float32), affine.copy()
     jacobian = np.empty((len(first), 6, len(x)), np.float32)
     diagonal = np.arange(6)
     for step in range(steps + 1):
-        column = affine[:, 0:1] * x + affine[:, 1:2] * y + (affine[:, 2:3] + np.float32(CENTRE))
-        row = affine[:, 3:4] * x + affine[:, 4:5] * y + (affine[:, 5:6] + np.float32(CENTRE))
-        inside = ((column >= 0) & (column <= SIDE - 1) & (row >= 0) & (row <= SIDE - 1)).astype(np.float32)
-        np.clip(column, 0, _LIMIT, out=column)
-        np.clip(row, 0, _LIMIT, out=row)
+        column = affine[:, 0:1] * x + affine[:, 1:2] * y + (affine[:, 2:3] + centre)
+        row = affine[:, 3:4] * x + affine[:, 4:5] * y + (affine[:, 5:6] + centre)
+        inside = ((column >= 0) & (column <= side - 1) & (row >= 0) & (row <= side - 1)).astype(np.float32)
+        np.clip(column, 0, limit, out=column)
+        np.clip(row, 0, limit, out=row)
         left, top = column.astype(np.int32), row.astype(np.int32)
         column -= left
         row -= top
-        place = image + (top * SIDE + left)
-        upper, lower = flat[place], flat[place + SIDE]
-        along_upper, along_lower = flat[place + 1] - upper, flat[place + SIDE + 1] - lower
+        place = image + (top * side + left)
+        upper, lower = flat[place], flat[place + side]
+        along_upper, along_lower = flat[place + 1] - upper, flat[place + side + 1] - lower
         upper += along_upper * column
         lower += along_lower * column
         lower -= upper  # from here on the slope along y

@@ -89,13 +89,6 @@ def test_every_copy_but_crops_off_the_centre_is_found(augmented):
     assert partition(found.groups) == partition(original[others])
 
 
-def test_most_crops_of_four_fifths_are_found(augmented):
-    signatures, original = augmented
-    groups = find(signatures, features_of(original)).groups
-    assert np.mean(groups[CROPPED::9] == groups[::9]) > 0.8
-
-
-@pytest.mark.xfail(reason="shifts tries no zoom: of crops of four fifths off the centre, about one in ten is lost")
 def test_every_crop_of_four_fifths_is_found(augmented):
     signatures, original = augmented
     assert partition(find(signatures, features_of(original)).groups) == partition(original)
