@@ -1,7 +1,8 @@
 """How well, and how fast, are near-duplicate images found? Each part is run when it is asked for.
 
     python benchmarks/groups.py CACHE --truth FILE_OR_FOLDER... [--images DIR | --signatures FILE.npy] [--json FILE]
-    python benchmarks/groups.py --copies [--photographs DIR] [--weights random:0] [--alpha 0.35] [--image-size 96]
+        [--signatures-only]
+    python benchmarks/groups.py --copies [--signatures-only] [--photographs DIR] [--weights random:0] [--alpha 0.35] [--image-size 96]
     python benchmarks/groups.py --plain
     python benchmarks/groups.py --rows 100000
 
@@ -40,6 +41,7 @@ from embedonce.evaluate import polar
 from embedonce.evaluate.duplicates import NEIGHBORS, Duplicates, find_duplicates
 from embedonce.evaluate.groups_file import name_groups, read_group_names
 from embedonce.evaluate.neighbors import Neighbors, nearest_neighbors
+from embedonce.evaluate.pictures import Pictures, pictures_of
 from embedonce.evaluate.split import folds
 from embedonce.evaluate.thumbnails import PIXELS, SIDE, Thumbnails
 from embedonce.extract.processors import available_processors
@@ -93,13 +95,17 @@ class Stored:
 
 
 def search(
-    source: Any, signatures: Signatures, hashes: npt.NDArray[np.uint8], labels: npt.NDArray[np.integer]
+    source: Any,
+    signatures: Signatures,
+    hashes: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.integer],
+    pictures: Pictures | None = None,
 ) -> tuple[Duplicates, Neighbors, dict[str, float]]:
     """Find the groups, and say what that took."""
     begin = time.perf_counter()
     neighbors = nearest_neighbors(source, NEIGHBORS)
     middle, middle_peak = time.perf_counter(), peak_megabytes()
-    found = find_duplicates(signatures, neighbors, hashes, labels)
+    found = find_duplicates(signatures, neighbors, hashes, labels, pictures=pictures)
     sizes = np.bincount(found.groups)
     cost = {
         "images": len(signatures),
@@ -111,6 +117,10 @@ def search(
         "largest": int(sizes.max()),
         "share_grouped": float(sizes[sizes > 1].sum() / len(signatures)),
         "threshold": found.threshold,
+        "threshold_shifted": found.shift_threshold,
+        "agreement": found.agreement,
+        "proven_on_images": len(found.verified.first),
+        "rejected_on_images": len(found.rejected.first),
         "pairs_tested": found.tested,
         "without_structure": found.flat,
     }
@@ -127,11 +137,13 @@ def different_hashes(count: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(1).integers(0, 256, (count, 32), np.uint8)
 
 
-def with_truth(cache: FeatureCache, signatures: Signatures, files: list[Path]) -> dict[str, Any]:
+def with_truth(
+    cache: FeatureCache, signatures: Signatures, files: list[Path], pictures: Pictures | None
+) -> dict[str, Any]:
     """Compare the groups found in a cache with true ones, class by class."""
     from sklearn.metrics import adjusted_rand_score, fowlkes_mallows_score
 
-    found, neighbors, cost = search(cache, signatures, cache.files.hashes, cache.labels)
+    found, neighbors, cost = search(cache, signatures, cache.files.hashes, cache.labels, pictures)
     named: dict[str, str] = {}
     for file in files:
         named |= read_group_names(file)
@@ -274,7 +286,8 @@ def generated_copies(options: argparse.Namespace) -> dict[str, Any]:
     pictures = [picture for tile in originals for picture in (tile, *augmented(tile, generator))]
     step = 1 + len(KINDS)
     features, *further = embedded(pictures, step, options)
-    found, _, cost = search(Stored(features), *further)
+    shown = None if options.signatures_only else Pictures(lambda row: np.asarray(pictures[row].convert("RGB")))
+    found, _, cost = search(Stored(features), *further, shown)
     truth = np.arange(len(pictures)) // step
     together = found.groups[:, None] == found.groups
     alike = truth[:, None] == truth
@@ -295,8 +308,13 @@ def plain_sets(options: argparse.Namespace) -> dict[str, Any]:
     """Look for copies where there are none."""
     from sklearn.datasets import load_digits
 
-    features, *further = embedded(tiles(options.photographs), 1, options)
-    sets = {"tiles": search(Stored(features), *further)[2]}
+    photographs = tiles(options.photographs)
+    features, *further = embedded(photographs, 1, options)
+    shown = Pictures(lambda row: np.asarray(photographs[row]))
+    sets = {
+        "tiles": search(Stored(features), *further, shown)[2],
+        "tiles, signatures": search(Stored(features), *further)[2],
+    }
     pixels, labels = load_digits(return_X_y=True)
     large = np.kron(pixels.reshape(-1, 8, 8), np.ones((4, 4)))[:, 2:-2, 2:-2] * 15.9
     signatures = large.round().astype(np.uint8).reshape(-1, PIXELS)
@@ -379,6 +397,7 @@ def main() -> None:
     parser.add_argument("--weights", default="random:0")
     parser.add_argument("--alpha", type=float, default=0.35)
     parser.add_argument("--image-size", type=int, default=TILE)
+    parser.add_argument("--signatures-only", action="store_true", help="verify no pair on the images")
     parser.add_argument("--rows", type=int)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -396,7 +415,8 @@ def main() -> None:
             from embedonce.evaluate.signatures import signatures_of
 
             signatures = signatures_of(cache, options.images)
-        result["truth"] = with_truth(cache, signatures, truth_files(options.truth))
+        pictures = None if options.signatures_only else pictures_of(cache, options.images)
+        result["truth"] = with_truth(cache, signatures, truth_files(options.truth), pictures)
         show("finding", {"all": result["truth"]["cost"]})
         show("against the truth", result["truth"]["classes"])
     parts: list[tuple[str, bool, Callable[[], dict[str, Any]]]] = [

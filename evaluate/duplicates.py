@@ -3,7 +3,8 @@
 Candidates are the nearest neighbours among the features. Whether two candidates show the same thing is then decided on
 the images themselves, small as their signatures are: two pictures of one original can be laid over each other so that
 their fine structure agrees, two others cannot, however alike they look. Measured on histology, the registered
-correlation of copies lies above 0.8 and that of others below 0.6, with next to nothing between.
+correlation of copies lies above 0.8 and that of others below 0.6, with next to nothing between. On photographs the two
+overlap; then the images decide, if they are at hand.
 
 1. Files of the same content belong together.
 2. Neighbours are compared over all rotations about the centre, mirrorings and zooms (:mod:`~.polar`); promising ones
@@ -11,6 +12,10 @@ correlation of copies lies above 0.8 and that of others below 0.6, with next to 
 3. Neighbours that are still apart are registered from shifted positions (:mod:`~.shifts`): crops.
 4. Images that are still alone are compared with many more, and registered from stretched positions as well: the
    features of a strongly distorted copy are far from those of its original.
+
+Each stage has a threshold of its own, which the data set tells (:mod:`~.thresholds`): a search over shifts finds better
+agreement between unrelated images than one about the centre. A pair that stays below it is verified on larger pictures
+(:mod:`~.verification`), and is left apart where there are none.
 
 Groups are the connected components of the proven pairs. A pair inside a group is not tested again, and two groups are
 left alone after a few failures, so the work grows with the number of images, not of pairs.
@@ -21,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,20 +34,26 @@ import numpy.typing as npt
 from ..extract.processors import available_processors
 from . import polar
 from .neighbors import Neighbors
-from .registration import register
+from .pairs import Pairs, Rows, Scores, concatenate, renumber
+from .pictures import Pictures
+from .registration import Registered, register
 from .shifts import shift_hypotheses
+from .thresholds import EQUAL, gap_limit, null_limit
 from .thumbnails import Thumbnails
+from .verification import verify
 
 NEIGHBORS = 24
 MINIMUM_SCORE = 0.75
-"""A pair is proven when the registration explains more than half of the fine structure's variance: 0.75² = 0.56."""
+"""A pair is proven when the registration explains more than half of the fine structure's variance: 0.75² = 0.56. This
+holds for signatures and for images."""
 
-NULL_DEVIATIONS = 5.0
-"""And when the score stands this many standard deviations above that of unrelated pairs of this very data set, after
-Fisher's transformation: plain pictures, such as digits, agree by chance far better than tissue does."""
+_FALSE_DISCOVERIES = 0.02
+_FALSE_AGREEMENTS = 0.25  # copies, too, lie in the gap there: strong recompression leaves little of the fine structure
 
 DOUBT = 0.1  # scores this near to the threshold, on either side, are shown to the user
+_DOUBTFUL = 0.5  # a pair below its threshold, but above this, is verified on the images
 _NULL_PAIRS = 400
+_SAMPLE = 500  # images whose likeliest copies tell where the thresholds are
 _PROMISING = 0.3  # a lower correlation about the centre is never registered from there
 _FAILURES_OF_PAIR = 3
 _LONELY = 2  # images of groups up to this size get the second look …
@@ -50,22 +61,9 @@ _SECOND_LOOKS = 500  # … but so many at most, the most promising first: in a s
 _FURTHER = 1000  # images that each of them is compared with
 _STRETCHES = (1.0, 1.4, 1 / 1.4)  # of one axis against the other
 _CHUNK = 64  # pairs that are registered together: their arrays fit the second-level cache
+_VERIFIED_TOGETHER = 8  # pairs; twelve times as many pixels
 
-Rows = npt.NDArray[np.intp]
-Scores = npt.NDArray[np.float32]
-Register = Callable[[Rows, Rows], Scores]
-
-
-class Pairs(NamedTuple):
-    """Pairs of rows with a score each: intp, intp and float32, all of shape (k,)."""
-
-    first: Rows
-    second: Rows
-    score: Scores
-
-    def at(self, which: npt.NDArray[Any]) -> Pairs:
-        """Return some of the pairs, by mask or by number."""
-        return Pairs(self.first[which], self.second[which], self.score[which])
+Register = Callable[[Rows, Rows], Registered]
 
 
 @dataclass
@@ -81,7 +79,13 @@ class Duplicates:
     refused : Pairs
         Pairs that were tested and came near to being proven.
     threshold : float
-        Score from which on a pair is proven.
+        Score from which on a pair that is registered about the centre is proven.
+    shift_threshold : float
+        The same for one that is registered from shifted positions.
+    verified, rejected : Pairs
+        Pairs that were proven and not proven on the images, with their agreement there.
+    agreement : float
+        Agreement from which on a pair is proven on the images; NaN when there are no images.
     tested : int
         How many pairs were registered.
     flat : int
@@ -92,6 +96,10 @@ class Duplicates:
     links: Pairs
     refused: Pairs
     threshold: float
+    shift_threshold: float
+    verified: Pairs
+    rejected: Pairs
+    agreement: float
     tested: int = 0
     flat: int = 0
 
@@ -103,6 +111,7 @@ def find_duplicates(
     labels: npt.NDArray[np.integer],
     *,
     within_class: bool = False,
+    pictures: Pictures | None = None,
     advance: Callable[[str, int], None] = lambda what, count: None,
 ) -> Duplicates:
     """Group the images that are copies of one original.
@@ -117,6 +126,8 @@ def find_duplicates(
     labels : ndarray of int, shape (n,)
     within_class : bool
         Look for copies only within each class.
+    pictures : Pictures, optional
+        The images, to verify doubtful pairs on them. Without them, only pairs that the signatures prove are copies.
     advance : callable
         Called with the name of a stage and the number of pairs that were dealt with.
 
@@ -124,7 +135,7 @@ def find_duplicates(
     -------
     Duplicates
     """
-    return _Search(signatures, neighbors, hashes, np.asarray(labels), within_class, advance).run()
+    return _Search(signatures, neighbors, hashes, np.asarray(labels), within_class, pictures, advance).run()
 
 
 class _Search:
@@ -135,6 +146,7 @@ class _Search:
         hashes: npt.NDArray[np.uint8],
         labels: npt.NDArray[np.integer],
         within_class: bool,
+        pictures: Pictures | None,
         advance: Callable[[str, int], None],
     ) -> None:
         self.thumbnails = Thumbnails(signatures)
@@ -142,6 +154,7 @@ class _Search:
         self.hashes = hashes
         self.labels = labels
         self.within_class = within_class
+        self.pictures = pictures
         self.advance = advance
         self.n = len(signatures)
         self.textured = self.thumbnails.textured()
@@ -149,7 +162,10 @@ class _Search:
         self.refused: list[Pairs] = []
         self.tested = 0
         self.groups: Rows = np.arange(self.n)
-        self.threshold = MINIMUM_SCORE
+        self.threshold = self.shift_threshold = MINIMUM_SCORE
+        self.agreement = float("nan") if pictures is None else MINIMUM_SCORE
+        self.verified: list[Pairs] = []
+        self.rejected: list[Pairs] = []
 
     def run(self) -> Duplicates:
         from threadpoolctl import threadpool_limits
@@ -159,16 +175,30 @@ class _Search:
             # every thread of the pool multiplies small matrices: BLAS's own threads would only get into its way
             with threadpool_limits(1, "blas"), ThreadPoolExecutor(available_processors()) as self.pool:
                 spectra = polar.ring_spectra(self.thumbnails)
-                self._set_threshold(spectra)
-                centred = self._centred_candidates(spectra)
-                self._link(centred, lambda first, second: self._centred(spectra, first, second), "turned", 8)
-                self._link(self._shifted_candidates(), self._shifted, "shifted", 2)
-                lonely = self._lonely_candidates(spectra, centred)
-                self._link(lonely, lambda first, second: self._centred(spectra, first, second, _STRETCHES), "alone", 3)
-        near = _concatenate(self.refused)
-        near = near.at(near.score > self.threshold - DOUBT)
-        flat = int((~self.textured).sum())
-        return Duplicates(_renumber(self.groups), _concatenate(self.links), near, self.threshold, self.tested, flat)
+
+                def centred(first: Rows, second: Rows) -> Registered:
+                    return self._centred(spectra, first, second)
+
+                def stretched(first: Rows, second: Rows) -> Registered:
+                    return self._centred(spectra, first, second, _STRETCHES)
+
+                candidates = self._centred_candidates(spectra)
+                self._set_thresholds(candidates, centred)
+                self._link(candidates, centred, self.threshold, "turned", 8)
+                self._link(self._shifted_candidates(), self._shifted, self.shift_threshold, "shifted", 2)
+                self._link(self._lonely_candidates(spectra, candidates), stretched, self.threshold, "alone", 3)
+        return Duplicates(
+            renumber(self.groups),
+            concatenate(self.links),
+            concatenate(self.refused),
+            self.threshold,
+            self.shift_threshold,
+            concatenate(self.verified),
+            concatenate(self.rejected),
+            self.agreement,
+            self.tested,
+            int((~self.textured).sum()),
+        )
 
     def _link_identical(self) -> None:
         keys = np.ascontiguousarray(self.hashes).view(f"V{self.hashes.shape[1]}").ravel()
@@ -178,11 +208,31 @@ class _Search:
         order = np.argsort(inverse, kind="stable")
         same = inverse[order][1:] == inverse[order][:-1]
         first, second = order[:-1][same], order[1:][same]
-        self._add(Pairs(first, second, np.ones(len(first), np.float32)))
+        self.links.append(Pairs(first, second, np.ones(len(first), np.float32)))
+        self._join(self.links[-1])
 
-    def _set_threshold(self, spectra: polar.Spectra) -> None:
-        """Learn what unrelated pairs of one class reach: they are the likeliest to be mistaken for copies."""
+    def _set_thresholds(self, candidates: Pairs, centred: Register) -> None:
+        """Learn from unrelated pairs of one class, and from the likeliest copies of some images."""
         generator = np.random.default_rng(0)
+        unrelated, likely = self._unrelated(generator), self._likeliest(candidates, generator)
+        self.threshold, null, doubtful = self._limit(centred, unrelated, likely)
+        self.shift_threshold, further_null, further = self._limit(self._shifted, unrelated, likely)
+        if self.pictures is not None:
+            least = max(MINIMUM_SCORE, null_limit(null), null_limit(further_null))
+            self.agreement = gap_limit(np.concatenate([doubtful, further]), least, _FALSE_AGREEMENTS)
+
+    def _limit(
+        self, test: Register, unrelated: tuple[Rows, Rows], likely: tuple[Rows, Rows]
+    ) -> tuple[float, Scores, Scores]:
+        """Return a stage's threshold, and the agreement on the images of unrelated pairs and of doubtful ones."""
+        null, registered = test(*unrelated), test(*likely)
+        limit = gap_limit(registered.score, max(MINIMUM_SCORE, null_limit(null.score)), _FALSE_DISCOVERIES)
+        doubtful = np.flatnonzero(self._in_doubt(registered.score, limit))
+        agreement = self._verify(likely[0][doubtful], likely[1][doubtful], registered.at(doubtful))
+        return limit, self._verify(*unrelated, null), agreement
+
+    def _unrelated(self, generator: np.random.Generator) -> tuple[Rows, Rows]:
+        """Return pairs of one class: they are the likeliest to be mistaken for copies."""
         textured = np.flatnonzero(self.textured)
         first = generator.choice(textured, _NULL_PAIRS) if len(textured) else textured
         second = first.copy()
@@ -190,16 +240,16 @@ class _Search:
             second[place] = generator.choice(textured[self.labels[textured] == self.labels[row]])
         near = (self.neighbors.rows[first] == second[:, None]).any(1)
         unrelated = (self.groups[first] != self.groups[second]) & ~near
-        first, second = first[unrelated], second[unrelated]
-        if len(first) < 20:
-            return
-        for scores in (self._centred(spectra, first, second), self._shifted(first, second)):
-            z = np.arctanh(np.clip(scores[scores > -1], -0.999, 0.999))
-            # By quartiles: where few originals have many copies, there are copies among these pairs too, far outside.
-            low, middle, high = np.quantile(z, [0.25, 0.5, 0.75])
-            deviation = max(middle - low, high - middle) / 0.6745
-            limit = float(np.tanh(middle + NULL_DEVIATIONS * deviation))
-            self.threshold = max(self.threshold, limit)
+        return first[unrelated], second[unrelated]
+
+    def _likeliest(self, candidates: Pairs, generator: np.random.Generator) -> tuple[Rows, Rows]:
+        """Return the best candidate of some images, by correlation about the centre."""
+        order = np.lexsort((-candidates.score, candidates.first))
+        rows, best = np.unique(candidates.first[order], return_index=True)
+        chosen = order[best]
+        if len(chosen) > _SAMPLE:
+            chosen = chosen[np.sort(generator.choice(len(chosen), _SAMPLE, replace=False))]
+        return candidates.first[chosen], candidates.second[chosen]
 
     def _centred_candidates(self, spectra: polar.Spectra) -> Pairs:
         pairs = self._open_neighbors()
@@ -241,7 +291,7 @@ class _Search:
             self.advance("looking again", 1)
             return Pairs(np.full(len(best), row), others[best], score[best])
 
-        return _concatenate(list(self.pool.map(look, lonely.tolist())))
+        return concatenate(list(self.pool.map(look, lonely.tolist())))
 
     def _open_neighbors(self) -> Pairs:
         """Return the neighbours that are not in one group yet, each pair once, by first row."""
@@ -258,10 +308,10 @@ class _Search:
         keep = keep[np.argsort(first[keep], kind="stable")]
         return Pairs(first[keep], second[keep], score[keep].astype(np.float32))
 
-    def _link(self, candidates: Pairs, test: Register, stage: str, failures_of_image: int) -> None:
+    def _link(self, candidates: Pairs, test: Register, threshold: float, stage: str, failures_of_image: int) -> None:
         """Test candidates, the best of every group first, until nothing is left that could change the groups."""
         pending = candidates.at(np.argsort(-candidates.score, kind="stable"))
-        failed = _concatenate([])
+        failed = concatenate([])
         failures = np.zeros(self.n, np.intp)
         while len(pending.first):
             first, second = pending.first, pending.second
@@ -277,17 +327,57 @@ class _Search:
             best = np.union1d(*(np.unique(groups, return_index=True)[1] for groups in ends))
             best = best[np.unique(self._key(pending.at(best)), return_index=True)[1]]
             chosen = pending.at(best)
-            chosen = chosen._replace(score=test(chosen.first, chosen.second))
+            registered = test(chosen.first, chosen.second)
+            chosen = chosen._replace(score=registered.score)
             self.tested += len(best)
             self.advance(stage, len(best))
-            proven = chosen.score >= self.threshold
-            self._add(chosen.at(proven))
+            proven = self._proven(chosen, registered, threshold)
+            self._join(chosen.at(proven))
             refused = chosen.at(~proven)
-            failed = _concatenate([failed, refused])
+            failed = concatenate([failed, refused])
             np.add.at(failures, refused.first, 1)
             np.add.at(failures, refused.second, 1)
             pending = pending.at(np.setdiff1d(np.arange(len(pending.first)), best))
-        self.refused.append(failed)
+
+    def _proven(self, pairs: Pairs, registered: Registered, threshold: float) -> npt.NDArray[np.bool_]:
+        """Return which pairs are copies, by their signatures or, where these leave a doubt, by the images."""
+        proven = pairs.score >= threshold
+        doubtful = np.flatnonzero(self._in_doubt(pairs.score, threshold))
+        tested = pairs.at(doubtful)._replace(
+            score=self._verify(pairs.first[doubtful], pairs.second[doubtful], registered.at(doubtful))
+        )
+        decided = ~np.isnan(tested.score)
+        agree = tested.score >= self.agreement
+        self.verified.append(tested.at(agree))
+        self.rejected.append(tested.at(decided & ~agree))
+        by_signature = np.ones(len(proven), bool)
+        by_signature[doubtful[decided]] = False
+        self.links.append(pairs.at(by_signature & proven))
+        self.refused.append(pairs.at(by_signature & ~proven & (pairs.score > threshold - DOUBT)))
+        proven[doubtful[decided]] = agree[decided]
+        return proven
+
+    def _in_doubt(self, score: Scores, threshold: float) -> npt.NDArray[np.bool_]:
+        """Return which pairs the images must decide.
+
+        Where the threshold had to be raised, unrelated images agree well on their signatures: there only equal ones are
+        beyond doubt.
+        """
+        if self.pictures is None:
+            return np.zeros(len(score), bool)
+        sure = threshold if threshold == MINIMUM_SCORE else EQUAL
+        doubtful: npt.NDArray[np.bool_] = (score >= _DOUBTFUL) & (score < sure)
+        return doubtful
+
+    def _verify(self, first: Rows, second: Rows, registered: Registered) -> Scores:
+        """Return the agreement of pairs on the images; NaN where there are none."""
+        pictures = self.pictures
+        if pictures is None:
+            return np.full(len(first), np.nan, np.float32)
+        size = _VERIFIED_TOGETHER
+        parts = [np.arange(start, min(start + size, len(first))) for start in range(0, len(first), size)]
+        found = self.pool.map(lambda part: verify(pictures, first[part], second[part], registered.at(part)), parts)
+        return np.concatenate([np.zeros(0, np.float32), *found])
 
     def _key(self, pairs: Pairs) -> npt.NDArray[np.int64]:
         """Return a number for the two groups of each pair, whichever comes first."""
@@ -295,48 +385,36 @@ class _Search:
         key: npt.NDArray[np.int64] = np.minimum(mine, other) * self.n + np.maximum(mine, other)
         return key
 
-    def _add(self, pairs: Pairs) -> None:
+    def _join(self, pairs: Pairs) -> None:
+        """Make one group of the groups of each pair."""
         from scipy import sparse
         from scipy.sparse.csgraph import connected_components
 
-        self.links.append(pairs)
         mine, other = self.groups[pairs.first], self.groups[pairs.second]
         graph = sparse.coo_array((np.ones(len(mine), np.int8), (mine, other)), shape=(self.n, self.n))
         self.groups = connected_components(graph, directed=False)[1].astype(np.intp)[self.groups]
 
     def _centred(
         self, spectra: polar.Spectra, first: Rows, second: Rows, stretches: tuple[float, ...] = (1.0,)
-    ) -> Scores:
-        def run(part: Rows) -> Scores:
+    ) -> Registered:
+        def run(part: Rows) -> Registered:
             rows, others = first[part], second[part]
             found = [polar.correlate(spectra, row, others[place : place + 1]) for place, row in enumerate(rows)]
             best = polar.Centred(*(np.concatenate(column) for column in zip(*found, strict=True)))
             mirror, affine = polar.as_affine(best)
             stretched = [(mirror, affine * np.repeat(np.array([by, 1 / by], np.float32), 3)) for by in stretches]
-            return register(self.thumbnails, rows, others, stretched).score
+            return register(self.thumbnails, rows, others, stretched)
 
         return self._in_chunks(run, len(first))
 
-    def _shifted(self, first: Rows, second: Rows) -> Scores:
-        def run(part: Rows) -> Scores:
+    def _shifted(self, first: Rows, second: Rows) -> Registered:
+        def run(part: Rows) -> Registered:
             hypotheses = shift_hypotheses(self.thumbnails, first[part], second[part])
-            return register(self.thumbnails, first[part], second[part], hypotheses).score
+            return register(self.thumbnails, first[part], second[part], hypotheses)
 
         return self._in_chunks(run, len(first))
 
-    def _in_chunks(self, run: Callable[[Rows], Scores], count: int) -> Scores:
+    def _in_chunks(self, run: Callable[[Rows], Registered], count: int) -> Registered:
         parts = [np.arange(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
-        return np.concatenate([np.zeros(0, np.float32), *self.pool.map(run, parts)])
-
-
-def _renumber(groups: Rows) -> Rows:
-    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.intp)
-    rank[np.argsort(first)] = np.arange(len(first))
-    renumbered: Rows = rank[inverse]
-    return renumbered
-
-
-def _concatenate(parts: list[Pairs]) -> Pairs:
-    none = Pairs(np.zeros(0, np.intp), np.zeros(0, np.intp), np.zeros(0, np.float32))
-    return Pairs(*(np.concatenate(column) for column in zip(none, *parts, strict=True)))
+        none = Registered(np.zeros(0, np.float32), np.zeros(0, bool), np.zeros((0, 6), np.float32))
+        return Registered(*(np.concatenate(column) for column in zip(none, *self.pool.map(run, parts), strict=True)))

@@ -133,33 +133,13 @@ def descend(
     affine : ndarray of float32, shape (k, 6)
     """
     side = isqrt(first.shape[1])
-    centre, limit = np.float32((side - 1) / 2), side - 1 - 1e-3
-    grid = np.arange(0, side, stride)
-    x = np.tile(grid - centre, len(grid)).astype(np.float32)
-    y = np.where(mirror[:, None], -1, 1).astype(np.float32) * np.repeat(grid - centre, len(grid)).astype(np.float32)
+    x, y = _grid(side, stride, mirror)
     fixed = second.reshape(-1, side, side)[:, ::stride, ::stride].reshape(len(second), -1)
-    flat = first.reshape(-1)
-    image = (np.arange(len(first)) * side * side)[:, None]
     best, best_affine = np.full(len(first), -1, np.float32), affine.copy()
     jacobian = np.empty((len(first), 6, len(x)), np.float32)
     diagonal = np.arange(6)
     for step in range(steps + 1):
-        column = affine[:, 0:1] * x + affine[:, 1:2] * y + (affine[:, 2:3] + centre)
-        row = affine[:, 3:4] * x + affine[:, 4:5] * y + (affine[:, 5:6] + centre)
-        inside = ((column >= 0) & (column <= side - 1) & (row >= 0) & (row <= side - 1)).astype(np.float32)
-        np.clip(column, 0, limit, out=column)
-        np.clip(row, 0, limit, out=row)
-        left, top = column.astype(np.int32), row.astype(np.int32)
-        column -= left
-        row -= top
-        place = image + (top * side + left)
-        upper, lower = flat[place], flat[place + side]
-        along_upper, along_lower = flat[place + 1] - upper, flat[place + side + 1] - lower
-        upper += along_upper * column
-        lower += along_lower * column
-        lower -= upper  # from here on the slope along y
-        moved = upper + lower * row
-
+        moved, inside, slope_x, slope_y = _sample(first, x, y, affine)
         count = np.maximum(inside.sum(1), 1)
         moved = (moved - (np.einsum("nk,nk->n", moved, inside) / count)[:, None]) * inside
         target = (fixed - (np.einsum("nk,nk->n", fixed, inside) / count)[:, None]) * inside
@@ -173,10 +153,8 @@ def descend(
         if step == steps:
             break
         residual = target * (moved_norm / target_norm)[:, None] - moved
-        along_lower -= along_upper
-        along_lower *= row
-        slope_x = (along_upper + along_lower) * inside
-        slope_y = lower * inside
+        slope_x *= inside
+        slope_y *= inside
         np.multiply(slope_x, x, out=jacobian[:, 0])
         np.multiply(slope_x, y, out=jacobian[:, 1])
         jacobian[:, 2] = slope_x
@@ -188,3 +166,42 @@ def descend(
         curvature[:, diagonal, diagonal] += 1e-2
         affine = affine + np.linalg.solve(curvature, jacobian @ residual[..., None])[..., 0]
     return best, best_affine
+
+
+def warp(first: Bands, mirror: Mirror, affine: Affine) -> tuple[Bands, Bands]:
+    """Return the first pictures as they lie over the second ones, and where they do: 1 or 0. Both (k, side * side)."""
+    x, y = _grid(isqrt(first.shape[1]), 1, mirror)
+    return _sample(first, x, y, affine)[:2]
+
+
+def _grid(side: int, stride: int, mirror: Mirror) -> tuple[Bands, Bands]:
+    """Return the places of the second pictures' pixels: x of shape (p,), y of shape (k, p)."""
+    grid = np.arange(0, side, stride) - np.float32((side - 1) / 2)
+    x = np.tile(grid, len(grid)).astype(np.float32)
+    y = np.where(mirror[:, None], -1, 1).astype(np.float32) * np.repeat(grid, len(grid)).astype(np.float32)
+    return x, y
+
+
+def _sample(first: Bands, x: Bands, y: Bands, affine: Affine) -> tuple[Bands, Bands, Bands, Bands]:
+    """Return pictures at the places where maps lead: values, 1 for inside and 0 for outside, slopes along x and y."""
+    side = isqrt(first.shape[1])
+    centre, limit = np.float32((side - 1) / 2), side - 1 - 1e-3
+    column = affine[:, 0:1] * x + affine[:, 1:2] * y + (affine[:, 2:3] + centre)
+    row = affine[:, 3:4] * x + affine[:, 4:5] * y + (affine[:, 5:6] + centre)
+    inside = ((column >= 0) & (column <= side - 1) & (row >= 0) & (row <= side - 1)).astype(np.float32)
+    np.clip(column, 0, limit, out=column)
+    np.clip(row, 0, limit, out=row)
+    left, top = column.astype(np.int32), row.astype(np.int32)
+    column -= left
+    row -= top
+    flat = first.reshape(-1)
+    place = (np.arange(len(first)) * side * side)[:, None] + (top * side + left)
+    upper, lower = flat[place], flat[place + side]
+    along_upper, along_lower = flat[place + 1] - upper, flat[place + side + 1] - lower
+    upper += along_upper * column
+    lower += along_lower * column
+    lower -= upper  # from here on the slope along y
+    along_lower -= along_upper
+    along_lower *= row
+    along_lower += along_upper
+    return upper + lower * row, inside, along_lower, lower

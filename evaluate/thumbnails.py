@@ -57,9 +57,9 @@ class Thumbnails:
             thumbnail.
         """
         images = self.signatures[rows].reshape(-1, SIDE, SIDE).astype(np.float32)
-        outer = _gaussian(OUTER)
+        outer = gaussian(SIDE, OUTER)
         bands = -(outer @ images @ outer.T)
-        bands += _gaussian(blur) @ images @ _gaussian(blur).T if blur else images
+        bands += gaussian(SIDE, blur) @ images @ gaussian(SIDE, blur).T if blur else images
         flat: Bands = bands.reshape(-1, PIXELS)
         flat -= flat.mean(1, keepdims=True)
         deviation = flat.std(1, keepdims=True)
@@ -68,7 +68,7 @@ class Thumbnails:
 
     def textured(self, block: int = 4096) -> npt.NDArray[np.bool_]:
         """Return which thumbnails have enough structure to be recognised: bool, shape (n,)."""
-        outer = _gaussian(OUTER)
+        outer = gaussian(SIDE, OUTER)
         parts = []
         for start in range(0, len(self), block):
             images = self.signatures[start : start + block].reshape(-1, SIDE, SIDE).astype(np.float32)
@@ -76,10 +76,10 @@ class Thumbnails:
         return np.concatenate([np.zeros(0, bool), *parts])
 
 
-@lru_cache(maxsize=8)
-def _gaussian(sigma: float) -> npt.NDArray[np.float32]:
-    """Return the matrix that blurs a column of 28 pixels; its rows sum to 1, so that the border does not darken."""
-    place = np.arange(SIDE)
+@lru_cache(maxsize=16)
+def gaussian(side: int, sigma: float) -> npt.NDArray[np.float32]:
+    """Return the matrix that blurs a column of ``side`` pixels; its rows sum to 1, so that the border does not darken."""
+    place = np.arange(side)
     weights = np.exp(-((place[:, None] - place) ** 2) / (2 * sigma**2))
     matrix: npt.NDArray[np.float32] = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
     return matrix
