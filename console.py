@@ -215,10 +215,17 @@ def print_groups(found: FoundGroups) -> None:
         )
     if about["identical_files"]:
         click.echo(f"{about['identical_files']:,} files have the very content of another.")
+    on_images = about["threshold_on_images"]
+    decided = about["proven_on_images"] + about["rejected_on_images"]
     click.echo(
         f"Doubtful: {len(about['doubtful']):,} of {about['pairs_tested']:,} compared pairs scored within "
-        f"0.1 of the threshold, {about['threshold']:.2f}."
+        f"0.1 of the threshold, {about['threshold']:.2f}"
+        + ("." if on_images is None else f" ({on_images:.2f} for the {decided:,} that were compared on the images).")
     )
+    if on_images is None:
+        click.echo(
+            "The images are not at hand, so pairs that their signatures leave in doubt were not taken for copies."
+        )
     if about["without_structure"]:
         click.echo(
             f"{about['without_structure']:,} images are too plain to be recognised, other than as the same file."

@@ -2,7 +2,8 @@
 
     python benchmarks/groups.py CACHE --truth FILE_OR_FOLDER... [--images DIR | --signatures FILE.npy] [--json FILE]
         [--signatures-only]
-    python benchmarks/groups.py --copies [--signatures-only] [--photographs DIR] [--weights random:0] [--alpha 0.35] [--image-size 96]
+    python benchmarks/groups.py --copies [--signatures-only] [--photographs DIR] [--weights random:0] [--alpha 0.35]
+        [--image-size 96]
     python benchmarks/groups.py --plain
     python benchmarks/groups.py --rows 100000
 
@@ -13,8 +14,10 @@
   grouped by what was found, and random.
 - ``--copies``: disjoint 96-pixel tiles of photographs (scikit-learn's two by default), each with 8 copies made by
   augmentation, embedded and searched. *Recall* is the share of copies in the group of their original.
-- ``--plain``: sets without copies, in which nothing should be grouped: the tiles alone, and scikit-learn's digits with
-  pixels as features, by class and as if all were of one class.
+  Doubtful pairs are verified on the images unless ``--signatures-only`` is given.
+- ``--plain``: sets without copies, in which nothing should be grouped: the tiles alone, with and without
+  verification on the images, and scikit-learn's digits with pixels as features, by class and as if all were of one
+  class.
 - ``--rows``: generated signatures and features of so many images, a fifth of them copies, for time and memory.
 
 Seconds are those of finding alone, without reading pictures. Memory is the peak of the process, so that only the first
@@ -116,9 +119,9 @@ def search(
         "groups": len(sizes),
         "largest": int(sizes.max()),
         "share_grouped": float(sizes[sizes > 1].sum() / len(signatures)),
-        "threshold": found.threshold,
-        "threshold_shifted": found.shift_threshold,
-        "agreement": found.agreement,
+        "threshold": found.thresholds.centred,
+        "threshold_shifted": found.thresholds.shifted,
+        "threshold_on_images": None if pictures is None else found.thresholds.images,
         "proven_on_images": len(found.verified.first),
         "rejected_on_images": len(found.rejected.first),
         "pairs_tested": found.tested,
@@ -380,7 +383,8 @@ def show(title: str, table: dict[str, dict[str, Any]]) -> None:
         shown.add_column(name, justify="right")
     for key in next(iter(table.values())):
         values = [table[name][key] for name in table]
-        shown.add_row(key.replace("_", " "), *(f"{v:,.4f}" if isinstance(v, float) else f"{v:,}" for v in values))
+        cells = ("-" if v is None else f"{v:,.4f}" if isinstance(v, float) else f"{v:,}" for v in values)
+        shown.add_row(key.replace("_", " "), *cells)
     Console().print(shown)
 
 

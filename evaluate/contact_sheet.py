@@ -52,10 +52,11 @@ def save_group_sheets(found: FoundGroups, folder: Path, images: Path | str | Non
         if lines:
             written.append(folder / name)
             save_figure(_sheet(found.cache, root, lines, _SHOWN_IMAGES), written[-1])
-    if found.doubtful:
+    doubtful = found.duplicates.doubtful[:_SHOWN_PAIRS]
+    if doubtful:
         pairs = [
-            (f"{score:.3f}: {'copies' if proven else 'not copies'}", np.array([first, second]))
-            for first, second, score, proven in found.doubtful[:_SHOWN_PAIRS]
+            (f"{pair.score:.3f}: {'copies' if pair.proven else 'not copies'}", np.array([pair.first, pair.second]))
+            for pair in doubtful
         ]
         written.append(folder / "doubtful.png")
         save_figure(_sheet(found.cache, root, pairs, 2, blocks=4), written[-1])

@@ -26,7 +26,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,24 +33,14 @@ import numpy.typing as npt
 from ..extract.processors import available_processors
 from . import polar
 from .neighbors import Neighbors
-from .pairs import Pairs, Rows, Scores, concatenate, renumber
+from .pair_tests import PairTests, Register, Thresholds
+from .pairs import Decision, Pairs, Rows, concatenate, near_decisions, renumber
 from .pictures import Pictures
-from .registration import Registered, register
-from .shifts import shift_hypotheses
-from .thresholds import EQUAL, gap_limit, null_limit
+from .registration import Registered
 from .thumbnails import Thumbnails
-from .verification import verify
 
 NEIGHBORS = 24
-MINIMUM_SCORE = 0.75
-"""A pair is proven when the registration explains more than half of the fine structure's variance: 0.75² = 0.56. This
-holds for signatures and for images."""
-
-_FALSE_DISCOVERIES = 0.02
-_FALSE_AGREEMENTS = 0.25  # copies, too, lie in the gap there: strong recompression leaves little of the fine structure
-
 DOUBT = 0.1  # scores this near to the threshold, on either side, are shown to the user
-_DOUBTFUL = 0.5  # a pair below its threshold, but above this, is verified on the images
 _NULL_PAIRS = 400
 _SAMPLE = 500  # images whose likeliest copies tell where the thresholds are
 _PROMISING = 0.3  # a lower correlation about the centre is never registered from there
@@ -59,11 +48,6 @@ _FAILURES_OF_PAIR = 3
 _LONELY = 2  # images of groups up to this size get the second look …
 _SECOND_LOOKS = 500  # … but so many at most, the most promising first: in a set without copies all are alone
 _FURTHER = 1000  # images that each of them is compared with
-_STRETCHES = (1.0, 1.4, 1 / 1.4)  # of one axis against the other
-_CHUNK = 64  # pairs that are registered together: their arrays fit the second-level cache
-_VERIFIED_TOGETHER = 8  # pairs; twelve times as many pixels
-
-Register = Callable[[Rows, Rows], Registered]
 
 
 @dataclass
@@ -75,17 +59,13 @@ class Duplicates:
     groups : ndarray of intp, shape (n,)
         Group of every row, numbered from 0 by first member. An image without a copy is a group of its own.
     links : Pairs
-        The proven pairs that hold the groups together. Files of the same content have score 1.
-    refused : Pairs
-        Pairs that were tested and came near to being proven.
-    threshold : float
-        Score from which on a pair that is registered about the centre is proven.
-    shift_threshold : float
-        The same for one that is registered from shifted positions.
+        The pairs that are proven by their signatures. Files of the same content have score 1.
     verified, rejected : Pairs
-        Pairs that were proven and not proven on the images, with their agreement there.
-    agreement : float
-        Agreement from which on a pair is proven on the images; NaN when there are no images.
+        The pairs that are proven by the images, and those that are not, with their agreement there. The groups are the
+        connected components of ``links`` and ``verified``.
+    thresholds : Thresholds
+    doubtful : list of Decision
+        Pairs that came near to the other decision, the nearest first.
     tested : int
         How many pairs were registered.
     flat : int
@@ -94,12 +74,10 @@ class Duplicates:
 
     groups: Rows
     links: Pairs
-    refused: Pairs
-    threshold: float
-    shift_threshold: float
     verified: Pairs
     rejected: Pairs
-    agreement: float
+    thresholds: Thresholds
+    doubtful: list[Decision]
     tested: int = 0
     flat: int = 0
 
@@ -159,11 +137,10 @@ class _Search:
         self.n = len(signatures)
         self.textured = self.thumbnails.textured()
         self.links: list[Pairs] = []
-        self.refused: list[Pairs] = []
+        self.doubtful: list[Decision] = []
         self.tested = 0
         self.groups: Rows = np.arange(self.n)
-        self.threshold = self.shift_threshold = MINIMUM_SCORE
-        self.agreement = float("nan") if pictures is None else MINIMUM_SCORE
+        self.thresholds = Thresholds()
         self.verified: list[Pairs] = []
         self.rejected: list[Pairs] = []
 
@@ -175,27 +152,22 @@ class _Search:
             # every thread of the pool multiplies small matrices: BLAS's own threads would only get into its way
             with threadpool_limits(1, "blas"), ThreadPoolExecutor(available_processors()) as self.pool:
                 spectra = polar.ring_spectra(self.thumbnails)
-
-                def centred(first: Rows, second: Rows) -> Registered:
-                    return self._centred(spectra, first, second)
-
-                def stretched(first: Rows, second: Rows) -> Registered:
-                    return self._centred(spectra, first, second, _STRETCHES)
-
+                tests = self.tests = PairTests(self.thumbnails, spectra, self.pictures, self.pool)
                 candidates = self._centred_candidates(spectra)
-                self._set_thresholds(candidates, centred)
-                self._link(candidates, centred, self.threshold, "turned", 8)
-                self._link(self._shifted_candidates(), self._shifted, self.shift_threshold, "shifted", 2)
-                self._link(self._lonely_candidates(spectra, candidates), stretched, self.threshold, "alone", 3)
+                generator = np.random.default_rng(0)
+                limits = self.thresholds = tests.thresholds(
+                    self._unrelated(generator), self._likeliest(candidates, generator)
+                )
+                self._link(candidates, tests.centred, limits.centred, "turned", 8)
+                self._link(self._shifted_candidates(), tests.shifted, limits.shifted, "shifted", 2)
+                self._link(self._lonely_candidates(spectra, candidates), tests.stretched, limits.centred, "alone", 3)
         return Duplicates(
             renumber(self.groups),
             concatenate(self.links),
-            concatenate(self.refused),
-            self.threshold,
-            self.shift_threshold,
             concatenate(self.verified),
             concatenate(self.rejected),
-            self.agreement,
+            self.thresholds,
+            sorted(self.doubtful, key=lambda decision: abs(decision.score - decision.limit)),
             self.tested,
             int((~self.textured).sum()),
         )
@@ -211,26 +183,6 @@ class _Search:
         self.links.append(Pairs(first, second, np.ones(len(first), np.float32)))
         self._join(self.links[-1])
 
-    def _set_thresholds(self, candidates: Pairs, centred: Register) -> None:
-        """Learn from unrelated pairs of one class, and from the likeliest copies of some images."""
-        generator = np.random.default_rng(0)
-        unrelated, likely = self._unrelated(generator), self._likeliest(candidates, generator)
-        self.threshold, null, doubtful = self._limit(centred, unrelated, likely)
-        self.shift_threshold, further_null, further = self._limit(self._shifted, unrelated, likely)
-        if self.pictures is not None:
-            least = max(MINIMUM_SCORE, null_limit(null), null_limit(further_null))
-            self.agreement = gap_limit(np.concatenate([doubtful, further]), least, _FALSE_AGREEMENTS)
-
-    def _limit(
-        self, test: Register, unrelated: tuple[Rows, Rows], likely: tuple[Rows, Rows]
-    ) -> tuple[float, Scores, Scores]:
-        """Return a stage's threshold, and the agreement on the images of unrelated pairs and of doubtful ones."""
-        null, registered = test(*unrelated), test(*likely)
-        limit = gap_limit(registered.score, max(MINIMUM_SCORE, null_limit(null.score)), _FALSE_DISCOVERIES)
-        doubtful = np.flatnonzero(self._in_doubt(registered.score, limit))
-        agreement = self._verify(likely[0][doubtful], likely[1][doubtful], registered.at(doubtful))
-        return limit, self._verify(*unrelated, null), agreement
-
     def _unrelated(self, generator: np.random.Generator) -> tuple[Rows, Rows]:
         """Return pairs of one class: they are the likeliest to be mistaken for copies."""
         textured = np.flatnonzero(self.textured)
@@ -245,8 +197,7 @@ class _Search:
     def _likeliest(self, candidates: Pairs, generator: np.random.Generator) -> tuple[Rows, Rows]:
         """Return the best candidate of some images, by correlation about the centre."""
         order = np.lexsort((-candidates.score, candidates.first))
-        rows, best = np.unique(candidates.first[order], return_index=True)
-        chosen = order[best]
+        chosen = order[np.unique(candidates.first[order], return_index=True)[1]]
         if len(chosen) > _SAMPLE:
             chosen = chosen[np.sort(generator.choice(len(chosen), _SAMPLE, replace=False))]
         return candidates.first[chosen], candidates.second[chosen]
@@ -342,42 +293,21 @@ class _Search:
     def _proven(self, pairs: Pairs, registered: Registered, threshold: float) -> npt.NDArray[np.bool_]:
         """Return which pairs are copies, by their signatures or, where these leave a doubt, by the images."""
         proven = pairs.score >= threshold
-        doubtful = np.flatnonzero(self._in_doubt(pairs.score, threshold))
+        doubtful = np.flatnonzero(self.tests.in_doubt(pairs.score, threshold))
         tested = pairs.at(doubtful)._replace(
-            score=self._verify(pairs.first[doubtful], pairs.second[doubtful], registered.at(doubtful))
+            score=self.tests.verify(pairs.first[doubtful], pairs.second[doubtful], registered.at(doubtful))
         )
         decided = ~np.isnan(tested.score)
-        agree = tested.score >= self.agreement
+        agree = tested.score >= self.thresholds.images
         self.verified.append(tested.at(agree))
         self.rejected.append(tested.at(decided & ~agree))
         by_signature = np.ones(len(proven), bool)
         by_signature[doubtful[decided]] = False
         self.links.append(pairs.at(by_signature & proven))
-        self.refused.append(pairs.at(by_signature & ~proven & (pairs.score > threshold - DOUBT)))
+        self.doubtful += near_decisions(pairs.at(by_signature), threshold, DOUBT, False)
+        self.doubtful += near_decisions(tested.at(decided), self.thresholds.images, DOUBT, True)
         proven[doubtful[decided]] = agree[decided]
         return proven
-
-    def _in_doubt(self, score: Scores, threshold: float) -> npt.NDArray[np.bool_]:
-        """Return which pairs the images must decide.
-
-        Where the threshold had to be raised, unrelated images agree well on their signatures: there only equal ones are
-        beyond doubt.
-        """
-        if self.pictures is None:
-            return np.zeros(len(score), bool)
-        sure = threshold if threshold == MINIMUM_SCORE else EQUAL
-        doubtful: npt.NDArray[np.bool_] = (score >= _DOUBTFUL) & (score < sure)
-        return doubtful
-
-    def _verify(self, first: Rows, second: Rows, registered: Registered) -> Scores:
-        """Return the agreement of pairs on the images; NaN where there are none."""
-        pictures = self.pictures
-        if pictures is None:
-            return np.full(len(first), np.nan, np.float32)
-        size = _VERIFIED_TOGETHER
-        parts = [np.arange(start, min(start + size, len(first))) for start in range(0, len(first), size)]
-        found = self.pool.map(lambda part: verify(pictures, first[part], second[part], registered.at(part)), parts)
-        return np.concatenate([np.zeros(0, np.float32), *found])
 
     def _key(self, pairs: Pairs) -> npt.NDArray[np.int64]:
         """Return a number for the two groups of each pair, whichever comes first."""
@@ -393,28 +323,3 @@ class _Search:
         mine, other = self.groups[pairs.first], self.groups[pairs.second]
         graph = sparse.coo_array((np.ones(len(mine), np.int8), (mine, other)), shape=(self.n, self.n))
         self.groups = connected_components(graph, directed=False)[1].astype(np.intp)[self.groups]
-
-    def _centred(
-        self, spectra: polar.Spectra, first: Rows, second: Rows, stretches: tuple[float, ...] = (1.0,)
-    ) -> Registered:
-        def run(part: Rows) -> Registered:
-            rows, others = first[part], second[part]
-            found = [polar.correlate(spectra, row, others[place : place + 1]) for place, row in enumerate(rows)]
-            best = polar.Centred(*(np.concatenate(column) for column in zip(*found, strict=True)))
-            mirror, affine = polar.as_affine(best)
-            stretched = [(mirror, affine * np.repeat(np.array([by, 1 / by], np.float32), 3)) for by in stretches]
-            return register(self.thumbnails, rows, others, stretched)
-
-        return self._in_chunks(run, len(first))
-
-    def _shifted(self, first: Rows, second: Rows) -> Registered:
-        def run(part: Rows) -> Registered:
-            hypotheses = shift_hypotheses(self.thumbnails, first[part], second[part])
-            return register(self.thumbnails, first[part], second[part], hypotheses)
-
-        return self._in_chunks(run, len(first))
-
-    def _in_chunks(self, run: Callable[[Rows], Registered], count: int) -> Registered:
-        parts = [np.arange(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
-        none = Registered(np.zeros(0, np.float32), np.zeros(0, bool), np.zeros((0, 6), np.float32))
-        return Registered(*(np.concatenate(column) for column in zip(none, *self.pool.map(run, parts), strict=True)))

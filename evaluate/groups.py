@@ -18,9 +18,10 @@ from ..cache.errors import GroupsError, OutputError, SplitError
 from ..cache.files import make_folder, write_atomically
 from ..cache.reader import FeatureCache
 from ..extract.progress import Progress, Silent
-from .duplicates import DOUBT, NEIGHBORS, Duplicates, find_duplicates
+from .duplicates import NEIGHBORS, Duplicates, find_duplicates
 from .groups_file import Groups, name_groups, read_group_names, read_groups
 from .neighbors import nearest_neighbors
+from .pictures import pictures_of
 from .signatures import signatures_of
 from .tables import as_csv, read_table
 
@@ -55,21 +56,6 @@ class FoundGroups:
         return sorted(several, key=lambda part: (-len(part), int(part[0])))
 
     @cached_property
-    def doubtful(self) -> list[tuple[int, int, float, bool]]:
-        """Pairs of rows whose score is near the threshold, with it and whether they were taken for copies.
-
-        The most doubtful first.
-        """
-        found = self.duplicates
-        pairs = [
-            (int(first), int(second), float(score), proven)
-            for part, proven in ((found.links, True), (found.refused, False))
-            for first, second, score in zip(*part, strict=True)
-            if abs(score - found.threshold) < DOUBT
-        ]
-        return sorted(pairs, key=lambda pair: abs(pair[2] - found.threshold))
-
-    @cached_property
     def label_conflicts(self) -> list[npt.NDArray[np.intp]]:
         """Rows of every group whose images have different labels: probably some are wrong."""
         labels = self.cache.labels
@@ -79,6 +65,7 @@ class FoundGroups:
         """Return what was found in numbers, JSON-serialisable."""
         sizes = [len(rows) for rows in self.members]
         names = self.cache.paths
+        limits = self.duplicates.thresholds
         return {
             "images": len(self.cache),
             "groups": len(self.groups),
@@ -87,12 +74,23 @@ class FoundGroups:
             "largest": max(sizes, default=1),
             "median_size": float(np.median(sizes)) if sizes else 1.0,
             "identical_files": len(self.cache) - len(np.unique(self.cache.files.hashes, axis=0)),
-            "threshold": self.duplicates.threshold,
+            "threshold": limits.centred,
+            "threshold_shifted": limits.shifted,
+            "threshold_on_images": None if np.isnan(limits.images) else limits.images,
+            "proven_on_images": len(self.duplicates.verified.first),
+            "rejected_on_images": len(self.duplicates.rejected.first),
             "pairs_tested": self.duplicates.tested,
             "without_structure": self.duplicates.flat,
             "doubtful": [
-                {"first": names[first], "second": names[second], "score": score, "copies": proven}
-                for first, second, score, proven in self.doubtful
+                {
+                    "first": names[pair.first],
+                    "second": names[pair.second],
+                    "score": pair.score,
+                    "limit": pair.limit,
+                    "copies": pair.proven,
+                    "on_images": pair.on_images,
+                }
+                for pair in self.duplicates.doubtful
             ],
             "label_conflicts": [[names[row] for row in rows] for rows in self.label_conflicts],
             "seconds": self.seconds,
@@ -113,7 +111,8 @@ def find_groups(
     ----------
     cache : FeatureCache or path-like
     images : path-like, optional
-        The image folder, for a cache that holds no signatures; by default the one that was embedded.
+        The image folder; by default the one that was embedded. Doubtful pairs are verified on the images; without
+        them, only pairs that the signatures prove are copies. A cache that holds no signatures cannot do without.
     within_class : bool
         Look only within each class. By default copies with different labels are found as well, and are probably
         label errors.
@@ -149,7 +148,13 @@ def find_groups(
         signatures = signatures_of(opened, images)
         neighbors = nearest_neighbors(opened, NEIGHBORS)
         found = find_duplicates(
-            signatures, neighbors, opened.files.hashes, opened.labels, within_class=within_class, advance=advance
+            signatures,
+            neighbors,
+            opened.files.hashes,
+            opened.labels,
+            within_class=within_class,
+            pictures=pictures_of(opened, images),
+            advance=advance,
         )
     finally:
         shown.close()

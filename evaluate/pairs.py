@@ -23,6 +23,37 @@ class Pairs(NamedTuple):
         return Pairs(self.first[which], self.second[which], self.score[which])
 
 
+class Decision(NamedTuple):
+    """What was decided on a pair that came near to the other decision.
+
+    Attributes
+    ----------
+    first, second : int
+        Rows.
+    score, limit : float
+        What the pair reached, and from where on it would have been a copy.
+    proven : bool
+    on_images : bool
+        By the images rather than by their signatures.
+    """
+
+    first: int
+    second: int
+    score: float
+    limit: float
+    proven: bool
+    on_images: bool
+
+
+def near_decisions(pairs: Pairs, limit: float, distance: float, on_images: bool) -> list[Decision]:
+    """Return the decisions on pairs whose score is within a distance of the limit."""
+    near = pairs.at(np.abs(pairs.score - limit) < distance)
+    return [
+        Decision(int(first), int(second), float(score), limit, bool(score >= limit), on_images)
+        for first, second, score in zip(*near, strict=True)
+    ]
+
+
 def concatenate(parts: list[Pairs]) -> Pairs:
     """Return the pairs of all parts in their order; no parts are no pairs."""
     none = Pairs(np.zeros(0, np.intp), np.zeros(0, np.intp), np.zeros(0, np.float32))

@@ -86,8 +86,10 @@ def pictures_of(cache: FeatureCache, images: Path | str | None = None) -> Pictur
     images : path-like, optional
         The image folder; by default the one that was embedded. An image that is gone or has changed has no picture.
     """
+    if images is None and not cache.provenance.get("image_root"):
+        return None
     root = image_folder(cache, images)
-    if not root.is_absolute() or not root.is_dir():
+    if not root.is_dir():
         return None
     least = least_size(cache.fingerprint)
     return Pictures(lambda row: decode(read_unchanged(cache, root, row), least))

@@ -1,4 +1,4 @@
-"""Where a crop may come from: the best translation of one thumbnail over another, in eight positions and three zooms."""
+"""Where a crop may come from: the best translation of one thumbnail over another, in 8 positions and 3 zooms."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _PADDED = 2 * _HALF
 _MINIMUM_OVERLAP = 0.35
 _REDUCED = 0.8
 _ZOOMS = ((1.0, 1.0), (1.0, _REDUCED), (_REDUCED, 1.0))
-"""How far the first and the second image are reduced: a crop must be reduced to lie over its original. Registration finds
-its way from a zoom that is wrong by an eighth, so these cover crops down to seven tenths of a side."""
+"""How far the first and the second image are reduced: a crop must be reduced to lie over its original. Registration
+finds its way from a zoom that is wrong by an eighth, so these cover crops down to seven tenths of a side."""
 
 _KEPT = 3  # of the positions and zooms
 
@@ -37,9 +37,9 @@ def shift_hypotheses(
     Returns
     -------
     list of (mirror, affine)
-        The three most promising of the four rotations by a quarter turn with and without mirroring, at three zooms, each
-        with the translation whose overlap correlates most: as :func:`~embedonce.evaluate.registration.register` takes
-        them.
+        The three most promising of the four rotations by a quarter turn with and without mirroring, at three zooms,
+        each with the translation whose overlap correlates most: as
+        :func:`~embedonce.evaluate.registration.register` takes them.
     """
     mine, theirs = thumbnails.bands(first, LEVELS[0]), thumbnails.bands(second, LEVELS[0])
     scores = np.empty((len(_ZOOMS) * len(_POSITIONS), len(first)), np.float32)

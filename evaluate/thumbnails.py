@@ -78,7 +78,7 @@ class Thumbnails:
 
 @lru_cache(maxsize=16)
 def gaussian(side: int, sigma: float) -> npt.NDArray[np.float32]:
-    """Return the matrix that blurs a column of ``side`` pixels; its rows sum to 1, so that the border does not darken."""
+    """Return the matrix that blurs a column of pixels; its rows sum to 1, so that the border does not darken."""
     place = np.arange(side)
     weights = np.exp(-((place[:, None] - place) ** 2) / (2 * sigma**2))
     matrix: npt.NDArray[np.float32] = (weights / weights.sum(1, keepdims=True)).astype(np.float32)

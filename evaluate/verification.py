@@ -28,7 +28,7 @@ _BANDS = ((0.7, 3.0, 5.0), (1.0, 4.0, 8.0))
 
 _HOPELESS = 0.35  # pairs that agree less at the half size, where all agree better, are left
 _NOISE = 2.0  # gray levels; structure fainter than this is not enlarged to the contrast of the rest
-_STRUCTURE = 1.0  # gray levels of contrast from which on there is structure
+_STRUCTURE = 0.5  # gray levels of contrast from which on there is structure: several times what rounding leaves
 _PLACE = 256  # pixels that count as one independent place
 _EVIDENCE = 3.0  # standard deviations of Fisher's transformation of a correlation of so many places
 _PEAK = 6  # pixels: shifts beyond this are other places
@@ -113,7 +113,7 @@ def _halved(pictures: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _equalised(
     pictures: npt.NDArray[np.float32], band: tuple[float, float, float]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return band-passed pictures of equal contrast everywhere, and 1 where they have structure, both (k, side * side)."""
+    """Return band-passed pictures of equal contrast, and 1 where they have structure, both (k, side * side)."""
     inner, outer, around = (gaussian(pictures.shape[1], sigma) for sigma in band)
     kept = inner @ pictures @ inner.T - outer @ pictures @ outer.T
     contrast = np.sqrt(np.maximum(around @ kept**2 @ around.T, 0))

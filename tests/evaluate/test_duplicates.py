@@ -13,7 +13,6 @@ from scipy.sparse.csgraph import connected_components
 from textures import Rows, copies, crop, features_of, texture, thumbnail, view
 
 ORIGINALS = 24
-CROPPED = 6  # place of the crop among an original and its copies
 
 
 def find(signatures, features=None, hashes=None, labels=None, **further):
@@ -82,14 +81,7 @@ def test_no_two_originals_are_ever_joined_however_they_are_augmented(augmented):
         assert len(set(original[list(rows)])) == 1
 
 
-def test_every_copy_but_crops_off_the_centre_is_found(augmented):
-    signatures, original = augmented
-    others = np.arange(len(signatures)) % 9 != CROPPED
-    found = find(signatures[others], features_of(original[others]))
-    assert partition(found.groups) == partition(original[others])
-
-
-def test_every_crop_of_four_fifths_is_found(augmented):
+def test_every_copy_is_found_crops_off_the_centre_included(augmented):
     signatures, original = augmented
     assert partition(find(signatures, features_of(original)).groups) == partition(original)
 
@@ -97,11 +89,13 @@ def test_every_crop_of_four_fifths_is_found(augmented):
 def test_the_links_hold_the_groups_together_and_are_above_the_threshold(exact):
     signatures, original = exact
     found = find(signatures, features_of(original))
-    assert (found.links.score >= found.threshold).all()
+    assert (found.links.score >= min(found.thresholds.centred, found.thresholds.shifted)).all()
     assert (original[found.links.first] == original[found.links.second]).all()
     assert partition(components(found.links, len(signatures))) == partition(original)
-    assert (found.refused.score < found.threshold).all()
-    assert (found.refused.score > found.threshold - duplicates.DOUBT).all()
+    for pair in found.doubtful:
+        assert abs(pair.score - pair.limit) < duplicates.DOUBT
+        assert pair.proven == (pair.score >= pair.limit)
+        assert not pair.on_images
 
 
 def test_unrelated_pictures_are_not_grouped():
@@ -128,9 +122,6 @@ def test_plain_pictures_are_hardly_grouped(digits):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    reason="in one class, random pairs are of different digits and agree less than candidates do: a fifth is grouped"
-)
 def test_plain_pictures_are_hardly_grouped_when_all_are_one_class(digits):
     signatures, features, _ = digits
     assert share_grouped(find(signatures, features).groups) < 0.01

@@ -7,9 +7,11 @@ import json
 
 import embedonce
 import numpy as np
+import photographs
 import pytest
 from embedonce.cache.errors import GroupsError, SplitError
 from embedonce.cache.reader import FeatureCache
+from embedonce.console import print_groups
 from embedonce.evaluate import groups as found_groups
 from embedonce.evaluate.compare import compare
 from embedonce.evaluate.contact_sheet import save_group_sheets
@@ -94,6 +96,42 @@ def test_copies_with_different_labels_are_found_unless_only_classes_are_looked_a
         ["coarse/0.png", "fine/0.png"]
     ]
     assert len(find_groups(cache, within_class=True).groups) == 4
+
+
+@pytest.fixture(scope="module")
+def copied_photographs(tmp_path_factory, small):
+    """A cache of tiles of a photograph with five copies each, and its image folder."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for number, tile in enumerate(photographs.tiles()):
+        for version, image in enumerate([tile, *photographs.copies(tile, number)]):
+            path = folder / "images" / str(number % 2) / f"o{number:02d}_{version}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    return embedonce.extract(folder / "images", folder / "photographs.h5", **(small | {"image_size": 96}))
+
+
+def test_copies_of_photographs_are_verified_on_the_images_where_they_are_at_hand(copied_photographs, tmp_path, capsys):
+    found = find_groups(copied_photographs)
+    assert all(len({originals(copied_photographs)[row] for row in rows}) == 1 for rows in found.members)
+    about = found.summary()
+    assert about["images_with_a_copy"] > 0.8 * len(copied_photographs)
+    assert about["proven_on_images"] == len(found.duplicates.verified.first) > 0
+    print_groups(found)
+    assert "compared on the images" in capsys.readouterr().out
+
+    blind = find_groups(copied_photographs, images=tmp_path / "nowhere")
+    assert blind.summary()["threshold_on_images"] is None
+    assert blind.summary()["proven_on_images"] == 0
+    print_groups(blind)
+    assert "The images are not at hand" in capsys.readouterr().out
+
+
+def test_images_that_have_changed_do_not_decide(copied_photographs, tmp_path):
+    folder = tmp_path / "images"
+    for name in copied_photographs.paths:
+        write(texture(0), folder / name)
+    changed = find_groups(copied_photographs, images=folder)
+    assert changed.summary()["proven_on_images"] == changed.summary()["rejected_on_images"] == 0
 
 
 def test_found_groups_are_kept_beside_the_cache_and_believed_while_the_images_are_the_same(copied, monkeypatch):

@@ -1,0 +1,48 @@
+"""Photographs for tests of near-duplicates: tiles of scikit-learn's two, and copies as augmentation makes them."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+TILE = 96
+KINDS = ("turned", "mirrored", "cropped off the centre", "recompressed", "brighter")
+
+
+def tiles():
+    """Return tiles of scikit-learn's photograph of a temple, but those of the sky: uint8, (96, 96, 3)."""
+    from sklearn.datasets import load_sample_image
+
+    picture = load_sample_image("china.jpg")
+    height, width = picture.shape[0] // TILE, picture.shape[1] // TILE
+    parts = picture[: height * TILE, : width * TILE].reshape(height, TILE, width, TILE, 3).swapaxes(1, 2)
+    kept = [part for part in parts.reshape(-1, TILE, TILE, 3) if part.std() > 25]
+    assert len(kept) >= 15
+    return kept
+
+
+def turned(tile, angle):
+    """Return a tile turned and cropped so far that no corner is empty."""
+    radians = np.deg2rad(abs(angle))
+    edge = (TILE - TILE / (np.cos(radians) + np.sin(radians))) / 2
+    whole = Image.fromarray(tile).rotate(angle, Image.Resampling.BICUBIC)
+    return np.asarray(whole.resize((TILE, TILE), Image.Resampling.BICUBIC, box=(edge, edge, TILE - edge, TILE - edge)))
+
+
+def copies(tile, number):
+    """Return a copy of each of ``KINDS``; each number gives others."""
+    generator = np.random.default_rng([13, number])
+    left, top = generator.integers(0, TILE // 5, 2)
+    inner = TILE * 4 // 5
+    cropped = Image.fromarray(tile[top : top + inner, left : left + inner])
+    file = io.BytesIO()
+    Image.fromarray(tile).save(file, "JPEG", quality=50)
+    return [
+        turned(tile, generator.uniform(5, 25)),
+        tile[:, ::-1],
+        np.asarray(cropped.resize((TILE, TILE), Image.Resampling.BICUBIC)),
+        np.asarray(Image.open(file).convert("RGB")),
+        (tile * 0.8).astype(np.uint8),
+    ]
