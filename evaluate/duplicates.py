@@ -45,6 +45,9 @@ _NULL_PAIRS = 400
 _SAMPLE = 500  # images whose likeliest copies tell where the thresholds are
 _PROMISING = 0.3  # a lower correlation about the centre is never registered from there
 _FAILURES_OF_PAIR = 3
+_REJECTIONS = (
+    3  # by its picture, in each stage, after which an image is not verified again: reading pictures takes long
+)
 _LONELY = 2  # images of groups up to this size get the second look …
 _SECOND_LOOKS = 500  # … but so many at most, the most promising first: in a set without copies all are alone
 _FURTHER = 1000  # images that each of them is compared with
@@ -205,16 +208,21 @@ class _Search:
     def _centred_candidates(self, spectra: polar.Spectra) -> Pairs:
         pairs = self._open_neighbors()
         ends = np.searchsorted(pairs.first, np.arange(self.n + 1))
+        found = polar.empty(len(pairs.first))
 
-        def score(rows: Rows) -> None:
+        def compare(rows: Rows) -> None:
             for row in rows:
                 mine = slice(ends[row], ends[row + 1])
                 if ends[row] < ends[row + 1]:
-                    pairs.score[mine] = polar.correlate(spectra, row, pairs.second[mine]).score
+                    for column, values in zip(found, polar.correlate(spectra, row, pairs.second[mine]), strict=True):
+                        column[mine] = values
             self.advance("comparing", len(rows))
 
-        list(self.pool.map(score, np.array_split(np.arange(self.n), max(1, self.n // 256))))
-        return pairs.at(pairs.score >= _PROMISING)
+        list(self.pool.map(compare, np.array_split(np.arange(self.n), max(1, self.n // 256))))
+        promising = found.score >= _PROMISING
+        candidates = pairs.at(promising)._replace(score=found.score[promising])
+        self.tests.remember(candidates.first, candidates.second, found.at(promising))
+        return candidates
 
     def _shifted_candidates(self) -> Pairs:
         """Return, for each image, the two nearest ones that are not in its group."""
@@ -263,7 +271,7 @@ class _Search:
         """Test candidates, the best of every group first, until nothing is left that could change the groups."""
         pending = candidates.at(np.argsort(-candidates.score, kind="stable"))
         failed = concatenate([])
-        failures = np.zeros(self.n, np.intp)
+        failures, rejections = np.zeros(self.n, np.intp), np.zeros(self.n, np.intp)
         while len(pending.first):
             first, second = pending.first, pending.second
             tired, counts = np.unique(self._key(failed), return_counts=True)
@@ -282,7 +290,7 @@ class _Search:
             chosen = chosen._replace(score=registered.score)
             self.tested += len(best)
             self.advance(stage, len(best))
-            proven = self._proven(chosen, registered, threshold)
+            proven = self._proven(chosen, registered, threshold, rejections)
             self._join(chosen.at(proven))
             refused = chosen.at(~proven)
             failed = concatenate([failed, refused])
@@ -290,23 +298,35 @@ class _Search:
             np.add.at(failures, refused.second, 1)
             pending = pending.at(np.setdiff1d(np.arange(len(pending.first)), best))
 
-    def _proven(self, pairs: Pairs, registered: Registered, threshold: float) -> npt.NDArray[np.bool_]:
-        """Return which pairs are copies, by their signatures or, where these leave a doubt, by the images."""
-        proven = pairs.score >= threshold
-        doubtful = np.flatnonzero(self.tests.in_doubt(pairs.score, threshold))
-        tested = pairs.at(doubtful)._replace(
-            score=self.tests.verify(pairs.first[doubtful], pairs.second[doubtful], registered.at(doubtful))
-        )
-        decided = ~np.isnan(tested.score)
+    def _proven(
+        self, pairs: Pairs, registered: Registered, threshold: float, rejections: Rows
+    ) -> npt.NDArray[np.bool_]:
+        """Return which pairs are copies, by their signatures or, where these leave a doubt, by the images.
+
+        ``rejections`` counts, for every row, how often its picture was not that of a copy.
+        """
+        doubtful = self.tests.in_doubt(pairs.score, threshold)
+        tired = np.maximum(rejections[pairs.first], rejections[pairs.second]) >= _REJECTIONS
+        asked = np.flatnonzero(doubtful & ~tired)
+        rows = pairs.first[asked], pairs.second[asked]
+        tested = Pairs(*rows, self.tests.verify(*rows, registered.at(asked)))
         agree = tested.score >= self.thresholds.images
+        unreadable = np.isnan(tested.score)
+        refused = tested.at(~agree & ~unreadable)
         self.verified.append(tested.at(agree))
-        self.rejected.append(tested.at(decided & ~agree))
-        by_signature = np.ones(len(proven), bool)
-        by_signature[doubtful[decided]] = False
-        self.links.append(pairs.at(by_signature & proven))
+        self.rejected.append(refused)
+        for side in (refused.first, refused.second):
+            np.add.at(rejections, side, 1)
+
+        by_signature = ~doubtful
+        by_signature[asked[unreadable]] = True
+        limit = np.full(len(doubtful), threshold)
+        limit[asked[unreadable]] = max(self.thresholds.centred, self.thresholds.shifted)
+        proven: npt.NDArray[np.bool_] = by_signature & (pairs.score >= limit)
+        self.links.append(pairs.at(proven))
         self.doubtful += near_decisions(pairs.at(by_signature), threshold, DOUBT, False)
-        self.doubtful += near_decisions(tested.at(decided), self.thresholds.images, DOUBT, True)
-        proven[doubtful[decided]] = agree[decided]
+        self.doubtful += near_decisions(tested.at(~unreadable), self.thresholds.images, DOUBT, True)
+        proven[asked[agree]] = True
         return proven
 
     def _key(self, pairs: Pairs) -> npt.NDArray[np.int64]:

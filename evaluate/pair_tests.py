@@ -72,6 +72,32 @@ class PairTests:
         self.spectra = spectra
         self.pictures = pictures
         self.pool = pool
+        self._known, self._keys = polar.empty(0), np.zeros(0, np.int64)
+
+    def remember(self, first: Rows, second: Rows, found: polar.Centred) -> None:
+        """Keep the agreement of pairs about the centre, so that it is not looked for again."""
+        keys = self._key(first, second)
+        order = np.argsort(keys)
+        self._keys, self._known = keys[order], found.at(order)
+
+    def _key(self, first: Rows, second: Rows) -> npt.NDArray[np.int64]:
+        keys: npt.NDArray[np.int64] = first.astype(np.int64) * len(self.thumbnails) + second
+        return keys
+
+    def _best_about_the_centre(self, first: Rows, second: Rows) -> polar.Centred:
+        keys = self._key(first, second)
+        place = np.searchsorted(self._keys, keys)
+        known = np.zeros(len(keys), bool)
+        inside = place < len(self._keys)
+        known[inside] = self._keys[place[inside]] == keys[inside]
+        best = polar.empty(len(keys))
+        for column, remembered in zip(best, self._known, strict=True):
+            column[known] = remembered[place[known]]
+        for row in np.flatnonzero(~known):
+            found = polar.correlate(self.spectra, int(first[row]), second[row : row + 1])
+            for column, values in zip(best, found, strict=True):
+                column[row] = values[0]
+        return best
 
     def thresholds(self, unrelated: PairsOfRows, likely: PairsOfRows) -> Thresholds:
         """Learn the thresholds from pairs that are hardly copies, and from the likeliest copies of some images."""
@@ -93,9 +119,7 @@ class PairTests:
     def _about_the_centre(self, first: Rows, second: Rows, stretches: tuple[float, ...]) -> Registered:
         def run(part: Rows) -> Registered:
             rows, others = first[part], second[part]
-            found = [polar.correlate(self.spectra, row, others[place : place + 1]) for place, row in enumerate(rows)]
-            best = polar.Centred(*(np.concatenate(column) for column in zip(*found, strict=True)))
-            mirror, affine = polar.as_affine(best)
+            mirror, affine = polar.as_affine(self._best_about_the_centre(rows, others))
             stretched = [(mirror, affine * np.repeat(np.array([by, 1 / by], np.float32), 3)) for by in stretches]
             return register(self.thumbnails, rows, others, stretched)
 

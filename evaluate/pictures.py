@@ -20,7 +20,7 @@ PICTURE_SIDE = 96
 """Pixels a side: eleven times as many as a signature has. Copies of photographs agree in structure of this size, other
 photographs only in their outlines."""
 
-_KEPT = 20_000  # pictures: 184 MB
+_KEPT = 12_000  # pictures: 110 MB
 
 Gray = npt.NDArray[np.uint8]
 

@@ -9,7 +9,7 @@ rotation in one step.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,16 @@ class Centred(NamedTuple):
     mirror: npt.NDArray[np.bool_]
     zoom: npt.NDArray[np.intp]
     shift: npt.NDArray[np.intp]
+
+    def at(self, which: npt.NDArray[Any]) -> Centred:
+        """Return some of the pairs, by mask or by number."""
+        return Centred(*(column[which] for column in self))
+
+
+def empty(count: int) -> Centred:
+    """Return the place for the agreement of so many pairs."""
+    whole = np.zeros(count, np.intp)
+    return Centred(np.zeros(count, np.float32), np.zeros(count, bool), whole, whole.copy())
 
 
 def ring_spectra(thumbnails: Thumbnails, block: int = 2048) -> Spectra:

@@ -28,9 +28,10 @@ _BANDS = ((0.7, 3.0, 5.0), (1.0, 4.0, 8.0))
 
 _HOPELESS = 0.35  # pairs that agree less at the half size, where all agree better, are left
 _NOISE = 2.0  # gray levels; structure fainter than this is not enlarged to the contrast of the rest
-_STRUCTURE = 0.5  # gray levels of contrast from which on there is structure: several times what rounding leaves
+_STRUCTURE = 0.5  # gray levels of the band from which on there is structure: several times what rounding leaves
 _PLACE = 256  # pixels that count as one independent place
 _EVIDENCE = 3.0  # standard deviations of Fisher's transformation of a correlation of so many places
+_FEWEST_PLACES = 6  # of 36; fewer are a spot, and spots are alike
 _PEAK = 6  # pixels: shifts beyond this are other places
 _FARTHEST = 30
 _SIDELOBE = 0.8  # of the agreement in place, at most, in another place
@@ -65,7 +66,7 @@ def verify(
         reached, refined = descend(mine, theirs, mirror, _enlarged(affine[left], 2), _STEPS[1])
         places = (warp(my_structure, mirror, refined)[0] * their_structure).sum(1) / _PLACE
         evidence = np.arctanh(np.clip(reached, 0, 0.9999)) * np.sqrt(np.maximum(places - 3, 0))
-        reached[~plausible(refined) | (evidence < _EVIDENCE)] = -1
+        reached[~plausible(refined) | (evidence < _EVIDENCE) | (places < _FEWEST_PLACES)] = -1
         high = np.flatnonzero(reached >= _HOPELESS)
         repeated = _sidelobe(mine[high], theirs[high], mirror[high], refined[high])
         reached[high[repeated > _SIDELOBE]] = -1
@@ -118,4 +119,4 @@ def _equalised(
     kept = inner @ pictures @ inner.T - outer @ pictures @ outer.T
     contrast = np.sqrt(np.maximum(around @ kept**2 @ around.T, 0))
     equalised = (kept / (contrast + _NOISE)).reshape(len(pictures), -1)
-    return equalised, (contrast > _STRUCTURE).astype(np.float32).reshape(len(pictures), -1)
+    return equalised, (np.abs(kept) > _STRUCTURE).astype(np.float32).reshape(len(pictures), -1)
