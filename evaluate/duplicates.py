@@ -214,8 +214,7 @@ class _Search:
             for row in rows:
                 mine = slice(ends[row], ends[row + 1])
                 if ends[row] < ends[row + 1]:
-                    for column, values in zip(found, polar.correlate(spectra, row, pairs.second[mine]), strict=True):
-                        column[mine] = values
+                    found.put(mine, polar.correlate(spectra, row, pairs.second[mine]))
             self.advance("comparing", len(rows))
 
         list(self.pool.map(compare, np.array_split(np.arange(self.n), max(1, self.n // 256))))

@@ -91,12 +91,9 @@ class PairTests:
         inside = place < len(self._keys)
         known[inside] = self._keys[place[inside]] == keys[inside]
         best = polar.empty(len(keys))
-        for column, remembered in zip(best, self._known, strict=True):
-            column[known] = remembered[place[known]]
+        best.put(known, self._known.at(place[known]))
         for row in np.flatnonzero(~known):
-            found = polar.correlate(self.spectra, int(first[row]), second[row : row + 1])
-            for column, values in zip(best, found, strict=True):
-                column[row] = values[0]
+            best.put(slice(row, row + 1), polar.correlate(self.spectra, int(first[row]), second[row : row + 1]))
         return best
 
     def thresholds(self, unrelated: PairsOfRows, likely: PairsOfRows) -> Thresholds:

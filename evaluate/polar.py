@@ -68,7 +68,12 @@ class Centred(NamedTuple):
 
     def at(self, which: npt.NDArray[Any]) -> Centred:
         """Return some of the pairs, by mask or by number."""
-        return Centred(*(column[which] for column in self))
+        return Centred(self.score[which], self.mirror[which], self.zoom[which], self.shift[which])
+
+    def put(self, where: Any, found: Centred) -> None:
+        """Write what was found into some of the places, by mask, slice or number."""
+        self.score[where], self.mirror[where] = found.score, found.mirror
+        self.zoom[where], self.shift[where] = found.zoom, found.shift
 
 
 def empty(count: int) -> Centred:
