@@ -133,7 +133,7 @@ def find_groups(
 
     Notes
     -----
-    How: see :mod:`embedonce.evaluate.duplicates`. Some 25 s for 15,000 images on two processors.
+    How: see :mod:`embedonce.evaluate.duplicates`. Half a minute to a minute for 15,000 images on two processors.
     """
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
     shown = progress if progress is not None else Silent()
