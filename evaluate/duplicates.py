@@ -45,9 +45,7 @@ _NULL_PAIRS = 400
 _SAMPLE = 500  # images whose likeliest copies tell where the thresholds are
 _PROMISING = 0.3  # a lower correlation about the centre is never registered from there
 _FAILURES_OF_PAIR = 3
-_REJECTIONS = (
-    3  # by its picture, in each stage, after which an image is not verified again: reading pictures takes long
-)
+_REJECTIONS = 3  # by its picture, in each stage, after which an image is not verified again: reading takes long
 _LONELY = 2  # images of groups up to this size get the second look …
 _SECOND_LOOKS = 500  # … but so many at most, the most promising first: in a set without copies all are alone
 _FURTHER = 1000  # images that each of them is compared with
