@@ -84,13 +84,13 @@ def assert_same(tmp_path, one, other):
 
 @pytest.mark.slow
 def test_workers_that_have_no_converted_model_make_it_once_on_their_machine(run, tmp_path):
-    run("one.h5")
+    run("one.h5", engine="litert")
     home = tmp_path / "home"
     with (
         distributed.LocalCluster(n_workers=2, env={"EMBEDONCE_HOME": str(home)}, **LOCAL) as own,
         distributed.Client(own, set_as_default=False) as client,
     ):
-        run("many.h5", dask=client)
+        run("many.h5", dask=client, engine="litert")
         loaded = client.run(lambda: "tensorflow" in sys.modules)
     assert sorted(loaded.values()) == [False, True]
     assert len(list(home.glob("*.tflite"))) == 1
