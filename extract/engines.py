@@ -176,8 +176,10 @@ def chosen_engine(means: Means, precision: str) -> str:
     """
     if precision in ("float16", "bfloat16"):
         return "keras"
-    if means.engine != "auto" or precision == "int8":
-        return "litert" if precision == "int8" else means.engine
+    if precision == "int8":
+        return "litert"
+    if means.engine != "auto":
+        return means.engine
     if native_is_fastest() and means.threads in (None, 1):
         return "native"
     return "litert" if find_spec("ai_edge_litert") else "keras"
