@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import click
 
 from .cache.errors import EmbedonceError, HeadParameterError
+from .commands_examples import EXAMPLES
 
 PATH = click.Path(path_type=Path)
 SEED = click.IntRange(min=0, max=2**32 - 1)
@@ -19,13 +21,18 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class Command(click.Command):
-    """A command with --debug, whose failures are one line."""
+    """A command with --debug and examples, whose failures are one line."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params.append(
             click.Option(["--debug"], is_flag=True, expose_value=False, help="Show a traceback when something fails.")
         )
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples as lines that can be copied, however narrow the terminal is."""
+        with formatter.section("Examples"):
+            formatter.write(textwrap.indent(EXAMPLES[ctx.command.name or ""].lstrip(), " " * formatter.current_indent))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Note whether tracebacks are wanted, before anything can fail."""

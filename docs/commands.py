@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 from embedonce.cli import main
+from embedonce.commands_examples import EXAMPLES
 
 PAGE = Path(__file__).with_name("COMMANDS.md")
 HEAD = """# Commands
@@ -33,6 +34,7 @@ def _commands() -> Iterator[str]:
         arguments = [_name(part, inner) for part in command.params if isinstance(part, click.Argument)]
         yield f"## {name}\n\n```text\n{' '.join(['embedonce', name, '[OPTIONS]', *arguments])}\n```\n"
         yield from _paragraphs(command.help)
+        yield f"```bash{EXAMPLES[name]}```\n"
         yield "| option | |\n|---|---|"
         for part in command.params:
             if isinstance(part, click.Option) and part.name != "debug":
