@@ -9,6 +9,9 @@ Even groups have 20 images and a correlation of 0.7, so that most are right or w
 
 - **Coverage**: the share of 95 % intervals of :func:`embedonce.evaluate.intervals.score_intervals` that hold the
   true accuracy, beside that of the bootstrap's own percentiles; of the macro F1 and of the difference of two heads.
+- **Coverage of scores of probabilities**: the same of the area under the ROC curve and the log loss, of a head whose
+  output is normally distributed in each of two classes; the images of a group are of one class and have a part of it in
+  common.
 - **False positives**: how often each test finds two equally good heads different at the level of 0.05. The naive
   test is McNemar's on images of groups.
 - **Folds**: two heads are really trained, a logistic regression on one half of the features each, on data in which
@@ -18,6 +21,7 @@ Even groups have 20 images and a correlation of 0.7, so that most are right or w
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -32,6 +36,7 @@ from embedonce.evaluate.paired import compare_folds, compare_pair
 from embedonce.extract.processors import available_processors
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import norm
 
 CORRELATION = {"uneven": 0.3, "even": 0.7}
 Groups = npt.NDArray[np.intp] | None
@@ -83,6 +88,39 @@ def coverage(accuracy: float, images: int, kind: str, seed: int, resamples: int 
         "difference": pair["low"] <= 0 <= pair["high"],
         "percentiles": bool(low <= accuracy <= high),
     }
+
+
+def drawn_outputs(
+    separation: float, groups: npt.NDArray[np.intp], kind: str, generator: np.random.Generator
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Draw class and probabilities of images of two classes, the groups of each in equal number."""
+    shared = CORRELATION.get(kind, 0.0)
+    true = groups % 2
+    noise = np.sqrt(shared) * generator.normal(size=groups.max() + 1)[groups]
+    output = separation * (true - 0.5) + noise + np.sqrt(1 - shared) * generator.normal(size=len(groups))
+    share = 1 / (1 + np.exp(-2 * output))  # surer of itself than it should be
+    return true.astype(np.intp), np.column_stack([1 - share, share])
+
+
+@functools.cache
+def true_scores(separation: float) -> dict[str, Any]:
+    """Return the scores of a head on so many images that they are the truth."""
+    return score(*_with_classes(*drawn_outputs(separation, np.arange(10**6), "alone", np.random.default_rng(0))))
+
+
+def coverage_of_probabilities(separation: float, images: int, kind: str, seed: int) -> dict[str, bool]:
+    """Return which intervals of one simulated head hold the truth."""
+    truth = true_scores(separation)
+    groups = groups_of(images, kind)
+    rows = np.arange(images) if groups is None else groups
+    true, probabilities = drawn_outputs(separation, rows, kind, np.random.default_rng(seed))
+    found = score_intervals(*_with_classes(true, probabilities), groups, resamples=500, seed=seed + 10**6)
+    names = {"ROC AUC": "roc_auc", "log loss": "log_loss"}
+    return {shown: found[name][0] <= truth[name] <= found[name][1] for shown, name in names.items()}
+
+
+def _with_classes(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -> tuple[Any, ...]:
+    return true, probabilities.argmax(1), probabilities, ["a", "b"]
 
 
 def false_positives(accuracy: float, images: int, kind: str, seed: int) -> dict[str, bool]:
@@ -153,7 +191,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    result: dict[str, Any] = {"rounds": options.rounds, "coverage": [], "false_positives": [], "folds": []}
+    result: dict[str, Any] = {
+        "rounds": options.rounds,
+        "coverage": [],
+        "coverage_of_probabilities": [],
+        "false_positives": [],
+        "folds": [],
+    }
 
     error = 196 * np.sqrt(0.95 * 0.05 / options.rounds)
     console = Console()
@@ -167,6 +211,21 @@ def main() -> None:
                 result["coverage"].append({"images": images, "true_accuracy": accuracy, "groups": kind} | found)
                 shown = [f"{100 * found[name]:.1f}" for name in ("accuracy", "macro F1", "difference", "percentiles")]
                 table.add_row(shown_images(images, kind), f"{accuracy}", *shown)
+    console.print(table)
+
+    table = Table(title="95 % intervals of scores of probabilities that hold the truth, %")
+    for column in ("images", "true ROC AUC", "ROC AUC %", "log loss %"):
+        table.add_column(column, justify="right")
+    for kind in ("alone", *CORRELATION):
+        for images in (100, 500, 3000):
+            for separation in (1.0, 2.5, 4.0):
+                found = shares(coverage_of_probabilities, options.rounds, separation, images, kind)
+                area = float(norm.cdf(separation / np.sqrt(2)))
+                result["coverage_of_probabilities"].append(
+                    {"images": images, "true_area": area, "groups": kind} | found
+                )
+                shown = [f"{100 * found[name]:.1f}" for name in ("ROC AUC", "log loss")]
+                table.add_row(shown_images(images, kind), f"{area:.3f}", *shown)
     console.print(table)
 
     table = Table(title="equally good heads that are found different at 0.05, %")

@@ -2,11 +2,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from embedonce.evaluate.intervals import correlation_within, design_effect, score_intervals, units, wilson_interval
+from embedonce.evaluate.intervals import (
+    correlation_within,
+    design_effect,
+    mean_interval,
+    score_intervals,
+    units,
+    wilson_interval,
+)
 from embedonce.evaluate.metrics import score
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 
 NAMES = ["a", "b", "c"]
 
@@ -182,3 +189,26 @@ def test_the_interval_of_a_share_of_independent_images_is_wilsons():
         share = right / 100
         expected = binomtest(right, 100).proportion_ci(method="wilson")
         assert wilson_interval(share, np.sqrt(share * (1 - share) / 100), 100) == pytest.approx(tuple(expected))
+
+
+def test_the_interval_of_a_mean_of_symmetric_values_is_students():
+    values = np.r_[np.arange(50.0), np.arange(50.0)]
+    expected = ttest_1samp(values, 0).confidence_interval()
+    assert mean_interval(values, units(None, 100)) == pytest.approx(tuple(expected), rel=1e-9)
+
+
+def test_the_interval_of_a_mean_of_skewed_values_reaches_farther_up_and_covers_the_truth():
+    generator = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        values = generator.lognormal(size=100)
+        low, high = mean_interval(values, units(None, 100))
+        assert high - values.mean() > values.mean() - low
+        covered += low <= np.exp(0.5) <= high
+    assert covered / 400 > 0.91  # Student's t: 0.90
+
+
+def test_copies_do_not_make_the_interval_of_a_mean_narrower():
+    values = np.random.default_rng(0).lognormal(size=60)
+    copied = mean_interval(np.repeat(values, 5), units(np.repeat(np.arange(60), 5), 300))
+    assert copied == pytest.approx(mean_interval(values, units(None, 60)), rel=1e-9)
