@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .metrics import METRICS, accuracy
+
 LEVEL = 0.95
 RESAMPLES = 2000
 _AUC_RESAMPLES = 400  # dearer than the others; they serve a standard error alone, for which that is plenty
@@ -92,13 +94,14 @@ def score_intervals(
     Returns
     -------
     dict of str to (float, float)
-        ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``log_loss``, ``roc_auc``; those that cannot be had are
-        left out. Where no image is predicted wrongly (or none rightly) the bootstrap knows no error: then Wilson's
-        interval (1927) for the effective number of groups is given, which takes the images of a group for one.
+        Of every score that follows from the confusion matrix, and of ``log_loss`` and ``roc_auc``; those that cannot
+        be had are left out. Where no image is predicted wrongly (or none rightly) the bootstrap knows no error: then
+        Wilson's interval (1927) for the effective number of groups is given, which takes the images of a group for one.
 
     Notes
     -----
-    The interval is ``expit(logit(s) -+ t se / (s (1 - s)))``, ``se`` the standard deviation over resamples (Efron and
+    The interval is ``expit(logit(s) -+ t se / (s (1 - s)))``, ``s`` the score's share of the way from its lowest to its
+    highest value (for a correlation that is Fisher's z, 1915), ``se`` the standard deviation over resamples (Efron and
     Tibshirani, 1993, chapter 6) and ``t`` Student's quantile of one less than the effective number of groups. With
     groups, ``se`` is at least what their correlation gives: see :func:`correlation_within`. The training rows are not
     drawn anew: it is the interval of this trained head's score on further images.
@@ -112,12 +115,14 @@ def score_intervals(
     cells = np.zeros((len(true), k * k))
     cells[np.arange(len(true)), true * k + predicted] = 1
     counts = drawn.sums(cells)
-    whole, resampled = _rates(counts.sum(0), k), _rates(weights @ counts, k)
+    whole, resampled = counts.sum(0).reshape(k, k), (weights @ counts).reshape(resamples, k, k)
     size = drawn.effective
-    wider = _widening(true == predicted, drawn, _deviation(resampled["accuracy"]))
+    wider = _widening(true == predicted, drawn, _deviation(accuracy(resampled)))
     found: dict[str, Interval] = {}
-    for name, value in whole.items():
-        found[name] = logit_interval(float(value), wider * _deviation(resampled[name]), size, level)
+    for name, metric in METRICS.items():
+        if not metric.of_probabilities:
+            deviation = wider * _deviation(metric.measure(resampled))
+            found[name] = _bounded_interval(float(metric.measure(whole)), deviation, size, level, metric.bounds)
     if probabilities is not None:
         tiny = np.finfo(probabilities.dtype).eps
         losses = -np.log(np.clip(probabilities[np.arange(len(true)), true], tiny, 1))
@@ -180,6 +185,19 @@ def logit_interval(value: float, deviation: float, groups: float, level: float =
     return max(0.0, float(centre - reach)), min(1.0, float(centre + reach))
 
 
+def _bounded_interval(
+    value: float, deviation: float, groups: float, level: float, bounds: tuple[float, float]
+) -> Interval:
+    """Return the interval of a score between two bounds: on the logit of its way between them, or on the logarithm."""
+    low, high = bounds
+    if np.isinf(high):
+        ends = _log_interval(value - low, deviation, groups, level)
+        return low + ends[0], low + ends[1]
+    span = high - low
+    ends = logit_interval((value - low) / span, deviation / span, groups, level)
+    return low + span * ends[0], low + span * ends[1]
+
+
 def _log_interval(value: float, deviation: float, groups: float, level: float) -> Interval:
     from scipy.stats import t
 
@@ -192,24 +210,6 @@ def _log_interval(value: float, deviation: float, groups: float, level: float) -
 def _deviation(values: npt.NDArray[np.floating]) -> float:
     values = values[np.isfinite(values)]
     return float(values.std(ddof=1)) if len(values) > 1 else 0.0
-
-
-def _rates(counts: npt.NDArray[np.floating], k: int) -> dict[str, npt.NDArray[np.float64]]:
-    """Return accuracy, balanced accuracy and macro F1 of confusion matrices, float, shape (..., k * k)."""
-    matrices = counts.reshape(*counts.shape[:-1], k, k)
-    right = np.diagonal(matrices, axis1=-2, axis2=-1)
-    of_class, predicted = matrices.sum(-1), matrices.sum(-2)
-    recall = _mean_where(right, of_class, of_class > 0)
-    f1 = _mean_where(2 * right, of_class + predicted, of_class + predicted > 0)
-    return {"accuracy": right.sum(-1) / of_class.sum(-1), "balanced_accuracy": recall, "macro_f1": f1}
-
-
-def _mean_where(
-    above: npt.NDArray[np.floating], below: npt.NDArray[np.floating], where: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.float64]:
-    shares = np.divide(above, below, out=np.zeros(above.shape), where=where)
-    mean: npt.NDArray[np.float64] = shares.sum(-1) / np.maximum(where.sum(-1), 1)
-    return mean
 
 
 def _area_interval(
