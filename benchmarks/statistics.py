@@ -2,9 +2,10 @@
 
     python benchmarks/statistics.py [--rounds N] [--json FILE]
 
-Truth is known here: heads are right by chance, with a given accuracy. Groups have 1 to 60 images, log-normally
-distributed in size, whose images are right or wrong together: the accuracy of each group is drawn from a beta
-distribution with an intra-group correlation of 0.3. About 100 images in groups are 8 groups, 500 are 36, 3,000 are 247.
+Truth is known here: heads are right by chance, with a given accuracy. Images of a group are right or wrong together:
+the accuracy of each group is drawn from a beta distribution with an intra-group correlation. Uneven groups have 1 to 60
+images, log-normally distributed, and a correlation of 0.3: about 100 images are 8 groups, 500 are 36, 3,000 are 247.
+Even groups have 20 images and a correlation of 0.7, so that most are right or wrong as a whole: 5, 25 and 150 groups.
 
 - **Coverage**: the share of 95 % intervals of :func:`embedonce.evaluate.intervals.score_intervals` that hold the
   true accuracy, beside that of the bootstrap's own percentiles; of the macro F1 and of the difference of two heads.
@@ -32,34 +33,40 @@ from embedonce.extract.processors import available_processors
 from rich.console import Console
 from rich.table import Table
 
-CORRELATION = 0.3
+CORRELATION = {"uneven": 0.3, "even": 0.7}
 Groups = npt.NDArray[np.intp] | None
 
 
-def groups_of(images: int, generator: np.random.Generator) -> npt.NDArray[np.intp]:
-    """Return the group of about so many images."""
+def groups_of(images: int, kind: str) -> Groups:
+    """Return the group of about so many images, the same in every round; None for ``alone``."""
+    if kind == "alone":
+        return None
+    if kind == "even":
+        return np.arange(images) // 20
+    generator = np.random.default_rng(images)
     sizes: list[int] = []
     while sum(sizes) < images:
         sizes.append(int(np.clip(round(generator.lognormal(2.2, 0.9)), 1, 60)))
     return np.repeat(np.arange(len(sizes)), sizes)
 
 
-def right(accuracy: float, groups: Groups, images: int, generator: np.random.Generator) -> npt.NDArray[np.bool_]:
+def right(
+    accuracy: float, groups: Groups, kind: str, images: int, generator: np.random.Generator
+) -> npt.NDArray[np.bool_]:
     """Draw which images are classified rightly."""
     if groups is None:
         return generator.random(images) < accuracy
-    spread = (1 - CORRELATION) / CORRELATION
+    spread = (1 - CORRELATION[kind]) / CORRELATION[kind]
     of_group = generator.beta(accuracy * spread, (1 - accuracy) * spread, groups.max() + 1)
     return generator.random(len(groups)) < of_group[groups]
 
 
-def coverage(accuracy: float, images: int, grouped: bool, seed: int, resamples: int = 500) -> dict[str, bool]:
+def coverage(accuracy: float, images: int, kind: str, seed: int, resamples: int = 500) -> dict[str, bool]:
     """Return which intervals of one simulated head hold the truth."""
     generator = np.random.default_rng(seed)
-    # the sizes of the groups are given, not drawn: they are the same in every round
-    groups = groups_of(images, np.random.default_rng(images)) if grouped else None
-    correct = right(accuracy, groups, images, generator)
-    other = right(accuracy, groups, images, generator)
+    groups = groups_of(images, kind)
+    correct = right(accuracy, groups, kind, images, generator)
+    other = right(accuracy, groups, kind, images, generator)
     # three classes in turn, so that the macro F1 of a head that errs evenly is its accuracy
     true = np.arange(len(correct)) % 3
     predicted = np.where(correct, true, (true + generator.integers(1, 3, len(true))) % 3)
@@ -78,11 +85,11 @@ def coverage(accuracy: float, images: int, grouped: bool, seed: int, resamples: 
     }
 
 
-def false_positives(accuracy: float, images: int, grouped: bool, seed: int) -> dict[str, bool]:
+def false_positives(accuracy: float, images: int, kind: str, seed: int) -> dict[str, bool]:
     """Return which tests tell two equally good heads apart."""
     generator = np.random.default_rng(seed)
-    groups = groups_of(images, np.random.default_rng(images)) if grouped else None
-    a, b = (right(accuracy, groups, images, generator) for _ in range(2))
+    groups = groups_of(images, kind)
+    a, b = (right(accuracy, groups, kind, images, generator) for _ in range(2))
     return {"ours": compare_pair(a, b, groups)["p"] < 0.05, "McNemar": compare_pair(a, b)["p"] < 0.05}
 
 
@@ -107,6 +114,12 @@ def folds_of_ties(k: int, repeats: int, seed: int) -> dict[str, bool]:
         sizes.append((len(train), len(test)))
     plain = ttest_1samp(differences, 0).pvalue if np.std(differences) > 0 else 1.0
     return {"ours": compare_folds(differences, sizes)["p"] < 0.05, "plain t": bool(plain < 0.05)}
+
+
+def shown_images(images: int, kind: str) -> str:
+    """Return how a table names so many images in such groups."""
+    groups = groups_of(images, kind)
+    return f"{images:,}" if groups is None else f"{images:,} in {groups.max() + 1} {kind} groups"
 
 
 def shares(function: Callable[..., dict[str, bool]], rounds: int, *arguments: Any) -> dict[str, float]:
@@ -147,27 +160,25 @@ def main() -> None:
     table = Table(title=f"95 % intervals that hold the truth, % (of {options.rounds:,} rounds: +-{error:.1f})")
     for column in ("images", "accuracy", "accuracy %", "macro F1 %", "difference %", "percentiles %"):
         table.add_column(column, justify="right")
-    for grouped in (False, True):
+    for kind in ("alone", *CORRELATION):
         for images in (100, 500, 3000):
             for accuracy in (0.8, 0.95, 0.99):
-                found = shares(coverage, options.rounds, accuracy, images, grouped)
-                result["coverage"].append({"images": images, "true_accuracy": accuracy, "grouped": grouped} | found)
+                found = shares(coverage, options.rounds, accuracy, images, kind)
+                result["coverage"].append({"images": images, "true_accuracy": accuracy, "groups": kind} | found)
                 shown = [f"{100 * found[name]:.1f}" for name in ("accuracy", "macro F1", "difference", "percentiles")]
-                table.add_row(f"{images:,}{', grouped' * grouped}", f"{accuracy}", *shown)
+                table.add_row(shown_images(images, kind), f"{accuracy}", *shown)
     console.print(table)
 
     table = Table(title="equally good heads that are found different at 0.05, %")
     for column in ("images", "accuracy", "our test %", "McNemar %"):
         table.add_column(column, justify="right")
-    for grouped in (False, True):
+    for kind in ("alone", *CORRELATION):
         for images in (100, 500, 3000):
             for accuracy in (0.8, 0.95):
-                found = shares(false_positives, options.rounds, accuracy, images, grouped)
-                result["false_positives"].append(
-                    {"images": images, "true_accuracy": accuracy, "grouped": grouped} | found
-                )
+                found = shares(false_positives, options.rounds, accuracy, images, kind)
+                result["false_positives"].append({"images": images, "true_accuracy": accuracy, "groups": kind} | found)
                 shown = [f"{100 * found[name]:.1f}" for name in ("ours", "McNemar")]
-                table.add_row(f"{images:,}{', grouped' * grouped}", f"{accuracy}", *shown)
+                table.add_row(shown_images(images, kind), f"{accuracy}", *shown)
     console.print(table)
 
     table = Table(title="equally good learners that folds find different at 0.05, %")

@@ -1,12 +1,11 @@
 """Confidence intervals of scores by bootstrap over groups.
 
 Images of one group (copies of one original, tissue of one patient) are right or wrong together, so that the group is
-what is drawn anew; without groups, every image is one. The bootstrap gives the standard error; the interval is laid on
-the logit of a score (on the logarithm of the log loss) with Student's t, since scores near 1 are far from normally
-distributed. Where few groups hold all the errors, the bootstrap knows too little of how groups err; then the
-correlation within groups tells more, and the larger of both standard errors counts. In simulation
-(``benchmarks/statistics.py``) that covers what it says, also where the interval between the bootstrap's own percentiles
-covers the truth in two of three cases or fewer.
+what is drawn anew; without groups, every image is one. The bootstrap gives the standard error, but where few groups
+hold all the errors it knows too little of how groups err; then what the correlation within groups gives counts
+(:func:`design_effect`). The interval is Wilson's for as many images as would give that standard error, since scores
+near 1 are far from normally distributed. In simulation (``benchmarks/statistics.py``) that covers what it says, also
+where the interval between the bootstrap's own percentiles covers the truth in two of three cases or fewer.
 """
 
 from __future__ import annotations
@@ -96,15 +95,14 @@ def score_intervals(
     dict of str to (float, float)
         Of every score that follows from the confusion matrix, and of ``log_loss`` and ``roc_auc``; those that cannot
         be had are left out. Where no image is predicted wrongly (or none rightly) the bootstrap knows no error: then
-        Wilson's interval (1927) for the effective number of groups is given, which takes the images of a group for one.
+        the images of a group are taken for one.
 
     Notes
     -----
-    The interval is ``expit(logit(s) -+ t se / (s (1 - s)))``, ``s`` the score's share of the way from its lowest to its
-    highest value (for a correlation that is Fisher's z, 1915), ``se`` the standard deviation over resamples (Efron and
-    Tibshirani, 1993, chapter 6) and ``t`` Student's quantile of one less than the effective number of groups. With
-    groups, ``se`` is at least what their correlation gives: see :func:`correlation_within`. The training rows are not
-    drawn anew: it is the interval of this trained head's score on further images.
+    See :func:`wilson_interval`; a score whose lowest and highest value are not 0 and 1 is brought there and back. The
+    standard error is the standard deviation over resamples (Efron and Tibshirani, 1993, chapter 6); with groups it is
+    at least what their correlation gives: see :func:`design_effect`. The training rows are not drawn anew: it is the
+    interval of this trained head's score on further images.
     """
     if not len(true):
         return {}
@@ -116,20 +114,21 @@ def score_intervals(
     cells[np.arange(len(true)), true * k + predicted] = 1
     counts = drawn.sums(cells)
     whole, resampled = counts.sum(0).reshape(k, k), (weights @ counts).reshape(resamples, k, k)
-    size = drawn.effective
+    size, balance = drawn.effective, _balance(np.bincount(true))
     wider = _widening(true == predicted, drawn, _deviation(accuracy(resampled)))
     found: dict[str, Interval] = {}
     for name, metric in METRICS.items():
         if not metric.of_probabilities:
-            deviation = wider * _deviation(metric.measure(resampled))
-            found[name] = _bounded_interval(float(metric.measure(whole)), deviation, size, level, metric.bounds)
+            value, deviation = float(metric.measure(whole)), wider * _deviation(metric.measure(resampled))
+            of_score = size if name == "accuracy" else size * balance
+            found[name] = _bounded_interval(value, deviation, of_score, level, metric.bounds)
     if probabilities is not None:
         tiny = np.finfo(probabilities.dtype).eps
         losses = -np.log(np.clip(probabilities[np.arange(len(true)), true], tiny, 1))
         sums = drawn.sums(np.column_stack([losses, np.ones(len(true))]))
         means = (weights @ sums[:, 0]) / (weights @ sums[:, 1])
         found["log_loss"] = _log_interval(float(losses.mean()), wider * _deviation(means), size, level)
-        area = _area_interval(true, probabilities, drawn, weights[:_AUC_RESAMPLES], wider, level)
+        area = _area_interval(true, probabilities, drawn, weights[:_AUC_RESAMPLES], wider, size * balance, level)
         if area is not None:
             found["roc_auc"] = area
     return found
@@ -153,48 +152,57 @@ def correlation_within(values: npt.NDArray[np.floating], drawn: Units) -> float:
     return float(np.clip((between - within) / total, 0, 1)) if total > 0 else 1.0
 
 
+def design_effect(values: npt.NDArray[np.floating], drawn: Units) -> float:
+    """Return how many times as large the variance of a mean is as if its values were independent.
+
+    ``1 + rho (n / effective groups - 1)`` (Kish, 1965, section 5.4). Into ``rho``, :func:`correlation_within`, goes one
+    further group, whose values are all alike: ``(m rho + 1) / (m + 1)`` for m groups that hold anything but the
+    commonest value. So few groups cannot show that errors do not come together, and without any error a group tells
+    no more than one image.
+    """
+    common, counts = np.unique(values, return_counts=True)
+    telling = len(np.unique(drawn.of_row[values != common[counts.argmax()]]))
+    correlation = (telling * correlation_within(values, drawn) + 1) / (telling + 1)
+    return float(1 + correlation * (len(values) / drawn.effective - 1))
+
+
 def _widening(right: npt.NDArray[np.bool_], drawn: Units, deviation: float) -> float:
-    """Return by which factor the accuracy's standard error by correlation exceeds the bootstrap's, at least 1.
-
-    The first is that of ``p (1 - p) / n`` times the design effect ``1 + rho (n / effective groups - 1)`` (Kish, 1965,
-    section 5.4).
-    """
-    rows = len(right)
-    if drawn.groups == rows or deviation == 0:
+    """Return by which factor the accuracy's standard error by correlation exceeds the bootstrap's, at least 1."""
+    if drawn.groups == len(right) or deviation == 0:
         return 1.0
-    share = right.mean()
-    effect = 1 + correlation_within(right.astype(np.float64), drawn) * (rows / drawn.effective - 1)
-    return max(1.0, float(np.sqrt(share * (1 - share) / rows * effect)) / deviation)
+    values = right.astype(np.float64)
+    return max(1.0, float(np.sqrt(values.var() / len(values) * design_effect(values, drawn))) / deviation)
 
 
-def logit_interval(value: float, deviation: float, groups: float, level: float = LEVEL) -> Interval:
-    """Return the interval of a score from 0 to 1, whose standard error is given, on the logit scale.
+def wilson_interval(value: float, deviation: float, size: float, level: float = LEVEL) -> Interval:
+    """Return the interval of a score from 0 to 1 with the given standard error.
 
-    A score of exactly 0 or 1 gets Wilson's interval for ``groups`` images.
+    Wilson's (1927, doi:10.1080/01621459.1927.10502953) for the effective number of images ``value (1 - value) /
+    deviation ** 2``, which Franco, Little, Louis and Slud (2019, doi:10.1093/jssam/smy019) found best for shares of
+    clustered samples, if that number does not rest on the plain variance alone. A score of exactly 0 or 1 has no
+    standard error; it gets the interval of ``size`` images.
     """
-    from scipy.special import expit, logit
-    from scipy.stats import t
+    from scipy.stats import norm
 
-    quantile = float(t.ppf((1 + level) / 2, max(groups - 1, 1)))
     if 0 < value < 1 and deviation > 0:
-        reach = quantile * deviation / (value * (1 - value))
-        return float(expit(logit(value) - reach)), float(expit(logit(value) + reach))
-    square = quantile**2 / groups
+        size = value * (1 - value) / deviation**2
+    square = float(norm.ppf((1 + level) / 2)) ** 2 / size
     centre = (value + square / 2) / (1 + square)
     reach = np.sqrt(square * value * (1 - value) + square**2 / 4) / (1 + square)
-    return max(0.0, float(centre - reach)), min(1.0, float(centre + reach))
+    # rounding must not put a score of 0 or 1 outside
+    return max(0.0, min(value, float(centre - reach))), min(1.0, max(value, float(centre + reach)))
 
 
 def _bounded_interval(
-    value: float, deviation: float, groups: float, level: float, bounds: tuple[float, float]
+    value: float, deviation: float, size: float, level: float, bounds: tuple[float, float]
 ) -> Interval:
-    """Return the interval of a score between two bounds: on the logit of its way between them, or on the logarithm."""
+    """Return the interval of a score between two bounds: Wilson's, or on the logarithm without an upper one."""
     low, high = bounds
     if np.isinf(high):
-        ends = _log_interval(value - low, deviation, groups, level)
+        ends = _log_interval(value - low, deviation, size, level)
         return low + ends[0], low + ends[1]
     span = high - low
-    ends = logit_interval((value - low) / span, deviation / span, groups, level)
+    ends = wilson_interval((value - low) / span, deviation / span, size, level)
     return low + span * ends[0], low + span * ends[1]
 
 
@@ -205,6 +213,15 @@ def _log_interval(value: float, deviation: float, groups: float, level: float) -
         return value, value
     reach = float(t.ppf((1 + level) / 2, max(groups - 1, 1))) * deviation / value
     return value * float(np.exp(-reach)), value * float(np.exp(reach))
+
+
+def _balance(sizes: npt.NDArray[np.integer]) -> float:
+    """Return for which share of the images a mean over classes counts: 1 when classes have equal sizes.
+
+    The variance of a mean of ``k`` shares of equal variance goes with the sum of ``1 / size`` over ``k ** 2``.
+    """
+    sizes = sizes[sizes > 0]
+    return float(len(sizes) ** 2 / (sizes.sum() * (1 / sizes).sum()))
 
 
 def _deviation(values: npt.NDArray[np.floating]) -> float:
@@ -218,6 +235,7 @@ def _area_interval(
     drawn: Units,
     weights: npt.NDArray[np.integer],
     wider: float,
+    size: float,
     level: float,
 ) -> Interval | None:
     """Return the interval of the mean area under the one-vs-rest ROC curves, or None with a single class."""
@@ -235,7 +253,7 @@ def _area_interval(
         )
         for block in _of_rows(weights, drawn)
     ]
-    return logit_interval(whole, _deviation(np.concatenate(means)), drawn.groups, level)
+    return wilson_interval(whole, wider * _deviation(np.concatenate(means)), size, level)
 
 
 def _of_rows(weights: npt.NDArray[np.integer], drawn: Units) -> Iterator[npt.NDArray[np.float32]]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache.names import display
-from .intervals import LEVEL, units
+from .intervals import LEVEL, design_effect, units
 
 MARGIN = 0.01
 """Heads whose accuracies differ by less, for certain, are practically tied: one percentage point."""
@@ -43,7 +43,8 @@ def compare_pair(
     Without groups: McNemar's exact test (1947, doi:10.1007/BF02295996), by the binomial distribution of the discordant
     images; without such images p is 1. With groups: the exact sign-flip test, in which each group's difference is as
     likely to favour one head as the other (Good, 2005, chapter 3); with one image a group it is McNemar's. The interval
-    is that of a ratio of sums over groups (Cochran, 1977, section 2.11), with Student's t.
+    is that of a ratio of sums over groups (Cochran, 1977, section 2.11), with Student's t; where few groups hold all
+    that tells the heads apart, :func:`embedonce.evaluate.intervals.design_effect` makes it wider.
     """
     from scipy.stats import binomtest, t
 
@@ -60,6 +61,7 @@ def compare_pair(
     residual = np.bincount(drawn.of_row, difference - mean, drawn.groups)
     count = drawn.groups
     error = float(np.sqrt(count / max(count - 1, 1) * (residual**2).sum()) / len(difference))
+    error = max(error, float(np.sqrt(difference.var() / len(difference) * design_effect(difference, drawn))))
     reach = float(t.ppf((1 + level) / 2, max(count - 1, 1))) * error
     if error == 0:  # no image, or every one, tells the heads apart: as wide as for one further image that does
         reach = 1 / (count + 1)

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from embedonce.evaluate.intervals import correlation_within, logit_interval, score_intervals, units
+from embedonce.evaluate.intervals import correlation_within, design_effect, score_intervals, units, wilson_interval
 from embedonce.evaluate.metrics import METRICS, matthews, score
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 NAMES = ["a", "b", "c"]
 
@@ -34,13 +35,16 @@ def test_every_interval_holds_its_score(grouped):
 
 
 @pytest.mark.parametrize("accuracy", [0.8, 0.95, 0.99])
-@pytest.mark.parametrize("size", [1, 6])
+@pytest.mark.parametrize("size", [1, 6, 20])
 def test_the_interval_of_the_accuracy_covers_the_truth_as_often_as_it_says(accuracy, size):
     generator = np.random.default_rng(0)
     covered, rounds, count = 0, 300, 100
     groups = np.repeat(np.arange(count), size)
+    # the larger the groups, the more they are right or wrong as a whole
+    spread = {1: np.inf, 6: 4, 20: 0.5}[size]
     for _ in range(rounds):
-        share = generator.beta(accuracy * 4, (1 - accuracy) * 4, count) if size > 1 else np.full(count, accuracy)
+        one = size == 1
+        share = np.full(count, accuracy) if one else generator.beta(accuracy * spread, (1 - accuracy) * spread, count)
         right = generator.random(count * size) < np.repeat(share, size)
         true = np.zeros(count * size, np.intp)
         predicted = (~right).astype(np.intp)
@@ -77,7 +81,7 @@ def test_without_any_error_the_interval_still_has_a_width_of_as_many_images_as_g
     grouped = score_intervals(true, true, None, NAMES, np.arange(60) // 6)["accuracy"]
     assert alone[1] == grouped[1] == 1
     assert grouped[0] < alone[0] < 1
-    assert alone == logit_interval(1.0, 0.0, 60)
+    assert alone == wilson_interval(1.0, 0.0, 60)
 
 
 def test_copies_make_an_interval_wider_not_narrower():
@@ -160,3 +164,44 @@ def test_errors_in_a_few_large_groups_are_not_taken_for_many():
     plain = score_intervals(true, in_small, None, ["a", "b"])["accuracy"]
     # all images of a group are wrong together, though by chance in no large one: there, it might have been
     assert small[1] - small[0] > 1.5 * (plain[1] - plain[0])
+
+
+def test_the_design_effect_is_the_size_of_a_group_for_copies_and_next_to_1_for_strangers():
+    generator = np.random.default_rng(0)
+    drawn = units(np.repeat(np.arange(200), 5), 1000)
+    copies = np.repeat(generator.random(200) < 0.8, 5).astype(float)
+    strangers = (generator.random(1000) < 0.8).astype(float)
+    assert design_effect(copies, drawn) == pytest.approx(5)
+    assert 1 <= design_effect(strangers, drawn) < 1.2
+    assert design_effect(strangers, units(None, 1000)) == 1
+
+
+def test_one_wrong_image_does_not_prove_that_the_images_of_a_group_err_apart():
+    drawn = units(np.repeat(np.arange(40), 20), 800)
+    right = np.ones(800)
+    assert design_effect(right, drawn) == pytest.approx(20)
+    right[0] = 0
+    assert design_effect(right, drawn) > 10
+
+
+def test_without_any_error_a_rare_class_makes_the_interval_of_the_mean_over_classes_wider():
+    true = np.r_[np.zeros(990, np.intp), np.ones(10, np.intp)]
+    found = score_intervals(true, true, None, ["a", "b"])
+    assert found["accuracy"] == wilson_interval(1.0, 0.0, 1000)
+    assert found["balanced_accuracy"] == pytest.approx(wilson_interval(1.0, 0.0, 4 / (1 / 990 + 1 / 10)))
+
+
+@given(st.integers(1, 1000), st.floats(0, 1), st.floats(1, 20))
+def test_the_interval_of_a_share_holds_it_and_mirrors(images, share, effect):
+    share = round(share * images) / images
+    deviation = np.sqrt(effect * share * (1 - share) / images)
+    low, high = wilson_interval(share, deviation, images)
+    assert 0 <= low <= share <= high <= 1
+    np.testing.assert_allclose(wilson_interval(1 - share, deviation, images), (1 - high, 1 - low), atol=1e-9)
+
+
+def test_the_interval_of_a_share_of_independent_images_is_wilsons():
+    for right in (0, 1, 90, 100):
+        share = right / 100
+        expected = binomtest(right, 100).proportion_ci(method="wilson")
+        assert wilson_interval(share, np.sqrt(share * (1 - share) / 100), 100) == pytest.approx(tuple(expected))

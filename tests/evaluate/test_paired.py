@@ -59,6 +59,15 @@ def test_copies_of_one_image_count_as_one():
     assert compare_pair(np.repeat(a, 10), np.repeat(b, 10))["p"] < 1e-6 < copied["p"]
 
 
+def test_a_single_image_that_tells_heads_apart_may_stand_for_its_group():
+    groups = np.repeat(np.arange(40), 20)
+    a = np.ones(800, bool)
+    b = a.copy()
+    b[0] = False
+    grouped, plain = compare_pair(a, b, groups), compare_pair(a, b)
+    assert grouped["high"] - grouped["low"] > 3 * (plain["high"] - plain["low"])
+
+
 def test_folds_are_compared_by_the_corrected_t_test():
     differences = [0.01, 0.03, 0.02, 0.0, 0.04]
     found = compare_folds(differences, [(80, 20)] * 5)
