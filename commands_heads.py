@@ -21,8 +21,9 @@ from .console import (
     print_table,
 )
 from .evaluate.metrics import METRICS
+from .heads.registry import HEADS
 
-HEADS_HELP = "softmax, logreg, svm, linear-svm, knn, dummy, or package.module:Class of any scikit-learn classifier"
+HEADS_HELP = f"{', '.join(HEADS)}, or package.module:Class of any scikit-learn classifier"
 _GROUPS = click.option(
     "--groups",
     type=PATH,

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-Matrices: TypeAlias = npt.NDArray[np.float64]
-"""Confusion matrices, shape (..., k, k), rows true and columns predicted."""
+if TYPE_CHECKING:  # it takes some milliseconds of every start, since the command line reads the table
+    import numpy.typing as npt
+
+    Matrices: TypeAlias = npt.NDArray[np.float64]
+    """Confusion matrices, shape (..., k, k), rows true and columns predicted."""
 
 
 class Metric(NamedTuple):

@@ -24,7 +24,8 @@ from ..cache.names import display
 from ..cache.reader import FeatureCache
 from ..extract.progress import Progress
 from ..heads.registry import make_head
-from ..heads.search import Space, candidates, search_space
+from ..heads.search import candidates, search_space
+from ..heads.spaces import Space
 from .compare import notes_on, plan_splits
 from .comparison import HeadResult
 from .fitting import fit_and_score

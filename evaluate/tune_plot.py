@@ -11,7 +11,7 @@ import numpy as np
 
 from ..cache.files import make_folder, write_atomically
 from ..cache.names import display
-from ..heads.search import Range
+from ..heads.spaces import Range
 from .metrics import METRICS
 from .plots import INK, save_figure
 from .results import as_json, describe_cache, how_it_was_made
