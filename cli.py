@@ -26,11 +26,13 @@ from .console import (
     print_table,
     print_verification,
 )
+from .extract.options import AUTO, DECODERS, DTYPES
+from .extract.registry import ENGINES
 
 _ENGINE = click.option(
     "--engine",
-    type=click.Choice(["auto", "native", "litert", "keras"]),
-    default="auto",
+    type=click.Choice([AUTO, *ENGINES]),
+    default=AUTO,
     show_default=True,
     help="What computes; auto is the fastest that this machine has.",
 )
@@ -92,7 +94,7 @@ def demo(output: Path) -> None:
 @_ENGINE
 @click.option(
     "--precision",
-    type=click.Choice(["float32", "int8", "float16", "bfloat16"]),
+    type=click.Choice(list(DTYPES)),
     default="float32",
     show_default=True,
     help="Of the backbone's arithmetic. int8 is faster on processors with AVX-512 (litert); float16 and bfloat16 are "
@@ -100,7 +102,7 @@ def demo(output: Path) -> None:
 )
 @click.option(
     "--decoding",
-    type=click.Choice(["exact", "reduced"]),
+    type=click.Choice(list(DECODERS)),
     default="exact",
     show_default=True,
     help="reduced: decode JPEG files of at least twice the image size at a fraction, which is faster and gives other "

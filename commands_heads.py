@@ -20,8 +20,10 @@ from .console import (
     print_scores,
     print_table,
 )
+from .evaluate.metrics import METRICS
+from .heads.registry import HEADS
 
-HEADS_HELP = "softmax, logreg, svm, linear-svm, knn, dummy, or package.module:Class of any scikit-learn classifier"
+HEADS_HELP = f"{', '.join(HEADS)}, or package.module:Class of any scikit-learn classifier"
 _GROUPS = click.option(
     "--groups",
     type=PATH,
@@ -211,8 +213,7 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     multiple=True,
     metavar="METRIC=VALUE",
     help="Exit status 1 when the best head scores worse, for scripts; HEAD.METRIC=VALUE for one head. Metrics: "
-    "accuracy, "
-    "balanced_accuracy, macro_f1, roc_auc, log_loss.",
+    f"{', '.join(METRICS)}.",
 )
 @click.option(
     "--config",
@@ -294,7 +295,7 @@ def compare(
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of split, folds and search.")
 @click.option(
     "--metric",
-    type=click.Choice(["accuracy", "balanced_accuracy", "macro_f1", "log_loss"]),
+    type=click.Choice(list(METRICS)),
     default="accuracy",
     show_default=True,
     help="What is optimised.",

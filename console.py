@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .cache.names import display
+from .evaluate.metrics import METRICS, shown_metrics
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,15 +19,6 @@ if TYPE_CHECKING:
     from .extract.doctor import Check
     from .extract.report import Report
     from .extract.verify import Verification
-
-# key in the results: how tables call it
-SCORES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced",
-    "macro_f1": "macro F1",
-    "log_loss": "log loss",
-    "roc_auc": "ROC AUC",
-}
 
 
 def print_json(value: Any) -> None:
@@ -127,19 +119,16 @@ def print_table(comparison: Comparison) -> None:
     from rich import box
     from rich.table import Table
 
-    columns = list(SCORES)
-    if comparison.skewed:
-        columns.insert(0, columns.pop(columns.index("balanced_accuracy")))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("head")
-    first, *others = columns
-    for title in (SCORES[first], "95 % interval", *(SCORES[key] for key in others), "fit s", "predict s"):
+    first, *others = shown_metrics(comparison.ranked_by)
+    for title in (first.column, "95 % interval", *(metric.column for metric in others), "fit s", "predict s"):
         table.add_column(title, justify="right")
     for position, row in enumerate(comparison.table):
-        interval = _interval(*comparison.result(row["head"]).intervals.get(first, (None, None)))
+        interval = _interval(*comparison.result(row["head"]).intervals.get(first.name, (None, None)))
         seconds = [_number(row["fit_seconds"], 2), _number(row["predict_seconds"], 2)]
         style = "bold" if position == 0 else None
-        cells = [_number(row[first]), interval, *(_number(row[key]) for key in others), *seconds]
+        cells = [_number(row[first.name]), interval, *(_number(row[metric.name]) for metric in others), *seconds]
         table.add_row(display(row["head"]), *cells, style=style)
     _console().print(table)
 
@@ -254,7 +243,8 @@ def print_scores(result: HeadResult) -> None:
         values = [_number(row[key]) for key in ("precision", "recall", "f1")]
         table.add_row(display(row["class"]), *values, f"{row['support']:,}")
     _console().print(table)
-    values = [f"{title} {_number(scores[key])}" for key, title in SCORES.items()]
+    shown = [metric for metric in METRICS.values() if metric.shown]
+    values = [f"{metric.column} {_number(scores[metric.name])}" for metric in shown]
     click.echo(f"{display(result.name)}: {', '.join(values)}")
 
 

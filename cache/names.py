@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:  # it takes some milliseconds of every start
+    import numpy.typing as npt
 
 
 def display(name: str | bytes) -> str:

@@ -13,6 +13,7 @@ from ..cache.errors import HeadError
 from ..cache.names import display
 from ..cache.reader import FeatureCache
 from .groups_file import Groups
+from .metrics import METRICS, shown_metrics
 from .split import Split
 
 SKEWED = 1.5
@@ -107,22 +108,26 @@ class Comparison:
         return bool(len(counts) and counts.max() > SKEWED * counts.min())
 
     @property
+    def ranked_by(self) -> str:
+        """The score by which heads are ordered: ``accuracy``, or ``balanced_accuracy`` when classes are skewed."""
+        return "balanced_accuracy" if self.skewed else "accuracy"
+
+    @property
     def table(self) -> list[dict[str, Any]]:
         """One dict per head, the best first: by accuracy, or by balanced accuracy when classes are skewed.
 
         Equally good ones by log loss. ``accuracy_low`` and ``accuracy_high`` are its 95 % confidence interval.
         """
-        columns = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc")
         rows = []
         for result in self.results:
             low, high = result.intervals.get("accuracy", (None, None))
             rows.append(
                 {"head": result.name}
-                | {column: result.scores[column] for column in columns}
+                | {name: result.scores[name] for name in METRICS}
                 | {"accuracy_low": low, "accuracy_high": high}
                 | {"fit_seconds": result.fit_seconds, "predict_seconds": result.predict_seconds}
             )
-        first = "balanced_accuracy" if self.skewed else "accuracy"
+        first = self.ranked_by
         return sorted(rows, key=lambda row: (-row[first], np.inf if row["log_loss"] is None else row["log_loss"]))
 
     @property
@@ -185,9 +190,10 @@ class Comparison:
 
     def __str__(self) -> str:
         width = max(len(display(result.name)) for result in self.results) + 2
-        lines = [f"{'head':<{width}}{'accuracy':>10}{'macro F1':>10}{'log loss':>10}{'fit s':>8}"]
+        columns = shown_metrics(self.ranked_by)
+        lines = [f"{'head':<{width}}{''.join(f'{metric.column:>10}' for metric in columns)}{'fit s':>8}"]
         for row in self.table:
-            loss = "" if row["log_loss"] is None else f"{row['log_loss']:.4f}"
-            scores = f"{row['accuracy']:>10.4f}{row['macro_f1']:>10.4f}{loss:>10}{row['fit_seconds']:>8.1f}"
-            lines.append(f"{display(row['head']):<{width}}{scores}")
+            scores = ["-" if row[metric.name] is None else f"{row[metric.name]:.4f}" for metric in columns]
+            cells = "".join(f"{score:>10}" for score in scores)
+            lines.append(f"{display(row['head']):<{width}}{cells}{row['fit_seconds']:>8.1f}")
         return "\n".join(lines + self.notes)

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from ..cache.errors import HeadError
 from ..cache.names import display
 from .comparison import Comparison
-
-HIGHER_IS_BETTER = {"accuracy": True, "balanced_accuracy": True, "macro_f1": True, "roc_auc": True, "log_loss": False}
+from .metrics import METRICS
 
 
 def read_gates(texts: Iterable[str]) -> list[tuple[str | None, str, float]]:
@@ -32,10 +31,10 @@ def read_gates(texts: Iterable[str]) -> list[tuple[str | None, str, float]]:
             bound = float(value)
         except ValueError:
             bound = math.nan
-        if metric not in HIGHER_IS_BETTER or not math.isfinite(bound):
+        if metric not in METRICS or not math.isfinite(bound):
             raise HeadError(
                 "option --fail-under must be METRIC=VALUE or HEAD.METRIC=VALUE with a metric of "
-                f"{', '.join(HIGHER_IS_BETTER)} and a number, got {text!r}"
+                f"{', '.join(METRICS)} and a number, got {text!r}"
             )
         gates.append((head or None, metric, bound))
     return gates
@@ -55,7 +54,7 @@ def failed_gates(comparison: Comparison, gates: Iterable[tuple[str | None, str, 
     for head, metric, bound in gates:
         results = comparison.results if head is None else [comparison.result(head)]
         scores = [result.scores[metric] for result in results if result.scores[metric] is not None]
-        sign = 1 if HIGHER_IS_BETTER[metric] else -1
+        sign = METRICS[metric].sign
         reached = max((sign * score for score in scores), default=-math.inf)
         if reached < sign * bound:
             who = "the best head" if head is None else display(head)

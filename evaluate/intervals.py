@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .metrics import METRICS, accuracy
+
 LEVEL = 0.95
 RESAMPLES = 2000
 _AUC_RESAMPLES = 400  # dearer than the others; they serve a standard error alone, for which that is plenty
@@ -91,15 +93,16 @@ def score_intervals(
     Returns
     -------
     dict of str to (float, float)
-        ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``log_loss``, ``roc_auc``; those that cannot be had are
-        left out. Where no image is predicted wrongly (or none rightly) the bootstrap knows no error: then the images of
-        a group are taken for one.
+        Of every score that follows from the confusion matrix, and of ``log_loss`` and ``roc_auc``; those that cannot
+        be had are left out. Where no image is predicted wrongly (or none rightly) the bootstrap knows no error: then
+        the images of a group are taken for one.
 
     Notes
     -----
-    See :func:`wilson_interval`. The standard error is the standard deviation over resamples (Efron and Tibshirani,
-    1993, chapter 6); with groups it is at least what their correlation gives: see :func:`design_effect`. The training
-    rows are not drawn anew: it is the interval of this trained head's score on further images.
+    See :func:`wilson_interval`; a score whose lowest and highest value are not 0 and 1 is brought there and back. The
+    standard error is the standard deviation over resamples (Efron and Tibshirani, 1993, chapter 6); with groups it is
+    at least what their correlation gives: see :func:`design_effect`. The training rows are not drawn anew: it is the
+    interval of this trained head's score on further images.
     """
     if not len(true):
         return {}
@@ -110,13 +113,15 @@ def score_intervals(
     cells = np.zeros((len(true), k * k))
     cells[np.arange(len(true)), true * k + predicted] = 1
     counts = drawn.sums(cells)
-    whole, resampled = _rates(counts.sum(0), k), _rates(weights @ counts, k)
+    whole, resampled = counts.sum(0).reshape(k, k), (weights @ counts).reshape(resamples, k, k)
     size, balance = drawn.effective, _balance(np.bincount(true))
-    wider = _widening(true == predicted, drawn, _deviation(resampled["accuracy"]))
+    wider = _widening(true == predicted, drawn, _deviation(accuracy(resampled)))
     found: dict[str, Interval] = {}
-    for name, value in whole.items():
-        of_score = size if name == "accuracy" else size * balance
-        found[name] = wilson_interval(float(value), wider * _deviation(resampled[name]), of_score, level)
+    for name, metric in METRICS.items():
+        if not metric.of_probabilities:
+            value, deviation = float(metric.measure(whole)), wider * _deviation(metric.measure(resampled))
+            of_score = size if name == "accuracy" else size * balance
+            found[name] = _bounded_interval(value, deviation, of_score, level, metric.bounds)
     if probabilities is not None:
         tiny = np.finfo(probabilities.dtype).eps
         losses = -np.log(np.clip(probabilities[np.arange(len(true)), true], tiny, 1))
@@ -186,6 +191,16 @@ def wilson_interval(value: float, deviation: float, size: float, level: float = 
     return max(0.0, min(value, float(centre - reach))), min(1.0, max(value, float(centre + reach)))
 
 
+def _bounded_interval(
+    value: float, deviation: float, size: float, level: float, bounds: tuple[float, float]
+) -> Interval:
+    """Return Wilson's interval of a score between other bounds than 0 and 1."""
+    low, high = bounds
+    span = high - low
+    ends = wilson_interval((value - low) / span, deviation / span, size, level)
+    return low + span * ends[0], low + span * ends[1]
+
+
 def mean_interval(values: npt.NDArray[np.floating], drawn: Units, level: float = LEVEL) -> Interval:
     """Return the interval of the mean of values from 0 on, a few of which may be far greater than the others.
 
@@ -202,8 +217,8 @@ def mean_interval(values: npt.NDArray[np.floating], drawn: Units, level: float =
     asymmetry = float(np.nan_to_num(skew(residuals))) / np.sqrt(count)
     quantile = float(t.ppf((1 + level) / 2, max(count - 1, 1)))
     reaches = [
-        quantile if asymmetry == 0 else 3 / asymmetry * (np.cbrt(1 + asymmetry * (quantile - asymmetry / 6)) - 1)
-        for quantile in (quantile, -quantile)
+        end if asymmetry == 0 else 3 / asymmetry * (np.cbrt(1 + asymmetry * (end - asymmetry / 6)) - 1)
+        for end in (quantile, -quantile)
     ]
     return max(0.0, mean - float(reaches[0]) * error), mean - float(reaches[1]) * error
 
@@ -220,24 +235,6 @@ def _balance(sizes: npt.NDArray[np.integer]) -> float:
 def _deviation(values: npt.NDArray[np.floating]) -> float:
     values = values[np.isfinite(values)]
     return float(values.std(ddof=1)) if len(values) > 1 else 0.0
-
-
-def _rates(counts: npt.NDArray[np.floating], k: int) -> dict[str, npt.NDArray[np.float64]]:
-    """Return accuracy, balanced accuracy and macro F1 of confusion matrices, float, shape (..., k * k)."""
-    matrices = counts.reshape(*counts.shape[:-1], k, k)
-    right = np.diagonal(matrices, axis1=-2, axis2=-1)
-    of_class, predicted = matrices.sum(-1), matrices.sum(-2)
-    recall = _mean_where(right, of_class, of_class > 0)
-    f1 = _mean_where(2 * right, of_class + predicted, of_class + predicted > 0)
-    return {"accuracy": right.sum(-1) / of_class.sum(-1), "balanced_accuracy": recall, "macro_f1": f1}
-
-
-def _mean_where(
-    above: npt.NDArray[np.floating], below: npt.NDArray[np.floating], where: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.float64]:
-    shares = np.divide(above, below, out=np.zeros(above.shape), where=where)
-    mean: npt.NDArray[np.float64] = shares.sum(-1) / np.maximum(where.sum(-1), 1)
-    return mean
 
 
 def _area_interval(

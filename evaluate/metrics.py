@@ -1,11 +1,138 @@
-"""Scores of a head's predictions, by scikit-learn's definitions."""
+"""Scores of a head's predictions, by scikit-learn's definitions: one table of them, by which everything else goes.
+
+Results, means over folds, tables, intervals, ``--fail-under`` and ``tune --metric`` follow from :data:`METRICS`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:  # it takes some milliseconds of every start, since the command line reads the table
+    import numpy.typing as npt
+
+    Matrices: TypeAlias = npt.NDArray[np.float64]
+    """Confusion matrices, shape (..., k, k), rows true and columns predicted."""
+
+
+class Metric(NamedTuple):
+    """A score, and how it is shown.
+
+    Attributes
+    ----------
+    name : str
+        Its key in the results, and its name on the command line.
+    title : str
+        What figures and the report call it.
+    measure : callable
+        Takes confusion matrices, float64, shape (..., k, k), and returns the score of each, float64, shape (...).
+        With ``of_probabilities`` it takes the true classes, intp, shape (n,), and their probabilities, float64, shape
+        (n, k), and returns the score, or None where there is none.
+    heading : str
+        A shorter title, for the columns of printed tables; the title where there is none.
+    of_probabilities : bool
+        Whether a head without probabilities has no such score.
+    higher_is_better : bool
+    bounds : tuple of float
+        The lowest and the highest value. They decide the scale of the interval of a function of the confusion matrix.
+    percent : bool
+        Whether the report shows it in percent.
+    shown : bool
+        Whether it is a column of the tables that are printed, and of the report's; results always have it.
+    """
+
+    name: str
+    title: str
+    measure: Callable[..., Any]
+    heading: str = ""
+    of_probabilities: bool = False
+    higher_is_better: bool = True
+    bounds: tuple[float, float] = (0.0, 1.0)
+    percent: bool = False
+    shown: bool = True
+
+    @property
+    def column(self) -> str:
+        """What heads a column of it."""
+        return self.heading or self.title
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, -1 where less is."""
+        return 1 if self.higher_is_better else -1
+
+
+def accuracy(matrices: Matrices) -> npt.NDArray[np.float64]:
+    """Return the share of right predictions."""
+    right: npt.NDArray[np.float64] = np.trace(matrices, axis1=-2, axis2=-1) / matrices.sum((-2, -1))
+    return right
+
+
+def balanced_accuracy(matrices: Matrices) -> npt.NDArray[np.float64]:
+    """Return the mean recall of the classes that occur; scikit-learn's own function warns about the others."""
+    right, of_class = np.diagonal(matrices, axis1=-2, axis2=-1), matrices.sum(-1)
+    return _mean_where(right, of_class, of_class > 0)
+
+
+def macro_f1(matrices: Matrices) -> npt.NDArray[np.float64]:
+    """Return the mean F1 of the classes that occur or are predicted."""
+    right = np.diagonal(matrices, axis1=-2, axis2=-1)
+    both = matrices.sum(-1) + matrices.sum(-2)
+    return _mean_where(2 * right, both, both > 0)
+
+
+def matthews(matrices: Matrices) -> npt.NDArray[np.float64]:
+    """Return Matthews's correlation of the predicted with the true class, 0 where there is only one of either.
+
+    Of any number of classes (Gorodkin, 2004, doi:10.1016/j.compbiolchem.2004.09.006).
+    """
+    of_class, predicted, total = matrices.sum(-1), matrices.sum(-2), matrices.sum((-2, -1))
+    together = np.trace(matrices, axis1=-2, axis2=-1) * total - (of_class * predicted).sum(-1)
+    apart = (total**2 - (of_class**2).sum(-1)) * (total**2 - (predicted**2).sum(-1))
+    correlation: npt.NDArray[np.float64] = np.divide(
+        together, np.sqrt(apart), out=np.zeros(np.shape(apart)), where=apart > 0
+    )
+    return correlation
+
+
+def log_loss(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -> float:
+    """Return the mean negative logarithm, natural, of the true class's probability."""
+    from sklearn import metrics
+
+    return float(metrics.log_loss(true, probabilities, labels=list(range(probabilities.shape[1]))))
+
+
+def roc_auc(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -> float | None:
+    """Return the mean area under the one-vs-rest ROC curves of the classes that occur, None where it is one class."""
+    from sklearn import metrics
+
+    present = np.unique(true)
+    if len(present) < 2:
+        return None
+    return float(np.mean([metrics.roc_auc_score(true == index, probabilities[:, index]) for index in present]))
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", "accuracy", accuracy, percent=True),
+        Metric("balanced_accuracy", "balanced accuracy", balanced_accuracy, heading="balanced", percent=True),
+        Metric("macro_f1", "macro F1", macro_f1, percent=True),
+        Metric("log_loss", "log loss", log_loss, of_probabilities=True, higher_is_better=False, bounds=(0.0, math.inf)),
+        Metric("roc_auc", "ROC AUC", roc_auc, of_probabilities=True),
+        Metric("mcc", "Matthews correlation", matthews, heading="MCC", bounds=(-1.0, 1.0), shown=False),
+    )
+}
+"""Every score by its name, in the order in which results and tables have them."""
+
+
+def shown_metrics(first: str) -> list[Metric]:
+    """Return the metrics that are columns of tables, one of them before the others."""
+    shown = [metric for metric in METRICS.values() if metric.shown and metric.name != first]
+    return [METRICS[first], *shown]
 
 
 def score(
@@ -27,10 +154,9 @@ def score(
     Returns
     -------
     dict
-        ``accuracy``, ``balanced_accuracy``, ``macro_f1`` (0 to 1); ``log_loss`` (natural logarithm) and
-        ``roc_auc`` (one-vs-rest, mean over classes), None without probabilities or with a single true
-        class; ``per_class``, a list of precision, recall, f1 and support; ``confusion``, a k x k list,
-        rows true and columns predicted.
+        A float for each of :data:`METRICS`, or None: those of probabilities have none without these, and the area
+        under the curve none with a single true class. ``per_class``, a list of precision, recall, f1 and support;
+        ``confusion``, a k x k list, rows true and columns predicted.
     """
     from sklearn import metrics
 
@@ -38,33 +164,24 @@ def score(
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
         true, predicted, labels=indices, zero_division=0
     )
-    present = np.flatnonzero(support)
-    seen = sorted(set(true.tolist()) | set(predicted.tolist()))
-    result: dict[str, Any] = {
-        "accuracy": float(metrics.accuracy_score(true, predicted)),
-        # the mean recall over the classes that occur; sklearn's own function warns about the others
-        "balanced_accuracy": float(recall[present].mean()),
-        "macro_f1": float(f1[seen].mean()),
-        "log_loss": None,
-        "roc_auc": None,
-        "per_class": [
-            {
-                "class": name,
-                "precision": float(precision[index]),
-                "recall": float(recall[index]),
-                "f1": float(f1[index]),
-                "support": int(support[index]),
-            }
-            for index, name in enumerate(class_names)
-        ],
-        "confusion": metrics.confusion_matrix(true, predicted, labels=indices).tolist(),
-    }
-    if probabilities is not None:
-        result["log_loss"] = float(metrics.log_loss(true, probabilities, labels=indices))
-        if len(present) > 1:
-            areas = [metrics.roc_auc_score(true == index, probabilities[:, index]) for index in present]
-            result["roc_auc"] = float(np.mean(areas))
-    return result
+    confusion = metrics.confusion_matrix(true, predicted, labels=indices)
+    scores: dict[str, Any] = {}
+    for name, metric in METRICS.items():
+        if not metric.of_probabilities:
+            scores[name] = float(metric.measure(confusion.astype(np.float64)))
+        else:
+            scores[name] = None if probabilities is None else metric.measure(true, probabilities)
+    scores["per_class"] = [
+        {
+            "class": name,
+            "precision": float(precision[index]),
+            "recall": float(recall[index]),
+            "f1": float(f1[index]),
+            "support": int(support[index]),
+        }
+        for index, name in enumerate(class_names)
+    ]
+    return scores | {"confusion": confusion.tolist()}
 
 
 def align_probabilities(
@@ -75,3 +192,12 @@ def align_probabilities(
     aligned = np.zeros((len(probabilities), len(class_names)))
     aligned[:, [index[str(name)] for name in classes]] = probabilities
     return aligned
+
+
+def _mean_where(
+    above: npt.NDArray[np.floating], below: npt.NDArray[np.floating], where: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """Return the mean of quotients over the last axis, where there are any."""
+    shares = np.divide(above, below, out=np.zeros(above.shape), where=where)
+    mean: npt.NDArray[np.float64] = shares.sum(-1) / np.maximum(where.sum(-1), 1)
+    return mean

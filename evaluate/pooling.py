@@ -9,10 +9,8 @@ import numpy as np
 
 from ..cache.reader import FeatureCache
 from .comparison import HeadResult
-from .metrics import score
+from .metrics import METRICS, score
 from .split import Split
-
-SCALARS = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc")
 
 
 def pool(cache: FeatureCache, splits: Sequence[Split], results: Sequence[HeadResult]) -> list[HeadResult]:
@@ -53,7 +51,7 @@ def pool(cache: FeatureCache, splits: Sequence[Split], results: Sequence[HeadRes
 def mean_over_repeats(repeats: Sequence[HeadResult]) -> dict[str, Any]:
     """Return the mean of the scores over repeats; those per class and the confusion matrix are of the first."""
     scores = dict(repeats[0].scores)
-    for name in SCALARS:
+    for name in METRICS:
         values = [repeat.scores[name] for repeat in repeats]
         scores[name] = None if any(value is None for value in values) else float(np.mean(values))
     return scores
@@ -63,7 +61,7 @@ def rounds(splits: Sequence[Split], results: Sequence[HeadResult]) -> list[dict[
     """Return the scores of every fold of every repeat, a dict each."""
     return [
         {"repeat": split.repeat or 0, "fold": split.fold, "train": len(split.train), "test": len(split.test)}
-        | {name: result.scores[name] for name in SCALARS}
+        | {name: result.scores[name] for name in METRICS}
         | {"fit_seconds": result.fit_seconds, "predict_seconds": result.predict_seconds}
         for split, result in zip(splits, results, strict=True)
     ]

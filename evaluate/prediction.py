@@ -86,7 +86,8 @@ def predict(
         Where features are taken from when it holds an image of the same content.
     weights : path-like, optional
         The backbone's weights, when they are not where the model says.
-    engine : {"auto", "native", "litert", "keras"}
+    engine : str
+        What computes: see :func:`embedonce.extract`.
     trust : bool
         Allow a model file that runs code when loaded.
     views : {"none", "flips", "dihedral"}

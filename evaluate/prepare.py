@@ -8,8 +8,7 @@ from typing import Any
 from ..cache.errors import HeadError, HeadParameterError, SplitError
 from ..cache.names import display
 from ..cache.reader import FeatureCache
-from ..heads.registry import make_head
-from ..heads.search import SPACES
+from ..heads.registry import HEADS, make_head
 from .groups_file import Groups
 from .split import Split
 
@@ -112,7 +111,7 @@ def tune_heads(
     notes = []
     for name in made:
         given = heads.get(name, {}) if isinstance(heads, Mapping) else {}
-        if not isinstance(given, Mapping) or not set(SPACES.get(name, ())) - set(given):
+        if not isinstance(given, Mapping) or not (name in HEADS and set(HEADS[name].space) - set(given)):
             notes.append(f"{display(name)} was not tuned, since it has no range of parameters to search")
             continue
         if on_head is not None:

@@ -15,6 +15,7 @@ from ..cache.names import display
 from .comparison import Comparison, HeadResult
 from .images import spread
 from .label_errors import label_errors
+from .metrics import METRICS, shown_metrics
 from .plots import history_figure
 from .reliability import coverage, probability_scores
 from .report_figures import figures
@@ -83,7 +84,7 @@ def page_content(comparison: Comparison, *, thumbnails: bool = True, maps: bool 
         "results": results,
         "summary": summary(comparison),
         "table": comparison.table,
-        "skewed": comparison.skewed,
+        "metrics": shown_metrics(comparison.ranked_by),
         "best": comparison.table[0]["head"],
         "confusions": _confusions(comparison),
         "class_names": [display(name) for name in comparison.cache.class_names],
@@ -111,9 +112,8 @@ def summary(comparison: Comparison) -> list[str]:
     table = comparison.table
     best = table[0]
     tested = len(comparison.split.test)
-    measure = "balanced_accuracy" if comparison.skewed else "accuracy"
-    name = measure.replace("_", " ")
-    scored = f"{_percent(best[measure])} {name} on {tested:,} test images"
+    measure = comparison.ranked_by
+    scored = f"{_percent(best[measure])} {METRICS[measure].title} on {tested:,} test images"
     interval = comparison.result(best["head"]).intervals.get(measure)
     if interval is not None:
         scored += f" (95 % interval {_percent(interval[0])} to {_percent(interval[1])})"

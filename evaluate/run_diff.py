@@ -12,8 +12,8 @@ import numpy as np
 
 from ..cache.errors import HeadError
 from ..cache.names import display
+from .metrics import METRICS
 from .paired import compare_pair
-from .pooling import SCALARS
 from .results import FORMAT
 
 Predictions = dict[str, dict[str, tuple[bool, str]]]
@@ -48,8 +48,9 @@ def diff_runs(a: Path | str, b: Path | str) -> dict[str, Any]:
     compared = []
     for name in shared:
         row: dict[str, Any] = {"head": name}
-        for score in SCALARS:
-            one, two = heads_a[name][score], heads_b[name][score]
+        for score in METRICS:
+            # results of an earlier version lack the scores that came later
+            one, two = heads_a[name].get(score), heads_b[name].get(score)
             row[score] = {"a": one, "b": two, "difference": None if None in (one, two) else two - one}
         row["paired"] = _paired(*(part.get(name, {}) for part in predictions))
         compared.append(row)

@@ -24,19 +24,21 @@ from ..cache.names import display
 from ..cache.reader import FeatureCache
 from ..extract.progress import Progress
 from ..heads.registry import make_head
-from ..heads.search import Space, candidates, search_space
+from ..heads.search import candidates, search_space
+from ..heads.spaces import Space
 from .compare import notes_on, plan_splits
 from .comparison import HeadResult
 from .fitting import fit_and_score
 from .groups import groups_for
 from .groups_file import Groups
+from .metrics import METRICS
 from .paired import compare_pair
 from .parallel import check_jobs, run_jobs
 from .parts import Split
 from .tune_folds import inner_folds
-from .tune_search import METRICS, Search
+from .tune_search import Search
 
-__all__ = ["METRICS", "Tuning", "tune"]
+__all__ = ["Tuning", "tune"]
 
 
 @dataclass
@@ -48,7 +50,7 @@ class Tuning:
     cache : FeatureCache
     head : str
     metric : str
-        One of ``METRICS``.
+        As :func:`tune` takes it.
     space : mapping of str to Range or Choice
         What was searched.
     best_parameters : dict
@@ -98,18 +100,22 @@ class Tuning:
 
     @property
     def outer_score(self) -> float:
-        """The best parameters' score on the test part: the number to report."""
-        return float(self.result.scores[self.metric])
+        """The best parameters' score on the test part, the number to report; NaN when there is none of it."""
+        return self._score_of(self.result)
 
     @property
     def outer_default(self) -> float:
-        """The default parameters' score on the test part; NaN when they cannot be fitted."""
-        return float("nan") if self.default is None else float(self.default.scores[self.metric])
+        """The default parameters' score on the test part; NaN also when they cannot be fitted."""
+        return self._score_of(self.default)
+
+    def _score_of(self, result: HeadResult | None) -> float:
+        score = None if result is None else result.scores[self.metric]
+        return math.nan if score is None else float(score)
 
     @property
     def gain(self) -> float:
         """By how much the best parameters are better than the defaults on the test part; below 0 if worse."""
-        return METRICS[self.metric] * (self.outer_score - self.outer_default)
+        return METRICS[self.metric].sign * (self.outer_score - self.outer_default)
 
     @property
     def optimism(self) -> float:
@@ -117,7 +123,7 @@ class Tuning:
 
         Training images are fewer in the search, which lowers its score: optimism can be below 0.
         """
-        return METRICS[self.metric] * (self.inner_score - self.outer_score)
+        return METRICS[self.metric].sign * (self.inner_score - self.outer_score)
 
     @property
     def options(self) -> list[str]:
@@ -182,8 +188,8 @@ def tune(
     trials : int
         Candidates besides the default.
     metric : str
-        One of ``METRICS``, the mean of which over the folds is made best. Of equals the default is taken, or the one
-        that was better on fewer images.
+        A score of ``results.json``, such as ``accuracy``, ``log_loss`` or ``mcc``, whose mean over the folds is made
+        best. Of equals the default is taken, or the one that was better on fewer images.
     budget : float, optional
         Seconds after which no fit of the search begins; what has begun is finished and counts. The defaults are
         scored, and two heads are fitted in the end, however short it is. On a cluster the workers' clocks count.
@@ -210,8 +216,8 @@ def tune(
     _check(head, trials, metric, budget)
     searched = search_space(head, space, parameters)
     unfitted = make_head(head, **(parameters or {}))
-    if metric == "log_loss" and not hasattr(unfitted, "predict_proba"):
-        raise HeadError(f"parameter metric of tune cannot be log_loss for head {head!r}, which has no probabilities")
+    if METRICS[metric].of_probabilities and not hasattr(unfitted, "predict_proba"):
+        raise HeadError(f"parameter metric of tune cannot be {metric} for head {head!r}, which has no probabilities")
     standing = unfitted.get_params(deep=False)
     default = {name: standing[name] for name in searched}
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)

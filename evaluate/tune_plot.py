@@ -11,7 +11,8 @@ import numpy as np
 
 from ..cache.files import make_folder, write_atomically
 from ..cache.names import display
-from ..heads.search import Range
+from ..heads.spaces import Range
+from .metrics import METRICS
 from .plots import INK, save_figure
 from .results import as_json, describe_cache, how_it_was_made
 from .tables import as_csv
@@ -197,7 +198,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _metric(tuning: Tuning) -> str:
-    return tuning.metric.replace("_", " ").replace("f1", "F1")
+    return METRICS[tuning.metric].title
 
 
 def _trials_csv(tuning: Tuning) -> bytes:

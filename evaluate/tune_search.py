@@ -28,12 +28,10 @@ from ..cache.reader import FeatureCache
 from ..heads.registry import make_head
 from .fitting import fit_head, score_head
 from .groups_file import Groups
+from .metrics import METRICS
 from .parallel import run_jobs
 from .parts import Split
 from .tune_folds import ETA, FINALISTS, rung_shares, shrink
-
-METRICS = {"accuracy": 1, "balanced_accuracy": 1, "macro_f1": 1, "log_loss": -1}
-"""What can be tuned for, and whether more of it is better (1) or less (-1)."""
 
 LATE = "the budget ended it after"  # begins the note of a candidate that was not finished
 
@@ -104,7 +102,7 @@ class Search:
 
     @property
     def _sign(self) -> int:
-        return METRICS[self.metric]
+        return METRICS[self.metric].sign
 
     def _classes(self) -> int:
         return len(np.unique(self.cache.labels[self.folds[0].train]))
@@ -216,7 +214,7 @@ def _without_needless(head: Any, metric: str) -> Any:
     """Return a head of ours without the fits that only its probabilities need, when these do not count."""
     from ..heads.calibration import CalibratedHead
 
-    if metric != "log_loss" and isinstance(head, CalibratedHead):
+    if not METRICS[metric].of_probabilities and isinstance(head, CalibratedHead):
         head.set_params(probability=False)
     return head
 

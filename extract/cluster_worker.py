@@ -206,7 +206,7 @@ def _engine(job: Job) -> Engine:
         if key not in _engines:
             chosen = chosen_engine(job.means, job.recipe.precision)
             recipe = _recipe_here(job.recipe, chosen)
-            ready = chosen != "keras" and load_prepared(recipe, chosen) is not None
+            ready = load_prepared(recipe, chosen) is not None
             with contextlib.nullcontext() if ready else _alone_on_this_machine():
                 _engines[key] = make_engine(job.means.engine, recipe, job.means.threads)
         engine = _engines[key]
@@ -231,7 +231,7 @@ def _recipe_here(recipe: Recipe, engine: str) -> Recipe:
     weights = recipe.weights
     if weights.path is None:
         return recipe
-    if engine != "keras" and load_prepared(recipe, engine) is not None:  # the store goes by the file's hash
+    if load_prepared(recipe, engine) is not None:  # the store goes by the file's hash
         return recipe
     # Keras's own file stands in every machine's own home
     name = "imagenet" if weights.label == "imagenet" and not weights.path.is_file() else weights.path

@@ -15,15 +15,20 @@ import numpy.typing as npt
 
 from ..cache.errors import ParameterError
 from ..cache.quiet import import_keras
-from .architecture import weights_sha256
-from .fold import from_bytes
+from .architecture import Weights, random_weights, weights_sha256
+from .convert import convert
+from .fold import fold, from_bytes, to_bytes
 from .native import NativeSession, native_is_fastest, require_native
 from .native_plan import make_program
-from .options import DTYPES, Means, check_options
+from .options import AUTO, DTYPES, Means, check_options
 from .processors import available_processors
+from .quantize import quantize
 from .recipe import Hashes, Recipe
-from .session import Engine, Session
+from .reference import reference_features
+from .registry import ENGINES, engine_class, engines_for
+from .session import Engine, Made, Session, prove
 from .store import Prepared, is_prepared, known_hashes, load_prepared, prepare, remember_weights
+from .weights_file import read_weights
 
 
 class NativeEngine:
@@ -31,7 +36,8 @@ class NativeEngine:
 
     name = "native"
 
-    def __init__(self, prepared: Prepared, image_size: int) -> None:
+    def __init__(self, prepared: Prepared, image_size: int, threads: int = 1) -> None:
+        require_native()
         self.hashes: Hashes = prepared.hashes
         self._program = make_program(from_bytes(prepared.model), image_size)
 
@@ -44,13 +50,23 @@ class NativeEngine:
     def default_workers(self) -> int:
         return available_processors()
 
+    @staticmethod
+    def prepare(recipe: Recipe) -> Made:
+        """Fold the weights, as :func:`embedonce.extract.fold.to_bytes` writes them; checked against plain NumPy."""
+        require_native()
+        weights = _weights(recipe)
+        folded = fold(weights)
+        session = NativeSession(make_program(folded, recipe.image_size))
+        prove(lambda images: reference_features(folded, images), session, recipe.image_size, "native", "plain NumPy")
+        return Made(weights, to_bytes(folded), f"numpy {version('numpy')}")
+
 
 class LiteRTEngine:
     """The converted backbone in LiteRT; imports no TensorFlow when the store has it."""
 
     name = "litert"
 
-    def __init__(self, prepared: Prepared, threads: int = 1) -> None:
+    def __init__(self, prepared: Prepared, image_size: int, threads: int = 1) -> None:
         self.hashes: Hashes = prepared.hashes
         self._prepared = prepared
         self._threads = threads
@@ -65,6 +81,16 @@ class LiteRTEngine:
 
     def default_workers(self) -> int:
         return max(1, available_processors() // self._threads)
+
+    @staticmethod
+    def prepare(recipe: Recipe) -> Made:
+        """Convert the Keras model: float32 (1, s, s, 3), 0 to 255, to float32 (1, d); checked against Keras."""
+        from .backbone import build_backbone, build_embedder, weights_of
+
+        backbone = build_backbone(recipe.weights, recipe.alpha, recipe.image_size)
+        make = quantize if recipe.precision == "int8" else convert
+        model = make(build_embedder(backbone), recipe.image_size)
+        return Made(weights_of(backbone), model, f"tensorflow {version('tensorflow')}")
 
 
 class KerasEngine:
@@ -117,6 +143,19 @@ class _KerasSession:
         return features[:count]
 
 
+def _weights(recipe: Recipe) -> Weights:
+    """Return the weights of a recipe, without Keras where that is possible."""
+    source = recipe.weights
+    if source.seed is not None:
+        return random_weights(source.seed, recipe.alpha)
+    assert source.path is not None
+    if (weights := read_weights(source.path, recipe.alpha)) is not None:
+        return weights
+    from .backbone import build_backbone, weights_of  # a saved model, or a file that Keras has a word to say on
+
+    return weights_of(build_backbone(source, recipe.alpha, recipe.image_size))
+
+
 def _limit_tensorflow(tf: Any, threads: int) -> None:
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -133,8 +172,9 @@ def make_engine(name: str, recipe: Recipe, threads: int | None = None) -> Engine
 
     Parameters
     ----------
-    name : {"auto", "native", "litert", "keras"}
-        ``auto`` is the fastest that is installed and computes the recipe's precision: see :func:`chosen_engine`.
+    name : str
+        One of :data:`embedonce.extract.registry.ENGINES`, or ``auto``, the fastest that is installed and computes the
+        recipe's precision: see :func:`chosen_engine`.
     recipe : Recipe
     threads : int, optional
         Inside each interpreter, by default 1; or of TensorFlow, by default all.
@@ -149,37 +189,36 @@ def make_engine(name: str, recipe: Recipe, threads: int | None = None) -> Engine
     means = Means(name, threads=threads)
     check_options(means, recipe.precision)
     chosen = chosen_engine(means, recipe.precision)
-    if chosen == "keras":
-        return KerasEngine(recipe, threads)
-    if chosen == "native":
-        require_native()
+    if ENGINES[chosen].form is None:
+        made: Engine = engine_class(chosen)(recipe, threads)
+        return made
     prepared = load_prepared(recipe, chosen) or prepare(recipe, chosen)
     return make_prepared(chosen, prepared, recipe.image_size, threads or 1)
 
 
 def make_prepared(name: str, prepared: Prepared, image_size: int, threads: int = 1) -> Engine:
-    """Make the engine ``native`` or ``litert`` of a prepared backbone."""
-    return NativeEngine(prepared, image_size) if name == "native" else LiteRTEngine(prepared, threads)
+    """Make an engine that reads a prepared backbone."""
+    made: Engine = engine_class(name)(prepared, image_size, threads)
+    return made
 
 
 def is_quick(means: Means, recipe: Recipe) -> bool:
     """Return whether :func:`make_engine` finds what earlier runs have prepared."""
     chosen = chosen_engine(means, recipe.precision)
-    return known_hashes(recipe) is not None if chosen == "keras" else is_prepared(recipe, chosen)
+    return known_hashes(recipe) is not None if ENGINES[chosen].form is None else is_prepared(recipe, chosen)
 
 
 def chosen_engine(means: Means, precision: str) -> str:
-    """Return which engine computes: ``native``, ``litert`` or ``keras``.
+    """Return which engine computes.
 
-    ``auto`` is native where that is the fastest, unless threads inside an interpreter are asked for; then LiteRT, where
-    it is installed; then Keras. Precision float16 and bfloat16 are computed by Keras alone, int8 by LiteRT alone.
+    ``auto`` is the one that computes the precision, where there is one alone. Otherwise it is native where that is the
+    fastest, unless threads inside an interpreter are asked for; then LiteRT, where it is installed; then Keras.
     """
-    if precision in ("float16", "bfloat16"):
-        return "keras"
-    if precision == "int8":
-        return "litert"
-    if means.engine != "auto":
+    if means.engine != AUTO:
         return means.engine
+    able = engines_for(precision)
+    if len(able) == 1:
+        return able[0]
     if native_is_fastest() and means.threads in (None, 1):
         return "native"
     return "litert" if find_spec("ai_edge_litert") else "keras"

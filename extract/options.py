@@ -10,21 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..cache.errors import ParameterError
+from .registry import ENGINES, engines_for
 
-ENGINES = ("auto", "native", "litert", "keras")
+AUTO = "auto"
 
 DTYPES = {"float32": "float32", "int8": "int8", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 """Precision: what the fingerprint has as ``dtype``."""
 
 DECODERS = {"exact": "tensorflow decode_image", "reduced": "tensorflow decode_image, large JPEG reduced"}
 """Decoding: what the fingerprint has as ``decoder``."""
-
-_ENGINES_OF = {
-    "float32": ENGINES,
-    "int8": ("auto", "litert"),
-    "float16": ("auto", "keras"),
-    "bfloat16": ("auto", "keras"),
-}
 
 
 @dataclass(frozen=True)
@@ -33,14 +27,15 @@ class Means:
 
     Attributes
     ----------
-    engine : {"auto", "native", "litert", "keras"}
+    engine : str
+        ``auto``, or one of :data:`embedonce.extract.registry.ENGINES`.
     workers : int or None
         Threads that read, decode and embed; None for what suits the engine.
     threads : int or None
         Threads inside each interpreter, or of TensorFlow; None for what suits the engine.
     """
 
-    engine: str = "auto"
+    engine: str = AUTO
     workers: int | None = None
     threads: int | None = None
 
@@ -53,7 +48,7 @@ def check_options(means: Means, precision: str, decoding: str = "exact") -> None
     ParameterError
         When there is no such choice, or two of them exclude each other.
     """
-    _require_one_of("engine", means.engine, ENGINES)
+    _require_one_of("engine", means.engine, (AUTO, *ENGINES))
     _require_one_of("precision", precision, DTYPES)
     _require_one_of("decoding", decoding, DECODERS)
     for name, value in (("workers", means.workers), ("threads", means.threads)):
@@ -64,12 +59,11 @@ def check_options(means: Means, precision: str, decoding: str = "exact") -> None
             f"parameter threads of extract must be 1 for engine native, got {means.threads}; its sessions share their "
             "weights and need a few megabytes each: use --workers, or engine litert"
         )
-    allowed = _ENGINES_OF[precision]
+    allowed = (AUTO, *engines_for(precision))
     if means.engine not in allowed:
-        others = [name for name, engines in _ENGINES_OF.items() if means.engine in engines]
         raise ParameterError(
             f"parameter engine of extract must be {' or '.join(allowed)} for precision {precision}, got "
-            f"{means.engine!r}; {means.engine} computes {' or '.join(others)}"
+            f"{means.engine!r}; {means.engine} computes {' or '.join(ENGINES[means.engine].precisions)}"
         )
 
 

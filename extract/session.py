@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ..cache.errors import EngineError
+from .architecture import Weights
 from .recipe import Hashes
 from .tolerance import allowed_difference
 
@@ -43,6 +44,22 @@ class Engine(Protocol):
 
     def default_workers(self) -> int:
         """Return how many threads serve it best on this machine."""
+
+
+class Made(NamedTuple):
+    """What an engine reads, made of a recipe's weights.
+
+    Attributes
+    ----------
+    weights : mapping of str to ndarray
+    model : bytes
+    made_with : str
+        Package and version.
+    """
+
+    weights: Weights
+    model: bytes
+    made_with: str
 
 
 def prove(expect: Expect, session: Session, image_size: int, engine: str, reference: str) -> None:

@@ -1,8 +1,8 @@
 """The user's store of prepared backbones: converted once, checked by hash whenever read.
 
 Converting MobileNetV2 needs TensorFlow (seconds to import, 2 GB installed); running the result does not.
-So the converted model, or the folded weights, and the hash of the weights are kept in the user's cache folder, keyed
-by everything they were made from. A file that does not match its hash is made again.
+So what an engine reads, such as the converted model or the folded weights, and the hash of the weights are kept in
+the user's cache folder, keyed by everything they were made from. A file that does not match its hash is made again.
 """
 
 from __future__ import annotations
@@ -12,27 +12,17 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ..cache.errors import OutputError
 from ..cache.files import make_folder, write_atomically
-from .architecture import Weights, random_weights, weights_sha256
-from .convert import convert
-from .fold import fold, to_bytes
-from .native import NativeSession
-from .native_plan import make_program
-from .quantize import quantize
+from .architecture import weights_sha256
 from .recipe import Hashes, Recipe
-from .reference import reference_features
-from .session import prove
-from .weights_file import read_weights
+from .registry import ENGINES, engine_class
+from .session import Made
 
 _LAYOUT = 1  # raise it when what is kept under a key changes
-
-FORMS = {"litert": (".tflite", "model_sha256", "made_with"), "native": (".npz", "folded_sha256", "folded_with")}
-"""What each engine reads: the end of its file's name, and what its hash and its maker are written down as."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +34,9 @@ class Prepared:
     hashes : mapping of str to str
         The part of the fingerprint that only the finished backbone knows.
     model : bytes
-        For engine litert a LiteRT model: float32 (1, s, s, 3), 0 to 255, to float32 (1, d). For engine native the
-        folded weights, as :func:`embedonce.extract.fold.to_bytes` writes them.
+        What the engine reads: for litert a LiteRT model, for native the folded weights.
     made_with : str
-        The TensorFlow that converted it, or the NumPy that folded it.
+        The package that made it, and its version.
     """
 
     hashes: Hashes
@@ -71,25 +60,27 @@ def load_prepared(recipe: Recipe, engine: str = "litert") -> Prepared | None:
     Parameters
     ----------
     recipe : Recipe
-    engine : {"litert", "native"}
-        Which reads it.
+    engine : str
+        Which reads it; None comes back for one that reads no prepared backbone.
     """
     return _read(_path(recipe), _about(recipe), engine, recipe.precision)
 
 
 def is_prepared(recipe: Recipe, engine: str) -> bool:
     """Return whether the store seems to have what an engine reads, without reading it."""
-    ending, name, _ = FORMS[engine]
-    return name in _about(recipe) and _path(recipe).with_suffix(ending).is_file()
+    form = ENGINES[engine].form
+    return form is not None and form.digest in _about(recipe) and _path(recipe).with_suffix(form.ending).is_file()
 
 
 def _read(path: Path, about: dict[str, Any], engine: str, precision: str = "float32") -> Prepared | None:
-    ending, name, maker = FORMS[engine]
+    form = ENGINES[engine].form
+    if form is None:
+        return None
     try:
-        model = path.with_suffix(ending).read_bytes()
+        model = path.with_suffix(form.ending).read_bytes()
         digest = hashlib.sha256(model).hexdigest()
-        prepared = Prepared(_hashes(precision, about["weights_sha256"], digest), model, about[maker])
-        intact = digest == about[name]
+        prepared = Prepared(_hashes(precision, about["weights_sha256"], digest), model, about[form.maker])
+        intact = digest == about[form.digest]
     except (OSError, KeyError, TypeError):
         return None
     return prepared if intact else None
@@ -137,9 +128,8 @@ def prepare(recipe: Recipe, engine: str = "litert") -> Prepared:
     Parameters
     ----------
     recipe : Recipe
-    engine : {"litert", "native"}
-        ``litert`` is converted by TensorFlow from the Keras model, and checked against that. ``native`` needs neither
-        for random weights and files of weights, and is checked against plain NumPy.
+    engine : str
+        One that reads a prepared backbone.
 
     Raises
     ------
@@ -148,39 +138,15 @@ def prepare(recipe: Recipe, engine: str = "litert") -> Prepared:
     EngineError
         When the engine computes something else.
     """
-    size = recipe.image_size
-    if engine == "native":
-        weights = _weights(recipe)
-        folded = fold(weights)
-        session = NativeSession(make_program(folded, size))
-        prove(lambda images: reference_features(folded, images), session, size, engine, "plain NumPy")
-        model, made_with = to_bytes(folded), f"numpy {version('numpy')}"
-    else:
-        from .backbone import build_backbone, build_embedder, weights_of
-
-        backbone = build_backbone(recipe.weights, recipe.alpha, size)
-        weights = weights_of(backbone)
-        make = quantize if recipe.precision == "int8" else convert
-        model, made_with = make(build_embedder(backbone), size), f"tensorflow {version('tensorflow')}"
-    ending, name, maker = FORMS[engine]
-    digests = {"weights_sha256": weights_sha256(weights), name: hashlib.sha256(model).hexdigest()}
+    form = ENGINES[engine].form
+    assert form is not None
+    made: Made = engine_class(engine).prepare(recipe)
+    of_weights, of_model = weights_sha256(made.weights), hashlib.sha256(made.model).hexdigest()
+    about = _about(recipe) | {"made_from": recipe.key, "weights_sha256": of_weights}
+    about |= {form.digest: of_model, form.maker: made.made_with}
     path = _path(recipe)
-    about = _about(recipe) | {"made_from": recipe.key, maker: made_with, **digests}
-    _keep(path.with_suffix(".json"), about, path.with_suffix(ending), model)
-    return Prepared(_hashes(recipe.precision, digests["weights_sha256"], digests[name]), model, made_with)
-
-
-def _weights(recipe: Recipe) -> Weights:
-    """Return the weights of a recipe, without Keras where that is possible."""
-    source = recipe.weights
-    if source.seed is not None:
-        return random_weights(source.seed, recipe.alpha)
-    assert source.path is not None
-    if (weights := read_weights(source.path, recipe.alpha)) is not None:
-        return weights
-    from .backbone import build_backbone, weights_of  # a saved model, or a file that Keras has a word to say on
-
-    return weights_of(build_backbone(source, recipe.alpha, recipe.image_size))
+    _keep(path.with_suffix(".json"), about, path.with_suffix(form.ending), made.model)
+    return Prepared(_hashes(recipe.precision, of_weights, of_model), made.model, made.made_with)
 
 
 def _path(recipe: Recipe) -> Path:

@@ -132,8 +132,8 @@ def verify(
         Of the choice of the sample.
     weights : str or path-like, optional
         The backbone's weights, when they are not where the cache says.
-    engine : {"auto", "native", "litert", "keras"}
-        What computes.
+    engine : str
+        What computes: see :func:`embedonce.extract`.
     follow_links : bool
         Enter links to folders, as the extraction did.
     progress : bool, optional

@@ -20,23 +20,19 @@ from ..cache.errors import HeadError, ModelFileError, first_line
 from ..cache.files import make_folder, write_atomically
 from .containers import encode, read_entry, read_footer, with_entry, with_footer
 from .keras_files import load_keras_head, save_keras_head, write_keras_metadata
+from .registry import HEADS
 
 __all__ = ["load_head", "read_metadata", "save_head", "suffixes_for", "write_keras_metadata"]
 
 SUFFIXES = (".skops", ".keras", ".joblib")
 # our own classes that a .skops file may hold; skops itself knows scikit-learn's and NumPy's
-TRUSTED = (
-    "embedonce.heads.dummy.DummyHead",
-    "embedonce.heads.linear.LinearSVMHead",
-    "embedonce.heads.linear.LogisticRegressionHead",
-    "embedonce.heads.neighbors.KNNHead",
-    "embedonce.heads.svm.SVMHead",
-)
+TRUSTED = tuple(f"{__package__}.{head.module}.{head.cls}" for head in HEADS.values() if head.suffix == ".skops")
 
 
 def suffixes_for(head: Any) -> tuple[str, ...]:
     """Return the suffixes that a head can be saved with, the recommended one first."""
-    return (".keras", ".joblib") if _is_softmax(head) else (".skops", ".joblib")
+    known = HEADS.get(getattr(type(head), "head_name", ""))
+    return (known.suffix if known else ".skops", ".joblib")
 
 
 def save_head(head: Any, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
@@ -140,11 +136,6 @@ def _known_suffix(path: Path) -> str:
     if not path.is_file():
         raise ModelFileError(f"{path}: there is no such file")
     return suffix
-
-
-def _is_softmax(head: Any) -> bool:
-    """Tell whether a head is the softmax head, without importing its module."""
-    return getattr(type(head), "head_name", None) == "softmax"
 
 
 def _skops_bytes(head: Any) -> bytes:

@@ -6,21 +6,62 @@ is made.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..cache.errors import HeadError, HeadParameterError
+from .spaces import Choice, Range, Space
 
-# name: (module in this folder, class, description for --help)
-HEADS: dict[str, tuple[str, str, str]] = {
-    "softmax": ("softmax", "SoftmaxHead", "dropout and one dense softmax layer, trained as Keras does, with Adam"),
-    "logreg": ("linear", "LogisticRegressionHead", "logistic regression on standardised features"),
-    "svm": ("svm", "SVMHead", "support vector machine with RBF kernel on standardised features"),
-    "linear-svm": ("linear", "LinearSVMHead", "linear support vector machine on standardised features"),
-    "knn": ("neighbors", "KNNHead", "votes of the nearest training images"),
-    "dummy": ("dummy", "DummyHead", "the most frequent class, whatever the image"),
+
+class Registered(NamedTuple):
+    """A head, and what is known of it without importing it.
+
+    Attributes
+    ----------
+    module : str
+        In this folder.
+    cls : str
+        A class in it.
+    space : mapping of str to Range or Choice
+        What is searched when it is tuned; may be empty.
+    suffix : str
+        Of the file that it is saved in. What a ``.skops`` file holds of this class is read without trust.
+    """
+
+    module: str
+    cls: str
+    space: Space
+    suffix: str = ".skops"
+
+
+# The ranges are for MobileNetV2's 1,280 features: with so many, linear heads need small C, and gamma="scale" is
+# 1 / 1280, about 0.0008.
+HEADS = {
+    "softmax": Registered(
+        "softmax",
+        "SoftmaxHead",
+        {
+            "learning_rate": Range(1e-4, 2e-2),
+            "dropout": Range(0.0, 0.6, log=False),
+            "epochs": Range(3, 20, integer=True),
+            "batch_size": Choice((32, 64, 128, 256)),
+        },
+        suffix=".keras",
+    ),
+    "logreg": Registered("linear", "LogisticRegressionHead", {"C": Range(1e-5, 10.0)}),
+    "svm": Registered("svm", "SVMHead", {"C": Range(0.1, 1000.0), "gamma": Range(5e-5, 3e-3)}),
+    "linear-svm": Registered("linear", "LinearSVMHead", {"C": Range(1e-6, 0.1)}),
+    "knn": Registered(
+        "neighbors",
+        "KNNHead",
+        {
+            "n_neighbors": Range(1, 50, integer=True),
+            "metric": Choice(("euclidean", "cosine")),
+            "weights": Choice(("uniform", "distance")),
+        },
+    ),
+    "dummy": Registered("dummy", "DummyHead", {}),
 }
 
 
@@ -87,8 +128,7 @@ def head_class(name: str) -> Any:
         If there is no such head, module or class, or it has no ``fit`` and ``predict``.
     """
     if name in HEADS:
-        module, cls, _ = HEADS[name]
-        return getattr(import_module(f".{module}", __package__), cls)
+        return getattr(import_module(f".{HEADS[name].module}", __package__), HEADS[name].cls)
     if ":" not in name:
         raise HeadError(
             f"there is no head {name!r}{_suggestion(name, head_names())}; "
@@ -119,6 +159,8 @@ def _parameter_names(kind: Any) -> list[str] | None:
 
 def _suggestion(word: str, known: list[str]) -> str:
     """Return " (did you mean ...?)" with the closest of the known words, or nothing."""
+    import difflib
+
     close = difflib.get_close_matches(word, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

@@ -10,94 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from numbers import Real
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from ..cache.errors import HeadError
-from .registry import head_names, make_head
+from .registry import HEADS, make_head
+from .spaces import Choice, Space, is_number
 
 _DRAWS = 64  # points for every combination that is wanted: whole numbers and choices meet the same one again
-_EDGE = 0.05  # share of a range that is its end
-
-
-@dataclass(frozen=True)
-class Range:
-    """Numbers from ``low`` to ``high``.
-
-    Attributes
-    ----------
-    low, high : float
-        With ``log`` both are above 0.
-    log : bool
-        Whether equal ratios, not equal differences, are equally far apart.
-    integer : bool
-    """
-
-    low: float
-    high: float
-    log: bool = True
-    integer: bool = False
-
-    def at(self, share: float) -> float | int:
-        """Return the number at a share of the way, from 0 to 1.
-
-        It has two significant digits, so that who types it gets the same head: finer steps decide nothing.
-        """
-        span = self.high - self.low
-        exact = self.low * (self.high / self.low) ** share if self.log else self.low + span * share
-        value = min(max(float(f"{exact:.2g}"), self.low), self.high)
-        return round(value) if self.integer else value
-
-    def at_its_end(self, value: Any) -> bool:
-        """Tell whether a number lies in the first or the last twentieth of the way."""
-        if not _is_number(value):
-            return False
-        ends = [self.low, self.high]
-        value, low, high = np.log([value, *ends]) if self.log and value > 0 else (value, *ends)
-        return not _EDGE < (value - low) / (high - low) < 1 - _EDGE
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Some values, in the order in which a figure shows them."""
-
-    values: tuple[Any, ...]
-
-    def at(self, share: float) -> Any:
-        """Return the value at a share of the way, from 0 to below 1."""
-        return self.values[int(share * len(self.values))]
-
-    def at_its_end(self, value: Any) -> bool:
-        """Tell whether a number is the smallest or largest of three or more; words have no order."""
-        if len(self.values) < 3 or not all(map(_is_number, self.values)):
-            return False
-        return value in (min(self.values), max(self.values))
-
-
-Space: TypeAlias = Mapping[str, Range | Choice]
-
-# One entry per head of the registry. The ranges are for MobileNetV2's 1,280 features: with so many, linear heads need
-# small C, and gamma="scale" is 1 / 1280, about 0.0008.
-SPACES: dict[str, Space] = {
-    "softmax": {
-        "learning_rate": Range(1e-4, 2e-2),
-        "dropout": Range(0.0, 0.6, log=False),
-        "epochs": Range(3, 20, integer=True),
-        "batch_size": Choice((32, 64, 128, 256)),
-    },
-    "logreg": {"C": Range(1e-5, 10.0)},
-    "svm": {"C": Range(0.1, 1000.0), "gamma": Range(5e-5, 3e-3)},
-    "linear-svm": {"C": Range(1e-6, 0.1)},
-    "knn": {
-        "n_neighbors": Range(1, 50, integer=True),
-        "metric": Choice(("euclidean", "cosine")),
-        "weights": Choice(("uniform", "distance")),
-    },
-    "dummy": {},
-}
 
 
 def search_space(
@@ -130,15 +51,16 @@ def search_space(
     make_head(head, **fixed)
     if given is not None:
         return _given_space(head, given, fixed)
-    if head not in SPACES:
+    if head not in HEADS:
         raise HeadError(
             f"parameter space of tune must name values for head {head!r}, which has no search space of its own (only "
-            f"{', '.join(name for name in head_names() if SPACES[name])} have); give some, such as "
+            f"{', '.join(name for name, known in HEADS.items() if known.space)} have); give some, such as "
             f"--space {head}.NAME=VALUE,VALUE"
         )
-    space = {name: values for name, values in SPACES[head].items() if name not in fixed}
+    own = HEADS[head].space
+    space = {name: values for name, values in own.items() if name not in fixed}
     if not space:
-        has = "has no parameters to tune" if not SPACES[head] else f"has nothing left to tune beside {', '.join(fixed)}"
+        has = "has no parameters to tune" if not own else f"has nothing left to tune beside {', '.join(fixed)}"
         raise HeadError(f"head {head!r} {has}; tune another head, or name values of other parameters of it")
     return space
 
@@ -203,9 +125,5 @@ def _combinations(space: Space, trials: int, seed: int) -> Iterable[dict[str, An
 def _key(combination: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     # 1 and 1.0 are one value; lists and other things that cannot be hashed are values too
     return tuple(
-        (name, repr(float(value)) if _is_number(value) else repr(value)) for name, value in sorted(combination.items())
+        (name, repr(float(value)) if is_number(value) else repr(value)) for name, value in sorted(combination.items())
     )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)

@@ -130,10 +130,11 @@ def test_an_image_model_of_reduced_images_says_so(call, make_images, draw, tmp_p
 
 
 def test_the_choices_are_those_of_extract():
-    from embedonce.extract.options import DECODERS, DTYPES, ENGINES
+    from embedonce.extract.options import DECODERS, DTYPES
+    from embedonce.extract.registry import ENGINES
 
     choices = {option.name: option.type for option in main.commands["extract"].params}
-    assert tuple(choices["engine"].choices) == ENGINES
+    assert tuple(choices["engine"].choices) == ("auto", *ENGINES)
     assert tuple(choices["precision"].choices) == tuple(DTYPES)
     assert tuple(choices["decoding"].choices) == tuple(DECODERS)
 

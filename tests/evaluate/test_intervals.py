@@ -10,7 +10,7 @@ from embedonce.evaluate.intervals import (
     units,
     wilson_interval,
 )
-from embedonce.evaluate.metrics import score
+from embedonce.evaluate.metrics import METRICS, matthews, score
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_1samp
@@ -35,7 +35,7 @@ def test_every_interval_holds_its_score(grouped):
     groups = np.arange(400) // 7 if grouped else None
     scores = score(true, predicted, probabilities, NAMES)
     intervals = score_intervals(true, predicted, probabilities, NAMES, groups)
-    assert set(intervals) == {"accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc"}
+    assert set(intervals) == {"accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc", "mcc"}
     for name, (low, high) in intervals.items():
         assert low < scores[name] < high, name
         assert name == "log_loss" or (low >= 0 and high <= 1)
@@ -58,6 +58,28 @@ def test_the_interval_of_the_accuracy_covers_the_truth_as_often_as_it_says(accur
         low, high = score_intervals(true, predicted, None, ["a", "b"], groups, resamples=200)["accuracy"]
         covered += low <= accuracy <= high
     assert 0.91 <= covered / rounds <= 0.99
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_the_interval_of_a_correlation_covers_the_truth_as_often_as_it_says(share):
+    recall, false_alarms, count = 0.85, 0.1, 400
+    cells = [[(1 - share) * (1 - false_alarms), (1 - share) * false_alarms], [share * (1 - recall), share * recall]]
+    truth, generator = float(matthews(np.array(cells))), np.random.default_rng(0)
+    covered, rounds = 0, 300
+    for _ in range(rounds):
+        true = (generator.random(count) < share).astype(np.intp)
+        predicted = (generator.random(count) < np.where(true == 1, recall, false_alarms)).astype(np.intp)
+        low, high = score_intervals(true, predicted, None, ["a", "b"], resamples=200)["mcc"]
+        covered += low <= truth <= high
+    assert 0.91 <= covered / rounds <= 0.99
+
+
+def test_a_score_below_nought_has_an_interval_within_its_bounds():
+    true = np.tile([0, 1], 40)
+    predicted = 1 - true
+    predicted[:4] = true[:4]
+    low, high = score_intervals(true, predicted, None, ["a", "b"])["mcc"]
+    assert -1 < low < score(true, predicted, None, ["a", "b"])["mcc"] < high < 0
 
 
 def test_without_any_error_the_interval_still_has_a_width_of_as_many_images_as_groups():
@@ -99,7 +121,7 @@ def test_the_same_seed_gives_the_same_intervals():
 
 def test_scores_that_cannot_be_had_have_no_interval():
     true, predicted, probabilities = predictions(50, 0.8)
-    assert set(score_intervals(true, predicted, None, NAMES)) == {"accuracy", "balanced_accuracy", "macro_f1"}
+    assert set(score_intervals(true, predicted, None, NAMES)) == {"accuracy", "balanced_accuracy", "macro_f1", "mcc"}
     one = np.zeros(50, np.intp)
     assert "roc_auc" not in score_intervals(one, predicted, probabilities, NAMES)
     nothing = np.zeros(0, np.intp)
@@ -119,8 +141,9 @@ def test_group_sums_are_those_of_a_loop(names):
 def test_ends_are_in_order_and_inside_whatever_the_predictions(rows, seed):
     generator = np.random.default_rng(seed)
     true, predicted = generator.integers(0, 2, (2, rows))
-    for low, high in score_intervals(true, predicted, None, ["a", "b"], resamples=50).values():
-        assert 0 <= low <= high <= 1
+    for name, (low, high) in score_intervals(true, predicted, None, ["a", "b"], resamples=50).items():
+        least, most = METRICS[name].bounds
+        assert least <= low <= high <= most, name
 
 
 def test_groups_of_equal_size_are_all_effective_and_a_large_one_outweighs_the_others():

@@ -27,8 +27,9 @@ from embedonce.evaluate.split import every_row, folds, make_split, write_folds, 
 from embedonce.evaluate.tune import tune
 from embedonce.evaluate.tune_folds import first_rows, inner_folds, rung_shares
 from embedonce.evaluate.tune_plot import tuning_figure
-from embedonce.heads.registry import head_names, make_head
-from embedonce.heads.search import SPACES, Choice, Range, candidates, search_space
+from embedonce.heads.registry import HEADS, make_head
+from embedonce.heads.search import candidates, search_space
+from embedonce.heads.spaces import Choice, Range
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -425,14 +426,15 @@ def test_our_heads_can_be_tuned_and_keep_their_probabilities(cache, groups, head
 
 
 def test_every_head_has_a_search_space_of_its_own_parameters():
-    assert set(SPACES) == set(head_names())
-    for name in head_names():
-        assert set(SPACES[name]) <= set(make_head(name).get_params())
+    for name, registered in HEADS.items():
+        assert set(registered.space) <= set(make_head(name).get_params())
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    head=st.sampled_from([name for name in SPACES if SPACES[name]]), trials=st.integers(1, 30), seed=st.integers(0, 99)
+    head=st.sampled_from([name for name in HEADS if HEADS[name].space]),
+    trials=st.integers(1, 30),
+    seed=st.integers(0, 99),
 )
 def test_candidates_are_within_their_ranges_and_each_is_there_once(head, trials, seed):
     space = search_space(head)

@@ -311,7 +311,7 @@ def test_kernels_that_disagree_with_plain_numpy_are_refused(small, tmp_path, mon
     def wrong(folded, image_size):
         return right({**folded, "Conv_1.bias": folded["Conv_1.bias"] + 1}, image_size)
 
-    monkeypatch.setattr(store, "make_program", wrong)
+    monkeypatch.setattr(engines, "make_program", wrong)
     recipe = make_recipe(small["weights"], small["alpha"], small["image_size"])
     with pytest.raises(EngineError, match="the engine native differs from plain NumPy by .*; use another --engine"):
         engines.make_engine("native", recipe)

@@ -15,7 +15,7 @@ import pytest
 import skops.io
 from embedonce.cache.errors import HeadError, ModelFileError, OutputError
 from embedonce.cache.quiet import import_keras
-from embedonce.heads.files import load_head, read_metadata, save_head, suffixes_for, write_keras_metadata
+from embedonce.heads.files import TRUSTED, load_head, read_metadata, save_head, suffixes_for, write_keras_metadata
 from embedonce.heads.registry import HEADS, make_head
 from embedonce.heads.softmax import SoftmaxHead
 from sklearn.datasets import make_blobs
@@ -59,6 +59,12 @@ def assert_same(head, loaded, X):
     np.testing.assert_array_equal(loaded.predict_proba(X), head.predict_proba(X))
     assert loaded.get_params() == head.get_params()
     assert loaded.n_features_in_ == head.n_features_in_
+
+
+def test_a_skops_file_may_hold_every_head_but_the_one_that_keras_keeps():
+    assert len(TRUSTED) == len(HEADS) - 1
+    assert all(name.startswith("embedonce.heads.") for name in TRUSTED)
+    assert "embedonce.heads.softmax.SoftmaxHead" not in TRUSTED
 
 
 @pytest.mark.parametrize("labels", list(LABELS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -156,3 +157,45 @@ for name in ["logreg", "svm", "linear-svm", "knn", "dummy"]:
     )
     assert "embedonce.heads.svm" in modules
     assert not modules & {"tensorflow", "keras"}
+
+
+WITH_ONE_MORE = '''
+import sys
+from types import ModuleType
+
+from embedonce.heads.registry import HEADS, Registered
+from embedonce.heads.spaces import Range
+
+module = sys.modules["embedonce.heads.prior"] = ModuleType("embedonce.heads.prior")
+HEADS["prior"] = Registered("prior", "PriorHead", {"floor": Range(0.0, 1.0, log=False)})
+from embedonce.cli import main
+if "--help" not in sys.argv:
+    exec("""
+import numpy as np
+from embedonce.heads.base import FeatureHead
+
+class PriorHead(FeatureHead):
+    head_name = "prior"
+
+    def __init__(self, floor=0.0):
+        self.floor = floor
+
+    def fit(self, X, y):
+        X, codes = self._start_fit(X, y)
+        self.shares_ = np.bincount(codes) / len(codes) + self.floor
+        return self
+
+    def _scores(self, X):
+        return np.tile(self.shares_, (len(X), 1))
+""", module.__dict__)
+main(sys.argv[1:])
+'''
+
+
+def test_one_entry_of_the_table_is_all_that_a_head_needs(python, cache_path, tmp_path):
+    assert "dummy, prior, or" in " ".join(python(WITH_ONE_MORE, "train", "--help").split())
+    python(WITH_ONE_MORE, "train", cache_path, "--head", "prior", "-o", tmp_path / "a.skops")
+    assert "prior: accuracy" in python(WITH_ONE_MORE, "evaluate", tmp_path / "a.skops", cache_path)  # without --trust
+    search = ("--split", "random", "--folds", 2, "--trials", 2, "--json")
+    tuned = json.loads(python(WITH_ONE_MORE, "tune", cache_path, "--head", "prior", "-o", tmp_path / "b", *search))
+    assert list(tuned["best_parameters"]) == ["floor"]

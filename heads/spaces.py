@@ -1,0 +1,75 @@
+"""Values of a parameter that a search may try: ranges of numbers, and choices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, TypeAlias
+
+import numpy as np
+
+_EDGE = 0.05  # share of a range that is its end
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from ``low`` to ``high``.
+
+    Attributes
+    ----------
+    low, high : float
+        With ``log`` both are above 0.
+    log : bool
+        Whether equal ratios, not equal differences, are equally far apart.
+    integer : bool
+    """
+
+    low: float
+    high: float
+    log: bool = True
+    integer: bool = False
+
+    def at(self, share: float) -> float | int:
+        """Return the number at a share of the way, from 0 to 1.
+
+        It has two significant digits, so that who types it gets the same head: finer steps decide nothing.
+        """
+        span = self.high - self.low
+        exact = self.low * (self.high / self.low) ** share if self.log else self.low + span * share
+        value = min(max(float(f"{exact:.2g}"), self.low), self.high)
+        return round(value) if self.integer else value
+
+    def at_its_end(self, value: Any) -> bool:
+        """Tell whether a number lies in the first or the last twentieth of the way."""
+        if not is_number(value):
+            return False
+        ends = [self.low, self.high]
+        value, low, high = np.log([value, *ends]) if self.log and value > 0 else (value, *ends)
+        return not _EDGE < (value - low) / (high - low) < 1 - _EDGE
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Some values, in the order in which a figure shows them."""
+
+    values: tuple[Any, ...]
+
+    def at(self, share: float) -> Any:
+        """Return the value at a share of the way, from 0 to below 1."""
+        return self.values[int(share * len(self.values))]
+
+    def at_its_end(self, value: Any) -> bool:
+        """Tell whether a number is the smallest or largest of three or more; words have no order."""
+        if len(self.values) < 3 or not all(map(is_number, self.values)):
+            return False
+        return value in (min(self.values), max(self.values))
+
+
+Space: TypeAlias = Mapping[str, Range | Choice]
+"""Of each parameter that is searched."""
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a value is a number; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
