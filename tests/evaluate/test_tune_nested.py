@@ -304,7 +304,9 @@ def test_a_class_of_few_groups_is_searched_in_as_many_folds_as_it_has_and_not_wi
 
     compare(cache, QUICK, groups=grouped(4), split="grouped", folds=2, tune=1e-9)
     assert [len(fits) for fits in watch.fits] == [2, 2]
-    with pytest.raises(SplitError, match="tune of compare needs two groups of every class .* class0 has one; leave out"):
+    with pytest.raises(
+        SplitError, match="tune of compare needs two groups of every class .* class0 has one; leave out"
+    ):
         compare(cache, QUICK, groups=grouped(2), split="grouped", folds=2, tune=1e-9)
 
 
