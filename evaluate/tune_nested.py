@@ -51,7 +51,7 @@ def search_spaces(heads: Sequence[str] | Mapping[str, Any], made: Mapping[str, A
     made : mapping of str to classifier
         The unfitted heads.
     """
-    spaces = {}
+    spaces: dict[str, Space] = {}
     for name, head in made.items():
         kind = getattr(type(head), "head_name", "")
         if kind not in SPACES or type(head) is not head_class(kind):  # what somebody made of a head of ours is not ours
