@@ -164,7 +164,13 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     metavar="K",
     help="Cross-validation: every image is tested once, by heads that were trained on the other folds.",
 )
-@click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Cross-validations.")
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Cross-validations, each with folds of its own, as another seed would have them; all scores are kept.",
+)
 @click.option(
     "--class-weight",
     type=click.Choice(["balanced"]),
