@@ -166,7 +166,13 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     metavar="K",
     help="Cross-validation: every image is tested once, by heads that were trained on the other folds.",
 )
-@click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Cross-validations.")
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Cross-validations, each with folds of its own, as another seed would have them; all scores are kept.",
+)
 @click.option(
     "--class-weight",
     type=click.Choice(["balanced"]),
@@ -181,7 +187,9 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     "--tune",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Look for good parameters of each head first, this long, in the training images.",
+    help="Look for good parameters of each head first, this long in all, in the training images. Parameters that are "
+    "given stay, and the others are scored as they are, however short the time is. With folds each has a search of its "
+    "own, also each random one beside the grouped ones, and these share the time equally.",
 )
 @click.option(
     "--maps",

@@ -22,8 +22,10 @@ from .paired import compare_all
 from .parallel import check_jobs, run_jobs
 from .parts import together
 from .pooling import mean_over_repeats, pool, rounds
-from .prepare import calibrate_heads, make_heads, tune_heads, weigh_classes
+from .prepare import calibrate_heads, job_label, make_heads, weigh_classes
 from .split import Split, has_folds, identical_in_training, make_folds, make_split
+from .tune_nested import Found, search_spaces, tune_heads, tuning_notes, with_found
+from .tune_search import check_seconds
 from .views import Views, open_views
 from .whole_models import choose_splits, open_models, score_model
 
@@ -57,7 +59,7 @@ def compare(
     cache : FeatureCache or path-like
     heads : sequence of str, or mapping of str to dict or classifier
         Names as :func:`embedonce.make_head` takes them; or names with a dict of parameters or with an
-        unfitted scikit-learn classifier each.
+        unfitted scikit-learn classifier each. Under a name of your own, ``head`` in the dict says which head it is.
     split : str, path-like or Split, optional
         ``grouped`` or ``random`` (80/20, stratified), the path of a split file, or ``FILE:COLUMN``. By default both
         a grouped and a random split, when any image has a copy: their difference is what copies pretend.
@@ -91,8 +93,12 @@ def compare(
         ``temperature`` or ``sigmoid``: :class:`embedonce.heads.calibrated.CalibratedHead`, on folds of the training
         images. Heads without probabilities stay as they are, which a note says.
     tune : float, optional
-        Seconds to look for good parameters of each head with, in the training part of the honest split:
-        :func:`embedonce.evaluate.tune.tune`. Parameters that are given stay.
+        Seconds in all to look for good parameters of each head with, as :func:`embedonce.evaluate.tune.tune` does, in
+        the training part of the honest split; a random one beside it takes the same parameters. With folds every fold,
+        of the random ones too, has a search of its own in its training part (nested cross-validation), and these share
+        the seconds equally. Parameters that are given stay: of a head of ours that is given as an instance, those that
+        differ from their defaults. The parameters that a head has without tuning are always scored, however short the
+        time is. Views take no part in the search.
     label_budget : bool
         Also train every head on growing parts of the training images.
     image_models : path-like or sequence of path-like
@@ -125,6 +131,8 @@ def compare(
         When the cluster cannot be reached, a worker cannot do its part, or a process is killed.
     """
     check_jobs("compare", jobs, dask)
+    if tune is not None:
+        check_seconds("tune of compare", tune)
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
     made = make_heads(heads)
     models = open_models(image_models, opened, made)
@@ -138,20 +146,30 @@ def compare(
         [score_model(model, opened, plan[0], progress) for model in part]
         for plan, part in zip(plans, chosen, strict=True)
     ]
+    found: Found = [[{} for _ in splits] for splits in plans]
     if tune is not None:
-        note += tune_heads(opened, heads, made, plans, known, seed, tune, jobs, dask, on_head)
-    note += calibrate_heads(made, calibrate)
-    results = _run(opened, made, plans, known, turned, jobs, dask, on_head)
+        found = tune_heads(opened, made, search_spaces(heads, made), plans, known, seed, tune, jobs, dask, on_head)
+        note += tuning_notes(made, plans[0], found[0])
+    prepared = [[with_found(made, of_split) for of_split in of_plan] for of_plan in found]
+    note += calibrate_heads([of_split for of_plan in prepared for of_split in of_plan], calibrate)
+    results = _run(opened, prepared, plans, known, turned, jobs, dask, on_head)
     notes += note + weighted + ([turned.note] if turned is not None else [])
     if len(made) * sum(map(len, plans)) > 1 and (jobs > 1 or dask is not None):
         notes.append("heads were trained beside each other, which slows each of them: compare times only with jobs=1")
     for of_heads, of_models in zip(results, scored, strict=True):
         of_heads |= {result.name: [result] for result in of_models}
-    comparisons = [_summarise(opened, plan, found, known, seed) for plan, found in zip(plans, results, strict=True)]
+    comparisons = [_summarise(opened, plan, scores, known, seed) for plan, scores in zip(plans, results, strict=True)]
+    for comparison, of_plan in zip(comparisons, found, strict=True):
+        for result in comparison.results:
+            result.tuning = [of_split[result.name] for of_split in of_plan if result.name in of_split]
     comparisons[0].notes[:0] = notes
-    comparisons[0].random = comparisons[1] if len(comparisons) > 1 else None
+    if len(comparisons) > 1:
+        comparisons[0].random = comparisons[1]
+        if tune is not None and len(plans[1]) > 1:
+            comparisons[1].notes[:0] = tuning_notes(made, plans[1], found[1])
     if label_budget:
-        comparisons[0].budget = budget_curve(opened, made, plans[0][0], known, seed=seed, jobs=jobs, dask=dask)
+        first = prepared[0][0]
+        comparisons[0].budget = budget_curve(opened, first, plans[0][0], known, seed=seed, jobs=jobs, dask=dask)
     return comparisons[0]
 
 
@@ -225,7 +243,7 @@ def check_folds(split: Any, folds: Any, repeats: Any) -> None:
 
 def _run(
     cache: FeatureCache,
-    made: Mapping[str, Any],
+    heads: list[list[dict[str, Any]]],
     plans: list[list[Split]],
     groups: Groups | None,
     views: Views | None,
@@ -233,17 +251,15 @@ def _run(
     dask: Any,
     on_head: Callable[[str], None] | None,
 ) -> list[dict[str, list[HeadResult]]]:
-    """Fit and score every head on every split; return the results by plan and head."""
+    """Fit and score the heads of every split on it; return the results by plan and head."""
     from sklearn.base import clone
 
     work = {}
     places: list[tuple[int, int, str, str]] = []
     for number, splits in enumerate(plans):
         for turn, parts in enumerate(splits):
-            for name, head in made.items():
-                label = name + f" ({parts.method})" * (len(plans) > 1)
-                if len(splits) > 1:
-                    label += f" (fold {turn + 1} of {len(splits)})"
+            for name, head in heads[number][turn].items():
+                label = job_label(name, plans, number, turn)
                 work[f"head {label!r}" if label == name else f"head {name!r}{label[len(name) :]}"] = (
                     name,
                     clone(head) if places else head,
@@ -254,7 +270,7 @@ def _run(
                 )
                 places.append((number, turn, name, label))
     announce = None if on_head is None else lambda number: on_head(places[number][3])
-    results: list[dict[str, list[HeadResult]]] = [{name: [] for name in made} for _ in plans]
+    results: list[dict[str, list[HeadResult]]] = [{name: [] for name in of_plan[0]} for of_plan in heads]
     outcomes = run_jobs(fit_and_score, work, jobs, dask, announce)
     for (number, turn, name, _), result in zip(places, outcomes, strict=True):
         if turn:  # a head may hold many rows of features, and nobody asks for those of further folds

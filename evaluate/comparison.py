@@ -46,6 +46,11 @@ class HeadResult:
         :func:`embedonce.evaluate.intervals.score_intervals`.
     rounds : list of dict
         The scores of every fold of every repeat, when there are folds.
+    tuning : list of dict
+        What ``tune`` found, an entry for every fold, or one for a single split: ``repeat`` and ``fold``;
+        ``parameters``, those that were searched; ``score`` and ``default_score``, mean accuracies of these and of the
+        parameters without tuning in the inner folds, which are no results; ``trials``, how many candidates were
+        begun; ``complete``, whether the time sufficed.
     """
 
     name: str
@@ -57,6 +62,7 @@ class HeadResult:
     predict_seconds: float
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     rounds: list[dict[str, Any]] = field(default_factory=list)
+    tuning: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def history(self) -> dict[str, list[float]] | None:

@@ -10,7 +10,7 @@ from typing import Any
 from ..cache.errors import HeadError, OutputError
 from ..cache.files import write_atomically
 from ..cache.names import display
-from ..heads.registry import make_head
+from .prepare import make_heads
 
 OPTIONS: dict[str, tuple[type, ...]] = {
     "cache": (str,),
@@ -44,10 +44,10 @@ output = "runs/photos"
 # groups = "patients.csv"       # path,group: what must stay together; by default the copies that are found
 seed = 0
 # folds = 5                     # cross-validation instead of one split
-# repeats = 3                   # of the folds
+# repeats = 3                   # of the folds, each time others: the way to several seeds; every score is kept
 # class_weight = "balanced"     # every class counts the same in training
 # calibrate = "temperature"     # or sigmoid: probabilities that can be believed
-# tune = 60                     # seconds to look for good parameters of each head
+# tune = 60                     # seconds in all to look for good parameters of each head; those given here stay
 # image_models = ["tuned.keras"] # image models to test beside the heads, as with --with
 # label_budget = true           # how the accuracy grows with the number of training images
 # maps = true                   # which places of wrongly classified images spoke for the class that a head saw
@@ -86,7 +86,7 @@ def read_config(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
     -------
     options : dict
         Of :data:`OPTIONS`, those that the file has.
-    heads : dict of str to dict or classifier
+    heads : dict of str to dict
         As :func:`embedonce.compare` takes them, in the file's order; empty when it has none.
 
     Raises
@@ -112,12 +112,9 @@ def read_config(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
             raise HeadError(f"key {key} of the file {shown} must be {_NAMES[kinds[0]]}, got {value!r}")
     if not isinstance(tables, Mapping) or not all(isinstance(table, Mapping) for table in tables.values()):
         raise HeadError(f"key heads of the file {shown} must be tables, such as [heads.logreg], got {tables!r}")
-    heads = {}
-    for name, table in tables.items():
-        parameters = dict(table)
-        made = make_head(parameters.pop("head", name), **parameters)
-        heads[name] = made if "head" in table else parameters
-    return content, heads
+    if tables:
+        make_heads(tables)  # knows whether there are such heads and parameters
+    return content, dict(tables)
 
 
 def write_config(path: Path | str) -> None:

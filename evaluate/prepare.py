@@ -1,16 +1,14 @@
-"""Heads on their way into a comparison: made, with class weights, tuned, calibrated."""
+"""Heads on their way into a comparison: made, with class weights, calibrated; how they are named there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..cache.errors import HeadError, HeadParameterError, SplitError
+from ..cache.errors import HeadError, HeadParameterError
 from ..cache.names import display
-from ..cache.reader import FeatureCache
-from ..heads.registry import HEADS, make_head
-from .groups_file import Groups
-from .split import Split
+from ..heads.registry import make_head
+from .parts import Split
 
 
 def make_heads(heads: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
@@ -24,9 +22,7 @@ def make_heads(heads: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(heads, str):
         heads = [heads]
     if isinstance(heads, Mapping):
-        made = {
-            name: make_head(name, **value) if isinstance(value, Mapping) else value for name, value in heads.items()
-        }
+        made = {name: _make(name, entry) if isinstance(entry, Mapping) else entry for name, entry in heads.items()}
     else:
         made = {name: make_head(name) for name in heads}
         if len(made) < len(heads):
@@ -34,6 +30,24 @@ def make_heads(heads: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
     if not made:
         raise HeadError("parameter heads of compare must name at least one head, got none")
     return made
+
+
+def name_and_parameters(name: str, entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return which head an entry means, and its parameters: its name says it, or ``head`` among the parameters."""
+    parameters = dict(entry)
+    return (parameters.pop("head") if isinstance(entry.get("head"), str) else name), parameters
+
+
+def _make(name: str, entry: Mapping[str, Any]) -> Any:
+    kind, parameters = name_and_parameters(name, entry)
+    return make_head(kind, **parameters)
+
+
+def job_label(name: str, plans: Sequence[Sequence[Split]], plan: int, turn: int) -> str:
+    """Return a head's name with the split and the fold that it is worked on, where there are several."""
+    splits = plans[plan]
+    label = name + f" ({splits[turn].method})" * (len(plans) > 1)
+    return label + f" (fold {turn + 1} of {len(splits)})" * (len(splits) > 1)
 
 
 def weigh_classes(made: dict[str, Any], class_weight: str | None) -> list[str]:
@@ -59,8 +73,8 @@ def weigh_classes(made: dict[str, Any], class_weight: str | None) -> list[str]:
     return []
 
 
-def calibrate_heads(made: dict[str, Any], method: str | None) -> list[str]:
-    """Wrap every head that has probabilities, and return notes on the others.
+def calibrate_heads(by_split: Sequence[dict[str, Any]], method: str | None) -> list[str]:
+    """Wrap every head that has probabilities, for all splits, and return notes on the others.
 
     Raises
     ------
@@ -73,61 +87,7 @@ def calibrate_heads(made: dict[str, Any], method: str | None) -> list[str]:
 
     if method not in METHODS:
         raise HeadParameterError(f"parameter calibrate of compare must be {' or '.join(METHODS)}, got {method!r}")
-    without = [name for name, head in made.items() if not hasattr(head, "predict_proba")]
-    for name, head in made.items():
-        if name not in without:
-            made[name] = CalibratedHead(head, method)
+    without = [name for name, head in by_split[0].items() if not hasattr(head, "predict_proba")]
+    for made in by_split:
+        made |= {name: CalibratedHead(head, method) for name, head in made.items() if name not in without}
     return [f"{', '.join(map(display, without))} has no probabilities to calibrate"] if without else []
-
-
-def tune_heads(
-    cache: FeatureCache,
-    heads: Sequence[str] | Mapping[str, Any],
-    made: dict[str, Any],
-    plans: list[list[Split]],
-    groups: Groups | None,
-    seed: int,
-    budget: float,
-    jobs: int,
-    dask: Any,
-    on_head: Callable[[str], None] | None,
-) -> list[str]:
-    """Set the parameters that a search in the training part finds, and return notes on what it found.
-
-    Raises
-    ------
-    SplitError
-        When there are folds.
-    HeadError
-        See :func:`embedonce.evaluate.tune.tune`.
-    """
-    from .tune import tune as search
-
-    if len(plans[0]) > 1:
-        raise SplitError(
-            "parameter tune of compare is for one split, since every fold would need a search of its own; leave out "
-            "folds, or tune first and give the parameters"
-        )
-    notes = []
-    for name in made:
-        given = heads.get(name, {}) if isinstance(heads, Mapping) else {}
-        if not isinstance(given, Mapping) or not (name in HEADS and set(HEADS[name].space) - set(given)):
-            notes.append(f"{display(name)} was not tuned, since it has no range of parameters to search")
-            continue
-        if on_head is not None:
-            on_head(f"{name} (tuning)")
-        found = search(
-            cache,
-            name,
-            parameters=given,
-            split=plans[0][0],
-            groups=groups,
-            seed=seed,
-            budget=budget,
-            jobs=jobs,
-            dask=dask,
-        )
-        made[name].set_params(**found.best_parameters)
-        shown = ", ".join(f"{key} {value}" for key, value in found.best_parameters.items())
-        notes.append(f"{name} was tuned in the training images of the {plans[0][0].method} split: {shown}")
-    return notes

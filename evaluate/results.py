@@ -116,6 +116,8 @@ def _heads(comparison: Comparison) -> list[dict[str, Any]]:
             entry |= probability_scores(true, result.probabilities)
         if result.rounds:
             entry["rounds"] = result.rounds
+        if result.tuning:
+            entry["tuning"] = result.tuning
         entry |= {"fit_seconds": result.fit_seconds, "predict_seconds": result.predict_seconds}
         if result.history:
             entry["history"] = result.history

@@ -34,6 +34,7 @@ __all__ = [
     "as_csv",
     "every_row",
     "folds",
+    "folds_of_repeat",
     "group_report",
     "grouped_split",
     "has_folds",
@@ -233,18 +234,21 @@ def folds(
     SplitError
         When a class has fewer images (or groups) than there are folds, or a parameter is wrong.
     """
-    _check_whole(k, "k of the folds", 2)
     _check_whole(repeats, "repeats of the folds", 1)
+    return [fold for repeat in range(repeats) for fold in folds_of_repeat(cache, k, repeat, seed, groups)]
+
+
+def folds_of_repeat(cache: FeatureCache, k: int, repeat: int, seed: int, groups: Groups | None = None) -> list[Split]:
+    """Make the folds of one repeat: see :func:`folds`."""
+    _check_whole(k, "k of the folds", 2)
     _check_seed(seed)
-    edges = [number / k for number in range(1, k)]
+    parts, moved = _cut(cache, groups, seed, repeat, [number / k for number in range(1, k)])
     splits = []
-    for repeat in range(repeats):
-        parts, moved = _cut(cache, groups, seed, repeat, edges)
-        for fold in range(k):
-            train, test = np.flatnonzero(parts != fold), np.flatnonzero(parts == fold)
-            method = "random" if groups is None else "grouped"
-            split = Split(train, test, method, int(seed), fold, int(k), repeat, moved)
-            splits.append(with_groups(split, groups, proof=True))
+    for fold in range(k):
+        train, test = np.flatnonzero(parts != fold), np.flatnonzero(parts == fold)
+        method = "random" if groups is None else "grouped"
+        split = Split(train, test, method, int(seed), fold, int(k), repeat, moved)
+        splits.append(with_groups(split, groups, proof=True))
     return splits
 
 

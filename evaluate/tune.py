@@ -11,6 +11,7 @@ The search itself is successive halving: see :mod:`embedonce.evaluate.tune_searc
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import time
@@ -35,8 +36,8 @@ from .metrics import METRICS
 from .paired import compare_pair
 from .parallel import check_jobs, run_jobs
 from .parts import Split
-from .tune_folds import inner_folds
-from .tune_search import Search
+from .tune_folds import FOLDS, inner_folds
+from .tune_search import TRIALS, Search, check_seconds
 
 __all__ = ["Tuning", "tune"]
 
@@ -158,8 +159,8 @@ def tune(
     split: str | Path | Split | None = None,
     groups: Groups | Path | str | None = None,
     seed: int = 0,
-    folds: int = 5,
-    trials: int = 16,
+    folds: int = FOLDS,
+    trials: int = TRIALS,
     metric: str = "accuracy",
     budget: float | None = None,
     jobs: int = 1,
@@ -232,13 +233,14 @@ def tune(
     inner = inner_folds(opened, outer, known, folds, seed)
 
     ends = None if budget is None else time.time() + budget
-    search = Search(opened, head, dict(parameters or {}), inner, known, metric, seed, jobs, dask, ends, on_rung)
+    make = functools.partial(make_head, head, **(parameters or {}))
+    search = Search(opened, head, make, inner, known, metric, seed, jobs, dask, ends, on_rung)
     best = search.run(candidates(searched, default, trials, seed))
     chosen = best["parameters"]
-    start = next(row for row in search.table if row["rung"] == best["rung"] and row["trial"] == 0)
-    work = {f"head {head!r} (tuned)": search.head(chosen)}
+    start = search.default_of(best)
+    work = {f"head {head!r} (tuned)": make(**chosen)}
     if best["trial"] and not math.isnan(start["score"]):
-        work[f"head {head!r} (default)"] = search.head(default)
+        work[f"head {head!r} (default)"] = make(**default)
     fits = {name: (head, made, opened, outer, known) for name, made in work.items()}
     results = list(run_jobs(fit_and_score, fits, jobs, dask))
     tuned = Tuning(
@@ -286,10 +288,8 @@ def _check(head: str, trials: Any, metric: str, budget: Any) -> None:
         raise HeadError(f"parameter trials of tune must be a whole number above 0, got {trials!r}")
     if metric not in METRICS:
         raise HeadError(f"parameter metric of tune must be one of {', '.join(METRICS)}, got {metric!r}")
-    if budget is not None and (
-        isinstance(budget, bool) or not isinstance(budget, int | float) or not 0 <= budget < math.inf
-    ):
-        raise HeadError(f"parameter budget of tune must be a number of seconds from 0 on, got {budget!r}")
+    if budget is not None:
+        check_seconds("budget of tune", budget)
 
 
 def _as_option(value: Any) -> str:

@@ -17,8 +17,9 @@ from ..cache.reader import FeatureCache
 from .assignment import places
 from .groups_file import Groups
 from .parts import Split, with_groups
-from .split import folds as make_folds
+from .split import folds_of_repeat
 
+FOLDS = 5  # of a search, when nothing is said
 ETA = 3  # a rung has this many times the images of the one before, and this share of its candidates
 RUNGS = 3
 FINALISTS = 3  # at least as many go on: the order on few images is not the order on all
@@ -28,7 +29,8 @@ SMALLEST = 200  # images that a fit of the first rung must have, so that paramet
 def inner_folds(cache: FeatureCache, split: Split, groups: Groups | None, k: int, seed: int) -> list[Split]:
     """Make the folds of a search in the training part of a split: :func:`embedonce.evaluate.split.folds` of its rows.
 
-    They keep groups together unless the split is random: then they part copies as it does.
+    They keep groups together unless the split is random: then they part copies as it does. The split may itself be a
+    fold of any repeat.
 
     Returns
     -------
@@ -51,8 +53,8 @@ def inner_folds(cache: FeatureCache, split: Split, groups: Groups | None, k: int
     )
     kept = None if split.method == "random" else groups
     own = None if kept is None else Groups(part.paths, [kept.names[row] for row in rows], kept.source)
-    # the second repeat: in the first, the places of the training part of a split by the same seed leave a fold empty
-    made = make_folds(cast(FeatureCache, part), k, 2, seed, own)[k:]
+    # the repeat after the split's: in its own, the places of its training part leave a fold empty
+    made = folds_of_repeat(cast(FeatureCache, part), k, (split.repeat or 0) + 1, seed, own)
     return [
         with_groups(
             replace(fold, train=rows[fold.train], test=rows[fold.test], moved=rows[fold.moved], groups=None),
@@ -81,8 +83,8 @@ def shrink(fold: Split, cache: FeatureCache, groups: Groups | None, share: float
         keys, units = groups.unique, groups.ids
     else:
         keys, units = cache.paths, np.arange(len(cache))
-    # a third repeat of the seed: independent of the split and of the folds
-    rows = first_rows(fold.train, cache.labels, units, places(keys, seed, 2), share)
+    # another repeat of the seed than the split has and the folds of a search have: independent of both
+    rows = first_rows(fold.train, cache.labels, units, places(keys, seed, max(2, (fold.repeat or 0) + 1)), share)
     return replace(fold, train=rows)
 
 

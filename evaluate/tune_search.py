@@ -25,7 +25,6 @@ import numpy as np
 
 from ..cache.errors import CacheError, HeadError, first_line
 from ..cache.reader import FeatureCache
-from ..heads.registry import make_head
 from .fitting import fit_head, score_head
 from .groups_file import Groups
 from .metrics import METRICS
@@ -33,6 +32,7 @@ from .parallel import run_jobs
 from .parts import Split
 from .tune_folds import ETA, FINALISTS, rung_shares, shrink
 
+TRIALS = 16  # candidates besides the default, when nothing is said
 LATE = "the budget ended it after"  # begins the note of a candidate that was not finished
 
 
@@ -47,11 +47,15 @@ class Fit(NamedTuple):
 
 @dataclass
 class Search:
-    """Successive halving over folds; ``run`` fills ``table`` and ``notes``."""
+    """Successive halving over folds; ``run`` fills ``table`` and ``notes``.
+
+    ``make`` makes the unfitted head from the parameters of a candidate, as keyword arguments. ``complete`` is False
+    when the budget ended the search.
+    """
 
     cache: FeatureCache
     name: str
-    fixed: dict[str, Any]
+    make: Callable[..., Any]
     folds: list[Split]
     groups: Groups | None
     metric: str
@@ -62,10 +66,7 @@ class Search:
     on_rung: Callable[[str], None] | None
     table: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-    def head(self, parameters: Mapping[str, Any]) -> Any:
-        """Make the head with the parameters of a candidate."""
-        return make_head(self.name, **self.fixed, **parameters)
+    complete: bool = True
 
     def run(self, trials: list[dict[str, Any]]) -> dict[str, Any]:
         """Run all rungs and return the row of the winner."""
@@ -100,6 +101,10 @@ class Search:
             raise HeadError(f"no candidate of head {self.name!r} could be scored; the default {self.table[0]['note']}")
         return best
 
+    def default_of(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the row of the default parameters in the rung of another, whose scores can be compared."""
+        return next(other for other in self.table if other["rung"] == row["rung"] and other["trial"] == 0)
+
     @property
     def _sign(self) -> int:
         return METRICS[self.metric].sign
@@ -116,7 +121,7 @@ class Search:
         fits: dict[int, list[Fit | None]] = {}
         for trial, parameters in trials.items():
             try:
-                heads = [_without_needless(self.head(parameters), self.metric) for _ in folds]
+                heads = [_without_needless(self.make(**parameters), self.metric) for _ in folds]
             except HeadError as error:  # a constructor of somebody else that checks
                 fits[trial] = [Fit(math.nan, math.nan, first_line(error))]
                 continue
@@ -142,7 +147,8 @@ class Search:
         reached = self.table[-1]["rung"]
         begun = sum(row["rung"] == 0 for row in self.table)
         unfinished = sum(row["note"].startswith(LATE) for row in self.table)
-        if self._over() and (reached < rungs - 1 or begun < trials or unfinished):
+        self.complete = not (self._over() and (reached < rungs - 1 or begun < trials or unfinished))
+        if not self.complete:
             self.notes.append(
                 f"the budget ended the search in rung {reached + 1} of {rungs}, with {begun} of {trials} candidates "
                 f"begun and fits on {self.table[-1]['images']:,.0f} images: a longer one may find better parameters"
@@ -157,6 +163,18 @@ class Search:
         lax = {row["trial"] for row in self.table if row["note"].startswith("no convergence")}
         if lax:
             self.notes.append(f"fits of {len(lax)} of {trials} candidates did not converge; their scores count")
+
+
+def check_seconds(name: str, seconds: Any) -> None:
+    """Check a parameter that is the budget of a search.
+
+    Raises
+    ------
+    HeadError
+        When it is no number of seconds.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+        raise HeadError(f"parameter {name} must be a number of seconds from 0 on, got {seconds!r}")
 
 
 def fit_in_fold(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from embedonce.cache.errors import HeadError, HeadParameterError, SplitError
+from embedonce.cache.errors import HeadError, HeadParameterError
 from embedonce.evaluate.budget import budget_curve, budget_figure
 from embedonce.evaluate.compare import compare
 from embedonce.evaluate.split import make_split
@@ -46,8 +46,8 @@ def test_a_comparison_can_be_calibrated_tuned_and_have_a_curve(cache, tmp_path):
 
 
 def test_what_makes_no_sense_is_refused(cache):
-    with pytest.raises(SplitError, match="tune of compare is for one split"):
-        compare(cache, ["logreg"], split="random", folds=2, tune=1.0)
+    with pytest.raises(HeadError, match="parameter tune of compare must be a number of seconds from 0 on, got -1"):
+        compare(cache, ["logreg"], split="random", folds=2, tune=-1)
     with pytest.raises(HeadParameterError, match="calibrate of compare must be temperature or sigmoid, got 'x'"):
         compare(cache, ["logreg"], split="random", calibrate="x")
 

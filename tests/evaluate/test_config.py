@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from embedonce.cache.errors import HeadError, HeadParameterError, OutputError
 from embedonce.evaluate.config import read_config, write_config
+from embedonce.evaluate.prepare import make_heads
 
 
 def written(tmp_path, text):
@@ -18,7 +19,7 @@ def test_the_file_to_begin_with_can_be_read_and_has_every_key_of_it(tmp_path):
     assert options == {"cache": "photos.h5", "output": "runs/photos", "seed": 0}
     assert list(heads) == ["softmax", "logreg", "svm", "sharp-svm"]
     assert heads["softmax"] == {"epochs": 5}
-    assert heads["sharp-svm"].C == 10
+    assert heads["sharp-svm"] == {"head": "svm", "C": 10.0}
     everything = path.read_text().replace("# split", "split").replace("# groups", "groups")
     for key in (
         "folds",
@@ -38,7 +39,7 @@ def test_the_file_to_begin_with_can_be_read_and_has_every_key_of_it(tmp_path):
     options, heads = read_config(written(tmp_path, everything))
     assert options["fail_under"] == ["accuracy=0.9"]
     assert options["image_models"] == ["tuned.keras"]
-    assert heads["forest"].n_estimators == 300
+    assert make_heads(heads)["forest"].n_estimators == 300
 
 
 def test_a_file_that_is_there_is_never_overwritten(tmp_path):
@@ -59,6 +60,8 @@ def test_a_file_that_is_there_is_never_overwritten(tmp_path):
         ("heads = 3", HeadError, "key heads .* must be tables"),
         ("[heads.nonsense]", HeadError, "nonsense"),
         ("[heads.svm]\nZ = 3", HeadParameterError, "has no parameter 'Z'"),
+        ('[heads.mine]\nhead = "svm"\nZ = 3', HeadParameterError, "head 'svm' has no parameter 'Z'"),
+        ("[heads.svm]\nhead = 3", HeadParameterError, "head 'svm' has no parameter 'head'"),
     ],
 )
 def test_a_wrong_file_says_what_is_wrong(tmp_path, text, error, message):

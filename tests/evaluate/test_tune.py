@@ -9,20 +9,17 @@ import math
 import sys
 import time
 import warnings
-from dataclasses import replace
 
 import cloudpickle
 import numpy as np
 import pytest
-from cache_tables import make_table
+from copies import COPIES, originals, write_copies
 from embedonce.cache.errors import CacheError, HeadError, HeadParameterError, OutputError, SplitError
 from embedonce.cache.reader import FeatureCache
-from embedonce.cache.writer import write_cache
 from embedonce.commands import head_parameters
 from embedonce.evaluate import tune_folds, tune_search
 from embedonce.evaluate.assignment import places
 from embedonce.evaluate.compare import compare
-from embedonce.evaluate.groups_file import Groups
 from embedonce.evaluate.split import every_row, folds, make_split, write_folds, write_split
 from embedonce.evaluate.tune import tune
 from embedonce.evaluate.tune_folds import first_rows, inner_folds, rung_shares
@@ -37,7 +34,6 @@ from sklearn.exceptions import ConvergenceWarning
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find the tests
 
-CLASSES, PER_CLASS, WIDTH, COPIES = 3, 80, 24, 4
 C_SPACE = {"C": [1e-6, 1e-4, 1e-2, 1e-1, 1.0, 10.0]}
 SEEN: list[tuple[float, frozenset[float]]] = []
 
@@ -73,30 +69,7 @@ SPY = f"{__name__}:Spy"
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    """A cache of three classes of 20 originals with four copies each."""
-    n = CLASSES * PER_CLASS
-    generator = np.random.default_rng(0)
-    labels = np.arange(n) % CLASSES
-    original = np.arange(n) // CLASSES // COPIES * CLASSES + labels
-    centres = generator.normal(size=(CLASSES, WIDTH)) * 0.5
-    features = centres[labels] + generator.normal(size=(n, WIDTH))[original] + 0.3 * generator.normal(size=(n, WIDTH))
-    features[:, -1] = np.arange(n)
-    table = make_table(n, WIDTH, 0, signatures=False)
-    paths = [f"class{label}/{group:03d}-{row:03d}.jpg".encode() for row, (label, group) in enumerate(
-        zip(labels, original, strict=True))]  # fmt: skip
-    order = sorted(range(n), key=paths.__getitem__)
-    files = replace(table.files, paths=[paths[row] for row in order])
-    made = replace(
-        table,
-        class_names=[f"class{label}".encode() for label in range(CLASSES)],
-        files=files,
-        labels=labels[order].astype(np.int32),
-        features=features[order].astype(np.float32),
-        provenance={"weights": "imagenet", "versions": {}},
-    )
-    target = tmp_path_factory.mktemp("tune") / "copies.h5"
-    write_cache(made, target)
-    return target
+    return write_copies(tmp_path_factory.mktemp("tune") / "copies.h5")
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +80,7 @@ def cache(path):
 
 @pytest.fixture(scope="module")
 def groups(cache):
-    return Groups(list(cache.paths), [name.split("/")[1][:3] for name in cache.paths], "file")
+    return originals(cache)
 
 
 @pytest.fixture
