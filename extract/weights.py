@@ -112,7 +112,7 @@ def _download(path: Path, timeout: float) -> None:
         reason = getattr(error, "reason", None) or error
         raise WeightsError(
             f"the ImageNet weights are not on this machine and cannot be fetched ({reason}): "
-            f"fetch {url} elsewhere and put it to {display(str(path))}, or give --weights FILE"
+            f"fetch {url} elsewhere and put it at {display(str(path))}, or give --weights FILE"
         ) from error
     try:
         write_atomically(make_folder(path.parent, "Keras's weights") / path.name, data)
