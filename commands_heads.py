@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from .cache.names import display
-from .commands import AS_JSON, PATH, SEED, Command, head_parameters, parameter, search_values
+from .commands import AS_JSON, PATH, SEED, Command, head_parameters, parameter, search_values, set_parameters
 from .console import (
     print_diff,
     print_differences,
@@ -37,7 +37,7 @@ _VIEWS = click.option(
 )
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Find the images of CACHE that are copies of one original.")
 @click.argument("cache", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, help="CSV file with the columns path,group,sha256.")
 @click.option(
@@ -253,8 +253,10 @@ def compare(
     gates = read_gates(fail_under)
     opened = FeatureCache.open(cache)
     chosen: dict[str, Any] = ctx.meta.get("heads") or {}
-    if heads or params or not chosen:
-        chosen = head_parameters(heads or ",".join(DEFAULT_HEADS), params)
+    if heads is None and chosen:
+        chosen = set_parameters(chosen, params)
+    else:
+        chosen = head_parameters(",".join(DEFAULT_HEADS) if heads is None else heads, params)
     make_folder(output, "results")  # before the work, not after it
     made = compare_heads(opened, chosen, on_head=None if as_json else announce, progress=make_progress(True), **options)
     written = made.save(output, maps=maps)
@@ -358,7 +360,7 @@ def diff(a: Path, b: Path, as_json: bool) -> None:
         print_diff(found)
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Write a commented file for compare --config.")
 @click.argument("path", type=PATH, default=Path("heads.toml"))
 def init(path: Path) -> None:
     """Write a commented file of heads for embedonce compare --config, by default heads.toml."""
