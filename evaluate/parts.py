@@ -81,8 +81,9 @@ class Split:
             )
         if self.groups is not None and self.groups["crossing"]:
             notes.append(
-                f"{self.groups['leak_share']:.1%} of the test images have an image of their group in training, which "
-                f"flatters every score ({self.groups['crossing']:,} of {self.groups['groups']:,} groups cross)"
+                f"{100 * self.groups['leak_share']:.1f} % of the test images have an image of their group in training, "
+                f"which flatters every score ({self.groups['crossing']:,} of {self.groups['groups']:,} groups cross); "
+                "split='grouped' keeps them together"
             )
         return notes
 
