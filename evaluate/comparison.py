@@ -62,6 +62,10 @@ class HeadResult:
         """Accuracy and loss per epoch, of heads that are trained in epochs."""
         return getattr(self.head, "history_", None)
 
+    def __repr__(self) -> str:
+        accuracy = f"accuracy {self.scores['accuracy']:.4f}"
+        return f"<HeadResult {display(self.name)}: {accuracy} on {len(self.predicted):,} test images>"
+
 
 @dataclass
 class Comparison:
@@ -183,11 +187,20 @@ class Comparison:
 
         return save_comparison(self, folder, maps=maps)
 
+    def __repr__(self) -> str:
+        heads = ", ".join(display(row["head"]) for row in self.table)
+        where = display(str(self.cache.path))
+        return f"<Comparison of {heads} on {len(self.split.test):,} test images of {where}; print shows the scores>"
+
     def __str__(self) -> str:
         width = max(len(display(result.name)) for result in self.results) + 2
-        lines = [f"{'head':<{width}}{'accuracy':>10}{'macro F1':>10}{'log loss':>10}{'fit s':>8}"]
+        first = "balanced_accuracy" if self.skewed else "accuracy"  # what heads are ordered by
+        title = "balanced" if self.skewed else "accuracy"
+        lines = [f"{'head':<{width}}{title:>10}{'95 % interval':>20}{'macro F1':>10}{'log loss':>10}{'fit s':>8}"]
         for row in self.table:
             loss = "" if row["log_loss"] is None else f"{row['log_loss']:.4f}"
-            scores = f"{row['accuracy']:>10.4f}{row['macro_f1']:>10.4f}{loss:>10}{row['fit_seconds']:>8.1f}"
+            ends = self.result(row["head"]).intervals.get(first)
+            interval = "" if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
+            scores = f"{row[first]:>10.4f}{interval:>20}{row['macro_f1']:>10.4f}{loss:>10}{row['fit_seconds']:>8.1f}"
             lines.append(f"{display(row['head']):<{width}}{scores}")
-        return "\n".join(lines + self.notes)
+        return "\n".join([*lines, *(f"Note: {note}." for note in self.notes)])

@@ -51,6 +51,10 @@ class Split:
     groups: Mapping[str, Any] | None = None
     parts: tuple[Split, ...] = ()
 
+    def __repr__(self) -> str:
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return f"<Split {self.method}{seed}: {len(self.train):,} rows for training, {len(self.test):,} for testing>"
+
     def describe(self) -> dict[str, Any]:
         """Return method, sizes and proofs, JSON-serialisable; what does not apply is left out."""
         about: dict[str, Any] = {
