@@ -22,6 +22,16 @@ from .console import (
 )
 
 HEADS_HELP = "softmax, logreg, svm, linear-svm, knn, dummy, or package.module:Class of any scikit-learn classifier"
+
+
+def _complete_heads(ctx: click.Context, option: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names that the last of some heads, with commas between them, may become in the shell."""
+    from .heads.registry import head_names
+
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in head_names() if name.startswith(last)]
+
+
 _GROUPS = click.option(
     "--groups",
     type=PATH,
@@ -72,7 +82,7 @@ def groups(
 
 @click.command(cls=Command)
 @click.argument("cache", type=PATH)
-@click.option("--head", required=True, metavar="NAME", help=HEADS_HELP)
+@click.option("--head", required=True, metavar="NAME", shell_complete=_complete_heads, help=HEADS_HELP)
 @click.option("-o", "--output", type=PATH, required=True, help="Model file: .keras for softmax, .skops for the others.")
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of the head.")
 @click.option(
@@ -146,7 +156,12 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
 
 @click.command(cls=Command)
 @click.argument("cache", type=PATH)
-@click.option("--heads", metavar="NAME,NAME", help=f"{HEADS_HELP}. By default softmax,logreg,svm.")
+@click.option(
+    "--heads",
+    metavar="NAME,NAME",
+    shell_complete=_complete_heads,
+    help=f"{HEADS_HELP}. By default softmax,logreg,svm.",
+)
 @click.option(
     "-p", "--param", "params", multiple=True, metavar="HEAD.NAME=VALUE", help="A parameter of a head, such as svm.C=1."
 )
@@ -279,7 +294,7 @@ def compare(
 
 @click.command(cls=Command)
 @click.argument("cache", type=PATH)
-@click.option("--head", required=True, metavar="NAME", help=HEADS_HELP)
+@click.option("--head", required=True, metavar="NAME", shell_complete=_complete_heads, help=HEADS_HELP)
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter that stays as it is.")
 @click.option(
     "--space",

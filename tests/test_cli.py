@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 from embedonce.cache.reader import FeatureCache
 from embedonce.cli import main
@@ -441,3 +442,16 @@ def test_shells_complete_commands_and_options(shell):
         text=True,
     )
     assert "compare" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["train", "a.h5", "--head", "lo"], ["logreg"]),
+        (["tune", "a.h5", "--head", "s"], ["softmax", "svm"]),
+        (["compare", "a.h5", "--heads", "logreg,k"], ["logreg,knn"]),
+    ],
+)
+def test_the_shell_completes_names_of_heads(words, offered):
+    completion = ShellComplete(main, {}, "embedonce", "_EMBEDONCE_COMPLETE")
+    assert [item.value for item in completion.get_completions(words[:-1], words[-1])] == offered
