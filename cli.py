@@ -140,6 +140,8 @@ def demo(output: Path) -> None:
 def extract(images: Path, cache: str, as_json: bool, **options: Any) -> None:
     """Embed a folder of images, one folder per class, into CACHE.
 
+    The first folder below IMAGES is the class. JPEG, PNG, BMP and GIF files are read.
+
     CACHE is a file, such as lung.h5, or a folder of shards, such as lung.cache/, for very many images. Only what
     is new, changed or damaged is embedded. Run it again whenever the images change; a run that was cut off goes
     on where it was.
@@ -184,7 +186,7 @@ def info(cache: Path, as_json: bool) -> None:
             click.echo(f"  {display(path)}: {reason}")
 
 
-@main.command()
+@main.command(short_help="Check that CACHE is intact and matches its images.")
 @click.argument("cache", type=PATH)
 @click.option("--images", type=PATH, metavar="DIR", help="Compare with this folder, by content.")
 @click.option("--sample", type=click.IntRange(min=0), default=16, show_default=True, help="Images to embed again.")
@@ -212,7 +214,7 @@ def verify(cache: Path, as_json: bool, **options: Any) -> None:
         click.get_current_context().exit(1)
 
 
-@main.command()
+@main.command(short_help="Look at this machine: packages, weights, speed.")
 @click.argument("folder", type=PATH, default=Path("."))
 @click.option(
     "--weights", default="imagenet", show_default=True, metavar="imagenet|FILE|random:SEED", help="To look for."

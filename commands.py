@@ -101,15 +101,25 @@ def head_parameters(heads: str, params: tuple[str, ...]) -> dict[str, dict[str, 
     chosen: dict[str, dict[str, Any]] = {name: {} for name in names}
     if len(chosen) < len(names) or not names:
         raise HeadParameterError(f"option --heads must name every head once, got {heads!r}")
+    return set_parameters(chosen, params)
+
+
+def set_parameters(heads: dict[str, Any], params: tuple[str, ...]) -> dict[str, Any]:
+    """Set --param HEAD.NAME=VALUE on heads, which are parameters or unfitted classifiers by name."""
     for text in params:
         name, value = parameter(text)
         head, _, own_name = name.rpartition(".")
-        if head not in chosen:
+        if head not in heads:
             raise HeadParameterError(
-                f"option --param must be HEAD.NAME=VALUE with a head of --heads ({', '.join(names)}), got {text!r}"
+                f"option --param must be HEAD.NAME=VALUE with one of the heads ({', '.join(heads)}), got {text!r}"
             )
-        chosen[head][own_name] = value
-    return chosen
+        if isinstance(heads[head], dict):
+            heads[head][own_name] = value
+        elif own_name in heads[head].get_params():
+            heads[head].set_params(**{own_name: value})
+        else:
+            raise HeadParameterError(f"head {head!r} has no parameter {own_name!r}, got {text!r}")
+    return heads
 
 
 def search_values(texts: tuple[str, ...], head: str) -> dict[str, list[Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from .cache.names import display
-from .commands import AS_JSON, PATH, SEED, Command, head_parameters, parameter, search_values
+from .commands import AS_JSON, PATH, SEED, Command, head_parameters, parameter, search_values, set_parameters
 from .console import (
     print_diff,
     print_differences,
@@ -24,6 +24,14 @@ from .evaluate.metrics import METRICS
 from .heads.registry import HEADS
 
 HEADS_HELP = f"{', '.join(HEADS)}, or package.module:Class of any scikit-learn classifier"
+
+
+def _complete_heads(ctx: click.Context, option: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names that the last of some heads, with commas between them, may become in the shell."""
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in HEADS if name.startswith(last)]
+
+
 _GROUPS = click.option(
     "--groups",
     type=PATH,
@@ -39,7 +47,7 @@ _VIEWS = click.option(
 )
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Find the images of CACHE that are copies of one original.")
 @click.argument("cache", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, help="CSV file with the columns path,group,sha256.")
 @click.option(
@@ -74,7 +82,7 @@ def groups(
 
 @click.command(cls=Command)
 @click.argument("cache", type=PATH)
-@click.option("--head", required=True, metavar="NAME", help=HEADS_HELP)
+@click.option("--head", required=True, metavar="NAME", shell_complete=_complete_heads, help=HEADS_HELP)
 @click.option("-o", "--output", type=PATH, required=True, help="Model file: .keras for softmax, .skops for the others.")
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of the head.")
 @click.option(
@@ -148,7 +156,12 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
 
 @click.command(cls=Command)
 @click.argument("cache", type=PATH)
-@click.option("--heads", metavar="NAME,NAME", help=f"{HEADS_HELP}. By default softmax,logreg,svm.")
+@click.option(
+    "--heads",
+    metavar="NAME,NAME",
+    shell_complete=_complete_heads,
+    help=f"{HEADS_HELP}. By default softmax,logreg,svm.",
+)
 @click.option(
     "-p", "--param", "params", multiple=True, metavar="HEAD.NAME=VALUE", help="A parameter of a head, such as svm.C=1."
 )
@@ -262,8 +275,10 @@ def compare(
     gates = read_gates(fail_under)
     opened = FeatureCache.open(cache)
     chosen: dict[str, Any] = ctx.meta.get("heads") or {}
-    if heads or params or not chosen:
-        chosen = head_parameters(heads or ",".join(DEFAULT_HEADS), params)
+    if heads is None and chosen:
+        chosen = set_parameters(chosen, params)
+    else:
+        chosen = head_parameters(",".join(DEFAULT_HEADS) if heads is None else heads, params)
     make_folder(output, "results")  # before the work, not after it
     made = compare_heads(opened, chosen, on_head=None if as_json else announce, progress=make_progress(True), **options)
     written = made.save(output, maps=maps)
@@ -286,7 +301,7 @@ def compare(
 
 @click.command(cls=Command)
 @click.argument("cache", type=PATH)
-@click.option("--head", required=True, metavar="NAME", help=HEADS_HELP)
+@click.option("--head", required=True, metavar="NAME", shell_complete=_complete_heads, help=HEADS_HELP)
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter that stays as it is.")
 @click.option(
     "--space",
@@ -367,7 +382,7 @@ def diff(a: Path, b: Path, as_json: bool) -> None:
         print_diff(found)
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Write a commented file for compare --config.")
 @click.argument("path", type=PATH, default=Path("heads.toml"))
 def init(path: Path) -> None:
     """Write a commented file of heads for embedonce compare --config, by default heads.toml."""

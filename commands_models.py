@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def evaluate(model: Path, cache: Path, split: Path | None, include_training: boo
     print_notes(done.notes)
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Say which class MODEL sees in IMAGES.")
 @click.argument("model", type=PATH)
 @click.argument("images", type=PATH, nargs=-1, required=True)
 @click.option("--top", type=click.IntRange(min=1), default=1, show_default=True, help="Classes to show of each image.")
@@ -84,7 +85,7 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
                 display(name) + ("" if share is None else f" {100 * share:.1f} %") for name, share in one.classes
             )
             doubt = " (unlike the training images)" if one.unlike_training else ""
-            click.echo(f"{display(one.path)}: {said or f'not read, {one.reason}'}{doubt}")
+            click.echo(f"{display(_from_here(one.path))}: {said or f'not read, {one.reason}'}{doubt}")
     if any(one.reason for one in found):
         click.get_current_context().exit(1)
 
@@ -118,7 +119,7 @@ def explain(model: Path, image: Path, path: Path, as_json: bool, **options: Any)
         click.echo(f"Wrote {display(str(path))}")
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Write MODEL as one file, from image to class.")
 @click.argument("model", type=PATH)
 @click.option("-o", "--output", "path", type=PATH, required=True, help="FILE.keras for Keras, FILE.tflite for LiteRT.")
 @click.option("--cache", type=PATH, metavar="CACHE", help="Check on its images, if not on those of MODEL's own cache.")
@@ -152,7 +153,7 @@ def export(model: Path, path: Path, images: tuple[Path, ...], as_json: bool, **o
     print_notes(done.notes)
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Train the last layers of MODEL's backbone.")
 @click.argument("images", type=PATH)
 @click.option(
     "--from",
@@ -229,6 +230,12 @@ def finetune(images: Path, model: Path, path: Path, as_json: bool, **options: An
     click.echo(f"Wrote {display(str(done.path))}")
     click.echo(f"Curves of accuracy and loss: {display(str(done.curves))}")
     print_notes(done.notes)
+
+
+def _from_here(path: str) -> str:
+    """Return a path below the working folder as people name it; any other as it is."""
+    here = os.getcwd().rstrip(os.sep) + os.sep
+    return path.removeprefix(here)
 
 
 COMMANDS = (evaluate, predict, explain, export, finetune)

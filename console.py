@@ -161,8 +161,8 @@ def print_gap(comparison: Comparison) -> None:
     report = comparison.random.split.groups
     if report is not None:
         click.echo(
-            f"In the random split, {report['leak_share']:.1%} of the test images have a copy of their original in "
-            "training; in the other, none: the upper table is of that one."
+            f"In the random split, {100 * report['leak_share']:.1f} % of the test images have a copy of their original "
+            "in training; in the other, none: the upper table is of that one."
         )
 
 

@@ -69,6 +69,10 @@ class HeadResult:
         """Accuracy and loss per epoch, of heads that are trained in epochs."""
         return getattr(self.head, "history_", None)
 
+    def __repr__(self) -> str:
+        accuracy = f"accuracy {self.scores['accuracy']:.4f}"
+        return f"<HeadResult {display(self.name)}: {accuracy} on {len(self.predicted):,} test images>"
+
 
 @dataclass
 class Comparison:
@@ -194,12 +198,20 @@ class Comparison:
 
         return save_comparison(self, folder, maps=maps)
 
+    def __repr__(self) -> str:
+        heads = ", ".join(display(row["head"]) for row in self.table)
+        where = display(str(self.cache.path))
+        return f"<Comparison of {heads} on {len(self.split.test):,} test images of {where}; print shows the scores>"
+
     def __str__(self) -> str:
         width = max(len(display(result.name)) for result in self.results) + 2
-        columns = shown_metrics(self.ranked_by)
-        lines = [f"{'head':<{width}}{''.join(f'{metric.column:>10}' for metric in columns)}{'fit s':>8}"]
+        first, *others = shown_metrics(self.ranked_by)
+        titles = f"{first.column:>10}{'95 % interval':>20}{''.join(f'{metric.column:>10}' for metric in others)}"
+        lines = [f"{'head':<{width}}{titles}{'fit s':>8}"]
         for row in self.table:
-            scores = ["-" if row[metric.name] is None else f"{row[metric.name]:.4f}" for metric in columns]
-            cells = "".join(f"{score:>10}" for score in scores)
+            ends = self.result(row["head"]).intervals.get(first.name)
+            interval = "" if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
+            scores = ["-" if row[metric.name] is None else f"{row[metric.name]:.4f}" for metric in others]
+            cells = f"{row[first.name]:>10.4f}{interval:>20}{''.join(f'{score:>10}' for score in scores)}"
             lines.append(f"{display(row['head']):<{width}}{cells}{row['fit_seconds']:>8.1f}")
-        return "\n".join(lines + self.notes)
+        return "\n".join([*lines, *(f"Note: {note}." for note in self.notes)])

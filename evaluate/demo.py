@@ -80,7 +80,7 @@ def run_demo(
         follow_links=False,
         progress=progress,
     )
-    comparison = compare(report.cache, HEADS, on_head=on_head)
+    comparison = compare(report.cache, HEADS, on_head=on_head, progress=progress)
     comparison.save(folder / "results")
     return Demo(report, comparison, images, folder / "results")
 
@@ -113,7 +113,7 @@ def _weights(on_notice: Callable[[str], None]) -> str:
         on_notice(
             "the ImageNet weights are not on this machine and cannot be fetched. The demo uses random weights "
             "(random:0): it shows that everything works, not how good it is. For the real ones, put "
-            f"{imagenet_url(1.0, IMAGE_SIZE)} to {display(str(imagenet_path(1.0, IMAGE_SIZE)))}"
+            f"{imagenet_url(1.0, IMAGE_SIZE)} at {display(str(imagenet_path(1.0, IMAGE_SIZE)))}"
         )
         return "random:0"
     return "imagenet"

@@ -51,6 +51,10 @@ class Split:
     groups: Mapping[str, Any] | None = None
     parts: tuple[Split, ...] = ()
 
+    def __repr__(self) -> str:
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return f"<Split {self.method}{seed}: {len(self.train):,} rows for training, {len(self.test):,} for testing>"
+
     def describe(self) -> dict[str, Any]:
         """Return method, sizes and proofs, JSON-serialisable; what does not apply is left out."""
         about: dict[str, Any] = {
@@ -81,8 +85,9 @@ class Split:
             )
         if self.groups is not None and self.groups["crossing"]:
             notes.append(
-                f"{self.groups['leak_share']:.1%} of the test images have an image of their group in training, which "
-                f"flatters every score ({self.groups['crossing']:,} of {self.groups['groups']:,} groups cross)"
+                f"{100 * self.groups['leak_share']:.1f} % of the test images have an image of their group in training, "
+                f"which flatters every score ({self.groups['crossing']:,} of {self.groups['groups']:,} groups cross); "
+                "split='grouped' keeps them together"
             )
         return notes
 

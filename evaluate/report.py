@@ -99,12 +99,19 @@ def page_content(comparison: Comparison, *, thumbnails: bool = True, maps: bool 
         "without_maps": drawn_maps.reason,
         "missing_images": thumbnails and bool(shown or suspects) and not images,
         "figures": {name: as_svg(figure, name) for name, figure in drawn.items()},
-        "command": shlex.join(results["made"]["command"]),
+        "command": as_typed(results["made"]["command"]),
         "counts": comparison.cache.class_counts,
         "tested": len(comparison.split.test),
         "split": results["split"],
         "display": display,
     }
+
+
+def as_typed(words: list[str]) -> str:
+    """Return a command as it is typed, without the folder in which the program is installed."""
+    program = Path(words[0])
+    first = ["python", "-m", program.parent.name] if program.name == "__main__.py" else [program.name or "python"]
+    return shlex.join([*first, *words[1:]])
 
 
 def summary(comparison: Comparison) -> list[str]:
@@ -135,11 +142,13 @@ def _on_leaks(comparison: Comparison) -> list[str]:
         gaps = comparison.leak_gap
         worst = max(gaps, key=lambda row: row["gap"])
         share = (comparison.random.split.groups or {}).get("leak_share", 0.0)
+        instead = f"({display(worst['head'])}: {_percent(worst['random'])} instead of {_percent(worst['grouped'])})"
+        promise = f"promised up to {100 * worst['gap']:.1f} points more {instead}"
+        if worst["gap"] <= 0:
+            promise = f"promised no head more {instead}"
         text = (
-            f"A random split would have promised up to {100 * worst['gap']:.1f} points more "
-            f"({display(worst['head'])}: {_percent(worst['random'])} instead of {_percent(worst['grouped'])}): there, "
-            f"{_percent(share)} of the test images have a copy of their original in training. Here no copy crosses the "
-            "split."
+            f"A random split would have {promise}: there, {_percent(share)} of the test images have a copy of their "
+            "original in training. Here no copy crosses the split."
         )
         promised = max(gaps, key=lambda row: row["random"])["head"]
         kept = max(gaps, key=lambda row: row["grouped"])["head"]

@@ -221,14 +221,14 @@ def _weights(weights: str | Path, alpha: float, image_size: int) -> Check:
         source = resolve_weights(weights, alpha, image_size)
     except WeightsError as error:
         return Check("weights", FAIL, first_line(error), "give --weights imagenet, FILE or random:SEED")
-    where = f" at {display(str(source.path))}" if source.path else ""
+    where = f" at {display(str(source.path))}" if source.path and str(source.path) != source.label else ""
     return Check("weights", PASS, f"{source.label}{where}")
 
 
 def _engine(alpha: float, image_size: int) -> Check:
     """Measure what ``--engine auto`` would take, on a backbone that was converted before."""
     name = chosen_engine(Means(), "float32")
-    about = f"MobileNetV2 {alpha:g} at {image_size} pixels"
+    about = f"MobileNetV2 (alpha {alpha:g}) at {image_size} pixels"
     if name == "keras":
         return Check("engine", WARN, "ai-edge-litert is not installed, and Keras is slow", _REINSTALL)
     prepared = any_prepared(alpha, image_size, name)

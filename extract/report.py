@@ -115,11 +115,28 @@ def notes_on_damage(problems: list[str], aside: list[Path], dropped: list[str]) 
     return notes
 
 
+PARTS = frozenset({b"train", b"training", b"test", b"testing", b"val", b"valid", b"validation"})
+"""What folders are called, in lower case, that hold the parts of a split and not the images of a class."""
+
+
 def notes_on_scan(found: Scan) -> list[str]:
     """Return what the user should know of the folder."""
     notes = []
     if found.outside:
         notes.append(f"{found.outside} image(s) stand outside the class folders and were left out")
+    if found.unread:
+        notes.append(
+            f"images of formats that are not read were left out: {found.unread_text}; convert them to JPEG or PNG"
+        )
+    if found.empty:
+        shown = ", ".join(display(name) for name in found.empty[:5]) + ", …" * (len(found.empty) > 5)
+        notes.append(f"folders without images are no class: {shown}")
+    if {name.lower() for name in found.class_names} <= PARTS:
+        names = ", ".join(display(name) for name in found.class_names)
+        notes.append(
+            f"the folders {names} became the classes; if they are parts of a split, put the images of each class into "
+            "one folder, such as cats/train and cats/test"
+        )
     notes += [f"left out {display(path)}: {reason}" for path, reason in found.skipped[:5]]
     if len(found.skipped) > 5:
         notes.append(f"… and {len(found.skipped) - 5} more that are no readable files")

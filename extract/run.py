@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..cache import publish
-from ..cache.errors import ImageFolderError
+from ..cache.errors import CacheError, ImageFolderError, WeightsError
 from ..cache.files import make_folder, set_aside
 from ..cache.inspection import Inspection, inspect_cache
 from ..cache.lock import writer_lock
@@ -166,13 +166,26 @@ def update_cache(
         def update(place: Place, view: str) -> Report:
             make_folder(place.path if place.sharded else place.path.parent, "the cache")
             with writer_lock(place):
-                recipe = make_recipe(weights, alpha, image_size, precision, decoding, view)
+                try:
+                    recipe = make_recipe(weights, alpha, image_size, precision, decoding, view)
+                except WeightsError as error:
+                    raise WeightsError(f"{error}{_earlier_weights(place)}") from error
                 return _Run(found, place, recipe, means, strict, progress, client).run()
 
         report = update(place, IDENTITY)
         for name in names:
             report.views[name] = update(Place.of(view_path(place.path, name)), name)
     return report
+
+
+def _earlier_weights(place: Place) -> str:
+    """Return, as the end of an error, which weights a cache was made with; empty when that is unknown."""
+    try:
+        with FeatureCache.open(place.path) as cache:
+            path = cache.provenance.get("weights_path")
+    except CacheError:
+        return ""
+    return f"; {display(str(place.path))} was made with --weights {display(path)}" if path else ""
 
 
 class _Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from ..cache.errors import ImageFolderError
 from ..cache.names import display
 
 EXTENSIONS = (b".bmp", b".gif", b".jpeg", b".jpg", b".png")
+UNREAD = tuple(b".avif .dcm .heic .heif .jfif .jp2 .jpe .ndpi .svs .tif .tiff .webp".split())
+"""Endings of images that are not read, so that a folder of them is not left out in silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,10 @@ class Scan:
         Images that stand in no class folder and are left out.
     skipped : list of (bytes, str)
         Paths with an image's name that were not read, and why.
+    unread : Counter of bytes
+        How many images of formats that are not read there are, by their ending in lower case.
+    empty : list of bytes
+        Folders that would be a class and hold no image, sorted.
     """
 
     root: Path
@@ -56,6 +63,13 @@ class Scan:
     images: list[ImageFile] = field(default_factory=list)
     outside: int = 0
     skipped: list[tuple[bytes, str]] = field(default_factory=list)
+    unread: Counter[bytes] = field(default_factory=Counter)
+    empty: list[bytes] = field(default_factory=list)
+
+    @property
+    def unread_text(self) -> str:
+        """What images of other formats there are, such as ``3 .heic, 1 .webp``; empty when there are none."""
+        return ", ".join(f"{count:,} {ending.decode()}" for ending, count in sorted(self.unread.items()))
 
 
 def scan(folder: Path | str, *, follow_links: bool = False) -> Scan:
@@ -95,6 +109,7 @@ def scan(folder: Path | str, *, follow_links: bool = False) -> Scan:
         raise ImageFolderError(f"cannot read {name}: {error.strerror}") from error
     result.images.sort(key=lambda image: image.path)
     result.class_names = sorted({image.path.partition(b"/")[0] for image in result.images})
+    result.empty = sorted(set(result.empty) - set(result.class_names))
     if len(result.class_names) < 2:
         raise ImageFolderError(f"the image folder {shown} {_what_is_wrong(result)}")
     return result
@@ -131,8 +146,7 @@ def find_images(paths: Sequence[Path | str]) -> list[ImageFile]:
         except OSError as error:
             raise ImageFolderError(f"cannot read {shown}: {error.strerror}; give an image or a folder") from error
         if not result.images:
-            endings = " ".join(ending.decode() for ending in EXTENSIONS)
-            raise ImageFolderError(f"the folder {shown} has no images ({endings}); give an image or a folder of images")
+            raise ImageFolderError(f"the folder {shown} {_no_images(result)}; give an image or a folder of images")
         found |= {image.path: image for image in sorted(result.images, key=lambda image: image.path)}
     return list(found.values())
 
@@ -143,8 +157,13 @@ def _what_is_wrong(result: Scan) -> str:
         return f"has images of one class only ({display(result.class_names[0])}); {layout}"
     if result.outside:
         return f"has {result.outside} image(s) but no class folders; {layout}"
+    return f"{_no_images(result)}; {layout}"
+
+
+def _no_images(result: Scan) -> str:
     endings = " ".join(ending.decode() for ending in EXTENSIONS)
-    return f"has no images ({endings}); {layout}"
+    others = f", only {result.unread_text}, which are not read: convert them to JPEG or PNG" if result.unread else ""
+    return f"has no images ({endings}){others}"
 
 
 def _walk(folder: bytes, relative: bytes, result: Scan, follow_links: bool, above: tuple[tuple[int, int], ...]) -> None:
@@ -161,8 +180,14 @@ def _walk(folder: bytes, relative: bytes, result: Scan, follow_links: bool, abov
             path = relative + b"/" + entry.name if relative else entry.name
             if entry.is_dir(follow_symlinks=follow_links):
                 folders.append((entry.path, path))
+                if not relative:
+                    result.empty.append(path)  # unless images are found there
             elif entry.name.lower().endswith(EXTENSIONS):
                 _add(entry, path, result)
+            elif entry.name.lower().endswith(UNREAD):
+                result.unread[os.path.splitext(entry.name.lower())[1]] += 1
+            elif entry.is_symlink() and entry.is_dir():
+                result.skipped.append((path, "a link to a folder"))
     for place, path in folders:
         _walk(place, path, result, follow_links, (*above, here))
 

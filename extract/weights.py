@@ -94,7 +94,12 @@ def imagenet_path(alpha: float, image_size: int) -> Path:
         allowed = ", ".join(map(str, IMAGENET_ALPHAS))
         raise WeightsError(f"imagenet weights exist for alpha {allowed}; got alpha {alpha}; give a weights file")
     rows = image_size if image_size in IMAGENET_SIZES else 224  # as Keras does
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    try:
+        home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    except RuntimeError as error:  # no HOME, and a user whom the system does not know, as in some containers
+        raise WeightsError(
+            "there is no home folder to look for Keras's weights in; set HOME or KERAS_HOME, or give --weights FILE"
+        ) from error
     return home / "models" / f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{rows}_no_top.h5"
 
 
@@ -112,7 +117,7 @@ def _download(path: Path, timeout: float) -> None:
         reason = getattr(error, "reason", None) or error
         raise WeightsError(
             f"the ImageNet weights are not on this machine and cannot be fetched ({reason}): "
-            f"fetch {url} elsewhere and put it to {display(str(path))}, or give --weights FILE"
+            f"fetch {url} elsewhere and put it at {display(str(path))}, or give --weights FILE"
         ) from error
     try:
         write_atomically(make_folder(path.parent, "Keras's weights") / path.name, data)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 from embedonce.cache.reader import FeatureCache
 from embedonce.cli import main
@@ -361,6 +362,20 @@ def test_a_file_says_what_to_compare_and_the_command_line_goes_before_it(
     assert [head["head"] for head in results["heads"]] == ["dummy"]
     assert results["split"]["seed"] == 4
     assert "split: seed: 3 -> 4" in call("diff", "run", "b").stdout
+    call("compare", "--config", "heads.toml", "-p", "mine.C=2", "-o", "c", status=1)
+    results = json.loads(Path("c/results.json").read_text())
+    assert [head["head"] for head in results["heads"]] == ["mine", "dummy"]
+    assert results["heads"][0]["parameters"]["C"] == 2
+    text = fails("compare", "--config", "heads.toml", "-p", "mine.D=2", "-o", "d", status=2)
+    assert "head 'mine' has no parameter 'D'" in text
+
+
+def test_no_head_is_not_the_default_heads(fails, cache_path, tmp_path):
+    assert "must name every head once, got ''" in fails("compare", cache_path, "--heads", "", "-o", tmp_path / "a")
+
+
+def test_the_list_of_commands_cuts_no_sentence(call):
+    assert "..." not in call("--help").stdout
     assert json.loads(call("diff", "run", "b", "--json").stdout)["only_a"] == ["mine"]
 
 
@@ -428,3 +443,16 @@ def test_shells_complete_commands_and_options(shell):
         text=True,
     )
     assert "compare" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["train", "a.h5", "--head", "lo"], ["logreg"]),
+        (["tune", "a.h5", "--head", "s"], ["softmax", "svm"]),
+        (["compare", "a.h5", "--heads", "logreg,k"], ["logreg,knn"]),
+    ],
+)
+def test_the_shell_completes_names_of_heads(words, offered):
+    completion = ShellComplete(main, {}, "embedonce", "_EMBEDONCE_COMPLETE")
+    assert [item.value for item in completion.get_completions(words[:-1], words[-1])] == offered

@@ -71,6 +71,7 @@ def test_every_public_name_resolves():
     for name in embedonce.__all__:
         assert getattr(embedonce, name) is not None
     assert set(embedonce.__all__) <= set(dir(embedonce))
+    assert not {"Any", "TYPE_CHECKING", "annotations", "import_module"} & set(dir(embedonce))
 
 
 def test_an_unknown_public_name_is_an_attribute_error():

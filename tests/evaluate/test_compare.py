@@ -99,6 +99,24 @@ def test_random_weights_are_noted(comparison):
     assert "random weights" in str(comparison)
 
 
+def test_a_printed_comparison_has_an_interval_for_what_heads_are_ordered_by(comparison, monkeypatch):
+    for skewed, name, title in ((False, "accuracy", " accuracy"), (True, "balanced_accuracy", " balanced")):
+        monkeypatch.setattr(type(comparison), "skewed", skewed)
+        head, first, *_ = str(comparison).splitlines()
+        best = comparison.table[0]
+        low, high = comparison.result(best["head"]).intervals[name]
+        assert f"{title}       95 % interval" in head
+        assert f"{best[name]:.4f}    {low:.4f} to {high:.4f}" in first
+
+
+def test_what_an_interpreter_shows_is_one_short_line(comparison):
+    for shown in (comparison, comparison.results[0], comparison.split):
+        assert len(repr(shown)) < 300
+        assert "array" not in repr(shown)
+    assert f"{len(comparison.split.test)} test images" in repr(comparison)
+    assert comparison.results[0].name in repr(comparison.results[0])
+
+
 @pytest.fixture(scope="module")
 def saved(comparison, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results") / "deep" / "er"

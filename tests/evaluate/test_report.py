@@ -12,7 +12,7 @@ from cache_tables import make_table
 from embedonce.cache.errors import HeadError, ImageError, WeightsError
 from embedonce.cache.writer import write_cache
 from embedonce.evaluate.compare import compare
-from embedonce.evaluate.report import page_content, summary, write_report
+from embedonce.evaluate.report import as_typed, page_content, summary, write_report
 from embedonce.evaluate.report_maps import overlay
 from embedonce.evaluate.split import every_row
 
@@ -99,6 +99,27 @@ def test_the_summary_says_who_is_best_and_whether_that_is_real(comparison):
     assert "95 % interval" in sentences[0]
     assert sum("better" in text or "tied" in text or "cannot tell" in text for text in sentences) == 2
     assert any("random split would have promised" in text for text in sentences)
+
+
+def test_the_summary_promises_no_gain_where_the_random_split_scores_lower(comparison, monkeypatch):
+    gap = [{"head": "svm", "random": 0.87, "grouped": 0.88, "gap": -0.01, "low": -0.1, "high": 0.1}]
+    monkeypatch.setattr(type(comparison), "leak_gap", gap)
+    said = next(text for text in summary(comparison) if text.startswith("A random split"))
+    assert "would have promised no head more (svm: 87.0 % instead of 88.0 %): there" in said
+    assert "-1.0" not in said
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        (["/some/where/bin/embedonce", "compare", "my cache.h5"], "embedonce compare 'my cache.h5'"),
+        (["/some/where/embedonce/__main__.py", "compare"], "python -m embedonce compare"),
+        (["nightly.py"], "nightly.py"),
+        ([""], "python"),
+    ],
+)
+def test_the_command_is_shown_as_it_is_typed(typed, shown):
+    assert as_typed(typed) == shown
 
 
 def test_images_on_which_heads_differ_are_shown_as_they_are(cache, comparison):

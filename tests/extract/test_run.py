@@ -15,6 +15,7 @@ from embedonce.cache.errors import (
     ImageFolderError,
     LockedError,
     OutputError,
+    WeightsError,
 )
 from embedonce.cache.lock import writer_lock
 from embedonce.cache.place import Place
@@ -33,8 +34,8 @@ def folder(tmp_path, make_images):
 def run(folder, tmp_path, small):
     defaults = {"engine": "auto", "workers": None, "strict": False, "follow_links": False, "progress": Silent()}
 
-    def update(**options):
-        return update_cache(folder, tmp_path / "a.h5", **(small | defaults | options))
+    def update(images=folder, **options):
+        return update_cache(images, tmp_path / "a.h5", **(small | defaults | options))
 
     return update
 
@@ -224,6 +225,35 @@ def test_a_cache_path_that_is_a_folder_or_cannot_be_is_named(folder, tmp_path, s
 def test_images_outside_class_folders_are_noted(run, folder, draw):
     draw(0, 0).save(folder / "stray.png")
     assert any("1 image(s) stand outside" in note for note in run().notes)
+
+
+def test_what_was_left_out_of_the_folder_is_noted(run, folder):
+    (folder / "none").mkdir()
+    (folder / "ash" / "photo.HEIC").write_bytes(b"")
+    notes = run().notes
+    assert any("left out: 1 .heic; convert them to JPEG or PNG" in note for note in notes)
+    assert "folders without images are no class: none" in notes
+    assert not any("parts of a split" in note for note in notes)
+
+
+def test_parts_of_a_split_that_became_classes_are_noted(run, tmp_path, draw):
+    for part in ("Train", "test"):
+        (tmp_path / "parts" / part / "ash").mkdir(parents=True)
+        draw(0, len(part)).save(tmp_path / "parts" / part / "ash" / "1.png")
+    notes = run(tmp_path / "parts").notes
+    assert any("the folders Train, test became the classes; if they are parts" in note for note in notes)
+
+
+def test_missing_imagenet_weights_name_those_that_the_cache_was_made_with(run, tmp_path, keras_home, monkeypatch):
+    weights = tmp_path / "kept.weights.h5"
+    shutil.copy(next((keras_home / "models").iterdir()), weights)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "none"))
+    monkeypatch.setattr("embedonce.extract.weights._URL", "file:///nowhere/")
+    with pytest.raises(WeightsError, match=r"or give --weights FILE$"):
+        run(weights="imagenet", alpha=1.0)
+    run(weights=weights, alpha=1.0)
+    with pytest.raises(WeightsError, match=rf"a\.h5 was made with --weights {weights}$"):
+        run(weights="imagenet", alpha=1.0)
 
 
 def test_names_that_are_not_utf8_are_embedded(run, folder, draw):

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 from embedonce.cache.errors import ImageFolderError
-from embedonce.extract.scan import scan
+from embedonce.extract.scan import find_images, scan
 
 
 def touch(path):
@@ -120,3 +120,34 @@ def test_a_missing_folder_and_a_file_are_told_apart(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ImageFolderError, match="is a file"):
         scan(tmp_path / "file")
+
+
+def test_images_of_other_formats_are_counted_by_their_ending(folder):
+    for name in ("1.HEIC", "2.heic", "deep/3.webp", "notes.txt"):
+        touch(folder / "a" / name)
+    found = scan(folder)
+    assert len(found.images) == 5
+    assert found.unread_text == "2 .heic, 1 .webp"
+
+
+def test_a_folder_of_other_formats_says_what_there_is(tmp_path):
+    touch(tmp_path / "a" / "1.heic")
+    touch(tmp_path / "b" / "2.heic")
+    with pytest.raises(ImageFolderError, match="only 2 .heic, which are not read: convert them to JPEG or PNG; put"):
+        scan(tmp_path)
+    with pytest.raises(ImageFolderError, match="only 2 .heic"):
+        find_images([tmp_path])
+
+
+def test_a_folder_without_images_is_no_class_and_is_named(folder):
+    (folder / "empty" / "deeper").mkdir(parents=True)
+    touch(folder / "formats" / "1.tiff")
+    found = scan(folder)
+    assert found.empty == [b"c", b"empty", b"formats"]
+    assert not set(found.empty) & set(found.class_names)
+
+
+def test_a_link_to_a_folder_that_is_not_entered_is_named(folder, tmp_path_factory):
+    (folder / "more").symlink_to(tmp_path_factory.mktemp("other"))
+    assert scan(folder).skipped == [(b"more", "a link to a folder")]
+    assert scan(folder, follow_links=True).skipped == []

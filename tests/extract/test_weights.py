@@ -156,3 +156,13 @@ def test_what_was_kept_says_what_it_was_made_from(recipe, tmp_path):
     about = json.loads(path.read_text())
     assert about["made_from"] == recipe.key
     assert about["made_with"].startswith("tensorflow ")
+
+
+def test_without_a_home_folder_the_error_says_what_to_set(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("KERAS_HOME", raising=False)
+    monkeypatch.setattr("pathlib.Path.home", no_home)
+    with pytest.raises(WeightsError, match="set HOME or KERAS_HOME, or give --weights FILE"):
+        resolve_weights("imagenet", 1.0, 224)
