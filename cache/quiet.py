@@ -45,7 +45,8 @@ def quiet_native_output() -> Iterator[None]:
         _flush()
         sink = os.open(os.devnull, os.O_WRONLY)
         # a stream that was closed before Python started is None, and its number may be that of any other file
-        saved = [(number, os.dup(number)) for number, stream in ((1, sys.stdout), (2, sys.stderr)) if stream is not None]
+        streams = ((1, sys.stdout), (2, sys.stderr))
+        saved = [(number, os.dup(number)) for number, stream in streams if stream is not None]
         try:
             for number, _ in saved:
                 os.dup2(sink, number)
