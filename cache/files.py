@@ -7,6 +7,7 @@ here, and tests can cut it off after any of them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import uuid
@@ -85,7 +86,7 @@ def _sync(descriptor: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the platform can (Windows cannot open folders).
+    """Make the names in a folder durable, where that can be: not on Windows, nor on every shared file system.
 
     Raises
     ------
@@ -106,6 +107,9 @@ def _sync_names(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         _sync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # so say file systems that sync no folders, such as those shared with a guest
+            raise
     finally:
         os.close(descriptor)
 
@@ -129,10 +133,13 @@ def make_folder(folder: Path | str, what: str) -> Path:
         _make_durably(folder)
     except OSError as error:
         raise OutputError(
-            error.errno, f"cannot create the folder of {what}, {display(str(folder))}: {error.strerror}"
+            error.errno,
+            f"cannot create the folder of {what}, {display(str(folder))}: {error.strerror}; choose another place",
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(13, f"the folder of {what}, {display(str(folder))}, cannot be written: choose another")
+        raise OutputError(
+            errno.EACCES, f"the folder of {what}, {display(str(folder))}, cannot be written: choose another"
+        )
     return folder
 
 

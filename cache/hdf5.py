@@ -19,6 +19,7 @@ from .names import display
 _UNDEFINED = (1 << 64) - 1
 _MOST_BYTES = 1 << 22  # of all headers and lists of links together; ours have some ten kilobytes
 _MOST_CHUNKS = 64
+_MOST_PLACES = 1 << 31  # of an array without values: NumPy makes none whose other sides are too long
 _DATASPACE, _LINK_INFO, _DATATYPE, _LINK, _EXTERNAL_FILES, _LAYOUT = 0x01, 0x02, 0x03, 0x06, 0x07, 0x08
 _FILTERS, _ATTRIBUTE, _CONTINUATION, _ATTRIBUTE_INFO = 0x0B, 0x0C, 0x10, 0x15
 _FLOAT_LAYOUTS = {  # size: bit offset, precision, then location and size of exponent and mantissa, bias (IEEE 754)
@@ -249,6 +250,8 @@ class Hdf5File:
         if layout.number(1) not in (3, 4) or layout.number(1) != 1:
             raise CacheError(_NOT_PLAIN.format(shown))
         array = StoredArray(dtype, shape, layout.number(8))
+        if not array.size and math.prod(max(1, side) for side in shape) > _MOST_PLACES:
+            raise CacheError(f"{shown} claims sides of {shape} and has no values; it is a forgery")
         if array.size and (array.offset + array.size > self._size or layout.number(8) != array.size):
             raise CacheError(f"{shown} claims {array.size} bytes, more than the file has; it is truncated or a forgery")
         return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -90,31 +91,29 @@ class Inspection:
         return FeatureCache(self.path, self.readable, self.manifest)
 
 
-def inspect_cache(path: Path, advance: Callable[[int], None] = lambda rows: None) -> Inspection:
+def inspect_cache(path: Path) -> Inspection:
     """Read a whole cache and check everything that has a checksum, which is everything.
 
     Parameters
     ----------
     path : Path
         A file or a folder of shards.
-    advance : callable
-        Called with the number of rows checked since the last call.
 
     Raises
     ------
     CacheError
         When there is no cache, no recognisable one, or one of a later version. Damage is no error here.
     """
-    if not path.is_dir():
-        return Inspection(path, [_state(path, lambda: Shard.open(path), advance)])
+    if not os.path.isdir(path):
+        return Inspection(path, [_state(path, lambda: Shard.open(path))])
     while True:
-        inspection = _inspect_folder(path, advance)
+        inspection = _inspect_folder(path)
         # A shard may be missing because a writer has published and removed it since; then look again.
         if inspection.intact or inspection.manifest is None or read_manifest(path) == inspection.manifest:
             return inspection
 
 
-def _inspect_folder(folder: Path, advance: Callable[[int], None]) -> Inspection:
+def _inspect_folder(folder: Path) -> Inspection:
     manifest, problem = None, ""
     try:
         manifest = read_manifest(folder)
@@ -127,17 +126,16 @@ def _inspect_folder(folder: Path, advance: Callable[[int], None]) -> Inspection:
         opener = (
             partial(Shard.open, path) if manifest is None else partial(open_shard, folder, digest, manifest.fingerprint)
         )
-        states.append(_state(path, opener, advance))
+        states.append(_state(path, opener))
     return Inspection(folder, states, manifest, problem)
 
 
-def _state(path: Path, opener: Callable[[], Shard], advance: Callable[[int], None]) -> ShardState:
+def _state(path: Path, opener: Callable[[], Shard]) -> ShardState:
     try:
         shard = opener()
     except DamagedCacheError as error:
         return ShardState(path, None, str(error))
     damage = shard.damage()
-    advance(len(shard))
     found = []
     for what, rows in damage.items():
         names = ", ".join(display(shard.table.files.paths[row]) for row in rows[:3].tolist())

@@ -46,7 +46,7 @@ def writer_lock(place: Place) -> Iterator[None]:
         raise LockedError(f"{shown} is being written by {_holder(place.holder)}; wait for it") from error
     except OSError as error:
         raise OutputError(
-            error.errno, f"cannot write beside {shown}: {error.strerror}; choose another place"
+            error.errno, f"cannot write beside {shown}: {error.strerror}; choose another place or name"
         ) from error
     try:
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,6 +18,8 @@ from .format import REMEDY, canonical_json
 from .names import display
 
 NAME = "manifest.json"
+PARTIAL = "partial"
+"""The folder of unfinished work, in a folder of shards."""
 FORMAT = "embedonce-feature-shards"
 FORMAT_VERSION = 1  # of the manifest; its shards have versions of their own
 _SHARD_NAME = re.compile(r"shard-([0-9a-f]{32})\.h5")
@@ -87,7 +90,7 @@ def read_manifest(folder: Path) -> Manifest:
         missing = isinstance(error, FileNotFoundError)
         if missing and shards_on_disk(folder):
             raise DamagedCacheError(f"{shown} is missing beside its shards; {REMEDY}") from error
-        if missing and (folder / "partial").is_dir():
+        if missing and (folder / PARTIAL).is_dir():
             raise CacheError(
                 f"the extraction into {display(str(folder))} is not finished; run embedonce extract again"
             ) from error
@@ -104,20 +107,22 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _parse(data: bytes) -> Manifest:
+    document: Any = None
+    problem: Exception | None = None
     try:
         document = json.loads(data, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        document = None
-        problem: Exception | None = error
-    else:
-        problem = None
+        problem = error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         kind = DamagedCacheError if FORMAT.encode() in data else CacheError
         raise kind("damaged, or no manifest of a feature cache") from problem
     version = document.get("format_version")
     if version != FORMAT_VERSION:  # before the digest, which a later version may take in another way
         raise CacheError(f"its format version is {version!r}, this embedonce reads {FORMAT_VERSION}; upgrade embedonce")
-    if document.pop("digest", None) != _digest(document):
+    intact = False
+    with contextlib.suppress(ValueError, RecursionError):  # 1e999 is read as infinity, which is not written
+        intact = document.pop("digest", None) == _digest(document)
+    if not intact:
         raise DamagedCacheError("damaged: its checksum does not match")
     fingerprint, provenance = document.get("fingerprint"), document.get("provenance")
     names, shards = document.get("class_names"), document.get("shards")

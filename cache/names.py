@@ -71,7 +71,7 @@ def unpack(blob: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> list[
     ValueError
         When the offsets do not rise from 0 to the length of the blob.
     """
-    if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(blob) or (np.diff(offsets) < 0).any():
+    if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(blob) or (offsets[1:] < offsets[:-1]).any():
         raise ValueError("string offsets do not rise from 0 to the length of their blob")
     data = blob.tobytes()
     ends = offsets.tolist()

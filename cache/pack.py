@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -44,17 +45,17 @@ def pack(source: Path | str, target: Path | str) -> FeatureCache:
     """
     shown = display(os.fspath(target))
     with FeatureCache.open(source) as cache:
-        if not Path(source).is_dir():
+        if not os.path.isdir(source):
             raise CacheError(f"{display(os.fspath(source))} is one file already; copy it")
         place = Place.of(target)
         if place.sharded:
-            raise OutputError(21, f"the target {shown} is a folder; give the path of a file, such as lung.h5")
+            raise OutputError(errno.EISDIR, f"the target {shown} is a folder; give the path of a file, such as lung.h5")
         make_folder(place.path.parent, "the cache")
         with writer_lock(place):
             remove_uncommitted(place)
-            if place.path.exists():
+            if place.exists():
                 sync_folder(place.path.parent)  # it may be the work of one who was killed before this
-                raise OutputError(17, f"the target {shown} exists; choose another name, or remove it first")
+                raise OutputError(errno.EEXIST, f"the target {shown} exists; choose another name, or remove it first")
             publish_file(place, _table(cache))
     return FeatureCache.open(place.path)
 

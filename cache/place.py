@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import CacheError, OutputError
-from .manifest import NAME, shards_on_disk
+from .manifest import NAME, PARTIAL, shards_on_disk
 from .names import display
 
 FOLDER_SUFFIX = ".cache"
-_OWN = (NAME, "partial", ".lock", ".writer.json")
 
 
 @dataclass(frozen=True)
@@ -44,30 +44,30 @@ class Place:
         """
         text = os.fspath(cache)
         path = Path(text)
-        if path.is_symlink():  # the lock and the temporary files belong beside the file itself
+        if os.path.islink(path):  # the lock and the temporary files belong beside the file itself
             path = path.resolve()
         if not path.name:
             raise CacheError("the cache needs a name, such as lung.h5 for a file or lung.cache/ for a folder of shards")
-        if path.is_dir():
-            others = [name for name in os.listdir(path) if name not in _OWN and not name.startswith(".")]
+        if os.path.isdir(path):  # unlike Path's own, no error for a name that is too long: the writer has a better one
+            others = [name for name in os.listdir(path) if name not in (NAME, PARTIAL) and not name.startswith(".")]
             if others and not _is_cache(path):
                 raise OutputError(
-                    21,
+                    errno.EISDIR,
                     f"the cache {display(str(path))} is a folder with other things in it ({display(others[0])}); give "
                     "a file, such as lung.h5, or a folder of its own, such as lung.cache/",
                 )
             return cls(path, True)
         separators = tuple(filter(None, (os.sep, os.altsep)))
-        return cls(path, not path.exists() and (text.endswith(separators) or path.suffix == FOLDER_SUFFIX))
+        return cls(path, not os.path.exists(path) and (text.endswith(separators) or path.suffix == FOLDER_SUFFIX))
 
     def exists(self) -> bool:
         """Return whether anything of a cache stands here, whole or damaged; unfinished work is none."""
-        return self.path.exists() and (not self.sharded or _is_cache(self.path))
+        return os.path.exists(self.path) and (not self.sharded or _is_cache(self.path))
 
     @property
     def partial(self) -> Path:
         """The folder of unfinished work."""
-        return self.path / "partial" if self.sharded else self.path.with_name(f"{self.path.name}.partial")
+        return self.path / PARTIAL if self.sharded else self.path.with_name(f"{self.path.name}.partial")
 
     @property
     def lock(self) -> Path:

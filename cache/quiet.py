@@ -42,18 +42,24 @@ def quiet_native_output() -> Iterator[None]:
     that import, convert and load. Threads take turns.
     """
     with _silence:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         sink = os.open(os.devnull, os.O_WRONLY)
-        saved = [(number, os.dup(number)) for number in (1, 2)]
+        # a stream that was closed before Python started is None, and its number may be that of any other file
+        streams = ((1, sys.stdout), (2, sys.stderr))
+        saved = [(number, os.dup(number)) for number, stream in streams if stream is not None]
         try:
             for number, _ in saved:
                 os.dup2(sink, number)
             yield
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            _flush()
             for number, copy in saved:
                 os.dup2(copy, number)
                 os.close(copy)
             os.close(sink)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()

@@ -93,7 +93,7 @@ class FeatureCache:
             When there is no feature cache, or one of a later version.
         """
         path = Path(path)
-        if not path.is_dir():
+        if not os.path.isdir(path):
             return cls(path, [Shard.open(path)])
         manifest = read_manifest(path)
         for _ in range(_ATTEMPTS):
@@ -137,7 +137,7 @@ class FeatureCache:
     @property
     def label_names(self) -> npt.NDArray[np.str_]:
         """ndarray of str, shape (n,): the class name of every row."""
-        return np.array(self.class_names)[self.labels]
+        return np.array(self.class_names, np.str_)[self.labels]
 
     @property
     def shape(self) -> tuple[int, int]:

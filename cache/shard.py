@@ -315,6 +315,7 @@ def _check_lengths(
     for matrix in shapes:
         wanted |= {matrix.row_checksums: n, matrix.block_checksums: -(-n // block_rows)}
     fit = all(shape == (n, matrix.width or shape[1]) for matrix, shape in shapes.items())
+    fit = fit and (not n or shapes[fmt.FEATURES][1] > 0)
     fit = fit and all(len(datasets[name]) == length for name, length in wanted.items())
     fit = fit and datasets["hashes"].shape == (n, HASH_BYTES) and datasets["rejects_hashes"].shape == (m, HASH_BYTES)
     if not fit or len(table.files.paths) != n or len(table.reasons) != m:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,8 @@ def _require_readable(
         same, reason = False, str(error)
     if not same:
         raise OutputError(
-            5, f"h5py {h5py.__version__} makes a file that embedonce cannot read ({reason}); install another version"
+            errno.EIO,
+            f"h5py {h5py.__version__} makes a file that embedonce cannot read ({reason}); install another version",
         )
 
 

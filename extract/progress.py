@@ -172,7 +172,9 @@ def make_progress(show: bool | None = None) -> Progress:
         True for a bar on a terminal and lines elsewhere, False for nothing; by default a bar on a terminal
         and nothing elsewhere.
     """
-    stream = sys.stderr
+    stream: TextIO | None = sys.stderr
+    if stream is None:  # it was closed before Python started
+        return Silent()
     terminal = stream.isatty()
     if show is False or (show is None and not terminal):
         return Silent()

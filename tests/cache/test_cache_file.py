@@ -41,6 +41,18 @@ def test_what_is_written_is_read_back(tmp_path, n, d, m, seed):
         assert cache.provenance == table.provenance
 
 
+def test_a_cache_without_rows_and_classes_still_has_names_for_labels(tmp_path):
+    write_cache(replace(make_table(0), class_names=[]), tmp_path / "a.h5")
+    names = FeatureCache.open(tmp_path / "a.h5").label_names
+    assert (names.shape, names.dtype.kind) == ((0,), "U")
+
+
+def test_images_without_a_feature_are_refused(tmp_path):
+    write_cache(make_table(70, d=0), tmp_path / "a.h5")
+    with pytest.raises(CacheError, match="a writer made a mistake, or it is a forgery"):
+        FeatureCache.open(tmp_path / "a.h5")
+
+
 def test_equal_tables_give_equal_bytes():
     assert bytes(encode(make_table())) == bytes(encode(make_table()))
 
@@ -102,15 +114,15 @@ def test_a_name_that_is_not_utf8_survives(tmp_path):
 
 
 @pytest.mark.parametrize("signatures", [False, True])
-def test_every_flipped_byte_is_noticed_or_harmless(tmp_path, signatures):
-    """No byte of the file can change what is read without an error."""
+def test_flipped_bytes_are_noticed_or_harmless(tmp_path, signatures):
+    """No byte of the file can change what is read without an error; the tests of durability flip every one."""
     table = make_table(n=70, d=3, m=1, signatures=signatures)
     if signatures:
         table = take(table, range(3), [0])
     intact = bytearray(bytes(encode(table)))
     path = tmp_path / "a.h5"
     silent = []
-    for position in range(0, len(intact), 3):
+    for position in range(0, len(intact), 17):
         damaged = intact.copy()
         damaged[position] ^= 1 << (position % 8)
         path.write_bytes(damaged)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 import pytest
 from embedonce.cache.errors import OutputError
@@ -45,6 +46,19 @@ def test_the_data_are_synced_before_the_name_and_the_folder_after(tmp_path, monk
         monkeypatch.setattr(os, name, lambda *a, real=real, name=name: (calls.append(name), real(*a))[1])
     write_atomically(tmp_path / "a", b"x")
     assert calls == ["fsync", "replace", "fsync"]
+
+
+def test_a_file_system_that_syncs_no_folders_will_do(tmp_path, monkeypatch):
+    real = os.fsync
+
+    def files_only(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    write_atomically(make_folder(tmp_path / "a", "x") / "b", b"data")
+    assert (tmp_path / "a" / "b").read_bytes() == b"data"
 
 
 def test_the_name_of_a_folder_is_synced_also_when_somebody_else_has_made_it(tmp_path, monkeypatch):

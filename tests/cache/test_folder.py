@@ -191,6 +191,13 @@ def test_a_manifest_that_is_no_manifest_is_refused(folder, content):
         FeatureCache.open(folder)
 
 
+def test_a_number_that_json_does_not_have_is_damage(folder):
+    intact = (folder / "manifest.json").read_bytes()
+    (folder / "manifest.json").write_bytes(intact.replace(b'"alpha":1.0', b'"alpha":1e999'))
+    with pytest.raises(DamagedCacheError, match=r"manifest\.json: damaged: its checksum does not match"):
+        FeatureCache.open(folder)
+
+
 def test_every_flipped_byte_of_the_manifest_is_noticed(folder, whole):
     intact = (folder / "manifest.json").read_bytes()
     for position in range(len(intact)):

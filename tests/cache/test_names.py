@@ -14,7 +14,10 @@ def test_packed_names_come_back(names):
     assert unpack(*pack(names)) == names
 
 
-@pytest.mark.parametrize("offsets", [[], [1, 4], [0, 3], [0, 5, 2, 4], [0, -1, 4]])
+@pytest.mark.parametrize(
+    "offsets",
+    [[], [1, 4], [0, 3], [0, 5, 2, 4], [0, -1, 4], [0, 2**63 - 1, -(2**63), -1, 4]],  # the last one's differences wrap
+)
 def test_offsets_that_do_not_fit_are_refused(offsets):
     with pytest.raises(ValueError, match="offsets"):
         unpack(np.zeros(4, np.uint8), np.array(offsets, np.int64))

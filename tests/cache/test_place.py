@@ -4,7 +4,10 @@ import os
 
 import pytest
 from embedonce.cache.errors import CacheError, OutputError
+from embedonce.cache.inspection import inspect_cache
+from embedonce.cache.lock import writer_lock
 from embedonce.cache.place import Place
+from embedonce.cache.reader import FeatureCache
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,20 @@ def test_a_folder_of_other_things_is_no_place_for_a_cache(tmp_path):
     (tmp_path / "thesis.txt").write_text("")
     with pytest.raises(OutputError, match=r"is a folder with other things in it \(thesis\.txt\)"):
         Place.of(tmp_path)
+
+
+def test_a_name_that_is_too_long_is_told_by_whoever_opens_or_writes_the_cache(tmp_path):
+    path = tmp_path / ("x" * 300 + ".h5")
+    assert not Place.of(path).exists()
+    with pytest.raises(CacheError, match="cannot open the cache .*: File name too long"):
+        FeatureCache.open(path)
+    with pytest.raises(CacheError, match="cannot open the cache .*: File name too long"):
+        inspect_cache(path)
+    with (
+        pytest.raises(OutputError, match="File name too long; choose another place or name"),
+        writer_lock(Place.of(path)),
+    ):
+        pytest.fail("locked nothing")
 
 
 def test_a_cache_needs_a_name():

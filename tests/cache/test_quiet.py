@@ -31,8 +31,26 @@ os.write(1, b"heard")
 """
 
 
+CLOSED = """
+import os, sys
+from embedonce.cache.quiet import quiet_native_output
+from embedonce.extract.progress import make_progress
+
+os.close(2)
+sys.stderr = None
+with quiet_native_output():
+    os.write(1, b"inner ")
+make_progress(True).say("nobody hears this")
+print("heard")
+"""
+
+
 def test_output_is_back_after_threads_were_silent_at_once(python):
     assert python(THREADS) == "heard\n"
+
+
+def test_without_a_standard_error_there_is_less_to_silence(python):
+    assert python(CLOSED) == "heard\n"
 
 
 def test_silence_within_silence_ends_with_the_outer_one(python):

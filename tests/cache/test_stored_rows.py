@@ -23,13 +23,17 @@ def path(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def whole(path):
+    return FeatureCache.open(path).features
+
+
 @given(
     rows=st.lists(st.integers(0, ROWS - 1), max_size=2 * ROWS), block=st.integers(1, 2 * ROWS), ordered=st.booleans()
 )
-@settings(deadline=None)
-def test_any_rows_in_any_blocks_are_those_of_the_whole_matrix(path, rows, block, ordered):
+@settings(deadline=None, max_examples=50)
+def test_any_rows_in_any_blocks_are_those_of_the_whole_matrix(path, whole, rows, block, ordered):
     wanted = np.array(sorted(rows) if ordered else rows, np.intp)
-    whole = FeatureCache.open(path).features
     with FeatureCache.open(path) as cache:
         source = StoredRows(cache, FEATURES, wanted)
         assert source.shape == (len(wanted), whole.shape[1])
@@ -45,8 +49,7 @@ def test_rows_of_features_that_were_read_already_come_from_memory(path):
     np.testing.assert_array_equal(cache.take(np.array([5, 2, 5])), whole[[5, 2, 5]])
 
 
-def test_damage_is_refused_in_a_row_that_is_wanted_and_harmless_in_one_between(path, tmp_path):
-    whole = FeatureCache.open(path).features
+def test_damage_is_refused_in_a_row_that_is_wanted_and_harmless_in_one_between(path, whole, tmp_path):
     data = bytearray(path.read_bytes())
     data[data.index(whole[51].tobytes())] ^= 1
     hurt = tmp_path / "hurt.h5"
