@@ -61,7 +61,9 @@ def compare_pair(
     residual = np.bincount(drawn.of_row, difference - mean, drawn.groups)
     count = drawn.groups
     error = float(np.sqrt(count / max(count - 1, 1) * (residual**2).sum()) / len(difference))
-    error = max(error, float(np.sqrt(difference.var() / len(difference) * design_effect(difference, drawn))))
+    error = max(
+        error, float(np.sqrt(difference.var() / len(difference) * design_effect(difference.astype(np.float64), drawn)))
+    )
     reach = float(t.ppf((1 + level) / 2, max(count - 1, 1))) * error
     if error == 0:  # no image, or every one, tells the heads apart: as wide as for one further image that does
         reach = 1 / (count + 1)
