@@ -22,7 +22,7 @@ from .paired import compare_all
 from .parallel import check_jobs, run_jobs
 from .parts import together
 from .pooling import mean_over_repeats, pool, rounds
-from .prepare import calibrate_heads, job_label, make_heads, weigh_classes
+from .prepare import calibrate_heads, check_calibration, job_label, make_heads, weigh_classes
 from .split import Split, has_folds, identical_in_training, make_folds, make_split
 from .tune_nested import Found, search_spaces, tune_heads, tuning_notes, with_found
 from .tune_search import check_seconds
@@ -136,6 +136,7 @@ def compare(
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
     made = make_heads(heads)
     models = open_models(image_models, opened, made)
+    check_calibration(calibrate)  # before the work, not after it
     weighted = weigh_classes(made, class_weight)
     turned = open_views(opened, views)
     known, notes = groups_for(opened, groups, split, progress)

@@ -73,20 +73,26 @@ def weigh_classes(made: dict[str, Any], class_weight: str | None) -> list[str]:
     return []
 
 
-def calibrate_heads(by_split: Sequence[dict[str, Any]], method: str | None) -> list[str]:
-    """Wrap every head that has probabilities, for all splits, and return notes on the others.
+def check_calibration(method: str | None) -> None:
+    """Check the parameter ``calibrate``.
 
     Raises
     ------
     HeadParameterError
         When there is no such method.
     """
+    from ..heads.calibrated import METHODS
+
+    if method is not None and method not in METHODS:
+        raise HeadParameterError(f"parameter calibrate of compare must be {' or '.join(METHODS)}, got {method!r}")
+
+
+def calibrate_heads(by_split: Sequence[dict[str, Any]], method: str | None) -> list[str]:
+    """Wrap every head that has probabilities, for all splits, and return notes on the others."""
     if method is None:
         return []
-    from ..heads.calibrated import METHODS, CalibratedHead
+    from ..heads.calibrated import CalibratedHead
 
-    if method not in METHODS:
-        raise HeadParameterError(f"parameter calibrate of compare must be {' or '.join(METHODS)}, got {method!r}")
     without = [name for name, head in by_split[0].items() if not hasattr(head, "predict_proba")]
     for made in by_split:
         made |= {name: CalibratedHead(head, method) for name, head in made.items() if name not in without}

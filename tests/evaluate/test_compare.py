@@ -89,6 +89,13 @@ def test_an_unknown_head_or_parameter_stops_before_anything_is_trained(cache):
     assert not trained
 
 
+def test_a_calibration_that_there_is_not_stops_before_anything_is_tuned(cache):
+    begun = []
+    with pytest.raises(HeadParameterError, match="calibrate of compare must be temperature or sigmoid, got 'isotonic'"):
+        compare(cache, ["logreg"], calibrate="isotonic", tune=1, on_head=begun.append)
+    assert not begun
+
+
 def test_a_cache_that_cannot_be_read_is_an_error(tmp_path):
     with pytest.raises(CacheError):
         compare(tmp_path / "none.h5")
