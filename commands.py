@@ -104,8 +104,8 @@ def head_parameters(heads: str, params: tuple[str, ...]) -> dict[str, dict[str, 
     return set_parameters(chosen, params)
 
 
-def set_parameters(heads: dict[str, Any], params: tuple[str, ...]) -> dict[str, Any]:
-    """Set --param HEAD.NAME=VALUE on heads, which are parameters or unfitted classifiers by name."""
+def set_parameters(heads: dict[str, dict[str, Any]], params: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Set --param HEAD.NAME=VALUE among the parameters of every head."""
     for text in params:
         name, value = parameter(text)
         head, _, own_name = name.rpartition(".")
@@ -113,12 +113,7 @@ def set_parameters(heads: dict[str, Any], params: tuple[str, ...]) -> dict[str, 
             raise HeadParameterError(
                 f"option --param must be HEAD.NAME=VALUE with one of the heads ({', '.join(heads)}), got {text!r}"
             )
-        if isinstance(heads[head], dict):
-            heads[head][own_name] = value
-        elif own_name in heads[head].get_params():
-            heads[head].set_params(**{own_name: value})
-        else:
-            raise HeadParameterError(f"head {head!r} has no parameter {own_name!r}, got {text!r}")
+        heads[head][own_name] = value
     return heads
 
 

@@ -75,8 +75,8 @@ def _holder(path: Path) -> str:
         try:
             holder = json.loads(path.read_text(encoding="ascii"))
             if holder["host"] != socket.gethostname() or _is_alive(holder["pid"]):
-                return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
-        except (OSError, ValueError, KeyError, TypeError):
+                return display(f"process {holder['pid']} on {holder['host']} since {holder['since']}")
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             pass
         if time.monotonic() > end:
             return "another process"

@@ -162,6 +162,8 @@ def _check(table: Table) -> None:
             raise ValueError(f"Table.{matrix.name} must have shape (n, {matrix.width or 'd'}), got {source.shape}")
         lengths[matrix.name] = source.shape[0]
     lengths |= {name: len(getattr(table.files, name)) for name in ("sizes", "mtimes", "hashes")}
+    if n and not table.features.shape[1]:
+        raise ValueError(f"Table.features must have at least one column for {n} files, got none")
     wrong = {name: length for name, length in lengths.items() if length != n}
     if len(table.reasons) != m:
         wrong["reasons"] = len(table.reasons)

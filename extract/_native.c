@@ -279,7 +279,7 @@ EXPORT void embedonce_embed(const Plan *plan, const Block *blocks, const float *
 
 #endif
 
-/* Python builds, installs and finds the library as a module; native.py calls the two functions through ctypes. */
+/* Python builds, installs and finds the library as a module; native.py calls the functions through ctypes. */
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_native", .m_size = 0};
 
 PyMODINIT_FUNC PyInit__native(void) { return PyModule_Create(&definition); }

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -108,7 +108,7 @@ def _python() -> Check:
     return Check("Python", PASS, f"{platform.python_version()} on {platform.system()} {platform.machine()}")
 
 
-def _versions(names: Any) -> dict[str, str]:
+def _versions(names: Iterable[str]) -> dict[str, str]:
     found = {}
     for name in names:
         with contextlib.suppress(PackageNotFoundError):

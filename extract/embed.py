@@ -27,8 +27,10 @@ from .signature import signature
 
 SLICE_IMAGES = 8  # what a worker takes at once, so that the threads seldom meet
 SEGMENT_ROWS = 512
-_ATTEMPTS = 4
 SEGMENT_SECONDS = 10.0  # a slow machine commits by the clock, so that little is ever lost
+MAX_BYTES = 1 << 30
+"""Larger files are rejected unread; an image of 50 megapixels has at most 400 MB when it is not compressed."""
+_ATTEMPTS = 4
 
 
 @dataclass(slots=True)
@@ -220,7 +222,7 @@ def read_image(root: Path, image: ImageFile) -> tuple[bytes, ImageFile]:
     Raises
     ------
     ImageError
-        When it cannot be read, is no regular file, or changes while it is read.
+        When it cannot be read, is no regular file, is too large, or changes while it is read.
     """
     path = os.path.join(os.fsencode(root), image.path)
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe must not block
@@ -232,6 +234,8 @@ def read_image(root: Path, image: ImageFile) -> tuple[bytes, ImageFile]:
                 before = os.fstat(file)
                 if not stat.S_ISREG(before.st_mode):
                     raise ImageError("not a regular file")
+                if before.st_size > MAX_BYTES:
+                    raise ImageError(f"too large: {before.st_size} bytes, the limit is {MAX_BYTES}")
                 data = _read_all(file, before.st_size)
                 after = os.fstat(file)
             finally:
@@ -249,13 +253,14 @@ def read_image(root: Path, image: ImageFile) -> tuple[bytes, ImageFile]:
 
 
 def _read_all(file: int, size: int) -> bytes:
-    """Read a file that should be this large, in one call where it is."""
+    """Read a file that should be this large, in one call where it is; of one that grows, as much as shows that."""
     data = os.read(file, size + 1)
     if len(data) in (0, size):
         return data
-    parts = [data]
-    while data := os.read(file, 1 << 20):
+    parts, length = [data], len(data)
+    while length <= size and (data := os.read(file, 1 << 20)):
         parts.append(data)
+        length += len(data)
     return b"".join(parts)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..cache.errors import EngineError
+from ..cache.errors import EngineError, first_line
 from ..cache.quiet import quiet_native_output
 
 
@@ -62,12 +62,12 @@ def open_interpreter(model: bytes, threads: int = 1) -> Any:
         from ai_edge_litert import interpreter as litert
     except ImportError as error:
         raise EngineError(
-            f"the engine litert cannot be imported ({error}); install ai-edge-litert, or use --engine keras"
+            f"the engine litert cannot be imported ({first_line(error)}); install ai-edge-litert, or use --engine keras"
         ) from error
     try:
         with quiet_native_output():
             interpreter: Any = litert.Interpreter(model_content=model, num_threads=threads)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise EngineError(f"LiteRT cannot run the converted model: {error}; use --engine keras") from error
+        raise EngineError(f"LiteRT cannot run the converted model: {first_line(error)}; use --engine keras") from error
     return interpreter

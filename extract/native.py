@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..cache.errors import EngineError
+from ..cache.errors import EngineError, first_line
 from .native_plan import Program, aligned
 
 _POINTER = ctypes.c_void_p
@@ -40,7 +40,7 @@ class NativeSession:
         library = require_native()
         size = program.plan.size
         self._image = aligned(size * size * 3).reshape(size, size, 3)
-        self._features = program.plan.features
+        self._features, self._written = program.features, program.plan.features
         self._arena = aligned(program.arena)
         self._pointers = (ctypes.c_void_p * (3 * program.plan.pixels))()
         self._program = program  # its weights must live as long
@@ -60,9 +60,9 @@ class NativeSession:
 
     def run(self, count: int) -> npt.NDArray[np.float32]:
         """Embed the image in the slot: float32, shape (1, d)."""
-        features = np.empty((1, self._features), np.float32)
+        features = np.empty((1, self._written), np.float32)
         self._embed(*self._fixed, _POINTER(features.ctypes.data))  # other Python threads run meanwhile
-        return features
+        return features[:, : self._features]
 
 
 def require_native() -> Any:
@@ -101,7 +101,7 @@ def _library() -> Any | str:
         library = ctypes.CDLL(spec.origin)
         supported = library.embedonce_supported()
     except (OSError, AttributeError) as error:
-        return f"its kernels cannot be loaded ({error})"
+        return f"its kernels cannot be loaded ({first_line(error)})"
     if not supported:
         return "it needs an x86-64 processor with AVX2 and FMA"
     library.embedonce_embed.restype = None

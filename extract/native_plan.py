@@ -54,12 +54,15 @@ class Program:
         Shared by all threads.
     arena : int
         Floats that each thread needs for itself.
+    features : int
+        Of an image; the plan's are whole panels, of which the last may be filled up.
     """
 
     plan: Plan
     blocks: Any
     weights: Array
     arena: int
+    features: int
 
 
 def aligned(floats: int) -> Array:
@@ -126,13 +129,13 @@ def make_program(folded: Folded, image_size: int) -> Program:
         largest["row"] = max(largest["row"], row)
         largest["pixels"] = max(largest["pixels"], block.ring * block.width, block.strip * size)
     kernel, bias = folded["Conv_1.kernel"][0, 0], folded["Conv_1.bias"]
-    features = kernel.shape[1]
-    head = weights.add(kernel, bias, [PANEL] * (features // PANEL))
+    panels = -(-kernel.shape[1] // PANEL)
+    head = weights.add(kernel, bias, [PANEL] * panels)
     largest["expanded"] = max(largest["expanded"], size * size * PANEL)
     largest["pixels"] = max(largest["pixels"], size * size)
 
     side = image_size + 1 + image_size % 2
-    plan = Plan(size=image_size, blocks=len(BLOCKS), features=features, head=head, pixels=largest["pixels"])
+    plan = Plan(size=image_size, blocks=len(BLOCKS), features=panels * PANEL, head=head, pixels=largest["pixels"])
     arena = 0
     for name, floats in (
         ("padded", 3 * side * side),
@@ -144,7 +147,7 @@ def make_program(folded: Folded, image_size: int) -> Program:
     ):
         setattr(plan, name, arena)
         arena += -(-floats // _ALIGNMENT) * _ALIGNMENT
-    return Program(plan, blocks, weights.packed(), arena)
+    return Program(plan, blocks, weights.packed(), arena, kernel.shape[1])
 
 
 def column_widths(columns: int) -> list[int]:

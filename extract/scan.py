@@ -96,8 +96,8 @@ def scan(folder: Path | str, *, follow_links: bool = False) -> Scan:
     """
     folder = Path(folder)
     shown = display(str(folder))
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
+    if not os.path.isdir(folder):
+        what = "is a file" if os.path.exists(folder) else "does not exist"
         raise ImageFolderError(
             f"the image folder {shown} {what}; give a folder that holds one folder of images per class"
         )

@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from ..cache.errors import ParameterError
 
-Pixels = npt.NDArray[Any]
+Array = npt.NDArray[Any]
 
 IDENTITY = "identity"
 
-TURNS: Mapping[str, Callable[[Pixels], Pixels]] = {
+TURNS: Mapping[str, Callable[[Array], Array]] = {
     IDENTITY: lambda pixels: pixels,
     "flip-left-right": np.fliplr,
     "flip-top-bottom": np.flipud,

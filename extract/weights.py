@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +64,7 @@ def resolve_weights(weights: str | Path, alpha: float, image_size: int, *, timeo
     name = str(weights)
     if name == "imagenet":
         path = imagenet_path(alpha, image_size)
-        if not path.is_file():
+        if not os.path.isfile(path):
             _download(path, timeout)
         return WeightsSource("imagenet", path, None, _file_sha256(path))
     if name.partition(":")[0] == "random":
@@ -75,7 +75,7 @@ def resolve_weights(weights: str | Path, alpha: float, image_size: int, *, timeo
             )
         return WeightsSource(f"random:{int(seed)}", None, int(seed), f"random:{int(seed)}")
     path = Path(weights)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise WeightsError(
             f"weights must be imagenet, random:SEED or a file, got {display(name)!r}, which does not exist"
         )
@@ -113,7 +113,7 @@ def _download(path: Path, timeout: float) -> None:
     try:
         with urllib.request.urlopen(url, timeout=timeout) as answer:
             data = answer.read()
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # the last when the line is cut
         reason = getattr(error, "reason", None) or error
         raise WeightsError(
             f"the ImageNet weights are not on this machine and cannot be fetched ({reason}): "
@@ -122,7 +122,7 @@ def _download(path: Path, timeout: float) -> None:
     try:
         write_atomically(make_folder(path.parent, "Keras's weights") / path.name, data)
     except OutputError as error:
-        raise WeightsError(f"the ImageNet weights cannot be kept: {error}") from error
+        raise WeightsError(f"the ImageNet weights cannot be kept: {error.strerror}") from error
 
 
 def _file_sha256(path: Path) -> str:

@@ -42,7 +42,16 @@ def test_a_lock_that_cannot_be_made_is_an_output_error(tmp_path):
         pytest.fail("locked nothing")
 
 
-@pytest.mark.parametrize("note", [None, "", "[1]", '{"host": "%s", "pid": 999999999, "since": "2001"}'])
+@pytest.mark.parametrize(
+    "note",
+    [
+        None,
+        "",
+        "[1]",
+        '{"host": "%s", "pid": 999999999, "since": "2001"}',
+        '{"host": "%s", "pid": 999999999999999999999, "since": "2001"}',
+    ],
+)
 def test_a_note_that_is_missing_or_of_a_dead_process_names_nobody(tmp_path, monkeypatch, note):
     monkeypatch.setattr(lock, "_PATIENCE", 0.05)
     place = Place.of(tmp_path / "a.h5")
@@ -58,8 +67,11 @@ def test_a_note_that_is_missing_or_of_a_dead_process_names_nobody(tmp_path, monk
 def test_a_holder_on_another_machine_is_believed(tmp_path):
     place = Place.of(tmp_path / "a.h5")
     with writer_lock(place):
-        place.holder.write_text('{"host": "elsewhere", "pid": 999999999, "since": "2001"}')
-        with pytest.raises(LockedError, match="process 999999999 on elsewhere since 2001"), writer_lock(place):
+        place.holder.write_text(r'{"host": "else\u001bwhere", "pid": 999999999, "since": "2001"}')
+        with (
+            pytest.raises(LockedError, match=r"process 999999999 on else\\x1bwhere since 2001"),
+            writer_lock(place),
+        ):
             pytest.fail("two writers")
 
 

@@ -123,8 +123,7 @@ def test_a_cluster_embeds_as_it_is_told(run, scheduler, tmp_path, draw, folder, 
     assert not (made.features == run("plain.h5").cache.features).all()
 
 
-@pytest.mark.parametrize("ending", ["h5", "cache"])
-@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize(("ending", "workers"), [("h5", None), ("cache", 2)])
 def test_a_cluster_gives_the_bytes_of_one_machine(run, scheduler, tmp_path, ending, workers):
     run(f"one.{ending}")
     report = run(f"many.{ending}", dask=scheduler, workers=workers)
@@ -183,8 +182,7 @@ def test_rejects_are_those_of_one_machine(run, folder, scheduler, tmp_path):
     assert run("strict.h5").resumed == 26
 
 
-@pytest.mark.parametrize("ending", ["h5", "cache"])
-@pytest.mark.parametrize("victims", [1, 2])
+@pytest.mark.parametrize(("ending", "victims"), [("h5", 2), ("cache", 1)])
 def test_killed_workers_change_no_byte(run, folder, tmp_path, make_images, ending, victims):
     for name in (f"one.{ending}", f"many.{ending}"):  # some of the images are known, under other names
         run(name)
@@ -266,8 +264,7 @@ embedonce.extract(sys.argv[1], sys.argv[2], weights="random:0", alpha=0.35, imag
 """
 
 
-@pytest.mark.parametrize("again", ["on the cluster", "on one machine"])
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(("moment", "again"), [("before", "on the cluster"), ("after", "on one machine")])
 def test_a_killed_coordinator_is_resumed_to_the_same_bytes(run, folder, scheduler, tmp_path, moment, again):
     run("one.h5")
     command = [sys.executable, "-c", KILLED, folder, tmp_path / "many.h5", scheduler, moment]
@@ -380,6 +377,15 @@ def without_some_package(job, images, segment):
     raise ModuleNotFoundError("No module named 'embedonce'")
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, make_images, small):
+    """Images that no worker changes, and their cache as one machine makes it."""
+    folder = tmp_path_factory.mktemp("cluster")
+    make_images(folder / "images")
+    extract(folder / "images", folder / "one.h5", **small)
+    return folder / "images", folder / "one.h5"
+
+
 @pytest.mark.parametrize(
     ("task", "message"),
     [
@@ -415,18 +421,18 @@ def without_some_package(job, images, segment):
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_worker_that_cannot_is_named_and_the_next_run_puts_it_right(
-    run, scheduler, tmp_path, monkeypatch, task, message
+    whole, scheduler, tmp_path, small, monkeypatch, task, message
 ):
+    images, expected = whole
     with monkeypatch.context() as patch:
         patch.setattr(cluster, "embed_slice", task)
         patch.setattr(cluster, "PATIENCE", 0.1)
         with pytest.raises(ClusterError, match=message) as caught:
-            run(dask=scheduler)
+            extract(images, tmp_path / "a.h5", dask=scheduler, **small)
     assert "\n" not in str(caught.value)
-    report = run(dask=scheduler)
-    assert (len(report.cache), report.rejected) == (24, 0)
-    run("one.h5")
-    assert_same(tmp_path, "one.h5", "a.h5")
+    cache = extract(images, tmp_path / "a.h5", dask=scheduler, **small)
+    assert (len(cache), cache.rejects) == (24, [])
+    assert_same(tmp_path, expected, "a.h5")
 
 
 def with_another_numpy(job, images, segment):

@@ -14,11 +14,10 @@ from embedonce.extract.store import load_prepared, prepare
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-@pytest.mark.parametrize("threads", [2, 3])
-def test_threads_inside_an_interpreter_change_no_bit(images, tmp_path, small, precision, threads):
-    extract(images, tmp_path / "one.h5", precision=precision, engine="litert", **small)
-    extract(images, tmp_path / "more.h5", precision=precision, engine="litert", threads=threads, **small)
-    assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "more.h5").read_bytes()
+def test_threads_inside_an_interpreter_change_no_bit(images, tmp_path, small, precision):
+    for threads in (1, 2, 3):
+        extract(images, tmp_path / f"{threads}.h5", precision=precision, engine="litert", threads=threads, **small)
+    assert len({(tmp_path / f"{threads}.h5").read_bytes() for threads in (1, 2, 3)}) == 1
 
 
 @pytest.mark.slow

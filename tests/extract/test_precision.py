@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -94,8 +95,8 @@ def test_int8_is_fingerprinted_by_the_model_that_computes(made, small):
 
 
 @pytest.mark.parametrize(("there", "here"), [("float32", "int8"), ("int8", "float32"), ("float16", "bfloat16")])
-def test_a_cache_of_one_precision_refuses_another(images, tmp_path, small, there, here):
-    extract(images, tmp_path / "a.h5", precision=there, **small)
+def test_a_cache_of_one_precision_refuses_another(made, cache_path, images, tmp_path, small, there, here):
+    shutil.copy(cache_path if there == "float32" else made[there].path, tmp_path / "a.h5")
     before = (tmp_path / "a.h5").read_bytes()
     with pytest.raises(FingerprintError, match=r"another way: dtype is .* there, .* here; give the same options as"):
         extract(images, tmp_path / "a.h5", precision=here, **small)
@@ -159,19 +160,15 @@ def test_the_calibration_images_are_always_the_same():
     assert 225 < max(map(np.max, once)) <= 255
 
 
-def test_quantising_gives_the_same_model_again(made, own_home, small):
+def test_a_damaged_quantised_model_is_made_again_and_is_the_same(made, images, tmp_path, monkeypatch, small):
+    home = shutil.copytree(store.store_folder(), tmp_path / "home")
+    monkeypatch.setenv("EMBEDONCE_HOME", str(home))
     recipe = make_recipe(*small.values(), precision="int8")
-    assert store.load_prepared(recipe) is None
-    assert store.prepare(recipe).hashes["quantized_model_sha256"] == made["int8"].fingerprint["quantized_model_sha256"]
-
-
-def test_a_damaged_quantised_model_is_made_again(own_home, images, tmp_path, small):
-    extract(images, tmp_path / "a.h5", precision="int8", **small)
-    (model,) = own_home.glob("*.tflite")
+    model = store._path(recipe)
     intact = model.read_bytes()
     model.write_bytes(intact[:-9])
-    assert store.known_hashes(make_recipe(*small.values(), precision="int8")) is None
-    extract(images, tmp_path / "a.h5", precision="int8", **small)
+    assert store.known_hashes(recipe) is None
+    extract(images, shutil.copy(made["int8"].path, tmp_path / "a.h5"), precision="int8", **small)
     assert model.read_bytes() == intact
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 
@@ -40,10 +39,6 @@ def run(folder, tmp_path, small):
     return update
 
 
-def by_path(cache):
-    return dict(zip(cache.paths, cache.features, strict=True))
-
-
 def test_a_first_run_embeds_everything(run):
     report = run()
     assert (report.embedded, report.added, report.published) == (24, 24, True)
@@ -80,52 +75,6 @@ def test_embedding_new_images_imports_no_tensorflow(run, folder, tmp_path, pytho
         "print(len(cache), 'tensorflow' in sys.modules)\n"
     )
     assert python(code, folder, tmp_path / "a.h5") == "25 False\n"
-
-
-def test_new_changed_and_removed_images_cost_what_changed(run, folder, draw, tmp_path, small):
-    run()
-    draw(1, 50).save(folder / "ash" / "new.png")
-    draw(1, 51).save(folder / "birch" / "001.png")
-    (folder / "cedar" / "002.jpeg").unlink()
-    report = run()
-    assert (report.embedded, report.added, report.changed, report.removed, report.unchanged) == (2, 1, 1, 1, 22)
-    fresh = extract(folder, tmp_path / "fresh.h5", **small)
-    assert report.cache.paths == fresh.paths
-    np.testing.assert_array_equal(report.cache.features, fresh.features)
-
-
-def test_moved_images_keep_their_features_without_a_forward_pass(run, folder):
-    before = by_path(run().cache)
-    (folder / "ash" / "000.jpg").rename(folder / "birch" / "moved.jpg")
-    report = run()
-    assert (report.embedded, report.moved, report.removed, report.unchanged) == (0, 1, 0, 23)
-    np.testing.assert_array_equal(by_path(report.cache)["birch/moved.jpg"], before["ash/000.jpg"])
-    assert report.cache.class_counts == {"ash": 7, "birch": 9, "cedar": 8}
-
-
-def test_a_touched_image_is_not_embedded_again(run, folder):
-    run()
-    os.utime(folder / "ash" / "000.jpg", (1, 1))
-    report = run()
-    assert (report.embedded, report.unchanged) == (0, 24)
-    assert run().published is False
-
-
-def test_a_folder_that_was_moved_is_not_embedded_again(run, folder, tmp_path, small):
-    run()
-    folder.rename(tmp_path / "elsewhere")
-    cache = extract(tmp_path / "elsewhere", tmp_path / "a.h5", **small)
-    assert cache.provenance["image_root"] == str(tmp_path / "elsewhere")
-    assert len(cache) == 24
-
-
-def test_two_files_of_one_content_both_keep_their_row(run, folder):
-    run()
-    shutil.copy(folder / "ash" / "000.jpg", folder / "cedar" / "copy.jpg")
-    report = run()
-    assert (report.embedded, report.copied, report.added, report.moved) == (0, 1, 1, 0)
-    rows = by_path(report.cache)
-    np.testing.assert_array_equal(rows["cedar/copy.jpg"], rows["ash/000.jpg"])
 
 
 def test_images_that_cannot_be_embedded_are_listed_and_not_tried_again(run, folder, monkeypatch):
@@ -254,14 +203,6 @@ def test_missing_imagenet_weights_name_those_that_the_cache_was_made_with(run, t
     run(weights=weights, alpha=1.0)
     with pytest.raises(WeightsError, match=rf"a\.h5 was made with --weights {weights}$"):
         run(weights="imagenet", alpha=1.0)
-
-
-def test_names_that_are_not_utf8_are_embedded(run, folder, draw):
-    name = os.path.join(os.fsencode(folder), b"ash", b"caf\xe9\n.png")
-    with open(name, "wb") as file:
-        draw(0, 60).save(file, format="PNG")
-    cache = run().cache
-    assert os.fsdecode(b"ash/caf\xe9\n.png") in cache.paths
 
 
 KILLED = """

@@ -153,6 +153,19 @@ def test_the_sample_is_chosen_by_the_seed(path, folder, monkeypatch):
     assert seen[:4] == seen[4:8] != seen[8:]
 
 
+def test_an_image_that_goes_while_it_is_verified_is_not_the_caches_fault(path, folder, monkeypatch):
+    real = module._embed_again
+
+    def meanwhile(*arguments):
+        (folder / "ash" / "001.png").unlink()
+        real(*arguments)
+
+    monkeypatch.setattr(module, "_embed_again", meanwhile)
+    done = verify(path, folder, sample=100)
+    assert done.ok
+    assert done.sampled == done.identical == 23
+
+
 def test_other_weights_are_refused(path, folder):
     with pytest.raises(FingerprintError, match="weights_sha256"):
         verify(path, folder, weights="random:1")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import http.client
+import io
 import json
 import urllib.error
 import urllib.request
@@ -74,6 +76,11 @@ def test_a_seed_that_is_none_is_refused(name):
         resolve_weights(name, 1.0, 224)
 
 
+def test_a_name_that_is_too_long_is_a_file_that_does_not_exist():
+    with pytest.raises(WeightsError, match="got 'x+', which does not exist"):
+        resolve_weights("x" * 300, 1.0, 224)
+
+
 def test_a_missing_file_is_refused():
     with pytest.raises(WeightsError, match="must be imagenet, random:SEED or a file, got 'nope.h5'"):
         resolve_weights("nope.h5", 1.0, 224)
@@ -92,6 +99,19 @@ def test_without_network_the_message_says_what_to_fetch_and_where_to_put_it(tmp_
     assert "no network" in message
     assert "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/" in message
     assert str(tmp_path / "models" / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5") in message
+
+
+def test_a_download_that_breaks_off_is_one_error_and_keeps_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+
+    class Cut(io.BytesIO):
+        def read(self):
+            raise http.client.IncompleteRead(b"half", 9_000_000)
+
+    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: Cut())
+    with pytest.raises(WeightsError, match=r"cannot be fetched \(IncompleteRead\(4 bytes read.*give --weights FILE"):
+        resolve_weights("imagenet", 1.0, 96)
+    assert not list(tmp_path.iterdir())
 
 
 def test_imagenet_weights_are_taken_from_where_keras_keeps_them(tmp_path, monkeypatch):
