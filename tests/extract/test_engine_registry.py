@@ -77,7 +77,7 @@ def test_one_entry_of_the_table_is_all_that_an_engine_needs(python, make_images,
     embed("b.h5")
     assert kept.stat().st_mtime_ns == before  # it was read, not made again
     embed("c.h5", "--precision", "int8", status=2)
-    assert "all agree" in python(PLAIN, "verify", tmp_path / "a.h5", "--engine", "keras")
+    assert "all agree" in python(PLAIN, "verify", tmp_path / "a.h5", "--images", images, "--engine", "keras")
 
 
 def test_every_engine_is_what_its_entry_says():
