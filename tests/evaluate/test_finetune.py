@@ -28,7 +28,7 @@ from embedonce.evaluate.scoring import evaluate_model
 from embedonce.evaluate.seen import seen_in_training
 from embedonce.evaluate.training import model_metadata, train
 from embedonce.extract.decode import decode
-from embedonce.heads.files import load_head, read_metadata
+from embedonce.heads.files import load_head, read_metadata, save_head, write_keras_metadata
 
 SOFTMAX = {"epochs": 3, "learning_rate": 0.01}
 
@@ -85,7 +85,7 @@ def test_it_is_never_worse_on_validation_than_the_start(tuned, starts, images, t
     assert history["epoch"][0] == 0
     assert tuned.course.best == int(np.argmin(history["val_loss"])) > 0
     worse = finetune(
-        images, starts["logreg"], tmp_path / "a.keras", unfreeze=154, learning_rate=0.5, epochs=4, patience=1
+        images, starts["logreg"], tmp_path / "a.keras", unfreeze=10, learning_rate=0.5, epochs=4, patience=1
     )
     losses = worse.course.history["val_loss"]
     assert worse.course.best == int(np.argmin(losses))
@@ -103,9 +103,14 @@ def test_an_epoch_zero_that_stays_the_best_leaves_the_backbone_as_it_was(starts,
     assert all(np.array_equal(one, two) for name in before for one, two in zip(before[name], after[name], strict=True))
 
 
-@pytest.mark.parametrize("unfreeze", [1, 3, 10, 31, 154])
-def test_the_two_parts_of_a_model_are_the_model(starts, unfreeze):
-    whole = import_keras().models.load_model(starts["softmax"], compile=False)
+@pytest.fixture(scope="module")
+def whole(starts):
+    """A model whose layers tests unfreeze as they like: nothing is trained in it."""
+    return import_keras().models.load_model(starts["softmax"], compile=False)
+
+
+@pytest.mark.parametrize("unfreeze", [1, 10, 31, 154])
+def test_the_two_parts_of_a_model_are_the_model(whole, unfreeze):
     unfreeze_last(whole.get_layer("mobilenetv2"), unfreeze)
     frozen, trained = finetune_cut.cut_model(whole)
     pixels = np.random.default_rng(0).uniform(0, 255, (3, 64, 64, 3)).astype(np.float32)
@@ -118,9 +123,8 @@ def test_the_two_parts_of_a_model_are_the_model(starts, unfreeze):
 
 
 @pytest.mark.parametrize("room", [0, 2**16, 2**30])
-def test_every_view_goes_through_the_frozen_part_once_while_there_is_room(starts, images, cache, monkeypatch, room):
+def test_every_view_goes_through_the_frozen_part_once_while_there_is_room(whole, images, cache, monkeypatch, room):
     monkeypatch.setattr(finetune_cut, "ROOM", room)
-    whole = import_keras().models.load_model(starts["softmax"], compile=False)
     unfreeze_last(whole.get_layer("mobilenetv2"), 10)
     below, _ = finetune_cut.cut_model(whole)
     rows, views = np.array([5, 3, 60, 7, 30]), np.array([0, 3, 1, 2, 0])
@@ -142,7 +146,9 @@ def test_every_view_goes_through_the_frozen_part_once_while_there_is_room(starts
     assert set(seen) >= set(zip(rows.tolist(), views.tolist(), strict=True))
 
 
-def test_the_images_of_the_test_part_are_never_read(starts, images, cache, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def read_and_done(starts, images, tmp_path_factory):
+    """The rows that a fine-tuning of the head alone reads, and what it returns."""
     read = set()
     right = finetune_images.read_unchanged
 
@@ -150,8 +156,14 @@ def test_the_images_of_the_test_part_are_never_read(starts, images, cache, tmp_p
         read.add(row)
         return right(cache, root, row)
 
-    monkeypatch.setattr(finetune_images, "read_unchanged", note)
-    done = finetune(images, starts["logreg"], tmp_path / "a.keras", unfreeze=3, epochs=1)
+    path = tmp_path_factory.mktemp("watched") / "a.keras"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetune_images, "read_unchanged", note)
+        return read, finetune(images, starts["logreg"], path, unfreeze=1, epochs=1)
+
+
+def test_the_images_of_the_test_part_are_never_read(read_and_done, starts, cache):
+    read, done = read_and_done
     expected = np.flatnonzero(seen_in_training(cache, read_metadata(starts["logreg"])))
     assert sorted(read) == expected.tolist()
     assert len(read) < len(cache)
@@ -159,19 +171,18 @@ def test_the_images_of_the_test_part_are_never_read(starts, images, cache, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["logreg", "linear-svm"])
-def test_heads_of_scikit_learn_are_trained_on_too(starts, images, tmp_path, name):
-    done = finetune(images, starts[name], tmp_path / "a.keras", unfreeze=3, epochs=2, augment="dihedral")
-    assert read_metadata(done.path)["head"] == name
+def test_heads_whose_margins_were_calibrated_are_trained_on_too(starts, images, tmp_path):
+    done = finetune(images, starts["linear-svm"], tmp_path / "a.keras", unfreeze=3, epochs=2, augment="dihedral")
+    assert read_metadata(done.path)["head"] == "linear-svm"
     assert done.course.history["val_loss"][done.course.best] <= done.course.history["val_loss"][0]
 
 
-def test_the_head_has_not_seen_the_validation_images_when_it_begins(starts, images, cache, tmp_path):
+def test_the_head_has_not_seen_the_validation_images_when_it_begins(read_and_done, starts, cache):
     from embedonce.evaluate.groups import groups_beside
     from embedonce.heads.registry import make_head
     from sklearn.metrics import log_loss
 
-    done = finetune(images, starts["logreg"], tmp_path / "a.keras", unfreeze=1, epochs=1)
+    done = read_and_done[1]
     rows, _ = training_rows(cache, read_metadata(starts["logreg"]), "the model")
     fit, held = hold_out(cache, rows, groups_beside(cache), 0)
     head = make_head("logreg", C=0.01).fit(cache.features[fit], cache.label_names[fit])
@@ -321,13 +332,13 @@ def test_a_wrong_parameter_says_what_is_allowed(starts, images, tmp_path, parame
 
 
 def test_models_that_cannot_be_trained_on_are_refused(starts, images, cache, tmp_path):
+    kernel = shutil.copy(starts["logreg"], tmp_path / "svm.keras")
+    write_keras_metadata(kernel, read_metadata(kernel) | {"head": "svm", "parameters": {}})
     with pytest.raises(HeadError, match=r"head 'svm' cannot be fine-tuned, .* are softmax, logreg, linear-svm"):
-        finetune(images, starts["svm"], tmp_path / "a.keras", unfreeze=3)
+        finetune(images, kernel, tmp_path / "a.keras", unfreeze=3)
     train(cache, "logreg", tmp_path / "alone.skops")
     with pytest.raises(ModelFileError, match="must be a .keras file of embedonce export"):
         finetune(images, tmp_path / "alone.skops", tmp_path / "a.keras", unfreeze=3)
-    from embedonce.heads.files import save_head
-
     save_head(load_head(starts["softmax"]), tmp_path / "alone.keras", read_metadata(starts["softmax"]))
     with pytest.raises(ModelFileError, match="holds no backbone and head"):
         finetune(images, tmp_path / "alone.keras", tmp_path / "a.keras", unfreeze=3)
