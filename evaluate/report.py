@@ -15,7 +15,7 @@ from ..cache.names import display
 from .comparison import Comparison, HeadResult
 from .images import spread
 from .label_errors import label_errors
-from .plots import history_figure
+from .plots import history_figure, percent
 from .reliability import coverage, probability_scores
 from .report_figures import figures
 from .report_images import as_svg, pictures
@@ -113,10 +113,10 @@ def summary(comparison: Comparison) -> list[str]:
     tested = len(comparison.split.test)
     measure = "balanced_accuracy" if comparison.skewed else "accuracy"
     name = measure.replace("_", " ")
-    scored = f"{_percent(best[measure])} {name} on {tested:,} test images"
+    scored = f"{percent(best[measure])} {name} on {tested:,} test images"
     interval = comparison.result(best["head"]).intervals.get(measure)
     if interval is not None:
-        scored += f" (95 % interval {_percent(interval[0])} to {_percent(interval[1])})"
+        scored += f" (95 % interval {percent(interval[0])} to {percent(interval[1])})"
     first = f"{display(best['head'])} reaches {scored}"
     sentences = [f"{first}, the highest of {len(table)} heads." if len(table) > 1 else f"{first}."]
     if comparison.skewed:
@@ -137,8 +137,8 @@ def _on_leaks(comparison: Comparison) -> list[str]:
         share = (comparison.random.split.groups or {}).get("leak_share", 0.0)
         text = (
             f"A random split would have promised up to {100 * worst['gap']:.1f} points more "
-            f"({display(worst['head'])}: {_percent(worst['random'])} instead of {_percent(worst['grouped'])}): there, "
-            f"{_percent(share)} of the test images have a copy of their original in training. Here no copy crosses the "
+            f"({display(worst['head'])}: {percent(worst['random'])} instead of {percent(worst['grouped'])}): there, "
+            f"{percent(share)} of the test images have a copy of their original in training. Here no copy crosses the "
             "split."
         )
         promised = max(gaps, key=lambda row: row["random"])["head"]
@@ -159,8 +159,8 @@ def _on_probabilities(comparison: Comparison, result: HeadResult) -> list[str]:
     target = next(one for one in coverage(true, result.probabilities)["targets"] if one["target"] == _SURE)["at"]
     if target is not None and target["coverage"] < 1:
         text += (
-            f"; deciding only where it is at least {_percent(target['threshold'])} sure, it is right on "
-            f"{_percent(_SURE)} of the {_percent(target['coverage'])} of images that are left"
+            f"; deciding only where it is at least {percent(target['threshold'])} sure, it is right on "
+            f"{percent(_SURE)} of the {percent(target['coverage'])} of images that are left"
         )
     return [text + "."]
 
@@ -203,7 +203,7 @@ def _image(comparison: Comparison, place: int, results: tuple[HeadResult, ...]) 
     said = []
     for result in results:
         predicted = int(result.predicted[place])
-        sure = "" if result.probabilities is None else f" ({_percent(float(result.probabilities[place, predicted]))})"
+        sure = "" if result.probabilities is None else f" ({percent(float(result.probabilities[place, predicted]))})"
         said.append(f"{display(result.name)}: {display(cache.class_names[predicted])}{sure}")
     return {
         "row": row,
@@ -230,10 +230,6 @@ def _sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}." if text.startswith("the ") else f"{text}."
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %".replace("100.0", "100")
-
-
 def _template() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -244,7 +240,7 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = _percent
+    environment.filters["percent"] = percent
     environment.filters["number"] = lambda value, digits=4: "-" if value is None else f"{value:.{digits}f}"
     environment.filters["points"] = lambda value: "-" if value is None else f"{100 * value:+.1f}"
     environment.filters["p"] = lambda value: "< 0.001" if value < 0.001 else f"{value:.2g}"
