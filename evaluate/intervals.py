@@ -250,6 +250,8 @@ def _area_interval(
     level: float,
 ) -> Interval | None:
     """Return the interval of the mean area under the one-vs-rest ROC curves, or None with a single class."""
+    from scipy.stats import norm, t
+
     present = np.unique(true)
     if len(present) < 2:
         return None
@@ -264,8 +266,6 @@ def _area_interval(
         )
         for block in _of_rows(weights, drawn)
     ]
-    from scipy.stats import norm, t
-
     # few groups know the standard error badly; a score of two classes has no correlation that would make up for it
     few = float(t.ppf((1 + level) / 2, max(size - 1, 1)) / norm.ppf((1 + level) / 2))
     return wilson_interval(whole, few * wider * _deviation(np.concatenate(means)), size, level)
