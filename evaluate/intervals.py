@@ -107,12 +107,16 @@ def score_intervals(
     generator = np.random.default_rng(seed)
     weights = generator.multinomial(drawn.groups, np.full(drawn.groups, 1 / drawn.groups), size=resamples)
     k = len(class_names)
-    cells = np.zeros((len(true), k * k))
-    cells[np.arange(len(true)), true * k + predicted] = 1
-    counts = drawn.sums(cells)
-    whole, resampled = _rates(counts.sum(0), k), _rates(weights @ counts, k)
+    # of each group; whole confusion matrices would take gigabytes for a hundred classes
+    counts = np.zeros((drawn.groups, 3, k))
+    right = true == predicted
+    np.add.at(counts, (drawn.of_row[right], 0, true[right]), 1)
+    np.add.at(counts, (drawn.of_row, 1, true), 1)
+    np.add.at(counts, (drawn.of_row, 2, predicted), 1)
+    whole = _rates(counts.sum(0))
+    resampled = _rates((weights @ counts.reshape(drawn.groups, 3 * k)).reshape(-1, 3, k))
     size, balance = drawn.effective, _balance(np.bincount(true))
-    wider = _widening(true == predicted, drawn, _deviation(resampled["accuracy"]))
+    wider = _widening(right, drawn, _deviation(resampled["accuracy"]))
     found: dict[str, Interval] = {}
     for name, value in whole.items():
         of_score = size if name == "accuracy" else size * balance
@@ -222,11 +226,15 @@ def _deviation(values: npt.NDArray[np.floating]) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
-def _rates(counts: npt.NDArray[np.floating], k: int) -> dict[str, npt.NDArray[np.float64]]:
-    """Return accuracy, balanced accuracy and macro F1 of confusion matrices, float, shape (..., k * k)."""
-    matrices = counts.reshape(*counts.shape[:-1], k, k)
-    right = np.diagonal(matrices, axis1=-2, axis2=-1)
-    of_class, predicted = matrices.sum(-1), matrices.sum(-2)
+def _rates(counts: npt.NDArray[np.floating]) -> dict[str, npt.NDArray[np.float64]]:
+    """Return accuracy, balanced accuracy and macro F1.
+
+    Parameters
+    ----------
+    counts : ndarray of float, shape (..., 3, k)
+        For each class the images of it that are predicted rightly, all of it, and those that are predicted as it.
+    """
+    right, of_class, predicted = np.moveaxis(counts, -2, 0)
     recall = _mean_where(right, of_class, of_class > 0)
     f1 = _mean_where(2 * right, of_class + predicted, of_class + predicted > 0)
     return {"accuracy": right.sum(-1) / of_class.sum(-1), "balanced_accuracy": recall, "macro_f1": f1}
