@@ -66,3 +66,6 @@ def test_a_folder_without_results_is_named(tmp_path):
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(HeadError, match="got another format"):
         diff_runs(tmp_path, tmp_path)
+    (tmp_path / "results.json").write_text('{"format": "embedonce-results", "format_version": 99}')
+    with pytest.raises(HeadError, match="its format version is 99, this embedonce reads up to"):
+        diff_runs(tmp_path, tmp_path)
