@@ -77,6 +77,7 @@ def test_an_export_is_checked_on_every_image_that_the_head_was_not_trained_on(ex
         assert done.largest_difference <= 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".keras", ".tflite"])
 def test_an_export_gives_the_heads_classes_without_embedonce(models, exported, cache, images, tmp_path, suffix):
     heads = [name for name, other in exported if other == suffix]
@@ -120,6 +121,7 @@ def test_an_exported_linear_head_is_a_model_of_embedonce_again(models, exported,
     np.testing.assert_allclose(load_head(path).predict_proba(cache.features), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".keras", ".tflite"])
 def test_an_export_that_disagrees_is_not_written(models, tmp_path, monkeypatch, suffix):
     right = image_model.pooled_features
@@ -188,6 +190,7 @@ def test_a_check_of_no_images_is_refused(models, tmp_path, check):
         export(models["logreg"], tmp_path / "a.keras", check=check)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_checked(models, tmp_path):
     result = CliRunner().invoke(
         main, ["export", str(models["logreg"]), "-o", str(tmp_path / "a.keras"), "--check", "4"]

@@ -80,6 +80,7 @@ def test_only_unfrozen_layers_change_and_batch_normalisation_stays_bit_for_bit(s
     assert any("BN" in name for name in tuned.layers)
 
 
+@pytest.mark.slow
 def test_it_is_never_worse_on_validation_than_the_start(tuned, starts, images, tmp_path):
     history = tuned.course.history
     assert history["epoch"][0] == 0
@@ -92,6 +93,7 @@ def test_it_is_never_worse_on_validation_than_the_start(tuned, starts, images, t
     assert len(losses) <= worse.course.best + 2  # one epoch without gain ends it
 
 
+@pytest.mark.slow
 def test_an_epoch_zero_that_stays_the_best_leaves_the_backbone_as_it_was(starts, images, tmp_path, monkeypatch):
     losses = iter([(0.1, 1.0), (0.2, 1.0), (0.1, 1.0)])
     monkeypatch.setattr(finetune_training, "_measure", lambda *arguments: next(losses))
@@ -191,6 +193,7 @@ def test_the_head_has_not_seen_the_validation_images_when_it_begins(read_and_don
     assert "have no weights to train" in " ".join(done.notes)
 
 
+@pytest.mark.slow
 def test_the_losses_of_epochs_are_means_over_their_images(starts, images, tmp_path):
     settings = {"learning_rate": 1e-12, "augment": "none", "epochs": 2, "batch_size": 20}
     history = finetune(images, starts["logreg"], tmp_path / "a.keras", unfreeze=3, **settings).course.history
@@ -207,6 +210,7 @@ assert not any(name.startswith("embedonce") for name in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_the_file_loads_with_plain_keras_and_predict_says_the_same(tuned, images, cache, tmp_path):
     rows = range(0, len(cache), 9)
     pixels = [decode((images / cache.paths[row]).read_bytes()) for row in rows]
@@ -348,6 +352,7 @@ def test_models_that_cannot_be_trained_on_are_refused(starts, images, cache, tmp
         finetune(images, starts["logreg"], tmp_path / "a.keras", unfreeze=3, curves=tmp_path / "a.txt")
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_the_training(starts, images, tmp_path, monkeypatch):
     monkeypatch.setattr(finetune_training, "_one_epoch", lambda *arguments: (float("nan"), 0.3))
     done = finetune(images, starts["logreg"], tmp_path / "a.keras", unfreeze=3)
@@ -355,6 +360,7 @@ def test_a_loss_that_is_no_number_ends_the_training(starts, images, tmp_path, mo
     assert "no number any more; take a smaller learning rate" in " ".join(done.notes)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_did(starts, images, tmp_path):
     path = tmp_path / "deep" / "tuned.keras"
     arguments = ["finetune", str(images), "--from", str(starts["softmax"]), "--unfreeze", "3", "-o", str(path)]

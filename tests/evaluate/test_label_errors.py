@@ -54,7 +54,8 @@ def test_what_is_suggested_is_the_class_that_made_the_label_suspect():
     head, listed = label_errors(SimpleNamespace(cache=cache, results=[result], split=split))
     assert head == "head"
     (one,) = (entry for entry in listed if entry["row"] == 29)
-    assert (one["label"], one["suggested"], one["p_suggested"]) == ("c", "b", 0.4)
+    assert (one["path"], one["label"], one["suggested"]) == ("29.png", "c", "b")
+    assert (one["p_label"], one["p_suggested"]) == (0.15, 0.4)
 
 
 def test_without_probabilities_nothing_is_suspect(cache_path):

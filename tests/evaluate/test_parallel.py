@@ -119,7 +119,7 @@ def test_the_first_error_ends_the_others(cache_path):
     begin = time.monotonic()
     with pytest.raises(HeadError, match="no luck"):
         compare(cache_path, {"slow": Slow(), "broken": Broken()}, jobs=2)
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 150
 
 
 @pytest.mark.filterwarnings("error:.*tasks")
@@ -131,7 +131,7 @@ def test_an_interrupt_ends_the_others(cache_path):
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         compare(cache_path, {"slow": Slow(), "quick": Head(), "third": Head()}, jobs=2, on_head=interrupt)
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 150
 
 
 @pytest.mark.parametrize(

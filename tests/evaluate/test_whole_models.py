@@ -77,6 +77,7 @@ def test_a_model_that_was_trained_on_test_images_is_refused(cache, files, in_pai
         compare(cache, ["logreg"], split="random", groups=in_pairs, image_models=files)
 
 
+@pytest.mark.slow
 def test_a_model_that_was_trained_on_copies_of_test_images_is_refused(cache, images, tmp_path, in_pairs):
     train(cache, "logreg", tmp_path / "a.skops", split="random", groups=in_pairs)
     export(tmp_path / "a.skops", tmp_path / "a.keras", check=1)
@@ -145,6 +146,7 @@ def test_an_image_that_is_gone_or_changed_stops_it(files, images, in_pairs, tmp_
     assert read_unchanged(opened, copy, 0)
 
 
+@pytest.mark.slow
 def test_the_command_takes_files_with_the_heads(cache_path, cache, files, in_pairs, tmp_path):
     write_groups(in_pairs, tmp_path / "groups.csv")
     arguments = ["compare", str(cache_path), "--heads", "logreg", "--groups", str(tmp_path / "groups.csv")]
