@@ -19,6 +19,7 @@ from embedonce.cli import main
 from embedonce.evaluate import parallel_dask
 from embedonce.evaluate.compare import compare
 from parallel_heads import Broken, Deadly, FromNowhere, Head, Locked, Slow
+from saving import without_pictures
 
 distributed = pytest.importorskip("distributed")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find the tests
@@ -71,7 +72,8 @@ def test_a_client_and_a_scheduler_file_will_do_and_the_client_stays_open(cache_p
 
 def test_the_command_line_takes_a_scheduler(cache_path, scheduler, tmp_path):
     command = ["compare", str(cache_path), "--heads", "logreg,dummy", "-o", str(tmp_path), "--dask", scheduler]
-    result = CliRunner().invoke(main, command)
+    with without_pictures():
+        result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     assert "logreg" in result.stdout
     assert "beside each other" in result.stdout

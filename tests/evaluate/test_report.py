@@ -131,7 +131,7 @@ def test_an_image_with_other_content_is_not_shown(cache, comparison, monkeypatch
         read_unchanged(cache, tmp_path, 0)
 
 
-def test_maps_stand_under_images_that_a_head_with_maps_got_wrong(comparison, tmp_path):
+def test_maps_stand_under_images_that_a_head_with_maps_got_wrong(comparison, tmp_path, monkeypatch):
     content = page_content(comparison, maps=True)
     pairs, maps = content["pairs"], content["maps"]
     entries = [entry for pair in pairs for side in pair["sides"] for entry in side["images"]] + content["suspects"]
@@ -143,6 +143,8 @@ def test_maps_stand_under_images_that_a_head_with_maps_got_wrong(comparison, tmp
         place = comparison.split.test.tolist().index(entry["row"])
         predicted = comparison.result(entry["map"].head).predicted[place]
         assert entry["map"].class_name == comparison.cache.class_names[predicted]
+    # drawn once
+    monkeypatch.setattr("embedonce.evaluate.report.page_content", lambda *given, **options: content)
     page = write_report(comparison, tmp_path / "report.html", maps=True).read_text("utf-8")
     assert Page(page).open == []
     assert "red speaks for it, blue against it" in page

@@ -2,18 +2,14 @@ from __future__ import annotations
 
 import pytest
 from embedonce.cache.errors import HeadError
-from embedonce.evaluate import plots, report, report_figures
 from embedonce.evaluate.compare import compare
 from embedonce.evaluate.run_diff import diff_runs
+from saving import without_pictures
 
 
 @pytest.fixture(scope="module", autouse=True)
-def without_pictures():
-    """Nobody looks at these results: drawing them would take most of the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "save_figure", lambda figure, path: None)
-        patch.setattr(report, "write_report", lambda comparison, path, maps: path)
-        patch.setattr(report_figures, "figures", lambda comparison: {})
+def _numbers_only():
+    with without_pictures():
         yield
 
 
