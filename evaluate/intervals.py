@@ -110,9 +110,9 @@ def score_intervals(
     # of each group; whole confusion matrices would take gigabytes for a hundred classes
     counts = np.zeros((drawn.groups, 3, k))
     right = true == predicted
-    np.add.at(counts, (drawn.of_row[right], 0, true[right]), 1)
-    np.add.at(counts, (drawn.of_row, 1, true), 1)
-    np.add.at(counts, (drawn.of_row, 2, predicted), 1)
+    np.add.at(counts[:, 0], (drawn.of_row[right], true[right]), 1)
+    np.add.at(counts[:, 1], (drawn.of_row, true), 1)
+    np.add.at(counts[:, 2], (drawn.of_row, predicted), 1)
     whole = _rates(counts.sum(0))
     resampled = _rates((weights @ counts.reshape(drawn.groups, 3 * k)).reshape(-1, 3, k))
     size, balance = drawn.effective, _balance(np.bincount(true))
