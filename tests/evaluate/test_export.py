@@ -71,6 +71,7 @@ def exported(models, tmp_path_factory):
     return {(name, suffix): export(models[name], folder / f"{name}{suffix}") for name, suffix in kinds}
 
 
+@pytest.mark.slow
 def test_an_export_is_checked_on_every_image_that_the_head_was_not_trained_on(exported):
     for (name, suffix), done in exported.items():
         assert (done.path.name, done.checked) == (f"{name}{suffix}", 15)
@@ -97,6 +98,7 @@ def test_an_export_gives_the_heads_classes_without_embedonce(models, exported, c
         np.testing.assert_allclose(got, head.predict_proba(features), atol=1e-3, err_msg=name)
 
 
+@pytest.mark.slow
 def test_loading_an_export_warns_of_nothing(exported):
     path = exported["softmax", ".keras"].path
     with warnings.catch_warnings():
@@ -104,6 +106,7 @@ def test_loading_an_export_warns_of_nothing(exported):
         import_keras().models.load_model(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".keras", ".tflite"])
 def test_class_names_and_fingerprint_are_inside(exported, cache, suffix):
     path = exported["logreg", suffix].path
@@ -115,6 +118,7 @@ def test_class_names_and_fingerprint_are_inside(exported, cache, suffix):
     assert metadata["fingerprint"] == cache.fingerprint
 
 
+@pytest.mark.slow
 def test_an_exported_linear_head_is_a_model_of_embedonce_again(models, exported, cache):
     path = exported["linear-svm", ".keras"].path
     expected = load_head(models["linear-svm"]).predict_proba(cache.features)
