@@ -82,6 +82,7 @@ def page_content(comparison: Comparison, *, thumbnails: bool = True, maps: bool 
         "title": display(comparison.cache.path.name),
         "results": results,
         "summary": summary(comparison),
+        "notes": [_sentence(note, comparison) for note in comparison.notes],
         "table": comparison.table,
         "skewed": comparison.skewed,
         "best": comparison.table[0]["head"],
@@ -121,7 +122,8 @@ def summary(comparison: Comparison) -> list[str]:
     sentences = [f"{first}, the highest of {len(table)} heads." if len(table) > 1 else f"{first}."]
     if comparison.skewed:
         sentences.append("The classes differ much in size, so balanced accuracy comes first.")
-    sentences += [_sentence(row["text"]) for row in comparison.differences if best["head"] in (row["a"], row["b"])]
+    told = [row["text"] for row in comparison.differences if best["head"] in (row["a"], row["b"])]
+    sentences += [_sentence(text, comparison) for text in told]
     sentences += _on_leaks(comparison)
     result = comparison.result(best["head"])
     if result.probabilities is not None:
@@ -225,9 +227,12 @@ def _probabilities(comparison: Comparison) -> list[dict[str, Any]]:
     return found
 
 
-def _sentence(text: str) -> str:
-    # a head's name stays as it is written
-    return f"{text[0].upper()}{text[1:]}." if text.startswith("the ") else f"{text}."
+def _sentence(text: str, comparison: Comparison) -> str:
+    """Return a text with a capital letter and a full stop; a head's name stays as it is written."""
+    first = text.split(" ", 1)[0].rstrip(",:")
+    if first in {display(row["head"]) for row in comparison.table}:
+        return f"{text}."
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _template() -> Any:

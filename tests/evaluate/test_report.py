@@ -216,6 +216,14 @@ def test_names_are_shown_as_text_whatever_they_hold(feature_cache, tmp_path):
     assert Page(page).open == []
 
 
+def test_the_name_of_a_head_stays_as_it_is_written_where_a_note_begins_with_it(feature_cache, tmp_path):
+    heads = {"svm": {"approximate_above": 5, "n_components": 9}}
+    comparison = compare(feature_cache(classes=2, images=40), heads, split="random")
+    page = write_report(comparison, tmp_path / "report.html").read_text("utf-8")
+    assert "<p>svm was trained on more than 5 images" in page
+    assert page.count("<p>Svm") == 0
+
+
 def test_skewed_classes_put_balanced_accuracy_first(feature_cache, tmp_path):
     cache = feature_cache(classes=2, images=60, shares=[5, 1])
     comparison = compare(cache, ["logreg", "dummy"], split="random")
