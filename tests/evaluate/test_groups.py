@@ -249,7 +249,7 @@ def test_a_report_shows_the_groups(copied, tmp_path):
 
 def test_an_image_that_is_gone_or_has_changed_is_a_gray_square_in_the_report(copied, found, tmp_path):
     for name in copied.paths:
-        write(texture(0), tmp_path / "changed" / name)
+        write(texture(99), tmp_path / "changed" / name)
     sheets = []
     for images in ("nowhere", "changed"):
         (tmp_path / f"sheets of {images}").mkdir()
