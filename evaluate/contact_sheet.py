@@ -13,7 +13,7 @@ from ..cache.names import display
 from ..cache.reader import FeatureCache
 from ..extract.decode import decode, resize
 from .groups import FoundGroups
-from .images import image_folder
+from .images import image_folder, read_unchanged
 from .plots import INK, save_figure
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def save_group_sheets(found: FoundGroups, folder: Path, images: Path | str | Non
     folder : Path
         Exists. Gets ``largest.png``, ``doubtful.png`` and ``labels.png``, as far as there is anything to show.
     images : path-like, optional
-        The image folder; by default the one that was embedded. An image that cannot be read is a gray square.
+        The image folder; by default the one that was embedded. An image that is gone or has changed is a gray square.
 
     Returns
     -------
@@ -95,8 +95,8 @@ def _sheet(
 
 def _thumbnail(cache: FeatureCache, root: Path, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     try:
-        pixels = resize(decode((root / cache.paths[row]).read_bytes()), 2 * _PIXELS)
-    except (OSError, ImageError):
+        pixels = resize(decode(read_unchanged(cache, root, row), 2 * _PIXELS), 2 * _PIXELS)
+    except ImageError:
         return _MISSING
     halved: np.ndarray[Any, np.dtype[np.uint8]] = np.rint(
         pixels.reshape(_PIXELS, 2, _PIXELS, 2, 3).mean((1, 3))

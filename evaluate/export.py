@@ -19,7 +19,7 @@ from ..cache.reader import FeatureCache
 from ..extract.convert import converter_for
 from ..extract.decode import decode
 from ..extract.litert import open_interpreter
-from ..extract.recipe import least_size, require_same_fingerprint
+from ..extract.recipe import least_size
 from ..extract.scan import find_images
 from ..heads.as_keras import keras_head, require_exportable
 from ..heads.containers import encode, with_appended
@@ -29,6 +29,7 @@ from .image_model import (
     Proof,
     build_image_model,
     check_image_model,
+    open_same_cache,
     pixels_notes,
     proof_of_cache,
     require_float32,
@@ -100,8 +101,12 @@ def export(
         class of an image, or on a probability by more than 1e-3. An older file at ``path`` stays as it was.
     HeadError
         When the head cannot be exported, or ``check`` is no whole number above 0.
-    WeightsError, FingerprintError
-        When the backbone, or the cache, is gone or another one.
+    CacheError, WeightsError, FingerprintError
+        When the cache, or the backbone, is gone or another one.
+    ImageFolderError
+        When there is no such image, or a folder holds none.
+    OutputError
+        When the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
@@ -175,8 +180,7 @@ def _proof_of_cache(
                 f"{origin.shown} is checked on images before it is written, and its cache is not where it was; give it "
                 "with --cache CACHE, or images with --images PATH"
             )
-    opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
-    require_same_fingerprint(opened.fingerprint, origin.fingerprint, f"the cache {display(str(opened.path))}")
+    opened = open_same_cache(cache, origin.fingerprint)
     # images that it was not trained on, if any: there it is least sure of itself
     new = np.flatnonzero(~seen_in_training(opened, metadata))
     return proof_of_cache(head, opened, count, new if len(new) else None)

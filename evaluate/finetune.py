@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..cache.errors import HeadError, ImageFolderError, ModelFileError, first_line
+from ..cache.errors import HeadError, ImageFolderError, ModelFileError
 from ..cache.files import make_folder
 from ..cache.names import display
 from ..cache.quiet import import_keras
@@ -17,10 +17,10 @@ from ..cache.reader import FeatureCache
 from ..extract.architecture import weights_sha256
 from ..extract.backbone import build_backbone, weights_of
 from ..extract.progress import Progress, Silent
-from ..extract.recipe import require_same_fingerprint
 from ..extract.weights import resolve_weights
 from ..heads.as_keras import keras_head
 from ..heads.files import load_head, read_metadata
+from ..heads.keras_files import load_model
 from ..heads.parameters import weights_of_classes
 from ..heads.registry import make_head
 from .finetune_cut import FrozenPart, cut_model
@@ -30,7 +30,7 @@ from .finetune_training import Course, Schedule, cross_entropy, train_epochs
 from .fitting import fit_head
 from .groups import groups_for
 from .groups_file import Groups
-from .image_model import Proof, save_image_model
+from .image_model import Proof, open_same_cache, save_image_model
 from .images import spread
 from .split import Split
 
@@ -282,9 +282,7 @@ def _cache_of(metadata: dict[str, Any], cache: FeatureCache | Path | str | None,
                 f"{shown} is trained on with labels, groups and split of its cache, which is not where it was; give it "
                 "with --cache CACHE"
             )
-    opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
-    require_same_fingerprint(opened.fingerprint, metadata["fingerprint"], f"the cache {display(str(opened.path))}")
-    return opened
+    return open_same_cache(cache, metadata["fingerprint"])
 
 
 def _require_files(cache: FeatureCache, root: Path, rows: Indices) -> None:
@@ -297,11 +295,7 @@ def _require_files(cache: FeatureCache, root: Path, rows: Indices) -> None:
 
 
 def _load(model: Path, shown: str) -> Any:
-    keras = import_keras()
-    try:
-        whole = keras.models.load_model(model, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises whatever the damaged part leads to
-        raise ModelFileError(f"{shown}: Keras cannot load it: {first_line(error)}") from error
+    whole = load_model(model, shown)
     if not {"mobilenetv2", "head"} <= {layer.name for layer in whole.layers}:
         raise ModelFileError(
             f"parameter model of finetune must be a .keras file from image to class, but {shown} holds no backbone and "

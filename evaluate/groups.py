@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ..cache.errors import GroupsError, OutputError, SplitError
 from ..cache.files import make_folder, write_atomically
+from ..cache.names import display
 from ..cache.reader import FeatureCache
 from ..extract.progress import Progress, Silent
 from .duplicates import NEIGHBORS, Duplicates, find_duplicates
@@ -220,7 +221,8 @@ def groups_beside(cache: FeatureCache, progress: Progress | None = None) -> Grou
     """Return the groups of a cache, from the file beside it when that is of these very images, otherwise found anew.
 
     Found groups are kept as ``NAME.groups.csv`` beside the cache, where they can be read and corrected: while the
-    images are the same, what stands there counts.
+    images are the same, what stands there counts. A file that cannot be read stays, and the notes of the groups say why
+    it does not count.
 
     Raises
     ------
@@ -235,8 +237,9 @@ def groups_beside(cache: FeatureCache, progress: Progress | None = None) -> Grou
             if kept is not None:
                 return kept
             previous = read_group_names(path)
-        except SplitError:  # not ours, or spoilt: found anew, and written over only if it could be read
-            return find_groups(cache, progress=progress).groups
+        except SplitError as error:  # not ours, or a correction by hand that went wrong: it is never written over
+            note = f"groups were looked for anew, and {display(path.name)} stays as it is: {error}"
+            return replace(find_groups(cache, progress=progress).groups, notes=(note,))
     groups = find_groups(cache, previous=previous, progress=progress).groups
     with contextlib.suppress(OutputError):  # a read-only folder costs time at the next comparison, nothing else
         write_found(groups, cache, path)
@@ -275,10 +278,12 @@ def groups_for(
         read = read_groups(groups, cache)
         return read, list(read.notes)
     if split == "grouped":
-        return groups_beside(cache, progress), []
+        known = groups_beside(cache, progress)
+        return known, list(known.notes)
     if split is None:
         try:
-            return groups_beside(cache, progress), []
+            known = groups_beside(cache, progress)
+            return known, list(known.notes)
         except GroupsError as error:
             return None, [f"copies of one original could not be looked for, so they may flatter every score: {error}"]
     path = beside(cache)
@@ -305,10 +310,12 @@ def write_found(groups: Groups, cache: FeatureCache, path: Path | str) -> None:
 
 
 def _read_kept(path: Path, cache: FeatureCache) -> Groups | None:
+    """Return the groups that a file holds; None when it is of other images."""
     rows = {row["path"]: row for _, row in read_table(path, "groups file", ("path", "group", "sha256"))}
     if set(rows) != set(cache.paths):
         return None
     for name, digest in zip(cache.paths, cache.files.hashes, strict=True):
         if rows[name]["sha256"] != digest.tobytes().hex():
             return None
-    return Groups(list(cache.paths), [rows[name]["group"] for name in cache.paths], "found")
+    given = read_group_names(path)  # a correction may have left a group empty, or an image in two
+    return Groups(list(cache.paths), [given[name] for name in cache.paths], "found")

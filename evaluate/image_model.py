@@ -48,6 +48,21 @@ class Origin(NamedTuple):
         return cls(cache.fingerprint, cache.provenance, f"the cache {display(str(cache.path))}")
 
 
+def open_same_cache(cache: FeatureCache | Path | str, fingerprint: dict[str, Any]) -> FeatureCache:
+    """Return a cache, opened, whose features were made as those of a model were.
+
+    Raises
+    ------
+    CacheError
+        When it cannot be read.
+    FingerprintError
+        When its features were made in another way.
+    """
+    opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
+    require_same_fingerprint(opened.fingerprint, fingerprint, f"the cache {display(str(opened.path))}")
+    return opened
+
+
 class Proof(NamedTuple):
     """Images, and what a head says of their features.
 

@@ -93,7 +93,7 @@ def score_intervals(
     Returns
     -------
     dict of str to (float, float)
-        Of every score that follows from the confusion matrix, and of ``log_loss`` and ``roc_auc``; those that cannot
+        Of every score of counts per class, and of ``log_loss`` and ``roc_auc``; those that cannot
         be had are left out. Where no image is predicted wrongly (or none rightly) the bootstrap knows no error: then
         the images of a group are taken for one.
 
@@ -110,12 +110,16 @@ def score_intervals(
     generator = np.random.default_rng(seed)
     weights = generator.multinomial(drawn.groups, np.full(drawn.groups, 1 / drawn.groups), size=resamples)
     k = len(class_names)
-    cells = np.zeros((len(true), k * k))
-    cells[np.arange(len(true)), true * k + predicted] = 1
-    counts = drawn.sums(cells)
-    whole, resampled = counts.sum(0).reshape(k, k), (weights @ counts).reshape(resamples, k, k)
+    # of each group; whole confusion matrices would take gigabytes for some hundred classes
+    counts = np.zeros((drawn.groups, 3, k))
+    right = true == predicted
+    np.add.at(counts[:, 0], (drawn.of_row[right], true[right]), 1)
+    np.add.at(counts[:, 1], (drawn.of_row, true), 1)
+    np.add.at(counts[:, 2], (drawn.of_row, predicted), 1)
+    whole = counts.sum(0)
+    resampled = (weights @ counts.reshape(drawn.groups, 3 * k)).reshape(-1, 3, k)
     size, balance = drawn.effective, _balance(np.bincount(true))
-    wider = _widening(true == predicted, drawn, _deviation(accuracy(resampled)))
+    wider = _widening(right, drawn, _deviation(accuracy(resampled)))
     found: dict[str, Interval] = {}
     for name, metric in METRICS.items():
         if not metric.of_probabilities:
@@ -247,6 +251,8 @@ def _area_interval(
     level: float,
 ) -> Interval | None:
     """Return the interval of the mean area under the one-vs-rest ROC curves, or None with a single class."""
+    from scipy.stats import norm, t
+
     present = np.unique(true)
     if len(present) < 2:
         return None
@@ -261,8 +267,6 @@ def _area_interval(
         )
         for block in _of_rows(weights, drawn)
     ]
-    from scipy.stats import norm, t
-
     # few groups know the standard error badly; a score of two classes has no correlation that would make up for it
     few = float(t.ppf((1 + level) / 2, max(size - 1, 1)) / norm.ppf((1 + level) / 2))
     return wilson_interval(whole, few * wider * _deviation(np.concatenate(means)), size, level)

@@ -33,17 +33,22 @@ def suspects(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64])
     reaches its own threshold and is the most probable of those that do; rows are ordered by the probability of that
     class less that of the label.
     """
-    k = probabilities.shape[1]
-    thresholds = np.full(k, np.inf)
+    suggested = _suggested(true, probabilities)
+    rows = np.arange(len(true))
+    margin = probabilities[rows, suggested] - probabilities[rows, true]
+    found = np.flatnonzero(margin > 0)
+    ordered: npt.NDArray[np.intp] = found[np.argsort(-margin[found], kind="stable")]
+    return ordered
+
+
+def _suggested(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Return the most probable class of those that reach their threshold; the label where none does: shape (t,)."""
+    thresholds = np.full(probabilities.shape[1], np.inf)
     for index in np.unique(true):
         thresholds[index] = probabilities[true == index, index].mean()
     reaching = np.where(probabilities >= thresholds, probabilities, -1)
-    suggested = reaching.argmax(axis=1)
-    rows = np.arange(len(true))
-    margin = probabilities[rows, suggested] - probabilities[rows, true]
-    found = np.flatnonzero((reaching[rows, suggested] >= 0) & (suggested != true) & (margin > 0))
-    ordered: npt.NDArray[np.intp] = found[np.argsort(-margin[found], kind="stable")]
-    return ordered
+    suggested: npt.NDArray[np.intp] = np.where((reaching >= 0).any(axis=1), reaching.argmax(axis=1), true)
+    return suggested
 
 
 def label_errors(comparison: Comparison, most: int = MOST) -> tuple[str | None, list[dict[str, Any]]]:
@@ -61,8 +66,8 @@ def label_errors(comparison: Comparison, most: int = MOST) -> tuple[str | None, 
     str or None
         The head whose probabilities were taken: of those that have any, the one of the lowest log loss.
     list of dict
-        ``row`` of the cache, ``path``, ``label``, ``suggested``, and the probabilities ``p_label`` and
-        ``p_suggested``.
+        ``row`` of the cache, ``path``, ``label``, ``suggested``, the class that :func:`suspects` orders by, and the
+        probabilities ``p_label`` and ``p_suggested``.
     """
     able = [result for result in comparison.results if result.probabilities is not None]
     if not able:
@@ -77,12 +82,10 @@ def _listed(comparison: Comparison, result: HeadResult, most: int) -> list[dict[
     if probabilities is None:
         return []
     true = cache.labels[rows].astype(np.intp)
+    suggestions = _suggested(true, probabilities)
     listed = []
     for place in suspects(true, probabilities)[:most].tolist():
-        label = int(true[place])
-        others = probabilities[place].copy()
-        others[label] = -1
-        suggested = int(others.argmax())
+        label, suggested = int(true[place]), int(suggestions[place])
         listed.append(
             {
                 "row": int(rows[place]),

@@ -14,8 +14,8 @@ import numpy as np
 if TYPE_CHECKING:  # it takes some milliseconds of every start, since the command line reads the table
     import numpy.typing as npt
 
-    Matrices: TypeAlias = npt.NDArray[np.float64]
-    """Confusion matrices, shape (..., k, k), rows true and columns predicted."""
+    Counts: TypeAlias = npt.NDArray[np.float64]
+    """Shape (..., 3, k): of each class the images that are predicted rightly, all, and those that are predicted as it."""
 
 
 class Metric(NamedTuple):
@@ -28,7 +28,7 @@ class Metric(NamedTuple):
     title : str
         What figures and the report call it.
     measure : callable
-        Takes confusion matrices, float64, shape (..., k, k), and returns the score of each, float64, shape (...).
+        Takes ``Counts``, float64, shape (..., 3, k), and returns the score of each, float64, shape (...).
         With ``of_probabilities`` it takes the true classes, intp, shape (n,), and their probabilities, float64, shape
         (n, k), and returns the score, or None where there is none.
     heading : str
@@ -37,7 +37,7 @@ class Metric(NamedTuple):
         Whether a head without probabilities has no such score.
     higher_is_better : bool
     bounds : tuple of float
-        The lowest and the highest value. They decide the scale of the interval of a function of the confusion matrix.
+        The lowest and the highest value. They decide the scale of the interval of a function of counts.
     percent : bool
         Whether the report shows it in percent.
     shown : bool
@@ -65,32 +65,34 @@ class Metric(NamedTuple):
         return 1 if self.higher_is_better else -1
 
 
-def accuracy(matrices: Matrices) -> npt.NDArray[np.float64]:
+def accuracy(counts: Counts) -> npt.NDArray[np.float64]:
     """Return the share of right predictions."""
-    right: npt.NDArray[np.float64] = np.trace(matrices, axis1=-2, axis2=-1) / matrices.sum((-2, -1))
-    return right
+    right, of_class, _ = np.moveaxis(counts, -2, 0)
+    share: npt.NDArray[np.float64] = right.sum(-1) / of_class.sum(-1)
+    return share
 
 
-def balanced_accuracy(matrices: Matrices) -> npt.NDArray[np.float64]:
+def balanced_accuracy(counts: Counts) -> npt.NDArray[np.float64]:
     """Return the mean recall of the classes that occur; scikit-learn's own function warns about the others."""
-    right, of_class = np.diagonal(matrices, axis1=-2, axis2=-1), matrices.sum(-1)
+    right, of_class, _ = np.moveaxis(counts, -2, 0)
     return _mean_where(right, of_class, of_class > 0)
 
 
-def macro_f1(matrices: Matrices) -> npt.NDArray[np.float64]:
+def macro_f1(counts: Counts) -> npt.NDArray[np.float64]:
     """Return the mean F1 of the classes that occur or are predicted."""
-    right = np.diagonal(matrices, axis1=-2, axis2=-1)
-    both = matrices.sum(-1) + matrices.sum(-2)
+    right, of_class, predicted = np.moveaxis(counts, -2, 0)
+    both = of_class + predicted
     return _mean_where(2 * right, both, both > 0)
 
 
-def matthews(matrices: Matrices) -> npt.NDArray[np.float64]:
+def matthews(counts: Counts) -> npt.NDArray[np.float64]:
     """Return Matthews's correlation of the predicted with the true class, 0 where there is only one of either.
 
     Of any number of classes (Gorodkin, 2004, doi:10.1016/j.compbiolchem.2004.09.006).
     """
-    of_class, predicted, total = matrices.sum(-1), matrices.sum(-2), matrices.sum((-2, -1))
-    together = np.trace(matrices, axis1=-2, axis2=-1) * total - (of_class * predicted).sum(-1)
+    right, of_class, predicted = np.moveaxis(counts, -2, 0)
+    total = of_class.sum(-1)
+    together = right.sum(-1) * total - (of_class * predicted).sum(-1)
     apart = (total**2 - (of_class**2).sum(-1)) * (total**2 - (predicted**2).sum(-1))
     correlation: npt.NDArray[np.float64] = np.divide(
         together, np.sqrt(apart), out=np.zeros(np.shape(apart)), where=apart > 0
@@ -165,10 +167,11 @@ def score(
         true, predicted, labels=indices, zero_division=0
     )
     confusion = metrics.confusion_matrix(true, predicted, labels=indices)
+    counts = np.stack([np.diagonal(confusion), confusion.sum(1), confusion.sum(0)]).astype(np.float64)
     scores: dict[str, Any] = {}
     for name, metric in METRICS.items():
         if not metric.of_probabilities:
-            scores[name] = float(metric.measure(confusion.astype(np.float64)))
+            scores[name] = float(metric.measure(counts))
         else:
             scores[name] = None if probabilities is None else metric.measure(true, probabilities)
     scores["per_class"] = [

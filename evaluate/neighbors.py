@@ -52,6 +52,15 @@ def nearest_neighbors(cache: FeatureCache, count: int) -> Neighbors:
     count : int
         How many of each; fewer in a smaller cache.
 
+    Returns
+    -------
+    Neighbors
+
+    Raises
+    ------
+    GroupsError
+        When there are more than 200,000 rows and Faiss, which finds neighbours among these, is not installed.
+
     Notes
     -----
     Features are reduced to 256 principal components, each divided by the fourth root of its variance, half the way to

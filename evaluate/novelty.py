@@ -74,7 +74,10 @@ class NoveltyDetector:
 
         chosen = np.arange(len(codes))
         if len(codes) > ENOUGH_ROWS:
-            chosen = np.sort(np.random.default_rng(0).permutation(len(codes))[:ENOUGH_ROWS])
+            drawn = np.random.default_rng(0).permutation(len(codes))[:ENOUGH_ROWS]
+            # a class that the sample misses is a small one, and its images would all be flagged
+            missed = np.isin(codes, codes[drawn], invert=True)
+            chosen = np.union1d(drawn, np.flatnonzero(missed))
         rows = read(chosen)
         classes, codes = np.unique(codes[chosen], return_inverse=True)
         held_out = [

@@ -48,7 +48,7 @@ def compare_pair(
     """
     from scipy.stats import binomtest, t
 
-    difference = a_correct.astype(np.int64) - b_correct.astype(np.int64)
+    difference = a_correct.astype(np.float64) - b_correct.astype(np.float64)
     discordant = [int((difference > 0).sum()), int((difference < 0).sum())]
     drawn = units(groups, len(difference))
     if drawn.groups == len(difference):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 INK = "#22303c"
 GRID = "#e3e8ec"
+QUIET = "#9aa7b1"
 _TRAINING, _VALIDATION = "#2a78b5", "#d1603d"  # told apart also in gray and by the colour-blind
 _DPI = 150
 _MOST_NUMBERS = 20  # classes up to which every cell shows its numbers
@@ -85,7 +86,7 @@ def draw_confusion(ax: Axes, matrix: Any, class_names: list[str]) -> None:
             if classes <= 10:
                 text += f"\n{percent(shares[row, column])}"
             if matrix[row, column] == 0:
-                text, colour = "0", "#9aa7b1"
+                text, colour = "0", QUIET
             ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
 
 
@@ -168,8 +169,8 @@ def _side(classes: int) -> float:
 
 
 def percent(share: float) -> str:
-    """Return a share above 0 in percent; rounding never turns it into none or all."""
-    return "100 %" if share == 1 else f"{100 * min(max(share, 0.001), 0.999):.1f} %"
+    """Return a share in percent; rounding never turns it into none or all."""
+    return f"{100 * share:.0f} %" if share in (0, 1) else f"{100 * min(max(share, 0.001), 0.999):.1f} %"
 
 
 def _shorten(name: str, longest: int = 24) -> str:

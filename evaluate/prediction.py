@@ -20,7 +20,7 @@ from ..extract.scan import ImageFile, find_images
 from ..extract.views import view_names
 from ..heads.files import load_head, read_metadata
 from ..heads.plain import load_plain
-from .image_model import Origin
+from .image_model import Origin, open_same_cache
 from .novelty import NoveltyDetector
 
 
@@ -121,7 +121,7 @@ def predict(
     turned = [_view(origin, name) for name in view_names(views)]
     detector = NoveltyDetector.of_metadata(metadata, origin.shown)
     head = load_plain(model) or load_head(model, trust=trust)
-    opened = _same_cache(cache, origin.fingerprint)
+    opened = None if cache is None else open_same_cache(cache, origin.fingerprint)
     known: dict[bytes, Any] = (
         {} if opened is None else {digest.tobytes(): row for row, digest in enumerate(opened.files.hashes)}
     )
@@ -199,15 +199,6 @@ def embed_files(
 
     embed_images(Path(os.sep), list(files), known or {}, recipe, made, made.default_workers(), keep, advance)
     return found
-
-
-def _same_cache(cache: FeatureCache | Path | str | None, fingerprint: dict[str, Any]) -> FeatureCache | None:
-    """Return a cache, opened, whose features were made as the model's were."""
-    if cache is None:
-        return None
-    opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
-    require_same_fingerprint(opened.fingerprint, fingerprint, f"the cache {display(str(opened.path))}")
-    return opened
 
 
 def _features(paths: list[bytes], found: dict[bytes, Done], cache: FeatureCache | None) -> Any:

@@ -16,7 +16,7 @@ from .comparison import Comparison, HeadResult
 from .images import spread
 from .label_errors import label_errors
 from .metrics import METRICS, shown_metrics
-from .plots import history_figure
+from .plots import history_figure, percent
 from .reliability import coverage, probability_scores
 from .report_figures import figures
 from .report_images import as_svg, pictures
@@ -83,6 +83,7 @@ def page_content(comparison: Comparison, *, thumbnails: bool = True, maps: bool 
         "title": display(comparison.cache.path.name),
         "results": results,
         "summary": summary(comparison),
+        "notes": [_sentence(note, comparison) for note in comparison.notes],
         "table": comparison.table,
         "metrics": shown_metrics(comparison.ranked_by),
         "best": comparison.table[0]["head"],
@@ -120,15 +121,16 @@ def summary(comparison: Comparison) -> list[str]:
     best = table[0]
     tested = len(comparison.split.test)
     measure = comparison.ranked_by
-    scored = f"{_percent(best[measure])} {METRICS[measure].title} on {tested:,} test images"
+    scored = f"{percent(best[measure])} {METRICS[measure].title} on {tested:,} test images"
     interval = comparison.result(best["head"]).intervals.get(measure)
     if interval is not None:
-        scored += f" (95 % interval {_percent(interval[0])} to {_percent(interval[1])})"
+        scored += f" (95 % interval {percent(interval[0])} to {percent(interval[1])})"
     first = f"{display(best['head'])} reaches {scored}"
     sentences = [f"{first}, the highest of {len(table)} heads." if len(table) > 1 else f"{first}."]
     if comparison.skewed:
         sentences.append("The classes differ much in size, so balanced accuracy comes first.")
-    sentences += [_sentence(row["text"]) for row in comparison.differences if best["head"] in (row["a"], row["b"])]
+    told = [row["text"] for row in comparison.differences if best["head"] in (row["a"], row["b"])]
+    sentences += [_sentence(text, comparison) for text in told]
     sentences += _on_leaks(comparison)
     result = comparison.result(best["head"])
     if result.probabilities is not None:
@@ -142,12 +144,12 @@ def _on_leaks(comparison: Comparison) -> list[str]:
         gaps = comparison.leak_gap
         worst = max(gaps, key=lambda row: row["gap"])
         share = (comparison.random.split.groups or {}).get("leak_share", 0.0)
-        instead = f"({display(worst['head'])}: {_percent(worst['random'])} instead of {_percent(worst['grouped'])})"
+        instead = f"({display(worst['head'])}: {percent(worst['random'])} instead of {percent(worst['grouped'])})"
         promise = f"promised up to {100 * worst['gap']:.1f} points more {instead}"
         if worst["gap"] <= 0:
             promise = f"promised no head more {instead}"
         text = (
-            f"A random split would have {promise}: there, {_percent(share)} of the test images have a copy of their "
+            f"A random split would have {promise}: there, {percent(share)} of the test images have a copy of their "
             "original in training. Here no copy crosses the split."
         )
         promised = max(gaps, key=lambda row: row["random"])["head"]
@@ -168,8 +170,8 @@ def _on_probabilities(comparison: Comparison, result: HeadResult) -> list[str]:
     target = next(one for one in coverage(true, result.probabilities)["targets"] if one["target"] == _SURE)["at"]
     if target is not None and target["coverage"] < 1:
         text += (
-            f"; deciding only where it is at least {_percent(target['threshold'])} sure, it is right on "
-            f"{_percent(_SURE)} of the {_percent(target['coverage'])} of images that are left"
+            f"; deciding only where it is at least {percent(target['threshold'])} sure, it is right on "
+            f"{percent(_SURE)} of the {percent(target['coverage'])} of images that are left"
         )
     return [text + "."]
 
@@ -212,7 +214,7 @@ def _image(comparison: Comparison, place: int, results: tuple[HeadResult, ...]) 
     said = []
     for result in results:
         predicted = int(result.predicted[place])
-        sure = "" if result.probabilities is None else f" ({_percent(float(result.probabilities[place, predicted]))})"
+        sure = "" if result.probabilities is None else f" ({percent(float(result.probabilities[place, predicted]))})"
         said.append(f"{display(result.name)}: {display(cache.class_names[predicted])}{sure}")
     return {
         "row": row,
@@ -234,13 +236,12 @@ def _probabilities(comparison: Comparison) -> list[dict[str, Any]]:
     return found
 
 
-def _sentence(text: str) -> str:
-    # a head's name stays as it is written
-    return f"{text[0].upper()}{text[1:]}." if text.startswith("the ") else f"{text}."
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %".replace("100.0", "100")
+def _sentence(text: str, comparison: Comparison) -> str:
+    """Return a text with a capital letter and a full stop; a head's name stays as it is written."""
+    first = text.split(" ", 1)[0].rstrip(",:")
+    if first in {display(row["head"]) for row in comparison.table}:
+        return f"{text}."
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _template() -> Any:
@@ -253,7 +254,7 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = _percent
+    environment.filters["percent"] = percent
     environment.filters["number"] = lambda value, digits=4: "-" if value is None else f"{value:.{digits}f}"
     environment.filters["points"] = lambda value: "-" if value is None else f"{100 * value:+.1f}"
     environment.filters["p"] = lambda value: "< 0.001" if value < 0.001 else f"{value:.2g}"

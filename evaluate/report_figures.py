@@ -8,7 +8,7 @@ import numpy as np
 
 from ..cache.names import display
 from .budget import budget_figure
-from .plots import GRID, INK
+from .plots import GRID, INK, QUIET
 from .reliability import coverage, reliability
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def reliability_figure(comparison: Comparison, able: list[HeadResult]) -> Figure
     figure = _figure(5.2, 4.4)
     ax = figure.subplots()
     true = _true(comparison)
-    ax.plot([0, 1], [0, 1], color="#9aa7b1", linewidth=1, linestyle="--")
+    ax.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--")
     lowest = 1.0
     for number, result in enumerate(able):
         bins = reliability(true, result.probabilities)  # type: ignore[arg-type]

@@ -15,14 +15,14 @@ from ..cache.reader import FeatureCache
 from ..extract.decode import Pixels, decode
 from ..extract.processors import available_processors
 from .images import image_folder, read_unchanged
-from .plots import GRID, INK
+from .plots import GRID, INK, QUIET
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PIXELS = 224
 _QUALITY = 80
-_FOLLOWING = {INK: "currentColor", GRID: "var(--line)", "#9aa7b1": "var(--quiet)"}
+_FOLLOWING = {INK: "currentColor", GRID: "var(--line)", QUIET: "var(--quiet)"}
 
 
 def pictures(cache: FeatureCache, rows: Iterable[int]) -> dict[int, str]:
@@ -82,9 +82,7 @@ def as_svg(figure: Figure, name: str) -> str:
     for colour, following in _FOLLOWING.items():
         text = text.replace(colour, following)
     # the font of the page, whatever matplotlib would have preferred
-    text = re.sub(r"font: ([^;\"]*?)('[^;\"]*)(?=[;\"])", r"font: \1inherit-family", text).replace(
-        "inherit-family", "system-ui, sans-serif"
-    )
+    text = re.sub(r"font: ([^;\"]*?)('[^;\"]*)(?=[;\"])", r"font: \1system-ui, sans-serif", text)
     width, height = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', text).groups()  # type: ignore[union-attr]
     limit = f'style="width:100%;max-width:{round(float(width) * 1.25)}px;height:auto"'
     return text.replace(f'width="{width}pt" height="{height}pt"', limit, 1)

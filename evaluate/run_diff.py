@@ -14,7 +14,7 @@ from ..cache.errors import HeadError
 from ..cache.names import display
 from .metrics import METRICS
 from .paired import compare_pair
-from .results import FORMAT
+from .results import FORMAT, FORMAT_VERSION
 
 Predictions = dict[str, dict[str, tuple[bool, str]]]
 
@@ -38,7 +38,7 @@ def diff_runs(a: Path | str, b: Path | str) -> dict[str, Any]:
     Raises
     ------
     HeadError
-        When a folder holds no results.
+        When a folder holds no results, or those of a later format.
     """
     first, second = _results(Path(a)), _results(Path(b))
     heads_a = {head["head"]: head for head in first["heads"]}
@@ -72,6 +72,12 @@ def _results(folder: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise HeadError(f"{display(str(path))} must hold results of embedonce compare, got another format")
+    version = found.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise HeadError(
+            f"{display(str(path))}: its format version is {version!r}, this embedonce reads up to {FORMAT_VERSION}; "
+            "use the embedonce that wrote it, or a newer one"
+        )
     return found
 
 

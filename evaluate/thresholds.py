@@ -35,7 +35,7 @@ def null_limit(scores: Scores) -> float:
     Parameters
     ----------
     scores : ndarray of float32, shape (k,)
-        Of pairs drawn at random; those of -1 do not count. Less than 20 tell nothing, and give 0.
+        Of pairs drawn at random; those of -1 do not count. Fewer than 20 tell nothing, and give 0.
 
     Notes
     -----

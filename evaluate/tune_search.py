@@ -230,9 +230,9 @@ def _row(fits: list[Fit | None]) -> dict[str, Any]:
 
 def _without_needless(head: Any, metric: str) -> Any:
     """Return a head of ours without the fits that only its probabilities need, when these do not count."""
-    from ..heads.calibration import CalibratedHead
+    from ..heads.calibration import CalibratedMarginHead
 
-    if not METRICS[metric].of_probabilities and isinstance(head, CalibratedHead):
+    if not METRICS[metric].of_probabilities and isinstance(head, CalibratedMarginHead):
         head.set_params(probability=False)
     return head
 

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..cache.errors import HeadError, ImageError, ModelFileError, SplitError, first_line
+from ..cache.errors import HeadError, ImageError, ModelFileError, SplitError
 from ..cache.names import display
-from ..cache.quiet import import_keras
 from ..cache.reader import FeatureCache
 from ..extract.decode import decode
 from ..extract.progress import Progress, Silent
 from ..extract.recipe import least_size
 from ..heads.files import read_metadata
+from ..heads.keras_files import load_model
 from .comparison import HeadResult
 from .groups_file import Groups
 from .images import image_folder, read_unchanged
@@ -251,10 +251,7 @@ def _refusal(model: WholeModel, split: Split, known: int) -> str:
 
 def _load(model: WholeModel) -> Any:
     shown = f"the model {display(str(model.path))}"
-    try:
-        whole = import_keras().models.load_model(model.path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises whatever the damaged part leads to
-        raise ModelFileError(f"{shown}: Keras cannot load it: {first_line(error)}") from error
+    whole = load_model(model.path, shown)
     if len(getattr(whole, "input_shape", None) or ()) != 4:
         raise ModelFileError(f"{shown} takes no images; write a whole image model with embedonce export")
     return whole

@@ -72,7 +72,7 @@ class CalibratedHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not hasattr(self.head, "predict_proba"):
             raise HeadError(
                 f"parameter head of head {self.head_name!r} must have probabilities, got {type(self.head).__name__}; "
-                "leave it as it is"
+                "use it without calibration"
             )
         rows, labels = np.asarray(X), np.asarray(y)
         self.classes_, codes = np.unique(labels, return_inverse=True)

@@ -147,7 +147,7 @@ def _wants_probabilities(head: Any) -> bool:
     return bool(head.probability)
 
 
-class CalibratedHead(MarginHead):
+class CalibratedMarginHead(MarginHead):
     """Base of the heads whose probabilities are read from margins with one fitted factor.
 
     A subclass has a parameter ``probability`` and implements `_margins`, `_scores_of` and `_log_scores`;

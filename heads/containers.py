@@ -1,15 +1,15 @@
 """Where each kind of model file keeps embedonce's JSON document, readable without loading the model.
 
 ``.skops`` and ``.keras`` files are zip archives and get one more entry; an exported ``.tflite`` file gets an archive of
-its own behind the model. A ``.joblib`` file gets a footer
-after the pickle, which `joblib.load` does not reach: the JSON text, its length as 8 bytes (little endian),
-and a mark.
+its own behind the model. A ``.joblib`` file gets a footer after the pickle, which `joblib.load` does not reach: the
+JSON text, its length as 8 bytes (little endian), and a mark.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 import zipfile
 import zlib
@@ -28,6 +28,8 @@ FOOTER_MARK = b"embedonce-json-1"
 FOOTER_BYTES = 8 + len(FOOTER_MARK)
 # class names and training information of any sensible model; a larger claim is a damaged or hostile file
 LARGEST_DOCUMENT = 64 * 2**20
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
+"""What is raised over a damaged zip archive, whichever of its bytes are wrong."""
 
 
 def encode(metadata: Mapping[str, Any] | None, head: Mapping[str, Any] | None = None) -> bytes:
@@ -129,7 +131,7 @@ def read_entry(path: Path) -> dict[str, Any]:
         raise ModelFileError(f"{path}: not written by embedonce: it holds no {ENTRY}") from error
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+    except (ValueError, *ZIP_ERRORS) as error:
         raise ModelFileError(f"{path}: damaged, or not a {path.suffix} file: {first_line(error)}") from error
     if size > LARGEST_DOCUMENT:
         raise ModelFileError(f"{path}: {ENTRY} in it claims {size} bytes, more than {LARGEST_DOCUMENT}")
@@ -150,12 +152,17 @@ def read_footer(path: Path) -> dict[str, Any]:
         If the file cannot be read or has no document of ours.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:  # a forest is of gigabytes, its document of kilobytes
+            length = file.seek(0, os.SEEK_END)
+            file.seek(max(0, length - FOOTER_BYTES))
+            footer = file.read()
+            if len(footer) < FOOTER_BYTES or not footer.endswith(FOOTER_MARK):
+                raise ModelFileError(f"{path}: damaged, or not written by embedonce: it does not end in its footer")
+            (size,) = struct.unpack("<Q", footer[: -len(FOOTER_MARK)])
+            if size > length - FOOTER_BYTES:
+                raise ModelFileError(f"{path}: damaged: its footer claims {size} bytes of a file of {length}")
+            file.seek(length - FOOTER_BYTES - size)
+            text = file.read(size)
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if len(data) < FOOTER_BYTES or not data.endswith(FOOTER_MARK):
-        raise ModelFileError(f"{path}: damaged, or not written by embedonce: it does not end in its footer")
-    (size,) = struct.unpack("<Q", data[-FOOTER_BYTES : -len(FOOTER_MARK)])
-    if size > len(data) - FOOTER_BYTES:
-        raise ModelFileError(f"{path}: damaged: its footer claims {size} bytes of a file of {len(data)}")
-    return decode(path, data[-FOOTER_BYTES - size : -FOOTER_BYTES])
+    return decode(path, text)

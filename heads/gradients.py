@@ -36,7 +36,7 @@ def margins_and_gradients(
 
 
 def pair_log_score_slopes(margins: Array, n_classes: int, sharpness: float) -> Array:
-    """Return the derivatives of `embedonce.heads.calibration.pair_log_scores` with regard to the margins.
+    """Return the derivatives of `embedonce.heads.scores.pair_log_scores` with regard to the margins.
 
     Parameters
     ----------

@@ -124,6 +124,32 @@ def write_keras_metadata(path: str | Path, metadata: Mapping[str, Any], head: So
     write_atomically(path, archive)
 
 
+def load_model(path: Path, shown: str) -> Any:
+    """Read a Keras model, not compiled, without running code from its file.
+
+    Parameters
+    ----------
+    path : Path
+    shown : str
+        The file, for messages.
+
+    Returns
+    -------
+    keras.Model
+
+    Raises
+    ------
+    ModelFileError
+        If Keras cannot read it, or it would run code.
+    """
+    keras = import_keras()
+    try:
+        # safe_mode refuses Lambda layers, which hold code
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises whatever the damaged part leads to
+        raise ModelFileError(f"{shown}: Keras cannot load it: {first_line(error)}") from error
+
+
 def load_keras_head(path: Path) -> SoftmaxHead:
     """Read the softmax head of a ``.keras`` file without running code from it.
 
@@ -145,12 +171,7 @@ def load_keras_head(path: Path) -> SoftmaxHead:
     from .softmax import SoftmaxHead
 
     document = read_entry(path)
-    keras = import_keras()
-    try:
-        # safe_mode refuses Lambda layers, which hold code
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises whatever the damaged part leads to
-        raise ModelFileError(f"{path}: Keras cannot load it: {first_line(error)}") from error
+    model = load_model(path, str(path))
     if model.name != "head":
         inner = [layer for layer in getattr(model, "layers", []) if layer.name == "head"]
         if not inner:

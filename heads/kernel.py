@@ -7,12 +7,12 @@ the same work at the speed of BLAS, because |a - b|^2 = |a|^2 + |b|^2 - 2 a.b.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from .scores import Array
 
 # 1,024 rows against 1,024 rows: large enough for BLAS to run at full speed, 4 MiB of float32
 BLOCK_ROWS = 1024

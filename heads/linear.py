@@ -17,7 +17,7 @@ from sklearn.svm import LinearSVC
 
 from ..cache.table import RowSource
 from .base import MarginHead
-from .calibration import CalibratedHead, Codes
+from .calibration import CalibratedMarginHead, Codes
 from .parameters import check_class_weight, check_flag, check_number, check_random_state, weights_of_classes
 from .rows import StandardisedRows, standard_scaler
 from .scores import Affine, Array, class_log_scores, probabilities, winners
@@ -171,7 +171,7 @@ class LogisticRegressionHead(MarginHead):
         return _affine(self.model_)
 
 
-class LinearSVMHead(CalibratedHead):
+class LinearSVMHead(CalibratedMarginHead):
     """Linear support vector machine, one class against the rest, on standardised features.
 
     Parameters
@@ -197,6 +197,8 @@ class LinearSVMHead(CalibratedHead):
     ----------
     model_ : sklearn.pipeline.Pipeline
         StandardScaler and LinearSVC, fitted.
+    n_iter_ : int
+        liblinear's iterations, of the slowest class.
     """
 
     head_name = "linear-svm"

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..cache.errors import ModelFileError
-from .containers import read_entry
+from ..cache.errors import ModelFileError, first_line
+from .containers import ZIP_ERRORS, read_entry
 from .kernel import RBFMachine, pair_coefficients
 from .scores import Affine, Array, of_classes, ovr_scores, pair_log_scores, probabilities, winners
 
@@ -98,8 +98,8 @@ def load_plain(path: Path | str) -> PlainHead | None:
             return _head(_Object(schema, archive, _by_id(schema)))
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ModelFileError(f"{path}: damaged: {error}") from error
+    except (OSError, *ZIP_ERRORS) as error:
+        raise ModelFileError(f"{path}: damaged: {first_line(error)}") from error
 
 
 class _Object:

@@ -18,7 +18,7 @@ from sklearn.svm import SVC
 
 from ..cache.errors import ApproximationWarning
 from ..cache.table import RowSource
-from .calibration import CalibratedHead, Codes
+from .calibration import CalibratedMarginHead, Codes
 from .gradients import margins_and_gradients, pair_log_score_slopes
 from .kernel import RBFMachine, pair_coefficients, rbf_matrix, square_part
 from .nystroem import MappedRows, Nystroem
@@ -51,7 +51,7 @@ class Solved(NamedTuple):
     n_iter: int
 
 
-class SVMHead(CalibratedHead):
+class SVMHead(CalibratedMarginHead):
     """Support vector machine with the kernel exp(-gamma |a - b|^2) on standardised features.
 
     Predictions are those of ``make_pipeline(StandardScaler(), SVC(C, gamma=gamma, break_ties=True))`` up

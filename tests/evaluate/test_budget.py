@@ -5,6 +5,8 @@ import pytest
 from embedonce.cache.errors import HeadError, HeadParameterError
 from embedonce.evaluate.budget import budget_curve, budget_figure
 from embedonce.evaluate.compare import compare
+from embedonce.evaluate.report import write_report
+from embedonce.evaluate.report_figures import figures
 from embedonce.evaluate.split import make_split
 from embedonce.heads.registry import make_head
 
@@ -40,9 +42,9 @@ def test_a_comparison_can_be_calibrated_tuned_and_have_a_curve(cache, tmp_path):
     assert any("dummy was not tuned" in note for note in made.notes)
     assert any("Perceptron has no probabilities to calibrate" in note for note in made.notes)
     assert {row["head"] for row in made.budget} == set(heads)
-    names = {path.name for path in made.save(tmp_path)}
-    assert "label-budget.svg" in names
-    assert "Label budget" in (tmp_path / "report.html").read_text("utf-8")
+    assert "label-budget" in figures(made)
+    page = write_report(made, tmp_path / "report.html", thumbnails=False).read_text("utf-8")
+    assert 'aria-label="Accuracy against the number of training images"' in page
 
 
 def test_what_makes_no_sense_is_refused(cache):

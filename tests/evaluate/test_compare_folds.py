@@ -9,6 +9,7 @@ from embedonce.cache.errors import HeadParameterError, SplitError
 from embedonce.evaluate.compare import compare
 from embedonce.evaluate.results import as_json, comparison_results
 from embedonce.evaluate.split import make_folds
+from saving import without_pictures
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,8 @@ def test_heads_are_compared_by_their_folds(folded):
 
 
 def test_saved_folds_can_be_read_back_and_give_the_same_scores(folded, cache, in_pairs, tmp_path):
-    folded.save(tmp_path)
+    with without_pictures():
+        folded.save(tmp_path)
     with (tmp_path / "split.csv").open(encoding="utf-8") as file:
         assert csv.DictReader(file).fieldnames == ["path", "fold_0", "fold_1"]
     results = json.loads((tmp_path / "results.json").read_text())

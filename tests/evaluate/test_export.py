@@ -25,12 +25,12 @@ HEADS = ("softmax", "logreg", "linear-svm", "svm")
 PLAIN = """
 import json, sys, zipfile
 import numpy as np
-path, images = sys.argv[1], np.load(sys.argv[2])
-names = json.loads(zipfile.ZipFile(path).read("embedonce.json"))["metadata"]["class_names"]
-if path.endswith(".keras"):
-    import keras
-    got = keras.models.load_model(path, safe_mode=True).predict(images, verbose=0)
-else:
+images = np.load(sys.argv[1])
+
+def classified(path):
+    if path.endswith(".keras"):
+        import keras
+        return keras.models.load_model(path, safe_mode=True).predict(images, verbose=0)
     from ai_edge_litert.interpreter import Interpreter
     interpreter = Interpreter(path)
     given, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
@@ -42,8 +42,14 @@ else:
         interpreter.set_tensor(given["index"], image[None])
         interpreter.invoke()
         got.append(interpreter.get_tensor(answer["index"])[0])
+    return np.asarray(got)
+
+answers = []
+for path in sys.argv[2:]:
+    names = json.loads(zipfile.ZipFile(path).read("embedonce.json"))["metadata"]["class_names"]
+    answers.append([names, classified(path).tolist()])
 assert not any(name.startswith("embedonce") for name in sys.modules)
-print(json.dumps([names, np.asarray(got).tolist()]))
+print(json.dumps(answers))
 """
 
 
@@ -57,37 +63,53 @@ def models(cache, tmp_path_factory):
     return paths
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".tflite"])
-@pytest.mark.parametrize("name", HEADS)
-def test_an_export_gives_the_heads_classes_without_embedonce(models, cache, images, tmp_path, name, suffix):
-    path = tmp_path / f"trees{suffix}"
-    done = export(models[name], path)
-    assert (done.path, done.checked) == (path, 15)  # every image that it was not trained on
-    assert done.largest_difference <= 1e-3
+@pytest.fixture(scope="module")
+def exported(models, tmp_path_factory):
+    """Every head as ``.keras``, and as ``.tflite`` the two kinds that they become: one dense layer, and a kernel."""
+    folder = tmp_path_factory.mktemp("exported")
+    kinds = [(name, ".keras") for name in HEADS] + [("logreg", ".tflite"), ("svm", ".tflite")]
+    return {(name, suffix): export(models[name], folder / f"{name}{suffix}") for name, suffix in kinds}
 
+
+@pytest.mark.slow
+def test_an_export_is_checked_on_every_image_that_the_head_was_not_trained_on(exported):
+    for (name, suffix), done in exported.items():
+        assert (done.path.name, done.checked) == (f"{name}{suffix}", 15)
+        assert done.largest_difference <= 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".keras", ".tflite"])
+def test_an_export_gives_the_heads_classes_without_embedonce(models, exported, cache, images, tmp_path, suffix):
+    heads = [name for name, other in exported if other == suffix]
     rows = list(range(0, len(cache), 9))
     pixels = [decode((images / cache.paths[row]).read_bytes()) for row in rows]
     rows, pixels = zip(
         *((row, one) for row, one in zip(rows, pixels, strict=True) if one.shape == pixels[0].shape), strict=True
     )
     np.save(tmp_path / "images.npy", np.stack(pixels))
-    command = [sys.executable, "-c", PLAIN, str(path), str(tmp_path / "images.npy")]
-    names, got = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    head = load_head(models[name])
-    assert [names[place] for place in np.argmax(got, axis=1)] == head.predict(cache.features[list(rows)]).tolist()
-    np.testing.assert_allclose(got, head.predict_proba(cache.features[list(rows)]), atol=1e-3)
+    paths = [str(exported[name, suffix].path) for name in heads]
+    command = [sys.executable, "-c", PLAIN, str(tmp_path / "images.npy"), *paths]
+    answers = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    features = cache.features[list(rows)]
+    for name, (names, got) in zip(heads, answers, strict=True):
+        head = load_head(models[name])
+        assert [names[place] for place in np.argmax(got, axis=1)] == head.predict(features).tolist(), name
+        np.testing.assert_allclose(got, head.predict_proba(features), atol=1e-3, err_msg=name)
 
 
-def test_loading_an_export_warns_of_nothing(models, tmp_path):
-    path = export(models["softmax"], tmp_path / "a.keras", check=1).path
+@pytest.mark.slow
+def test_loading_an_export_warns_of_nothing(exported):
+    path = exported["softmax", ".keras"].path
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         import_keras().models.load_model(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".keras", ".tflite"])
-def test_class_names_and_fingerprint_are_inside(models, cache, tmp_path, suffix):
-    path = export(models["logreg"], tmp_path / f"a{suffix}", check=2).path
+def test_class_names_and_fingerprint_are_inside(exported, cache, suffix):
+    path = exported["logreg", suffix].path
     with zipfile.ZipFile(path) as archive:
         metadata = json.loads(archive.read("embedonce.json"))["metadata"]
         if suffix == ".tflite":
@@ -96,12 +118,14 @@ def test_class_names_and_fingerprint_are_inside(models, cache, tmp_path, suffix)
     assert metadata["fingerprint"] == cache.fingerprint
 
 
-def test_an_exported_linear_head_is_a_model_of_embedonce_again(models, cache, tmp_path):
-    path = export(models["linear-svm"], tmp_path / "a.keras", check=2).path
+@pytest.mark.slow
+def test_an_exported_linear_head_is_a_model_of_embedonce_again(models, exported, cache):
+    path = exported["linear-svm", ".keras"].path
     expected = load_head(models["linear-svm"]).predict_proba(cache.features)
     np.testing.assert_allclose(load_head(path).predict_proba(cache.features), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".keras", ".tflite"])
 def test_an_export_that_disagrees_is_not_written(models, tmp_path, monkeypatch, suffix):
     right = image_model.pooled_features
@@ -170,13 +194,14 @@ def test_a_check_of_no_images_is_refused(models, tmp_path, check):
         export(models["logreg"], tmp_path / "a.keras", check=check)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_checked(models, tmp_path):
     result = CliRunner().invoke(
         main, ["export", str(models["logreg"]), "-o", str(tmp_path / "a.keras"), "--check", "4"]
     )
     assert result.exit_code == 0, result.output
     assert "agrees with the head on 4 of 4 images" in result.stdout
-    arguments = ["export", str(models["logreg"]), "-o", str(tmp_path / "a.tflite"), "--check", "4", "--json"]
+    arguments = ["export", str(models["logreg"]), "-o", str(tmp_path / "b.keras"), "--check", "4", "--json"]
     told = json.loads(CliRunner().invoke(main, arguments).stdout)
     assert told["checked_images"] == 4
     assert 0 <= told["largest_difference"] <= 1e-3

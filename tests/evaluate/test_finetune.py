@@ -28,7 +28,7 @@ from embedonce.evaluate.scoring import evaluate_model
 from embedonce.evaluate.seen import seen_in_training
 from embedonce.evaluate.training import model_metadata, train
 from embedonce.extract.decode import decode
-from embedonce.heads.files import load_head, read_metadata
+from embedonce.heads.files import load_head, read_metadata, save_head, write_keras_metadata
 
 SOFTMAX = {"epochs": 3, "learning_rate": 0.01}
 
@@ -80,18 +80,20 @@ def test_only_unfrozen_layers_change_and_batch_normalisation_stays_bit_for_bit(s
     assert any("BN" in name for name in tuned.layers)
 
 
+@pytest.mark.slow
 def test_it_is_never_worse_on_validation_than_the_start(tuned, starts, images, tmp_path):
     history = tuned.course.history
     assert history["epoch"][0] == 0
     assert tuned.course.best == int(np.argmin(history["val_loss"])) > 0
     worse = finetune(
-        images, starts["logreg"], tmp_path / "a.keras", unfreeze=154, learning_rate=0.5, epochs=4, patience=1
+        images, starts["logreg"], tmp_path / "a.keras", unfreeze=10, learning_rate=0.5, epochs=4, patience=1
     )
     losses = worse.course.history["val_loss"]
     assert worse.course.best == int(np.argmin(losses))
     assert len(losses) <= worse.course.best + 2  # one epoch without gain ends it
 
 
+@pytest.mark.slow
 def test_an_epoch_zero_that_stays_the_best_leaves_the_backbone_as_it_was(starts, images, tmp_path, monkeypatch):
     losses = iter([(0.1, 1.0), (0.2, 1.0), (0.1, 1.0)])
     monkeypatch.setattr(finetune_training, "_measure", lambda *arguments: next(losses))
@@ -103,9 +105,14 @@ def test_an_epoch_zero_that_stays_the_best_leaves_the_backbone_as_it_was(starts,
     assert all(np.array_equal(one, two) for name in before for one, two in zip(before[name], after[name], strict=True))
 
 
-@pytest.mark.parametrize("unfreeze", [1, 3, 10, 31, 154])
-def test_the_two_parts_of_a_model_are_the_model(starts, unfreeze):
-    whole = import_keras().models.load_model(starts["softmax"], compile=False)
+@pytest.fixture(scope="module")
+def whole(starts):
+    """A model whose layers tests unfreeze as they like: nothing is trained in it."""
+    return import_keras().models.load_model(starts["softmax"], compile=False)
+
+
+@pytest.mark.parametrize("unfreeze", [1, 10, 31, 154])
+def test_the_two_parts_of_a_model_are_the_model(whole, unfreeze):
     unfreeze_last(whole.get_layer("mobilenetv2"), unfreeze)
     frozen, trained = finetune_cut.cut_model(whole)
     pixels = np.random.default_rng(0).uniform(0, 255, (3, 64, 64, 3)).astype(np.float32)
@@ -118,9 +125,8 @@ def test_the_two_parts_of_a_model_are_the_model(starts, unfreeze):
 
 
 @pytest.mark.parametrize("room", [0, 2**16, 2**30])
-def test_every_view_goes_through_the_frozen_part_once_while_there_is_room(starts, images, cache, monkeypatch, room):
+def test_every_view_goes_through_the_frozen_part_once_while_there_is_room(whole, images, cache, monkeypatch, room):
     monkeypatch.setattr(finetune_cut, "ROOM", room)
-    whole = import_keras().models.load_model(starts["softmax"], compile=False)
     unfreeze_last(whole.get_layer("mobilenetv2"), 10)
     below, _ = finetune_cut.cut_model(whole)
     rows, views = np.array([5, 3, 60, 7, 30]), np.array([0, 3, 1, 2, 0])
@@ -142,7 +148,9 @@ def test_every_view_goes_through_the_frozen_part_once_while_there_is_room(starts
     assert set(seen) >= set(zip(rows.tolist(), views.tolist(), strict=True))
 
 
-def test_the_images_of_the_test_part_are_never_read(starts, images, cache, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def read_and_done(starts, images, tmp_path_factory):
+    """The rows that a fine-tuning of the head alone reads, and what it returns."""
     read = set()
     right = finetune_images.read_unchanged
 
@@ -150,8 +158,14 @@ def test_the_images_of_the_test_part_are_never_read(starts, images, cache, tmp_p
         read.add(row)
         return right(cache, root, row)
 
-    monkeypatch.setattr(finetune_images, "read_unchanged", note)
-    done = finetune(images, starts["logreg"], tmp_path / "a.keras", unfreeze=3, epochs=1)
+    path = tmp_path_factory.mktemp("watched") / "a.keras"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetune_images, "read_unchanged", note)
+        return read, finetune(images, starts["logreg"], path, unfreeze=1, epochs=1)
+
+
+def test_the_images_of_the_test_part_are_never_read(read_and_done, starts, cache):
+    read, done = read_and_done
     expected = np.flatnonzero(seen_in_training(cache, read_metadata(starts["logreg"])))
     assert sorted(read) == expected.tolist()
     assert len(read) < len(cache)
@@ -159,19 +173,18 @@ def test_the_images_of_the_test_part_are_never_read(starts, images, cache, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["logreg", "linear-svm"])
-def test_heads_of_scikit_learn_are_trained_on_too(starts, images, tmp_path, name):
-    done = finetune(images, starts[name], tmp_path / "a.keras", unfreeze=3, epochs=2, augment="dihedral")
-    assert read_metadata(done.path)["head"] == name
+def test_heads_whose_margins_were_calibrated_are_trained_on_too(starts, images, tmp_path):
+    done = finetune(images, starts["linear-svm"], tmp_path / "a.keras", unfreeze=3, epochs=2, augment="dihedral")
+    assert read_metadata(done.path)["head"] == "linear-svm"
     assert done.course.history["val_loss"][done.course.best] <= done.course.history["val_loss"][0]
 
 
-def test_the_head_has_not_seen_the_validation_images_when_it_begins(starts, images, cache, tmp_path):
+def test_the_head_has_not_seen_the_validation_images_when_it_begins(read_and_done, starts, cache):
     from embedonce.evaluate.groups import groups_beside
     from embedonce.heads.registry import make_head
     from sklearn.metrics import log_loss
 
-    done = finetune(images, starts["logreg"], tmp_path / "a.keras", unfreeze=1, epochs=1)
+    done = read_and_done[1]
     rows, _ = training_rows(cache, read_metadata(starts["logreg"]), "the model")
     fit, held = hold_out(cache, rows, groups_beside(cache), 0)
     head = make_head("logreg", C=0.01).fit(cache.features[fit], cache.label_names[fit])
@@ -180,6 +193,7 @@ def test_the_head_has_not_seen_the_validation_images_when_it_begins(starts, imag
     assert "have no weights to train" in " ".join(done.notes)
 
 
+@pytest.mark.slow
 def test_the_losses_of_epochs_are_means_over_their_images(starts, images, tmp_path):
     settings = {"learning_rate": 1e-12, "augment": "none", "epochs": 2, "batch_size": 20}
     history = finetune(images, starts["logreg"], tmp_path / "a.keras", unfreeze=3, **settings).course.history
@@ -196,6 +210,7 @@ assert not any(name.startswith("embedonce") for name in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_the_file_loads_with_plain_keras_and_predict_says_the_same(tuned, images, cache, tmp_path):
     rows = range(0, len(cache), 9)
     pixels = [decode((images / cache.paths[row]).read_bytes()) for row in rows]
@@ -321,13 +336,13 @@ def test_a_wrong_parameter_says_what_is_allowed(starts, images, tmp_path, parame
 
 
 def test_models_that_cannot_be_trained_on_are_refused(starts, images, cache, tmp_path):
+    kernel = shutil.copy(starts["logreg"], tmp_path / "svm.keras")
+    write_keras_metadata(kernel, read_metadata(kernel) | {"head": "svm", "parameters": {}})
     with pytest.raises(HeadError, match=r"head 'svm' cannot be fine-tuned, .* are softmax, logreg, linear-svm"):
-        finetune(images, starts["svm"], tmp_path / "a.keras", unfreeze=3)
+        finetune(images, kernel, tmp_path / "a.keras", unfreeze=3)
     train(cache, "logreg", tmp_path / "alone.skops")
     with pytest.raises(ModelFileError, match="must be a .keras file of embedonce export"):
         finetune(images, tmp_path / "alone.skops", tmp_path / "a.keras", unfreeze=3)
-    from embedonce.heads.files import save_head
-
     save_head(load_head(starts["softmax"]), tmp_path / "alone.keras", read_metadata(starts["softmax"]))
     with pytest.raises(ModelFileError, match="holds no backbone and head"):
         finetune(images, tmp_path / "alone.keras", tmp_path / "a.keras", unfreeze=3)
@@ -337,6 +352,7 @@ def test_models_that_cannot_be_trained_on_are_refused(starts, images, cache, tmp
         finetune(images, starts["logreg"], tmp_path / "a.keras", unfreeze=3, curves=tmp_path / "a.txt")
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_the_training(starts, images, tmp_path, monkeypatch):
     monkeypatch.setattr(finetune_training, "_one_epoch", lambda *arguments: (float("nan"), 0.3))
     done = finetune(images, starts["logreg"], tmp_path / "a.keras", unfreeze=3)
@@ -344,7 +360,8 @@ def test_a_loss_that_is_no_number_ends_the_training(starts, images, tmp_path, mo
     assert "no number any more; take a smaller learning rate" in " ".join(done.notes)
 
 
-def test_the_command_says_what_it_did(starts, images, tmp_path):
+@pytest.mark.slow
+def test_the_command_says_what_it_did(starts, tuned, images, tmp_path, monkeypatch):
     path = tmp_path / "deep" / "tuned.keras"
     arguments = ["finetune", str(images), "--from", str(starts["softmax"]), "--unfreeze", "3", "-o", str(path)]
     result = CliRunner().invoke(main, [*arguments, "--epochs", "1"])
@@ -352,9 +369,13 @@ def test_the_command_says_what_it_did(starts, images, tmp_path):
     assert "Trained 3 layers of the backbone, Conv_1 to out_relu, and the head" in result.stdout
     assert "epoch 1 of 1: loss" in result.stderr
     assert path.with_name("tuned.history.png").is_file()
-    curves = tmp_path / "c.svg"
-    told = json.loads(CliRunner().invoke(main, [*arguments, "--epochs", "1", "--curves", str(curves), "--json"]).stdout)
-    assert told["layers"] == ["Conv_1", "Conv_1_bn", "out_relu"]
-    assert curves.is_file()
     result = CliRunner().invoke(main, [*arguments[:5], "900", "-o", str(path)])
     assert (result.exit_code, "from 1 to 154" in result.output) == (2, True)
+    given = {}
+    monkeypatch.setattr(
+        "embedonce.evaluate.finetune.finetune", lambda *files, **options: given.update(options) or tuned
+    )
+    curves = tmp_path / "c.svg"
+    told = json.loads(CliRunner().invoke(main, [*arguments, "--curves", str(curves), "--json"]).stdout)
+    assert given["curves"] == curves
+    assert told == json.loads(json.dumps(tuned.as_dict()))

@@ -15,8 +15,9 @@ from embedonce.console import print_groups
 from embedonce.evaluate import groups as found_groups
 from embedonce.evaluate.compare import compare
 from embedonce.evaluate.contact_sheet import save_group_sheets
-from embedonce.evaluate.groups import beside, find_and_write, find_groups, groups_beside, groups_for
+from embedonce.evaluate.groups import beside, find_and_write, find_groups, groups_beside, groups_for, write_found
 from PIL import Image
+from saving import without_pictures
 from textures import copies, texture
 
 
@@ -58,8 +59,14 @@ def originals(cache):
     return [path.split("/")[1][:3] for path in cache.paths]
 
 
-def test_originals_are_never_joined_and_nearly_all_copies_are_with_theirs(copied):
-    found = find_groups(copied)
+@pytest.fixture(scope="module")
+def found(copied_path):
+    """The groups of the copied images."""
+    with FeatureCache.open(copied_path) as cache:
+        yield find_groups(cache)
+
+
+def test_originals_are_never_joined_and_nearly_all_copies_are_with_theirs(copied, found):
     group_of_original: dict[str, set[str]] = {}
     for original, group in zip(originals(copied), found.groups.names, strict=True):
         group_of_original.setdefault(group, set()).add(original)
@@ -73,11 +80,11 @@ def test_pictures_without_copies_stay_alone(cache):
     assert len(find_groups(cache).groups) == len(cache)
 
 
-def test_a_cache_without_signatures_is_read_from_its_images(copied, copied_images, monkeypatch):
-    stored = find_groups(copied)
+def test_a_cache_without_signatures_is_read_from_its_images(copied, found, copied_images, tmp_path, monkeypatch):
     monkeypatch.setattr(FeatureCache, "signatures", None)
-    assert find_groups(copied).groups.names == stored.groups.names
-    assert find_groups(copied, images=copied_images).groups.names == stored.groups.names
+    assert find_groups(copied).groups.names == found.groups.names
+    monkeypatch.setitem(copied.provenance, "image_root", str(tmp_path / "moved away"))
+    assert find_groups(copied, images=copied_images).groups.names == found.groups.names
 
 
 def test_a_cache_without_signatures_and_images_is_an_error_that_says_what_to_do(copied, tmp_path, monkeypatch):
@@ -163,10 +170,17 @@ def test_groups_are_found_again_when_images_change_and_keep_their_names(copied_i
     assert named["coarse/a-new-copy.png"] == named["coarse/o00_0.png"]
 
 
-def test_a_spoilt_file_beside_the_cache_is_left_alone(copied):
-    beside(copied).write_text("nonsense\n")
-    assert groups_beside(copied).names == find_groups(copied).groups.names
-    assert beside(copied).read_text() == "nonsense\n"
+@pytest.mark.parametrize("spoil", [lambda text: "nonsense\n", lambda text: text.replace(",coarse/o00_0.png,", ",,")])
+def test_a_spoilt_file_beside_the_cache_is_left_alone_and_the_notes_say_so(copied, found, spoil, monkeypatch):
+    write_found(found.groups, copied, beside(copied))
+    spoilt = spoil(beside(copied).read_text())
+    beside(copied).write_text(spoilt)
+    monkeypatch.setattr(found_groups, "find_groups", lambda cache, progress=None: found)
+    known, notes = groups_for(copied, None, "grouped")
+    assert known.names == found.groups.names
+    assert len(notes) == 1
+    assert "looked for anew, and copied.h5.groups.csv stays as it is: the groups file" in notes[0]
+    assert beside(copied).read_text() == spoilt
 
 
 def test_a_groups_file_of_the_users_is_taken_and_a_wrong_one_refused(copied, tmp_path):
@@ -192,7 +206,8 @@ def test_a_comparison_shows_what_copies_pretend(copied, tmp_path):
         assert row["grouped"] == made.result(name).scores["accuracy"]
         assert row["random"] == made.random.result(name).scores["accuracy"]
         assert row["gap"] == pytest.approx(row["random"] - row["grouped"])
-    made.save(tmp_path / "out")
+    with without_pictures():
+        made.save(tmp_path / "out")
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["split"]["groups"]["crossing"] == 0
     assert results["split"]["groups"]["group_source"] == "found"
@@ -232,8 +247,17 @@ def test_a_report_shows_the_groups(copied, tmp_path):
         assert np.asarray(sheet.convert("L")).std() > 10
 
 
-def test_an_image_that_is_gone_is_a_gray_square_in_the_report(copied, tmp_path):
-    assert save_group_sheets(find_groups(copied), tmp_path, images=tmp_path / "nowhere")
+def test_an_image_that_is_gone_or_has_changed_is_a_gray_square_in_the_report(copied, found, tmp_path):
+    for name in copied.paths:
+        write(texture(99), tmp_path / "changed" / name)
+    sheets = []
+    for images in ("nowhere", "changed"):
+        (tmp_path / f"sheets of {images}").mkdir()
+        written = save_group_sheets(found, tmp_path / f"sheets of {images}", images=tmp_path / images)
+        sheets.append({path.name: path.read_bytes() for path in written})
+    assert sheets[0] == sheets[1]
+    with Image.open(tmp_path / "sheets of changed" / "largest.png") as sheet:
+        assert (np.asarray(sheet.convert("L")) == 230).mean() > 0.3
 
 
 def test_an_output_that_holds_something_else_is_not_written_over(copied, tmp_path):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from embedonce.evaluate.intervals import (
@@ -112,6 +114,17 @@ def test_the_area_is_the_one_of_scikit_learn_and_its_interval_shrinks_with_more_
         assert low < area < high
         widths.append(high - low)
     assert 2.5 < widths[0] / widths[1] < 6
+
+
+def test_hundreds_of_classes_take_little_memory():
+    true = np.arange(400) % 300
+    tracemalloc.start()
+    try:
+        found = score_intervals(true, true, None, [str(number) for number in range(300)], resamples=50)
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+    assert found["accuracy"] == wilson_interval(1.0, 0.0, 400)
 
 
 def test_the_same_seed_gives_the_same_intervals():

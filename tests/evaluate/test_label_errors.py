@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 from embedonce.evaluate.compare import compare
 from embedonce.evaluate.label_errors import label_errors, suspects
@@ -38,6 +40,22 @@ def test_a_comparison_lists_its_suspects_with_path_and_both_labels(cache_path):
         assert one["path"].startswith(one["label"])
         assert one["suggested"] != one["label"]
         assert one["p_suggested"] > one["p_label"]
+
+
+def test_what_is_suggested_is_the_class_that_made_the_label_suspect():
+    # 0 and 2 are only ever seen with certainty, 1 hardly so: 0.4 for it says more than 0.45 for 0
+    of_class = np.array([[0.9, 0.05, 0.05], [0.3, 0.35, 0.35], [0.05, 0.05, 0.9]])
+    labels = np.repeat([0, 1, 2], 10)
+    probabilities = of_class[labels]
+    probabilities[-1] = 0.45, 0.4, 0.15
+    cache = SimpleNamespace(labels=labels, class_names=["a", "b", "c"], paths=[f"{row}.png" for row in range(30)])
+    result = SimpleNamespace(name="head", probabilities=probabilities, scores={"log_loss": 0.1})
+    split = SimpleNamespace(test=np.arange(30))
+    head, listed = label_errors(SimpleNamespace(cache=cache, results=[result], split=split))
+    assert head == "head"
+    (one,) = (entry for entry in listed if entry["row"] == 29)
+    assert (one["path"], one["label"], one["suggested"]) == ("29.png", "c", "b")
+    assert (one["p_label"], one["p_suggested"]) == (0.15, 0.4)
 
 
 def test_without_probabilities_nothing_is_suspect(cache_path):

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from embedonce import FeatureCache, load_head, save_head
 from embedonce.cache.errors import ModelFileError
 from embedonce.cli import main
-from embedonce.evaluate.novelty import NoveltyDetector
+from embedonce.evaluate.novelty import ENOUGH_ROWS, NoveltyDetector
 from embedonce.evaluate.prediction import predict
 from embedonce.evaluate.training import train
 from embedonce.heads.files import read_metadata
@@ -59,6 +59,16 @@ def test_copies_of_one_original_are_held_out_together():
     copied, copied_codes = np.repeat(X, 10, axis=0), np.repeat(codes, 10)
     groups = np.repeat(np.arange(60), 10)
     assert detector(copied, copied_codes, groups).threshold > 1.05 * detector(copied, copied_codes).threshold
+
+
+def test_a_class_that_a_sample_of_many_images_misses_is_known_all_the_same():
+    X, codes = rows(n=ENOUGH_ROWS + 5000, d=4)
+    rare = np.random.default_rng(0).permutation(len(codes))[ENOUGH_ROWS : ENOUGH_ROWS + 2]
+    X[rare] = 1000
+    codes[rare] = 3
+    found = detector(X, codes)
+    assert len(found.means) == 4
+    assert (found.distances(X[rare]) <= found.threshold).all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])

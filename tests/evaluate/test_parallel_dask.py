@@ -19,6 +19,7 @@ from embedonce.cli import main
 from embedonce.evaluate import parallel_dask
 from embedonce.evaluate.compare import compare
 from parallel_heads import Broken, Deadly, FromNowhere, Head, Locked, Slow
+from saving import without_pictures
 
 distributed = pytest.importorskip("distributed")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find the tests
@@ -37,7 +38,7 @@ def local(_own_home):
 def scheduler(local):
     """The address of a scheduler with two workers, each a process."""
     with distributed.Client(local, set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=30)
+        client.wait_for_workers(2, timeout=120)
     return local.scheduler_address
 
 
@@ -71,12 +72,14 @@ def test_a_client_and_a_scheduler_file_will_do_and_the_client_stays_open(cache_p
 
 def test_the_command_line_takes_a_scheduler(cache_path, scheduler, tmp_path):
     command = ["compare", str(cache_path), "--heads", "logreg,dummy", "-o", str(tmp_path), "--dask", scheduler]
-    result = CliRunner().invoke(main, command)
+    with without_pictures():
+        result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     assert "logreg" in result.stdout
     assert "beside each other" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_cluster_of_one_thread_computes_on_the_cluster(cache_path):
     with distributed.LocalCluster(n_workers=1, **LOCAL) as own, distributed.Client(own, set_as_default=False) as client:
         worker = set(client.run(os.getpid).values())
@@ -84,6 +87,7 @@ def test_a_cluster_of_one_thread_computes_on_the_cluster(cache_path):
     assert {result.head.process_ for result in made.results} == worker
 
 
+@pytest.mark.slow
 def test_threads_of_one_worker_train_softmax_heads_side_by_side(cache_path):
     heads = {f"sklearn.base:clone {number}": embedonce.make_head("softmax", random_state=number) for number in range(4)}
     with distributed.LocalCluster(n_workers=1, **(LOCAL | {"threads_per_worker": 4})) as own:
@@ -111,12 +115,13 @@ def test_an_error_takes_back_what_waits(cache_path, scheduler):
     with distributed.Client(scheduler, set_as_default=False) as client:
         with pytest.raises(HeadError, match="no luck"):
             compare(cache_path, heads, dask=client)
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) and time.monotonic() < end:
             time.sleep(0.05)
         assert client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) == 0
 
 
+@pytest.mark.slow
 def test_a_head_that_ends_every_worker_is_one_error(cache_path):
     import dask
 

@@ -46,7 +46,8 @@ def test_curves_show_training_and_validation():
 
 
 @pytest.mark.parametrize(
-    ("share", "shown"), [(1, "100 %"), (0.9999, "99.9 %"), (0.5, "50.0 %"), (0.0001, "0.1 %"), (0.054, "5.4 %")]
+    ("share", "shown"),
+    [(1, "100 %"), (0.9999, "99.9 %"), (0.5, "50.0 %"), (0.0001, "0.1 %"), (0.054, "5.4 %"), (0, "0 %")],
 )
 def test_rounding_never_hides_an_error(share, shown):
     assert percent(share) == shown

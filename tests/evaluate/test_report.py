@@ -152,7 +152,7 @@ def test_an_image_with_other_content_is_not_shown(cache, comparison, monkeypatch
         read_unchanged(cache, tmp_path, 0)
 
 
-def test_maps_stand_under_images_that_a_head_with_maps_got_wrong(comparison, tmp_path):
+def test_maps_stand_under_images_that_a_head_with_maps_got_wrong(comparison, tmp_path, monkeypatch):
     content = page_content(comparison, maps=True)
     pairs, maps = content["pairs"], content["maps"]
     entries = [entry for pair in pairs for side in pair["sides"] for entry in side["images"]] + content["suspects"]
@@ -164,6 +164,8 @@ def test_maps_stand_under_images_that_a_head_with_maps_got_wrong(comparison, tmp
         place = comparison.split.test.tolist().index(entry["row"])
         predicted = comparison.result(entry["map"].head).predicted[place]
         assert entry["map"].class_name == comparison.cache.class_names[predicted]
+    # drawn once
+    monkeypatch.setattr("embedonce.evaluate.report.page_content", lambda *given, **options: content)
     page = write_report(comparison, tmp_path / "report.html", maps=True).read_text("utf-8")
     assert Page(page).open == []
     assert "red speaks for it, blue against it" in page
@@ -233,6 +235,14 @@ def test_names_are_shown_as_text_whatever_they_hold(feature_cache, tmp_path):
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)&lt;" in page
     assert Page(page).open == []
+
+
+def test_the_name_of_a_head_stays_as_it_is_written_where_a_note_begins_with_it(feature_cache, tmp_path):
+    heads = {"svm": {"approximate_above": 5, "n_components": 9}}
+    comparison = compare(feature_cache(classes=2, images=40), heads, split="random")
+    page = write_report(comparison, tmp_path / "report.html").read_text("utf-8")
+    assert "<p>svm was trained on more than 5 images" in page
+    assert page.count("<p>Svm") == 0
 
 
 def test_skewed_classes_put_balanced_accuracy_first(feature_cache, tmp_path):

@@ -4,6 +4,13 @@ import pytest
 from embedonce.cache.errors import HeadError
 from embedonce.evaluate.compare import compare
 from embedonce.evaluate.run_diff import diff_runs
+from saving import without_pictures
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _numbers_only():
+    with without_pictures():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -54,4 +61,7 @@ def test_a_folder_without_results_is_named(tmp_path):
         diff_runs(tmp_path, tmp_path)
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(HeadError, match="got another format"):
+        diff_runs(tmp_path, tmp_path)
+    (tmp_path / "results.json").write_text('{"format": "embedonce-results", "format_version": 99}')
+    with pytest.raises(HeadError, match="its format version is 99, this embedonce reads up to"):
         diff_runs(tmp_path, tmp_path)

@@ -19,7 +19,7 @@ from embedonce.evaluate.split import (
     write_folds,
     write_split,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from split_caches import cache_of
 
@@ -45,9 +45,9 @@ def build(tmp_path):
 
 
 @given(counts=st.lists(st.integers(2, 60), min_size=2, max_size=6), seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_random_split_parts_every_row_once_and_has_every_class_on_both_sides(build, counts, seed):
-    cache = build(counts)
+@settings(max_examples=60, deadline=None)
+def test_a_random_split_parts_every_row_once_and_has_every_class_on_both_sides(counts, seed):
+    cache = cache_of({f"{name}/{row}.png": str(name) for name, count in enumerate(counts) for row in range(count)})
     split = random_split(cache, seed)
     both = np.sort(np.concatenate([split.train, split.test]))
     np.testing.assert_array_equal(both, np.arange(len(cache)))

@@ -29,14 +29,15 @@ SEEDS = st.integers(0, 2**32 - 1)
 def grown(draw):
     """Draw images with class and group, as {path: (class, group)}, and some of them that were there first."""
     images = {}
+    generator = np.random.default_rng(draw(SEEDS))  # a draw for every image would take longer than what is tested
     for name in CLASSES:
-        for number in range(draw(st.integers(6, 60))):
-            images[f"{name}/{number:03d}.png"] = (name, f"{name}-{number % draw(st.integers(6, 30))}")
+        for number, groups in enumerate(generator.integers(6, 31, draw(st.integers(6, 60))).tolist()):
+            images[f"{name}/{number:03d}.png"] = (name, f"{name}-{number % groups}")
     for number in range(draw(st.integers(0, 12))):  # patients with more than one class
         images[f"{CLASSES[number % 3]}/mixed{number}.png"] = (CLASSES[number % 3], f"patient {number % 4}")
     # enough of the old ones for five folds: six groups and six images of each class
-    keep = draw(st.sets(st.sampled_from(sorted(images)), max_size=60))
-    first = [path for path in images if path in keep or ("mixed" not in path and int(path[-7:-4]) < 6)]
+    keep = dict(zip(images, generator.random(len(images)) < draw(st.floats(0, 1)), strict=True))
+    first = [path for path in images if keep[path] or ("mixed" not in path and int(path[-7:-4]) < 6)]
     return images, first
 
 
@@ -64,7 +65,7 @@ def every_split(cache, groups, seed):
 
 
 @given(grown(), SEEDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_adding_images_moves_no_old_one(data, seed):
     images, first = data
     old, old_groups = made(images, first)
@@ -79,7 +80,7 @@ def test_adding_images_moves_no_old_one(data, seed):
 
 
 @given(grown(), SEEDS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_no_group_crosses_and_every_class_is_on_both_sides(data, seed):
     images, _ = data
     cache, groups = made(images, sorted(images))
@@ -95,7 +96,7 @@ def test_no_group_crosses_and_every_class_is_on_both_sides(data, seed):
 
 
 @given(grown(), SEEDS, st.integers(2, 6), st.integers(1, 3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_every_row_is_tested_in_one_fold_of_each_repeat(data, seed, k, repeats):
     images, _ = data
     cache, groups = made(images, sorted(images))
@@ -113,7 +114,7 @@ def test_every_row_is_tested_in_one_fold_of_each_repeat(data, seed, k, repeats):
 
 
 @given(grown(), SEEDS, st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_the_order_of_rows_does_not_matter(data, seed, random):
     images, _ = data
     shuffled = sorted(images)
@@ -123,7 +124,7 @@ def test_the_order_of_rows_does_not_matter(data, seed, random):
         assert sides(split, one[0]) == sides(again, other[0])
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_every_class_has_its_share_within_what_chance_allows(seed):
     images = {f"{name}/{number}.png": name for name in CLASSES for number in range(4000)}
     cache = cache_of(images)
@@ -131,14 +132,11 @@ def test_every_class_has_its_share_within_what_chance_allows(seed):
     deviation = np.sqrt(0.16 / 4000)
     counts = np.array([sum(name.startswith(kind) for name in groups.names) for kind in CLASSES])
     assert (counts == 4000).all()
+    by_image, by_group = random_split(cache, seed).test, grouped_split(cache, groups, seed).test
     for label in range(3):
-        share = np.mean(cache.labels[random_split(cache, seed).test] == label) * 3
-        assert abs(np.isin(np.flatnonzero(cache.labels == label), random_split(cache, seed).test).mean() - 0.2) < (
-            5 * deviation
-        )
-        assert 0.8 < share < 1.2
-        in_test = np.isin(np.flatnonzero(cache.labels == label), grouped_split(cache, groups, seed).test).mean()
-        assert abs(in_test - 0.2) < 5 * deviation * np.sqrt(10)
+        rows = np.flatnonzero(cache.labels == label)
+        assert abs(np.isin(rows, by_image).mean() - 0.2) < 5 * deviation
+        assert abs(np.isin(rows, by_group).mean() - 0.2) < 5 * deviation * np.sqrt(10)
     sizes = [len(split.test) for split in folds(cache, 10, 1, seed)]
     assert np.abs(np.array(sizes) - 1200).max() < 5 * np.sqrt(12000 * 0.09)
 

@@ -18,6 +18,7 @@ from embedonce.evaluate.images import read_unchanged
 from embedonce.evaluate.seen import seen_in_training
 from embedonce.evaluate.training import train
 from embedonce.heads.files import read_metadata, write_keras_metadata
+from saving import without_pictures
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,7 @@ def test_a_model_that_was_trained_on_test_images_is_refused(cache, files, in_pai
         compare(cache, ["logreg"], split="random", groups=in_pairs, image_models=files)
 
 
+@pytest.mark.slow
 def test_a_model_that_was_trained_on_copies_of_test_images_is_refused(cache, images, tmp_path, in_pairs):
     train(cache, "logreg", tmp_path / "a.skops", split="random", groups=in_pairs)
     export(tmp_path / "a.skops", tmp_path / "a.keras", check=1)
@@ -145,10 +147,11 @@ def test_an_image_that_is_gone_or_changed_stops_it(files, images, in_pairs, tmp_
     assert read_unchanged(opened, copy, 0)
 
 
+@pytest.mark.slow
 def test_the_command_takes_files_with_the_heads(cache_path, cache, files, in_pairs, tmp_path):
     write_groups(in_pairs, tmp_path / "groups.csv")
     arguments = ["compare", str(cache_path), "--heads", "logreg", "--groups", str(tmp_path / "groups.csv")]
-    arguments += ["-o", str(tmp_path / "results")]
+    arguments += ["--split", "grouped", "-o", str(tmp_path / "results")]
     given = ["--with", str(files[0]), "--with", str(files[1])]
     result = CliRunner().invoke(main, [*arguments, *given, "--fail-under", "tuned.keras.accuracy=0.2"])
     assert result.exit_code == 0, result.output
@@ -156,6 +159,7 @@ def test_the_command_takes_files_with_the_heads(cache_path, cache, files, in_pai
     assert "start.keras" in result.stdout
     assert (tmp_path / "results" / "report.html").is_file()
     (tmp_path / "heads.toml").write_text(f"image_models = [{json.dumps(str(files[1]))}]")
-    result = CliRunner().invoke(main, [*arguments, "--config", str(tmp_path / "heads.toml")])
+    with without_pictures():
+        result = CliRunner().invoke(main, [*arguments, "--config", str(tmp_path / "heads.toml")])
     assert result.exit_code == 0, result.output
     assert "tuned.keras" in result.stdout

@@ -5,15 +5,11 @@ import pytest
 from embedonce.cache.errors import HeadError
 from embedonce.heads.as_keras import EXPORTABLE, keras_head
 from embedonce.heads.registry import make_head
+from labelled_rows import labelled_rows
 
 
-def _rows(classes, seed=0, n=300, d=24):
-    generator = np.random.default_rng(seed)
-    codes = np.arange(n) % classes
-    centres = generator.normal(size=(classes, d))
-    X = (centres[codes] + 1.5 * generator.normal(size=(n, d))).astype(np.float32)
-    X[:, 3] = 2.0  # a feature that never changes has no standard deviation
-    return X * np.linspace(0.1, 5, d, dtype=np.float32), np.array([f"class {code}" for code in codes])
+def _rows(classes):
+    return labelled_rows(classes, n=300, d=24)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])

@@ -9,16 +9,12 @@ from embedonce.heads.registry import make_head
 from embedonce.heads.scores import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from labelled_rows import labelled_rows
 from sklearn.linear_model import LogisticRegression
 
 
-def _rows(classes, n=240, d=20):
-    generator = np.random.default_rng(classes)
-    codes = np.arange(n) % classes
-    centres = generator.normal(size=(classes, d))
-    X = (centres[codes] + 1.5 * generator.normal(size=(n, d))).astype(np.float32)
-    X[:, 3] = 2.0  # a feature that never changes has no standard deviation
-    return X * np.linspace(0.1, 5, d, dtype=np.float32), np.array([f"class {code}" for code in codes])
+def _rows(classes):
+    return labelled_rows(classes, n=240, d=20, seed=classes)
 
 
 @pytest.fixture(scope="module")

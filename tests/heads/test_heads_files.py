@@ -218,6 +218,13 @@ def test_metadata_of_a_hostile_joblib_file_are_read_without_unpickling(tmp_path)
     assert not marker.exists()
 
 
+def test_metadata_of_a_large_joblib_file_are_read_from_its_end(tmp_path, monkeypatch):
+    path = tmp_path / "model.joblib"
+    save_head(fitted("dummy")[0], path, METADATA)
+    monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("the whole file was read"))
+    assert read_metadata(path) == METADATA
+
+
 def test_joblib_file_of_something_else_is_no_head(tmp_path):
     joblib.dump({"a": 1}, tmp_path / "dict.joblib")
     with pytest.raises(ModelFileError, match="no fitted head, but a dict"):

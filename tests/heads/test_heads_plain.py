@@ -98,6 +98,20 @@ def test_no_flipped_byte_changes_a_prediction_in_silence(name, tmp_path):
             np.testing.assert_array_equal(plain.predict_proba(X), shares)
 
 
+@pytest.mark.parametrize(("offset", "value"), [(8, 1), (10, 99)], ids=["encrypted", "unknown compression"])
+def test_entries_that_cannot_be_unpacked_are_an_error_in_one_line(offset, value, tmp_path):
+    path = saved(tmp_path / "head.skops", "logreg", {}, *rows(3))
+    data, place = bytearray(path.read_bytes()), -1
+    while (place := data.find(b"PK\x01\x02", place + 1)) >= 0:
+        name = data[place + 46 : place + 46 + data[place + 28]]
+        if name.endswith(b".npy"):
+            data[place + offset] = value
+    path.write_bytes(data)
+    with pytest.raises(ModelFileError, match=r"head\.skops: damaged: ") as caught:
+        load_plain(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ModelFileError, match=r"nowhere\.skops"):
         load_plain(tmp_path / "nowhere.skops")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 from embedonce.cache.errors import HeadError, HeadParameterError
@@ -126,23 +124,23 @@ def test_module_that_fails_while_imported_is_reported_in_one_line(tmp_path, monk
         make_head("broken_head:Head")
 
 
-def modules_after(code):
-    script = f"import sys\n{code}\nprint(' '.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+@pytest.fixture
+def modules_after(python):
+    """Return a function that runs code in a fresh interpreter and returns the names of the modules that it imported."""
+    return lambda code: set(python(f"import sys\n{code}\nprint(' '.join(sys.modules))").split())
 
 
-def test_registry_imports_neither_scikit_learn_nor_tensorflow():
+def test_registry_imports_neither_scikit_learn_nor_tensorflow(modules_after):
     modules = modules_after("from embedonce.heads.registry import head_names, make_head; head_names()")
     assert not modules & {"sklearn", "scipy", "tensorflow", "keras", "joblib", "skops"}
 
 
-def test_files_module_imports_neither_scikit_learn_nor_tensorflow():
+def test_files_module_imports_neither_scikit_learn_nor_tensorflow(modules_after):
     modules = modules_after("import embedonce.heads.files")
     assert not modules & {"sklearn", "scipy", "tensorflow", "keras", "joblib", "skops"}
 
 
-def test_scikit_learn_heads_fit_save_and_load_without_tensorflow(tmp_path):
+def test_scikit_learn_heads_fit_save_and_load_without_tensorflow(modules_after, tmp_path):
     modules = modules_after(
         f"""
 import numpy as np

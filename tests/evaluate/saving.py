@@ -1,0 +1,19 @@
+"""Saving a comparison where a test reads its numbers only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from embedonce.evaluate import plots, report, report_figures
+
+
+@contextmanager
+def without_pictures() -> Iterator[None]:
+    """Save comparisons without figures and report: drawing them takes nearly all of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "save_figure", lambda figure, path: None)
+        patch.setattr(report, "write_report", lambda comparison, path, maps: path)
+        patch.setattr(report_figures, "figures", lambda comparison: {})
+        yield
