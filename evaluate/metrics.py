@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # it takes some milliseconds of every start, since the comman
     import numpy.typing as npt
 
     Counts: TypeAlias = npt.NDArray[np.float64]
-    """Shape (..., 3, k): of each class the images that are predicted rightly, all, and those that are predicted as it."""
+    """Shape (..., 3, k): of each class the images predicted rightly, all of it, and all that are predicted as it."""
 
 
 class Metric(NamedTuple):
