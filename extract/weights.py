@@ -9,9 +9,10 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..cache.errors import OutputError, WeightsError
+from ..cache.errors import CacheError, OutputError, WeightsError
 from ..cache.files import make_folder, write_atomically
 from ..cache.names import display
+from ..cache.reader import FeatureCache
 
 IMAGENET_ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 IMAGENET_SIZES = (96, 128, 160, 192, 224)
@@ -79,6 +80,7 @@ def resolve_weights(weights: str | Path, alpha: float, image_size: int, *, timeo
         raise WeightsError(
             f"weights must be imagenet, random:SEED or a file, got {display(name)!r}, which does not exist"
         )
+    _require_no_cache(path)
     return WeightsSource(display(path.name), path, None, _file_sha256(path))
 
 
@@ -123,6 +125,17 @@ def _download(path: Path, timeout: float) -> None:
         write_atomically(make_folder(path.parent, "Keras's weights") / path.name, data)
     except OutputError as error:
         raise WeightsError(f"the ImageNet weights cannot be kept: {error.strerror}") from error
+
+
+def _require_no_cache(path: Path) -> None:
+    try:
+        FeatureCache.open(path).close()
+    except CacheError:
+        return
+    raise WeightsError(
+        f"weights must be those of a MobileNetV2, got {display(str(path))}, which is a feature cache; "
+        "embedonce info says which weights it was made with"
+    )
 
 
 def _file_sha256(path: Path) -> str:

@@ -42,8 +42,17 @@ class FeatureHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     classes_: Array
     n_features_in_: int
 
+    def check_parameters(self) -> None:
+        """Check the values of the parameters, as far as they can be without training data; `fit` begins with it.
+
+        Raises
+        ------
+        HeadParameterError
+            If a parameter has a value that it does not take.
+        """
+
     def _start_fit(self, X: Any, y: ArrayLike) -> tuple[Any, NDArray[np.intp]]:
-        """Check the training data and set `classes_` and `n_features_in_`.
+        """Check the parameters and the training data, and set `classes_` and `n_features_in_`.
 
         Parameters
         ----------
@@ -61,11 +70,14 @@ class FeatureHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises
         ------
+        HeadParameterError
+            If a parameter has a value that it does not take.
         ValueError
             If X or y are of unequal length, empty, not finite or not labels of classes.
         HeadError
             If there are fewer than two classes, or the head cannot train on a RowSource.
         """
+        self.check_parameters()
         if is_source(X):
             if not self.reads_rows:
                 raise HeadError(f"head {self.head_name!r} needs its features in memory, got a {type(X).__name__}")

@@ -104,15 +104,18 @@ class LogisticRegressionHead(MarginHead):
         """
         return self._fit_all(X, y, [clone(self).set_params(C=C) for C in Cs])
 
+    def check_parameters(self) -> None:
+        """See `FeatureHead`."""
+        check_number(self.head_name, "C", self.C, above=0)
+        check_number(self.head_name, "max_iter", self.max_iter, at_least=1, integer=True)
+        check_number(self.head_name, "tol", self.tol, above=0)
+
     @classmethod
     def _fit_all(
         cls, X: ArrayLike | RowSource, y: ArrayLike, heads: list[LogisticRegressionHead]
     ) -> list[LogisticRegressionHead]:
         """Fit heads that differ in C alone, from the smallest C to the largest."""
         for head in heads:
-            check_number(cls.head_name, "C", head.C, above=0)
-            check_number(cls.head_name, "max_iter", head.max_iter, at_least=1, integer=True)
-            check_number(cls.head_name, "tol", head.tol, above=0)
             features, codes = head._start_fit(X, y)
             check_class_weight(cls.head_name, head.class_weight, head.classes_)
         if not heads:
@@ -220,6 +223,14 @@ class LinearSVMHead(CalibratedMarginHead):
         self.probability = probability
         self.random_state = random_state
 
+    def check_parameters(self) -> None:
+        """See `FeatureHead`."""
+        check_number(self.head_name, "C", self.C, above=0)
+        check_number(self.head_name, "max_iter", self.max_iter, at_least=1, integer=True)
+        check_number(self.head_name, "tol", self.tol, above=0)
+        check_flag(self.head_name, "probability", self.probability)
+        check_random_state(self.head_name, self.random_state)
+
     def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> LinearSVMHead:
         """Fit on features X of shape (n, d) and labels y of shape (n,); return the head.
 
@@ -234,11 +245,6 @@ class LinearSVMHead(CalibratedMarginHead):
         ValueError
             If X or y do not hold finite features and as many labels.
         """
-        check_number(self.head_name, "C", self.C, above=0)
-        check_number(self.head_name, "max_iter", self.max_iter, at_least=1, integer=True)
-        check_number(self.head_name, "tol", self.tol, above=0)
-        check_flag(self.head_name, "probability", self.probability)
-        check_random_state(self.head_name, self.random_state)
         features, codes = self._start_fit(X, y)
         check_class_weight(self.head_name, self.class_weight, self.classes_)
         labels = self.classes_[codes]

@@ -60,6 +60,12 @@ class KNNHead(FeatureHead):
         self.weights = weights
         self.class_weight = class_weight
 
+    def check_parameters(self) -> None:
+        """See `FeatureHead`."""
+        check_number(self.head_name, "n_neighbors", self.n_neighbors, at_least=1, integer=True)
+        check_choice(self.head_name, "metric", self.metric, ["euclidean", "cosine"])
+        check_choice(self.head_name, "weights", self.weights, ["uniform", "distance"])
+
     def fit(self, X: ArrayLike, y: ArrayLike) -> KNNHead:
         """Keep features X of shape (n, d) and labels y of shape (n,); return the head.
 
@@ -72,9 +78,6 @@ class KNNHead(FeatureHead):
         ValueError
             If X or y do not hold finite features and as many labels.
         """
-        check_number(self.head_name, "n_neighbors", self.n_neighbors, at_least=1, integer=True)
-        check_choice(self.head_name, "metric", self.metric, ["euclidean", "cosine"])
-        check_choice(self.head_name, "weights", self.weights, ["uniform", "distance"])
         features, codes = self._start_fit(X, y)
         if self.n_neighbors > len(features):
             # voting with fewer rows than asked for would be another head than the one compared

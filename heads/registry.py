@@ -78,7 +78,7 @@ def make_head(name: str, /, **params: Any) -> Any:
     name : str
         One of `head_names`, or "package.module:Class" for any scikit-learn classifier class.
     **params
-        Parameters of the head's constructor. Their values are checked by ``fit``.
+        Parameters of the head's constructor. Heads of others check their values when they are fitted.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def make_head(name: str, /, **params: Any) -> Any:
     HeadError
         If there is no such head, or the class is not a scikit-learn classifier.
     HeadParameterError
-        If the head has no parameter of that name, or lacks one that it needs.
+        If the head has no parameter of that name or does not take its value, or lacks one that it needs.
     """
     kind = head_class(name)
     known = _parameter_names(kind)
@@ -106,6 +106,8 @@ def make_head(name: str, /, **params: Any) -> Any:
     except TypeError as error:
         raise HeadParameterError(f"head {name!r} cannot be made with these parameters: {error}") from error
     _require_classifier(name, head)
+    if name in HEADS:  # those of others check when they are fitted
+        head.check_parameters()
     return head
 
 

@@ -86,6 +86,14 @@ class SoftmaxHead(MarginHead):
         self.random_state = random_state
         self.class_weight = class_weight
 
+    def check_parameters(self) -> None:
+        """See `FeatureHead`."""
+        check_number(self.head_name, "epochs", self.epochs, at_least=1, integer=True)
+        check_number(self.head_name, "batch_size", self.batch_size, at_least=1, integer=True)
+        check_number(self.head_name, "dropout", self.dropout, at_least=0, below=1)
+        check_number(self.head_name, "learning_rate", self.learning_rate, above=0)
+        check_random_state(self.head_name, self.random_state)
+
     def fit(
         self,
         X: ArrayLike | RowSource,
@@ -119,11 +127,6 @@ class SoftmaxHead(MarginHead):
         ValueError
             If X or y do not hold finite features and as many labels.
         """
-        check_number(self.head_name, "epochs", self.epochs, at_least=1, integer=True)
-        check_number(self.head_name, "batch_size", self.batch_size, at_least=1, integer=True)
-        check_number(self.head_name, "dropout", self.dropout, at_least=0, below=1)
-        check_number(self.head_name, "learning_rate", self.learning_rate, above=0)
-        check_random_state(self.head_name, self.random_state)
         features, codes = self._start_fit(X, y)
         check_class_weight(self.head_name, self.class_weight, self.classes_)
         held = None if validation_data is None else self._checked_validation(*validation_data)

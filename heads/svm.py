@@ -148,7 +148,6 @@ class SVMHead(CalibratedMarginHead):
         ValueError
             If X or y do not hold finite features and as many labels.
         """
-        self._check_parameters()
         features, codes = self._start_fit(X, y)
         check_class_weight(self.head_name, self.class_weight, self.classes_)
         self.scaler_ = standard_scaler(features)
@@ -234,8 +233,8 @@ class SVMHead(CalibratedMarginHead):
 
             self._calibrate(codes, groups, fold_margins)
 
-    def _check_parameters(self) -> None:
-        """Raise `HeadParameterError` for a parameter of the wrong kind or out of bounds."""
+    def check_parameters(self) -> None:
+        """See `FeatureHead`."""
         check_number(self.head_name, "C", self.C, above=0)
         if isinstance(self.gamma, str):
             if self.gamma != "scale":

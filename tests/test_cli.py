@@ -371,6 +371,11 @@ def test_a_file_says_what_to_compare_and_the_command_line_goes_before_it(
     assert json.loads(call("diff", "run", "b", "--json").stdout)["only_a"] == ["mine"]
 
 
+def test_a_value_that_a_head_does_not_take_is_an_error_before_any_work(call, cache_path, tmp_path):
+    options = ["--heads", "dummy,logreg", "-p", "logreg.C=x", "-o", tmp_path / "a"]
+    assert call("compare", cache_path, *options, status=2).stderr.startswith("Error: parameter C of head 'logreg' must")
+
+
 def test_no_head_is_not_the_default_heads(fails, cache_path, tmp_path):
     assert "must name every head once, got ''" in fails("compare", cache_path, "--heads", "", "-o", tmp_path / "a")
 

@@ -14,6 +14,7 @@ from embedonce.extract import convert, store
 from embedonce.extract.architecture import weights_sha256
 from embedonce.extract.backbone import build_backbone, build_embedder, weights_of
 from embedonce.extract.recipe import make_recipe
+from embedonce.extract.run import extract
 from embedonce.extract.weights import imagenet_path, resolve_weights
 
 
@@ -30,6 +31,12 @@ def test_random_weights_are_the_same_for_a_seed_and_differ_between_seeds(backbon
     same = build_backbone(resolve_weights("random:3", 0.35, 64), 0.35, 64)
     other = build_backbone(resolve_weights("random:4", 0.35, 64), 0.35, 64)
     assert digest(same) == digest(backbone) != digest(other)
+
+
+def test_a_feature_cache_is_not_taken_for_weights(tmp_path, make_images):
+    cache = extract(make_images(tmp_path / "images", per_class=1), tmp_path / "a.h5", weights="random:0", alpha=0.35)
+    with pytest.raises(WeightsError, match=r"must be those of a MobileNetV2, got .*a\.h5, which is a feature cache"):
+        resolve_weights(cache.path, 0.35, 224)
 
 
 def test_random_features_tell_images_apart(backbone):
