@@ -46,6 +46,7 @@ _SAMPLE = 500  # images whose likeliest copies tell where the thresholds are
 _PROMISING = 0.3  # a lower correlation about the centre is never registered from there
 _FAILURES_OF_PAIR = 3
 _REJECTIONS = 3  # by its picture, in each stage, after which an image is not verified again: reading takes long
+_HOPELESS = 512  # pictures of the likeliest pairs; when none of them is of a copy, no more are read
 _LONELY = 2  # images of groups up to this size get the second look …
 _SECOND_LOOKS = 500  # … but so many at most, the most promising first: in a set without copies all are alone
 _FURTHER = 1000  # images that each of them is compared with
@@ -144,6 +145,7 @@ class _Search:
         self.thresholds = Thresholds()
         self.verified: list[Pairs] = []
         self.rejected: list[Pairs] = []
+        self.asked = self.agreed = 0  # of the pairs that were compared on the images
 
     def run(self) -> Duplicates:
         from threadpoolctl import threadpool_limits
@@ -305,8 +307,7 @@ class _Search:
         doubtful = self.tests.in_doubt(pairs.score, threshold)
         tired = np.maximum(rejections[pairs.first], rejections[pairs.second]) >= _REJECTIONS
         asked = np.flatnonzero(doubtful & ~tired)
-        rows = pairs.first[asked], pairs.second[asked]
-        tested = Pairs(*rows, self.tests.verify(*rows, registered.at(asked)))
+        asked, tested = self._verified(asked[np.argsort(-pairs.score[asked], kind="stable")], pairs, registered)
         agree = tested.score >= self.thresholds.images
         unreadable = np.isnan(tested.score)
         refused = tested.at(~agree & ~unreadable)
@@ -325,6 +326,21 @@ class _Search:
         self.doubtful += near_decisions(tested.at(~unreadable), self.thresholds.images, DOUBT, True)
         proven[asked[agree]] = True
         return proven
+
+    def _verified(self, asked: Rows, pairs: Pairs, registered: Registered) -> tuple[Rows, Pairs]:
+        """Compare pictures, those of the likeliest pairs first; return which pairs, and their agreement."""
+        parts: list[Pairs] = []
+        for start in range(0, len(asked), _HOPELESS):
+            if self.asked >= _HOPELESS and not self.agreed:
+                asked = asked[:start]
+                break
+            chosen = asked[start : start + _HOPELESS]
+            rows = pairs.first[chosen], pairs.second[chosen]
+            part = Pairs(*rows, self.tests.verify(*rows, registered.at(chosen)))
+            self.asked += int((~np.isnan(part.score)).sum())
+            self.agreed += int((part.score >= self.thresholds.images).sum())
+            parts.append(part)
+        return asked, concatenate(parts)
 
     def _key(self, pairs: Pairs) -> npt.NDArray[np.int64]:
         """Return a number for the two groups of each pair, whichever comes first."""

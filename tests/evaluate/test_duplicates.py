@@ -3,8 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from embedonce.evaluate import duplicates
-from embedonce.evaluate.duplicates import find_duplicates
+from embedonce.evaluate.duplicates import _Search, find_duplicates
 from embedonce.evaluate.neighbors import nearest_neighbors
+from embedonce.evaluate.pair_tests import Thresholds
+from embedonce.evaluate.pairs import Pairs
+from embedonce.evaluate.registration import Registered
 from embedonce.evaluate.thumbnails import PIXELS, Thumbnails
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -243,3 +246,22 @@ def test_a_flat_thumbnail_has_bands_of_zero_and_a_textured_one_of_unit_deviation
     assert not bands[0].any()
     assert bands[1].std() == pytest.approx(1, abs=1e-5)
     assert thumbnails.textured().tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("agreement", "read"), [(0.0, [512, 0]), (1.0, [2000, 2000])])
+def test_pictures_are_read_no_longer_when_none_of_the_likeliest_pairs_is_a_copy(agreement, read):
+    rows = np.arange(2000)
+    pairs = Pairs(rows, rows[::-1], np.linspace(0.9, 0.5, 2000, dtype=np.float32))
+    registered = Registered(pairs.score, np.zeros(2000, bool), np.zeros((2000, 6), np.float32))
+
+    class Tests:
+        def verify(self, first, second, registered):
+            return np.full(len(first), agreement, np.float32)
+
+    search = _Search(
+        np.zeros((2000, 784), np.uint8), None, np.zeros((2000, 32), np.uint8), rows, False, None, lambda *_: None
+    )
+    search.tests, search.thresholds = Tests(), Thresholds(images=0.75)
+    for expected in read:
+        asked, tested = search._verified(rows, pairs, registered)
+        assert len(asked) == len(tested.first) == expected

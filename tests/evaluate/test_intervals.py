@@ -66,7 +66,9 @@ def test_the_interval_of_the_accuracy_covers_the_truth_as_often_as_it_says(accur
 def test_the_interval_of_a_correlation_covers_the_truth_as_often_as_it_says(share):
     recall, false_alarms, count = 0.85, 0.1, 400
     cells = [[(1 - share) * (1 - false_alarms), (1 - share) * false_alarms], [share * (1 - recall), share * recall]]
-    truth, generator = float(matthews(np.array(cells))), np.random.default_rng(0)
+    shares = np.array(cells)
+    truth = float(matthews(np.stack([np.diagonal(shares), shares.sum(1), shares.sum(0)])))
+    generator = np.random.default_rng(0)
     covered, rounds = 0, 300
     for _ in range(rounds):
         true = (generator.random(count) < share).astype(np.intp)
