@@ -111,7 +111,11 @@ def page_content(comparison: Comparison, *, thumbnails: bool = True, maps: bool 
 def as_typed(words: list[str]) -> str:
     """Return a command as it is typed, without the folder in which the program is installed."""
     program = Path(words[0])
-    first = ["python", "-m", program.parent.name] if program.name == "__main__.py" else [program.name or "python"]
+    first = [program.name or "python"]
+    if program.name == "__main__.py":
+        # the folder of a checkout may have any name
+        own = program.parent == Path(__file__).parents[1]
+        first = ["python", "-m", "embedonce" if own else program.parent.name]
     return shlex.join([*first, *words[1:]])
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import embedonce
 import numpy as np
@@ -113,7 +114,8 @@ def test_the_summary_promises_no_gain_where_the_random_split_scores_lower(compar
     ("typed", "shown"),
     [
         (["/some/where/bin/embedonce", "compare", "my cache.h5"], "embedonce compare 'my cache.h5'"),
-        (["/some/where/embedonce/__main__.py", "compare"], "python -m embedonce compare"),
+        ([str(Path(embedonce.__file__).with_name("__main__.py")), "compare"], "python -m embedonce compare"),
+        (["/some/where/other/__main__.py"], "python -m other"),
         (["nightly.py"], "nightly.py"),
         ([""], "python"),
     ],
