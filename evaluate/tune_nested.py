@@ -138,7 +138,7 @@ def tuning_notes(made: Mapping[str, Any], splits: Sequence[Split], found: Sequen
     notes = []
     for name, head in made.items():
         if name not in found[0]:
-            notes.append(f"{display(name)} was not tuned, since it has no range of parameters to search")
+            notes.append(f"{display(name)} was not tuned, since no range of its parameters is left to search")
             continue
         searches = [of_split[name] for of_split in found]
         standing = head.get_params(deep=False)
