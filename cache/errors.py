@@ -90,6 +90,12 @@ class ModelFileError(EmbedonceError, ValueError):
     """A model file cannot be written or read, or would run code when read."""
 
 
+class ModelSuffixError(ModelFileError):
+    """A model file, or a picture of it, has an ending that it cannot have."""
+
+    exit_status = 2
+
+
 class SplitError(EmbedonceError, ValueError):
     """A split of the images into training and test parts is impossible or does not fit the cache."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..cache.errors import HeadError, ModelFileError
+from ..cache.errors import HeadError, ModelFileError, ModelSuffixError
 from ..cache.files import make_folder, write_atomically
 from ..cache.names import display
 from ..cache.quiet import quiet_native_output
@@ -110,7 +110,7 @@ def export(
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise ModelFileError(f"an exported model must end in {' or '.join(SUFFIXES)}, got {display(str(path))}")
+        raise ModelSuffixError(f"an exported model must end in {' or '.join(SUFFIXES)}, got {display(str(path))}")
     if isinstance(check, bool) or not isinstance(check, int) or check < 1:
         raise HeadError(f"parameter check of export must be a whole number above 0, got {check!r}")
     metadata = read_metadata(model)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..cache.errors import HeadError, ImageFolderError, ModelFileError
+from ..cache.errors import HeadError, ImageFolderError, ModelFileError, ModelSuffixError
 from ..cache.files import make_folder
 from ..cache.names import display
 from ..cache.quiet import import_keras
@@ -246,9 +246,9 @@ def unfreeze_last(backbone: Any, count: int) -> list[str]:
 
 def _check_names(path: Path, curves: Path) -> None:
     if path.suffix.lower() != ".keras":
-        raise ModelFileError(f"a fine-tuned model must end in .keras, got {display(str(path))}")
+        raise ModelSuffixError(f"a fine-tuned model must end in .keras, got {display(str(path))}")
     if curves.suffix.lower() not in (".png", ".svg"):
-        raise ModelFileError(f"the curves of a fine-tuning must end in .png or .svg, got {display(str(curves))}")
+        raise ModelSuffixError(f"the curves of a fine-tuning must end in .png or .svg, got {display(str(curves))}")
 
 
 def _unfitted_head(model: Path | str, metadata: dict[str, Any], shown: str) -> Any:

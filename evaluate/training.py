@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cache.errors import ModelFileError
+from ..cache.errors import ModelSuffixError
 from ..cache.files import make_folder
 from ..cache.names import display
 from ..cache.reader import FeatureCache
@@ -105,7 +105,7 @@ def train(
     head = make_head(head_name, **(parameters or {}))
     allowed = suffixes_for(head)
     if path.suffix.lower() not in allowed:
-        raise ModelFileError(
+        raise ModelSuffixError(
             f"the model file of head {head_name!r} must end in {' or '.join(allowed)}, got {display(str(path))}"
         )
     if path.suffix.lower() == ".keras":

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..cache.errors import HeadError, ModelFileError, first_line
+from ..cache.errors import HeadError, ModelFileError, ModelSuffixError, first_line
 from ..cache.files import make_folder, write_atomically
 from .containers import encode, read_entry, read_footer, with_entry, with_footer
 from .keras_files import load_keras_head, save_keras_head, write_keras_metadata
@@ -63,7 +63,7 @@ def save_head(head: Any, path: str | Path, metadata: Mapping[str, Any] | None = 
     suffix = path.suffix.lower()
     allowed = suffixes_for(head)
     if suffix not in allowed:
-        raise ModelFileError(
+        raise ModelSuffixError(
             f"a {type(head).__name__} is saved with the suffix {' or '.join(allowed)}, got {str(path)!r}"
         )
     try:
@@ -132,7 +132,7 @@ def _known_suffix(path: Path) -> str:
     """Return the suffix of an existing model file, in lower case."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise ModelFileError(f"a model file has the suffix {', '.join(SUFFIXES)}, got {str(path)!r}")
+        raise ModelSuffixError(f"a model file has the suffix {', '.join(SUFFIXES)}, got {str(path)!r}")
     if not path.is_file():
         raise ModelFileError(f"{path}: there is no such file")
     return suffix

@@ -184,7 +184,7 @@ def test_rejects_are_counted_and_shown(call, fails, make_images, tmp_path):
         (["compare", "{cache}", "--heads", "os:path", "-o", "{tmp}/r"], 2, "os:path"),
         (["compare", "{cache}", "--split", "magic", "-o", "{tmp}/r"], 2, "parameter split must be random or"),
         (["compare", "{cache}", "--heads", "logreg", "-o", "{tmp}/text.h5"], 1, "the folder of results"),
-        (["train", "{cache}", "--head", "logreg", "-o", "{tmp}/a.keras"], 1, "must end in .skops or .joblib"),
+        (["train", "{cache}", "--head", "logreg", "-o", "{tmp}/a.keras"], 2, "must end in .skops or .joblib"),
         (["train", "{cache}", "--head", "logreg", "-o", "{tmp}/text.h5/a.skops"], 1, "the folder of the model"),
         (["train", "{cache}", "--head", "logreg", "-p", "C", "-o", "{tmp}/a.skops"], 2, "must be NAME=VALUE, got 'C'"),
         (["verify", "{tmp}/none.h5"], 1, "none.h5: No such file"),
@@ -195,7 +195,7 @@ def test_rejects_are_counted_and_shown(call, fails, make_images, tmp_path):
         (["pack", "{tmp}/empty", "{tmp}/b.h5"], 1, "is no feature cache"),
         (["extract", "{images}", "{tmp}", *SMALL], 1, "is a folder with other things in it"),
         (["evaluate", "{tmp}/none.skops", "{cache}"], 1, "there is no such file"),
-        (["evaluate", "{tmp}/text.h5", "{cache}"], 1, "suffix"),
+        (["evaluate", "{tmp}/text.h5", "{cache}"], 2, "suffix"),
     ],
 )
 def test_bad_input_gets_one_line_and_loses_nothing(fails, images, cache_path, tmp_path, arguments, status, message):
