@@ -78,7 +78,8 @@ def _given_space(head: str, given: Mapping[str, Sequence[Any]], fixed: Mapping[s
                 f"parameter space of tune must not name {name} of head {head!r}, whose value is given: "
                 f"{fixed[name]!r}; leave out one of them"
             )
-        make_head(head, **fixed, **{name: values[0]})  # knows whether there is such a parameter
+        for value in values:  # knows whether there is such a parameter, and what it takes
+            make_head(head, **fixed, **{name: value})
     return {name: Choice(tuple(values)) for name, values in given.items()}
 
 

@@ -279,11 +279,17 @@ def test_a_combination_that_fails_is_reported_and_ends_nothing(cache, groups):
     assert any(note.startswith("2 of 4 candidates failed, such as") for note in made.notes)
 
 
-def test_a_value_that_a_head_refuses_is_a_failure_of_that_value(cache, groups):
-    made = tune(cache, "logreg", space={"C": [-1, 0.01]}, groups=groups, folds=3)
-    row = next(row for row in made.table if row["parameters"] == {"C": -1})
-    assert "HeadParameterError: parameter C of head 'logreg' must be a number above 0, got -1" in row["note"]
-    assert made.best_parameters["C"] > 0
+def test_a_value_that_a_head_of_others_refuses_is_a_failure_of_that_value(cache, groups):
+    head = "sklearn.linear_model:RidgeClassifier"
+    made = tune(cache, head, space={"alpha": [-1.0, 0.01]}, groups=groups, folds=3)
+    row = next(row for row in made.table if row["parameters"] == {"alpha": -1.0})
+    assert "InvalidParameterError" in row["note"]
+    assert made.best_parameters["alpha"] > 0
+
+
+def test_a_value_that_a_head_of_ours_refuses_stops_before_anything_is_fitted(cache, groups):
+    with pytest.raises(HeadParameterError, match="parameter C of head 'logreg' must be a number above 0, got -1"):
+        tune(cache, "logreg", space={"C": [0.01, -1]}, groups=groups, folds=3)
 
 
 def test_a_default_that_fails_is_not_compared_with(cache, groups, monkeypatch, tmp_path):

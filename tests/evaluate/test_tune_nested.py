@@ -218,7 +218,7 @@ def test_heads_under_names_of_their_own_keep_what_a_file_gives_and_the_rest_is_s
     assert made.result("sharp-svm").head.gamma == sharp["parameters"]["gamma"]
     assert set(soft["parameters"]) == {"C"}
     assert made.result("logreg").tuning == []
-    assert any("logreg was not tuned, since it has no range" in note for note in made.notes)
+    assert any("logreg was not tuned, since no range" in note for note in made.notes)
 
 
 def test_of_an_instance_what_differs_from_its_default_stays():

@@ -74,11 +74,17 @@ def test_head_without_parameters_says_so():
         ),
     ],
 )
-def test_wrong_value_is_refused_by_fit_in_one_line(name, params, message):
-    head = make_head(name, **params)
-    with pytest.raises(HeadParameterError) as caught:
-        head.fit([[0.0], [1.0], [0.0], [1.0]], ["a", "b", "a", "b"])
-    assert str(caught.value) == message
+def test_wrong_value_is_refused_in_one_line_by_make_head_or_by_fit(name, params, message):
+    rows = [[0.0], [1.0], [0.0], [1.0]], ["a", "b", "a", "b"]
+    for begin in (lambda: make_head(name, **params), lambda: make_head(name).set_params(**params)):
+        with pytest.raises(HeadParameterError) as caught:
+            begin().fit(*rows)
+        assert str(caught.value) == message
+
+
+def test_a_value_that_needs_no_rows_to_be_wrong_is_refused_when_the_head_is_made():
+    with pytest.raises(HeadParameterError, match="parameter C of head 'logreg' must be a number above 0, got 'x'"):
+        make_head("logreg", C="x")
 
 
 def test_class_weight_of_an_unknown_class_names_the_classes():
