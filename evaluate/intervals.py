@@ -168,12 +168,26 @@ def design_effect(values: npt.NDArray[np.floating], drawn: Units) -> float:
     return float(1 + correlation * (len(values) / drawn.effective - 1))
 
 
+def mean_error(values: npt.NDArray[np.floating], drawn: Units) -> float:
+    """Return the standard error of a mean: that of a ratio of sums over groups, at least what their correlation gives.
+
+    The first is Cochran's (1977, section 2.11), the second goes by :func:`design_effect`.
+    """
+    count = drawn.groups
+    residuals = drawn.sums(values - values.mean())
+    error = float(np.sqrt(count / max(count - 1, 1) * (residuals**2).sum())) / len(values)
+    return max(error, _error_by_correlation(values, drawn))
+
+
+def _error_by_correlation(values: npt.NDArray[np.floating], drawn: Units) -> float:
+    return float(np.sqrt(values.var() / len(values) * design_effect(values, drawn)))
+
+
 def _widening(right: npt.NDArray[np.bool_], drawn: Units, deviation: float) -> float:
     """Return by which factor the accuracy's standard error by correlation exceeds the bootstrap's, at least 1."""
     if drawn.groups == len(right) or deviation == 0:
         return 1.0
-    values = right.astype(np.float64)
-    return max(1.0, float(np.sqrt(values.var() / len(values) * design_effect(values, drawn))) / deviation)
+    return max(1.0, _error_by_correlation(right.astype(np.float64), drawn) / deviation)
 
 
 def wilson_interval(value: float, deviation: float, size: float, level: float = LEVEL) -> Interval:
@@ -209,16 +223,12 @@ def mean_interval(values: npt.NDArray[np.floating], drawn: Units, level: float =
     """Return the interval of the mean of values from 0 on, a few of which may be far greater than the others.
 
     Student's t over groups, whose skewness is removed by Hall's transformation (1992, On the removal of skewness by
-    transformation, Journal of the Royal Statistical Society B 54). Its standard error is that of a ratio of sums over
-    groups (Cochran, 1977, section 2.11), at least what :func:`design_effect` gives.
+    transformation, Journal of the Royal Statistical Society B 54). Its standard error is :func:`mean_error`.
     """
     from scipy.stats import skew, t
 
-    mean, count = float(values.mean()), drawn.groups
-    residuals = drawn.sums(values - mean)
-    error = float(np.sqrt(count / max(count - 1, 1) * (residuals**2).sum())) / len(values)
-    error = max(error, float(np.sqrt(values.var() / len(values) * design_effect(values, drawn))))
-    asymmetry = float(np.nan_to_num(skew(residuals))) / np.sqrt(count)
+    mean, count, error = float(values.mean()), drawn.groups, mean_error(values, drawn)
+    asymmetry = float(np.nan_to_num(skew(drawn.sums(values - mean)))) / np.sqrt(count)
     quantile = float(t.ppf((1 + level) / 2, max(count - 1, 1)))
     reaches = [
         end if asymmetry == 0 else 3 / asymmetry * (np.cbrt(1 + asymmetry * (end - asymmetry / 6)) - 1)

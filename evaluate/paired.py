@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache.names import display
-from .intervals import LEVEL, design_effect, units
+from .intervals import LEVEL, mean_error, units
 
 MARGIN = 0.01
 """Heads whose accuracies differ by less, for certain, are practically tied: one percentage point."""
@@ -43,8 +43,7 @@ def compare_pair(
     Without groups: McNemar's exact test (1947, doi:10.1007/BF02295996), by the binomial distribution of the discordant
     images; without such images p is 1. With groups: the exact sign-flip test, in which each group's difference is as
     likely to favour one head as the other (Good, 2005, chapter 3); with one image a group it is McNemar's. The interval
-    is that of a ratio of sums over groups (Cochran, 1977, section 2.11), with Student's t; where few groups hold all
-    that tells the heads apart, :func:`embedonce.evaluate.intervals.design_effect` makes it wider.
+    is Student's, with the standard error of :func:`embedonce.evaluate.intervals.mean_error`.
     """
     from scipy.stats import binomtest, t
 
@@ -57,13 +56,8 @@ def compare_pair(
     else:
         test = "sign flips of groups"
         p = sign_flip_p(np.bincount(drawn.of_row, difference, drawn.groups).astype(np.int64))
-    mean = float(difference.mean())
-    residual = np.bincount(drawn.of_row, difference - mean, drawn.groups)
-    count = drawn.groups
-    error = float(np.sqrt(count / max(count - 1, 1) * (residual**2).sum()) / len(difference))
-    error = max(
-        error, float(np.sqrt(difference.var() / len(difference) * design_effect(difference.astype(np.float64), drawn)))
-    )
+    mean, count = float(difference.mean()), drawn.groups
+    error = mean_error(difference.astype(np.float64), drawn)
     reach = float(t.ppf((1 + level) / 2, max(count - 1, 1))) * error
     if error == 0:  # no image, or every one, tells the heads apart: as wide as for one further image that does
         reach = 1 / (count + 1)

@@ -167,11 +167,17 @@ def test_groups_of_equal_size_are_all_effective_and_a_large_one_outweighs_the_ot
     assert units(np.array([0] * 50 + list(range(1, 11))), 60).effective < 1.5
 
 
-def test_the_correlation_within_groups_is_1_for_copies_and_0_for_strangers():
+def copies_and_strangers():
+    """Return 200 groups of five, values that are alike in each, and values that have nothing to do with them."""
     generator = np.random.default_rng(0)
     drawn = units(np.repeat(np.arange(200), 5), 1000)
     copies = np.repeat(generator.random(200) < 0.8, 5).astype(float)
     strangers = (generator.random(1000) < 0.8).astype(float)
+    return drawn, copies, strangers
+
+
+def test_the_correlation_within_groups_is_1_for_copies_and_0_for_strangers():
+    drawn, copies, strangers = copies_and_strangers()
     assert correlation_within(copies, drawn) == pytest.approx(1)
     assert correlation_within(strangers, drawn) < 0.05
     assert correlation_within(strangers, units(None, 1000)) == 1
@@ -189,10 +195,7 @@ def test_errors_in_a_few_large_groups_are_not_taken_for_many():
 
 
 def test_the_design_effect_is_the_size_of_a_group_for_copies_and_next_to_1_for_strangers():
-    generator = np.random.default_rng(0)
-    drawn = units(np.repeat(np.arange(200), 5), 1000)
-    copies = np.repeat(generator.random(200) < 0.8, 5).astype(float)
-    strangers = (generator.random(1000) < 0.8).astype(float)
+    drawn, copies, strangers = copies_and_strangers()
     assert design_effect(copies, drawn) == pytest.approx(5)
     assert 1 <= design_effect(strangers, drawn) < 1.2
     assert design_effect(strangers, units(None, 1000)) == 1
