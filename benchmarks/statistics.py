@@ -1,45 +1,54 @@
 """Do the intervals cover what they say, and do the tests cry wolf as seldom as they say? By simulation.
 
-    python benchmarks/statistics.py [--rounds N] [--json FILE]
+    python benchmarks/statistics.py [--rounds N] [--tables NAMES] [--run DIR] [--json FILE]
 
 Truth is known here: heads are right by chance, with a given accuracy. Images of a group are right or wrong together:
 the accuracy of each group is drawn from a beta distribution with an intra-group correlation. Uneven groups have 1 to 60
 images, log-normally distributed, and a correlation of 0.3: about 100 images are 8 groups, 500 are 36, 3,000 are 247.
 Even groups have 20 images and a correlation of 0.7, so that most are right or wrong as a whole: 5, 25 and 150 groups.
 
-- **Coverage**: the share of 95 % intervals of :func:`embedonce.evaluate.intervals.score_intervals` that hold the
-  true accuracy, beside that of the bootstrap's own percentiles; of the macro F1 and of the difference of two heads.
-- **Coverage of scores of probabilities**: the same of the area under the ROC curve and the log loss, of a head whose
-  output is normally distributed in each of two classes; the images of a group are of one class and have a part of it in
-  common.
-- **False positives**: how often each test finds two equally good heads different at the level of 0.05. The naive
-  test is McNemar's on images of groups.
-- **Folds**: two heads are really trained, a logistic regression on one half of the features each, on data in which
+- **scores**: the share of 95 % intervals of :func:`embedonce.evaluate.intervals.score_intervals` that hold the true
+  accuracy and macro F1, beside that of the bootstrap's own percentiles.
+- **differences**: the share of intervals of the difference of two heads that hold the truth, of equally good heads and
+  of heads of which one errs twice as often; and how often the tests find equally good heads different at 0.05. The
+  naive test is McNemar's on images of groups. The second head agrees with the first on 60 % of the groups, as heads on
+  the same features do.
+- **probabilities**: as scores, of the area under the ROC curve and the log loss, of a head whose output is normally
+  distributed in each of two classes, or with heavy tails on the side of the other class (Gumbel's distribution); the
+  images of a group are of one class and have a part of it in common.
+- **folds**: two heads are really trained, a logistic regression on one half of the features each, on data in which
   both halves tell as much; the corrected t test over repeated folds, beside the plain t test.
+- **real**, with ``--run``: the predictions of a comparison (``embedonce compare CACHE --folds 5 -o DIR``) are the
+  population, from which so many groups are drawn, and whose scores are the truth.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import functools
 import json
 import time
 from collections.abc import Callable
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from embedonce.evaluate.intervals import score_intervals, units
+from embedonce.evaluate.design import units
+from embedonce.evaluate.intervals import score_intervals
 from embedonce.evaluate.metrics import score
 from embedonce.evaluate.paired import compare_folds, compare_pair
 from embedonce.extract.processors import available_processors
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import norm
 
 CORRELATION = {"uneven": 0.3, "even": 0.7}
+KINDS = ("alone", *CORRELATION)
+IMAGES = (100, 500, 3000)
 Groups = npt.NDArray[np.intp] | None
+Found = dict[str, bool]
 
 
 def groups_of(images: int, kind: str) -> Groups:
@@ -66,72 +75,118 @@ def right(
     return generator.random(len(groups)) < of_group[groups]
 
 
-def coverage(accuracy: float, images: int, kind: str, seed: int, resamples: int = 500) -> dict[str, bool]:
+def coverage(kind: str, images: int, accuracy: float, seed: int) -> Found:
     """Return which intervals of one simulated head hold the truth."""
     generator = np.random.default_rng(seed)
     groups = groups_of(images, kind)
     correct = right(accuracy, groups, kind, images, generator)
-    other = right(accuracy, groups, kind, images, generator)
     # three classes in turn, so that the macro F1 of a head that errs evenly is its accuracy
     true = np.arange(len(correct)) % 3
     predicted = np.where(correct, true, (true + generator.integers(1, 3, len(true))) % 3)
-    names = ["a", "b", "c"]
-    found = score_intervals(true, predicted, None, names, groups, resamples=resamples, seed=seed + 10**6)
-    pair = compare_pair(correct, other, groups)
+    found = score_intervals(true, predicted, None, ["a", "b", "c"], groups, resamples=500, seed=seed + 10**6)
     drawn = units(groups, len(correct))
     sums = drawn.sums(np.column_stack([correct, np.ones(len(correct))]))
-    weights = generator.multinomial(drawn.groups, np.full(drawn.groups, 1 / drawn.groups), size=resamples)
+    weights = generator.multinomial(drawn.groups, np.full(drawn.groups, 1 / drawn.groups), size=500)
     low, high = np.quantile((weights @ sums[:, 0]) / (weights @ sums[:, 1]), [0.025, 0.975])
     return {
         "accuracy": found["accuracy"][0] <= accuracy <= found["accuracy"][1],
         "macro F1": found["macro_f1"][0] <= accuracy <= found["macro_f1"][1],
-        "difference": pair["low"] <= 0 <= pair["high"],
         "percentiles": bool(low <= accuracy <= high),
     }
 
 
+def differences(kind: str, images: int, accuracy: float, seed: int) -> Found:
+    """Return which intervals of the difference of two heads hold it, and which tests find what is not there."""
+    generator = np.random.default_rng(seed)
+    groups = groups_of(images, kind)
+    first, other = (right(accuracy, groups, kind, images, generator) for _ in range(2))
+    of_row = np.arange(len(first)) if groups is None else groups
+    agreeing = generator.random(of_row.max() + 1)[of_row] < 0.6
+    equal = np.where(agreeing, first, other)
+    more = 1 - accuracy
+    worse = equal & right(1 - more / accuracy, groups, kind, images, generator)
+    tie, pair = compare_pair(first, equal, groups), compare_pair(first, worse, groups)
+    return {
+        "equal": tie["low"] <= 0 <= tie["high"]
+        and tie["p"] >= 0.05,  # an interval may end at 0, which it then excludes
+        "unequal": pair["low"] <= more <= pair["high"],
+        "our test": tie["p"] < 0.05,
+        "McNemar": compare_pair(first, equal)["p"] < 0.05,
+    }
+
+
 def drawn_outputs(
-    separation: float, groups: npt.NDArray[np.intp], kind: str, generator: np.random.Generator
+    separation: float, groups: npt.NDArray[np.intp], kind: str, tails: str, generator: np.random.Generator
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """Draw class and probabilities of images of two classes, the groups of each in equal number."""
     shared = CORRELATION.get(kind, 0.0)
     true = groups % 2
-    noise = np.sqrt(shared) * generator.normal(size=groups.max() + 1)[groups]
-    output = separation * (true - 0.5) + noise + np.sqrt(1 - shared) * generator.normal(size=len(groups))
+    side = 2 * true - 1
+    if tails == "normal":
+        draw = generator.normal
+    else:  # towards the other class
+
+        def draw(size: int) -> npt.NDArray[np.float64]:
+            return -generator.gumbel(size=size) * np.sqrt(6) / np.pi
+
+    noise = np.sqrt(shared) * draw(size=groups.max() + 1)[groups] + np.sqrt(1 - shared) * draw(size=len(groups))
+    output = side * (separation / 2 + noise)
     share = 1 / (1 + np.exp(-2 * output))  # surer of itself than it should be
     return true.astype(np.intp), np.column_stack([1 - share, share])
 
 
 @functools.cache
-def true_scores(separation: float) -> dict[str, Any]:
+def true_scores(separation: float, kind: str, tails: str) -> dict[str, Any]:
     """Return the scores of a head on so many images that they are the truth."""
-    return score(*_with_classes(*drawn_outputs(separation, np.arange(10**6), "alone", np.random.default_rng(0))))
+    alone = np.arange(10**6)
+    true, probabilities = drawn_outputs(separation, alone, kind, tails, np.random.default_rng(0))
+    return score(true, probabilities.argmax(1), probabilities, ["a", "b"])
 
 
-def coverage_of_probabilities(separation: float, images: int, kind: str, seed: int) -> dict[str, bool]:
+def coverage_of_probabilities(kind: str, images: int, tails: str, separation: float, seed: int) -> Found:
     """Return which intervals of one simulated head hold the truth."""
-    truth = true_scores(separation)
     groups = groups_of(images, kind)
     rows = np.arange(images) if groups is None else groups
-    true, probabilities = drawn_outputs(separation, rows, kind, np.random.default_rng(seed))
-    found = score_intervals(*_with_classes(true, probabilities), groups, resamples=500, seed=seed + 10**6)
-    names = {"ROC AUC": "roc_auc", "log loss": "log_loss"}
-    return {shown: found[name][0] <= truth[name] <= found[name][1] for shown, name in names.items()}
+    true, probabilities = drawn_outputs(separation, rows, kind, tails, np.random.default_rng(seed))
+    return _held(true_scores(separation, kind, tails), true, probabilities, groups, seed)
 
 
-def _with_classes(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -> tuple[Any, ...]:
-    return true, probabilities.argmax(1), probabilities, ["a", "b"]
+@functools.cache
+def population(run: Path, head: str) -> tuple[npt.NDArray[Any], ...]:
+    """Return true class, probabilities and group, as rows sorted by group, of a head's predictions."""
+    with (run / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        lines = [line for line in csv.DictReader(file) if line["head"] == head]
+    names = sorted({line["true"] for line in lines})
+    true = np.array([names.index(line["true"]) for line in lines])
+    probabilities = np.array([[float(line[f"p_{name}"]) for name in names] for line in lines])
+    probabilities /= probabilities.sum(1, keepdims=True)  # the file rounds them
+    _, groups = np.unique([line["group"] for line in lines], return_inverse=True)
+    order = np.argsort(groups, kind="stable")
+    return true[order], probabilities[order], groups[order]
 
 
-def false_positives(accuracy: float, images: int, kind: str, seed: int) -> dict[str, bool]:
-    """Return which tests tell two equally good heads apart."""
-    generator = np.random.default_rng(seed)
-    groups = groups_of(images, kind)
-    a, b = (right(accuracy, groups, kind, images, generator) for _ in range(2))
-    return {"ours": compare_pair(a, b, groups)["p"] < 0.05, "McNemar": compare_pair(a, b)["p"] < 0.05}
+def coverage_of_real(run: Path, head: str, other: str, count: int, seed: int) -> Found:
+    """Return which intervals hold the scores of the population from which so many groups are drawn."""
+    true, probabilities, groups = population(run, head)
+    starts = np.searchsorted(groups, np.arange(groups.max() + 2))
+    drawn = np.random.default_rng(seed).integers(0, groups.max() + 1, count)
+    rows = np.concatenate([np.arange(starts[group], starts[group + 1]) for group in drawn])
+    named = np.repeat(np.arange(count), (starts[1:] - starts[:-1])[drawn])
+    truth = score(true, probabilities.argmax(1), probabilities, [str(index) for index in range(probabilities.shape[1])])
+    found = _held(truth, true[rows], probabilities[rows], named, seed)
+    correct = [probabilities.argmax(1) == true, population(run, other)[1].argmax(1) == true]
+    pair = compare_pair(correct[0][rows], correct[1][rows], named)
+    return found | {"difference": pair["low"] <= correct[0].mean() - correct[1].mean() <= pair["high"]}
 
 
-def folds_of_ties(k: int, repeats: int, seed: int) -> dict[str, bool]:
+def _held(truth: dict[str, Any], true: Any, probabilities: Any, groups: Groups, seed: int) -> Found:
+    names = [str(index) for index in range(probabilities.shape[1])]
+    predicted = probabilities.argmax(1)
+    found = score_intervals(true, predicted, probabilities, names, groups, resamples=500, seed=seed + 10**6)
+    return {name: bool(ends[0] <= truth[name] <= ends[1]) for name, ends in found.items()}
+
+
+def folds_of_ties(k: int, repeats: int, seed: int) -> Found:
     """Return which tests over folds tell two equally good learners apart."""
     from scipy.stats import ttest_1samp
     from sklearn.linear_model import LogisticRegression
@@ -160,18 +215,56 @@ def shown_images(images: int, kind: str) -> str:
     return f"{images:,}" if groups is None else f"{images:,} in {groups.max() + 1} {kind} groups"
 
 
-def shares(function: Callable[..., dict[str, bool]], rounds: int, *arguments: Any) -> dict[str, float]:
+def shares(function: Callable[..., Found], first_seed: int, rounds: int, *arguments: Any) -> dict[str, float]:
     """Return how often each answer is yes."""
     from joblib import Parallel, delayed
 
-    seeds = np.array_split(np.arange(rounds), 8 * available_processors())
-    parts = Parallel(available_processors())(delayed(_many)(function, arguments, part) for part in seeds)
+    seeds = np.array_split(first_seed + np.arange(rounds), 4 * available_processors())
+    # forked, so that they know what is kept by functools.cache
+    run = Parallel(available_processors(), backend="multiprocessing")
+    parts = run(delayed(_many)(function, arguments, part) for part in seeds)
     answers = [answer for part in parts for answer in part]
-    return {name: float(np.mean([answer[name] for answer in answers])) for name in answers[0]}
+    # an answer that some rounds have not, an area where they drew one class alone, is the others'
+    names = dict.fromkeys(name for answer in answers for name in answer)
+    return {name: float(np.mean([answer[name] for answer in answers if name in answer])) for name in names}
 
 
-def _many(function: Callable[..., dict[str, bool]], arguments: tuple[Any, ...], seeds: Any) -> list[dict[str, bool]]:
+def _many(function: Callable[..., Found], arguments: tuple[Any, ...], seeds: Any) -> list[Found]:
     return [function(*arguments, int(seed)) for seed in seeds]
+
+
+def tables(run: Path | None) -> dict[str, tuple[str, tuple[str, ...], Callable[..., Found], list[tuple[Any, ...]]]]:
+    """Return of every table its title, the names of what is varied, what is simulated, and all cases."""
+    accuracies = list(product(KINDS, IMAGES, (0.8, 0.95, 0.99)))
+    separations = list(product(KINDS, IMAGES, ("normal", "heavy"), (1.0, 2.5, 4.0)))
+    varied = ("kind", "images")
+    found = {
+        "scores": ("95 % intervals that hold the truth", (*varied, "true accuracy"), coverage, accuracies),
+        "differences": (
+            "95 % intervals of differences that hold the truth, and tests that find one where there is none",
+            (*varied, "true accuracy"),
+            differences,
+            accuracies,
+        ),
+        "probabilities": (
+            "95 % intervals of scores of probabilities that hold the truth",
+            (*varied, "tails", "separation"),
+            coverage_of_probabilities,
+            separations,
+        ),
+        "folds": (
+            "equally good learners that folds find different at 0.05",
+            ("folds", "repeats"),
+            folds_of_ties,
+            [(5, 1), (5, 3), (10, 1)],
+        ),
+    }
+    if run is not None:
+        heads = list(dict.fromkeys(row["head"] for row in json.loads((run / "results.json").read_text())["heads"]))
+        cases = [(run, *pair, count) for count in (20, 60, 150) for pair in combinations(heads, 2)]
+        title = "95 % intervals that hold the scores of a real population"
+        found["real"] = (title, ("run", "head", "other", "groups"), coverage_of_real, cases)
+    return found
 
 
 def seconds_of_intervals() -> float:
@@ -189,70 +282,44 @@ def main() -> None:
     """Simulate, print tables, and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=1000)
+    parser.add_argument("--tables", help="some of them, with commas between")
+    parser.add_argument("--run", type=Path, help="folder of a comparison with folds, for the table real")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    result: dict[str, Any] = {
-        "rounds": options.rounds,
-        "coverage": [],
-        "coverage_of_probabilities": [],
-        "false_positives": [],
-        "folds": [],
-    }
-
-    error = 196 * np.sqrt(0.95 * 0.05 / options.rounds)
     console = Console()
-    table = Table(title=f"95 % intervals that hold the truth, % (of {options.rounds:,} rounds: +-{error:.1f})")
-    for column in ("images", "accuracy", "accuracy %", "macro F1 %", "difference %", "percentiles %"):
-        table.add_column(column, justify="right")
-    for kind in ("alone", *CORRELATION):
-        for images in (100, 500, 3000):
-            for accuracy in (0.8, 0.95, 0.99):
-                found = shares(coverage, options.rounds, accuracy, images, kind)
-                result["coverage"].append({"images": images, "true_accuracy": accuracy, "groups": kind} | found)
-                shown = [f"{100 * found[name]:.1f}" for name in ("accuracy", "macro F1", "difference", "percentiles")]
-                table.add_row(shown_images(images, kind), f"{accuracy}", *shown)
-    console.print(table)
-
-    table = Table(title="95 % intervals of scores of probabilities that hold the truth, %")
-    for column in ("images", "true ROC AUC", "ROC AUC %", "log loss %"):
-        table.add_column(column, justify="right")
-    for kind in ("alone", *CORRELATION):
-        for images in (100, 500, 3000):
-            for separation in (1.0, 2.5, 4.0):
-                found = shares(coverage_of_probabilities, options.rounds, separation, images, kind)
-                area = float(norm.cdf(separation / np.sqrt(2)))
-                result["coverage_of_probabilities"].append(
-                    {"images": images, "true_area": area, "groups": kind} | found
-                )
-                shown = [f"{100 * found[name]:.1f}" for name in ("ROC AUC", "log loss")]
-                table.add_row(shown_images(images, kind), f"{area:.3f}", *shown)
-    console.print(table)
-
-    table = Table(title="equally good heads that are found different at 0.05, %")
-    for column in ("images", "accuracy", "our test %", "McNemar %"):
-        table.add_column(column, justify="right")
-    for kind in ("alone", *CORRELATION):
-        for images in (100, 500, 3000):
-            for accuracy in (0.8, 0.95):
-                found = shares(false_positives, options.rounds, accuracy, images, kind)
-                result["false_positives"].append({"images": images, "true_accuracy": accuracy, "groups": kind} | found)
-                shown = [f"{100 * found[name]:.1f}" for name in ("ours", "McNemar")]
-                table.add_row(shown_images(images, kind), f"{accuracy}", *shown)
-    console.print(table)
-
-    table = Table(title="equally good learners that folds find different at 0.05, %")
-    for column in ("folds", "repeats", "corrected t %", "plain t %"):
-        table.add_column(column, justify="right")
-    for k, repeats in ((5, 1), (5, 3), (10, 1)):
-        found = shares(folds_of_ties, options.rounds // 4, k, repeats)
-        result["folds"].append({"folds": k, "repeats": repeats} | found)
-        table.add_row(str(k), str(repeats), f"{100 * found['ours']:.1f}", f"{100 * found['plain t']:.1f}")
-    console.print(table)
-
+    console.print(f"{options.rounds:,} rounds: 95 % +-{196 * np.sqrt(0.95 * 0.05 / options.rounds):.1f}")
+    result: dict[str, Any] = {"rounds": options.rounds}
+    chosen = tables(options.run)
+    for name in options.tables.split(",") if options.tables else chosen:
+        title, varied, function, cases = chosen[name]
+        result[name] = []
+        for number, case in enumerate(cases):
+            rounds = options.rounds // 4 if name == "folds" else options.rounds
+            # seeds of its own for each case, so that chance does not show as a pattern
+            found = shares(function, number * 10**5, rounds, *case)
+            given = {key: str(value) if key == "run" else value for key, value in zip(varied, case, strict=True)}
+            result[name].append(given | found)
+        console.print(_table(title, result[name]))
     result["seconds"] = seconds_of_intervals()
     console.print(f"all intervals of a head on 3,000 test images: {result['seconds']:.2f} s")
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> Table:
+    table = Table(title=f"{title}, %")
+    shown = [row | {"images": shown_images(row["images"], row["kind"])} if "kind" in row else row for row in rows]
+    columns = [column for column in shown[0] if column not in ("kind", "run")]
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right", min_width=5)
+    for row in shown:
+        table.add_row(*(_cell(column, row[column]) for column in columns))
+    return table
+
+
+def _cell(column: str, value: Any) -> str:
+    given = ("true accuracy", "separation")
+    return f"{100 * value:.1f}" if isinstance(value, float) and column not in given else str(value)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,8 @@ from ..cache.errors import HeadError
 from ..cache.names import display
 from ..cache.reader import FeatureCache
 from .groups_file import Groups
-from .metrics import METRICS, shown_metrics
+from .metrics import METRICS, are_skewed, shown_metrics
 from .split import Split
-
-SKEWED = 1.5
-"""From this ratio of the largest to the smallest class on, accuracy mostly tells about the largest."""
 
 
 @dataclass
@@ -48,9 +45,9 @@ class HeadResult:
         The scores of every fold of every repeat, when there are folds.
     tuning : list of dict
         What ``tune`` found, an entry for every fold, or one for a single split: ``repeat`` and ``fold``;
-        ``parameters``, those that were searched; ``score`` and ``default_score``, mean accuracies of these and of the
-        parameters without tuning in the inner folds, which are no results; ``trials``, how many candidates were
-        begun; ``complete``, whether the time sufficed.
+        ``parameters``, those that were searched; ``metric``, which was searched for; ``score`` and ``default_score``,
+        its mean of these and of the parameters without tuning in the inner folds, which are no results; ``trials``,
+        how many candidates were begun; ``complete``, whether the time sufficed.
     """
 
     name: str
@@ -113,9 +110,7 @@ class Comparison:
     @property
     def skewed(self) -> bool:
         """Whether the classes of the test part differ so much in size that balanced accuracy says more."""
-        counts = np.bincount(self.cache.labels[self.split.test])
-        counts = counts[counts > 0]
-        return bool(len(counts) and counts.max() > SKEWED * counts.min())
+        return are_skewed(self.cache.labels[self.split.test])
 
     @property
     def ranked_by(self) -> str:

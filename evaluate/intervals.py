@@ -1,67 +1,23 @@
 """Confidence intervals of scores by bootstrap over groups.
 
-Images of one group (copies of one original, tissue of one patient) are right or wrong together, so that the group is
-what is drawn anew; without groups, every image is one. The bootstrap gives the standard error, but where few groups
-hold all the errors it knows too little of how groups err; then what the correlation within groups gives counts
-(:func:`design_effect`). The interval is Wilson's for as many images as would give that standard error, since scores
-near 1 are far from normally distributed. In simulation (``benchmarks/statistics.py``) that covers what it says, also
-where the interval between the bootstrap's own percentiles covers the truth in two of three cases or fewer.
+The group is what is drawn anew, see :mod:`embedonce.evaluate.design`. The bootstrap gives the standard error, at least
+that which the correlation within groups gives. The interval is Wilson's for as many images as would give that standard
+error, since scores near 1 are far from normally distributed. In simulation (``benchmarks/statistics.py``) that covers
+what it says, also where the interval between the bootstrap's own percentiles covers the truth in two of three cases or
+fewer. Areas under the ROC curve have an interval of their own kind, see :mod:`embedonce.evaluate.area_interval`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 
+from .area_interval import Interval, area_interval
+from .design import Units, error_by_correlation, mean_error, units
 from .metrics import METRICS, accuracy
 
 LEVEL = 0.95
 RESAMPLES = 2000
-_AUC_RESAMPLES = 400  # dearer than the others; they serve a standard error alone, for which that is plenty
-_BLOCK = 50
-
-Interval = tuple[float, float]
-
-
-class Units(NamedTuple):
-    """What is drawn anew.
-
-    Attributes
-    ----------
-    of_row : ndarray of intp, shape (t,)
-        Group of every row, from 0 on.
-    groups : int
-        How many there are.
-    """
-
-    of_row: npt.NDArray[np.intp]
-    groups: int
-
-    @property
-    def effective(self) -> float:
-        """How many groups of equal size tell as much about a mean as these, if images of a group are all alike.
-
-        The square of the sum of their sizes over the sum of the squares (Kish, 1965, section 11.7).
-        """
-        sizes = np.bincount(self.of_row, minlength=self.groups)
-        return float(sizes.sum() ** 2 / (sizes.astype(np.float64) ** 2).sum())
-
-    def sums(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-        """Return the sum of per-row values, shape (t,) or (t, m), in each group."""
-        total = np.zeros((self.groups, *values.shape[1:]))
-        np.add.at(total, self.of_row, values)
-        return total
-
-
-def units(groups: npt.NDArray[np.integer] | None, rows: int) -> Units:
-    """Return the groups as numbers from 0 on; without groups, every row is one."""
-    if groups is None:
-        return Units(np.arange(rows), rows)
-    _, of_row = np.unique(groups, return_inverse=True)
-    return Units(of_row.astype(np.intp), int(of_row.max(initial=-1)) + 1)
 
 
 def score_intervals(
@@ -101,8 +57,8 @@ def score_intervals(
     -----
     See :func:`wilson_interval`; a score whose lowest and highest value are not 0 and 1 is brought there and back. The
     standard error is the standard deviation over resamples (Efron and Tibshirani, 1993, chapter 6); with groups it is
-    at least what their correlation gives: see :func:`design_effect`. The training rows are not drawn anew: it is the
-    interval of this trained head's score on further images.
+    at least what their correlation gives: see :func:`embedonce.evaluate.design.design_effect`. The training rows are
+    not drawn anew: it is the interval of this trained head's score on further images.
     """
     if not len(true):
         return {}
@@ -130,64 +86,17 @@ def score_intervals(
         tiny = np.finfo(probabilities.dtype).eps
         losses = -np.log(np.clip(probabilities[np.arange(len(true)), true], tiny, 1))
         found["log_loss"] = mean_interval(losses, drawn, level)
-        area = _area_interval(true, probabilities, drawn, weights[:_AUC_RESAMPLES], wider, size * balance, level)
+        area = area_interval(true, probabilities, drawn, level)
         if area is not None:
             found["roc_auc"] = area
     return found
 
 
-def correlation_within(values: npt.NDArray[np.floating], drawn: Units) -> float:
-    """Return how alike the values of a group are, from 0 to 1: the intraclass correlation.
-
-    The analysis-of-variance estimate (Ridout, Demetrio and Firth, 1999, doi:10.1111/j.0006-341X.1999.00137.x). It is 1
-    where it cannot be had.
-    """
-    sizes = np.bincount(drawn.of_row, minlength=drawn.groups).astype(np.float64)
-    rows, groups = len(values), drawn.groups
-    if groups < 2 or groups == rows:
-        return 1.0
-    means = drawn.sums(values) / sizes
-    between = (sizes * (means - values.mean()) ** 2).sum() / (groups - 1)
-    within = ((values - means[drawn.of_row]) ** 2).sum() / (rows - groups)
-    typical = (rows - (sizes**2).sum() / rows) / (groups - 1)
-    total = between + (typical - 1) * within
-    return float(np.clip((between - within) / total, 0, 1)) if total > 0 else 1.0
-
-
-def design_effect(values: npt.NDArray[np.floating], drawn: Units) -> float:
-    """Return how many times as large the variance of a mean is as if its values were independent.
-
-    ``1 + rho (n / effective groups - 1)`` (Kish, 1965, section 5.4). Into ``rho``, :func:`correlation_within`, goes one
-    further group, whose values are all alike: ``(m rho + 1) / (m + 1)`` for m groups that hold anything but the
-    commonest value. So few groups cannot show that errors do not come together, and without any error a group tells
-    no more than one image.
-    """
-    common, counts = np.unique(values, return_counts=True)
-    telling = len(np.unique(drawn.of_row[values != common[counts.argmax()]]))
-    correlation = (telling * correlation_within(values, drawn) + 1) / (telling + 1)
-    return float(1 + correlation * (len(values) / drawn.effective - 1))
-
-
-def mean_error(values: npt.NDArray[np.floating], drawn: Units) -> float:
-    """Return the standard error of a mean: that of a ratio of sums over groups, at least what their correlation gives.
-
-    The first is Cochran's (1977, section 2.11), the second goes by :func:`design_effect`.
-    """
-    count = drawn.groups
-    residuals = drawn.sums(values - values.mean())
-    error = float(np.sqrt(count / max(count - 1, 1) * (residuals**2).sum())) / len(values)
-    return max(error, _error_by_correlation(values, drawn))
-
-
-def _error_by_correlation(values: npt.NDArray[np.floating], drawn: Units) -> float:
-    return float(np.sqrt(values.var() / len(values) * design_effect(values, drawn)))
-
-
 def _widening(right: npt.NDArray[np.bool_], drawn: Units, deviation: float) -> float:
     """Return by which factor the accuracy's standard error by correlation exceeds the bootstrap's, at least 1."""
-    if drawn.groups == len(right) or deviation == 0:
+    if drawn.alone or deviation == 0:
         return 1.0
-    return max(1.0, _error_by_correlation(right.astype(np.float64), drawn) / deviation)
+    return max(1.0, error_by_correlation(right.astype(np.float64), drawn) / deviation)
 
 
 def wilson_interval(value: float, deviation: float, size: float, level: float = LEVEL) -> Interval:
@@ -223,13 +132,15 @@ def mean_interval(values: npt.NDArray[np.floating], drawn: Units, level: float =
     """Return the interval of the mean of values from 0 on, a few of which may be far greater than the others.
 
     Student's t over groups, whose skewness is removed by Hall's transformation (1992, On the removal of skewness by
-    transformation, Journal of the Royal Statistical Society B 54). Its standard error is :func:`mean_error`.
+    transformation, Journal of the Royal Statistical Society B 54). Its standard error is
+    :func:`embedonce.evaluate.design.mean_error`. The mean and the skewness take a degree of freedom each from as many
+    as there are effective groups.
     """
     from scipy.stats import skew, t
 
-    mean, count, error = float(values.mean()), drawn.groups, mean_error(values, drawn)
-    asymmetry = float(np.nan_to_num(skew(drawn.sums(values - mean)))) / np.sqrt(count)
-    quantile = float(t.ppf((1 + level) / 2, max(count - 1, 1)))
+    mean, error = float(values.mean()), mean_error(values, drawn)
+    asymmetry = float(np.nan_to_num(skew(drawn.sums(values - mean)))) / np.sqrt(drawn.groups)
+    quantile = float(t.ppf((1 + level) / 2, max(drawn.effective - 2, 1)))
     reaches = [
         end if asymmetry == 0 else 3 / asymmetry * (np.cbrt(1 + asymmetry * (end - asymmetry / 6)) - 1)
         for end in (quantile, -quantile)
@@ -249,62 +160,3 @@ def _balance(sizes: npt.NDArray[np.integer]) -> float:
 def _deviation(values: npt.NDArray[np.floating]) -> float:
     values = values[np.isfinite(values)]
     return float(values.std(ddof=1)) if len(values) > 1 else 0.0
-
-
-def _area_interval(
-    true: npt.NDArray[np.intp],
-    probabilities: npt.NDArray[np.float64],
-    drawn: Units,
-    weights: npt.NDArray[np.integer],
-    wider: float,
-    size: float,
-    level: float,
-) -> Interval | None:
-    """Return the interval of the mean area under the one-vs-rest ROC curves, or None with a single class."""
-    from scipy.stats import norm, t
-
-    present = np.unique(true)
-    if len(present) < 2:
-        return None
-    orders = [np.argsort(probabilities[:, index], kind="stable") for index in present]
-    one = np.ones((1, len(true)), np.float32)
-    whole = float(
-        np.mean([_areas(true == c, probabilities[:, c], o, one)[0] for c, o in zip(present, orders, strict=True)])
-    )
-    means = [
-        np.mean(
-            [_areas(true == c, probabilities[:, c], o, block) for c, o in zip(present, orders, strict=True)], axis=0
-        )
-        for block in _of_rows(weights, drawn)
-    ]
-    # few groups know the standard error badly; a score of two classes has no correlation that would make up for it
-    few = float(t.ppf((1 + level) / 2, max(size - 1, 1)) / norm.ppf((1 + level) / 2))
-    return wilson_interval(whole, few * wider * _deviation(np.concatenate(means)), size, level)
-
-
-def _of_rows(weights: npt.NDArray[np.integer], drawn: Units) -> Iterator[npt.NDArray[np.float32]]:
-    for start in range(0, len(weights), _BLOCK):
-        yield weights[start : start + _BLOCK, drawn.of_row].astype(np.float32)
-
-
-def _areas(
-    positive: npt.NDArray[np.bool_],
-    scores: npt.NDArray[np.float64],
-    order: npt.NDArray[np.intp],
-    weights: npt.NDArray[np.float32],
-) -> npt.NDArray[np.float64]:
-    """Return the weighted area under the ROC curve for each row of weights, NaN where a side is empty.
-
-    It is the share of pairs of a positive and a negative that are in order, ties for half (Hanley and McNeil, 1982).
-    """
-    sorted_weights = weights[:, order].astype(np.float64)
-    mine = np.where(positive[order], sorted_weights, 0)
-    rest = sorted_weights - mine
-    ordered = scores[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    mine, rest = np.add.reduceat(mine, starts, axis=1), np.add.reduceat(rest, starts, axis=1)
-    below = np.cumsum(rest, axis=1) - rest / 2
-    pairs = mine.sum(1) * rest.sum(1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        areas: npt.NDArray[np.float64] = (mine * below).sum(1) / pairs
-    return np.where(pairs > 0, areas, np.nan)

@@ -131,6 +131,17 @@ METRICS = {
 """Every score by its name, in the order in which results and tables have them."""
 
 
+SKEWED = 1.5
+"""From this ratio of the largest to the smallest class on, accuracy mostly tells about the largest."""
+
+
+def are_skewed(labels: npt.NDArray[np.integer]) -> bool:
+    """Return whether classes differ so much in size that balanced accuracy says more than accuracy."""
+    counts = np.bincount(labels)
+    counts = counts[counts > 0]
+    return bool(len(counts) and counts.max() > SKEWED * counts.min())
+
+
 def shown_metrics(first: str) -> list[Metric]:
     """Return the metrics that are columns of tables, one of them before the others."""
     shown = [metric for metric in METRICS.values() if metric.shown and metric.name != first]

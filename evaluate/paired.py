@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache.names import display
-from .intervals import LEVEL, mean_error, units
+from .area_interval import Interval
+from .design import Units, mean_error, units
+from .intervals import LEVEL
 
 MARGIN = 0.01
 """Heads whose accuracies differ by less, for certain, are practically tied: one percentage point."""
@@ -43,26 +45,66 @@ def compare_pair(
     Without groups: McNemar's exact test (1947, doi:10.1007/BF02295996), by the binomial distribution of the discordant
     images; without such images p is 1. With groups: the exact sign-flip test, in which each group's difference is as
     likely to favour one head as the other (Good, 2005, chapter 3); with one image a group it is McNemar's. The interval
-    is Student's, with the standard error of :func:`embedonce.evaluate.intervals.mean_error`.
+    is :func:`difference_interval`, and the test, being exact, decides whether 0 lies in it: where p is below
+    ``1 - level`` it ends at 0, where it would go further, and otherwise it is widened as far as 0.
     """
-    from scipy.stats import binomtest, t
+    from scipy.stats import binomtest
 
     difference = a_correct.astype(np.float64) - b_correct.astype(np.float64)
     discordant = [int((difference > 0).sum()), int((difference < 0).sum())]
     drawn = units(groups, len(difference))
-    if drawn.groups == len(difference):
+    if drawn.alone:
         test = "McNemar"
         p = float(binomtest(discordant[0], sum(discordant)).pvalue) if sum(discordant) else 1.0
     else:
         test = "sign flips of groups"
         p = sign_flip_p(np.bincount(drawn.of_row, difference, drawn.groups).astype(np.int64))
-    mean, count = float(difference.mean()), drawn.groups
-    error = mean_error(difference.astype(np.float64), drawn)
-    reach = float(t.ppf((1 + level) / 2, max(count - 1, 1))) * error
-    if error == 0:  # no image, or every one, tells the heads apart: as wide as for one further image that does
-        reach = 1 / (count + 1)
-    found = {"difference": mean, "low": max(-1.0, mean - reach), "high": min(1.0, mean + reach)}
-    return found | {"p": p, "test": test, "discordant": discordant}
+    mean = float(difference.mean())
+    low, high = difference_interval(difference, drawn, level)
+    if p >= 1 - level:
+        low, high = min(low, 0.0), max(high, 0.0)
+    elif mean > 0:
+        low = max(low, 0.0)
+    else:
+        high = min(high, 0.0)
+    return {"difference": mean, "low": low, "high": high, "p": p, "test": test, "discordant": discordant}
+
+
+def difference_interval(difference: npt.NDArray[np.float64], drawn: Units, level: float = LEVEL) -> Interval:
+    """Return the interval of the difference of two accuracies on the same images.
+
+    Parameters
+    ----------
+    difference : ndarray of float64, shape (t,)
+        1 where only the first head is right, -1 where only the second is, 0 elsewhere.
+    drawn : Units
+    level : float
+
+    Returns
+    -------
+    (float, float)
+
+    Notes
+    -----
+    That of Agresti and Min (2005, doi:10.1002/sim.1781): normal, after half an image is added to those that both heads
+    classify rightly, that only the first does, that only the second does, and that neither does. So it holds what it
+    says where hardly an image tells the heads apart, and has a width where none does. It is that of as many images as
+    the groups are worth: so many as have the standard error of :func:`embedonce.evaluate.design.mean_error`.
+    """
+    from scipy.stats import norm
+
+    rows, variance = len(difference), float(difference.var())
+    if drawn.alone:
+        images = float(rows)
+    elif variance == 0:
+        images = drawn.effective
+    else:
+        unbiased = variance * drawn.groups / max(drawn.groups - 1, 1)  # as the standard error is
+        images = min(float(rows), unbiased / mean_error(difference, drawn) ** 2)
+    centre = images * float(difference.mean()) / (images + 2)
+    discordant = (images * float(np.abs(difference).mean()) + 1) / (images + 2)
+    reach = float(norm.ppf((1 + level) / 2)) * float(np.sqrt((discordant - centre**2) / (images + 2)))
+    return max(-1.0, centre - reach), min(1.0, centre + reach)
 
 
 def sign_flip_p(differences: npt.NDArray[np.int64]) -> float:

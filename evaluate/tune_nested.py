@@ -3,7 +3,8 @@
 This is nested cross-validation: a test image of a fold took no part in choosing the parameters that it is scored with,
 so the score is never one that a search made best (Varma and Simon 2006, Bias in error estimation when using
 cross-validation for model selection; Cawley and Talbot 2010). Folds may end up with different parameters: what is
-scored is the whole way to a head, search included.
+scored is the whole way to a head, search included. It looks for accuracy, or for balanced accuracy where classes are
+skewed, as the comparison orders heads.
 
 A single split with a random one beside it has one search, in the training part of the honest one. Both take what it
 found, so that their gap is due to copies alone. Test images of the random split are then among those that were
@@ -28,6 +29,7 @@ from ..heads.registry import HEADS, head_class, make_head
 from ..heads.search import candidates
 from ..heads.spaces import Space
 from .groups_file import Groups
+from .metrics import METRICS, are_skewed
 from .parts import Split
 from .prepare import job_label, name_and_parameters
 from .tune_folds import FOLDS, inner_folds
@@ -36,7 +38,6 @@ from .tune_search import TRIALS, Search
 Found: TypeAlias = list[list[dict[str, dict[str, Any]]]]
 """By plan, split and head: what a search found, as ``tuning`` of :class:`embedonce.evaluate.comparison.HeadResult`."""
 
-METRIC = "accuracy"
 _SHOWN = 3  # parameters that a note tells of
 
 
@@ -110,6 +111,8 @@ def tune_heads(
     found: Found = [[{} for _ in splits] for splits in plans]
     searched = plans if len(plans[0]) > 1 else plans[:1]
     share = seconds / sum(map(len, searched))
+    taking_part = np.concatenate([plans[0][0].train, plans[0][0].test])
+    metric = "balanced_accuracy" if are_skewed(cache.labels[taking_part]) else "accuracy"
     for name, space in spaces.items():
         if not space:
             continue
@@ -118,7 +121,7 @@ def tune_heads(
                 if on_head is not None:
                     on_head(f"{job_label(name, searched, number, turn)} (tuning)")
                 found[number][turn][name] = _search(
-                    cache, name, made[name], space, split, groups, seed, share, jobs, dask
+                    cache, name, made[name], space, split, groups, metric, seed, share, jobs, dask
                 )
     return found if len(searched) == len(plans) else [found[0] for _ in plans]
 
@@ -154,7 +157,8 @@ def tuning_notes(made: Mapping[str, Any], splits: Sequence[Split], found: Sequen
         if cut:
             where = "the search" if len(splits) == 1 else f"{cut} of the {len(searches)} searches"
             text += f" (its time ended {where} early: longer may find better ones)"
-        notes.append(f"{display(name)} was tuned in the {text}")
+        aim = "" if searches[0]["metric"] == "accuracy" else f" for {METRICS[searches[0]['metric']].title}"
+        notes.append(f"{display(name)} was tuned{aim} in the {text}")
     return notes
 
 
@@ -165,6 +169,7 @@ def _search(
     space: Space,
     split: Split,
     groups: Groups | None,
+    metric: str,
     seed: int,
     seconds: float,
     jobs: int,
@@ -180,12 +185,13 @@ def _search(
     default = {key: standing[key] for key in space}
     own = seed if split.seed is None else split.seed
     inner = inner_folds(cache, split, groups, _inner_count(cache, split, groups), own)
-    search = Search(cache, name, make, inner, groups, METRIC, own, jobs, dask, time.time() + seconds, None)
+    search = Search(cache, name, make, inner, groups, metric, own, jobs, dask, time.time() + seconds, None)
     best = search.run(candidates(space, default, TRIALS, seed))
     start = search.default_of(best)["score"]
     about = {} if split.fold is None else {"repeat": split.repeat, "fold": split.fold}
     return about | {
         "parameters": best["parameters"],
+        "metric": metric,
         "score": best["score"],
         "default_score": None if math.isnan(start) else start,
         "trials": len({row["trial"] for row in search.table}),

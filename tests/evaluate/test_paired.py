@@ -4,7 +4,15 @@ from itertools import product
 
 import numpy as np
 import pytest
-from embedonce.evaluate.paired import compare_all, compare_folds, compare_pair, holm, sign_flip_p
+from embedonce.evaluate.design import units
+from embedonce.evaluate.paired import (
+    compare_all,
+    compare_folds,
+    compare_pair,
+    difference_interval,
+    holm,
+    sign_flip_p,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
@@ -66,6 +74,43 @@ def test_a_single_image_that_tells_heads_apart_may_stand_for_its_group():
     b[0] = False
     grouped, plain = compare_pair(a, b, groups), compare_pair(a, b)
     assert grouped["high"] - grouped["low"] > 3 * (plain["high"] - plain["low"])
+
+
+def test_the_interval_of_independent_images_is_agrestis_and_mins():
+    a, b = heads(9, 2, both=80, neither=9)
+    difference = a.astype(float) - b
+    # half an image more in each of the four cells
+    only_a, only_b, total = 9.5, 2.5, 102
+    centre = (only_a - only_b) / total
+    reach = 1.959964 * np.sqrt((only_a + only_b - (only_a - only_b) ** 2 / total) / total**2)
+    assert difference_interval(difference, units(None, 100)) == pytest.approx((centre - reach, centre + reach))
+
+
+@pytest.mark.parametrize("size", [1, 10])
+@pytest.mark.parametrize(("wrong", "more"), [(0.01, 0.01), (0.05, 0.05), (0.2, 0.1)])
+def test_the_interval_covers_a_true_difference_as_often_as_it_says(wrong, more, size):
+    generator = np.random.default_rng(0)
+    covered, rounds, groups = 0, 400, np.repeat(np.arange(100), size)
+    for _ in range(rounds):
+        # an original that one head gets wrong is wrong in all its copies
+        first = generator.random(100) >= wrong
+        second = first & (generator.random(100) >= more / (1 - wrong))
+        found = compare_pair(first[groups], second[groups], groups if size > 1 else None)
+        covered += found["low"] <= more <= found["high"]
+    assert covered / rounds >= 0.93  # seldom more than one image tells them apart: then it can only be too wide
+    assert covered / rounds < 0.98 or wrong < 0.05
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12), st.sampled_from([0.9, 0.95]))
+def test_the_interval_holds_0_inside_unless_the_test_finds_a_difference(of_groups, level):
+    a = np.array([right for one, two in of_groups for right in [True] * one + [False] * two] + [True])
+    groups = np.r_[np.repeat(np.arange(len(of_groups)), [one + two for one, two in of_groups]), len(of_groups)]
+    found = compare_pair(a, np.r_[~a[:-1], True], groups, level=level)
+    assert -1 <= found["low"] <= found["difference"] <= found["high"] <= 1
+    if found["p"] < 1 - level:
+        assert found["low"] >= 0 or found["high"] <= 0
+    else:
+        assert found["low"] <= 0 <= found["high"]
 
 
 def test_folds_are_compared_by_the_corrected_t_test():

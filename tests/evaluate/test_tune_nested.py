@@ -158,7 +158,7 @@ def test_results_json_has_the_parameters_of_every_fold_and_a_note_counts_them(ne
 def test_a_note_names_no_more_than_three_and_counts_the_others(cache):
     splits = folds(cache, 6)
     chosen = [0.1, 0.1, 1.0, 2.0, 3.0, 4.0]
-    found = [{"logreg": {"parameters": {"C": value}, "complete": True}} for value in chosen]
+    found = [{"logreg": {"parameters": {"C": value}, "complete": True, "metric": "accuracy"}} for value in chosen]
     assert tune_nested.tuning_notes({"logreg": make_head("logreg")}, splits, found) == [
         "logreg was tuned in the training images of each of the 6 random folds: "
         "C 0.1 in 2; C 1.0 (as without tuning) in 1; C 2.0 in 1; others in 2"
@@ -309,3 +309,19 @@ def test_a_class_of_few_groups_is_searched_in_as_many_folds_as_it_has_and_not_wi
 def test_a_time_that_is_none_stops_before_anything_is_trained(cache, seconds):
     with pytest.raises(HeadError, match="parameter tune of compare must be a number of seconds from 0 on, got"):
         compare(cache, ["logreg"], tune=seconds)
+
+
+def test_where_classes_are_skewed_it_looks_for_balanced_accuracy(cache, groups):
+    in_last = np.flatnonzero(cache.labels == 2)
+    few = np.isin(groups.ids, np.unique(groups.ids[in_last])[:6])  # of 20 originals
+    rows = np.flatnonzero((cache.labels != 2) | few)
+    split = Split(rows[rows % 3 != 0], rows[rows % 3 == 0], "file", None)
+    made = compare(cache, QUICK, split=split, tune=LONG)
+    assert made.ranked_by == "balanced_accuracy"
+    assert made.result("logreg").tuning[0]["metric"] == "balanced_accuracy"
+    assert any("logreg was tuned for balanced accuracy in the training images" in note for note in made.notes)
+
+
+def test_where_classes_are_even_it_looks_for_accuracy(nested):
+    assert {entry["metric"] for entry in nested.result("logreg").tuning} == {"accuracy"}
+    assert not any("tuned for" in note for note in nested.notes)
