@@ -25,6 +25,13 @@ def spread(total: int, count: int) -> npt.NDArray[np.intp]:
     return np.linspace(0, total - 1, min(count, total)).astype(np.intp)
 
 
+def first_of_each(groups: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the place at which each group occurs first, in order, and how often it occurs: both intp, shape (g,)."""
+    _, firsts, counts = np.unique(groups, return_index=True, return_counts=True)
+    order = np.argsort(firsts)
+    return firsts[order].astype(np.intp), counts[order].astype(np.intp)
+
+
 def read_unchanged(cache: FeatureCache, root: Path, row: int) -> bytes:
     """Return the content of an image's file, if it is still the one that was embedded.
 

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .comparison import Comparison, HeadResult
-
-MOST = 50
+from .tables import as_csv
 
 
 def suspects(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
@@ -51,32 +50,39 @@ def _suggested(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64
     return suggested
 
 
-def label_errors(comparison: Comparison, most: int = MOST) -> tuple[str | None, list[dict[str, Any]]]:
-    """Return the most suspect labels among a comparison's test images.
+def label_errors(comparison: Comparison) -> tuple[str | None, list[dict[str, Any]]]:
+    """Return the suspect labels among a comparison's test images, the most suspect first.
 
     With folds, these are all images of the cache.
 
     Parameters
     ----------
     comparison : Comparison
-    most : int
 
     Returns
     -------
     str or None
         The head whose probabilities were taken: of those that have any, the one of the lowest log loss.
     list of dict
-        ``row`` of the cache, ``path``, ``label``, ``suggested``, the class that :func:`suspects` orders by, and the
-        probabilities ``p_label`` and ``p_suggested``.
+        ``row`` of the cache, ``path``, ``label``, ``suggested``, the class that :func:`suspects` orders by, the
+        probabilities ``p_label`` and ``p_suggested``, and ``group`` when groups are known.
     """
     able = [result for result in comparison.results if result.probabilities is not None]
     if not able:
         return None, []
     best = min(able, key=lambda result: (result.scores["log_loss"], result.name))
-    return best.name, _listed(comparison, best, most)
+    return best.name, _listed(comparison, best)
 
 
-def _listed(comparison: Comparison, result: HeadResult, most: int) -> list[dict[str, Any]]:
+def suspects_csv(listed: list[dict[str, Any]]) -> bytes:
+    """Return what :func:`label_errors` lists as a table, without the rows' numbers."""
+    columns = ["path", "label", "suggested", "p_label", "p_suggested"]
+    columns += ["group"] if listed and "group" in listed[0] else []
+    lines = ([f"{one[name]:.6g}" if name.startswith("p_") else one[name] for name in columns] for one in listed)
+    return as_csv(columns, lines)
+
+
+def _listed(comparison: Comparison, result: HeadResult) -> list[dict[str, Any]]:
     cache, rows = comparison.cache, comparison.split.test
     probabilities = result.probabilities
     if probabilities is None:
@@ -84,7 +90,7 @@ def _listed(comparison: Comparison, result: HeadResult, most: int) -> list[dict[
     true = cache.labels[rows].astype(np.intp)
     suggestions = _suggested(true, probabilities)
     listed = []
-    for place in suspects(true, probabilities)[:most].tolist():
+    for place in suspects(true, probabilities).tolist():
         label, suggested = int(true[place]), int(suggestions[place])
         listed.append(
             {
@@ -96,4 +102,6 @@ def _listed(comparison: Comparison, result: HeadResult, most: int) -> list[dict[
                 "p_suggested": float(probabilities[place, suggested]),
             }
         )
+        if comparison.groups is not None:
+            listed[-1]["group"] = comparison.groups.names[rows[place]]
     return listed

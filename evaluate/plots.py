@@ -127,7 +127,8 @@ def history_figure(histories: dict[str, dict[str, list[float]]]) -> Figure:
             ax.grid(axis="y", color=GRID)
             ax.tick_params(length=0, colors=INK)
             ax.spines[["top", "right", "left"]].set_visible(False)
-            ax.legend(facecolor="white", edgecolor="none", framealpha=0.9, labelcolor=INK)
+            ax.spines["bottom"].set_color(GRID)
+            ax.legend(frameon=False, labelcolor=INK)
     return figure
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..cache.errors import HeadError
 from ..cache.files import make_folder, write_atomically
 from ..cache.names import display
 from .comparison import Comparison, HeadResult
-from .images import spread
+from .images import first_of_each, spread
 from .label_errors import label_errors
 from .metrics import METRICS, shown_metrics
 from .plots import history_figure, percent
@@ -68,7 +69,8 @@ def write_report(comparison: Comparison, path: Path | str, *, thumbnails: bool =
 def page_content(comparison: Comparison, *, thumbnails: bool = True, maps: bool = False) -> dict[str, Any]:
     """Return what the page shows, for the template."""
     results = comparison_results(comparison)
-    judge, suspects = label_errors(comparison, _SUSPECTS)
+    judge, suspected = label_errors(comparison)
+    suspects = _suspects(comparison, suspected)
     pairs = _pairs(comparison)
     shown = [entry["row"] for pair in pairs for side in pair["sides"] for entry in side["images"]]
     images = pictures(comparison.cache, shown + [entry["row"] for entry in suspects]) if thumbnails else {}
@@ -95,6 +97,7 @@ def page_content(comparison: Comparison, *, thumbnails: bool = True, maps: bool 
         "probabilities": _probabilities(comparison),
         "judge": judge,
         "suspects": suspects,
+        "suspected": len(suspected),
         "images": images,
         "maps": drawn_maps.pictures,
         "without_maps": drawn_maps.reason,
@@ -205,9 +208,14 @@ def _pairs(comparison: Comparison) -> list[dict[str, Any]]:
         sides = []
         for right, wrong in (results, results[::-1]):
             places = np.flatnonzero((right.predicted == true) & (wrong.predicted != true))
-            shown = places[spread(len(places), _SHOWN)]
-            images = [_image(comparison, int(place), (right, wrong)) for place in shown]
-            sides.append({"right": right.name, "wrong": wrong.name, "count": len(places), "images": images})
+            firsts, counts = first_of_each(_units(comparison, rows[places]))
+            shown = spread(len(firsts), _SHOWN)
+            images = [
+                _image(comparison, int(places[first]), (right, wrong)) | {"alike": int(alike)}
+                for first, alike in zip(firsts[shown], counts[shown], strict=True)
+            ]
+            side = {"right": right.name, "wrong": wrong.name, "count": len(places), "groups": len(firsts)}
+            sides.append(side | {"images": images})
         pairs.append(difference | {"sides": sides})
     return pairs
 
@@ -228,6 +236,20 @@ def _image(comparison: Comparison, place: int, results: tuple[HeadResult, ...]) 
     }
 
 
+def _suspects(comparison: Comparison, suspected: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the most suspect image of each group, and how many of it are suspect."""
+    if not suspected:
+        return []
+    firsts, counts = first_of_each(_units(comparison, np.array([one["row"] for one in suspected])))
+    found = zip(firsts.tolist(), counts.tolist(), strict=True)
+    return [suspected[first] | {"alike": count} for first, count in list(found)[:_SUSPECTS]]
+
+
+def _units(comparison: Comparison, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Return the group of each row, or the row where no groups are known: of copies, one is enough to look at."""
+    return rows if comparison.groups is None else comparison.groups.ids[rows]
+
+
 def _probabilities(comparison: Comparison) -> list[dict[str, Any]]:
     true = comparison.cache.labels[comparison.split.test].astype(np.intp)
     found = []
@@ -238,6 +260,11 @@ def _probabilities(comparison: Comparison) -> list[dict[str, Any]]:
             targets = coverage(true, result.probabilities)["targets"]
             found.append({"head": row["head"], "log_loss": row["log_loss"], "targets": targets} | dict(scores))
     return found
+
+
+def seconds(value: float) -> str:
+    """Return a time; rounding never turns it into none."""
+    return f"{value:.2f} s" if value >= 0.005 else "< 0.01 s"
 
 
 def _sentence(text: str, comparison: Comparison) -> str:
@@ -260,6 +287,7 @@ def _template() -> Any:
     )
     environment.filters["percent"] = percent
     environment.filters["number"] = lambda value, digits=4: "-" if value is None else f"{value:.{digits}f}"
+    environment.filters["seconds"] = seconds
     environment.filters["points"] = lambda value: "-" if value is None else f"{100 * value:+.1f}"
     environment.filters["p"] = lambda value: "< 0.001" if value < 0.001 else f"{value:.2g}"
     return environment.get_template("report.html.j2")

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..cache.names import display
 from .budget import budget_figure
+from .metrics import METRICS
 from .plots import GRID, INK, QUIET
 from .reliability import coverage, reliability
 
@@ -49,25 +50,30 @@ def figures(comparison: Comparison) -> dict[str, Figure]:
 
 
 def scores_figure(comparison: Comparison) -> Figure:
-    """Draw every head's accuracy with its 95 % interval, and beside it what a random split pretends."""
+    """Draw every head's first score with its 95 % interval, and beside it what a random split pretends.
+
+    The first score is the one by which heads are ordered: accuracy, or balanced accuracy when classes are skewed.
+    """
     rows = comparison.table[::-1]
+    measure = comparison.ranked_by
     figure = _figure(7.6, 0.9 + 0.5 * len(rows))
     ax = figure.subplots()
-    on_random = {gap["head"]: gap["random"] for gap in comparison.leak_gap}
+    on_random = comparison.random.results if comparison.random is not None else []
+    promises = {result.name: result.scores[measure] for result in on_random}
     for place, row in enumerate(rows):
-        low, high = row["accuracy_low"], row["accuracy_high"]
-        if row["head"] in on_random:
-            promised = on_random[row["head"]]
-            ax.plot([row["accuracy"], promised], [place, place], color=GRID, linewidth=6, zorder=1)
+        ends = comparison.result(row["head"]).intervals.get(measure)
+        if row["head"] in promises:
+            promised = promises[row["head"]]
+            ax.plot([row[measure], promised], [place, place], color=GRID, linewidth=6, zorder=1)
             ax.plot(promised, place, "o", color=COLOURS[1], markerfacecolor="none", markersize=8, zorder=3)
-        if low is not None:
-            ax.plot([low, high], [place, place], color=COLOURS[0], linewidth=2.5, solid_capstyle="round", zorder=2)
-        ax.plot(row["accuracy"], place, "o", color=COLOURS[0], markersize=8, zorder=4)
+        if ends is not None:
+            ax.plot(ends, [place, place], color=COLOURS[0], linewidth=2.5, solid_capstyle="round", zorder=2)
+        ax.plot(row[measure], place, "o", color=COLOURS[0], markersize=8, zorder=4)
     ax.set_yticks(range(len(rows)), [short(row["head"]) for row in rows])
     ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
     ax.grid(axis="x", color=GRID)
-    _plain(ax, "accuracy and its 95 % interval")
+    _plain(ax, f"{METRICS[measure].title} and its 95 % interval")
     if comparison.random is not None:
         handles = [
             ax.plot([], [], "o", color=COLOURS[0], label="copies kept together")[0],

@@ -16,8 +16,10 @@ import numpy as np
 
 from ..cache.files import make_folder, write_atomically
 from ..cache.reader import FeatureCache
+from .label_errors import label_errors, suspects_csv
 from .reliability import probability_scores
-from .split import as_csv, write_folds, write_split
+from .split import write_folds, write_split
+from .tables import as_csv
 
 if TYPE_CHECKING:
     from .comparison import Comparison, HeadResult
@@ -31,11 +33,11 @@ def save_comparison(comparison: Comparison, folder: Path | str, *, maps: bool = 
 
     ``report.html`` shows everything in one page that needs nothing else.
     ``results.json`` has every number, ``predictions.csv`` every prediction, ``split.csv`` the split, or the folds, as
-    ``--split`` takes them; ``confusion.png`` shows all heads, ``confusion-HEAD.png`` and ``.csv`` one;
-    ``curves-HEAD.png`` the training curves of a head that has them; ``scores``, ``roc``, ``precision-recall``,
-    ``reliability`` and ``coverage`` are the report's figures. Every figure is there as ``.png`` and ``.svg``.
-    With ``maps`` the report shows which places of wrongly classified images spoke for the class that a head saw, for
-    heads that :func:`embedonce.explain` takes.
+    ``--split`` takes them; ``suspects.csv`` lists labels that are probably wrong; ``confusion.png`` shows all heads,
+    ``confusion-HEAD.png`` and ``.csv`` one; ``curves-HEAD.png`` the training curves of a head that has them;
+    ``scores``, ``roc``, ``precision-recall``, ``reliability`` and ``coverage`` are the report's figures. Every figure
+    is there as ``.png`` and ``.svg``. With ``maps`` the report shows which places of wrongly classified images spoke
+    for the class that a head saw, for heads that :func:`embedonce.explain` takes.
 
     Returns
     -------
@@ -53,13 +55,14 @@ def save_comparison(comparison: Comparison, folder: Path | str, *, maps: bool = 
 
     folder = make_folder(folder, "results")
     names = comparison.cache.class_names
-    written = [folder / "results.json", folder / "predictions.csv", folder / "split.csv"]
+    written = [folder / name for name in ("results.json", "predictions.csv", "split.csv", "suspects.csv")]
     write_atomically(written[0], as_json(comparison_results(comparison)))
     write_atomically(written[1], _predictions_csv(comparison))
     if comparison.splits:
         write_folds(comparison.splits, comparison.cache, written[2])
     else:
         write_split(comparison.split, comparison.cache, written[2])
+    write_atomically(written[3], suspects_csv(label_errors(comparison)[1]))
 
     matrices = {result.name: result.scores["confusion"] for result in comparison.results}
     subtitles = {result.name: _subtitle(result) for result in comparison.results}

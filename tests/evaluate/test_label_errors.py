@@ -51,7 +51,8 @@ def test_what_is_suggested_is_the_class_that_made_the_label_suspect():
     cache = SimpleNamespace(labels=labels, class_names=["a", "b", "c"], paths=[f"{row}.png" for row in range(30)])
     result = SimpleNamespace(name="head", probabilities=probabilities, scores={"log_loss": 0.1})
     split = SimpleNamespace(test=np.arange(30))
-    head, listed = label_errors(SimpleNamespace(cache=cache, results=[result], split=split))
+    comparison = SimpleNamespace(cache=cache, results=[result], split=split, groups=None)
+    head, listed = label_errors(comparison)
     assert head == "head"
     (one,) = (entry for entry in listed if entry["row"] == 29)
     assert (one["path"], one["label"], one["suggested"]) == ("29.png", "c", "b")

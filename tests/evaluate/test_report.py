@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import re
 from dataclasses import replace
@@ -13,7 +14,9 @@ from cache_tables import make_table
 from embedonce.cache.errors import HeadError, ImageError, WeightsError
 from embedonce.cache.writer import write_cache
 from embedonce.evaluate.compare import compare
-from embedonce.evaluate.report import as_typed, page_content, summary, write_report
+from embedonce.evaluate.label_errors import label_errors, suspects_csv
+from embedonce.evaluate.report import as_typed, page_content, seconds, summary, write_report
+from embedonce.evaluate.report_figures import scores_figure
 from embedonce.evaluate.report_maps import overlay
 from embedonce.evaluate.split import every_row
 
@@ -274,3 +277,59 @@ def test_saving_writes_the_report_and_every_figure_twice(comparison, tmp_path):
     assert 0 <= logreg["ece"] <= 1
     assert 0 <= logreg["brier"] <= 2
     assert np.isfinite([row["p_holm"] for row in results["differences"]]).all()
+
+
+def test_of_a_group_one_image_is_shown_and_how_many_are_like_it(comparison):
+    ids = comparison.groups.ids
+    content = page_content(comparison, thumbnails=False)
+    assert len(np.unique(ids)) < len(ids)
+    seen = 0
+    for pair in content["pairs"]:
+        for side in pair["sides"]:
+            shown = [ids[entry["row"]] for entry in side["images"]]
+            assert len(set(shown)) == len(shown) <= side["groups"] <= side["count"]
+            if side["groups"] == len(shown):
+                assert sum(entry["alike"] for entry in side["images"]) == side["count"]
+            seen += len(shown)
+    assert seen
+    shown = [ids[one["row"]] for one in content["suspects"]]
+    assert len(set(shown)) == len(shown)
+    assert sum(one["alike"] for one in content["suspects"]) == content["suspected"]
+
+
+def test_every_suspect_label_stands_in_a_table_with_its_group(comparison, tmp_path):
+    comparison.save(tmp_path)
+    rows = list(csv.DictReader((tmp_path / "suspects.csv").open()))
+    _, listed = label_errors(comparison)
+    assert [row["path"] for row in rows] == [one["path"] for one in listed]
+    groups = dict(zip(comparison.groups.paths, comparison.groups.names, strict=True))
+    for row in rows:
+        assert row["group"] == groups[row["path"]]
+        assert row["label"] != row["suggested"]
+        assert float(row["p_label"]) < float(row["p_suggested"])
+
+
+def test_without_suspects_the_table_has_its_head_alone():
+    assert suspects_csv([]) == b"path,label,suggested,p_label,p_suggested\n"
+
+
+def test_figures_have_no_ground_that_would_shine_in_the_dark(page):
+    pictures = re.findall(r"<svg.*?</svg>", page, re.S)
+    assert len(pictures) >= 6
+    for picture in pictures:
+        assert not re.search(r"#fff(fff)?\b|fill: ?white", picture)
+
+
+def test_skewed_classes_are_drawn_by_balanced_accuracy(feature_cache):
+    skewed = compare(feature_cache(2, 200, shares=[4, 1]), ["logreg"], split="random")
+    (ax,) = scores_figure(skewed).axes
+    assert ax.get_title(loc="left") == "balanced accuracy and its 95 % interval"
+    ends = next(line for line in ax.lines if len(line.get_xdata()) == 2)
+    np.testing.assert_allclose(ends.get_xdata(), skewed.result("logreg").intervals["balanced_accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.0, "< 0.01 s"), (0.0049, "< 0.01 s"), (0.0051, "0.01 s"), (12.3, "12.30 s")]
+)
+def test_no_time_is_rounded_to_none(value, shown):
+    assert seconds(value) == shown

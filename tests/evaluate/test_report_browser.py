@@ -72,3 +72,16 @@ def test_a_thumbnail_opens_and_closes(page, tmp_path):
     shown, console = browse(clicked, tmp_path)
     assert "<title>true false</title>" in shown
     assert console == []
+
+
+def test_on_paper_nothing_stays_folded(page, tmp_path):
+    printed = page.with_name("printed.html")
+    script = (
+        "<script>const folded = () => document.querySelectorAll('details:not([open])').length;"
+        "document.querySelector('details').open = false; const before = folded();"
+        "dispatchEvent(new Event('beforeprint')); const during = folded();"
+        "dispatchEvent(new Event('afterprint')); document.title = `${before > 0} ${during} ${folded() == before}`;</script>"
+    )
+    printed.write_text(page.read_text("utf-8").replace("</body>", f"{script}</body>"), "utf-8")
+    shown, _ = browse(printed, tmp_path)
+    assert "<title>true 0 true</title>" in shown
