@@ -86,8 +86,9 @@ def coverage(kind: str, images: int, accuracy: float, seed: int) -> Found:
     found = score_intervals(true, predicted, None, ["a", "b", "c"], groups, resamples=500, seed=seed + 10**6)
     drawn = units(groups, len(correct))
     sums = drawn.sums(np.column_stack([correct, np.ones(len(correct))]))
-    weights = generator.multinomial(drawn.groups, np.full(drawn.groups, 1 / drawn.groups), size=500)
-    low, high = np.quantile((weights @ sums[:, 0]) / (weights @ sums[:, 1]), [0.025, 0.975])
+    kinds, of_kind = np.unique(sums, axis=0, return_counts=True)
+    weights = generator.multinomial(drawn.groups, of_kind / drawn.groups, size=500)
+    low, high = np.quantile((weights @ kinds[:, 0]) / (weights @ kinds[:, 1]), [0.025, 0.975])
     return {
         "accuracy": found["accuracy"][0] <= accuracy <= found["accuracy"][1],
         "macro F1": found["macro_f1"][0] <= accuracy <= found["macro_f1"][1],

@@ -196,7 +196,7 @@ def explain(
         raise ImageFolderError(
             f"parameter image of explain must be one image file, got the folder {display(str(image))}"
         )
-    files = find_images([image])
+    files = find_images([image]).images
     done = embed_files(files, origin, weights)[files[0].path]
     if done.features is None:
         raise ImageError(f"the image {display(str(image))} cannot be explained: {done.reason}")

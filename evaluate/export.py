@@ -189,7 +189,7 @@ def _proof_of_cache(
 def _proof_of_images(
     head: Any, origin: Origin, images: Sequence[Path | str] | Path | str, count: int, weights: Path | str | None
 ) -> Proof:
-    files = find_images([images] if isinstance(images, (str, os.PathLike)) else images)
+    files = find_images([images] if isinstance(images, (str, os.PathLike)) else images).images
     chosen = [files[place] for place in spread(len(files), count)]
     embedded = embed_files(chosen, origin, weights)
     good = [(file.path, done.features) for file in chosen if (done := embedded[file.path]).features is not None]

@@ -64,7 +64,6 @@ def score_intervals(
         return {}
     drawn = units(groups, len(true))
     generator = np.random.default_rng(seed)
-    weights = generator.multinomial(drawn.groups, np.full(drawn.groups, 1 / drawn.groups), size=resamples)
     k = len(class_names)
     # of each group; whole confusion matrices would take gigabytes for some hundred classes
     counts = np.zeros((drawn.groups, 3, k))
@@ -73,7 +72,10 @@ def score_intervals(
     np.add.at(counts[:, 1], (drawn.of_row, true), 1)
     np.add.at(counts[:, 2], (drawn.of_row, predicted), 1)
     whole = counts.sum(0)
-    resampled = (weights @ counts.reshape(drawn.groups, 3 * k)).reshape(-1, 3, k)
+    # groups of the same counts are drawn as one kind, which is the same and much quicker: images alone are of k^2 kinds
+    kinds, of_kind = np.unique(counts.reshape(drawn.groups, 3 * k), axis=0, return_counts=True)
+    weights = generator.multinomial(drawn.groups, of_kind / drawn.groups, size=resamples)
+    resampled = (weights @ kinds).reshape(-1, 3, k)
     size, balance = drawn.effective, _balance(np.bincount(true))
     wider = _widening(right, drawn, _deviation(accuracy(resampled)))
     found: dict[str, Interval] = {}

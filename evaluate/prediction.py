@@ -16,7 +16,7 @@ from ..cache.reader import FeatureCache
 from ..extract.embed import Done, KnownContent, embed_images
 from ..extract.engines import make_engine
 from ..extract.recipe import recipe_of, require_same_fingerprint
-from ..extract.scan import ImageFile, find_images
+from ..extract.scan import ImageFile, find_images, format_of
 from ..extract.views import view_names
 from ..heads.files import load_head, read_metadata
 from ..heads.plain import load_plain
@@ -98,7 +98,8 @@ def predict(
     Returns
     -------
     list of Prediction
-        In the order given, folders by path. An image that cannot be read has a reason.
+        In the order given, folders by path. An image that cannot be read has a reason; those of a folder whose formats
+        are not read come last.
 
     Raises
     ------
@@ -115,7 +116,7 @@ def predict(
     """
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise HeadError(f"parameter top of predict must be a whole number above 0, got {top!r}")
-    files = find_images([images] if isinstance(images, (str, os.PathLike)) else images)
+    files, unread = find_images([images] if isinstance(images, (str, os.PathLike)) else images)
     metadata = read_metadata(model)
     origin = origin_of(model, metadata)
     turned = [_view(origin, name) for name in view_names(views)]
@@ -137,11 +138,13 @@ def predict(
         of_views = [_features(rows, embed_files(good, view, weights, engine=engine), None) for view in turned]
         said = dict(zip(rows, zip(_classes(head, [features, *of_views], top), novelty, strict=True), strict=True))
     nothing: tuple[Any, float | None] = ([], None)
-    return [
+    predictions = [
         Prediction(os.fsdecode(file.path), classes, found[file.path].reason, distance)
         for file in files
         for classes, distance in [said.get(file.path, nothing)]
     ]
+    reason = "its format {} is not known; convert it to JPEG or PNG"
+    return predictions + [Prediction(os.fsdecode(path), reason=reason.format(format_of(path))) for path in unread]
 
 
 def origin_of(model: Path | str, metadata: dict[str, Any]) -> Origin:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from ..cache.errors import ImageFolderError
 from ..cache.names import display
@@ -52,8 +53,8 @@ class Scan:
         Images that stand in no class folder and are left out.
     skipped : list of (bytes, str)
         Paths with an image's name that were not read, and why.
-    unread : Counter of bytes
-        How many images of formats that are not read there are, by their ending in lower case.
+    unread : list of bytes
+        Paths of images of formats that are not read.
     empty : list of bytes
         Folders that would be a class and hold no image, sorted.
     """
@@ -63,13 +64,14 @@ class Scan:
     images: list[ImageFile] = field(default_factory=list)
     outside: int = 0
     skipped: list[tuple[bytes, str]] = field(default_factory=list)
-    unread: Counter[bytes] = field(default_factory=Counter)
+    unread: list[bytes] = field(default_factory=list)
     empty: list[bytes] = field(default_factory=list)
 
     @property
     def unread_text(self) -> str:
         """What images of other formats there are, such as ``3 .heic, 1 .webp``; empty when there are none."""
-        return ", ".join(f"{count:,} {ending.decode()}" for ending, count in sorted(self.unread.items()))
+        counts = Counter(format_of(path) for path in self.unread)
+        return ", ".join(f"{count:,} {ending}" for ending, count in sorted(counts.items()))
 
 
 def scan(folder: Path | str, *, follow_links: bool = False) -> Scan:
@@ -115,7 +117,27 @@ def scan(folder: Path | str, *, follow_links: bool = False) -> Scan:
     return result
 
 
-def find_images(paths: Sequence[Path | str]) -> list[ImageFile]:
+class FoundImages(NamedTuple):
+    """Images wherever they are.
+
+    Attributes
+    ----------
+    images : list of ImageFile
+        With absolute paths, each once: in the order given, those of a folder by path.
+    unread : list of bytes
+        Paths of images in the folders whose formats are not read, sorted.
+    """
+
+    images: list[ImageFile]
+    unread: list[bytes]
+
+
+def format_of(path: bytes) -> str:
+    """Return the ending of a path in lower case, with its dot."""
+    return os.fsdecode(os.path.splitext(path.lower())[1])
+
+
+def find_images(paths: Sequence[Path | str]) -> FoundImages:
     """Find images wherever they are.
 
     Parameters
@@ -125,8 +147,7 @@ def find_images(paths: Sequence[Path | str]) -> list[ImageFile]:
 
     Returns
     -------
-    list of ImageFile
-        With absolute paths, each once: in the order given, those of a folder by path.
+    FoundImages
 
     Raises
     ------
@@ -134,6 +155,7 @@ def find_images(paths: Sequence[Path | str]) -> list[ImageFile]:
         When there is no such file or folder, or a folder holds no image.
     """
     found: dict[bytes, ImageFile] = {}
+    unread: set[bytes] = set()
     for given in paths:
         path, shown = os.path.abspath(os.fsencode(given)), display(str(given))
         try:
@@ -148,7 +170,8 @@ def find_images(paths: Sequence[Path | str]) -> list[ImageFile]:
         if not result.images:
             raise ImageFolderError(f"the folder {shown} {_no_images(result)}; give an image or a folder of images")
         found |= {image.path: image for image in sorted(result.images, key=lambda image: image.path)}
-    return list(found.values())
+        unread.update(result.unread)
+    return FoundImages(list(found.values()), sorted(unread - set(found)))
 
 
 def _what_is_wrong(result: Scan) -> str:
@@ -185,7 +208,7 @@ def _walk(folder: bytes, relative: bytes, result: Scan, follow_links: bool, abov
             elif entry.name.lower().endswith(EXTENSIONS):
                 _add(entry, path, result)
             elif entry.name.lower().endswith(UNREAD):
-                result.unread[os.path.splitext(entry.name.lower())[1]] += 1
+                result.unread.append(path)
             elif entry.is_symlink() and entry.is_dir():
                 result.skipped.append((path, "a link to a folder"))
     for place, path in folders:

@@ -132,4 +132,18 @@ def test_images_are_found_at_every_depth_but_not_hidden_ones(images, tmp_path):
     for name in ("top.png", "a/b/deep.png", ".hidden.png", ".folder/x.png", "notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, tmp_path / name)
-    assert [Path(image.path.decode()).name for image in find_images([tmp_path])] == ["deep.png", "top.png"]
+    assert [Path(image.path.decode()).name for image in find_images([tmp_path]).images] == ["deep.png", "top.png"]
+
+
+def test_images_of_other_formats_in_a_folder_are_not_left_out_in_silence(model, images, tmp_path):
+    shutil.copy(next((images / "ash").glob("*.png")), tmp_path / "z.png")
+    for name in ("a.HEIC", "deep/b.webp", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"other")
+    found = predict(model, [tmp_path, tmp_path / "z.png"])
+    assert [Path(one.path).name for one in found] == ["z.png", "a.HEIC", "b.webp"]
+    assert found[0].classes
+    assert not found[0].reason
+    assert [one.reason for one in found[1:]] == [
+        f"its format {ending} is not known; convert it to JPEG or PNG" for ending in (".heic", ".webp")
+    ]
