@@ -263,7 +263,9 @@ def _probabilities(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def seconds(value: float) -> str:
-    """Return a time; rounding never turns it into none."""
+    """Return a time; rounding never turns it into none, and none is a dash."""
+    if value == 0:
+        return "-"
     return f"{value:.2f} s" if value >= 0.005 else "< 0.01 s"
 
 

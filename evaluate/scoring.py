@@ -86,7 +86,8 @@ def evaluate_model(
     if unknown:
         raise HeadError(
             f"the model {display(str(model))} knows the classes {', '.join(display(str(n)) for n in head.classes_)}; "
-            f"the cache has also {', '.join(map(display, unknown))}"
+            f"the cache has also {', '.join(map(display, unknown))}; give the class folders the names that the model "
+            "knows and run embedonce extract again, or train a model on this cache"
         )
     rows = np.arange(len(cache)) if split is None else read_split(split, cache).test
     seen = seen_in_training(cache, metadata)[rows]

@@ -329,7 +329,7 @@ def test_skewed_classes_are_drawn_by_balanced_accuracy(feature_cache):
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(0.0, "< 0.01 s"), (0.0049, "< 0.01 s"), (0.0051, "0.01 s"), (12.3, "12.30 s")]
+    ("value", "shown"), [(0.0, "-"), (1e-9, "< 0.01 s"), (0.0049, "< 0.01 s"), (0.0051, "0.01 s"), (12.3, "12.30 s")]
 )
 def test_no_time_is_rounded_to_none(value, shown):
     assert seconds(value) == shown

@@ -157,7 +157,7 @@ def test_a_model_for_other_features_is_refused(trained, images, tmp_path, small)
 def test_a_class_that_the_model_does_not_know_is_named(trained, tmp_path, make_images, small):
     folder = make_images(tmp_path / "images", ("ash", "oak"))
     other = embedonce.extract(folder, tmp_path / "a.h5", **small)
-    with pytest.raises(HeadError, match="knows the classes ash, birch, cedar; the cache has also oak"):
+    with pytest.raises(HeadError, match="knows the classes ash, birch, cedar; the cache has also oak; give the class"):
         evaluate_model(trained.path, other)
 
 
