@@ -76,12 +76,20 @@ def budget_curve(
     classes = len(np.unique(cache.labels[split.train]))
     smallest = min(1.0, PER_CLASS * classes / len(split.train))
     shares = np.unique(np.geomspace(smallest, 1, steps).round(6)).tolist()
+    parts = {
+        share: [
+            shrink(split, cache, groups, share, (seed + repeat) % 2**32)
+            for repeat in range(1 if share == 1 else repeats)
+        ]
+        for share in shares
+    }
     work, places = {}, []
-    for share in shares:
-        for repeat in range(1 if share == 1 else repeats):
-            part = shrink(split, cache, groups, share, (seed + repeat) % 2**32)
+    for share, larger in zip(shares, [*shares[1:], None], strict=True):
+        if larger is not None and _sizes(parts[share]) == _sizes(parts[larger]):
+            continue  # of whole groups, it is the same part
+        for repeat, part in enumerate(parts[share]):
             for name, head in heads.items():
-                label = f"head {name!r} on {len(part.train):,} images (repeat {repeat + 1})"
+                label = f"head {name!r} on {share:.6g} of the training images (repeat {repeat + 1})"
                 work[label] = (name, clone(head), cache, part, groups)
                 places.append((name, share, len(part.train)))
     found: dict[tuple[str, float], list[tuple[int, float, float]]] = {}
@@ -103,6 +111,10 @@ def budget_curve(
             }
         )
     return curve
+
+
+def _sizes(parts: list[Split]) -> set[int]:
+    return {len(part.train) for part in parts}
 
 
 def budget_figure(curve: list[dict[str, Any]]) -> Figure:

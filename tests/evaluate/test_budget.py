@@ -5,6 +5,7 @@ import pytest
 from embedonce.cache.errors import HeadError, HeadParameterError
 from embedonce.evaluate.budget import budget_curve, budget_figure
 from embedonce.evaluate.compare import compare
+from embedonce.evaluate.groups_file import Groups
 from embedonce.evaluate.report import write_report
 from embedonce.evaluate.report_figures import figures
 from embedonce.evaluate.split import make_split
@@ -26,6 +27,21 @@ def test_the_last_point_is_the_whole_and_parts_grow(cache, in_pairs):
     expected = (whole.predict(cache.features[split.test]) == cache.label_names[split.test]).mean()
     assert next(row for row in curve if row["images"] == len(split.train))["accuracy"] == pytest.approx(expected)
     assert len(budget_figure(curve).axes[0].lines) == 2
+
+
+def test_of_large_groups_parts_of_one_size_are_one_point(cache):
+    # six groups of each class, so that many shares are the same whole groups
+    place = np.arange(len(cache))
+    few = Groups(
+        list(cache.paths), [f"{label}-{row % 6}" for row, label in zip(place, cache.labels, strict=True)], "file"
+    )
+    split = make_split(cache, "grouped", 0, few)
+    curve = budget_curve(cache, {"dummy": make_head("dummy"), "knn": make_head("knn")}, split, few, steps=12, repeats=3)
+    for name in ("dummy", "knn"):
+        images = [row["images"] for row in curve if row["head"] == name]
+        assert images == sorted(set(images))
+        assert 2 <= len(images) <= 6
+        assert images[-1] == len(split.train)
 
 
 @pytest.mark.parametrize(("options", "message"), [({"steps": 1}, "steps .* from 2 on"), ({"repeats": 0}, "repeats")])
