@@ -149,7 +149,8 @@ def coverage_of_probabilities(kind: str, images: int, tails: str, separation: fl
     groups = groups_of(images, kind)
     rows = np.arange(images) if groups is None else groups
     true, probabilities = drawn_outputs(separation, rows, kind, tails, np.random.default_rng(seed))
-    return _held(true_scores(separation, kind, tails), true, probabilities, groups, seed)
+    truth = true_scores(separation, kind, tails)
+    return _held(("roc_auc", "log_loss"), truth, true, probabilities, groups, seed)
 
 
 @functools.cache
@@ -174,17 +175,20 @@ def coverage_of_real(run: Path, head: str, other: str, count: int, seed: int) ->
     rows = np.concatenate([np.arange(starts[group], starts[group + 1]) for group in drawn])
     named = np.repeat(np.arange(count), (starts[1:] - starts[:-1])[drawn])
     truth = score(true, probabilities.argmax(1), probabilities, [str(index) for index in range(probabilities.shape[1])])
-    found = _held(truth, true[rows], probabilities[rows], named, seed)
+    scores = ("accuracy", "macro_f1", "roc_auc", "log_loss")
+    found = _held(scores, truth, true[rows], probabilities[rows], named, seed)
     correct = [probabilities.argmax(1) == true, population(run, other)[1].argmax(1) == true]
     pair = compare_pair(correct[0][rows], correct[1][rows], named)
     return found | {"difference": pair["low"] <= correct[0].mean() - correct[1].mean() <= pair["high"]}
 
 
-def _held(truth: dict[str, Any], true: Any, probabilities: Any, groups: Groups, seed: int) -> Found:
+def _held(
+    scores: tuple[str, ...], truth: dict[str, Any], true: Any, probabilities: Any, groups: Groups, seed: int
+) -> Found:
     names = [str(index) for index in range(probabilities.shape[1])]
     predicted = probabilities.argmax(1)
     found = score_intervals(true, predicted, probabilities, names, groups, resamples=500, seed=seed + 10**6)
-    return {name: bool(ends[0] <= truth[name] <= ends[1]) for name, ends in found.items()}
+    return {name: found[name][0] <= truth[name] <= found[name][1] for name in scores if name in found}
 
 
 def folds_of_ties(k: int, repeats: int, seed: int) -> Found:
