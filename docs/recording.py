@@ -54,7 +54,7 @@ def record(command: list[str]) -> str:
     os.close(ours)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with status {process.returncode}")
-    return b"".join(chunks).decode()
+    return b"".join(chunks).decode().replace(str(Path.home()), "~")  # whoever records it
 
 
 def as_lines(printed: str) -> list[str]:
