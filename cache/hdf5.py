@@ -9,6 +9,7 @@ Specification, version 3.0. Its own checksums are not looked at: a cache has str
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,6 +23,7 @@ _MOST_CHUNKS = 64
 _MOST_PLACES = 1 << 31  # of an array without values: NumPy makes none whose other sides are too long
 _DATASPACE, _LINK_INFO, _DATATYPE, _LINK, _EXTERNAL_FILES, _LAYOUT = 0x01, 0x02, 0x03, 0x06, 0x07, 0x08
 _FILTERS, _ATTRIBUTE, _CONTINUATION, _ATTRIBUTE_INFO = 0x0B, 0x0C, 0x10, 0x15
+_MESSAGE = struct.Struct("<BHB")  # type, size and flags, before its content
 _FLOAT_LAYOUTS = {  # size: bit offset, precision, then location and size of exponent and mantissa, bias (IEEE 754)
     4: (0, 32, 23, 8, 0, 23, 127),
     8: (0, 64, 52, 11, 0, 52, 1023),
@@ -69,14 +71,18 @@ class _Bytes:
         self._place = 0
 
     def take(self, count: int) -> bytes:
-        part = self._data[self._place : self._place + count]
-        if len(part) < count:
+        start, end = self._place, self._place + count
+        if end > len(self._data):
             raise CacheError("its structure ends too early")
-        self._place += count
-        return part
+        self._place = end
+        return self._data[start:end]
 
     def number(self, count: int) -> int:
         return int.from_bytes(self.take(count), "little")
+
+    def numbers(self, layout: struct.Struct) -> tuple[int, ...]:
+        """Take several at once, which is quicker."""
+        return layout.unpack(self.take(layout.size))
 
     def expect(self, value: bytes, what: str) -> None:
         if self.take(len(value)) != value:
@@ -169,7 +175,7 @@ class Hdf5File:
                 raise CacheError("an object header of it has no end")
             chunk = self._at(offset, length)
             while chunk.left >= 4 + (2 if flags & 4 else 0):
-                kind, count, message_flags = chunk.number(1), chunk.number(2), chunk.number(1)
+                kind, count, message_flags = chunk.numbers(_MESSAGE)
                 chunk.take(2 if flags & 4 else 0)
                 body = chunk.take(count)
                 if kind == _CONTINUATION:

@@ -42,7 +42,7 @@ class HollowFile:
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Go to a place, as files do."""
-        self._place = offset + (0, self._place, self.size)[whence]
+        self._place = offset if whence == 0 else offset + (self._place if whence == 1 else self.size)
         return self._place
 
     def tell(self) -> int:

@@ -96,7 +96,8 @@ def encode(table: Table) -> Encoded:
 
     # HDF5 writes into memory: it cannot recover from a full disk (it crashes), os.write can. The low-level
     # calls are for the group's time stamp, which the high-level interface cannot switch off and which
-    # would give equal tables different bytes, and for the matrices' places, which are only reserved.
+    # would give equal tables different bytes, for the matrices' places, which are only reserved, and for speed:
+    # a segment has many small arrays.
     buffer = HollowFile()
     creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
     creation.set_obj_track_times(False)
@@ -108,11 +109,20 @@ def encode(table: Table) -> Encoded:
         for name, value in attributes.items():
             file.attrs[name] = np.bytes_(value) if isinstance(value, bytes) else np.int64(value)
         for name, array in datasets.items():
-            file.create_dataset(name, data=array)
+            _add(file, name, array)
         places = {matrix: _reserve(file, buffer, matrix, shape) for matrix, shape in shapes.items()}
     _require_readable(buffer, attributes, datasets, shapes)
     streamed = sorted((matrix for matrix, place in places.items() if place), key=places.__getitem__)
     return Encoded(table, buffer, streamed, digest)
+
+
+def _add(file: h5py.File, name: str, array: npt.NDArray[Any]) -> None:
+    """Write an array, as ``create_dataset`` does."""
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_obj_track_times(False)
+    kind, space = h5py.h5t.py_create(array.dtype), h5py.h5s.create_simple(array.shape)
+    dataset = h5py.h5d.create(file.id, name.encode(), kind, space, creation)
+    dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, array)
 
 
 def _reserve(file: h5py.File, buffer: HollowFile, matrix: fmt.Matrix, shape: tuple[int, int]) -> int:

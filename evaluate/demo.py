@@ -94,8 +94,10 @@ def write_digits(folder: Path) -> Path:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
+    for name in digits.target_names:
+        make_folder(folder / str(name), "the demo")
     for number, (pixels, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
-        path = make_folder(folder / str(digit), "the demo") / f"{number:04d}.png"
+        path = folder / str(digit) / f"{number:04d}.png"
         buffer = io.BytesIO()
         Image.fromarray(np.round(pixels * (255 / 16)).astype(np.uint8)).save(buffer, format="PNG")
         try:

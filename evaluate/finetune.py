@@ -15,11 +15,10 @@ from ..cache.names import display
 from ..cache.quiet import import_keras
 from ..cache.reader import FeatureCache
 from ..extract.architecture import weights_sha256
-from ..extract.backbone import build_backbone, weights_of
+from ..extract.backbone import weights_of
 from ..extract.progress import Progress, Silent
-from ..extract.weights import resolve_weights
 from ..heads.as_keras import keras_head
-from ..heads.files import load_head, read_metadata
+from ..heads.files import read_metadata, read_parameters
 from ..heads.keras_files import load_model
 from ..heads.parameters import weights_of_classes
 from ..heads.registry import make_head
@@ -187,7 +186,7 @@ def finetune(
         frozen = FrozenPart(below, reader, AUGMENTATIONS[augment] * len(fit) + len(held))
         bar = progress if progress is not None else Silent()
         course = train_epochs(above, frozen, fit, held, labels, start, weights, schedule, bar)
-        proof = _proof(whole, reader, opened, held)
+        proof = _proof(above, frozen, reader, opened, held)
     if not course.history["epoch"]:
         raise ModelFileError(f"{shown} gives no number for the images that it was trained on; export it again")
     parameters = sum(int(np.prod(variable.shape)) for variable in whole.trainable_variables)
@@ -261,8 +260,8 @@ def _unfitted_head(model: Path | str, metadata: dict[str, Any], shown: str) -> A
         )
     parameters = metadata.get("parameters")
     if parameters is None and name == "softmax":
-        parameters = load_head(model).get_params(deep=False)
-    if parameters is None:
+        parameters = read_parameters(model)
+    if not isinstance(parameters, dict):
         raise ModelFileError(f"{shown} does not say with which parameters its head was trained; export it again")
     head = make_head(str(name), **parameters)
     kind = getattr(type(head), "head_name", name)
@@ -315,10 +314,10 @@ def _class_weights(head: Any, true: Indices) -> npt.NDArray[np.float64] | None:
     return None if value is None else weights_of_classes(value, head.classes_, true)
 
 
-def _proof(whole: Any, reader: ImageReader, cache: FeatureCache, held: Indices) -> Proof:
+def _proof(above: Any, frozen: FrozenPart, reader: ImageReader, cache: FeatureCache, held: Indices) -> Proof:
     """Return what the trained model says of a few images; the written file must say it of their own pixels."""
     rows = held[spread(len(held), CHECKED_IMAGES)]
-    expected = np.concatenate([whole.predict_on_batch(pixels) for _, pixels in reader.batches(rows, len(rows))])
+    expected = np.concatenate([above.predict_on_batch(inside) for _, inside in frozen.batches(rows, len(rows))])
     return Proof([cache.paths[row] for row in rows], [reader.whole(int(row)) for row in rows], expected)
 
 
@@ -328,16 +327,9 @@ def _metadata(start: dict[str, Any], whole: Any, about: dict[str, Any]) -> dict[
     Its backbone is another one, so the fingerprint is that of the features which this backbone gives; the head inside
     fits a cache that is extracted with ``--weights`` of this file, and no other.
     """
-    fingerprint = start["fingerprint"]
-    size = int(fingerprint["image_size"])
-    plain = build_backbone(resolve_weights("random:0", float(fingerprint["alpha"]), size), fingerprint["alpha"], size)
-    tuned = whole.get_layer("mobilenetv2")
-    for layer in plain.layers:
-        if layer.weights:
-            layer.set_weights(tuned.get_layer(layer.name).get_weights())
     kept = {name: start[name] for name in STILL_TRUE if name in start}
-    digest = weights_sha256(weights_of(plain))
-    return kept | {"fingerprint": fingerprint | {"weights_sha256": digest}, "finetuned": about}
+    digest = weights_sha256(weights_of(whole.get_layer("mobilenetv2")))
+    return kept | {"fingerprint": start["fingerprint"] | {"weights_sha256": digest}, "finetuned": about}
 
 
 def _draw(course: Course, name: str, path: Path) -> None:

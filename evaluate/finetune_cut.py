@@ -85,7 +85,7 @@ class FrozenPart:
     """
 
     def __init__(self, model: Any, reader: ImageReader, most: int) -> None:
-        self._model = model
+        self._run = _traced(model)
         self._reader = reader
         self._shape = tuple(model.output_shape[1:])
         room = min(most, ROOM // (4 * int(np.prod(self._shape))))
@@ -116,9 +116,17 @@ class FrozenPart:
     def _compute(self, rows: Indices, views: Indices, size: int) -> Iterator[Activations]:
         """Yield the activations of one image after the other, and keep those that there is room for."""
         for places, pixels in self._reader.batches(rows, size, views):
-            activations = self._model.predict_on_batch(pixels)
+            activations = np.asarray(self._run(pixels))
             for place, one in zip(places.tolist(), activations, strict=True):
                 if len(self._places) < len(self._kept):
                     key = int(rows[place]), int(views[place])
                     self._kept[self._places.setdefault(key, len(self._places))] = one
                 yield one
+
+
+def _traced(model: Any) -> Any:
+    """Return a model as a function that is compiled once: ``predict_on_batch`` is again for another batch size."""
+    import tensorflow as tf
+
+    spec = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+    return tf.function(lambda batch: model(batch, training=False), input_signature=[spec], autograph=False)

@@ -147,8 +147,10 @@ def _scaled(image: Any) -> Any:
 
 
 def weights_of(backbone: Any) -> Weights:
-    """Return the weights of a backbone as arrays."""
-    return {variable.path: np.asarray(variable) for variable in backbone.weights}
+    """Return the weights of a backbone as arrays, also of one inside a larger model."""
+    return {
+        f"{layer.name}/{variable.name}": np.asarray(variable) for layer in backbone.layers for variable in layer.weights
+    }
 
 
 def _copy_from_model(keras: Any, path: Path, backbone: Any) -> None:

@@ -128,6 +128,17 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     return metadata
 
 
+def read_parameters(path: str | Path) -> Any:
+    """Return the parameters that a softmax head in a ``.keras`` file was made with, without loading it.
+
+    Raises
+    ------
+    ModelFileError
+        As `read_metadata`.
+    """
+    return (read_entry(Path(path))["head"] or {}).get("params", {})
+
+
 def _known_suffix(path: Path) -> str:
     """Return the suffix of an existing model file, in lower case."""
     suffix = path.suffix.lower()

@@ -14,6 +14,7 @@ from ..cache.errors import ModelFileError, first_line
 from ..cache.files import write_atomically
 from ..cache.quiet import import_keras
 from .containers import encode, read_entry, with_entry
+from .keras_weights import read_dense
 
 if TYPE_CHECKING:
     from .softmax import SoftmaxHead
@@ -151,7 +152,7 @@ def load_model(path: Path, shown: str) -> Any:
 
 
 def load_keras_head(path: Path) -> SoftmaxHead:
-    """Read the softmax head of a ``.keras`` file without running code from it.
+    """Read the softmax head of a ``.keras`` file without running code from it, and without Keras where that can be.
 
     Parameters
     ----------
@@ -171,13 +172,7 @@ def load_keras_head(path: Path) -> SoftmaxHead:
     from .softmax import SoftmaxHead
 
     document = read_entry(path)
-    model = load_model(path, str(path))
-    if model.name != "head":
-        inner = [layer for layer in getattr(model, "layers", []) if layer.name == "head"]
-        if not inner:
-            raise ModelFileError(f"{path}: holds no model named 'head'; its model is {model.name!r}")
-        model = inner[0]
-
+    kernel, bias = read_dense(path) or _dense_weights(path, _head_model(path))
     described = document["head"] or {}
     try:
         head = SoftmaxHead(**described.get("params", {}))
@@ -185,14 +180,28 @@ def load_keras_head(path: Path) -> SoftmaxHead:
         head.history_ = {str(k): [float(x) for x in v] for k, v in described.get("history", {}).items()}
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise ModelFileError(f"{path}: embedonce.json in it is damaged: {first_line(error)}") from error
-    kernel, head.intercept_ = _dense_weights(path, model, len(head.classes_))
-    head.coef_ = np.ascontiguousarray(kernel.T)
+    if kernel.shape[1] != len(head.classes_):
+        raise ModelFileError(
+            f"{path}: the model 'head' has {kernel.shape[1]} outputs for {len(head.classes_)} class names"
+        )
+    head.coef_, head.intercept_ = np.ascontiguousarray(kernel.T), bias
     head.n_features_in_ = len(kernel)
     head.n_iter_ = len(head.history_.get("loss", []))
     return head
 
 
-def _dense_weights(path: Path, model: Any, n_classes: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def _head_model(path: Path) -> Any:
+    """Return the Keras model named "head" of a file."""
+    model = load_model(path, str(path))
+    if model.name == "head":
+        return model
+    inner = [layer for layer in getattr(model, "layers", []) if layer.name == "head"]
+    if not inner:
+        raise ModelFileError(f"{path}: holds no model named 'head'; its model is {model.name!r}")
+    return inner[0]
+
+
+def _dense_weights(path: Path, model: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return kernel (d, k) and bias (k,) of a head's model, after checking that it is dropout and dense softmax."""
     layers = [layer for layer in getattr(model, "layers", []) if type(layer).__name__ != "InputLayer"]
     kinds = [type(layer).__name__ for layer in layers]
@@ -206,10 +215,8 @@ def _dense_weights(path: Path, model: Any, n_classes: int) -> tuple[NDArray[Any]
             f"{path}: the model 'head' must be dropout and one dense softmax layer, got {' '.join(kinds) or 'none'}"
         )
     weights = layers[-1].get_weights()
-    if len(weights) != 2 or weights[0].shape[1] != n_classes:
-        raise ModelFileError(
-            f"{path}: the model 'head' has {weights[0].shape[1] if weights else 0} outputs for {n_classes} class names"
-        )
+    if len(weights) != 2:
+        raise ModelFileError(f"{path}: the dense layer of the model 'head' must have a kernel and a bias")
     return weights[0], weights[1]
 
 

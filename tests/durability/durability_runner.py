@@ -24,11 +24,8 @@ from durability_campaigns import CONTROLS, Part, Tally, disk_errors, power_cuts,
 from durability_damage import byte_flips, repairs
 from durability_faults import Faults
 from durability_images import update, write_images
-from durability_machine import CacheMachine, FolderMachine
 from durability_processes import Child, kills, races, readers, torn_pages
 from durability_scenarios import FILE, FOLDER, FORMS, TINY, Verdict, make_scenarios, pictures
-from hypothesis import HealthCheck, seed, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 ALL_ERRORS = [(errno.ENOSPC, False), (errno.ENOSPC, True), (errno.EIO, False), (errno.EIO, True)]
 USUAL_ERRORS = [(errno.ENOSPC, True), (errno.EIO, False)]
@@ -133,6 +130,11 @@ def _damage(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _walks(options: argparse.Namespace, part: Part) -> Tally:
+    # imported here, since no other campaign needs them and every campaign is a process
+    from durability_machine import CacheMachine, FolderMachine
+    from hypothesis import HealthCheck, seed, settings
+    from hypothesis.stateful import run_state_machine_as_test
+
     machine = FolderMachine if options.form == FOLDER else CacheMachine
     begin, verdict = time.monotonic(), Verdict()
     limits = settings(

@@ -67,8 +67,14 @@ def _layers(path):
     return {layer.name: layer.get_weights() for layer in whole.get_layer("mobilenetv2").layers}
 
 
-def test_only_unfrozen_layers_change_and_batch_normalisation_stays_bit_for_bit(starts, tuned):
-    before, after = _layers(starts["softmax"]), _layers(tuned.path)
+@pytest.fixture(scope="module")
+def before(starts):
+    """The weights of the softmax model's backbone, by layer."""
+    return _layers(starts["softmax"])
+
+
+def test_only_unfrozen_layers_change_and_batch_normalisation_stays_bit_for_bit(before, tuned):
+    after = _layers(tuned.path)
     changed = {
         name
         for name in before
@@ -94,14 +100,16 @@ def test_it_is_never_worse_on_validation_than_the_start(tuned, starts, images, t
 
 
 @pytest.mark.slow
-def test_an_epoch_zero_that_stays_the_best_leaves_the_backbone_as_it_was(starts, images, tmp_path, monkeypatch):
+def test_an_epoch_zero_that_stays_the_best_leaves_the_backbone_as_it_was(
+    starts, before, images, tmp_path, monkeypatch
+):
     losses = iter([(0.1, 1.0), (0.2, 1.0), (0.1, 1.0)])
     monkeypatch.setattr(finetune_training, "_measure", lambda *arguments: next(losses))
     done = finetune(images, starts["softmax"], tmp_path / "a.keras", unfreeze=5, learning_rate=0.01, epochs=9)
     assert done.course.best == 0
     assert len(done.course.history["loss"]) == 3  # patience 2
     assert "no epoch was better" in " ".join(done.notes)
-    before, after = _layers(starts["softmax"]), _layers(done.path)
+    after = _layers(done.path)
     assert all(np.array_equal(one, two) for name in before for one, two in zip(before[name], after[name], strict=True))
 
 

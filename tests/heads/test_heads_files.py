@@ -15,6 +15,7 @@ import pytest
 import skops.io
 from embedonce.cache.errors import HeadError, ModelFileError, OutputError
 from embedonce.cache.quiet import import_keras
+from embedonce.heads import keras_files
 from embedonce.heads.files import TRUSTED, load_head, read_metadata, save_head, suffixes_for, write_keras_metadata
 from embedonce.heads.registry import HEADS, make_head
 from embedonce.heads.softmax import SoftmaxHead
@@ -119,6 +120,37 @@ def test_head_is_taken_out_of_a_whole_image_model(tmp_path, softmax_head):
     write_keras_metadata(path, METADATA, head=head)
     assert_same(head, load_head(path), X)
     assert read_metadata(path) == METADATA
+
+
+def test_a_head_that_keras_reads_is_the_one_that_is_read_without_it(tmp_path, softmax_head, monkeypatch, python):
+    head, _ = softmax_head
+    whole_model(head.model_).save(tmp_path / "whole.keras")
+    save_head(head, tmp_path / "alone.keras", METADATA)
+    write_keras_metadata(tmp_path / "whole.keras", METADATA, head=head)
+    paths = [tmp_path / "alone.keras", tmp_path / "whole.keras"]
+    quick = [load_head(path) for path in paths]
+    monkeypatch.setattr(keras_files, "read_dense", lambda path: None)
+    for one, path in zip(quick, paths, strict=True):
+        by_keras = load_head(path)
+        np.testing.assert_array_equal(by_keras.coef_, one.coef_)
+        np.testing.assert_array_equal(by_keras.intercept_, one.intercept_)
+    code = (
+        "import sys, embedonce\n"
+        "print([embedonce.load_head(path).coef_.shape[1] for path in sys.argv[1:]])\n"
+        "print('keras' in sys.modules, 'tensorflow' in sys.modules)\n"
+    )
+    assert python(code, *paths) == f"[{head.n_features_in_}, {head.n_features_in_}]\nFalse False\n"
+
+
+def test_a_head_among_other_models_of_its_kind_is_still_the_right_one(tmp_path, softmax_head):
+    head, X = softmax_head
+    keras = import_keras()
+    image = keras.Input((2, 2, 1))
+    before = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4, kernel_initializer="ones")])
+    path = tmp_path / "whole.keras"
+    keras.Model(image, head.model_(before(image))).save(path)
+    write_keras_metadata(path, METADATA, head=head)
+    assert_same(head, load_head(path), X)
 
 
 def test_class_names_in_the_metadata_are_enough_for_a_whole_model(tmp_path, softmax_head):
