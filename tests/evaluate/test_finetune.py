@@ -100,9 +100,7 @@ def test_it_is_never_worse_on_validation_than_the_start(tuned, starts, images, t
 
 
 @pytest.mark.slow
-def test_an_epoch_zero_that_stays_the_best_leaves_the_backbone_as_it_was(
-    starts, before, images, tmp_path, monkeypatch
-):
+def test_an_epoch_zero_that_stays_the_best_leaves_the_backbone_as_it_was(starts, before, images, tmp_path, monkeypatch):
     losses = iter([(0.1, 1.0), (0.2, 1.0), (0.1, 1.0)])
     monkeypatch.setattr(finetune_training, "_measure", lambda *arguments: next(losses))
     done = finetune(images, starts["softmax"], tmp_path / "a.keras", unfreeze=5, learning_rate=0.01, epochs=9)
@@ -132,14 +130,25 @@ def test_the_two_parts_of_a_model_are_the_model(whole, unfreeze):
         assert inside.shape == (3, 2, 2, 56)
 
 
-@pytest.mark.parametrize("room", [0, 2**16, 2**30])
-def test_every_view_goes_through_the_frozen_part_once_while_there_is_room(whole, images, cache, monkeypatch, room):
-    monkeypatch.setattr(finetune_cut, "ROOM", room)
+ROWS, TURNS = np.array([5, 3, 60, 7, 30]), np.array([0, 3, 1, 2, 0])
+
+
+@pytest.fixture(scope="module")
+def frozen_part(whole, images, cache):
+    """The part before the last 10 layers, and what it makes of some views of images."""
     unfreeze_last(whole.get_layer("mobilenetv2"), 10)
     below, _ = finetune_cut.cut_model(whole)
-    rows, views = np.array([5, 3, 60, 7, 30]), np.array([0, 3, 1, 2, 0])
     with finetune_images.ImageReader(cache, images) as reader:
-        expected = np.concatenate([below.predict_on_batch(pixels) for _, pixels in reader.batches(rows, 2, views)])
+        return below, np.concatenate([np.asarray(below(part)) for _, part in reader.batches(ROWS, 2, TURNS)])
+
+
+@pytest.mark.parametrize("room", [0, 2**16, 2**30])
+def test_every_view_goes_through_the_frozen_part_once_while_there_is_room(
+    frozen_part, images, cache, monkeypatch, room
+):
+    monkeypatch.setattr(finetune_cut, "ROOM", room)
+    below, expected = frozen_part
+    with finetune_images.ImageReader(cache, images) as reader:
         seen = []
         monkeypatch.setattr(
             reader,
@@ -148,12 +157,12 @@ def test_every_view_goes_through_the_frozen_part_once_while_there_is_room(whole,
         )
         frozen = finetune_cut.FrozenPart(below, reader, 100)
         for _ in range(2):
-            parts = list(frozen.batches(rows, 2, views))
+            parts = list(frozen.batches(ROWS, 2, TURNS))
             assert np.concatenate([places for places, _ in parts]).tolist() == list(range(5))
             np.testing.assert_allclose(np.concatenate([got for _, got in parts]), expected, atol=1e-5)
         assert len(seen) == {0: 10, 2**16: 5, 2**30: 5}[room]
-        list(frozen.batches(rows, 4, views[::-1].copy()))
-    assert set(seen) >= set(zip(rows.tolist(), views.tolist(), strict=True))
+        list(frozen.batches(ROWS, 4, TURNS[::-1].copy()))
+    assert set(seen) >= set(zip(ROWS.tolist(), TURNS.tolist(), strict=True))
 
 
 @pytest.fixture(scope="module")
