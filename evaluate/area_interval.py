@@ -13,9 +13,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from .design import Units, design_effect, error_by_groups, telling_groups
+from .design import Interval, Units, design_effect, error_by_groups, telling_groups
 
-Interval = tuple[float, float]
 _EDGE = 1e-9
 
 

@@ -13,7 +13,7 @@ from ..cache.errors import HeadError
 from ..cache.names import display
 from ..cache.reader import FeatureCache
 from .groups_file import Groups
-from .metrics import METRICS, are_skewed, shown_metrics
+from .metrics import METRICS, are_skewed, leading_metric, shown_metrics
 from .split import Split
 
 
@@ -115,7 +115,7 @@ class Comparison:
     @property
     def ranked_by(self) -> str:
         """The score by which heads are ordered: ``accuracy``, or ``balanced_accuracy`` when classes are skewed."""
-        return "balanced_accuracy" if self.skewed else "accuracy"
+        return leading_metric(self.skewed)
 
     @property
     def table(self) -> list[dict[str, Any]]:

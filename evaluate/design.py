@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+Interval = tuple[float, float]
+
 
 class Units(NamedTuple):
     """What is drawn anew.

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .area_interval import Interval, area_interval
-from .design import Units, error_by_correlation, mean_error, units
+from .area_interval import area_interval
+from .design import Interval, Units, error_by_correlation, mean_error, units
 from .metrics import METRICS, accuracy
 
 LEVEL = 0.95

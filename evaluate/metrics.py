@@ -142,6 +142,11 @@ def are_skewed(labels: npt.NDArray[np.integer]) -> bool:
     return bool(len(counts) and counts.max() > SKEWED * counts.min())
 
 
+def leading_metric(skewed: bool) -> str:
+    """Return the score by which heads are ordered: ``accuracy``, or ``balanced_accuracy`` when classes are skewed."""
+    return "balanced_accuracy" if skewed else "accuracy"
+
+
 def shown_metrics(first: str) -> list[Metric]:
     """Return the metrics that are columns of tables, one of them before the others."""
     shown = [metric for metric in METRICS.values() if metric.shown and metric.name != first]

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache.names import display
-from .area_interval import Interval
-from .design import Units, mean_error, units
+from .design import Interval, Units, mean_error, units
 from .intervals import LEVEL
 
 MARGIN = 0.01

@@ -29,7 +29,7 @@ from ..heads.registry import HEADS, head_class, make_head
 from ..heads.search import candidates
 from ..heads.spaces import Space
 from .groups_file import Groups
-from .metrics import METRICS, are_skewed
+from .metrics import METRICS, are_skewed, leading_metric
 from .parts import Split
 from .prepare import job_label, name_and_parameters
 from .tune_folds import FOLDS, inner_folds
@@ -112,7 +112,7 @@ def tune_heads(
     searched = plans if len(plans[0]) > 1 else plans[:1]
     share = seconds / sum(map(len, searched))
     taking_part = np.concatenate([plans[0][0].train, plans[0][0].test])
-    metric = "balanced_accuracy" if are_skewed(cache.labels[taking_part]) else "accuracy"
+    metric = leading_metric(are_skewed(cache.labels[taking_part]))
     for name, space in spaces.items():
         if not space:
             continue
