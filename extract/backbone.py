@@ -15,8 +15,9 @@ import numpy.typing as npt
 from ..cache.errors import WeightsError, first_line
 from ..cache.names import display
 from ..cache.quiet import import_keras
-from .architecture import Weights, random_weights
+from .architecture import Weights
 from .weights import WeightsSource
+from .weights_file import weights_from
 
 
 def build_backbone(source: WeightsSource, alpha: float, image_size: int, dtype: str = "float32") -> Any:
@@ -50,8 +51,8 @@ def build_backbone(source: WeightsSource, alpha: float, image_size: int, dtype: 
         backbone = keras.applications.MobileNetV2(
             input_shape=shape, alpha=alpha, include_top=False, weights=None, name="mobilenetv2"
         )
-    if source.seed is not None:
-        weights = random_weights(source.seed, alpha)
+    weights = weights_from(source, alpha)
+    if weights is not None:
         for variable in backbone.weights:
             variable.assign(weights[variable.path])
     else:

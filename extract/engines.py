@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ..cache.errors import ParameterError
 from ..cache.quiet import import_keras
-from .architecture import Weights, random_weights, weights_sha256
+from .architecture import Weights, weights_sha256
 from .convert import convert
 from .fold import fold, from_bytes, to_bytes
 from .native import NativeSession, native_is_fastest, require_native
@@ -28,7 +28,7 @@ from .reference import reference_features
 from .registry import ENGINES, engine_class, engines_for
 from .session import Engine, Made, Session, prove
 from .store import Prepared, is_prepared, known_hashes, load_prepared, prepare, remember_weights
-from .weights_file import read_weights
+from .weights_file import weights_from
 
 
 class NativeEngine:
@@ -145,15 +145,11 @@ class _KerasSession:
 
 def _weights(recipe: Recipe) -> Weights:
     """Return the weights of a recipe, without Keras where that is possible."""
-    source = recipe.weights
-    if source.seed is not None:
-        return random_weights(source.seed, recipe.alpha)
-    assert source.path is not None
-    if (weights := read_weights(source.path, recipe.alpha)) is not None:
+    if (weights := weights_from(recipe.weights, recipe.alpha)) is not None:
         return weights
     from .backbone import build_backbone, weights_of  # a saved model, or a file that Keras has a word to say on
 
-    return weights_of(build_backbone(source, recipe.alpha, recipe.image_size))
+    return weights_of(build_backbone(recipe.weights, recipe.alpha, recipe.image_size))
 
 
 def _limit_tensorflow(tf: Any, threads: int) -> None:

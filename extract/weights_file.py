@@ -12,7 +12,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .architecture import NORMALISATION, Weights, is_depthwise, kernel_shapes, normalisation_of, weight_shapes
+from .architecture import (
+    NORMALISATION,
+    Weights,
+    is_depthwise,
+    kernel_shapes,
+    normalisation_of,
+    random_weights,
+    weight_shapes,
+)
+from .weights import WeightsSource
+
+
+def weights_from(source: WeightsSource, alpha: float) -> Weights | None:
+    """Return the weights of a source, without Keras; None when only Keras can tell what its file holds.
+
+    The content of a file decides, not its name.
+    """
+    if source.seed is not None:
+        return random_weights(source.seed, alpha)
+    assert source.path is not None
+    return read_weights(source.path, alpha)
 
 
 def read_weights(path: Path, alpha: float) -> Weights | None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import shutil
 import urllib.error
 import urllib.request
 
@@ -16,6 +17,7 @@ from embedonce.extract.backbone import build_backbone, build_embedder, weights_o
 from embedonce.extract.recipe import make_recipe
 from embedonce.extract.run import extract
 from embedonce.extract.weights import imagenet_path, resolve_weights
+from embedonce.extract.weights_file import weights_from
 
 
 def digest(backbone):
@@ -56,6 +58,15 @@ def test_a_weights_file_and_a_saved_model_of_the_same_weights_have_one_fingerpri
     for name in ("a.weights.h5", "whole.keras", "backbone.keras"):
         loaded = build_backbone(resolve_weights(tmp_path / name, 0.35, 64), 0.35, 64)
         assert digest(loaded) == digest(backbone)
+
+
+@pytest.mark.parametrize("name", ["x.h5", "x.weights.h5", "x.keras", "x"])
+def test_weights_are_read_by_content_not_by_name(keras_home, tmp_path, name):
+    path = tmp_path / name
+    shutil.copy(next((keras_home / "models").iterdir()), path)
+    source = resolve_weights(path, 1.0, 224)
+    kept = weights_from(source, 1.0)
+    assert all((kept[key] == value).all() for key, value in weights_of(build_backbone(source, 1.0, 224)).items())
 
 
 def test_weights_of_another_width_are_refused_with_advice(backbone, tmp_path):
