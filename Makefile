@@ -12,12 +12,12 @@ lint:  ## ruff, with its formatting
 	python -m ruff format --check .
 
 docs:  ## the pages of the commands and of the Python names
-	python docs/commands.py
-	python docs/api.py
+	python tools/commands.py
+	python tools/api.py
 
 site:  ## the documentation as pages, in site/
 	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet --strict
-	python docs/check_site.py site
+	python tools/check_site.py site
 
 ci:  ## what continuous integration does: a fresh environment, tests, linters, types, the wheel
 	bash .ci/run

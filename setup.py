@@ -5,8 +5,8 @@ import os
 from setuptools import Extension, setup
 
 native = Extension(
-    "embedonce.extract._native",
-    ["extract/_native.c"],
+    "embedonce.extract.engines._native",
+    ["extract/engines/_native.c"],
     define_macros=[("Py_LIMITED_API", "0x030A0000")],  # one build for every Python from 3.10 on
     py_limited_api=True,
     extra_compile_args=[] if os.name == "nt" else ["-O3"],

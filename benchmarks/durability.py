@@ -30,7 +30,7 @@ from embedonce.cache import publish, shard
 from embedonce.cache.partial import PartialRun
 from embedonce.cache.reader import FeatureCache
 from embedonce.extract import run as extract_run
-from embedonce.extract.engines import make_engine
+from embedonce.extract.engines.engines import make_engine
 from embedonce.extract.processors import available_processors
 from embedonce.extract.progress import Silent
 from embedonce.extract.recipe import make_recipe

@@ -14,7 +14,7 @@ In one run, on the same files, in images/s:
 - ``sgemm``: what NumPy's matrix product would allow at 0.6 GFLOP an image, for alpha 1.0 at 224 pixels. It and the
   engines but Keras are measured in turn, second by second, before and after everything else, since a processor's
   clock moves; the ratio is the median of those of all rounds;
-- ``extract``: ``embedonce extract`` as a whole process, from start to published cache, with the converted
+- ``extract_features``: ``embedonce extract`` as a whole process, from start to published cache, with the converted
   model in place; once before and once after Keras's turn, since a machine's speed drifts;
 - ``extract 768``: the same from some of the images as JPEG files of 768 pixels;
 - ``extract int8`` and ``extract 768 reduced``: the same with ``--precision int8`` and ``--decoding reduced``, which
@@ -45,15 +45,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from embedonce.cache.quiet import import_keras
-from embedonce.extract.decode import decode, resize_into
+from embedonce._keras import import_keras
+from embedonce.extract.decoding import decode, resize_into
 from embedonce.extract.embed import read_image
-from embedonce.extract.engines import make_engine
-from embedonce.extract.native import why_not_native
+from embedonce.extract.engines.engines import make_engine
+from embedonce.extract.engines.native import why_not_native
+from embedonce.extract.engines.protocol import Session
 from embedonce.extract.processors import available_processors
 from embedonce.extract.recipe import Recipe, make_recipe
 from embedonce.extract.scan import scan
-from embedonce.extract.session import Session
 from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
@@ -69,7 +69,7 @@ GFLOP_PER_IMAGE = 0.6
 def keras_pipeline(folder: Path, recipe: Recipe) -> tuple[Any, Any, int]:
     """Return Keras's own dataset of the folder, scaled, the pooled backbone, and the number of images."""
     keras = import_keras()
-    from embedonce.extract.backbone import build_backbone
+    from embedonce.extract.backbone.keras_model import build_backbone
 
     size = (recipe.image_size, recipe.image_size)
     dataset = keras.utils.image_dataset_from_directory(

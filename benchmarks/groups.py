@@ -40,13 +40,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from embedonce.cache.reader import FeatureCache
-from embedonce.evaluate import polar
-from embedonce.evaluate.duplicates import NEIGHBORS, Duplicates, find_duplicates
-from embedonce.evaluate.groups_file import name_groups, read_group_names
-from embedonce.evaluate.neighbors import Neighbors, nearest_neighbors
-from embedonce.evaluate.pictures import Pictures, pictures_of
-from embedonce.evaluate.split import folds
-from embedonce.evaluate.thumbnails import PIXELS, SIDE, Thumbnails
+from embedonce.evaluate.duplicates import log_polar as polar
+from embedonce.evaluate.duplicates.gray_images import Pictures, pictures_of
+from embedonce.evaluate.duplicates.neighbors import Neighbors, nearest_neighbors
+from embedonce.evaluate.duplicates.search import NEIGHBORS, Duplicates, find_duplicates
+from embedonce.evaluate.duplicates.thumbnails import PIXELS, SIDE, Thumbnails
+from embedonce.evaluate.splits.groups import name_groups, read_group_names
+from embedonce.evaluate.splits.make import folds
 from embedonce.extract.processors import available_processors
 from PIL import Image, ImageEnhance, ImageOps
 from rich.console import Console
@@ -266,7 +266,7 @@ def embedded(
     Every other original, with its ``versions``, is in the second of two classes: a folder must have two.
     """
     import embedonce
-    from embedonce.evaluate.signatures import signatures_of
+    from embedonce.evaluate.duplicates.signatures import signatures_of
 
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "images"
@@ -275,7 +275,7 @@ def embedded(
             path.parent.mkdir(parents=True, exist_ok=True)
             picture.save(path)
         recipe = {"weights": options.weights, "alpha": options.alpha, "image_size": options.image_size}
-        with embedonce.extract(images, Path(folder) / "cache.h5", **recipe) as cache:
+        with embedonce.extract_features(images, Path(folder) / "cache.h5", **recipe) as cache:
             order = np.argsort([Path(path).name for path in cache.paths])
             assert len(order) == len(pictures), "every picture is embedded"
             signatures = signatures_of(cache, images)
@@ -416,7 +416,7 @@ def main() -> None:
         if options.signatures:
             signatures = np.load(options.signatures).reshape(len(cache), PIXELS)
         else:
-            from embedonce.evaluate.signatures import signatures_of
+            from embedonce.evaluate.duplicates.signatures import signatures_of
 
             signatures = signatures_of(cache, options.images)
         pictures = None if options.signatures_only else pictures_of(cache, options.images)

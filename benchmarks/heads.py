@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 from embedonce import FeatureCache, make_head
-from embedonce.cache.quiet import import_keras
+from embedonce._keras import import_keras
 from embedonce.cache.table import Files, Table
 from embedonce.cache.writer import write_cache
 from rich.console import Console
@@ -191,8 +191,8 @@ TRAIN = """
 import resource, sys, json, time
 from pathlib import Path
 from embedonce import FeatureCache, make_head
-from embedonce.evaluate.fitting import fit_and_score
-from embedonce.evaluate.split import make_split
+from embedonce.evaluate.scoring.fitting import fit_and_score
+from embedonce.evaluate.splits.make import make_split
 cache = FeatureCache.open(sys.argv[1])
 split = make_split(cache, "random", 0)
 opened = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -23,9 +23,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import h5py
-from embedonce.cache.errors import CacheError
 from embedonce.cache.shard import Shard
 from embedonce.cache.writer import encode
+from embedonce.errors import CacheError
 from rich.console import Console
 from rich.table import Table
 

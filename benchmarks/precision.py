@@ -28,9 +28,9 @@ from typing import Any
 
 import numpy as np
 from embedonce.cache.reader import FeatureCache
-from embedonce.evaluate.compare import compare
-from embedonce.evaluate.split import Split, random_split
-from embedonce.extract.engines import make_engine
+from embedonce.evaluate.comparison.run import compare
+from embedonce.evaluate.splits.make import Split, random_split
+from embedonce.extract.engines.engines import make_engine
 from embedonce.extract.processors import available_processors
 from embedonce.extract.recipe import make_recipe
 from embedonce.extract.scan import scan

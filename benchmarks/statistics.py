@@ -7,7 +7,8 @@ the accuracy of each group is drawn from a beta distribution with an intra-group
 images, log-normally distributed, and a correlation of 0.3: about 100 images are 8 groups, 500 are 36, 3,000 are 247.
 Even groups have 20 images and a correlation of 0.7, so that most are right or wrong as a whole: 5, 25 and 150 groups.
 
-- **scores**: the share of 95 % intervals of :func:`embedonce.evaluate.intervals.score_intervals` that hold the true
+- **scores**: the share of 95 % intervals of :func:`embedonce.evaluate.metrics.intervals.score_intervals` that hold the
+true
   accuracy and macro F1, beside that of the bootstrap's own percentiles.
 - **differences**: the share of intervals of the difference of two heads that hold the truth, of equally good heads and
   of heads of which one errs twice as often; and how often the tests find equally good heads different at 0.05. The
@@ -36,10 +37,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from embedonce.evaluate.design import units
-from embedonce.evaluate.intervals import score_intervals
-from embedonce.evaluate.metrics import score
-from embedonce.evaluate.paired import compare_folds, compare_pair
+from embedonce.evaluate.metrics.clusters import units
+from embedonce.evaluate.metrics.intervals import score_intervals
+from embedonce.evaluate.metrics.metrics import score
+from embedonce.evaluate.metrics.paired_tests import compare_folds, compare_pair
 from embedonce.extract.processors import available_processors
 from rich.console import Console
 from rich.table import Table

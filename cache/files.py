@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-from .errors import OutputError
+from ..errors import OutputError
 from .names import display
 
 _WRITE_LIMIT = 1 << 30  # Linux writes at most 2 GiB a call

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from .errors import CacheError
+from ..errors import CacheError
 from .names import display
 
 _UNDEFINED = (1 << 64) - 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .errors import DamagedCacheError
+from ..errors import DamagedCacheError
 from .manifest import Manifest, read_manifest, shard_name, shards_on_disk
 from .names import display
 from .reader import FeatureCache, open_shard

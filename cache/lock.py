@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import LockedError, OutputError
+from ..errors import LockedError, OutputError
 from .files import write_fully
 from .names import display
 from .place import Place

@@ -12,7 +12,7 @@ from typing import Any
 
 import xxhash
 
-from .errors import CacheError, DamagedCacheError
+from ..errors import CacheError, DamagedCacheError
 from .files import write_atomically
 from .format import REMEDY, canonical_json
 from .names import display

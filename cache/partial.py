@@ -8,7 +8,7 @@ import re
 import uuid
 from pathlib import Path
 
-from .errors import CacheError, OutputError
+from ..errors import CacheError, OutputError
 from .files import make_folder, remove_leftovers
 from .names import display
 from .place import Place

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import CacheError, OutputError
+from ..errors import CacheError, OutputError
 from .manifest import NAME, PARTIAL, shards_on_disk
 from .names import display
 

@@ -13,9 +13,6 @@ from .place import Place
 from .table import Table
 from .writer import write_cache, write_shard
 
-SHARD_ROWS = 65_536
-"""Images of a full shard: 387 MB of 1280 features and a signature each; it is what an update of one image rewrites."""
-
 
 def publish_file(place: Place, table: Table) -> None:
     """Publish a table as a cache of one file.

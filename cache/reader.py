@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import CacheError, DamagedCacheError
+from ..errors import CacheError, DamagedCacheError
 from .format import FEATURES, REMEDY, SIGNATURES, Matrix
 from .manifest import Manifest, read_manifest, shard_name
 from .names import display

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from ..errors import CacheError, DamagedCacheError, first_line
 from . import format as fmt
-from .errors import CacheError, DamagedCacheError, first_line
 from .hdf5 import Hdf5File, StoredArray
 from .names import display, unpack
 from .table import HASH_BYTES, Files, Rows, Table

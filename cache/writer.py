@@ -11,13 +11,13 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import CacheError, OutputError
 from . import format as fmt
-from .errors import CacheError, OutputError
 from .files import write_atomically
 from .hdf5 import Hdf5File
-from .hollow import HollowFile
 from .manifest import shard_name
 from .names import pack
+from .sparse_buffer import HollowFile
 from .table import Files, Table
 
 STREAM_ROWS = 64 * fmt.BLOCK_ROWS

@@ -1,1 +1,10 @@
-"""Splits, metrics, comparison, plots and results of heads on cached features."""
+"""From features and heads to results.
+
+`compare` trains heads on one split and tests them, `tune` searches for parameters, `train` and the functions beside it
+work with a head as a file. Each subpackage is one concept; imports go down only, in the order shared, metrics, splits,
+duplicates, scoring, models, finetuning, tuning, report, comparison.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

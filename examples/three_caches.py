@@ -29,7 +29,7 @@ def main():
     options = parser.parse_args()
     print(f"{'pixels':>6}  {'head':<8} {'accuracy':>8}  95 % interval   log loss  fit s")
     for size in options.sizes:
-        cache = eo.extract(
+        cache = eo.extract_features(
             options.images,
             options.output / f"{size}.h5",
             weights=options.weights,

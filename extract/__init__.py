@@ -1,22 +1,10 @@
-"""Images to features: scanning, decoding, the frozen backbone, engines and the extraction run.
+"""Images to features: scanning, decoding, embedding, and the extraction run.
 
-``embedonce.extract`` is this folder and the public function at once: ``embedonce.extract(images, cache)``
-calls :func:`embedonce.extract.run.extract`. A submodule's name always lands on its parent package, so a
-function of the same name would come and go with the order of imports; a package that can be called does not.
+`extract_features` embeds a folder of images with a frozen backbone and writes a cache; `verify` checks a cache against
+its images, and `doctor` checks the machine. Inference engines are in `engines`, the network and its weights in
+`backbone`, and extraction on a Dask cluster in `cluster`.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-import sys
-from types import ModuleType
-from typing import Any
-
-
-class _CallablePackage(ModuleType):
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        from .run import extract
-
-        return extract(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _CallablePackage
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cache.format import FEATURES, SIGNATURES, Matrix
-from ..cache.manifest import Manifest
-from ..cache.table import HASH_BYTES, Files, Rows, RowSource, Table
+from ..cache import FEATURES, HASH_BYTES, SIGNATURES, Files, Manifest, Matrix, Rows, RowSource, Table
 from .embed import Done
 from .plan import Inventory, Known
 from .scan import ImageFile

@@ -16,14 +16,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..cache.errors import ImageError
-from ..cache.table import HASH_BYTES
-from .decode import Pixels, resize_into
+from ..cache import HASH_BYTES
+from ..errors import ImageError
+from .decoding import Pixels, resize_into
+from .engines import Engine, Session
+from .image_signature import signature
 from .plan import Known
 from .recipe import Recipe
 from .scan import ImageFile
-from .session import Engine, Session
-from .signature import signature
 
 SLICE_IMAGES = 8  # what a worker takes at once, so that the threads seldom meet
 SEGMENT_ROWS = 512

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..cache.errors import ParameterError
-from .registry import ENGINES, engines_for
+from ..errors import ParameterError
+from .engine_registry import ENGINES, engines_for
 
 AUTO = "auto"
 
@@ -28,7 +28,7 @@ class Means:
     Attributes
     ----------
     engine : str
-        ``auto``, or one of :data:`embedonce.extract.registry.ENGINES`.
+        ``auto``, or one of :data:`embedonce.extract.engine_registry.ENGINES`.
     workers : int or None
         Threads that read, decode and embed; None for what suits the engine.
     threads : int or None

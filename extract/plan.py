@@ -9,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..cache.format import Matrix
-from ..cache.shard import Shard
-from ..cache.table import Files, Rows, Table
+from ..cache import Files, Matrix, Rows, Shard, Table
 from .scan import ImageFile, Scan
 
 _OPEN_FILES = 64

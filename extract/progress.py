@@ -151,7 +151,7 @@ class Lines:
 def _own_descriptor(stream: TextIO) -> Iterator[TextIO]:
     """Give a stream to the same terminal that stays open when TensorFlow's messages are sent to nowhere.
 
-    :func:`embedonce.cache.quiet.quiet_native_output` does that by turning the descriptor of standard error away, for
+    :func:`embedonce._keras.quiet_native_output` does that by turning the descriptor of standard error away, for
     as long as a conversion takes: just when there is something to wait for.
     """
     try:

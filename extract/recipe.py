@@ -9,12 +9,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..cache.errors import FingerprintError, WeightsError
-from ..cache.names import display
-from .decode import Pixels, decode
+from ..cache import display
+from ..errors import FingerprintError, WeightsError
+from .backbone import WeightsSource, resolve_weights
+from .decoding import Pixels, decode
 from .options import DECODERS, DTYPES
 from .views import IDENTITY, TURNS
-from .weights import WeightsSource, resolve_weights
 
 MINIMUM_IMAGE_SIZE = 32
 
@@ -59,7 +59,7 @@ class Recipe:
         return key | {"precision": "int8"} if self.precision == "int8" else key  # the others share their weights
 
     def decode(self, data: bytes) -> Pixels:
-        """Decode an image file as this recipe wants it, and turn it: see :func:`embedonce.extract.decode.decode`."""
+        """Decode an image file with this recipe's decoding and view."""
         pixels = decode(data, self.image_size if self.decoding == "reduced" else None)
         return np.ascontiguousarray(TURNS[self.view](pixels))
 

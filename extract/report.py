@@ -6,10 +6,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..cache.errors import ImageError
-from ..cache.format import REMEDY
-from ..cache.names import display
-from ..cache.reader import FeatureCache
+from ..cache import REMEDY, FeatureCache, display
+from ..errors import ImageError
 from .plan import Inventory, Known
 from .scan import Scan
 

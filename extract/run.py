@@ -11,35 +11,42 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..cache import publish
-from ..cache.errors import CacheError, ImageFolderError, WeightsError
-from ..cache.files import make_folder, set_aside
-from ..cache.inspection import Inspection, inspect_cache
-from ..cache.lock import writer_lock
-from ..cache.manifest import Manifest
-from ..cache.names import display
-from ..cache.partial import PartialRun
-from ..cache.place import Place
-from ..cache.reader import FeatureCache
-from ..cache.shard import Shard
-from ..cache.table import Table
+from ..cache import (
+    FeatureCache,
+    Inspection,
+    Manifest,
+    PartialRun,
+    Place,
+    Shard,
+    Table,
+    confirm,
+    display,
+    inspect_cache,
+    make_folder,
+    publish_file,
+    publish_shards,
+    remove_uncommitted,
+    set_aside,
+    writer_lock,
+)
+from ..errors import CacheError, ImageFolderError, WeightsError
 from .assemble import Assembler
-from .cluster import connected, embed_on_cluster
-from .cluster_worker import Job, SliceDone
+from .cluster import Job, SliceDone, connected, embed_on_cluster
 from .embed import Done, embed_images
-from .engines import is_quick, make_engine, note_engine
+from .engines import Engine, is_quick, known_hashes, make_engine, note_engine
 from .options import Means, check_options
 from .plan import Inventory, Known, Plan, make_plan
 from .progress import Progress, make_progress
 from .recipe import HASHES, Recipe, make_recipe, require_same_fingerprint
 from .report import Report, notes_on_damage, notes_on_scan, strict_error
 from .scan import ImageFile, Scan, scan
-from .session import Engine
-from .store import known_hashes
 from .views import IDENTITY, view_names, view_path
 
+SHARD_ROWS = 65_536
+"""Images of a full shard: 387 MB of 1280 features and a signature each; it is what an update of one image rewrites."""
 
-def extract(
+
+def extract_features(
     images: Path | str,
     cache: Path | str,
     *,
@@ -155,7 +162,7 @@ def update_cache(
     threads: int | None = None,
     views: str = "none",
 ) -> Report:
-    """Do what :func:`extract` does and report what was done."""
+    """Do what :func:`extract_features` does and report what was done."""
     means = Means(engine, workers, threads)
     check_options(means, precision, decoding)
     names = view_names(views)
@@ -218,7 +225,7 @@ class _Run:
         self.versions = {name: version(name) for name in ("embedonce", "numpy", "simplejpeg", "pillow")}
 
     def run(self) -> Report:
-        publish.remove_uncommitted(self.place)
+        remove_uncommitted(self.place)
         old = inspect_cache(self.place.path) if self.place.exists() else None
         segments, dropped = self.partial.recover()
         self._set_fingerprint(old, segments)
@@ -235,7 +242,7 @@ class _Run:
             self._remember_engines(segment)
         plan = make_plan(self.found, self.inventory)
         if old is not None and not segments and not dropped and self._is_up_to_date(plan, old):
-            publish.confirm(self.place, old.manifest)
+            confirm(self.place, old.manifest)
             cache = old.cache()
             if self.strict and cache.rejects:
                 raise strict_error(cache.rejects)
@@ -346,13 +353,13 @@ class _Run:
             if state.shard is None and state.path.exists():
                 self.aside.append(set_aside(state.path))
         if not self.place.sharded:
-            publish.publish_file(self.place, assembler.of_known(items))
+            publish_file(self.place, assembler.of_known(items))
             return
         kept = self._kept(items, old, published)
         rest = [item for item in items if item.source not in kept]
-        chunks = (rest[start : start + publish.SHARD_ROWS] for start in range(0, len(rest), publish.SHARD_ROWS))
+        chunks = (rest[start : start + SHARD_ROWS] for start in range(0, len(rest), SHARD_ROWS))
         tables = (assembler.of_known(chunk) for chunk in chunks)
-        publish.publish_shards(self.place, list(kept.values()), tables, assembler.about())
+        publish_shards(self.place, list(kept.values()), tables, assembler.about())
 
     def _kept(self, items: list[Known], old: Inspection | None, published: list[int]) -> dict[int, str]:
         """Return the source and digest of every shard that goes into the new generation as it is.
@@ -367,7 +374,7 @@ class _Run:
             if wanted[source] == len(shard) + len(shard.table.rejects)
         }
         if len(items) > sum(wanted[source] for source in whole):
-            whole = {source: shard for source, shard in whole.items() if wanted[source] * 2 >= publish.SHARD_ROWS}
+            whole = {source: shard for source, shard in whole.items() if wanted[source] * 2 >= SHARD_ROWS}
         return {source: shard.digest for source, shard in whole.items()}
 
     def _assembler(self) -> Assembler:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from ..cache.errors import ImageFolderError
-from ..cache.names import display
+from ..cache import display
+from ..errors import ImageFolderError
 
 EXTENSIONS = (b".bmp", b".gif", b".jpeg", b".jpg", b".png")
 UNREAD = tuple(b".avif .dcm .heic .heif .jfif .jp2 .jpe .ndpi .svs .tif .tiff .webp".split())

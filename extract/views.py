@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..cache.errors import ParameterError
+from ..errors import ParameterError
 
 Array = npt.NDArray[Any]
 

@@ -14,9 +14,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
-from ..cache.errors import HeadError
-from .rows import is_source
-from .scores import Array, winners
+from ..errors import HeadError
+from .numerics import Array, is_source, winners
 
 # float32 first would turn integers into float32; this order keeps float32 as it is, without a copy,
 # and makes everything else float64, as scikit-learn does

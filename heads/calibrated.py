@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from ..cache.errors import HeadError
+from ..errors import HeadError
 from .calibration import folds
+from .numerics import Array
 from .parameters import check_choice
-from .scores import Array
 
 METHODS = ("temperature", "sigmoid")
 _SMALLEST = 1e-12

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import Tags
 
 from .base import FeatureHead
-from .scores import Array
+from .numerics import Array
 
 
 class DummyHead(FeatureHead):

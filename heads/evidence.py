@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..cache.errors import HeadError
-from .scores import Array
+from ..errors import HeadError
+from .numerics import Array
 
 LINEAR = ("softmax", "logreg", "linear-svm")
 EXPLAINABLE = (*LINEAR, "svm")

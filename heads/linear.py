@@ -15,13 +15,22 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from ..cache.table import RowSource
+from ..cache import RowSource
 from .base import MarginHead
 from .calibration import CalibratedMarginHead, Codes
+from .numerics import (
+    Affine,
+    Array,
+    Solution,
+    StandardisedRows,
+    class_log_scores,
+    cross_entropy,
+    probabilities,
+    solve,
+    standard_scaler,
+    winners,
+)
 from .parameters import check_class_weight, check_flag, check_number, check_random_state, weights_of_classes
-from .rows import StandardisedRows, standard_scaler
-from .scores import Affine, Array, class_log_scores, probabilities, winners
-from .solver import Solution, cross_entropy, solve
 
 
 def _affine(model: Pipeline, sharpness: float = 1.0) -> Affine:
@@ -34,7 +43,7 @@ class LogisticRegressionHead(MarginHead):
     """Logistic regression (multinomial for three or more classes) on standardised features.
 
     The minimum is that of ``make_pipeline(StandardScaler(), LogisticRegression(C=C))`` up to the solver's
-    tolerance; it is found by `embedonce.heads.solver`. Features in float32 are multiplied in float32.
+    tolerance; it is found by `embedonce.heads.numerics.lbfgs`. Features in float32 are multiplied in float32.
 
     Parameters
     ----------

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from .base import FeatureHead
+from .numerics import Array
 from .parameters import check_choice, check_class_weight, check_number, weights_of_classes, wrong_value
-from .scores import Array
 
 # bound of the neighbours' distances and indices at once: rows are searched in blocks
 BLOCK_ROWS = 8192

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cache.errors import HeadParameterError
+from ..errors import HeadParameterError
 
 
 def wrong_value(head: str, name: str, allowed: str, value: object) -> HeadParameterError:

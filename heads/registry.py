@@ -10,7 +10,7 @@ import inspect
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from ..cache.errors import HeadError, HeadParameterError
+from ..errors import HeadError, HeadParameterError
 from .spaces import Choice, Range, Space
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cache.errors import HeadError
+from ..errors import HeadError
 from .registry import HEADS, make_head
 from .spaces import Choice, Space, is_number
 

@@ -1,6 +1,6 @@
 """Softmax head: Keras's dropout and dense layer. The reference that others are held against.
 
-Training and predicting are Keras's arithmetic (`embedonce.heads.adam`) without Keras; it is imported where the
+Training and predicting are Keras's arithmetic (`embedonce.heads.numerics.adam`) without Keras; it is imported where the
 head is asked for as a Keras model.
 """
 
@@ -13,15 +13,24 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_X_y, column_or_1d
 
-from ..cache.errors import HeadError
-from ..cache.quiet import import_keras
-from ..cache.table import RowSource, row_blocks
-from .adam import DenseSoftmax, Measured, glorot_uniform
+from .._keras import import_keras
+from ..cache import RowSource, row_blocks
+from ..errors import HeadError
 from .base import FLOATS, MarginHead
-from .keras_files import dense_model
+from .keras_model import dense_model
+from .numerics import (
+    Affine,
+    Array,
+    DenseSoftmax,
+    Measured,
+    class_log_scores,
+    glorot_uniform,
+    is_source,
+    probabilities,
+    shuffled_batches,
+    winners,
+)
 from .parameters import check_class_weight, check_number, check_random_state, weights_of_classes
-from .rows import is_source, shuffled_batches
-from .scores import Affine, Array, class_log_scores, probabilities, winners
 
 MEASURED_ROWS = 8192
 
@@ -106,7 +115,7 @@ class SoftmaxHead(MarginHead):
         ----------
         X : array-like or RowSource of shape (n, d)
             Finite feature rows; trained on in float32. A source is read once an epoch and never whole; for how its
-            rows are shuffled see `embedonce.heads.rows.shuffled_batches`.
+            rows are shuffled see `embedonce.heads.numerics.row_blocks.shuffled_batches`.
         y : array-like of shape (n,)
             Class labels.
         validation_data : tuple of array-like, optional

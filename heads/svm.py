@@ -1,9 +1,9 @@
 """RBF support vector machine head: scikit-learn's SVC in results, BLAS in speed.
 
 libsvm solves the same problem with the same solver. What differs is who evaluates the kernel: here it is
-made by matrix products (`embedonce.heads.kernel`) and handed to ``SVC(kernel="precomputed")``, and
+made by matrix products (`embedonce.heads.numerics.rbf_kernel`) and handed to ``SVC(kernel="precomputed")``, and
 decisions are matrix products with the support vectors. Past 20,000 rows, where the matrix would be of 3 GiB and the
-solver's time grows with the square of them, `embedonce.heads.nystroem` approximates the machine.
+solver's time grows with the square of them, `embedonce.heads.numerics.nystroem` approximates the machine.
 """
 
 from __future__ import annotations
@@ -16,12 +16,30 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn import config_context
 from sklearn.svm import SVC
 
-from ..cache.errors import ApproximationWarning
-from ..cache.table import RowSource
+from ..cache import RowSource
+from ..errors import ApproximationWarning
 from .calibration import CalibratedMarginHead, Codes
-from .gradients import margins_and_gradients, pair_log_score_slopes
-from .kernel import RBFMachine, pair_coefficients, rbf_matrix, square_part
-from .nystroem import MappedRows, Nystroem
+from .numerics import (
+    Array,
+    MappedRows,
+    Nystroem,
+    RBFMachine,
+    Solution,
+    margins_and_gradients,
+    of_classes,
+    ovr_scores,
+    pair_coefficients,
+    pair_log_score_slopes,
+    pair_log_scores,
+    pair_signs,
+    rbf_matrix,
+    solve,
+    square_part,
+    squared_hinge,
+    standard_scaler,
+    take_rows,
+    whole,
+)
 from .parameters import (
     check_class_weight,
     check_flag,
@@ -30,9 +48,6 @@ from .parameters import (
     weights_of_classes,
     wrong_value,
 )
-from .rows import standard_scaler, take_rows, whole
-from .scores import Array, of_classes, ovr_scores, pair_log_scores, pair_signs
-from .solver import Solution, solve, squared_hinge
 
 # 3 GiB hold the kernel of 20,000 rows
 MAX_KERNEL_BYTES = 3 * 2**30

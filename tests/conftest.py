@@ -73,7 +73,7 @@ def cache_path(tmp_path_factory, images, small) -> Path:
     import embedonce
 
     path = tmp_path_factory.mktemp("shared") / "trees.h5"
-    embedonce.extract(images, path, **small)
+    embedonce.extract_features(images, path, **small)
     return path
 
 
@@ -103,11 +103,11 @@ def python():
 def keras_home(tmp_path_factory):
     """A Keras folder with weights where, and as, Keras keeps those of ImageNet; the values are random."""
     import h5py
-    from embedonce.cache.quiet import import_keras
+    from embedonce._keras import import_keras
 
     import_keras()
-    from embedonce.extract.backbone import build_backbone
-    from embedonce.extract.weights import imagenet_path, resolve_weights
+    from embedonce.extract.backbone.keras_model import build_backbone
+    from embedonce.extract.backbone.resolve import imagenet_path, resolve_weights
     from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 
     home = tmp_path_factory.mktemp("keras")

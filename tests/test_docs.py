@@ -19,8 +19,8 @@ import embedonce
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from embedonce.cli import main
-from embedonce.evaluate.config import read_config, write_config
+from embedonce.cli.app import main
+from embedonce.evaluate.comparison.config import read_config, write_config
 from PIL import Image
 from textures import texture
 
@@ -174,7 +174,7 @@ def test_every_page_is_in_the_navigation():
 def test_the_page_of_the_python_names_is_what_the_docstrings_say():
     module = runpy.run_path(str(ROOT / "docs" / "api.py"))
     assert not module["undocumented"]()
-    assert module["PAGE"].read_text(encoding="utf-8") == module["page"](), "python docs/api.py writes it anew"
+    assert module["PAGE"].read_text(encoding="utf-8") == module["page"](), "python tools/api.py writes it anew"
 
 
 def test_no_picture_fetches_anything_from_elsewhere():

@@ -13,9 +13,9 @@ import pytest
 from cache_tables import make_table, take
 from embedonce.cache import format as fmt
 from embedonce.cache import writer
-from embedonce.cache.errors import CacheError, DamagedCacheError, OutputError
 from embedonce.cache.reader import FeatureCache
 from embedonce.cache.writer import encode, write_cache
+from embedonce.errors import CacheError, DamagedCacheError, OutputError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

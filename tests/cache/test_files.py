@@ -5,8 +5,8 @@ import os
 import stat
 
 import pytest
-from embedonce.cache.errors import OutputError
 from embedonce.cache.files import make_folder, write_atomically
+from embedonce.errors import OutputError
 
 
 def test_a_file_is_written_whole_and_nothing_else_stays(tmp_path):

@@ -9,13 +9,13 @@ import pytest
 import xxhash
 from cache_tables import about, by_path, make_table, take
 from embedonce.cache import reader
-from embedonce.cache.errors import CacheError, DamagedCacheError
 from embedonce.cache.format import canonical_json
 from embedonce.cache.manifest import read_manifest, shard_name, shards_on_disk
 from embedonce.cache.place import Place
 from embedonce.cache.publish import publish_shards
 from embedonce.cache.reader import FeatureCache
 from embedonce.cache.writer import write_cache, write_shard
+from embedonce.errors import CacheError, DamagedCacheError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -8,10 +8,10 @@ import h5py
 import numpy as np
 import pytest
 from cache_tables import make_table
-from embedonce.cache.errors import CacheError
 from embedonce.cache.hdf5 import Hdf5File
 from embedonce.cache.shard import Shard
 from embedonce.cache.writer import encode
+from embedonce.errors import CacheError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 from cache_tables import about, by_path, make_table, take
 from embedonce.cache import inspection
-from embedonce.cache.errors import CacheError
 from embedonce.cache.format import FEATURES, SIGNATURES
 from embedonce.cache.inspection import inspect_cache
 from embedonce.cache.manifest import read_manifest, shard_name
 from embedonce.cache.place import Place
 from embedonce.cache.publish import publish_shards
 from embedonce.cache.writer import write_cache
+from embedonce.errors import CacheError
 
 
 @pytest.fixture

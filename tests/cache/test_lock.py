@@ -8,9 +8,9 @@ import threading
 
 import pytest
 from embedonce.cache import lock
-from embedonce.cache.errors import LockedError, OutputError
 from embedonce.cache.lock import writer_lock
 from embedonce.cache.place import Place
+from embedonce.errors import LockedError, OutputError
 
 HOLD = """
 import sys, time

@@ -3,11 +3,11 @@ from __future__ import annotations
 import os
 
 import pytest
-from embedonce.cache.errors import CacheError, OutputError
 from embedonce.cache.inspection import inspect_cache
 from embedonce.cache.lock import writer_lock
 from embedonce.cache.place import Place
 from embedonce.cache.reader import FeatureCache
+from embedonce.errors import CacheError, OutputError
 
 
 @pytest.mark.parametrize(

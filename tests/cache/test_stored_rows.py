@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cache_tables import by_path, make_table
-from embedonce.cache.errors import DamagedCacheError
 from embedonce.cache.format import FEATURES
 from embedonce.cache.reader import FeatureCache, StoredRows
 from embedonce.cache.table import row_blocks
 from embedonce.cache.writer import write_cache
+from embedonce.errors import DamagedCacheError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -14,7 +14,7 @@ from durability_disk import Disk, write_tree
 from durability_faults import FREES, DiedError, Event, Fault, Faults
 from durability_images import Watch
 from durability_scenarios import Promise, Scenario, Verdict, examine, record
-from embedonce.cache.errors import OutputError
+from embedonce.errors import OutputError
 
 GOLDEN = 0.6180339887498949
 PAGES = (4096, 512)

@@ -12,7 +12,7 @@ from durability_disk import tree
 from durability_faults import Faults
 from durability_images import Images, difference, read, update
 from durability_scenarios import Verdict
-from embedonce.cache.errors import CacheError
+from embedonce.errors import CacheError
 
 
 def byte_flips(cache: Path, images: Images, masks: list[int], part: Part) -> Tally:

@@ -20,15 +20,14 @@ from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
-from embedonce.cache import publish
 from embedonce.cache.partial import PartialRun
 from embedonce.cache.reader import FeatureCache
 from embedonce.extract import embed
 from embedonce.extract import run as extract_run
-from embedonce.extract.decode import decode, resize
+from embedonce.extract.decoding import decode, resize
+from embedonce.extract.image_signature import signature
 from embedonce.extract.progress import Silent
 from embedonce.extract.report import Report
-from embedonce.extract.signature import signature
 from PIL import Image
 
 SIZE = 32
@@ -253,7 +252,7 @@ def stand_in(watch: Watch, shard_rows: int = SHARD_ROWS) -> Iterator[None]:
         patches.enter_context(mock.patch.object(extract_run, "version", return_value="1"))
         patches.enter_context(mock.patch.object(embed, "SEGMENT_ROWS", SEGMENT_ROWS))
         patches.enter_context(mock.patch.object(embed, "SLICE_IMAGES", 1))
-        patches.enter_context(mock.patch.object(publish, "SHARD_ROWS", shard_rows))
+        patches.enter_context(mock.patch("embedonce.extract.run.SHARD_ROWS", shard_rows))
         yield
 
 

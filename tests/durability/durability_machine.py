@@ -23,8 +23,8 @@ from durability_images import (
     write_images,
 )
 from durability_scenarios import FILE, FOLDER
-from embedonce.cache.errors import CacheError, OutputError
-from embedonce.cache.pack import pack
+from embedonce.cache.packing import pack
+from embedonce.errors import CacheError, OutputError
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 

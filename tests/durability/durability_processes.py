@@ -26,8 +26,8 @@ from durability_damage import files_of, read_damaged
 from durability_faults import Fault, Faults
 from durability_images import Images, Watch, difference, read, update, write_images
 from durability_scenarios import ALL, CHANGED, Promise, Scenario, Verdict, examine, pictures, record
-from embedonce.cache.errors import LockedError
 from embedonce.cache.reader import FeatureCache
+from embedonce.errors import LockedError
 
 RACERS = 4
 DEAD = json.dumps({"host": socket.gethostname(), "pid": 999_999_999, "since": "2001-01-01 00:00:00"})

@@ -14,8 +14,8 @@ from pathlib import Path
 from durability_disk import Tree, tree, write_tree
 from durability_faults import DiedError, Event, Fault, Faults
 from durability_images import EMPTY, NONSENSE, Images, Picture, Watch, difference, pictures, read, update, write_images
-from embedonce.cache.errors import CacheError, OutputError
-from embedonce.cache.pack import pack
+from embedonce.cache.packing import pack
+from embedonce.errors import CacheError, OutputError
 
 FILE, FOLDER = "c.h5", "c.cache"
 FORMS = (FILE, FOLDER)

@@ -15,7 +15,7 @@ from durability_images import difference, read
 from durability_machine import CacheMachine, FolderMachine
 from durability_runner import call
 from durability_scenarios import FORMS, make_scenarios, record
-from embedonce.cache.errors import OutputError
+from embedonce.errors import OutputError
 from hypothesis import HealthCheck, settings
 
 SETTINGS = settings(

@@ -8,6 +8,6 @@ import pytest
 @pytest.fixture(scope="module")
 def in_pairs(cache):
     """Every two images in a row belong together."""
-    from embedonce.evaluate.groups_file import Groups
+    from embedonce.evaluate.splits.groups import Groups
 
     return Groups(list(cache.paths), [f"g{row // 2}" for row in range(len(cache))], "file")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from cache_tables import make_table
 from embedonce.cache.writer import write_cache
-from embedonce.evaluate.groups_file import Groups
+from embedonce.evaluate.splits.groups import Groups
 
 CLASSES, PER_CLASS, WIDTH, COPIES = 3, 80, 24, 4
 

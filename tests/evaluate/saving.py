@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from embedonce.evaluate import plots, report, report_figures
+from embedonce.evaluate.report import figures as report_figures
+from embedonce.evaluate.report import html as report
+from embedonce.evaluate.shared import plots
 
 
 @contextmanager

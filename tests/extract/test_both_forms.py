@@ -9,20 +9,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from embedonce.cache import publish
-from embedonce.cache.errors import CacheError, DamagedCacheError, ImageError
 from embedonce.cache.format import SIGNATURES
 from embedonce.cache.manifest import read_manifest, shard_name, shards_on_disk
-from embedonce.cache.pack import pack
+from embedonce.cache.packing import pack
 from embedonce.cache.place import Place
 from embedonce.cache.reader import FeatureCache
 from embedonce.cache.writer import write_cache
+from embedonce.errors import CacheError, DamagedCacheError, ImageError
 from embedonce.extract.progress import Silent
-from embedonce.extract.run import extract, update_cache
+from embedonce.extract.run import extract_features, update_cache
 
 
 @pytest.fixture(autouse=True)
 def _small_shards(monkeypatch):
-    monkeypatch.setattr(publish, "SHARD_ROWS", 8)
+    monkeypatch.setattr("embedonce.extract.run.SHARD_ROWS", 8)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def run(run_to, target):
 def assert_fresh(report, folder, tmp_path, small):
     """Assert that a cache is what a fresh extraction of the folder gives."""
     (fresh := tmp_path / "fresh.h5").unlink(missing_ok=True)
-    expected = extract(folder, fresh, **small)
+    expected = extract_features(folder, fresh, **small)
     assert report.cache.paths == expected.paths
     assert report.cache.rejects == expected.rejects
     assert report.cache.class_names == expected.class_names
@@ -96,7 +96,7 @@ def test_a_folder_of_images_that_was_renamed_is_written_down_at_no_cost(
     shards = set(shards_on_disk(target)) if target.is_dir() else None
     folder.rename(tmp_path / "elsewhere")
     monkeypatch.setattr("embedonce.extract.run.embed_images", None)
-    cache = extract(tmp_path / "elsewhere", target, **small)
+    cache = extract_features(tmp_path / "elsewhere", target, **small)
     assert cache.provenance["image_root"] == str(tmp_path / "elsewhere")
     if shards is not None:
         assert set(shards_on_disk(target)) == shards
@@ -129,7 +129,7 @@ def test_only_the_shards_that_changed_are_written_and_few_stay_small(run_to, fol
 
 def test_the_number_of_shards_changes_no_row(run_to, tmp_path, monkeypatch):
     one = run_to(tmp_path / "a.cache").cache
-    monkeypatch.setattr(publish, "SHARD_ROWS", 5)
+    monkeypatch.setattr("embedonce.extract.run.SHARD_ROWS", 5)
     two = run_to(tmp_path / "b.cache").cache
     assert (len(one.shards), len(two.shards)) == (3, 5)
     assert one.paths == two.paths

@@ -2,20 +2,20 @@ from __future__ import annotations
 
 import json
 
+from embedonce.extract.engine_registry import ENGINES, engine_class, engines_for
 from embedonce.extract.options import DTYPES
-from embedonce.extract.registry import ENGINES, engine_class, engines_for
-from embedonce.extract.run import extract
+from embedonce.extract.run import extract_features
 
 PLAIN = '''
 import sys
 from importlib.metadata import version
 
 import numpy as np
-from embedonce.extract.architecture import random_weights
-from embedonce.extract.fold import fold, from_bytes, to_bytes
-from embedonce.extract.reference import reference_features
-from embedonce.extract.registry import ENGINES, Form, Registered
-from embedonce.extract.session import Made
+from embedonce.extract.backbone.architecture import random_weights
+from embedonce.extract.engines.fold import fold, from_bytes, to_bytes
+from embedonce.extract.engines.reference import reference_features
+from embedonce.extract.engine_registry import ENGINES, Form, Registered
+from embedonce.extract.engines.protocol import Made
 
 
 class PlainEngine:
@@ -50,7 +50,7 @@ class PlainEngine:
 
 
 ENGINES["plain"] = Registered("__main__", "PlainEngine", ("float32",), Form(".plain", "plain_sha256", "plain_maker"))
-from embedonce.cli import main
+from embedonce.cli.app import main
 main(sys.argv[1:])
 '''
 
@@ -90,7 +90,7 @@ def test_every_engine_is_what_its_entry_says():
 
 
 def test_the_documentation_of_extract_names_every_engine():
-    assert "engine : {" + ", ".join(f'"{name}"' for name in ("auto", *ENGINES)) + "}" in extract.__doc__
+    assert "engine : {" + ", ".join(f'"{name}"' for name in ("auto", *ENGINES)) + "}" in extract_features.__doc__
 
 
 def test_every_precision_has_an_engine_and_no_two_engines_share_a_file():
@@ -100,5 +100,7 @@ def test_every_precision_has_an_engine_and_no_two_engines_share_a_file():
 
 
 def test_the_table_imports_no_engine(python):
-    loaded = python("import sys, embedonce.extract.options, embedonce.extract.registry; print(sorted(sys.modules))")
-    assert "'embedonce.extract.engines'" not in loaded
+    loaded = python(
+        "import sys, embedonce.extract.options, embedonce.extract.engine_registry; print(sorted(sys.modules))"
+    )
+    assert "'embedonce.extract.engines.engines'" not in loaded

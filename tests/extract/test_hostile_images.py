@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from embedonce.cache.errors import ImageError
 from embedonce.cache.names import display
+from embedonce.errors import ImageError
 from embedonce.extract import embed
 from embedonce.extract.progress import Silent
 from embedonce.extract.run import update_cache
@@ -64,8 +64,8 @@ def photo(draw):
 @pytest.fixture(scope="module")
 def row_of(small):
     """Return a function from pixels to the features that they must get."""
-    from embedonce.extract.decode import resize_into
-    from embedonce.extract.engines import make_engine
+    from embedonce.extract.decoding import resize_into
+    from embedonce.extract.engines.engines import make_engine
     from embedonce.extract.recipe import make_recipe
 
     engine = make_engine("auto", make_recipe(small["weights"], small["alpha"], small["image_size"]))
@@ -138,7 +138,7 @@ def test_of_an_animation_the_first_frame_is_embedded(run, put, photo, row_of):
 
 @pytest.fixture(scope="module")
 def tf():
-    from embedonce.cache.quiet import import_keras
+    from embedonce._keras import import_keras
 
     import_keras()
     import tensorflow

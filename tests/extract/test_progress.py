@@ -15,7 +15,7 @@ TEXT = "preparing MobileNetV2 for the weights imagenet, once …"
 
 WORKING = """
 import sys, time
-from embedonce.cache.quiet import quiet_native_output
+from embedonce._keras import quiet_native_output
 from embedonce.extract.progress import make_progress
 
 with make_progress(True).working(sys.argv[1], "prepared"), quiet_native_output():

@@ -7,7 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-from embedonce.cache.errors import (
+from embedonce.cache.lock import writer_lock
+from embedonce.cache.place import Place
+from embedonce.cache.reader import FeatureCache
+from embedonce.errors import (
     CacheError,
     EngineError,
     FingerprintError,
@@ -17,12 +20,9 @@ from embedonce.cache.errors import (
     OutputError,
     WeightsError,
 )
-from embedonce.cache.lock import writer_lock
-from embedonce.cache.place import Place
-from embedonce.cache.reader import FeatureCache
 from embedonce.extract import embed
 from embedonce.extract.progress import Silent
-from embedonce.extract.run import extract, update_cache
+from embedonce.extract.run import extract_features, update_cache
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_second_run_imports_no_tensorflow_whatever_the_engine(run, folder, tmp
     run()
     code = (
         "import sys, embedonce\n"
-        "embedonce.extract(sys.argv[1], sys.argv[2], weights='random:0', alpha=0.35, image_size=64, engine=sys.argv[3])\n"
+        "embedonce.extract_features(sys.argv[1], sys.argv[2], weights='random:0', alpha=0.35, image_size=64, engine=sys.argv[3])\n"
         "print('tensorflow' in sys.modules)\n"
     )
     for engine in ("auto", "native", "litert", "keras"):
@@ -72,7 +72,7 @@ def test_embedding_new_images_imports_no_tensorflow(run, folder, tmp_path, pytho
     draw(0, 99).save(folder / "ash" / "new.png")
     code = (
         "import sys, embedonce\n"
-        "cache = embedonce.extract(sys.argv[1], sys.argv[2], weights='random:0', alpha=0.35, image_size=64)\n"
+        "cache = embedonce.extract_features(sys.argv[1], sys.argv[2], weights='random:0', alpha=0.35, image_size=64)\n"
         "print(len(cache), 'tensorflow' in sys.modules)\n"
     )
     assert python(code, folder, tmp_path / "a.h5") == "25 False\n"
@@ -118,7 +118,7 @@ def test_when_no_image_can_be_embedded_the_first_reason_is_given(tmp_path, small
         (tmp_path / "images" / name).mkdir(parents=True)
         (tmp_path / "images" / name / "1.jpg").write_bytes(b"text")
     with pytest.raises(ImageFolderError, match=r"none of the 2 images.*a/1\.jpg: not an image"):
-        extract(tmp_path / "images", tmp_path / "a.h5", **small)
+        extract_features(tmp_path / "images", tmp_path / "a.h5", **small)
     assert not (tmp_path / "a.h5").exists()
 
 
@@ -166,10 +166,10 @@ def test_wrong_parameters_are_named(run, options, error, message):
 
 def test_a_cache_path_that_is_a_folder_or_cannot_be_is_named(folder, tmp_path, small):
     with pytest.raises(OutputError, match="is a folder"):
-        extract(folder, tmp_path, **small)
+        extract_features(folder, tmp_path, **small)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="folder of the cache"):
-        extract(folder, tmp_path / "file" / "a.h5", **small)
+        extract_features(folder, tmp_path / "file" / "a.h5", **small)
 
 
 def test_images_outside_class_folders_are_noted(run, folder, draw):
@@ -198,7 +198,7 @@ def test_missing_imagenet_weights_name_those_that_the_cache_was_made_with(run, t
     weights = tmp_path / "kept.weights.h5"
     shutil.copy(next((keras_home / "models").iterdir()), weights)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "none"))
-    monkeypatch.setattr("embedonce.extract.weights._URL", "file:///nowhere/")
+    monkeypatch.setattr("embedonce.extract.backbone.resolve._URL", "file:///nowhere/")
     with pytest.raises(WeightsError, match=r"or give --weights FILE$"):
         run(weights="imagenet", alpha=1.0)
     run(weights=weights, alpha=1.0)
@@ -226,13 +226,13 @@ def counting(self, table):
         os.kill(os.getpid(), signal.SIGKILL)
 
 PartialRun.commit = counting
-embedonce.extract(sys.argv[1], sys.argv[2], weights="random:0", alpha=0.35, image_size=64)
+embedonce.extract_features(sys.argv[1], sys.argv[2], weights="random:0", alpha=0.35, image_size=64)
 """
 
 
 @pytest.mark.parametrize(("commits", "moment"), [(1, "after"), (2, "before"), (3, "after"), (5, "after")])
 def test_a_killed_run_is_resumed_to_the_same_bytes(folder, tmp_path, small, run, commits, moment):
-    extract(folder, tmp_path / "whole.h5", **small)
+    extract_features(folder, tmp_path / "whole.h5", **small)
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, folder, tmp_path / "a.h5", str(commits), moment], timeout=120, check=False
     )
@@ -328,7 +328,7 @@ def test_a_file_that_is_gone_or_changing_is_rejected_not_half_read(folder, monke
 
 
 def test_the_python_api_returns_an_open_cache(folder, tmp_path, small):
-    cache = extract(folder, tmp_path / "a.h5", **small)
+    cache = extract_features(folder, tmp_path / "a.h5", **small)
     assert isinstance(cache, FeatureCache)
     assert cache.features.dtype == np.float32
     assert cache.fingerprint["alpha"] == 0.35

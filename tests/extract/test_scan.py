@@ -4,7 +4,7 @@ import os
 import socket
 
 import pytest
-from embedonce.cache.errors import ImageFolderError
+from embedonce.errors import ImageFolderError
 from embedonce.extract.scan import find_images, scan
 
 

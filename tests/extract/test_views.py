@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from embedonce import FeatureCache, extract
-from embedonce.cache.errors import ParameterError
-from embedonce.cli import main
-from embedonce.extract.verify import verify
+from embedonce.cli.app import main
+from embedonce.errors import ParameterError
+from embedonce.extract.verification import verify
 from embedonce.extract.views import TURNS, VIEWS, view_path
 from PIL import Image
 

@@ -1,0 +1,16 @@
+from .cache import FeatureCache as FeatureCache
+from .cache import pack as pack
+from .errors import EmbedonceError as EmbedonceError
+from .evaluate import compare as compare
+from .evaluate import explain as explain
+from .evaluate import export as export
+from .evaluate import finetune as finetune
+from .evaluate import predict as predict
+from .evaluate import tune as tune
+from .extract import extract_features as extract_features
+from .extract import verify as verify
+from .heads import make_head as make_head
+from .heads.io import load_head as load_head
+from .heads.io import save_head as save_head
+
+__version__: str

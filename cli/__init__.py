@@ -1,0 +1,5 @@
+"""The command line: one module per family of commands."""
+
+from .app import main
+
+__all__ = ["main"]

@@ -1,0 +1,241 @@
+"""The commands on trained models: evaluate, predict, explain, export and finetune."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..cache import display
+from .command import AS_JSON, PATH, SEED, Command
+from .output import print_explanation, print_json, print_notes, print_scores
+
+_TRUST = click.option(
+    "--trust", is_flag=True, help="Allow a model file that runs code when loaded. Only if you trust its author."
+)
+_WEIGHTS = click.option(
+    "--weights", type=PATH, metavar="FILE", help="The backbone's weights, if they moved since the training."
+)
+
+
+@click.command(cls=Command)
+@click.argument("model", type=PATH)
+@click.argument("cache", type=PATH)
+@click.option("--split", type=PATH, metavar="FILE", help="Score the test part of this split.")
+@click.option("--include-training", is_flag=True, help="Score also the images that the model was trained on.")
+@_TRUST
+@AS_JSON
+def evaluate(model: Path, cache: Path, split: Path | None, include_training: bool, trust: bool, as_json: bool) -> None:
+    """Score MODEL on what it was not trained on."""
+    from ..cache import FeatureCache
+    from ..evaluate.models import evaluate_model
+
+    opened = FeatureCache.open(cache)
+    done = evaluate_model(model, opened, split=split, include_training=include_training, trust=trust)
+    if as_json:
+        measured = {"images": len(done.rows), "left_out": done.left_out, "scores": done.result.scores}
+        print_json(measured | {"notes": done.notes})
+        return
+    print_scores(done.result)
+    left_out = f"; {done.left_out:,} that it was trained on were left out" if done.left_out else ""
+    click.echo(f"Scored on {len(done.rows):,} images{left_out}.")
+    print_notes(done.notes)
+
+
+@click.command(cls=Command, short_help="Say which class MODEL sees in IMAGES.")
+@click.argument("model", type=PATH)
+@click.argument("images", type=PATH, nargs=-1, required=True)
+@click.option("--top", type=click.IntRange(min=1), default=1, show_default=True, help="Classes to show of each image.")
+@click.option("--cache", type=PATH, metavar="CACHE", help="Take the features of images that it holds from there.")
+@_WEIGHTS
+@_TRUST
+@click.option(
+    "--views",
+    type=click.Choice(["none", "flips", "dihedral"]),
+    default="none",
+    show_default=True,
+    help="Average probabilities over each image and its mirrored (and turned) views.",
+)
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: path, class, probability, novelty.")
+@AS_JSON
+def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, **options: Any) -> None:
+    """Say which class MODEL sees in IMAGES: files, or folders with everything in them.
+
+    An image that is farther from the training images than 999 in 1,000 of these (novelty above 1) is marked as unlike
+    them: whatever the probability is, MODEL has not seen its kind. Exit status 1 when an image could not be read.
+    """
+    from ..evaluate.models import predict as predict_classes
+    from ..evaluate.shared import as_csv as table
+
+    found = predict_classes(model, images, **options)
+    if as_json:
+        print_json([one.as_dict() for one in found])
+    elif as_csv:
+        lines = [
+            [one.path, name, *("" if number is None else f"{number:.6g}" for number in (share, one.novelty))]
+            for one in found
+            for name, share in one.classes
+        ]
+        click.echo(table(["path", "class", "probability", "novelty"], lines), nl=False)
+    else:
+        for one in found:
+            said = ", ".join(
+                display(name) + ("" if share is None else f" {100 * share:.1f} %") for name, share in one.classes
+            )
+            doubt = " (unlike the training images)" if one.unlike_training else ""
+            click.echo(f"{display(_from_here(one.path))}: {said or f'not read, {one.reason}'}{doubt}")
+    if any(one.reason for one in found):
+        click.get_current_context().exit(1)
+
+
+@click.command(cls=Command)
+@click.argument("model", type=PATH)
+@click.argument("image", type=PATH)
+@click.option("-o", "--output", "path", type=PATH, required=True, help="The picture: FILE.png, FILE.svg or FILE.pdf.")
+@click.option("--class", "class_name", metavar="NAME", help="Class to explain, by default the predicted one.")
+@_WEIGHTS
+@_TRUST
+@AS_JSON
+def explain(model: Path, image: Path, path: Path, as_json: bool, **options: Any) -> None:
+    """Draw which places of IMAGE speak for the class that MODEL sees.
+
+    For softmax, logreg and linear-svm heads the places, with what the head gives the class without looking, add up to
+    its score; for svm heads it is Grad-CAM.
+    """
+    from ..cache import make_folder
+    from ..evaluate.models import explain as explain_image
+    from ..evaluate.models import require_picture
+
+    require_picture(path)  # before the work, not after it
+    make_folder(path.parent, "the picture")
+    done = explain_image(model, image, **options)
+    done.save(path)
+    if as_json:
+        print_json({"output": str(path)} | done.as_dict())
+    else:
+        print_explanation(done)
+        click.echo(f"Wrote {display(str(path))}")
+
+
+@click.command(cls=Command, short_help="Write MODEL as one file, from image to class.")
+@click.argument("model", type=PATH)
+@click.option("-o", "--output", "path", type=PATH, required=True, help="FILE.keras for Keras, FILE.tflite for LiteRT.")
+@click.option("--cache", type=PATH, metavar="CACHE", help="Check on its images, if not on those of MODEL's own cache.")
+@click.option(
+    "--images", type=PATH, multiple=True, metavar="PATH", help="Check on these images instead: a file or a folder."
+)
+@click.option(
+    "--check", type=click.IntRange(min=1), default=100, show_default=True, help="How many images, spread evenly."
+)
+@_WEIGHTS
+@_TRUST
+@AS_JSON
+def export(model: Path, path: Path, images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
+    """Write MODEL with everything before it as one file: image in, class probabilities out.
+
+    The file needs no embedonce. It is written only when it says of real images what MODEL says of their features: the
+    same class, and probabilities within 0.001. For the heads softmax, logreg, linear-svm and svm.
+    """
+    from ..evaluate.models import export as export_model
+
+    done = export_model(model, path, images=images or None, **options)
+    if as_json:
+        difference = done.largest_difference
+        print_json({"path": str(done.path), "checked_images": done.checked, "largest_difference": difference})
+        return
+    click.echo(f"Wrote {display(str(done.path))}")
+    click.echo(
+        f"It agrees with the head on {done.checked} of {done.checked} images; probabilities differ by at most "
+        f"{done.largest_difference:.1g}."
+    )
+    print_notes(done.notes)
+
+
+@click.command(cls=Command, short_help="Train the last layers of MODEL's backbone.")
+@click.argument("images", type=PATH)
+@click.option(
+    "--from",
+    "model",
+    type=PATH,
+    required=True,
+    metavar="MODEL",
+    help="Image model (.keras) of embedonce export, with a head softmax, logreg or linear-svm.",
+)
+@click.option(
+    "--unfreeze",
+    type=int,
+    required=True,
+    metavar="N",
+    help="Train the last N layers of the backbone, and the head. Batch normalisation stays frozen.",
+)
+@click.option("-o", "--output", "path", type=PATH, required=True, help="FILE.keras")
+@click.option("--cache", type=PATH, metavar="CACHE", help="That MODEL was trained on, if it is not where it was.")
+@click.option(
+    "--groups",
+    type=PATH,
+    metavar="FILE",
+    help="CSV with the columns path,group: what stays together in the validation part. By default the copies that are "
+    "found among the images.",
+)
+@click.option(
+    "--augment",
+    type=click.Choice(["none", "flips", "dihedral"]),
+    default="flips",
+    show_default=True,
+    help="Turn training images at random: mirrored both ways, or quarter turns too.",
+)
+@click.option("--learning-rate", type=float, default=1e-5, show_default=True, help="Of Adam.")
+@click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True, help="At most.")
+@click.option(
+    "--patience",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Epochs without a lower validation loss that end the training.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images in a step.")
+@click.option(
+    "--random-state", type=SEED, default=0, show_default=True, help="Of validation part, order and augmentation."
+)
+@click.option(
+    "--curves", type=PATH, metavar="FILE", help="Picture of loss and accuracy, by default OUTPUT with .history.png."
+)
+@AS_JSON
+def finetune(images: Path, model: Path, path: Path, as_json: bool, **options: Any) -> None:
+    """Train the last layers of MODEL's backbone on those of IMAGES that MODEL was trained on.
+
+    A fifth of them is for validation, copies of one original on one side. The epoch of the lowest validation loss is
+    kept, the start counts as one. To hold the result against frozen heads: embedonce compare CACHE --with FILE.keras.
+    """
+    from ..evaluate.finetuning import finetune as finetune_model
+    from ..extract import make_progress
+
+    done = finetune_model(images, model, path, progress=make_progress(not as_json), **options)
+    if as_json:
+        print_json(done.as_dict())
+        return
+    course = done.course
+    trained = f"{len(done.layers)} layers of the backbone, {display(done.layers[0])} to {display(done.layers[-1])}"
+    click.echo(f"Trained {trained}, and the head: {done.parameters:,} parameters; batch normalisation stayed frozen.")
+    last = int(course.history["epoch"][-1])
+    click.echo(
+        f"{last} epochs of {done.images:,} images in {course.seconds:.1f} s, validated on {done.validation_images:,}; "
+        f"kept epoch {course.best}:"
+    )
+    for key, title in (("val_loss", "validation loss"), ("val_accuracy", "validation accuracy")):
+        values = course.history[key]
+        click.echo(f"  {title} {values[course.best]:.4f}, {values[0]:.4f} at the start")
+    click.echo(f"Wrote {display(str(done.path))}")
+    click.echo(f"Curves of accuracy and loss: {display(str(done.curves))}")
+    print_notes(done.notes)
+
+
+def _from_here(path: str) -> str:
+    """Return a path below the working folder as people name it; any other as it is."""
+    here = os.getcwd().rstrip(os.sep) + os.sep
+    return path.removeprefix(here)
+
+
+COMMANDS = (evaluate, predict, explain, export, finetune)

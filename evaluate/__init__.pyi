@@ -1,0 +1,17 @@
+from .comparison import Comparison as Comparison
+from .comparison import compare as compare
+from .duplicates import FoundGroups as FoundGroups
+from .duplicates import find_groups as find_groups
+from .finetuning import finetune as finetune
+from .models import Explanation as Explanation
+from .models import evaluate_model as evaluate_model
+from .models import explain as explain
+from .models import export as export
+from .models import predict as predict
+from .models import train as train
+from .report import diff_runs as diff_runs
+from .scoring import HeadResult as HeadResult
+from .splits import Groups as Groups
+from .splits import Split as Split
+from .tuning import Tuning as Tuning
+from .tuning import tune as tune

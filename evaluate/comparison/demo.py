@@ -1,0 +1,117 @@
+"""The demo: the whole road on real images that scikit-learn ships, offline too."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...cache import display, make_folder
+from ...errors import OutputError, WeightsError
+from ...extract import Progress, Report, make_recipe, update_cache
+from ...extract.backbone import imagenet_path, imagenet_url
+from .result import Comparison
+from .run import compare
+
+IMAGE_SIZE = 96
+"""The smallest size that has ImageNet weights: the digits are 8 x 8 pixels."""
+DOWNLOAD_SECONDS = 4.0
+HEADS: dict[str, dict[str, int]] = {"softmax": {"epochs": 40}, "logreg": {}, "svm": {}}
+"""1,437 training images are only 15 steps an epoch, so the softmax head gets more of them."""
+
+
+@dataclass
+class Demo:
+    """What the demo made.
+
+    Attributes
+    ----------
+    report : Report
+        Of the extraction.
+    comparison : Comparison
+    images, results : Path
+        The folder of images and the folder of results.
+    """
+
+    report: Report
+    comparison: Comparison
+    images: Path
+    results: Path
+
+
+def run_demo(
+    folder: Path, progress: Progress, on_head: Callable[[str], None], on_notice: Callable[[str], None]
+) -> Demo:
+    """Write the digits as a class-per-folder data set, embed them, and compare three heads.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``digits/`` (1,797 images in ten folders), ``digits.h5`` and ``results/``.
+    progress : Progress
+    on_head : callable
+        Called with a head's name before it is trained.
+    on_notice : callable
+        Called with the reason when there are no ImageNet weights and random ones are used.
+
+    Raises
+    ------
+    OutputError
+        When the folder cannot be written.
+    """
+    images = write_digits(make_folder(folder, "the demo") / "digits")
+    weights = _weights(on_notice)
+    report = update_cache(
+        images,
+        folder / f"digits-{weights.replace(':', '-')}.h5",
+        weights=weights,
+        alpha=1.0,
+        image_size=IMAGE_SIZE,
+        engine="auto",
+        workers=None,
+        strict=False,
+        follow_links=False,
+        progress=progress,
+    )
+    comparison = compare(report.cache, HEADS, on_head=on_head, progress=progress)
+    comparison.save(folder / "results")
+    return Demo(report, comparison, images, folder / "results")
+
+
+def write_digits(folder: Path) -> Path:
+    """Write scikit-learn's 1,797 scanned digits (UCI, 8 x 8 pixels, 16 grays) as PNG, a folder per digit.
+
+    Files that stand there already stay as they are, so that a second run embeds nothing.
+    """
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    for name in digits.target_names:
+        make_folder(folder / str(name), "the demo")
+    for number, (pixels, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
+        path = folder / str(digit) / f"{number:04d}.png"
+        buffer = io.BytesIO()
+        Image.fromarray(np.round(pixels * (255 / 16)).astype(np.uint8)).save(buffer, format="PNG")
+        try:
+            if not path.is_file() or path.read_bytes() != buffer.getvalue():
+                path.write_bytes(buffer.getvalue())  # nothing that a crash could cost: it is written again
+        except OSError as error:
+            raise OutputError(error.errno, f"cannot write {display(str(path))}: {error.strerror}") from error
+    return folder
+
+
+def _weights(on_notice: Callable[[str], None]) -> str:
+    try:
+        make_recipe("imagenet", 1.0, IMAGE_SIZE, timeout=DOWNLOAD_SECONDS)
+    except WeightsError:
+        on_notice(
+            "the ImageNet weights are not on this machine and cannot be fetched. The demo uses random weights "
+            "(random:0): it shows that everything works, not how good it is. For the real ones, put "
+            f"{imagenet_url(1.0, IMAGE_SIZE)} at {display(str(imagenet_path(1.0, IMAGE_SIZE)))}"
+        )
+        return "random:0"
+    return "imagenet"

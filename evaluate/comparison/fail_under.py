@@ -1,0 +1,63 @@
+"""Scores that must be reached, for scripts and continuous integration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from ...cache import display
+from ...errors import HeadError
+from ..metrics import METRICS
+from .result import Comparison
+
+
+def read_gates(texts: Iterable[str]) -> list[tuple[str | None, str, float]]:
+    """Read ``METRIC=VALUE`` or ``HEAD.METRIC=VALUE``.
+
+    Returns
+    -------
+    list of (head or None, metric, value)
+
+    Raises
+    ------
+    HeadError
+        When a text is neither, or names no such metric.
+    """
+    gates = []
+    for text in texts:
+        name, _, value = text.partition("=")
+        head, _, metric = name.rpartition(".")
+        try:
+            bound = float(value)
+        except ValueError:
+            bound = math.nan
+        if metric not in METRICS or not math.isfinite(bound):
+            raise HeadError(
+                "option --fail-under must be METRIC=VALUE or HEAD.METRIC=VALUE with a metric of "
+                f"{', '.join(METRICS)} and a number, got {text!r}"
+            )
+        gates.append((head or None, metric, bound))
+    return gates
+
+
+def failed_gates(comparison: Comparison, gates: Iterable[tuple[str | None, str, float]]) -> list[str]:
+    """Return a sentence for every score that was not reached; without a head, by the best of all heads.
+
+    A log loss must be at most the value, every other score at least.
+
+    Raises
+    ------
+    HeadError
+        When a gate is for a head that was not compared.
+    """
+    failed = []
+    for head, metric, bound in gates:
+        results = comparison.results if head is None else [comparison.result(head)]
+        scores = [result.scores[metric] for result in results if result.scores[metric] is not None]
+        sign = METRICS[metric].sign
+        reached = max((sign * score for score in scores), default=-math.inf)
+        if reached < sign * bound:
+            who = "the best head" if head is None else display(head)
+            got = "has none" if not scores else f"reaches {sign * reached:.4f}"
+            failed.append(f"{metric} must be at {'least' if sign > 0 else 'most'} {bound:g}, {who} {got}")
+    return failed

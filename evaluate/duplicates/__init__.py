@@ -1,0 +1,8 @@
+"""Search for near-duplicates among the images of a cache.
+
+`find_groups` finds groups of near-duplicates; `groups_for` returns those that a comparison keeps together.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

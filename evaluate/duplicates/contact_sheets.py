@@ -1,0 +1,102 @@
+"""Contact sheets: the images of groups side by side, for people to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...cache import FeatureCache, display
+from ...errors import ImageError
+from ...extract import decode, resize
+from ..shared import INK, image_folder, read_unchanged, save_figure
+from .find import FoundGroups
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SHOWN_GROUPS = 12
+_SHOWN_IMAGES = 10
+_SHOWN_PAIRS = 24
+_PIXELS = 112
+_MISSING = np.full((_PIXELS, _PIXELS, 3), 230, np.uint8)
+
+
+def save_group_sheets(found: FoundGroups, folder: Path, images: Path | str | None = None) -> list[Path]:
+    """Draw the largest groups, the doubtful pairs and the groups with different labels.
+
+    Parameters
+    ----------
+    found : FoundGroups
+    folder : Path
+        Exists. Gets ``largest.png``, ``doubtful.png`` and ``labels.png``, as far as there is anything to show.
+    images : path-like, optional
+        The image folder; by default the one that was embedded. An image that is gone or has changed is a gray square.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+    """
+    root = image_folder(found.cache, images)
+    sheets = {
+        "largest.png": [(f"{len(rows):,} images", rows) for rows in found.members[:_SHOWN_GROUPS]],
+        "labels.png": [(_labels_of(found.cache, rows), rows) for rows in found.label_conflicts[:_SHOWN_GROUPS]],
+    }
+    written = []
+    for name, lines in sheets.items():
+        if lines:
+            written.append(folder / name)
+            save_figure(_sheet(found.cache, root, lines, _SHOWN_IMAGES), written[-1])
+    doubtful = found.duplicates.doubtful[:_SHOWN_PAIRS]
+    if doubtful:
+        pairs = [
+            (f"{pair.score:.3f}: {'copies' if pair.proven else 'not copies'}", np.array([pair.first, pair.second]))
+            for pair in doubtful
+        ]
+        written.append(folder / "doubtful.png")
+        save_figure(_sheet(found.cache, root, pairs, 2, blocks=4), written[-1])
+    return written
+
+
+def _labels_of(cache: FeatureCache, rows: np.ndarray[Any, np.dtype[np.intp]]) -> str:
+    counts = np.bincount(cache.labels[rows], minlength=len(cache.class_names))
+    return ", ".join(f"{count} {display(name)}" for name, count in zip(cache.class_names, counts, strict=True) if count)
+
+
+def _sheet(
+    cache: FeatureCache,
+    root: Path,
+    lines: Sequence[tuple[str, np.ndarray[Any, np.dtype[np.intp]]]],
+    columns: int,
+    blocks: int = 1,
+) -> Figure:
+    """Draw lines of images, each under its title, in one or more blocks side by side."""
+    from matplotlib.figure import Figure
+
+    height = -(-len(lines) // blocks)
+    wide = min(columns, max(len(rows) for _, rows in lines))
+    figure = Figure(figsize=(1.15 * wide * blocks, 1.45 * height), dpi=100)
+    for number, (title, rows) in enumerate(lines):
+        down, block = divmod(number, blocks)
+        for place, row in enumerate(rows[:wide]):
+            left = (block * wide + place + 0.04) / (blocks * wide)
+            ax = figure.add_axes((left, 1 - (down + 0.99) / height, 0.92 / (blocks * wide), 0.8 / height))
+            ax.imshow(_thumbnail(cache, root, row), interpolation="nearest")
+            ax.set_axis_off()
+            if place == 0:
+                ax.set_title(title, loc="left", fontsize=9, color=INK, pad=2)
+    return figure
+
+
+def _thumbnail(cache: FeatureCache, root: Path, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    try:
+        pixels = resize(decode(read_unchanged(cache, root, row), 2 * _PIXELS), 2 * _PIXELS)
+    except ImageError:
+        return _MISSING
+    halved: np.ndarray[Any, np.dtype[np.uint8]] = np.rint(
+        pixels.reshape(_PIXELS, 2, _PIXELS, 2, 3).mean((1, 3))
+    ).astype(np.uint8)
+    return halved

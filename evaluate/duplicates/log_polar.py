@@ -1,0 +1,168 @@
+"""How well two thumbnails agree after a rotation about the centre, a mirroring and a zoom: all of them at once.
+
+A picture is sampled on rings about its centre, whose radii grow by a fixed ratio. There a rotation is a shift along the
+rings, a mirroring reverses them, and a zoom is a shift from ring to ring (log-polar sampling; Reddy and Chatterji,
+1996, doi:10.1109/83.506761, use it on spectra). Correlating along the rings through their Fourier transform tries every
+rotation in one step.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .thumbnails import PIXELS, SIDE, Thumbnails
+
+RINGS = 20
+ANGLES = 64
+FIRST_RADIUS = 2.0  # pixels; nearer to the centre, 64 angles see the same few pixels
+LAST_RADIUS = SIDE / 2 - 0.5
+RATIO = (LAST_RADIUS / FIRST_RADIUS) ** (1 / (RINGS - 1))
+MAXIMUM_ZOOM = 1.8
+ZOOMS = int(np.ceil(np.log(MAXIMUM_ZOOM) / np.log(RATIO)))
+"""Largest shift between rings, either way."""
+
+
+class Spectra(NamedTuple):
+    """Rings of some images.
+
+    Attributes
+    ----------
+    halves : ndarray of float16, shape (n, 33, 20, 2)
+        Real and imaginary part of the Fourier coefficients along each ring, scaled by the square root of the ring's
+        share of the area, and so that an image's rings have an energy of 1. Half precision halves the memory.
+    energy : ndarray of float32, shape (n, 20)
+        Of each ring, scaled alike.
+    """
+
+    halves: npt.NDArray[np.float16]
+    energy: npt.NDArray[np.float32]
+
+    def values(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.complex64]:
+        """Return the coefficients of some images, complex64, shape (k, 33, 20)."""
+        whole: npt.NDArray[np.complex64] = self.halves[rows].astype(np.float32).view(np.complex64)[..., 0]
+        return whole
+
+
+class Centred(NamedTuple):
+    """The best agreement of each pair.
+
+    Attributes
+    ----------
+    score : ndarray of float32
+        Normalised correlation over the rings that both have, -1 to 1.
+    mirror : ndarray of bool
+    zoom : ndarray of intp
+        Ring of the first image that the first ring of the second falls on.
+    shift : ndarray of intp
+        Angle of the first image, in steps of 1/64 turn, that angle 0 of the second falls on.
+    """
+
+    score: npt.NDArray[np.float32]
+    mirror: npt.NDArray[np.bool_]
+    zoom: npt.NDArray[np.intp]
+    shift: npt.NDArray[np.intp]
+
+    def at(self, which: npt.NDArray[Any]) -> Centred:
+        """Return some of the pairs, by mask or by number."""
+        return Centred(self.score[which], self.mirror[which], self.zoom[which], self.shift[which])
+
+    def put(self, where: Any, found: Centred) -> None:
+        """Write what was found into some of the places, by mask, slice or number."""
+        self.score[where], self.mirror[where] = found.score, found.mirror
+        self.zoom[where], self.shift[where] = found.zoom, found.shift
+
+
+def empty(count: int) -> Centred:
+    """Return the place for the agreement of so many pairs."""
+    whole = np.zeros(count, np.intp)
+    return Centred(np.zeros(count, np.float32), np.zeros(count, bool), whole, whole.copy())
+
+
+def ring_spectra(thumbnails: Thumbnails, block: int = 2048) -> Spectra:
+    """Return the rings of all thumbnails. They take 2.7 kB an image."""
+    sampling, weight = _sampling()
+    halves = np.empty((len(thumbnails), ANGLES // 2 + 1, RINGS, 2), np.float16)
+    energy = np.empty((len(thumbnails), RINGS), np.float32)
+    for start in range(0, len(thumbnails), block):
+        rows = np.arange(start, min(start + block, len(thumbnails)))
+        rings = (thumbnails.bands(rows) @ sampling).reshape(-1, RINGS, ANGLES)
+        rings -= rings.mean((1, 2), keepdims=True)
+        rings *= weight[:, None]
+        rings /= np.sqrt(np.maximum((rings**2).sum((1, 2), keepdims=True), 1e-12))
+        energy[rows] = (rings**2).sum(2)
+        values = np.ascontiguousarray(np.fft.rfft(rings, axis=2).transpose(0, 2, 1), np.complex64)
+        halves[rows] = values.view(np.float32).reshape(len(rows), -1, RINGS, 2)
+    return Spectra(halves, energy)
+
+
+def correlate(spectra: Spectra, row: int, others: npt.NDArray[np.intp]) -> Centred:
+    """Compare one image with others, over all rotations, both mirrorings and all zooms.
+
+    Parameters
+    ----------
+    spectra : Spectra
+    row : int
+    others : ndarray of intp, shape (k,)
+
+    Returns
+    -------
+    Centred
+        Arrays of shape (k,).
+    """
+    shifts = 2 * ZOOMS + 1
+    ring = np.arange(RINGS)[:, None] + np.arange(-ZOOMS, ZOOMS + 1)  # of the image, by ring of the other and zoom
+    inside = (ring >= 0) & (ring < RINGS)
+    ring = np.clip(ring, 0, RINGS - 1)
+    mine = np.where(inside, spectra.values(np.array([row]))[0][:, ring], 0)  # (33, 20, zooms)
+    theirs = spectra.values(others).transpose(1, 0, 2)  # (33, k, 20)
+    products = np.stack([theirs.conj() @ mine, theirs @ mine])  # (2, 33, k, zooms)
+    correlation = np.fft.irfft(products, ANGLES, axis=1)  # (2, 64, k, zooms)
+    my_energy = np.where(inside, spectra.energy[row][ring], 0).sum(0)
+    energy = my_energy * (spectra.energy[others] @ inside.astype(np.float32))  # (k, zooms)
+    correlation /= np.sqrt(np.maximum(energy, 1e-12))
+    flat = correlation.transpose(2, 0, 3, 1).reshape(len(others), 2 * shifts * ANGLES)
+    best = flat.argmax(1)
+    mirror, rest = np.divmod(best, shifts * ANGLES)
+    zoom, shift = np.divmod(rest, ANGLES)
+    score = flat[np.arange(len(others)), best].astype(np.float32)
+    return Centred(score, mirror.astype(bool), zoom - ZOOMS, shift)
+
+
+def as_affine(centred: Centred) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+    """Return the transforms that map the second image's places to the first's.
+
+    Returns
+    -------
+    mirror : ndarray of bool, shape (k,)
+        The second image is turned upside down first.
+    affine : ndarray of float32, shape (k, 6)
+        As :mod:`embedonce.evaluate.duplicates.registration` takes them.
+    """
+    # Angles are sampled in the middle of their steps, so that reversing them moves them by one.
+    angle = 2 * np.pi * (centred.shift + centred.mirror) / ANGLES
+    scale = RATIO**centred.zoom
+    cosine, sine, zero = scale * np.cos(angle), scale * np.sin(angle), np.zeros(len(angle))
+    return centred.mirror, np.stack([cosine, -sine, zero, sine, cosine, zero], 1).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def _sampling() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the matrix (784, 20 * 64) of bilinear sampling on the rings, and each ring's weight."""
+    radius = FIRST_RADIUS * RATIO ** np.arange(RINGS)
+    angle = 2 * np.pi * (np.arange(ANGLES) + 0.5) / ANGLES
+    centre = (SIDE - 1) / 2
+    x = (centre + radius[:, None] * np.cos(angle)).ravel()
+    y = (centre + radius[:, None] * np.sin(angle)).ravel()
+    matrix = np.zeros((PIXELS, RINGS * ANGLES), np.float32)
+    left = np.minimum(np.floor(x).astype(int), SIDE - 2)
+    top = np.minimum(np.floor(y).astype(int), SIDE - 2)
+    column = np.arange(len(x))
+    for down in (0, 1):
+        for right in (0, 1):
+            share = np.abs(1 - right - (x - left)) * np.abs(1 - down - (y - top))
+            np.add.at(matrix, ((top + down) * SIDE + left + right, column), share)
+    return matrix, np.sqrt(radius / radius.sum()).astype(np.float32)

@@ -1,0 +1,153 @@
+"""Nearest neighbours among a cache's features, in blocks, so that memory stays bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ...cache import FeatureCache
+from ...errors import GroupsError
+from ...extract import available_processors
+
+COMPONENTS = 256
+_SAMPLE = 20_000  # rows that the principal components are found on
+_READ = 4096
+_PRODUCTS = 8 << 20  # bytes of similarities that are held at a time, and as many again of what is made of them
+APPROXIMATE_ABOVE = 200_000
+"""Rows from which on an approximate index is used: comparing all with all grows with their square."""
+
+
+class Neighbors(NamedTuple):
+    """The nearest rows of each row, nearest first.
+
+    Attributes
+    ----------
+    rows : ndarray of intp, shape (n, k)
+    similarity : ndarray of float32, shape (n, k)
+        Cosine of the reduced features.
+    reduced : ndarray of float32, shape (n, at most 256)
+        The features that were compared, at unit length.
+    """
+
+    rows: npt.NDArray[np.intp]
+    similarity: npt.NDArray[np.float32]
+    reduced: npt.NDArray[np.float32]
+
+    def further(self, row: int, count: int) -> npt.NDArray[np.intp]:
+        """Return the ``count`` nearest rows of one row, in no order, itself among them."""
+        if count >= len(self.reduced):
+            return np.arange(len(self.reduced))
+        return np.argpartition(-(self.reduced @ self.reduced[row]), count)[:count]
+
+
+def nearest_neighbors(cache: FeatureCache, count: int) -> Neighbors:
+    """Find the nearest neighbours of every row.
+
+    Parameters
+    ----------
+    cache : FeatureCache
+    count : int
+        How many of each; fewer in a smaller cache.
+
+    Returns
+    -------
+    Neighbors
+
+    Raises
+    ------
+    GroupsError
+        When there are more than 200,000 rows and Faiss, which finds neighbours among these, is not installed.
+
+    Notes
+    -----
+    Features are reduced to 256 principal components, each divided by the fourth root of its variance, half the way to
+    whitening: the leading components tell the class, which all candidates share, the later ones the image.
+    """
+    reduced = reduced_features(cache)
+    count = min(count, len(reduced) - 1)
+    if count < 1:
+        return Neighbors(np.zeros((len(reduced), 0), np.intp), np.zeros((len(reduced), 0), np.float32), reduced)
+    if len(reduced) > APPROXIMATE_ABOVE:
+        return _approximate(reduced, count)
+    return _exact(reduced, count)
+
+
+def reduced_features(cache: FeatureCache) -> npt.NDArray[np.float32]:
+    """Return the features' leading components at unit length: float32, shape (n, at most 256)."""
+    rows, width = cache.shape
+    generator = np.random.default_rng(0)
+    chosen = np.sort(generator.choice(rows, _SAMPLE, replace=False)) if rows > _SAMPLE else np.arange(rows)
+    total, products = np.zeros(width), np.zeros((width, width))
+    for start, block in _blocks(cache):
+        part = block[chosen[(chosen >= start) & (chosen < start + len(block))] - start]
+        total += part.sum(0, dtype=np.float64)
+        products += part.T @ part
+    mean = total / max(len(chosen), 1)
+    covariance = products / max(len(chosen), 1) - np.outer(mean, mean)
+    variances, axes = np.linalg.eigh(covariance)
+    kept = np.flatnonzero(variances > variances[-1] * 1e-7)[::-1][:COMPONENTS]
+    projection = (axes[:, kept] / variances[kept] ** 0.25).astype(np.float32)
+    reduced = np.empty((rows, projection.shape[1]), np.float32)
+    for start, block in _blocks(cache):
+        part = (block - mean.astype(np.float32)) @ projection
+        length = np.linalg.norm(part, axis=1, keepdims=True)
+        reduced[start : start + len(block)] = part / np.where(length > 0, length, 1)
+    return reduced
+
+
+def _blocks(cache: FeatureCache) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    for start in range(0, len(cache), _READ):
+        yield start, cache.read_rows(start, min(start + _READ, len(cache)))
+
+
+def _exact(reduced: npt.NDArray[np.float32], count: int) -> Neighbors:
+    rows = np.empty((len(reduced), count), np.intp)
+    similarity = np.empty((len(reduced), count), np.float32)
+    block = max(1, _PRODUCTS // 4 // len(reduced))
+    last = len(reduced) - count
+    for start in range(0, len(reduced), block):
+        end = min(start + block, len(reduced))
+        products = reduced[start:end] @ reduced.T
+        products[np.arange(end - start), np.arange(start, end)] = -np.inf
+        nearest = np.argpartition(products, last, axis=1)[:, last:]
+        values = np.take_along_axis(products, nearest, 1)
+        order = np.argsort(-values, axis=1, kind="stable")
+        rows[start:end] = np.take_along_axis(nearest, order, 1)
+        similarity[start:end] = np.take_along_axis(values, order, 1)
+    return Neighbors(rows, similarity, reduced)
+
+
+def _approximate(reduced: npt.NDArray[np.float32], count: int) -> Neighbors:
+    """Find them in an inverted file index: only the cells nearest to a row are searched."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise GroupsError(
+            f"finding groups among more than {APPROXIMATE_ABOVE:,} images needs an approximate index; "
+            "install it with: pip install embedonce[large]"
+        ) from error
+    faiss.omp_set_num_threads(available_processors())
+    cells = int(4 * np.sqrt(len(reduced)))
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(reduced.shape[1]), reduced.shape[1], cells, faiss.METRIC_INNER_PRODUCT)
+    index.cp.seed = 0
+    index.train(reduced[np.random.default_rng(0).permutation(len(reduced))[: 64 * cells]])
+    index.add(reduced)
+    index.nprobe = max(8, cells // 32)
+    rows = np.empty((len(reduced), count), np.intp)
+    similarity = np.empty((len(reduced), count), np.float32)
+    for start in range(0, len(reduced), _READ):
+        end = min(start + _READ, len(reduced))
+        values, found = index.search(reduced[start:end], count + 1)
+        # A row finds itself first, unless identical rows come before it; then the last one is left out.
+        own = found == np.arange(start, end)[:, None]
+        own[~own.any(1), -1] = True
+        rows[start:end] = found[~own].reshape(-1, count)
+        similarity[start:end] = values[~own].reshape(-1, count)
+    # -1 stands where the searched cells held too few; a row as its own neighbour is never a pair
+    missing = rows < 0
+    rows[missing] = np.broadcast_to(np.arange(len(reduced))[:, None], rows.shape)[missing]
+    similarity[missing] = -np.inf
+    return Neighbors(rows, similarity, reduced)

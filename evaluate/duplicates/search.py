@@ -1,0 +1,358 @@
+"""Groups of images that are copies of one original: turned, mirrored, cropped, zoomed, recompressed or brightened.
+
+Candidates are the nearest neighbours among the features. Whether two candidates show the same thing is then decided on
+the images themselves, small as their signatures are: two pictures of one original can be laid over each other so that
+their fine structure agrees, two others cannot, however alike they look. Measured on histology, the registered
+correlation of copies lies above 0.8 and that of others below 0.6, with next to nothing between. On photographs the two
+overlap; then the images decide, if they are at hand.
+
+1. Files of the same content belong together.
+2. Neighbours are compared over all rotations about the centre, mirrorings and zooms (:mod:`~.polar`); promising ones
+   are registered (:mod:`~.registration`).
+3. Neighbours that are still apart are registered from shifted positions (:mod:`~.shifts`): crops.
+4. Images that are still alone are compared with many more, and registered from stretched positions as well: the
+   features of a strongly distorted copy are far from those of its original.
+
+Each stage has a threshold of its own, which the data set tells (:mod:`~.thresholds`): a search over shifts finds better
+agreement between unrelated images than one about the centre. A pair that stays below it is verified on larger pictures
+(:mod:`~.verification`), and is left apart where there are none.
+
+Groups are the connected components of the proven pairs. A pair inside a group is not tested again, and two groups are
+left alone after a few failures, so the work grows with the number of images, not of pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ...extract import available_processors
+from . import log_polar as polar
+from .gray_images import Pictures
+from .neighbors import Neighbors
+from .pair_tests import PairTests, Register, Thresholds
+from .pairs import Decision, Pairs, Rows, concatenate, near_decisions, renumber
+from .registration import Registered
+from .thumbnails import Thumbnails
+
+NEIGHBORS = 24
+DOUBT = 0.1  # scores this near to the threshold, on either side, are shown to the user
+_NULL_PAIRS = 400
+_SAMPLE = 500  # images whose likeliest copies tell where the thresholds are
+_PROMISING = 0.3  # a lower correlation about the centre is never registered from there
+_FAILURES_OF_PAIR = 3
+_REJECTIONS = 3  # by its picture, in each stage, after which an image is not verified again: reading takes long
+_HOPELESS = 512  # pictures of the likeliest pairs; when none of them is of a copy, no more are read
+_LONELY = 2  # images of groups up to this size get the second look …
+_SECOND_LOOKS = 500  # … but so many at most, the most promising first: in a set without copies all are alone
+_FURTHER = 1000  # images that each of them is compared with
+
+
+@dataclass
+class Duplicates:
+    """What was found.
+
+    Attributes
+    ----------
+    groups : ndarray of intp, shape (n,)
+        Group of every row, numbered from 0 by first member. An image without a copy is a group of its own.
+    links : Pairs
+        The pairs that are proven by their signatures. Files of the same content have score 1.
+    verified, rejected : Pairs
+        The pairs that are proven by the images, and those that are not, with their agreement there. The groups are the
+        connected components of ``links`` and ``verified``.
+    thresholds : Thresholds
+    doubtful : list of Decision
+        Pairs that came near to the other decision, the nearest first.
+    tested : int
+        How many pairs were registered.
+    flat : int
+        Images with too little structure to be recognised, other than by content.
+    """
+
+    groups: Rows
+    links: Pairs
+    verified: Pairs
+    rejected: Pairs
+    thresholds: Thresholds
+    doubtful: list[Decision]
+    tested: int = 0
+    flat: int = 0
+
+
+def find_duplicates(
+    signatures: npt.NDArray[np.uint8],
+    neighbors: Neighbors,
+    hashes: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.integer],
+    *,
+    within_class: bool = False,
+    pictures: Pictures | None = None,
+    advance: Callable[[str, int], None] = lambda what, count: None,
+) -> Duplicates:
+    """Group the images that are copies of one original.
+
+    Parameters
+    ----------
+    signatures : ndarray of uint8, shape (n, 784)
+    neighbors : Neighbors
+        Of every row.
+    hashes : ndarray of uint8, shape (n, 32)
+        Of the files' content.
+    labels : ndarray of int, shape (n,)
+    within_class : bool
+        Look for copies only within each class.
+    pictures : Pictures, optional
+        The images, to verify doubtful pairs on them. Without them, only pairs that the signatures prove are copies.
+    advance : callable
+        Called with the name of a stage and the number of pairs that were dealt with.
+
+    Returns
+    -------
+    Duplicates
+    """
+    return _Search(signatures, neighbors, hashes, np.asarray(labels), within_class, pictures, advance).run()
+
+
+class _Search:
+    def __init__(
+        self,
+        signatures: npt.NDArray[np.uint8],
+        neighbors: Neighbors,
+        hashes: npt.NDArray[np.uint8],
+        labels: npt.NDArray[np.integer],
+        within_class: bool,
+        pictures: Pictures | None,
+        advance: Callable[[str, int], None],
+    ) -> None:
+        self.thumbnails = Thumbnails(signatures)
+        self.neighbors = neighbors
+        self.hashes = hashes
+        self.labels = labels
+        self.within_class = within_class
+        self.pictures = pictures
+        self.advance = advance
+        self.n = len(signatures)
+        self.textured = self.thumbnails.textured()
+        self.links: list[Pairs] = []
+        self.doubtful: list[Decision] = []
+        self.tested = 0
+        self.groups: Rows = np.arange(self.n)
+        self.thresholds = Thresholds()
+        self.verified: list[Pairs] = []
+        self.rejected: list[Pairs] = []
+        self.asked = self.agreed = 0  # of the pairs that were compared on the images
+
+    def run(self) -> Duplicates:
+        from threadpoolctl import threadpool_limits
+
+        self._link_identical()
+        if self.n > 1:
+            # every thread of the pool multiplies small matrices: BLAS's own threads would only get into its way
+            with threadpool_limits(1, "blas"), ThreadPoolExecutor(available_processors()) as self.pool:
+                spectra = polar.ring_spectra(self.thumbnails)
+                tests = self.tests = PairTests(self.thumbnails, spectra, self.pictures, self.pool)
+                candidates = self._centred_candidates(spectra)
+                generator = np.random.default_rng(0)
+                limits = self.thresholds = tests.thresholds(
+                    self._unrelated(generator), self._likeliest(candidates, generator)
+                )
+                self._link(candidates, tests.centred, limits.centred, "turned", 8)
+                self._link(self._shifted_candidates(), tests.shifted, limits.shifted, "shifted", 2)
+                self._link(self._lonely_candidates(spectra, candidates), tests.stretched, limits.centred, "alone", 3)
+        return Duplicates(
+            renumber(self.groups),
+            concatenate(self.links),
+            concatenate(self.verified),
+            concatenate(self.rejected),
+            self.thresholds,
+            sorted(self.doubtful, key=lambda decision: abs(decision.score - decision.limit)),
+            self.tested,
+            int((~self.textured).sum()),
+        )
+
+    def _link_identical(self) -> None:
+        keys = np.ascontiguousarray(self.hashes).view(f"V{self.hashes.shape[1]}").ravel()
+        _, inverse = np.unique(keys, return_inverse=True)
+        if self.within_class:
+            inverse = inverse * (int(self.labels.max(initial=0)) + 1) + self.labels
+        order = np.argsort(inverse, kind="stable")
+        same = inverse[order][1:] == inverse[order][:-1]
+        first, second = order[:-1][same], order[1:][same]
+        self.links.append(Pairs(first, second, np.ones(len(first), np.float32)))
+        self._join(self.links[-1])
+
+    def _unrelated(self, generator: np.random.Generator) -> tuple[Rows, Rows]:
+        """Return pairs of one class: they are the likeliest to be mistaken for copies."""
+        textured = np.flatnonzero(self.textured)
+        first = generator.choice(textured, _NULL_PAIRS) if len(textured) else textured
+        second = first.copy()
+        for place, row in enumerate(first):
+            second[place] = generator.choice(textured[self.labels[textured] == self.labels[row]])
+        near = (self.neighbors.rows[first] == second[:, None]).any(1)
+        unrelated = (self.groups[first] != self.groups[second]) & ~near
+        return first[unrelated], second[unrelated]
+
+    def _likeliest(self, candidates: Pairs, generator: np.random.Generator) -> tuple[Rows, Rows]:
+        """Return the best candidate of some images, by correlation about the centre."""
+        order = np.lexsort((-candidates.score, candidates.first))
+        chosen = order[np.unique(candidates.first[order], return_index=True)[1]]
+        if len(chosen) > _SAMPLE:
+            chosen = chosen[np.sort(generator.choice(len(chosen), _SAMPLE, replace=False))]
+        return candidates.first[chosen], candidates.second[chosen]
+
+    def _centred_candidates(self, spectra: polar.Spectra) -> Pairs:
+        pairs = self._open_neighbors()
+        ends = np.searchsorted(pairs.first, np.arange(self.n + 1))
+        found = polar.empty(len(pairs.first))
+
+        def compare(rows: Rows) -> None:
+            for row in rows:
+                mine = slice(ends[row], ends[row + 1])
+                if ends[row] < ends[row + 1]:
+                    found.put(mine, polar.correlate(spectra, row, pairs.second[mine]))
+            self.advance("comparing", len(rows))
+
+        list(self.pool.map(compare, np.array_split(np.arange(self.n), max(1, self.n // 256))))
+        promising = found.score >= _PROMISING
+        candidates = pairs.at(promising)._replace(score=found.score[promising])
+        self.tests.remember(candidates.first, candidates.second, found.at(promising))
+        return candidates
+
+    def _shifted_candidates(self) -> Pairs:
+        """Return, for each image, the two nearest ones that are not in its group."""
+        pairs = self._open_neighbors()
+        order = np.lexsort((-pairs.score, pairs.first))
+        rank = np.arange(len(order)) - np.searchsorted(pairs.first[order], pairs.first[order])
+        return pairs.at(order[rank < 2])
+
+    def _lonely_candidates(self, spectra: polar.Spectra, seen: Pairs) -> Pairs:
+        """Return, for each image that is nearly alone, the three that look most alike of a thousand neighbours."""
+        sizes = np.bincount(self.groups, minlength=self.n)[self.groups]
+        lonely = np.flatnonzero((sizes <= _LONELY) & self.textured)
+        promise = np.zeros(self.n, np.float32)
+        np.maximum.at(promise, seen.first, seen.score)
+        np.maximum.at(promise, seen.second, seen.score)
+        lonely = lonely[np.argsort(-promise[lonely], kind="stable")][:_SECOND_LOOKS]
+
+        def look(row: int) -> Pairs:
+            others = self.neighbors.further(row, _FURTHER)
+            others = others[(self.groups[others] != self.groups[row]) & self.textured[others]]
+            if self.within_class:
+                others = others[self.labels[others] == self.labels[row]]
+            score = polar.correlate(spectra, row, others).score
+            best = np.argsort(-score, kind="stable")[:3]
+            self.advance("looking again", 1)
+            return Pairs(np.full(len(best), row), others[best], score[best])
+
+        return concatenate(list(self.pool.map(look, lonely.tolist())))
+
+    def _open_neighbors(self) -> Pairs:
+        """Return the neighbours that are not in one group yet, each pair once, by first row."""
+        rows, similarity = self.neighbors.rows, self.neighbors.similarity
+        first = np.repeat(np.arange(self.n), rows.shape[1])
+        second, score = rows.ravel(), similarity.ravel()
+        low, high = np.minimum(first, second), np.maximum(first, second)
+        _, once = np.unique(low.astype(np.int64) * self.n + high, return_index=True)
+        first, second, score = first[once], second[once], score[once]
+        keep = (self.groups[first] != self.groups[second]) & self.textured[first] & self.textured[second]
+        if self.within_class:
+            keep &= self.labels[first] == self.labels[second]
+        keep = np.flatnonzero(keep)
+        keep = keep[np.argsort(first[keep], kind="stable")]
+        return Pairs(first[keep], second[keep], score[keep].astype(np.float32))
+
+    def _link(self, candidates: Pairs, test: Register, threshold: float, stage: str, failures_of_image: int) -> None:
+        """Test candidates, the best of every group first, until nothing is left that could change the groups."""
+        pending = candidates.at(np.argsort(-candidates.score, kind="stable"))
+        failed = concatenate([])
+        failures, rejections = np.zeros(self.n, np.intp), np.zeros(self.n, np.intp)
+        while len(pending.first):
+            first, second = pending.first, pending.second
+            tired, counts = np.unique(self._key(failed), return_counts=True)
+            keep = (failures[first] < failures_of_image) & (failures[second] < failures_of_image)
+            keep &= self.groups[first] != self.groups[second]
+            keep &= ~np.isin(self._key(pending), tired[counts >= _FAILURES_OF_PAIR])
+            pending = pending.at(keep)
+            if not len(pending.first):
+                break
+            # The best pair of every group, so that no group is tested twice before its first test is known.
+            ends = self.groups[pending.first], self.groups[pending.second]
+            best = np.union1d(*(np.unique(groups, return_index=True)[1] for groups in ends))
+            best = best[np.unique(self._key(pending.at(best)), return_index=True)[1]]
+            chosen = pending.at(best)
+            registered = test(chosen.first, chosen.second)
+            chosen = chosen._replace(score=registered.score)
+            self.tested += len(best)
+            self.advance(stage, len(best))
+            proven = self._proven(chosen, registered, threshold, rejections)
+            self._join(chosen.at(proven))
+            refused = chosen.at(~proven)
+            failed = concatenate([failed, refused])
+            np.add.at(failures, refused.first, 1)
+            np.add.at(failures, refused.second, 1)
+            pending = pending.at(np.setdiff1d(np.arange(len(pending.first)), best))
+
+    def _proven(
+        self, pairs: Pairs, registered: Registered, threshold: float, rejections: Rows
+    ) -> npt.NDArray[np.bool_]:
+        """Return which pairs are copies, by their signatures or, where these leave a doubt, by the images.
+
+        ``rejections`` counts, for every row, how often its picture was not that of a copy.
+        """
+        doubtful = self.tests.in_doubt(pairs.score, threshold)
+        tired = np.maximum(rejections[pairs.first], rejections[pairs.second]) >= _REJECTIONS
+        asked = np.flatnonzero(doubtful & ~tired)
+        asked, tested = self._verified(asked[np.argsort(-pairs.score[asked], kind="stable")], pairs, registered)
+        agree = tested.score >= self.thresholds.images
+        unreadable = np.isnan(tested.score)
+        refused = tested.at(~agree & ~unreadable)
+        self.verified.append(tested.at(agree))
+        self.rejected.append(refused)
+        for side in (refused.first, refused.second):
+            np.add.at(rejections, side, 1)
+
+        by_signature = ~doubtful
+        by_signature[asked[unreadable]] = True
+        limit = np.full(len(doubtful), threshold)
+        limit[asked[unreadable]] = max(self.thresholds.centred, self.thresholds.shifted)
+        proven: npt.NDArray[np.bool_] = by_signature & (pairs.score >= limit)
+        self.links.append(pairs.at(proven))
+        self.doubtful += near_decisions(pairs.at(by_signature), threshold, DOUBT, False)
+        self.doubtful += near_decisions(tested.at(~unreadable), self.thresholds.images, DOUBT, True)
+        proven[asked[agree]] = True
+        return proven
+
+    def _verified(self, asked: Rows, pairs: Pairs, registered: Registered) -> tuple[Rows, Pairs]:
+        """Compare pictures, those of the likeliest pairs first; return which pairs, and their agreement."""
+        parts: list[Pairs] = []
+        for start in range(0, len(asked), _HOPELESS):
+            if self.asked >= _HOPELESS and not self.agreed:
+                asked = asked[:start]
+                break
+            chosen = asked[start : start + _HOPELESS]
+            rows = pairs.first[chosen], pairs.second[chosen]
+            part = Pairs(*rows, self.tests.verify(*rows, registered.at(chosen)))
+            self.asked += int((~np.isnan(part.score)).sum())
+            self.agreed += int((part.score >= self.thresholds.images).sum())
+            parts.append(part)
+        return asked, concatenate(parts)
+
+    def _key(self, pairs: Pairs) -> npt.NDArray[np.int64]:
+        """Return a number for the two groups of each pair, whichever comes first."""
+        mine, other = self.groups[pairs.first].astype(np.int64), self.groups[pairs.second].astype(np.int64)
+        key: npt.NDArray[np.int64] = np.minimum(mine, other) * self.n + np.maximum(mine, other)
+        return key
+
+    def _join(self, pairs: Pairs) -> None:
+        """Make one group of the groups of each pair."""
+        from scipy import sparse
+        from scipy.sparse.csgraph import connected_components
+
+        mine, other = self.groups[pairs.first], self.groups[pairs.second]
+        graph = sparse.coo_array((np.ones(len(mine), np.int8), (mine, other)), shape=(self.n, self.n))
+        self.groups = connected_components(graph, directed=False)[1].astype(np.intp)[self.groups]

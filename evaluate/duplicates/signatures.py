@@ -1,0 +1,64 @@
+"""The signatures of a cache's images: stored beside the features, or made again from the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ...cache import FeatureCache, display
+from ...errors import GroupsError, ImageError
+from ...extract import SIGNATURE_SIZE, available_processors, decode, least_size, resize, signature
+from ..shared import image_folder, read_unchanged, some
+
+
+def signatures_of(
+    cache: FeatureCache, images: Path | str | None = None, advance: Callable[[int], None] = lambda count: None
+) -> npt.NDArray[np.uint8]:
+    """Return the signatures of a cache's images.
+
+    Parameters
+    ----------
+    cache : FeatureCache
+    images : path-like, optional
+        The image folder, for a cache without signatures; by default the one that was embedded.
+    advance : callable
+        Called with a number of images, when they have to be read.
+
+    Returns
+    -------
+    ndarray of uint8, shape (n, 784)
+
+    Raises
+    ------
+    GroupsError
+        When the cache has none and the images are gone or have changed.
+    """
+    stored = cache.signatures
+    if stored is not None:
+        return stored
+    root = image_folder(cache, images)
+    size, least = cache.fingerprint["image_size"], least_size(cache.fingerprint)
+    made = np.zeros((len(cache), SIGNATURE_SIZE**2), np.uint8)
+    unusable: list[str] = []
+
+    def make(rows: npt.NDArray[np.intp]) -> None:
+        for row in rows.tolist():
+            try:
+                made[row] = signature(resize(decode(read_unchanged(cache, root, row), least), size))
+            except ImageError:
+                unusable.append(cache.paths[row])
+        advance(len(rows))
+
+    with ThreadPoolExecutor(available_processors()) as pool:
+        list(pool.map(make, np.array_split(np.arange(len(cache)), max(1, len(cache) // 64))))
+    if unusable:
+        raise GroupsError(
+            f"the cache {display(str(cache.path))} holds no signatures, and {len(unusable):,} of its {len(cache):,} "
+            f"images are gone from {display(str(root))} or have changed: {some(sorted(unusable))}; give their folder "
+            "with --images, or run embedonce extract again"
+        )
+    return made

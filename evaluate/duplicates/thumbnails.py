@@ -1,0 +1,85 @@
+"""Signatures as pictures: the thumbnails of images, band-passed, as registration wants them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from ...extract import SIGNATURE_SIZE
+
+SIDE = SIGNATURE_SIZE
+PIXELS = SIDE * SIDE
+OUTER = 4.0  # pixels; structure coarser than this is illumination and staining, not the tissue's own pattern
+LEVELS = (1.5, 0.7, 0.0)
+"""Blur of the levels from coarse to fine, in pixels: a wide blur lets a registration find its way from far."""
+
+MINIMUM_TEXTURE = 1.5
+"""Standard deviation, in gray levels, below which a thumbnail is flat: nothing in it could be recognised again."""
+
+_ROUNDING = 0.01  # gray levels; what is left of a flat thumbnail, while a single other pixel leaves 0.03
+
+Gray = npt.NDArray[np.uint8]
+Bands = npt.NDArray[np.float32]
+
+
+class Thumbnails:
+    """The signatures of many images.
+
+    Only the bytes are kept; what is made of them is made of some rows at a time.
+
+    Parameters
+    ----------
+    signatures : ndarray of uint8, shape (n, 784)
+        Luma thumbnails of 28 x 28 pixels, as a cache holds them.
+    """
+
+    def __init__(self, signatures: Gray) -> None:
+        self.signatures = signatures
+
+    def __len__(self) -> int:
+        return len(self.signatures)
+
+    def bands(self, rows: npt.NDArray[np.intp], blur: float = 0.0) -> Bands:
+        """Return the band-passed thumbnails of some rows.
+
+        Parameters
+        ----------
+        rows : ndarray of intp, shape (k,)
+        blur : float
+            Inner blur, in pixels.
+
+        Returns
+        -------
+        ndarray of float32, shape (k, 784)
+            Each of mean 0 and standard deviation 1, so that brightness and contrast play no part; zeros for a flat
+            thumbnail.
+        """
+        images = self.signatures[rows].reshape(-1, SIDE, SIDE).astype(np.float32)
+        outer = gaussian(SIDE, OUTER)
+        bands = -(outer @ images @ outer.T)
+        bands += gaussian(SIDE, blur) @ images @ gaussian(SIDE, blur).T if blur else images
+        flat: Bands = bands.reshape(-1, PIXELS)
+        flat -= flat.mean(1, keepdims=True)
+        deviation = flat.std(1, keepdims=True)
+        flat /= np.where(deviation > _ROUNDING, deviation, np.inf)
+        return flat
+
+    def textured(self, block: int = 4096) -> npt.NDArray[np.bool_]:
+        """Return which thumbnails have enough structure to be recognised: bool, shape (n,)."""
+        outer = gaussian(SIDE, OUTER)
+        parts = []
+        for start in range(0, len(self), block):
+            images = self.signatures[start : start + block].reshape(-1, SIDE, SIDE).astype(np.float32)
+            parts.append((images - outer @ images @ outer.T).std((1, 2)) >= MINIMUM_TEXTURE)
+        return np.concatenate([np.zeros(0, bool), *parts])
+
+
+@lru_cache(maxsize=16)
+def gaussian(side: int, sigma: float) -> npt.NDArray[np.float32]:
+    """Return the matrix that blurs a column of pixels; its rows sum to 1, so that the border does not darken."""
+    place = np.arange(side)
+    weights = np.exp(-((place[:, None] - place) ** 2) / (2 * sigma**2))
+    matrix: npt.NDArray[np.float32] = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return matrix

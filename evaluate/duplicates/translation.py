@@ -1,0 +1,132 @@
+"""Where a crop may come from: the best translation of one thumbnail over another, in 8 positions and 3 zooms."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from .registration import Affine, Mirror
+from .thumbnails import LEVELS, SIDE, Bands, Thumbnails
+
+_COARSE = 2  # the coarse level is so smooth that every second pixel tells the same
+_HALF = SIDE // _COARSE
+_PADDED = 2 * _HALF
+_MINIMUM_OVERLAP = 0.35
+_REDUCED = 0.8
+_ZOOMS = ((1.0, 1.0), (1.0, _REDUCED), (_REDUCED, 1.0))
+"""How far the first and the second image are reduced: a crop must be reduced to lie over its original. Registration
+finds its way from a zoom that is wrong by an eighth, so these cover crops down to seven tenths of a side."""
+
+_KEPT = 3  # of the positions and zooms
+
+_POSITIONS = [(mirror, turns) for mirror in (False, True) for turns in range(4)]
+
+
+def shift_hypotheses(
+    thumbnails: Thumbnails, first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]
+) -> list[tuple[Mirror, Affine]]:
+    """Return starting maps for pairs that may be shifted against each other.
+
+    Parameters
+    ----------
+    thumbnails : Thumbnails
+    first, second : ndarray of intp, shape (k,)
+
+    Returns
+    -------
+    list of (mirror, affine)
+        The three most promising of the four rotations by a quarter turn with and without mirroring, at three zooms,
+        each with the translation whose overlap correlates most: as
+        :func:`~embedonce.evaluate.duplicates.registration.register` takes them.
+    """
+    mine, theirs = thumbnails.bands(first, LEVELS[0]), thumbnails.bands(second, LEVELS[0])
+    scores = np.empty((len(_ZOOMS) * len(_POSITIONS), len(first)), np.float32)
+    steps = np.empty((len(scores), len(first), 2), np.float32)
+    originals = {zoom: _reduced(mine, zoom) for zoom in (1.0, _REDUCED)}
+    transformed = {zoom: _transform(picture).conj() for zoom, picture in originals.items()}
+    energies = {zoom: _transform(picture**2).conj() for zoom, picture in originals.items()}
+    for zoom in (1.0, _REDUCED):
+        picture = _reduced(theirs, zoom)
+        moved = [_transform(_in_position(picture, position)) for position in _POSITIONS]
+        energy = _transform(picture**2)
+        for place, zooms in enumerate(_ZOOMS):
+            if zooms[1] != zoom:
+                continue
+            # Masks look the same in every position, so the energy of a turned picture is the turned map of its energy.
+            my_energy = _back(energies[zooms[0]] * _mask(zoom))
+            their_energy = _back(energy * _mask(zooms[0]).conj())
+            overlap = _back(_mask(zoom) * _mask(zooms[0]).conj()) >= _MINIMUM_OVERLAP * _HALF**2
+            for number, position in enumerate(_POSITIONS):
+                norm = my_energy * _in_position(their_energy, position)
+                product = _back(moved[number] * transformed[zooms[0]])
+                correlation = np.where(overlap, product / np.sqrt(np.maximum(norm, 1e-6)), -1).reshape(len(first), -1)
+                best = correlation.argmax(1)
+                row = place * len(_POSITIONS) + number
+                scores[row] = correlation[np.arange(len(first)), best]
+                down, right = np.divmod(best, _PADDED - 1)
+                steps[row] = np.stack([right, down], 1) - (_HALF - 1)
+    order = np.argsort(-scores, axis=0, kind="stable")[:_KEPT]
+    return [_maps(kept, steps[kept, np.arange(len(first))]) for kept in order]
+
+
+def _in_position(pictures: npt.NDArray[np.float32], position: tuple[bool, int]) -> npt.NDArray[np.float32]:
+    """Return pictures mirrored and turned about their centre."""
+    mirror, turns = position
+    return np.rot90(pictures[:, ::-1] if mirror else pictures, -turns, axes=(1, 2))
+
+
+def _maps(kept: npt.NDArray[np.intp], steps: npt.NDArray[np.float32]) -> tuple[Mirror, Affine]:
+    """Return the maps from the second image to the first.
+
+    The second, reduced, mirrored and turned, agrees with the reduced first when it is moved back by ``steps``.
+    """
+    place, position = np.divmod(kept, len(_POSITIONS))
+    mirror = np.array([mirror for mirror, _ in _POSITIONS])[position]
+    quarter = np.array([turns for _, turns in _POSITIONS])[position]
+    my_zoom, their_zoom = np.array(_ZOOMS)[place].T
+    cosine, sine = np.array([1, 0, -1, 0])[quarter], np.array([0, 1, 0, -1])[quarter]
+    scale = their_zoom / my_zoom
+    right, down = -_COARSE * steps.T / my_zoom
+    return mirror, np.stack([scale * cosine, -scale * sine, right, scale * sine, scale * cosine, down], 1).astype(
+        np.float32
+    )
+
+
+def _reduced(images: Bands, zoom: float) -> npt.NDArray[np.float32]:
+    """Return pictures of 14 x 14 pixels: halved, and reduced by a zoom about the centre, zero around it."""
+    matrix = _reduction(zoom)
+    reduced: npt.NDArray[np.float32] = matrix @ images.reshape(-1, SIDE, SIDE) @ matrix.T
+    return reduced
+
+
+@lru_cache(maxsize=2)
+def _reduction(zoom: float) -> npt.NDArray[np.float32]:
+    """Return the matrix (14, 28) that averages a column over areas; an area that ends outside has less weight."""
+    borders = np.clip((np.arange(_HALF + 1) - _HALF / 2) * _COARSE / zoom + SIDE / 2, 0, SIDE)[:, None]
+    pixel = np.arange(SIDE)
+    covered = np.clip(np.minimum(borders[1:], pixel + 1) - np.maximum(borders[:-1], pixel), 0, None)
+    matrix: npt.NDArray[np.float32] = (covered * zoom / _COARSE).astype(np.float32)
+    return matrix
+
+
+@lru_cache(maxsize=2)
+def _mask(zoom: float) -> npt.NDArray[np.complex64]:
+    """Return the transform of a picture of ones, reduced."""
+    return _transform(_reduced(np.ones((1, SIDE * SIDE), np.float32), zoom))
+
+
+def _transform(images: npt.NDArray[np.float32]) -> npt.NDArray[np.complex64]:
+    from scipy import fft
+
+    transformed: npt.NDArray[np.complex64] = fft.rfft2(images, (_PADDED, _PADDED))
+    return transformed
+
+
+def _back(products: npt.NDArray[np.complex64]) -> npt.NDArray[np.float32]:
+    """Return the map of all translations by up to 13 pixels, none of them in the middle: (k, 27, 27)."""
+    from scipy import fft
+
+    images: npt.NDArray[np.float32] = fft.fftshift(fft.irfft2(products, (_PADDED, _PADDED)), axes=(1, 2))
+    return images[:, 1:, 1:]

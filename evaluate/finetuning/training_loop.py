@@ -1,0 +1,205 @@
+"""The epochs of a fine-tuning, with early stopping from epoch 0 on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..._keras import import_keras
+from ...errors import HeadError
+from ...extract import Progress
+from .cut_model import FrozenPart
+from .image_reader import AUGMENTATIONS, Indices
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How to train.
+
+    Attributes
+    ----------
+    augment : {"none", "flips", "dihedral"}
+        What happens to a training image, anew in every epoch: nothing; mirrored left to right and upside down, each
+        with a chance of one half; or any of the eight symmetries of the square, quarter turns too.
+    learning_rate : float
+        Adam's.
+    epochs, patience, batch_size : int
+        At most so many epochs; so many in a row without a lower validation loss end the training.
+    random_state : int
+        Of order and augmentation, and of the validation part. From 0 to 2**32 - 1.
+    """
+
+    augment: str = "flips"
+    learning_rate: float = 1e-5
+    epochs: int = 10
+    patience: int = 2
+    batch_size: int = 32
+    random_state: int = 0
+
+    def check(self) -> None:
+        """Check every value.
+
+        Raises
+        ------
+        HeadError
+            Naming the parameter.
+        """
+        if self.augment not in AUGMENTATIONS:
+            _refuse("augment", f"one of {', '.join(AUGMENTATIONS)}", self.augment)
+        rate = self.learning_rate
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1:
+            _refuse("learning_rate", "a number above 0 and below 1", rate)
+        for name, least in (("epochs", 1), ("patience", 1), ("batch_size", 1), ("random_state", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**32:
+                _refuse(name, f"a whole number from {least} to {2**32 - 1}", value)
+
+
+@dataclass
+class Course:
+    """How a training went.
+
+    Attributes
+    ----------
+    history : dict of str to list of float
+        ``epoch``, from 0, the state before training; ``loss`` and ``accuracy`` on the training images, later than
+        epoch 0 averaged over the epoch's steps, with augmentation and dropout; ``val_loss`` and ``val_accuracy`` on the
+        validation images after the epoch, without.
+    best : int
+        The epoch of the lowest validation loss, the earliest of equal ones, whose weights the model has.
+    seconds : float
+    notes : list of str
+    """
+
+    history: dict[str, list[float]]
+    best: int
+    seconds: float
+    notes: list[str] = field(default_factory=list)
+
+
+def train_epochs(
+    trainer: Any,
+    frozen: FrozenPart,
+    fit: Indices,
+    held: Indices,
+    labels: Indices,
+    start: tuple[float, float],
+    weights: npt.NDArray[np.float64] | None,
+    schedule: Schedule,
+    progress: Progress,
+) -> Course:
+    """Train the part of an image model that is not frozen, and leave it with the weights of its best epoch.
+
+    Parameters
+    ----------
+    trainer : keras.Model
+        From what the frozen part gives to probabilities.
+    frozen : FrozenPart
+    fit, held : ndarray of intp
+        Rows to train on and to validate on.
+    labels : ndarray of intp, shape (n,)
+        The output of the class of every row of the cache.
+    start : tuple of float
+        Loss and accuracy of epoch 0 on the training images.
+    weights : ndarray of float64, shape (k,), optional
+        Of the classes in the training loss.
+    schedule : Schedule
+    progress : Progress
+
+    Raises
+    ------
+    ImageError
+        When an image is gone or has changed.
+    """
+    keras = import_keras()
+    trainer.compile(
+        keras.optimizers.Adam(schedule.learning_rate),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,  # on processors XLA takes minutes to compile this
+    )
+    begin = time.perf_counter()
+    history: dict[str, list[float]] = {name: [] for name in ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")}
+    notes: list[str] = []
+    best, kept = 0, _weights_of(trainer)
+    progress.start(len(held) + schedule.epochs * (len(fit) + len(held)), "fine-tuning")
+    try:
+        for epoch in range(schedule.epochs + 1):
+            loss, accuracy = (
+                start if epoch == 0 else _one_epoch(trainer, frozen, fit, labels, weights, schedule, epoch, progress)
+            )
+            val_loss, val_accuracy = _measure(trainer, frozen, held, labels, schedule.batch_size, progress)
+            if not np.isfinite([loss, val_loss]).all():
+                notes.append(f"the loss of epoch {epoch} was no number any more; take a smaller learning rate")
+                break
+            for name, value in zip(history, (epoch, loss, accuracy, val_loss, val_accuracy), strict=True):
+                history[name].append(value)
+            progress.say(
+                f"epoch {epoch} of {schedule.epochs}: loss {loss:.4f}, accuracy {accuracy:.4f}; validation loss "
+                f"{val_loss:.4f}, accuracy {val_accuracy:.4f}"
+            )
+            if val_loss < history["val_loss"][best]:
+                best, kept = epoch, _weights_of(trainer)
+            if epoch - best >= schedule.patience:
+                break
+    finally:
+        progress.close()
+    for variable, values in zip(trainer.trainable_variables, kept, strict=True):
+        variable.assign(values)
+    return Course(history, best, time.perf_counter() - begin, notes)
+
+
+def cross_entropy(probabilities: npt.NDArray[Any], true: Indices) -> tuple[float, float]:
+    """Return mean loss and accuracy of probabilities, shape (n, k), for the true classes, shape (n,)."""
+    shares = probabilities[np.arange(len(true)), true].astype(np.float64)
+    # a NaN stays one
+    loss = -np.log(np.clip(shares, 1e-7, 1.0)).mean()
+    return float(loss), float((probabilities.argmax(axis=1) == true).mean())
+
+
+def _one_epoch(
+    trainer: Any,
+    frozen: FrozenPart,
+    fit: Indices,
+    labels: Indices,
+    weights: npt.NDArray[np.float64] | None,
+    schedule: Schedule,
+    epoch: int,
+    progress: Progress,
+) -> tuple[float, float]:
+    """Train on every image once; return the mean loss and accuracy of the steps."""
+    generator = np.random.default_rng([schedule.random_state, epoch])
+    order = fit[generator.permutation(len(fit))]
+    views = generator.integers(AUGMENTATIONS[schedule.augment], size=len(fit))
+    loss = correct = 0.0
+    for places, activations in frozen.batches(order, schedule.batch_size, views):
+        true = labels[order[places]]
+        sample_weight = None if weights is None else weights[true].astype(np.float32)
+        trainer.reset_metrics()  # some versions of Keras add the steps up, others do not
+        step = trainer.train_on_batch(activations, true, sample_weight=sample_weight, return_dict=True)
+        loss, correct = loss + len(places) * float(step["loss"]), correct + len(places) * float(step["accuracy"])
+        progress.advance(len(places))
+    return loss / len(fit), correct / len(fit)
+
+
+def _measure(
+    trainer: Any, frozen: FrozenPart, rows: Indices, labels: Indices, size: int, progress: Progress
+) -> tuple[float, float]:
+    answers = []
+    for places, activations in frozen.batches(rows, size):
+        answers.append(trainer.predict_on_batch(activations))
+        progress.advance(len(places))
+    return cross_entropy(np.concatenate(answers), labels[rows])
+
+
+def _weights_of(trainer: Any) -> list[npt.NDArray[Any]]:
+    ops = import_keras().ops
+    return [ops.convert_to_numpy(variable).copy() for variable in trainer.trainable_variables]
+
+
+def _refuse(name: str, allowed: str, value: object) -> None:
+    raise HeadError(f"parameter {name} of finetune must be {allowed}, got {value!r}")

@@ -1,0 +1,123 @@
+"""Which images a fine-tuning trains on: those of the model that it starts from, less some for validation."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...cache import FeatureCache, display
+from ...errors import ModelFileError, SplitError
+from ..models import contents, trained_on
+from ..splits import Groups, assign, places
+
+VALIDATION_FRACTION = 0.2
+
+Indices = npt.NDArray[np.intp]
+
+
+def training_rows(cache: FeatureCache, metadata: dict[str, Any], shown: str) -> tuple[Indices, list[str]]:
+    """Return the rows of a cache that a model was trained on.
+
+    A model knows the content of its training images, not their paths. Of several files of one content it takes as
+    many as were trained on; where their labels differ and not all of them were, none, since it cannot be said which.
+
+    Parameters
+    ----------
+    cache : FeatureCache
+    metadata : dict
+        Of the model file.
+    shown : str
+        The model, for messages.
+
+    Returns
+    -------
+    rows : ndarray of intp, shape (m,)
+        Sorted.
+    notes : list of str
+        On images that are missing.
+
+    Raises
+    ------
+    ModelFileError
+        When the model does not say what it was trained on, or none of it is in the cache.
+    """
+    counts = Counter(trained_on(metadata))
+    if not counts:
+        raise ModelFileError(
+            f"{shown} does not say which images it was trained on; train it with embedonce train, then export it again"
+        )
+    rows_of: dict[bytes, list[int]] = defaultdict(list)
+    for row, content in enumerate(contents(cache)):
+        rows_of[content].append(row)
+    rows: list[int] = []
+    unclear = 0
+    for content, count in counts.items():
+        found = rows_of.get(content, [])
+        if len(found) > count and len(set(cache.labels[found].tolist())) > 1:
+            unclear += count
+        else:
+            rows += found[:count]
+    if not rows:
+        raise ModelFileError(
+            f"{shown} was trained on none of the images of {display(str(cache.path))}; give the cache that it was "
+            "trained on with --cache CACHE"
+        )
+    notes = []
+    missing = sum(counts.values()) - len(rows) - unclear
+    if missing:
+        notes.append(f"{missing:,} of the {sum(counts.values()):,} images that {shown} was trained on are not there")
+    if unclear:
+        notes.append(f"{unclear:,} image(s) are left out, since files of the same content have other labels")
+    return np.sort(np.array(rows, np.intp)), notes
+
+
+def hold_out(cache: FeatureCache, rows: Indices, groups: Groups | None, seed: int) -> tuple[Indices, Indices]:
+    """Part training rows into those to train on and those to validate on, every class in both.
+
+    Parameters
+    ----------
+    cache : FeatureCache
+    rows : ndarray of intp, shape (m,)
+    groups : Groups, optional
+        None of them is parted. Without groups, only files of the same content stay together.
+    seed : int
+
+    Returns
+    -------
+    fit, held : ndarray of intp
+        Sorted; about a fifth is held.
+
+    Raises
+    ------
+    SplitError
+        When a class has too few images, or groups.
+    """
+    if groups is not None:
+        groups.require_rows_of(cache)
+        names = [groups.names[row] for row in rows]
+    else:
+        names = [cache.files.hashes[row].tobytes().hex() for row in rows]
+    keys, unit_of_row = np.unique(np.array(names, object), return_inverse=True)
+    labels = cache.labels[rows].astype(np.intp)
+    present, codes = np.unique(labels, return_inverse=True)
+    pairs = np.unique(np.stack([unit_of_row, codes], axis=1), axis=0)
+    counts = np.bincount(pairs[:, 1], minlength=len(present)).tolist()
+    small = [
+        f"{display(cache.class_names[label])} has {count}"
+        for label, count in zip(present.tolist(), counts, strict=True)
+        if count < 2
+    ]
+    if small:
+        raise SplitError(
+            f"validation needs at least 2 {'images' if groups is None else 'groups'} in every class among the training "
+            f"images, but {', '.join(small)}; add images, or start from a model that was trained on more of them"
+        )
+    class_names = [cache.class_names[label] for label in present.tolist()]
+    # repeat -1 is of no split, so that the draw is independent of the one that made the training part
+    where = places(keys.tolist(), seed, -1)
+    parts, _ = assign(where, [VALIDATION_FRACTION], pairs[:, 0], pairs[:, 1], class_names)
+    of_row = parts[unit_of_row]
+    return rows[of_row == 1], rows[of_row == 0]

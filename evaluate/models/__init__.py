@@ -1,0 +1,5 @@
+"""A trained head as a file: train, predict, evaluate, explain and export."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

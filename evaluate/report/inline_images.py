@@ -1,0 +1,86 @@
+"""Pictures inside a page: images of the cache as data, figures as SVG that follows the page's colours."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...cache import FeatureCache
+from ...errors import ImageError
+from ...extract import Pixels, available_processors, decode
+from ..shared import GRID, INK, QUIET, image_folder, read_unchanged
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PIXELS = 224
+_QUALITY = 80
+_FOLLOWING = {INK: "currentColor", GRID: "var(--line)", QUIET: "var(--quiet)"}
+
+
+def pictures(cache: FeatureCache, rows: Iterable[int]) -> dict[int, str]:
+    """Return images of a cache as data URLs.
+
+    Parameters
+    ----------
+    cache : FeatureCache
+    rows : iterable of int
+
+    Returns
+    -------
+    dict of int to str
+        JPEG of at most 224 pixels a side, by row. Images that are gone or have changed are left out.
+    """
+    root = image_folder(cache)
+    chosen = sorted(set(rows))
+    with ThreadPoolExecutor(available_processors()) as pool:
+        made = pool.map(lambda row: _picture(cache, root, row), chosen)
+        return {row: picture for row, picture in zip(chosen, made, strict=True) if picture is not None}
+
+
+def _picture(cache: FeatureCache, root: Path, row: int) -> str | None:
+    try:
+        return as_data_url(decode(read_unchanged(cache, root, row), PIXELS))
+    except ImageError:
+        return None
+
+
+def as_data_url(pixels: Pixels) -> str:
+    """Return pixels, uint8 of shape (height, width, 3), as JPEG of at most 224 pixels a side in a data URL."""
+    from PIL import Image
+
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((PIXELS, PIXELS))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def as_svg(figure: Figure, name: str) -> str:
+    """Return a figure as an SVG element for an HTML page.
+
+    Its ink and its grid take the colours of the page, dark or light, and its identifiers begin with ``name``, so that
+    several can stand in one page. The same figure gives the same text.
+    """
+    import matplotlib as mpl
+
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = text.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
+    for colour, following in _FOLLOWING.items():
+        text = text.replace(colour, following)
+    # the font of the page, whatever matplotlib would have preferred
+    text = re.sub(r"font: ([^;\"]*?)('[^;\"]*)(?=[;\"])", r"font: \1system-ui, sans-serif", text)
+    width, height = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', text).groups()  # type: ignore[union-attr]
+    limit = f'style="width:100%;max-width:{round(float(width) * 1.25)}px;height:auto"'
+    return text.replace(f'width="{width}pt" height="{height}pt"', limit, 1)

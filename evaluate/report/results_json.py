@@ -1,0 +1,73 @@
+"""What a comparison leaves on disk: results.json, predictions.csv, split.csv and the figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..metrics import probability_scores
+from ..shared import describe_cache, how_it_was_made
+
+if TYPE_CHECKING:
+    from ..scoring import ComparisonData
+
+FORMAT = "embedonce-results"
+FORMAT_VERSION = 1
+
+
+def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
+    """Return everything that was measured, JSON-serialisable."""
+    results = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "made": how_it_was_made(),
+        "cache": describe_cache(comparison.cache),
+        "split": comparison.split.describe(),
+        "notes": comparison.notes,
+        "skewed": comparison.skewed,
+        "heads": _heads(comparison),
+        "differences": comparison.differences,
+    }
+    if comparison.budget:
+        results["label_budget"] = comparison.budget
+    if comparison.random is not None:
+        other = comparison.random
+        results["leak_gap"] = comparison.leak_gap
+        results["random"] = {
+            "split": other.split.describe(),
+            "notes": other.notes,
+            "heads": _heads(other),
+            "differences": other.differences,
+        }
+    return results
+
+
+def _heads(comparison: ComparisonData) -> list[dict[str, Any]]:
+    heads = []
+    for result in comparison.results:
+        entry: dict[str, Any] = {"head": result.name, "parameters": _parameters(result.head)}
+        entry |= result.scores | {"intervals": result.intervals}
+        if result.probabilities is not None:
+            true = comparison.cache.labels[comparison.split.test].astype(np.intp)
+            entry |= probability_scores(true, result.probabilities)
+        if result.rounds:
+            entry["rounds"] = result.rounds
+        if result.tuning:
+            entry["tuning"] = result.tuning
+        entry |= {"fit_seconds": result.fit_seconds, "predict_seconds": result.predict_seconds}
+        if result.history:
+            entry["history"] = result.history
+        heads.append(entry)
+    return heads
+
+
+def _parameters(head: Any) -> dict[str, Any]:
+    parameters = head.get_params(deep=False)
+    return {name: value if _is_plain(value) else repr(value) for name, value in parameters.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, float):
+        return bool(np.isfinite(value))
+    return value is None or isinstance(value, (bool, int, str))

@@ -1,0 +1,106 @@
+"""Writing a comparison to a folder: results.json, report.html, CSV files and figures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...cache import make_folder, write_atomically
+from ..shared import as_csv, as_json
+from ..splits import write_folds, write_split
+from .label_errors import label_errors, suspects_csv
+from .results_json import comparison_results
+
+if TYPE_CHECKING:
+    from ..scoring import ComparisonData, HeadResult
+
+
+def save_comparison(comparison: ComparisonData, folder: Path | str, *, maps: bool = False) -> list[Path]:
+    """Write a comparison into a folder; files of the same names are replaced.
+
+    ``report.html`` shows everything in one page that needs nothing else.
+    ``results.json`` has every number, ``predictions.csv`` every prediction, ``split.csv`` the split, or the folds, as
+    ``--split`` takes them; ``suspects.csv`` lists labels that are probably wrong; ``confusion.png`` shows all heads,
+    ``confusion-HEAD.png`` and ``.csv`` one; ``curves-HEAD.png`` the training curves of a head that has them;
+    ``scores``, ``roc``, ``precision-recall``, ``reliability`` and ``coverage`` are the report's figures. Every figure
+    is there as ``.png`` and ``.svg``. With ``maps`` the report shows which places of wrongly classified images spoke
+    for the class that a head saw, for heads that :func:`embedonce.explain` takes.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    OutputError
+        When the folder or a file cannot be written.
+    """
+    from ..shared import confusion_figure, history_figure, save_figure
+    from .figures import figures
+    from .html import write_report
+
+    folder = make_folder(folder, "results")
+    names = comparison.cache.class_names
+    written = [folder / name for name in ("results.json", "predictions.csv", "split.csv", "suspects.csv")]
+    write_atomically(written[0], as_json(comparison_results(comparison)))
+    write_atomically(written[1], _predictions_csv(comparison))
+    if comparison.splits:
+        write_folds(comparison.splits, comparison.cache, written[2])
+    else:
+        write_split(comparison.split, comparison.cache, written[2])
+    write_atomically(written[3], suspects_csv(label_errors(comparison)[1]))
+
+    matrices = {result.name: result.scores["confusion"] for result in comparison.results}
+    subtitles = {result.name: _subtitle(result) for result in comparison.results}
+    drawn = {"confusion": confusion_figure(matrices, names, subtitles)} | figures(comparison)
+    for result in comparison.results:
+        stem = file_stem(result.name)
+        drawn[f"confusion-{stem}"] = confusion_figure({result.name: matrices[result.name]}, names, subtitles)
+        written.append(folder / f"confusion-{stem}.csv")
+        write_atomically(written[-1], _confusion_csv(matrices[result.name], names))
+        if result.history:
+            drawn[f"curves-{stem}"] = history_figure({result.name: result.history})
+    for name, figure in drawn.items():
+        written += [folder / f"{name}.png", folder / f"{name}.svg"]
+        save_figure(figure, written[-2])
+        save_figure(figure, written[-1])
+    written.append(write_report(comparison, folder / "report.html", maps=maps))
+    return written
+
+
+def file_stem(head: str) -> str:
+    """Return a head's name as part of a file name: ``package.module:Class`` has a colon."""
+    return re.sub(r"[^\w.+-]", "-", head)
+
+
+def _subtitle(result: HeadResult) -> str:
+    scores = result.scores
+    return f"accuracy {scores['accuracy']:.4f}   macro F1 {scores['macro_f1']:.4f}"
+
+
+def _predictions_csv(comparison: ComparisonData) -> bytes:
+    """Return a line for every head and test image; with groups, they have a column."""
+    cache, rows, groups = comparison.cache, comparison.split.test, comparison.groups
+    names = cache.class_names
+    of_row = [[] for _ in rows] if groups is None else [[groups.names[row]] for row in rows]
+
+    def lines() -> Iterator[list[str]]:
+        for result in comparison.results:
+            for position, row in enumerate(rows):
+                if result.probabilities is None:
+                    shares = [""] * len(names)
+                else:
+                    shares = [f"{value:.6g}" for value in result.probabilities[position]]
+                true, predicted = names[cache.labels[row]], names[result.predicted[position]]
+                yield [result.name, cache.paths[row], true, predicted, *shares, *of_row[position]]
+
+    group = [] if groups is None else ["group"]
+    return as_csv(["head", "path", "true", "predicted", *(f"p_{name}" for name in names), *group], lines())
+
+
+def _confusion_csv(matrix: list[list[int]], names: list[str]) -> bytes:
+    rows = ([name, *counts] for name, counts in zip(names, matrix, strict=True))
+    return as_csv(["true \\ predicted", *names], rows)

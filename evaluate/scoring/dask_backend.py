@@ -1,0 +1,144 @@
+"""Jobs on a Dask cluster: a backend of joblib, and what a worker does.
+
+joblib has a Dask backend of its own, which waits for ever when a worker is lost or cannot import what it is sent (its
+callback is not called for tasks that Dask gives up), and which computes here when the cluster has one thread only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from joblib.parallel import ParallelBackendBase
+
+from ...errors import CacheError, ClusterError, first_line
+from ...extract.cluster import connected
+from ..shared import package_versions
+from .job import Outcome, Packed
+
+WORKER_SECONDS = 60.0
+"""How long to wait for the first worker; an adaptive cluster has none before it is asked for one."""
+
+
+@contextlib.contextmanager
+def on_cluster(dask: Any) -> Iterator[tuple[int, DaskBackend, Callable[[int, Packed], tuple[int, Outcome]]]]:
+    """Hold a cluster for joblib.
+
+    Yields
+    ------
+    threads : int
+        Of the cluster at this time, at least 1.
+    backend : DaskBackend
+    task : callable
+        What a worker runs for each packed call.
+
+    Raises
+    ------
+    ClusterError
+        When the scheduler does not answer, or no worker comes.
+    """
+    with connected(dask, "compare and tune") as client:
+        yield _threads(client), DaskBackend(client), functools.partial(run_on_worker, package_versions())
+
+
+def run_on_worker(versions: Mapping[str, str], number: int, packed: Packed) -> tuple[int, Outcome]:
+    """Make a packed call in a worker that has these versions of the packages that decide results."""
+    from distributed import get_worker
+
+    address = get_worker().address
+
+    def run() -> bytes:
+        here = package_versions()
+        for name, wanted in versions.items():
+            if here[name] != wanted:
+                raise ClusterError(
+                    f"worker {address} has {name} {here[name]}, this process has {wanted}; install the same everywhere"
+                )
+        try:
+            return packed.run()
+        except CacheError as error:
+            raise ClusterError(
+                f"worker {address}: {first_line(error)}; every worker needs the same cache under this very path"
+            ) from error
+
+    return number, Outcome.of(run)
+
+
+def _threads(client: Any) -> int:
+    try:
+        threads: int = sum(client.nthreads().values())
+        if not threads:
+            client.submit(os.getpid, pure=False).result(timeout=WORKER_SECONDS)
+            threads = sum(client.nthreads().values())
+    except Exception as error:  # whatever Dask raises when nobody answers
+        raise ClusterError(
+            f"the Dask cluster has no worker ({type(error).__name__}: {first_line(error)}); start one with: dask worker"
+        ) from error
+    return max(1, threads)
+
+
+class DaskBackend(ParallelBackendBase):  # type: ignore[misc]
+    """joblib's way to a Dask cluster: every call is a task.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Synchronous; stays open.
+    """
+
+    supports_retrieve_callback = True
+
+    def __init__(self, client: Any) -> None:
+        super().__init__()
+        self._client = client
+        self._futures: dict[str, tuple[Any, str]] = {}
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Return more than 1, at which joblib would compute here; the scheduler knows what runs where."""
+        return 2
+
+    def submit(self, func: Any, callback: Callable[[Any], None]) -> Any:
+        """Submit a batch of one call; ``callback`` gets the future, however it ends."""
+        key = f"embedonce-{uuid.uuid4().hex}"
+        future = self._client.submit(func, key=key, pure=False)
+        self._futures[key] = future, func.items[0][1][1].name
+        future.add_done_callback(callback)
+        return future
+
+    def retrieve_result_callback(self, future: Any) -> Any:
+        """Return what a task returned.
+
+        Raises
+        ------
+        ClusterError
+            When it was lost or cannot run there.
+        """
+        from distributed import KilledWorker
+
+        _, name = self._futures.pop(future.key)
+        if future.status == "cancelled":
+            raise ClusterError("the Dask scheduler was lost, or has cancelled the jobs; run the same command again")
+        error = future.exception()
+        if error is None:
+            return future.result()
+        if isinstance(error, KilledWorker):
+            raise ClusterError(
+                f"{name} was lost with {error.allowed_failures + 1} workers, the last of them "
+                f"{error.last_worker.address}: they were killed, crashed, or ran out of memory; look at their logs"
+            ) from error
+        cause = error.__cause__ or error  # Dask wraps what it cannot unpickle
+        raise ClusterError(
+            f"{name} failed on the cluster: {type(cause).__name__}: {first_line(cause)}; scheduler and workers need "
+            "the same embedonce and the same versions of Dask as this process"
+        ) from error
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """Take back what still waits; what runs ends by itself, and nobody looks at it."""
+        futures = [future for future, _ in self._futures.values()]
+        if futures and self._client.status == "running":
+            with contextlib.suppress(Exception):
+                self._client.cancel(futures)

@@ -1,0 +1,133 @@
+"""Fitting one head on one split of a cache, and scoring it."""
+
+from __future__ import annotations
+
+import inspect
+import time
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...cache import FEATURES, FeatureCache, Features, StoredRows, display, row_blocks
+from ...errors import ApproximationWarning, HeadError
+from ..metrics import align_probabilities, score
+from ..splits import Groups, Split
+from .results import HeadResult
+from .views import StackedRows, Views
+
+
+def fit_and_score(
+    name: str, head: Any, cache: FeatureCache, split: Split, groups: Groups | None = None, views: Views | None = None
+) -> HeadResult:
+    """Fit a head on the training rows and score it on the test rows, with views of the images where these are given.
+
+    Labels are class names, so that what the head predicts can be read.
+    """
+    seconds = fit_head(head, cache, split, groups, views)
+    return score_head(name, head, cache, split.test, seconds, views)
+
+
+IN_MEMORY_BYTES = 2**29
+"""Of a cache whose features are read whole; those of a larger one stay on disk, for heads that can use them there."""
+_PREDICTED_ROWS = 8192
+
+
+def features_of(cache: FeatureCache, rows: npt.NDArray[np.intp]) -> Features | StoredRows:
+    """Return the features of some rows: an array, or from a large cache a source that reads them when wanted."""
+    n, d = cache.shape
+    return cache.features[rows] if 4 * n * d <= IN_MEMORY_BYTES else StoredRows(cache, FEATURES, rows)
+
+
+def _sources(cache: FeatureCache, rows: npt.NDArray[np.intp], views: Views | None) -> list[Features | StoredRows]:
+    """Return the features of some rows, and those of each view of them."""
+    turned = () if views is None else zip(views.caches, views.rows, strict=True)
+    return [features_of(cache, rows), *(features_of(view, places[rows]) for view, places in turned)]
+
+
+def score_head(
+    name: str,
+    head: Any,
+    cache: FeatureCache,
+    rows: npt.NDArray[np.intp],
+    fit_seconds: float = 0.0,
+    views: Views | None = None,
+) -> HeadResult:
+    """Score a fitted head on some rows of a cache; probabilities are averaged over their views where these are for it.
+
+    Raises
+    ------
+    HeadError
+        When a head without probabilities is to average over views.
+    """
+    # a saved head may know classes that this cache does not have, and may predict them
+    class_names = cache.class_names + sorted({str(name) for name in head.classes_} - set(cache.class_names))
+    index = {class_name: number for number, class_name in enumerate(class_names)}
+    if views is not None and views.average and not hasattr(head, "predict_proba"):
+        raise HeadError(f"head {name!r} has no probabilities to average over views; leave it out, or use views='train'")
+    sources = _sources(cache, rows, views if views is not None and views.average else None)
+    answers, means, seconds = [np.zeros(0, np.intp)], [], 0.0
+    large = isinstance(sources[0], StoredRows)
+    for blocks in zip(
+        *(row_blocks(one, _PREDICTED_ROWS if large else max(1, len(rows))) for one in sources), strict=True
+    ):
+        begin = time.perf_counter()
+        said = head.predict(blocks[0])
+        seconds += time.perf_counter() - begin
+        answers.append(np.array([index[str(class_name)] for class_name in said], np.intp))
+        if hasattr(head, "predict_proba"):
+            parts = [align_probabilities(head.predict_proba(block), head.classes_, class_names) for block in blocks]
+            means.append(np.mean(parts, axis=0) if len(parts) > 1 else parts[0])
+    probabilities = np.concatenate(means) if means else None
+    predicted = np.concatenate(answers)
+    if len(sources) > 1 and probabilities is not None:
+        predicted = probabilities.argmax(axis=1)
+    scores = score(cache.labels[rows].astype(np.intp), predicted, probabilities, class_names)
+    return HeadResult(name, head, predicted, probabilities, scores, fit_seconds, seconds)
+
+
+def fit_head(
+    head: Any, cache: FeatureCache, split: Split, groups: Groups | None = None, views: Views | None = None
+) -> float:
+    """Fit a head on the training rows, and their views where these are for it, and return the seconds of the fit alone.
+
+    A head that takes validation data gets the test rows for them; one that takes groups gets those of the training
+    rows, so that its own cross-validation parts neither these nor views of one image. Of a large cache, heads that can
+    read rows from disk do.
+    """
+    names = cache.label_names
+    sources = _sources(cache, split.train, views if views is not None and views.train else None)
+    extra: dict[str, Any] = {}
+    takes = inspect.signature(head.fit).parameters
+    if "groups" in takes and (groups is not None or len(sources) > 1):
+        together = np.arange(len(split.train)) if groups is None else groups.ids[split.train]
+        extra["groups"] = np.tile(together, len(sources))
+    if "validation_data" in takes:
+        # a class without training images cannot be validated on
+        held = split.test[np.isin(names[split.test], names[split.train])]
+        if len(held):
+            extra["validation_data"] = (features_of(cache, held), names[held])
+    rows: Any = StackedRows(sources) if len(sources) > 1 else sources[0]
+    if not isinstance(rows, np.ndarray) and not (
+        isinstance(sources[0], StoredRows) and getattr(head, "reads_rows", False)
+    ):
+        rows = rows.read_rows(0, rows.shape[0])
+    labels = np.tile(names[split.train], len(sources))
+    begin = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ApproximationWarning)  # approximations are among the notes of the result
+        head.fit(rows, labels, **extra)
+    return time.perf_counter() - begin
+
+
+def approximations(heads: Mapping[str, Any]) -> list[str]:
+    """Return notes on the heads that were fitted to an approximation."""
+    fitted = {name: getattr(head, "head_", head) for name, head in heads.items()}  # a calibrated head wraps another
+    return [
+        f"{display(name)} was trained on more than {head.approximate_above:,} images and is an approximation by "
+        f"{len(head.support_):,} of them"
+        for name, head in fitted.items()
+        if getattr(head, "approximate_", False)
+    ]

@@ -1,0 +1,142 @@
+"""Fitting and scoring side by side: joblib's worker processes on this machine, or a Dask cluster.
+
+A job goes out and comes back as bytes that are pickled and unpickled here, so that whatever cannot be pickled, or
+cannot be found where it arrives, becomes an error of ours that names the job; joblib and Dask see plain bytes. A
+feature cache among the arguments travels as its path: every process reads the features from the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import warnings
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from ...errors import ClusterError, HeadError
+from .job import _ALONE, Outcome, Packed, Result, _call, _dumps, _reason
+
+
+def check_jobs(what: str, jobs: Any, dask: Any) -> None:
+    """Check the parameters ``jobs`` and ``dask`` of a function.
+
+    Raises
+    ------
+    HeadError
+        When ``jobs`` is no whole number above 0, or both are given.
+    """
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+        raise HeadError(f"parameter jobs of {what} must be a whole number above 0, got {jobs!r}")
+    if dask is not None and jobs != 1:
+        raise HeadError(
+            f"parameter jobs of {what} is for processes on this machine and cannot go together with dask, where the "
+            f"cluster decides; got jobs={jobs!r}"
+        )
+
+
+def run_jobs(
+    function: Callable[..., Result],
+    jobs: Mapping[str, tuple[Any, ...]],
+    n_jobs: int = 1,
+    dask: Any = None,
+    on_start: Callable[[int], None] | None = None,
+) -> Generator[Result, None, None]:
+    """Call a function with the arguments of each job and yield the results in the order of the jobs.
+
+    Parameters
+    ----------
+    function : callable
+        Of a module of embedonce, so that every process finds it.
+    jobs : mapping of str to tuple
+        The arguments of each call; the key names the job in errors, such as ``head 'svm'``.
+    n_jobs : int
+        Processes on this machine; 1 makes all calls in this one. Processor threads are shared out among them.
+    dask : str, path-like or distributed.Client, optional
+        Run the jobs on a Dask cluster instead: see :func:`embedonce.extract_features`.
+    on_start : callable
+        Called in this thread with the number of each job when a worker is free for it.
+
+    Raises
+    ------
+    HeadError
+        When a job fails with an error that is not embedonce's own, or cannot be sent to or from a worker.
+    ClusterError
+        When the cluster cannot be reached, a worker cannot do its part, or is killed.
+    EmbedonceError
+        Raised by the function. The first error ends all jobs.
+    """
+    n_jobs = min(n_jobs, len(jobs))
+    if dask is None and n_jobs <= 1:
+        for number, (name, arguments) in enumerate(jobs.items()):
+            _started(on_start, number)
+            yield _call(name, function, arguments)
+        return
+    packed = [_pack(name, function, arguments) for name, arguments in jobs.items()]
+    waiting: dict[int, Result] = {}
+    turn = 0
+    with contextlib.closing(_outcomes(packed, n_jobs, dask, on_start)) as outcomes:
+        for number, outcome in outcomes:
+            waiting[number] = outcome.unpack(packed[number].name)
+            while turn in waiting:
+                yield waiting.pop(turn)
+                turn += 1
+
+
+def _pack(name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Packed:
+    try:
+        return Packed(name, _dumps((function, arguments)))
+    except Exception as error:  # pickling runs the head's own code
+        raise HeadError(f"{name} cannot be sent to a worker process ({_reason(error)}); {_ALONE}") from error
+
+
+def _outcomes(
+    packed: list[Packed], n_jobs: int, dask: Any, on_start: Callable[[int], None] | None
+) -> Generator[tuple[int, Outcome], None, None]:
+    """Run the calls and yield each outcome, with the number of its job, as soon as it is there."""
+    with contextlib.ExitStack() as stack:
+        if dask is None:
+            width, run = n_jobs, functools.partial(_through_joblib, _run, packed, n_jobs=n_jobs, pre_dispatch="n_jobs")
+        else:
+            from .dask_backend import on_cluster
+
+            width, backend, task = stack.enter_context(on_cluster(dask))
+            # all at once: workers may join at any time
+            run = functools.partial(_through_joblib, task, packed, n_jobs=-1, backend=backend, pre_dispatch="all")
+        started = min(width, len(packed))
+        for number in range(started):
+            _started(on_start, number)
+        for outcome in stack.enter_context(contextlib.closing(run())):
+            yield outcome
+            if started < len(packed):
+                _started(on_start, started)
+                started += 1
+
+
+def _through_joblib(
+    task: Callable[[int, Packed], tuple[int, Outcome]], packed: list[Packed], **settings: Any
+) -> Generator[tuple[int, Outcome], None, None]:
+    import joblib
+
+    calls = (joblib.delayed(task)(number, call) for number, call in enumerate(packed))
+    outcomes = joblib.Parallel(return_as="generator_unordered", batch_size=1, **settings)(calls)
+    try:
+        for outcome in outcomes:  # noqa: UP028 - "yield from" would close them, and joblib would warn
+            yield outcome
+    except BrokenProcessPool as error:
+        raise ClusterError(
+            "a worker process was killed, crashed, or ran out of memory; fewer --jobs need less of it"
+        ) from error
+    finally:
+        with warnings.catch_warnings():  # of jobs that are given up, as an error of ours or Ctrl-C asks for
+            warnings.simplefilter("ignore")
+            outcomes.close()
+
+
+def _run(number: int, packed: Packed) -> tuple[int, Outcome]:
+    return number, Outcome.of(packed.run)
+
+
+def _started(on_start: Callable[[int], None] | None, number: int) -> None:
+    if on_start is not None:
+        on_start(number)

@@ -1,0 +1,109 @@
+"""Turned and mirrored views of images, in training and in testing: rows beside rows, never apart from their image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ...cache import FeatureCache, Features, RowSource, display
+from ...errors import CacheError, HeadError
+from ...extract import VIEWS, require_same_fingerprint, view_path
+
+USES = ("train", "average", "both")
+"""What views are for: further training rows, probabilities that are averaged over them in testing, or both."""
+
+Rows = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views that stand beside a cache, row by row.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Without the image itself.
+    caches : tuple of FeatureCache
+    rows : tuple of ndarray of intp, shape (n,)
+        Where each row of the images' cache stands in each of them.
+    train, average : bool
+        What they are for.
+    """
+
+    names: tuple[str, ...]
+    caches: tuple[FeatureCache, ...]
+    rows: tuple[Rows, ...]
+    train: bool
+    average: bool
+
+    @property
+    def note(self) -> str:
+        """What to know of results with them."""
+        uses = ["heads were trained on every training image and its views"] * self.train
+        uses += ["probabilities are the mean over every image and its views"] * self.average
+        return f"{' and '.join(uses)} ({', '.join(self.names)})"
+
+
+def open_views(cache: FeatureCache, use: str | None) -> Views | None:
+    """Open all views that stand beside a cache; None when they are not wanted.
+
+    Raises
+    ------
+    HeadError
+        When there is no such use.
+    CacheError
+        When there are no views, or they lack images or have other contents of them.
+    FingerprintError
+        When they were made in another way.
+    """
+    if use is None:
+        return None
+    if use not in USES:
+        raise HeadError(f"parameter views must be one of {', '.join(USES)}, or None, got {use!r}")
+    names = tuple(name for name in VIEWS["dihedral"] if view_path(cache.path, name).exists())
+    if not names:
+        raise CacheError(
+            f"{display(str(cache.path))} has no views of its images: embed them with embedonce extract and --views "
+            "flips or dihedral"
+        )
+    caches = tuple(FeatureCache.open(view_path(cache.path, name)) for name in names)
+    rows = tuple(_aligned(cache, view, name) for view, name in zip(caches, names, strict=True))
+    return Views(names, caches, rows, use != "average", use != "train")
+
+
+def _aligned(cache: FeatureCache, view: FeatureCache, name: str) -> Rows:
+    shown = f"the view {name} of {display(str(cache.path))}"
+    require_same_fingerprint(view.fingerprint, cache.fingerprint | {"view": name}, shown)
+    places = {path: row for row, path in enumerate(view.paths)}
+    rows = np.array([places.get(path, -1) for path in cache.paths], np.intp)
+    stale = rows < 0
+    stale[~stale] = (view.files.hashes[rows[~stale]] != cache.files.hashes[~stale]).any(axis=1)
+    if stale.any():
+        first = cache.paths[int(np.flatnonzero(stale)[0])]
+        raise CacheError(
+            f"{shown} lacks {int(stale.sum()):,} of its images, or has earlier ones, such as {display(first)}: bring "
+            "it up to date with embedonce extract and --views"
+        )
+    return rows
+
+
+class StackedRows:
+    """Rows of several sources, one source after the other: a `RowSource`."""
+
+    def __init__(self, sources: Sequence[Features | RowSource]) -> None:
+        self._sources = sources
+        self._ends = np.cumsum([source.shape[0] for source in sources])
+        self.shape = (int(self._ends[-1]), sources[0].shape[1])
+
+    def read_rows(self, start: int, end: int) -> Features:
+        """Return the rows from ``start`` to ``end``."""
+        parts = []
+        for source, last in zip(self._sources, self._ends.tolist(), strict=True):
+            first = last - source.shape[0]
+            begin, stop = max(start, first) - first, min(end, last) - first
+            if begin < stop:
+                parts.append(source[begin:stop] if isinstance(source, np.ndarray) else source.read_rows(begin, stop))
+        return np.concatenate(parts) if parts else np.empty((0, self.shape[1]), np.float32)

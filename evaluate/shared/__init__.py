@@ -1,0 +1,5 @@
+"""What several packages of evaluate need: images, plots, CSV files and provenance."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

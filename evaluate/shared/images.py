@@ -1,0 +1,46 @@
+"""The images of a cache where they stand."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ...cache import FeatureCache
+from ...errors import ImageError
+from ...extract import ImageFile, read_image
+
+
+def image_folder(cache: FeatureCache, images: Path | str | None = None) -> Path:
+    """Return the folder of a cache's images: the given one, or else the one that was embedded."""
+    return Path(images if images is not None else cache.provenance.get("image_root", ""))
+
+
+def spread(total: int, count: int) -> npt.NDArray[np.intp]:
+    """Return up to ``count`` places among ``total``, evenly spread and in order: intp, shape (min(count, total),)."""
+    return np.linspace(0, total - 1, min(count, total)).astype(np.intp)
+
+
+def first_of_each(groups: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the place at which each group occurs first, in order, and how often it occurs: both intp, shape (g,)."""
+    _, firsts, counts = np.unique(groups, return_index=True, return_counts=True)
+    order = np.argsort(firsts)
+    return firsts[order].astype(np.intp), counts[order].astype(np.intp)
+
+
+def read_unchanged(cache: FeatureCache, root: Path, row: int) -> bytes:
+    """Return the content of an image's file, if it is still the one that was embedded.
+
+    Raises
+    ------
+    ImageError
+        When it is gone or has another content. A touched or copied file is still the same image.
+    """
+    image = ImageFile(os.fsencode(cache.paths[row]), int(cache.files.sizes[row]), int(cache.files.mtimes[row]))
+    data, _ = read_image(root, image)
+    if hashlib.sha256(data).digest() != cache.files.hashes[row].tobytes():
+        raise ImageError("has changed since it was embedded")
+    return data

@@ -1,0 +1,177 @@
+"""Figures: confusion matrices and training curves, drawn without a display and without global state."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...cache import display, write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#22303c"
+GRID = "#e3e8ec"
+QUIET = "#9aa7b1"
+_TRAINING, _VALIDATION = "#2a78b5", "#d1603d"  # told apart also in gray and by the colour-blind
+_DPI = 150
+_MOST_NUMBERS = 20  # classes up to which every cell shows its numbers
+
+
+def confusion_figure(matrices: dict[str, Any], class_names: list[str], subtitles: dict[str, str]) -> Figure:
+    """Draw confusion matrices side by side.
+
+    Parameters
+    ----------
+    matrices : dict of str to array-like of int, shape (k, k)
+        Per title; rows true, columns predicted.
+    class_names : list of str, length k
+    subtitles : dict of str to str
+        A line under each title.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    classes = len(class_names)
+    side = _side(classes)
+    columns = min(len(matrices), 3)
+    rows = -(-len(matrices) // columns)
+    figure = Figure(figsize=((side + 1.2) * columns, (side + 1.1) * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax, (title, matrix) in zip(axes, matrices.items(), strict=False):
+        draw_confusion(ax, np.asarray(matrix), class_names)
+        ax.set_title(display(title), fontsize=13, fontweight="bold", color=INK, loc="left", pad=24)
+        below_title = {"xycoords": "axes fraction", "xytext": (0, 6), "textcoords": "offset points"}
+        ax.annotate(subtitles.get(title, ""), (0, 1), fontsize=9.5, color=INK, va="bottom", **below_title)
+    for ax in axes[len(matrices) :]:
+        ax.set_axis_off()
+    return figure
+
+
+def draw_confusion(ax: Axes, matrix: Any, class_names: list[str]) -> None:
+    """Draw one confusion matrix on given axes: colour and share per row, counts in the cells."""
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = matrix / np.maximum(totals, 1)
+    classes = len(class_names)
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+    names = [_shorten(display(name)) for name in class_names]
+    size = float(np.clip(0.3 * 72 * _side(classes) / classes, 4, 10))  # points; a third of a cell
+    slanted: dict[str, Any] = {"rotation": 40, "ha": "right"} if sum(map(len, names)) > 36 else {}
+    ax.set_xticks(range(classes), names, fontsize=size, **slanted)
+    ax.set_yticks(range(classes), names, fontsize=size)
+    ax.set_xlabel("predicted", color=INK)
+    ax.set_ylabel("true", color=INK)
+    ax.tick_params(length=0, colors=INK)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    ax.set_xticks(np.arange(1, classes) - 0.5, minor=True)
+    ax.set_yticks(np.arange(1, classes) - 0.5, minor=True)
+    ax.grid(which="minor", color="white", linewidth=2 if classes <= 10 else 0.5)
+    ax.tick_params(which="minor", length=0)
+    if classes > _MOST_NUMBERS:
+        return
+    for row in range(classes):
+        for column in range(classes):
+            colour = "white" if shares[row, column] > 0.55 else INK
+            text = f"{matrix[row, column]:,}"
+            if classes <= 10:
+                text += f"\n{percent(shares[row, column])}"
+            if matrix[row, column] == 0:
+                text, colour = "0", QUIET
+            ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
+
+
+def history_figure(histories: dict[str, dict[str, list[float]]]) -> Figure:
+    """Draw accuracy and loss per epoch.
+
+    Parameters
+    ----------
+    histories : dict of str to history
+        Per head: lists ``accuracy`` and ``loss``, with ``val_`` for the validation part. ``epoch``, their numbers
+        where they do not begin at 1, is of a fine-tuning, whose epoch of the lowest validation loss is marked.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One row per head, accuracy on the left and loss on the right.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(9, 3.6 * len(histories)), layout="constrained")
+    grid = figure.subplots(len(histories), 2, squeeze=False)
+    for row, (name, history) in zip(grid, histories.items(), strict=True):
+        epochs = np.asarray(history.get("epoch", range(1, len(history["loss"]) + 1)))
+        for ax, key in zip(row, ("accuracy", "loss"), strict=True):
+            _draw_curve(ax, epochs, history[key], "training", _TRAINING, "o")
+            if f"val_{key}" in history:
+                _draw_curve(ax, epochs, history[f"val_{key}"], "validation", _VALIDATION, "s")
+            if "epoch" in history:
+                best = int(np.argmin(history["val_loss"]))
+                ax.axvline(epochs[best], color=INK, linewidth=1, linestyle=":", zorder=0)
+                value = history[f"val_{key}"][best]
+                ring = {"markersize": 12, "markerfacecolor": "none", "markeredgecolor": INK, "linestyle": ""}
+                ax.plot(epochs[best], value, "o", label=f"kept: epoch {epochs[best]:.0f}", **ring)
+            ax.set_title(f"{display(name)}: {key}", fontsize=12, fontweight="bold", color=INK, loc="left")
+            ax.set_xlabel("epoch", color=INK)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.grid(axis="y", color=GRID)
+            ax.tick_params(length=0, colors=INK)
+            ax.spines[["top", "right", "left"]].set_visible(False)
+            ax.spines["bottom"].set_color(GRID)
+            ax.legend(frameon=False, labelcolor=INK)
+    return figure
+
+
+def _draw_curve(ax: Axes, epochs: Any, values: Sequence[float], label: str, colour: str, marker: str) -> None:
+    ax.plot(
+        epochs, values, color=colour, marker=marker if len(values) <= 30 else "", markersize=5, linewidth=2, label=label
+    )
+
+
+def save_figure(figure: Figure, path: Path | str) -> None:
+    """Write a figure in the format that the path's ending names.
+
+    Raises
+    ------
+    OutputError
+        When it cannot be written.
+    """
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    form = Path(path).suffix.lstrip(".").lower()
+    # the same figure gives the same bytes, with no date and no random names inside
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "embedonce"}):
+        figure.savefig(
+            buffer,
+            format=form,
+            dpi=_DPI,
+            facecolor="white",
+            bbox_inches="tight",
+            pad_inches=0.2,
+            metadata={"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form),
+        )
+    write_atomically(path, buffer.getvalue())
+
+
+def _side(classes: int) -> float:
+    """Return the side of a confusion matrix in inches."""
+    return float(np.clip(1.8 + 0.62 * classes, 3.4, 14.0))
+
+
+def percent(share: float) -> str:
+    """Return a share in percent; rounding never turns it into none or all."""
+    return f"{100 * share:.0f} %" if share in (0, 1) else f"{100 * min(max(share, 0.001), 0.999):.1f} %"
+
+
+def _shorten(name: str, longest: int = 24) -> str:
+    return name if len(name) <= longest else name[: longest - 1] + "…"

@@ -1,0 +1,58 @@
+"""How a result was made: command, time, versions and cache, and how it is written as JSON."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from ...cache import FeatureCache
+
+
+def how_it_was_made() -> dict[str, Any]:
+    """Return the command, the time and the versions that a result was made with."""
+    versions = {"python": platform.python_version()} | package_versions()
+    return {"command": sys.argv, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions}
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that decide scores."""
+    versions = {}
+    for package in ("embedonce", "numpy", "scikit-learn", "tensorflow", "keras"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def describe_cache(cache: FeatureCache) -> dict[str, Any]:
+    """Return what a cache holds and how it was made, JSON-serialisable."""
+    images, width = cache.shape
+    return {
+        "path": str(cache.path),
+        "images": images,
+        "features": width,
+        "classes": cache.class_counts,
+        "rejects": len(cache.rejects),
+        "fingerprint": cache.fingerprint,
+        "provenance": cache.provenance,
+    }
+
+
+def as_json(value: Any) -> bytes:
+    """Return strict JSON, indented, ASCII (names that are not UTF-8 become lone surrogate escapes)."""
+    return (json.dumps(value, indent=1, default=_plain, allow_nan=False) + "\n").encode("ascii")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return str(value)

@@ -1,0 +1,8 @@
+"""Splits into training and test images, folds, groups given by the user, and split files.
+
+`Split` is one train/test pair of rows; `plan_splits` makes those of a comparison.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,143 @@
+"""Which weights the backbone gets: Keras's ImageNet weights, a file, or random numbers for trying out."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...cache import FeatureCache, display, make_folder, write_atomically
+from ...errors import CacheError, OutputError, WeightsError
+
+IMAGENET_ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
+IMAGENET_SIZES = (96, 128, 160, 192, 224)
+_URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """Where the backbone's weights come from.
+
+    Attributes
+    ----------
+    label : str
+        As it is shown: ``imagenet``, ``random:SEED`` or the file's name.
+    path : Path or None
+        The weights file; None for random weights.
+    seed : int or None
+        Of random weights.
+    identity : str
+        Equal for equal sources: the file's SHA-256, or ``random:SEED``.
+    """
+
+    label: str
+    path: Path | None
+    seed: int | None
+    identity: str
+
+
+def resolve_weights(weights: str | Path, alpha: float, image_size: int, *, timeout: float = 30.0) -> WeightsSource:
+    """Find the weights that a user named.
+
+    Parameters
+    ----------
+    weights : str or Path
+        ``imagenet``, ``random:SEED`` or the path of a Keras weights file or of a saved Keras model that
+        contains a MobileNetV2.
+    alpha : float
+        Width multiplier; chooses among the ImageNet files.
+    image_size : int
+        In pixels; chooses among the ImageNet files.
+    timeout : float
+        Seconds without an answer after which a download is given up.
+
+    Raises
+    ------
+    WeightsError
+        When there are no such weights; for ``imagenet`` without network the message says which file to
+        fetch, from where, and where to put it.
+    """
+    name = str(weights)
+    if name == "imagenet":
+        path = imagenet_path(alpha, image_size)
+        if not os.path.isfile(path):
+            _download(path, timeout)
+        return WeightsSource("imagenet", path, None, _file_sha256(path))
+    if name.partition(":")[0] == "random":
+        seed = name.partition(":")[2]
+        if not (seed.isascii() and seed.isdigit() and int(seed) < 2**32):
+            raise WeightsError(
+                f"random weights must be given as random:SEED with a seed from 0 to {2**32 - 1}, got {name!r}"
+            )
+        return WeightsSource(f"random:{int(seed)}", None, int(seed), f"random:{int(seed)}")
+    path = Path(weights)
+    if not os.path.isfile(path):
+        raise WeightsError(
+            f"weights must be imagenet, random:SEED or a file, got {display(name)!r}, which does not exist"
+        )
+    _require_no_cache(path)
+    return WeightsSource(display(path.name), path, None, _file_sha256(path))
+
+
+def imagenet_path(alpha: float, image_size: int) -> Path:
+    """Return where Keras keeps, or would keep, the ImageNet weights of a MobileNetV2 without its top.
+
+    Raises
+    ------
+    WeightsError
+        When there are no ImageNet weights for ``alpha``.
+    """
+    if alpha not in IMAGENET_ALPHAS:
+        allowed = ", ".join(map(str, IMAGENET_ALPHAS))
+        raise WeightsError(f"imagenet weights exist for alpha {allowed}; got alpha {alpha}; give a weights file")
+    rows = image_size if image_size in IMAGENET_SIZES else 224  # as Keras does
+    try:
+        home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    except RuntimeError as error:  # no HOME, and a user whom the system does not know, as in some containers
+        raise WeightsError(
+            "there is no home folder to look for Keras's weights in; set HOME or KERAS_HOME, or give --weights FILE"
+        ) from error
+    return home / "models" / f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{rows}_no_top.h5"
+
+
+def imagenet_url(alpha: float, image_size: int) -> str:
+    """Return where Keras's ImageNet weights are to be had."""
+    return _URL + imagenet_path(alpha, image_size).name
+
+
+def _download(path: Path, timeout: float) -> None:
+    url = _URL + path.name
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as answer:
+            data = answer.read()
+    except (OSError, ValueError, http.client.HTTPException) as error:  # the last when the line is cut
+        reason = getattr(error, "reason", None) or error
+        raise WeightsError(
+            f"the ImageNet weights are not on this machine and cannot be fetched ({reason}): "
+            f"fetch {url} elsewhere and put it at {display(str(path))}, or give --weights FILE"
+        ) from error
+    try:
+        write_atomically(make_folder(path.parent, "Keras's weights") / path.name, data)
+    except OutputError as error:
+        raise WeightsError(f"the ImageNet weights cannot be kept: {error.strerror}") from error
+
+
+def _require_no_cache(path: Path) -> None:
+    try:
+        FeatureCache.open(path).close()
+    except CacheError:
+        return
+    raise WeightsError(
+        f"weights must be those of a MobileNetV2, got {display(str(path))}, which is a feature cache; "
+        "embedonce info says which weights it was made with"
+    )
+
+
+def _file_sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise WeightsError(f"cannot read the weights file {display(str(path))}: {error.strerror}") from error

@@ -1,0 +1,341 @@
+"""Extraction on a Dask cluster: the coordinating process, which cuts, submits, checks and takes over.
+
+It holds the writer's lock. Workers write segments into the folder of unfinished work, on the file system that all of
+them share, under names of this run; each finished segment is renamed to a name that no worker knows, checked, and only
+then counted. A worker that was given up but goes on can therefore never change rows that somebody relies on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import re
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ...cache import PartialRun, Shard, Table, display, write_atomically
+from ...errors import CacheError, ClusterError, ImageError, first_line
+from ..embed import SEGMENT_ROWS, Done, read_image
+from ..plan import Inventory
+from ..progress import Progress
+from ..scan import ImageFile
+from .worker import PATIENCE, Job, KnownDigests, SliceDone, embed_slice
+
+SLICE_ROWS = 512  # some seconds of one thread: small enough to balance, large enough for a segment of its own
+CONNECT_SECONDS = 10.0
+_AHEAD = 4  # slices per thread that wait at the scheduler, which must not hold millions of paths
+_LEAST_AHEAD = 64  # for workers that join later
+_POLL_SECONDS = 1.0
+_AGAIN = "run the same command again"
+_ADDRESS = re.compile(r"((tcp|tls|ucx|ws|wss)://)?[^/\s]+:[0-9]+")
+
+
+@contextlib.contextmanager
+def connected(dask: Any, what: str = "extract") -> Iterator[Any]:
+    """Hold a client of a Dask cluster.
+
+    Parameters
+    ----------
+    dask : str, path-like, distributed.Client or None
+        The scheduler's address; its scheduler file, which ends in ``.json``; a client, which stays open; or None, which
+        gives None.
+    what : str
+        The function that the parameter belongs to, for errors.
+
+    Raises
+    ------
+    ClusterError
+        When Dask is not installed or the scheduler does not answer.
+    """
+    if dask is None:
+        yield None
+        return
+    try:
+        import distributed
+    except ImportError as error:
+        raise ClusterError(
+            f"parameter dask of {what} needs Dask ({first_line(error)}): pip install 'embedonce[cluster]'"
+        ) from error
+    if isinstance(dask, distributed.Client):
+        if dask.asynchronous:
+            raise ClusterError(
+                f"parameter dask of {what} must be a synchronous distributed.Client, got an asynchronous"
+            )
+        yield dask
+        return
+    address = _address(os.fspath(dask)) if isinstance(dask, (str, os.PathLike)) else ""
+    if not _ADDRESS.fullmatch(address):
+        raise ClusterError(
+            f"parameter dask of {what} must be a scheduler's address, such as tcp://host:8786, the path of a scheduler "
+            f"file that ends in .json, or a distributed.Client, got {dask!r}"
+        )
+    with _quiet_dask():
+        try:
+            client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ImportError) as error:
+            raise ClusterError(
+                f"cannot reach the Dask scheduler {address} ({first_line(error)}); start one with: dask scheduler"
+            ) from error
+        try:
+            yield client
+        finally:
+            with contextlib.suppress(Exception):  # a scheduler that is gone needs no farewell
+                client.close(timeout=CONNECT_SECONDS)
+
+
+def _address(name: str) -> str:
+    if not name.endswith(".json"):
+        return name
+    try:
+        address = json.loads(Path(name).read_text(encoding="utf-8"))["address"]
+    except OSError as error:
+        raise ClusterError(
+            f"cannot read the scheduler file {display(name)}: {error.strerror}; "
+            "make one with: dask scheduler --scheduler-file FILE.json"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ClusterError(f"{display(name)} is no scheduler file: it has no address") from error
+    return str(address)
+
+
+@contextlib.contextmanager
+def _quiet_dask() -> Iterator[None]:
+    """Keep Dask's log of lost connections off the screen: what matters becomes an error of ours."""
+    loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "distributed.core")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def embed_on_cluster(
+    client: Any,
+    job: Job,
+    images: list[ImageFile],
+    inventory: Inventory,
+    partial: PartialRun,
+    commit: Callable[[list[Done]], None],
+    finished: Callable[[SliceDone], None],
+    progress: Progress,
+) -> None:
+    """Embed images on a cluster and take the segments over as they come.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    job : Job
+        Without the file of known contents, which is written here.
+    images : list of ImageFile
+        In scan order; cut into slices of `SLICE_ROWS`.
+    inventory : Inventory
+        Gets the rows of every segment.
+    partial : PartialRun
+    commit : callable
+        Called with images of known content, to be committed as copies.
+    finished : callable
+        Called for each slice whose segment has been taken over.
+    progress : Progress
+
+    Raises
+    ------
+    ClusterError
+        When a worker cannot do its part, a slice is lost with one worker after the other, or the scheduler is lost.
+        What was committed stays.
+    """
+    run = _Coordinator(client, job, inventory, partial, progress)
+    copies: list[Done] = []
+    try:
+        with contextlib.closing(run.results(images)) as results:
+            for part, result in results:
+                copies += run.take(part, result)
+                finished(result)
+                progress.advance(len(part))
+                if len(copies) >= SEGMENT_ROWS:
+                    ready, copies = copies, []
+                    commit(ready)
+    finally:
+        if copies:
+            commit(copies)
+
+
+class _Coordinator:
+    """What the coordinating process knows of one run."""
+
+    def __init__(self, client: Any, job: Job, inventory: Inventory, partial: PartialRun, progress: Progress) -> None:
+        self._client = client
+        self._job = job
+        self._inventory = inventory
+        self._partial = partial
+        self._progress = progress
+        self._alone = False
+
+    def results(self, images: list[ImageFile]) -> Generator[tuple[list[ImageFile], SliceDone], None, None]:
+        """Submit the slices, never too many at once, and yield each with its result."""
+        slices = (images[start : start + SLICE_ROWS] for start in range(0, len(images), SLICE_ROWS))
+        waiting: dict[str, tuple[Any, list[ImageFile]]] = {}
+        done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        with self._known_digests() as job, self._cancelling(waiting):
+            while True:
+                for part in _up_to(self._ahead() - len(waiting), slices):
+                    segment = self._partial.reserve()
+                    key = f"embedonce-{segment.name}"  # a name of this run alone
+                    future = self._client.submit(embed_slice, job, part, segment, key=key, pure=False)
+                    waiting[key] = future, part
+                    future.add_done_callback(done.put)
+                if not waiting:
+                    return
+                future = self._next(done)
+                part = waiting[future.key][1]
+                yield part, self._result(future, part)
+                del waiting[future.key]
+
+    def take(self, part: list[ImageFile], result: SliceDone) -> list[Done]:
+        """Make a finished segment our own, check it, and return the slice's copies."""
+        paths = [image.path for image, _ in result.copies]
+        if result.segment is not None:
+            path = self._claim(result)
+            table = self._checked(path, result.worker)
+            paths += table.files.paths + table.rejects.paths
+        if sorted(paths) != sorted(image.path for image in part):
+            raise ClusterError(f"worker {result.worker} returned other images than it was given; {_AGAIN}")
+        if result.segment is not None:
+            self._inventory.add_segment(path, table)
+        return [Done(image, digest, copy_of=self._inventory.by_digest[digest]) for image, digest in result.copies]
+
+    def _checked(self, path: Path, worker: str) -> Table:
+        """Return what stands in a segment, read back whole: the network and a foreign disk lie between."""
+        try:
+            shard = Shard.open(path)
+            try:
+                whole = not len(shard.damaged_rows()) and shard.table.fingerprint == self._job.fingerprint
+            finally:
+                shard.close()
+        except CacheError as error:
+            raise ClusterError(f"worker {worker} has written a segment that is damaged: {error}") from error
+        if not whole:
+            raise ClusterError(f"worker {worker} has written a segment that is damaged: {display(str(path))}; {_AGAIN}")
+        rejects = zip(shard.table.rejects.paths, shard.table.rejects.hashes, shard.table.reasons, strict=True)
+        for name, digest, reason in rejects:
+            if not digest.any() and reason.startswith("cannot be read"):
+                self._require_unreadable_here(name, reason, worker)
+        return shard.table
+
+    def _claim(self, result: SliceDone) -> Path:
+        assert result.segment is not None
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self._partial.claim(result.segment)
+            except FileNotFoundError as error:
+                if time.monotonic() > end:
+                    folder = display(str(result.segment.parent))
+                    raise ClusterError(
+                        f"worker {result.worker} has written {result.segment.name} to {folder}, but this machine does "
+                        "not find it there; the folder of the cache must be on a file system that all workers share"
+                    ) from error
+            time.sleep(0.1)
+
+    def _require_unreadable_here(self, path: bytes, reason: str, worker: str) -> None:
+        """Refuse to reject an image because one machine does not see it: its folder may not be mounted there."""
+        try:
+            read_image(self._job.root, ImageFile(path, 0, 0))
+        except ImageError:
+            return
+        raise ClusterError(
+            f"worker {worker} says of {display(path)} that it {reason}, but this machine can read it; make the image "
+            f"folder {display(str(self._job.root))} readable there, then {_AGAIN}"
+        )
+
+    def _next(self, done: queue.SimpleQueue[Any]) -> Any:
+        while True:
+            try:
+                return done.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                if self._client.status in ("closing", "closed"):
+                    raise self._lost() from None
+
+    def _result(self, future: Any, part: list[ImageFile]) -> SliceDone:
+        from distributed import KilledWorker
+
+        if future.status == "cancelled":
+            raise self._lost()
+        error = future.exception()
+        if error is None:
+            result: SliceDone = future.result()
+            return result
+        if isinstance(error, ClusterError):
+            raise error
+        images = f"the slice from {display(part[0].path)} to {display(part[-1].path)}"
+        if isinstance(error, KilledWorker):
+            raise ClusterError(
+                f"{images} was lost with {error.allowed_failures + 1} workers, the last of them "
+                f"{error.last_worker.address}: they were killed, crashed, or ran out of memory; what was committed is "
+                f"kept, look at their logs and {_AGAIN}"
+            ) from error
+        raise ClusterError(
+            f"{images} failed on the cluster: {type(error).__name__}: {first_line(error)}; scheduler and workers need "
+            "the same embedonce and the same versions of Dask as this process; what was committed is kept"
+        ) from error
+
+    def _lost(self) -> ClusterError:
+        return ClusterError(
+            f"the Dask scheduler was lost, or has cancelled the run; what was committed is kept, {_AGAIN}"
+        )
+
+    def _ahead(self) -> int:
+        """Return how many slices may wait or run at the cluster."""
+        try:
+            threads: int = sum(self._client.nthreads().values())
+        except Exception as error:  # whatever Dask raises when nobody answers
+            raise self._lost() from error
+        if not threads and not self._alone:
+            self._progress.say("the Dask cluster has no worker; waiting for one")
+        self._alone = not threads
+        return max(_LEAST_AHEAD, _AHEAD * threads)
+
+    @contextlib.contextmanager
+    def _known_digests(self) -> Iterator[Job]:
+        """Lay the known contents where every worker reads them.
+
+        What is scattered through Dask is lost with its workers; a file is not. Its name is that of a temporary file,
+        so that the next run removes it when this one is killed.
+        """
+        known = self._inventory.by_digest
+        if not known:
+            yield self._job
+            return
+        path = self._partial.temporary("known-digests")
+        write_atomically(path, KnownDigests.pack(list(known)))
+        try:
+            yield replace(self._job, digests=path)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+    @contextlib.contextmanager
+    def _cancelling(self, waiting: dict[str, tuple[Any, list[ImageFile]]]) -> Iterator[None]:
+        """Take back what still waits, however the run ends; what runs ends by itself and stays a segment."""
+        try:
+            yield
+        finally:
+            if waiting and self._client.status == "running":
+                with contextlib.suppress(Exception):
+                    self._client.cancel([future for future, _ in waiting.values()])
+
+
+def _up_to(count: int, slices: Iterator[list[ImageFile]]) -> Iterator[list[ImageFile]]:
+    for _ in range(count):
+        part = next(slices, None)
+        if part is None:
+            return
+        yield part

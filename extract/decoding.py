@@ -1,0 +1,243 @@
+"""Bytes of an image file to the pixels that ``keras.utils.image_dataset_from_directory`` would see.
+
+The reference is ``tf.io.decode_image(channels=3, expand_animations=False)`` and ``tf.image.resize`` with
+``bilinear``. Here both are had without TensorFlow: libjpeg-turbo with the fast integer DCT gives the very
+bytes of TensorFlow's JPEG decoder, Pillow those of its PNG, BMP and GIF decoders, and the resize below
+does the same float32 operations in the same order, so that results are equal to the last bit.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+
+from ..errors import ImageError, first_line
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Pixels = npt.NDArray[np.uint8]
+
+MAX_PIXELS = 50_000_000
+"""Images that claim more in their header are rejected before they are decoded."""
+
+_OTHER_FORMATS = (
+    (b"RIFF", "WebP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL", "JPEG XL"),
+    (b"\0\0\0\x0cjP", "JPEG 2000"),
+    (b"%PDF", "PDF"),
+    (b"<", "HTML or XML text"),
+)
+
+
+def decode(data: bytes, least: int | None = None) -> Pixels:
+    """Decode an image file to RGB.
+
+    Parameters
+    ----------
+    data : bytes
+    least : int, optional
+        Decode a JPEG file to the half, quarter or eighth of its height and width that still has this many pixels on
+        both sides. The bytes are those of ``tf.io.decode_jpeg`` with the same ``ratio``. Other formats, and smaller
+        JPEG files, are decoded whole.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, 3)
+        The first frame of an animation. Alpha is dropped, 16-bit samples keep their high byte.
+
+    Raises
+    ------
+    ImageError
+        With the reason, in one line.
+    """
+    if data.startswith(b"\xff\xd8\xff"):
+        return _decode_jpeg(data, least)
+    if data.startswith((b"\x89PNG\r\n\x1a\n", b"BM", b"GIF87a", b"GIF89a")):
+        return _decode_with_pillow(data)
+    if not data:
+        raise ImageError("the file is empty")
+    for magic, name in _OTHER_FORMATS:
+        if data.startswith(magic):
+            raise ImageError(f"unsupported format: {name}; JPEG, PNG, BMP and GIF are read")
+    raise ImageError("not an image: JPEG, PNG, BMP and GIF are read")
+
+
+def _check_size(height: int, width: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise ImageError(f"too large: {width} x {height} pixels, the limit is {MAX_PIXELS // 1_000_000} megapixels")
+
+
+def _decode_jpeg(data: bytes, least: int | None) -> Pixels:
+    try:
+        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+        _check_size(height, width)
+        four_channels = colorspace in ("CMYK", "YCCK")
+        options: dict[str, Any] = {"colorspace": "CMYK" if four_channels else "RGB", "fastdct": True}
+        if least is not None:
+            options |= _fraction(height, width, least)
+        try:
+            pixels: Pixels = simplejpeg.decode_jpeg(data, **options)
+        except ValueError as error:
+            # Stray bytes between two markers harm no pixel; cameras write them and TensorFlow reads over them.
+            if "extraneous bytes before marker" not in str(error):
+                raise
+            pixels = simplejpeg.decode_jpeg(data, strict=False, **options)
+    except ImageError:
+        raise
+    except ValueError as error:
+        reason = first_line(error)
+        kind = "truncated JPEG" if "remature end" in reason else "damaged JPEG"
+        raise ImageError(f"{kind}: {reason}") from error
+    if four_channels:
+        # As tensorflow/core/lib/jpeg/jpeg_mem.cc: Adobe's files, which say so, store the samples inverted.
+        wide = pixels.astype(np.uint16)
+        if b"\xff\xee\x00\x0eAdobe" not in data:
+            wide = 255 - wide
+        return (wide[..., :3] * wide[..., 3:] // 255).astype(np.uint8)
+    return pixels
+
+
+def _fraction(height: int, width: int, least: int) -> dict[str, int]:
+    """Return what makes simplejpeg decode at the smallest fraction that leaves ``least`` pixels on both sides.
+
+    libjpeg-turbo could take any eighth; those between the powers of two have no vector code and save no time.
+    """
+    for divisor in (8, 4, 2):
+        if min(height, width) // divisor >= least:
+            return {"min_height": -(-height // divisor), "min_width": -(-width // divisor)}
+    return {}
+
+
+def _decode_with_pillow(data: bytes) -> Pixels:
+    from PIL import Image, UnidentifiedImageError
+
+    _check_size(*_claimed_size(data))  # before Pillow, which warns of large images and stops only at larger ones
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "BMP", "DIB", "GIF")) as image:
+            _check_size(image.height, image.width)
+            image.load()
+            return _as_reference(image)
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError("damaged image: its header cannot be read") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"too large: {error}") from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
+        # Pillow raises SyntaxError for broken PNG chunks.
+        reason = first_line(error)
+        kind = "truncated" if "truncated" in reason or "unrecognized data stream" in reason else "damaged"
+        raise ImageError(f"{kind} {image_format(data)}: {reason}") from error
+
+
+def _claimed_size(data: bytes) -> tuple[int, int]:
+    """Return height and width as the header of a PNG, GIF or BMP file says; (0, 0) when it is cut off."""
+    if data.startswith(b"\x89PNG"):
+        layout, place = ">II", 16
+    elif data.startswith(b"GIF8"):
+        layout, place = "<HH", 6
+    else:  # a BMP; the header of OS/2, 12 bytes long, has shorter numbers
+        layout, place = ("<HH", 18) if data[14:18] == b"\x0c\0\0\0" else ("<ii", 18)
+    if len(data) < place + struct.calcsize(layout):
+        return 0, 0
+    width, height = struct.unpack_from(layout, data, place)
+    return abs(height), abs(width)  # a BMP that is stored from the top has a height below 0
+
+
+def image_format(data: bytes) -> str:
+    """Name the format that an image file's first bytes announce."""
+    for magic, name in ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG", "PNG"), (b"BM", "BMP"), (b"GIF8", "GIF")):
+        if data.startswith(magic):
+            return name
+    return "image"
+
+
+def _as_reference(image: Image.Image) -> Pixels:
+    mode, kind = image.mode, image.format
+    if mode.startswith("I"):  # 16-bit gray
+        gray = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
+    if kind in ("BMP", "DIB") and mode == "P":
+        # TensorFlow reads an 8-bit BMP as gray and does not look at its palette.
+        return np.repeat(np.asarray(image)[..., None], 3, axis=2)
+    if kind in ("BMP", "DIB") and mode == "1":
+        raise ImageError("unsupported format: a BMP of 1 bit per pixel")
+    if kind == "GIF":
+        # TensorFlow leaves the transparent pixels of a first frame black.
+        rgba = np.asarray(image.convert("RGBA"))
+        return np.where(rgba[..., 3:] == 0, np.uint8(0), rgba[..., :3])
+    if mode in ("P", "PA"):
+        return np.ascontiguousarray(np.asarray(image.convert("RGBA"))[..., :3])
+    if mode == "LA":
+        return np.repeat(np.asarray(image)[..., :1], 3, axis=2)
+    if mode == "RGBA":
+        return np.ascontiguousarray(np.asarray(image)[..., :3])
+    return np.asarray(image.convert("RGB"))
+
+
+def resize(pixels: Pixels, image_size: int) -> npt.NDArray[np.float32]:
+    """Resize as ``tf.image.resize(pixels, (image_size, image_size))`` does: bilinear, no antialiasing.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (height, width, 3)
+    image_size : int
+
+    Returns
+    -------
+    ndarray of float32, shape (image_size, image_size, 3)
+        0 to 255. Equal to TensorFlow's result to the last bit.
+    """
+    height, width = pixels.shape[:2]
+    top, bottom, y = _weights(height, image_size)
+    left, right, x = _weights(width, image_size)
+
+    def row(rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+        part = pixels.take(rows, axis=0)
+        start = part.take(left, axis=1).astype(np.float32)
+        end = part.take(right, axis=1).astype(np.float32)
+        end -= start
+        end *= x[None, :, None]
+        end += start
+        return end
+
+    upper, lower = row(top), row(bottom)
+    lower -= upper
+    lower *= y[:, None, None]
+    lower += upper
+    return lower
+
+
+def resize_into(out: npt.NDArray[np.float32], pixels: Pixels) -> None:
+    """Put pixels, resized where need be, into a place of the caller's.
+
+    A fresh array of this size costs more in page faults than the conversion itself.
+
+    Parameters
+    ----------
+    out : ndarray of float32, shape (image_size, image_size, 3)
+        Is filled with RGB, 0 to 255.
+    pixels : ndarray of uint8, shape (height, width, 3)
+    """
+    np.copyto(out, pixels if pixels.shape == out.shape else resize(pixels, len(out)))
+
+
+@lru_cache(maxsize=64)
+def _weights(size: int, target: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+    """Return lower index, upper index and weight of the upper one, with half-pixel centres, in float32."""
+    scale = np.float32(size) / np.float32(target)
+    centre = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    floor = np.floor(centre)
+    lower = np.maximum(floor, 0).astype(np.intp)
+    upper = np.minimum(np.ceil(centre), size - 1).astype(np.intp)
+    return lower, upper, centre - floor

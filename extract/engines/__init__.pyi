@@ -1,0 +1,15 @@
+from .convert import converter_for as converter_for
+from .engines import chosen_engine as chosen_engine
+from .engines import is_quick as is_quick
+from .engines import make_engine as make_engine
+from .engines import make_prepared as make_prepared
+from .engines import note_engine as note_engine
+from .litert import open_interpreter as open_interpreter
+from .native import why_not_native as why_not_native
+from .prepared_models import any_prepared as any_prepared
+from .prepared_models import known_hashes as known_hashes
+from .prepared_models import load_prepared as load_prepared
+from .prepared_models import store_folder as store_folder
+from .protocol import Engine as Engine
+from .protocol import Session as Session
+from .tolerance import allowed_difference as allowed_difference

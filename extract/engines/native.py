@@ -1,0 +1,108 @@
+"""The native engine: MobileNetV2 in compiled kernels of our own, one image at a time on one thread.
+
+It is there where the package was installed with a C compiler, or from a wheel, and the processor has AVX2 and FMA. Its
+features have the same bits whatever the number of workers, and on every such processor.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import EngineError, first_line
+from .native_plan import Program, aligned
+
+_POINTER = ctypes.c_void_p
+
+
+class NativeSession:
+    """A program ready to be run by one thread.
+
+    Parameters
+    ----------
+    program : Program
+        May be shared by any number of sessions.
+
+    Raises
+    ------
+    EngineError
+        When this machine cannot run it.
+    """
+
+    batch_size = 1
+
+    def __init__(self, program: Program) -> None:
+        library = require_native()
+        size = program.plan.size
+        self._image = aligned(size * size * 3).reshape(size, size, 3)
+        self._features, self._written = program.features, program.plan.features
+        self._arena = aligned(program.arena)
+        self._pointers = (ctypes.c_void_p * (3 * program.plan.pixels))()
+        self._program = program  # its weights must live as long
+        self._embed = library.embedonce_embed
+        self._fixed = (
+            ctypes.byref(program.plan),
+            program.blocks,
+            _POINTER(program.weights.ctypes.data),
+            _POINTER(self._arena.ctypes.data),
+            self._pointers,
+            _POINTER(self._image.ctypes.data),
+        )
+
+    def slot(self, position: int) -> npt.NDArray[np.float32]:
+        """Return where the image goes: float32, shape (s, s, 3), 0 to 255."""
+        return self._image
+
+    def run(self, count: int) -> npt.NDArray[np.float32]:
+        """Embed the image in the slot: float32, shape (1, d)."""
+        features = np.empty((1, self._written), np.float32)
+        self._embed(*self._fixed, _POINTER(features.ctypes.data))  # other Python threads run meanwhile
+        return features[:, : self._features]
+
+
+def require_native() -> Any:
+    """Return the compiled kernels, for ctypes.
+
+    Raises
+    ------
+    EngineError
+        When this machine cannot run them.
+    """
+    library = _library()
+    if isinstance(library, str):
+        raise EngineError(f"the engine native cannot run here: {library}; use --engine litert")
+    return library
+
+
+def why_not_native() -> str:
+    """Return why the native engine cannot run on this machine; nothing when it can."""
+    library = _library()
+    return library if isinstance(library, str) else ""
+
+
+def native_is_fastest() -> bool:
+    """Return whether it can run here and the processor has no AVX-512, which LiteRT uses and our kernels do not."""
+    library = _library()
+    return not isinstance(library, str) and bool(library.embedonce_widest())
+
+
+@lru_cache(maxsize=1)
+def _library() -> Any | str:
+    """Return the compiled kernels, or why there are none."""
+    spec = find_spec(f"{__package__}._native")
+    if spec is None or spec.origin is None:
+        return "its kernels were not compiled when embedonce was installed, for want of a C compiler"
+    try:
+        library = ctypes.CDLL(spec.origin)
+        supported = library.embedonce_supported()
+    except (OSError, AttributeError) as error:
+        return f"its kernels cannot be loaded ({first_line(error)})"
+    if not supported:
+        return "it needs an x86-64 processor with AVX2 and FMA"
+    library.embedonce_embed.restype = None
+    return library

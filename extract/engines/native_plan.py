@@ -1,0 +1,188 @@
+"""What the native engine computes, where, and with which weights: the tables that ``_native.c`` goes by."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backbone import BLOCKS, block_prefix
+from .fold import Folded
+
+PANEL = 16
+"""Channels that lie side by side in an expanded map."""
+_ALIGNMENT = 16  # floats: a line of the processor's cache
+_WHOLE = 256  # places of a map that is not cut into strips
+_STRIP = 112  # places of a strip at least: tiles are full, and the strip stays in the second-level cache
+
+Array = npt.NDArray[np.float32]
+
+
+class Block(ctypes.Structure):
+    """As in ``_native.c``."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("line", "step", "runs", "run", "hop", "height", "width", "panels")),
+        *((name, ctypes.c_int32) for name in ("stride", "before", "out_height", "out_width", "out_channels")),
+        *((name, ctypes.c_int32) for name in ("residual", "strip", "ring")),
+        *((name, ctypes.c_int64) for name in ("expand", "depthwise", "project")),
+    )
+
+
+class Plan(ctypes.Structure):
+    """As in ``_native.c``."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("size", "blocks", "features", "reserved")),
+        *((name, ctypes.c_int64) for name in ("head", "padded", "first", "second", "expanded", "deep", "zeros")),
+        ("pixels", ctypes.c_int64),
+    )
+
+
+@dataclass(frozen=True)
+class Program:
+    """A backbone for one image size, ready to be run by any number of threads.
+
+    Attributes
+    ----------
+    plan : Plan
+    blocks : ctypes array of Block
+    weights : ndarray of float32, aligned
+        Shared by all threads.
+    arena : int
+        Floats that each thread needs for itself.
+    features : int
+        Of an image; the plan's are whole panels, of which the last may be filled up.
+    """
+
+    plan: Plan
+    blocks: Any
+    weights: Array
+    arena: int
+    features: int
+
+
+def aligned(floats: int) -> Array:
+    """Return zeros, float32, that begin at a multiple of 64 bytes."""
+    room = np.zeros(floats + _ALIGNMENT, np.float32)
+    start = -(room.ctypes.data // room.itemsize) % _ALIGNMENT
+    return room[start : start + floats]
+
+
+def make_program(folded: Folded, image_size: int) -> Program:
+    """Lay out weights and memory.
+
+    Parameters
+    ----------
+    folded : Folded
+        As :func:`embedonce.extract.engines.fold.fold` makes them; widths follow from their shapes.
+    image_size : int
+    """
+    weights = _Weights()
+    blocks = (Block * len(BLOCKS))()
+    size = (image_size + 1) // 2
+    channels = 0
+    largest = dict.fromkeys(("out", "expanded", "deep", "row", "pixels"), 0)
+    for number, block in enumerate(blocks):
+        prefix = block_prefix(number)
+        if number:
+            kernel, bias = folded[f"{prefix}expand.kernel"][0, 0], folded[f"{prefix}expand.bias"]
+            block.line, block.step, block.runs, block.run, block.hop = size * channels, channels, 1, channels, 0
+        else:  # the first convolution, whose patches are three runs of three pixels
+            kernel, bias = folded["Conv1.kernel"], folded["Conv1.bias"]
+            kernel = kernel.reshape(27, -1)
+            line = 3 * (image_size + 1 + image_size % 2)
+            block.line, block.step, block.runs, block.run, block.hop = 2 * line, 6, 3, 9, line
+        deep, deep_bias = folded[f"{prefix}depthwise.kernel"].reshape(9, -1), folded[f"{prefix}depthwise.bias"]
+        project, out_bias = folded[f"{prefix}project.kernel"][0, 0], folded[f"{prefix}project.bias"]
+        out = project.shape[1]
+        if not number and deep.shape[1] == out:  # as narrow as this, the first block has a residual, of what it expands
+            kernel, bias = np.hstack([kernel, kernel]), np.tile(bias, 2)
+            same = np.zeros_like(deep)
+            same[4] = 1
+            deep, deep_bias = np.hstack([deep, same]), np.pad(deep_bias, (0, out))
+            project = np.vstack([project, np.eye(out, dtype=np.float32)])
+        block.panels = -(-kernel.shape[1] // PANEL)
+        wide = block.panels * PANEL
+        block.expand = weights.add(kernel, bias, [PANEL] * block.panels)
+        block.depthwise = weights.add(deep, deep_bias, [PANEL] * block.panels)
+        block.project = weights.add(np.pad(project, ((0, wide - len(project)), (0, 0))), out_bias, column_widths(out))
+
+        block.height = block.width = size
+        block.stride = BLOCKS[number][1]
+        block.before = 1 if block.stride == 1 else size % 2
+        block.residual = int(number > 0 and block.stride == 1 and channels == out)
+        size = -(-size // block.stride)
+        block.out_height = block.out_width = size
+        block.out_channels = channels = out
+        whole = block.height * block.width <= _WHOLE
+        block.strip = size if whole else min(size, -(-_STRIP // size))
+        block.ring = block.height if block.strip == size else (block.strip - 1) * block.stride + 3
+        largest["out"] = max(largest["out"], size * size * out)
+        row = (block.width + 2) * PANEL
+        kept = row * block.ring * (1 if block.strip == size else block.panels)
+        largest["expanded"] = max(largest["expanded"], kept)
+        largest["deep"] = max(largest["deep"], block.strip * size * wide)
+        largest["row"] = max(largest["row"], row)
+        largest["pixels"] = max(largest["pixels"], block.ring * block.width, block.strip * size)
+    kernel, bias = folded["Conv_1.kernel"][0, 0], folded["Conv_1.bias"]
+    panels = -(-kernel.shape[1] // PANEL)
+    head = weights.add(kernel, bias, [PANEL] * panels)
+    largest["expanded"] = max(largest["expanded"], size * size * PANEL)
+    largest["pixels"] = max(largest["pixels"], size * size)
+
+    side = image_size + 1 + image_size % 2
+    plan = Plan(size=image_size, blocks=len(BLOCKS), features=panels * PANEL, head=head, pixels=largest["pixels"])
+    arena = 0
+    for name, floats in (
+        ("padded", 3 * side * side),
+        ("first", largest["out"]),
+        ("second", largest["out"]),
+        ("expanded", largest["expanded"]),
+        ("deep", largest["deep"]),
+        ("zeros", largest["row"]),
+    ):
+        setattr(plan, name, arena)
+        arena += -(-floats // _ALIGNMENT) * _ALIGNMENT
+    return Program(plan, blocks, weights.packed(), arena, kernel.shape[1])
+
+
+def column_widths(columns: int) -> list[int]:
+    """Return how ``_native.c`` cuts a product's columns, a multiple of 8, into panels."""
+    widths = []
+    while columns:
+        widths.append(16 if columns % 16 == 0 else 24 if columns >= 24 else 8)
+        columns -= widths[-1]
+    return widths
+
+
+class _Weights:
+    """Weights in the order in which they are read: for each panel its biases, then its rows."""
+
+    def __init__(self) -> None:
+        self._parts: list[Array] = []
+        self._length = 0
+
+    def add(self, matrix: Array, bias: Array, widths: list[int]) -> int:
+        """Append a matrix (inputs, columns), zeros behind its last column, and return where it begins."""
+        place = self._length
+        rows = np.zeros((len(matrix) + 1, sum(widths)), np.float32)
+        rows[0, : len(bias)], rows[1:, : matrix.shape[1]] = bias, matrix
+        start = 0
+        for width in widths:
+            self._append(rows[:, start : start + width].ravel())
+            start += width
+        self._append(np.zeros(-self._length % _ALIGNMENT, np.float32))
+        return place
+
+    def _append(self, part: Array) -> None:
+        self._parts.append(part)
+        self._length += len(part)
+
+    def packed(self) -> Array:
+        weights = aligned(self._length)
+        np.concatenate(self._parts, out=weights)
+        return weights

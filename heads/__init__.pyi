@@ -1,0 +1,15 @@
+from .calibrated import METHODS as METHODS
+from .calibrated import CalibratedHead as CalibratedHead
+from .calibration import CalibratedMarginHead as CalibratedMarginHead
+from .calibration import folds as folds
+from .evidence import Evidence as Evidence
+from .evidence import class_evidence as class_evidence
+from .evidence import require_explainable as require_explainable
+from .parameters import weights_of_classes as weights_of_classes
+from .registry import HEADS as HEADS
+from .registry import head_class as head_class
+from .registry import make_head as make_head
+from .search import candidates as candidates
+from .search import search_space as search_space
+from .spaces import Range as Range
+from .spaces import Space as Space

@@ -1,0 +1,168 @@
+"""Where each kind of model file keeps embedonce's JSON document, readable without loading the model.
+
+``.skops`` and ``.keras`` files are zip archives and get one more entry; an exported ``.tflite`` file gets an archive of
+its own behind the model. A ``.joblib`` file gets a footer after the pickle, which `joblib.load` does not reach: the
+JSON text, its length as 8 bytes (little endian), and a mark.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...cache import display
+from ...errors import ModelFileError, first_line
+
+ENTRY = "embedonce.json"
+LABELS = "labels.txt"
+FORMAT = "embedonce model"
+FORMAT_VERSION = 1
+FOOTER_MARK = b"embedonce-json-1"
+FOOTER_BYTES = 8 + len(FOOTER_MARK)
+# class names and training information of any sensible model; a larger claim is a damaged or hostile file
+LARGEST_DOCUMENT = 64 * 2**20
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
+"""What is raised over a damaged zip archive, whichever of its bytes are wrong."""
+
+
+def encode(metadata: Mapping[str, Any] | None, head: Mapping[str, Any] | None = None) -> bytes:
+    """Return the JSON document of a model file.
+
+    Parameters
+    ----------
+    metadata : mapping, optional
+        What the caller keeps with the model.
+    head : mapping, optional
+        What the file's own format does not hold of the head.
+
+    Returns
+    -------
+    bytes
+        ASCII JSON; names that are not UTF-8 are lone surrogate escapes.
+
+    Raises
+    ------
+    ModelFileError
+        If something in it has no place in JSON.
+    """
+    document = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "head": head,
+        "metadata": {} if metadata is None else dict(metadata),
+    }
+    try:
+        return json.dumps(document, indent=1).encode("ascii")
+    except (TypeError, ValueError) as error:
+        raise ModelFileError(f"metadata of a model file must fit into JSON: {error}") from error
+
+
+def decode(path: Path, text: bytes) -> dict[str, Any]:
+    """Return the document in `text`, checked to be one of ours.
+
+    Raises
+    ------
+    ModelFileError
+        If it is not, or of a later format.
+    """
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise ModelFileError(f"{path}: {ENTRY} in it is damaged: {error}") from error
+    if (
+        not isinstance(document, dict)
+        or document.get("format") != FORMAT
+        or not isinstance(document.get("metadata"), dict)
+        or not isinstance(document.get("head"), dict | None)
+    ):
+        raise ModelFileError(f"{path}: {ENTRY} in it was not written by embedonce")
+    version = document.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path}: its format version is {version!r}, this embedonce reads {FORMAT_VERSION}; "
+            "use the embedonce that wrote it, or a newer one"
+        )
+    return document
+
+
+def with_entry(archive: bytes, document: bytes) -> bytes:
+    """Return a zip archive with `document` as its only entry of our name."""
+    source, target = io.BytesIO(archive), io.BytesIO()
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for info in old.infolist():
+            if info.filename != ENTRY:
+                new.writestr(info, old.read(info))
+        new.writestr(ENTRY, document, compress_type=zipfile.ZIP_DEFLATED)
+    return target.getvalue()
+
+
+def with_appended(model: bytes, document: bytes, class_names: list[str]) -> bytes:
+    """Return a LiteRT model followed by a zip archive of the document and ``labels.txt``, a class name on each line.
+
+    Readers of the model do not mind: it is where TensorFlow Lite's own metadata tools keep files that belong to it.
+    """
+    buffer = io.BytesIO(model)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr(LABELS, "".join(f"{display(name)}\n" for name in class_names))
+        archive.writestr(ENTRY, document, compress_type=zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def read_entry(path: Path) -> dict[str, Any]:
+    """Return the document of a zip archive.
+
+    Raises
+    ------
+    ModelFileError
+        If the file cannot be read, is no zip archive, or has no document of ours.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = archive.getinfo(ENTRY).file_size
+            text = archive.read(ENTRY) if size <= LARGEST_DOCUMENT else b""
+    except KeyError as error:
+        raise ModelFileError(f"{path}: not written by embedonce: it holds no {ENTRY}") from error
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, *ZIP_ERRORS) as error:
+        raise ModelFileError(f"{path}: damaged, or not a {path.suffix} file: {first_line(error)}") from error
+    if size > LARGEST_DOCUMENT:
+        raise ModelFileError(f"{path}: {ENTRY} in it claims {size} bytes, more than {LARGEST_DOCUMENT}")
+    return decode(path, text)
+
+
+def with_footer(pickled: bytes, document: bytes) -> bytes:
+    """Return a joblib file's bytes followed by the document."""
+    return b"".join([pickled, document, struct.pack("<Q", len(document)), FOOTER_MARK])
+
+
+def read_footer(path: Path) -> dict[str, Any]:
+    """Return the document at the end of a joblib file, without unpickling anything.
+
+    Raises
+    ------
+    ModelFileError
+        If the file cannot be read or has no document of ours.
+    """
+    try:
+        with path.open("rb") as file:  # a forest is of gigabytes, its document of kilobytes
+            length = file.seek(0, os.SEEK_END)
+            file.seek(max(0, length - FOOTER_BYTES))
+            footer = file.read()
+            if len(footer) < FOOTER_BYTES or not footer.endswith(FOOTER_MARK):
+                raise ModelFileError(f"{path}: damaged, or not written by embedonce: it does not end in its footer")
+            (size,) = struct.unpack("<Q", footer[: -len(FOOTER_MARK)])
+            if size > length - FOOTER_BYTES:
+                raise ModelFileError(f"{path}: damaged: its footer claims {size} bytes of a file of {length}")
+            file.seek(length - FOOTER_BYTES - size)
+            text = file.read(size)
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return decode(path, text)

@@ -1,0 +1,62 @@
+"""Gradients of an RBF machine's log scores with regard to its features, in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .scores import Array
+
+
+def margins_and_gradients(
+    row: Array, vectors: Array, coefficients: Array, intercept: Array, gamma: float
+) -> tuple[Array, Array]:
+    """Return the margins sum_s c_sp exp(-gamma |u - v_s|^2) + b_p of one row u, and their gradients.
+
+    Parameters
+    ----------
+    row : ndarray of shape (d,), float64
+        u.
+    vectors : ndarray of shape (s, d)
+        Support vectors v_s.
+    coefficients : ndarray of shape (s, p), float64
+        Of every support vector in every margin.
+    intercept : ndarray of shape (p,), float64
+    gamma : float
+        Above 0.
+
+    Returns
+    -------
+    margins : ndarray of shape (p,), float64
+    gradients : ndarray of shape (d, p), float64
+        2 gamma sum_s c_sp exp(-gamma |u - v_s|^2) (v_s - u).
+    """
+    offsets = vectors.astype(np.float64) - row
+    parts = np.exp(-gamma * np.einsum("sd,sd->s", offsets, offsets))[:, None] * coefficients
+    return parts.sum(axis=0) + intercept, 2.0 * gamma * (offsets.T @ parts)
+
+
+def pair_log_score_slopes(margins: Array, n_classes: int, sharpness: float) -> Array:
+    """Return the derivatives of `embedonce.heads.numerics.scores.pair_log_scores` with regard to the margins.
+
+    Parameters
+    ----------
+    margins : ndarray of shape (k (k - 1) / 2,), float64
+        Of one row.
+    n_classes : int
+        k.
+    sharpness : float
+        Above 0.
+
+    Returns
+    -------
+    ndarray of shape (k (k - 1) / 2, k), float64
+    """
+    from scipy.special import expit
+
+    first, second = np.triu_indices(n_classes, 1)
+    pairs = np.arange(len(margins))
+    slopes = np.zeros((len(margins), n_classes))
+    # d/dm log 1 / (1 + exp(-a m)) = a / (1 + exp(a m))
+    slopes[pairs, first] = sharpness * expit(-sharpness * margins)
+    slopes[pairs, second] = -sharpness * expit(sharpness * margins)
+    return slopes

@@ -1,0 +1,93 @@
+"""The RBF kernel's features by some rows: Nystroem's approximation.
+
+With m landmarks L, the kernel of any two rows is about k(a, L) k(L, L)^-1 k(L, b) (Williams and Seeger 2001, Using the
+Nystroem method to speed up kernel machines): a linear machine on ``k(x, L) @ projection`` is an RBF machine whose
+support vectors are the landmarks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
+
+from ...cache import RowSource, row_blocks
+from .rbf_kernel import rbf_block, squared_norms
+from .row_blocks import BLOCK_ROWS
+from .scores import Array
+
+# of the largest eigenvalue: smaller ones are rounding in float32, and only make coefficients large
+SMALLEST_EIGENVALUE = 1e-5
+
+
+class Nystroem(NamedTuple):
+    """A map from standardised rows to features whose products are about the kernel.
+
+    Attributes
+    ----------
+    landmarks : ndarray of shape (m, d), float32 or float64
+        Standardised.
+    projection : ndarray of shape (m, r), float64
+        r is at most m.
+    gamma : float
+    """
+
+    landmarks: Array
+    projection: NDArray[np.float64]
+    gamma: float
+
+    @classmethod
+    def of(cls, landmarks: Array, gamma: float) -> Nystroem:
+        """Make the map of landmarks."""
+        exact = landmarks.astype(np.float64)
+        norms = squared_norms(exact)
+        values, vectors = np.linalg.eigh(rbf_block(exact, exact, norms, norms, gamma))
+        kept = values > SMALLEST_EIGENVALUE * values[-1]
+        return cls(landmarks, vectors[:, kept] / np.sqrt(values[kept]), gamma)
+
+    @property
+    def width(self) -> int:
+        """Number of features, r."""
+        return int(self.projection.shape[1])
+
+    def transform(self, scaled: Array) -> Array:
+        """Return the features, shape (b, r), of standardised rows, in their dtype."""
+        kernel = rbf_block(scaled, self.landmarks, squared_norms(scaled), squared_norms(self.landmarks), self.gamma)
+        mapped: Array = kernel @ self.projection.astype(kernel.dtype)
+        return mapped
+
+
+class MappedRows:
+    """Blocks of the map's features of all rows, to be iterated over many times.
+
+    Parameters
+    ----------
+    X : ndarray or RowSource of shape (n, d)
+    scaler : StandardScaler
+        Fitted.
+    chart : Nystroem
+    max_bytes : int
+        Features of up to so many bytes are kept; more are made again each time.
+    """
+
+    def __init__(self, X: Array | RowSource, scaler: StandardScaler, chart: Nystroem, max_bytes: int) -> None:
+        self._rows = X
+        self._scaler = scaler
+        self._chart = chart
+        self._keeps = chart.landmarks.itemsize * X.shape[0] * chart.width <= max_bytes
+        self._kept: list[Array] = []
+
+    def __iter__(self) -> Iterator[Array]:
+        if self._kept:
+            yield from self._kept
+            return
+        blocks = []
+        for rows in row_blocks(self._rows, BLOCK_ROWS):
+            block = self._chart.transform(self._scaler.transform(rows.astype(self._chart.landmarks.dtype, copy=False)))
+            if self._keeps:
+                blocks.append(block)
+            yield block
+        self._kept = blocks

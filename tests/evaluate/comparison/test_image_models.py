@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from embedonce.cache.reader import FeatureCache
+from embedonce.cli.app import main
+from embedonce.errors import HeadError, ImageError, ModelFileError, SplitError
+from embedonce.evaluate.comparison.run import compare
+from embedonce.evaluate.finetuning.run import finetune
+from embedonce.evaluate.models.exporting import export
+from embedonce.evaluate.models.training import train
+from embedonce.evaluate.models.training_images import seen_in_training
+from embedonce.evaluate.shared.images import read_unchanged
+from embedonce.evaluate.splits.groups import write_groups
+from embedonce.heads.io.files import read_metadata, write_keras_metadata
+from saving import without_pictures
+
+
+@pytest.fixture(scope="module")
+def files(cache, images, in_pairs, tmp_path_factory):
+    """An exported and a fine-tuned model, trained on the grouped split of pairs."""
+    folder = tmp_path_factory.mktemp("files")
+    train(cache, "logreg", folder / "start.skops", split="grouped", groups=in_pairs)
+    start = export(folder / "start.skops", folder / "start.keras", check=2).path
+    tuned = finetune(images, start, folder / "tuned.keras", unfreeze=3, epochs=1, groups=in_pairs).path
+    return start, tuned
+
+
+@pytest.fixture(scope="module")
+def comparison(cache, in_pairs, files):
+    return compare(cache, ["logreg", "knn"], groups=in_pairs, image_models=files)
+
+
+def test_image_models_stand_beside_the_heads_on_the_same_test_rows(comparison):
+    assert [result.name for result in comparison.results] == ["logreg", "knn", "start.keras", "tuned.keras"]
+    for result in comparison.results:
+        assert len(result.predicted) == len(comparison.split.test)
+        assert "accuracy" in result.intervals
+    assert len(comparison.differences) == 6
+    assert comparison.confusion("tuned.keras").sum() == len(comparison.split.test)
+
+
+def test_an_export_scores_what_its_head_scores(comparison):
+    head, file = comparison.result("logreg"), comparison.result("start.keras")
+    np.testing.assert_array_equal(file.predicted, head.predicted)
+    np.testing.assert_allclose(file.probabilities, head.probabilities, atol=1e-3)
+    np.testing.assert_allclose(file.probabilities.sum(axis=1), 1, atol=1e-9)
+
+
+def test_a_fine_tuned_model_brings_its_time_and_its_history(comparison, files, tmp_path):
+    result = comparison.result("tuned.keras")
+    about = read_metadata(files[1])["finetuned"]
+    assert result.fit_seconds == about["seconds"] > 0
+    assert result.history == about["history"]
+    assert comparison.result("start.keras").history is None
+    written = {path.name for path in comparison.save(tmp_path)}
+    assert {"curves-tuned.keras.png", "confusion-tuned.keras.csv", "report.html"} <= written
+    entry = json.loads((tmp_path / "results.json").read_text())["heads"][3]
+    assert entry["parameters"]["unfrozen"] == 3
+    assert entry["parameters"]["file"] == str(files[1])
+    rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
+    assert sum(row["head"] == "tuned.keras" for row in rows) == len(comparison.split.test)
+
+
+def test_it_takes_no_part_in_a_split_that_tests_what_it_has_seen(comparison):
+    assert {result.name for result in comparison.random.results} == {"logreg", "knn"}
+    assert {row["head"] for row in comparison.leak_gap} == {"logreg", "knn"}
+    assert any("start.keras, tuned.keras take no part in the random split" in note for note in comparison.notes)
+
+
+def test_a_model_that_was_trained_on_test_images_is_refused(cache, files, in_pairs):
+    with pytest.raises(SplitError, match=r"was trained on \d+ of the \d+ test images .* give --split grouped --seed 0"):
+        compare(cache, ["logreg"], split="random", groups=in_pairs, image_models=files)
+
+
+@pytest.mark.slow
+def test_a_model_that_was_trained_on_copies_of_test_images_is_refused(cache, images, tmp_path, in_pairs):
+    train(cache, "logreg", tmp_path / "a.skops", split="random", groups=in_pairs)
+    export(tmp_path / "a.skops", tmp_path / "a.keras", check=1)
+    seen = seen_in_training(cache, read_metadata(tmp_path / "a.keras"))
+    # a split whose test rows it has not seen, but whose groups it has
+    test = np.flatnonzero(~seen)
+    mates = np.flatnonzero(np.isin(in_pairs.ids, in_pairs.ids[test]))
+    from embedonce.evaluate.splits.make import Split
+
+    split = Split(np.setdiff1d(np.arange(len(cache)), mates), test, "file")
+    with pytest.raises(SplitError, match="or on copies of them"):
+        compare(cache, ["logreg"], split=split, groups=in_pairs, image_models=tmp_path / "a.keras")
+    # on its own split it knows no more than the heads
+    assert compare(cache, ["logreg"], split="random", groups=in_pairs, image_models=tmp_path / "a.keras").result(
+        "a.keras"
+    )
+
+
+def test_nothing_is_trained_before_the_files_are_looked_at(cache, files, in_pairs, tmp_path):
+    trained = []
+
+    def attempt(path, **options):
+        return compare(cache, ["logreg"], groups=in_pairs, image_models=[path], on_head=trained.append, **options)
+
+    with pytest.raises(ModelFileError, match="there is no such file"):
+        attempt(tmp_path / "none.keras")
+    with pytest.raises(ModelFileError, match=r"must be .keras files of embedonce export or finetune"):
+        attempt(files[0].with_name("start.skops"))
+    other = shutil.copy(files[0], tmp_path / "other.keras")
+    write_keras_metadata(other, read_metadata(files[0]) | {"class_names": ["ash", "birch", "oak"]})
+    with pytest.raises(
+        HeadError, match="knows the classes ash, birch, oak; to be compared it must know those of the cache"
+    ):
+        attempt(other)
+    write_keras_metadata(
+        other, {name: value for name, value in read_metadata(files[0]).items() if name != "trained_on"}
+    )
+    with pytest.raises(ModelFileError, match="does not say which images it was trained on"):
+        attempt(other)
+    with pytest.raises(SplitError, match="leave out folds"):
+        attempt(files[0], split="grouped", folds=2)
+    with pytest.raises(HeadError, match="names 'start.keras' twice"):
+        compare(cache, ["logreg"], groups=in_pairs, image_models=[files[0], files[0]])
+    assert not trained
+
+
+def test_a_model_of_features_alone_is_refused(cache, files, in_pairs, tmp_path):
+    from embedonce.heads.io.files import load_head, save_head
+
+    path = tmp_path / "alone.keras"
+    save_head(load_head(files[0]), path, read_metadata(files[0]))
+    with pytest.raises(ModelFileError, match="takes no images; write a whole image model with embedonce export"):
+        compare(cache, ["logreg"], groups=in_pairs, image_models=path)
+
+
+def test_an_image_that_is_gone_or_changed_stops_it(files, images, in_pairs, tmp_path, small):
+    import embedonce
+
+    copy = shutil.copytree(images, tmp_path / "images")
+    opened = embedonce.extract_features(copy, tmp_path / "trees.h5", **small)
+    for path in (copy / "birch").iterdir():
+        path.unlink()
+    with pytest.raises(ImageError, match=r"tuned.keras must see every test image, but birch/.*bring it back"):
+        compare(opened, ["logreg"], groups=in_pairs, image_models=files[1])
+    assert isinstance(opened, FeatureCache)
+    assert read_unchanged(opened, copy, 0)
+
+
+@pytest.mark.slow
+def test_the_command_takes_files_with_the_heads(cache_path, cache, files, in_pairs, tmp_path):
+    write_groups(in_pairs, tmp_path / "groups.csv")
+    arguments = ["compare", str(cache_path), "--heads", "logreg", "--groups", str(tmp_path / "groups.csv")]
+    arguments += ["--split", "grouped", "-o", str(tmp_path / "results")]
+    given = ["--with", str(files[0]), "--with", str(files[1])]
+    result = CliRunner().invoke(main, [*arguments, *given, "--fail-under", "tuned.keras.accuracy=0.2"])
+    assert result.exit_code == 0, result.output
+    assert "tuned.keras" in result.stdout
+    assert "start.keras" in result.stdout
+    assert (tmp_path / "results" / "report.html").is_file()
+    (tmp_path / "heads.toml").write_text(f"image_models = [{json.dumps(str(files[1]))}]")
+    with without_pictures():
+        result = CliRunner().invoke(main, [*arguments, "--config", str(tmp_path / "heads.toml")])
+    assert result.exit_code == 0, result.output
+    assert "tuned.keras" in result.stdout

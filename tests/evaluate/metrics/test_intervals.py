@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from embedonce.evaluate.metrics.clusters import units
+from embedonce.evaluate.metrics.intervals import mean_interval, score_intervals, wilson_interval
+from embedonce.evaluate.metrics.metrics import METRICS, matthews, score
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest, ttest_1samp
+from scipy.stats import t as student
+
+NAMES = ["a", "b", "c"]
+
+
+def predictions(rows, accuracy, seed=0, classes=3):
+    generator = np.random.default_rng(seed)
+    true = generator.integers(0, classes, rows)
+    logits = generator.normal(size=(rows, classes))
+    right = generator.random(rows) < accuracy
+    wanted = np.where(right, true, (true + 1) % classes)
+    logits[np.arange(rows), wanted] = logits.max(axis=1) + generator.random(rows)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return true, probabilities.argmax(axis=1), probabilities
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_every_interval_holds_its_score(grouped):
+    true, predicted, probabilities = predictions(400, 0.9)
+    groups = np.arange(400) // 7 if grouped else None
+    scores = score(true, predicted, probabilities, NAMES)
+    intervals = score_intervals(true, predicted, probabilities, NAMES, groups)
+    assert set(intervals) == {"accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc", "mcc"}
+    for name, (low, high) in intervals.items():
+        assert low < scores[name] < high, name
+        assert name == "log_loss" or (low >= 0 and high <= 1)
+
+
+@pytest.mark.parametrize("accuracy", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize("size", [1, 6, 20])
+def test_the_interval_of_the_accuracy_covers_the_truth_as_often_as_it_says(accuracy, size):
+    generator = np.random.default_rng(0)
+    covered, rounds, count = 0, 300, 100
+    groups = np.repeat(np.arange(count), size)
+    # the larger the groups, the more they are right or wrong as a whole
+    spread = {1: np.inf, 6: 4, 20: 0.5}[size]
+    for _ in range(rounds):
+        one = size == 1
+        share = np.full(count, accuracy) if one else generator.beta(accuracy * spread, (1 - accuracy) * spread, count)
+        right = generator.random(count * size) < np.repeat(share, size)
+        true = np.zeros(count * size, np.intp)
+        predicted = (~right).astype(np.intp)
+        low, high = score_intervals(true, predicted, None, ["a", "b"], groups, resamples=200)["accuracy"]
+        covered += low <= accuracy <= high
+    assert 0.91 <= covered / rounds <= 0.99
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_the_interval_of_a_correlation_covers_the_truth_as_often_as_it_says(share):
+    recall, false_alarms, count = 0.85, 0.1, 400
+    cells = [[(1 - share) * (1 - false_alarms), (1 - share) * false_alarms], [share * (1 - recall), share * recall]]
+    shares = np.array(cells)
+    truth = float(matthews(np.stack([np.diagonal(shares), shares.sum(1), shares.sum(0)])))
+    generator = np.random.default_rng(0)
+    covered, rounds = 0, 300
+    for _ in range(rounds):
+        true = (generator.random(count) < share).astype(np.intp)
+        predicted = (generator.random(count) < np.where(true == 1, recall, false_alarms)).astype(np.intp)
+        low, high = score_intervals(true, predicted, None, ["a", "b"], resamples=200)["mcc"]
+        covered += low <= truth <= high
+    assert 0.91 <= covered / rounds <= 0.99
+
+
+def test_a_score_below_nought_has_an_interval_within_its_bounds():
+    true = np.tile([0, 1], 40)
+    predicted = 1 - true
+    predicted[:4] = true[:4]
+    low, high = score_intervals(true, predicted, None, ["a", "b"])["mcc"]
+    assert -1 < low < score(true, predicted, None, ["a", "b"])["mcc"] < high < 0
+
+
+def test_without_any_error_the_interval_still_has_a_width_of_as_many_images_as_groups():
+    true = np.zeros(60, np.intp)
+    alone = score_intervals(true, true, None, NAMES)["accuracy"]
+    grouped = score_intervals(true, true, None, NAMES, np.arange(60) // 6)["accuracy"]
+    assert alone[1] == grouped[1] == 1
+    assert grouped[0] < alone[0] < 1
+    assert alone == wilson_interval(1.0, 0.0, 60)
+
+
+def test_copies_make_an_interval_wider_not_narrower():
+    true, predicted, probabilities = predictions(150, 0.85)
+    copies = [np.repeat(part, 5, axis=0) for part in (true, predicted, probabilities)]
+    widths = []
+    for groups in (None, np.repeat(np.arange(150), 5)):
+        low, high = score_intervals(*copies, NAMES, groups)["accuracy"]
+        widths.append(high - low)
+    low, high = score_intervals(true, predicted, probabilities, NAMES)["accuracy"]
+    assert widths[0] < 0.6 * widths[1]
+    assert widths[1] == pytest.approx(high - low, rel=0.05)
+
+
+def test_the_area_is_the_one_of_scikit_learn_and_its_interval_shrinks_with_more_images():
+    widths = []
+    for rows in (100, 1600):
+        true, predicted, probabilities = predictions(rows, 0.7)
+        area = score(true, predicted, probabilities, NAMES)["roc_auc"]
+        low, high = score_intervals(true, predicted, probabilities, NAMES)["roc_auc"]
+        assert low < area < high
+        widths.append(high - low)
+    assert 2.5 < widths[0] / widths[1] < 6
+
+
+def test_hundreds_of_classes_take_little_memory():
+    true = np.arange(400) % 300
+    tracemalloc.start()
+    try:
+        found = score_intervals(true, true, None, [str(number) for number in range(300)], resamples=50)
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+    assert found["accuracy"] == wilson_interval(1.0, 0.0, 400)
+
+
+def test_the_same_seed_gives_the_same_intervals():
+    made = predictions(80, 0.8)
+    assert score_intervals(*made, NAMES, seed=3) == score_intervals(*made, NAMES, seed=3)
+
+
+def test_scores_that_cannot_be_had_have_no_interval():
+    true, predicted, probabilities = predictions(50, 0.8)
+    assert set(score_intervals(true, predicted, None, NAMES)) == {"accuracy", "balanced_accuracy", "macro_f1", "mcc"}
+    one = np.zeros(50, np.intp)
+    assert "roc_auc" not in score_intervals(one, predicted, probabilities, NAMES)
+    nothing = np.zeros(0, np.intp)
+    assert score_intervals(nothing, nothing, None, NAMES) == {}
+
+
+@settings(deadline=None)
+@given(st.integers(2, 40), st.integers(0, 1000))
+def test_ends_are_in_order_and_inside_whatever_the_predictions(rows, seed):
+    generator = np.random.default_rng(seed)
+    true, predicted = generator.integers(0, 2, (2, rows))
+    for name, (low, high) in score_intervals(true, predicted, None, ["a", "b"], resamples=50).items():
+        least, most = METRICS[name].bounds
+        assert least <= low <= high <= most, name
+
+
+def test_errors_in_a_few_large_groups_are_not_taken_for_many():
+    sizes = np.r_[[40] * 10, [2] * 200]
+    groups = np.repeat(np.arange(210), sizes)
+    true = np.zeros(len(groups), np.intp)
+    in_small = (np.isin(groups, np.arange(10, 30))).astype(np.intp)
+    small = score_intervals(true, in_small, None, ["a", "b"], groups)["accuracy"]
+    plain = score_intervals(true, in_small, None, ["a", "b"])["accuracy"]
+    # all images of a group are wrong together, though by chance in no large one: there, it might have been
+    assert small[1] - small[0] > 1.5 * (plain[1] - plain[0])
+
+
+def test_without_any_error_a_rare_class_makes_the_interval_of_the_mean_over_classes_wider():
+    true = np.r_[np.zeros(990, np.intp), np.ones(10, np.intp)]
+    found = score_intervals(true, true, None, ["a", "b"])
+    assert found["accuracy"] == wilson_interval(1.0, 0.0, 1000)
+    assert found["balanced_accuracy"] == pytest.approx(wilson_interval(1.0, 0.0, 4 / (1 / 990 + 1 / 10)))
+
+
+@given(st.integers(1, 1000), st.floats(0, 1), st.floats(1, 20))
+def test_the_interval_of_a_share_holds_it_and_mirrors(images, share, effect):
+    share = round(share * images) / images
+    deviation = np.sqrt(effect * share * (1 - share) / images)
+    low, high = wilson_interval(share, deviation, images)
+    assert 0 <= low <= share <= high <= 1
+    np.testing.assert_allclose(wilson_interval(1 - share, deviation, images), (1 - high, 1 - low), atol=1e-9)
+
+
+def test_the_interval_of_a_share_of_independent_images_is_wilsons():
+    for right in (0, 1, 90, 100):
+        share = right / 100
+        expected = binomtest(right, 100).proportion_ci(method="wilson")
+        assert wilson_interval(share, np.sqrt(share * (1 - share) / 100), 100) == pytest.approx(tuple(expected))
+
+
+def test_the_interval_of_a_mean_of_symmetric_values_is_students_but_for_one_degree_of_freedom():
+    values = np.r_[np.arange(50.0), np.arange(50.0)]
+    reach = ttest_1samp(values, 0).confidence_interval().high - values.mean()
+    wider = reach * student.ppf(0.975, 98) / student.ppf(0.975, 99)
+    expected = (values.mean() - wider, values.mean() + wider)
+    assert mean_interval(values, units(None, 100)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_interval_of_a_mean_of_skewed_values_reaches_farther_up_and_covers_the_truth():
+    generator = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        values = generator.lognormal(size=100)
+        low, high = mean_interval(values, units(None, 100))
+        assert high - values.mean() > values.mean() - low
+        covered += low <= np.exp(0.5) <= high
+    assert covered / 400 > 0.91  # Student's t: 0.90
+
+
+def test_copies_do_not_make_the_interval_of_a_mean_narrower():
+    values = np.random.default_rng(0).lognormal(size=60)
+    copied = mean_interval(np.repeat(values, 5), units(np.repeat(np.arange(60), 5), 300))
+    assert copied == pytest.approx(mean_interval(values, units(None, 60)), rel=1e-9)

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from embedonce.evaluate.metrics.clusters import units
+from embedonce.evaluate.metrics.paired_tests import (
+    compare_all,
+    compare_folds,
+    compare_pair,
+    difference_interval,
+    holm,
+    sign_flip_p,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+
+def heads(only_a, only_b, both=50, neither=5):
+    a = np.array([True] * only_a + [False] * only_b + [True] * both + [False] * neither)
+    b = np.array([False] * only_a + [True] * only_b + [True] * both + [False] * neither)
+    return a, b
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(1, 0), (9, 2), (5, 5), (0, 14)])
+def test_without_groups_the_test_is_mcnemars_exact_one(only_a, only_b):
+    found = compare_pair(*heads(only_a, only_b))
+    assert found["test"] == "McNemar"
+    assert found["p"] == pytest.approx(binomtest(only_a, only_a + only_b).pvalue)
+    assert found["discordant"] == [only_a, only_b]
+    assert found["difference"] == pytest.approx((only_a - only_b) / (55 + only_a + only_b))
+    assert found["low"] < found["difference"] < found["high"]
+
+
+def test_heads_that_agree_on_every_image_are_no_different_and_the_interval_is_not_empty():
+    a, _ = heads(0, 0)
+    found = compare_pair(a, a)
+    assert found["p"] == 1
+    assert found["low"] < 0 < found["high"]
+
+
+@given(st.lists(st.integers(-4, 4), min_size=1, max_size=9))
+def test_sign_flips_are_those_of_all_signs(differences):
+    values = np.array(differences)
+    sums = [abs(np.dot(signs, np.abs(values))) for signs in product((-1, 1), repeat=len(values))]
+    expected = np.mean(np.array(sums) >= abs(values.sum()))
+    assert sign_flip_p(values) == pytest.approx(expected)
+
+
+@given(st.integers(0, 12), st.integers(0, 12))
+def test_groups_of_one_image_give_mcnemars_p(only_a, only_b):
+    a, b = heads(only_a, only_b)
+    expected = compare_pair(a, b)["p"]
+    assert sign_flip_p(a.astype(int) - b.astype(int)) == pytest.approx(expected)
+
+
+def test_copies_of_one_image_count_as_one():
+    a, b = heads(6, 0)
+    plain = compare_pair(a, b)
+    groups = np.repeat(np.arange(len(a)), 10)
+    copied = compare_pair(np.repeat(a, 10), np.repeat(b, 10), groups)
+    assert copied["test"] == "sign flips of groups"
+    assert copied["p"] == pytest.approx(plain["p"])
+    assert copied["high"] - copied["low"] == pytest.approx(plain["high"] - plain["low"])
+    assert compare_pair(np.repeat(a, 10), np.repeat(b, 10))["p"] < 1e-6 < copied["p"]
+
+
+def test_a_single_image_that_tells_heads_apart_may_stand_for_its_group():
+    groups = np.repeat(np.arange(40), 20)
+    a = np.ones(800, bool)
+    b = a.copy()
+    b[0] = False
+    grouped, plain = compare_pair(a, b, groups), compare_pair(a, b)
+    assert grouped["high"] - grouped["low"] > 3 * (plain["high"] - plain["low"])
+
+
+def test_the_interval_of_independent_images_is_agrestis_and_mins():
+    a, b = heads(9, 2, both=80, neither=9)
+    difference = a.astype(float) - b
+    # half an image more in each of the four cells
+    only_a, only_b, total = 9.5, 2.5, 102
+    centre = (only_a - only_b) / total
+    reach = 1.959964 * np.sqrt((only_a + only_b - (only_a - only_b) ** 2 / total) / total**2)
+    assert difference_interval(difference, units(None, 100)) == pytest.approx((centre - reach, centre + reach))
+
+
+@pytest.mark.parametrize("size", [1, 10])
+@pytest.mark.parametrize(("wrong", "more"), [(0.01, 0.01), (0.05, 0.05), (0.2, 0.1)])
+def test_the_interval_covers_a_true_difference_as_often_as_it_says(wrong, more, size):
+    generator = np.random.default_rng(0)
+    covered, rounds, groups = 0, 400, np.repeat(np.arange(100), size)
+    for _ in range(rounds):
+        # an original that one head gets wrong is wrong in all its copies
+        first = generator.random(100) >= wrong
+        second = first & (generator.random(100) >= more / (1 - wrong))
+        found = compare_pair(first[groups], second[groups], groups if size > 1 else None)
+        covered += found["low"] <= more <= found["high"]
+    assert covered / rounds >= 0.93  # seldom more than one image tells them apart: then it can only be too wide
+    assert covered / rounds < 0.98 or wrong < 0.05
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12), st.sampled_from([0.9, 0.95]))
+def test_the_interval_holds_0_inside_unless_the_test_finds_a_difference(of_groups, level):
+    a = np.array([right for one, two in of_groups for right in [True] * one + [False] * two] + [True])
+    groups = np.r_[np.repeat(np.arange(len(of_groups)), [one + two for one, two in of_groups]), len(of_groups)]
+    found = compare_pair(a, np.r_[~a[:-1], True], groups, level=level)
+    assert -1 <= found["low"] <= found["difference"] <= found["high"] <= 1
+    if found["p"] < 1 - level:
+        assert found["low"] >= 0 or found["high"] <= 0
+    else:
+        assert found["low"] <= 0 <= found["high"]
+
+
+def test_folds_are_compared_by_the_corrected_t_test():
+    differences = [0.01, 0.03, 0.02, 0.0, 0.04]
+    found = compare_folds(differences, [(80, 20)] * 5)
+    t = 0.02 / np.sqrt((1 / 5 + 20 / 80) * np.var(differences, ddof=1))
+    from scipy.stats import t as student
+
+    assert found["p"] == pytest.approx(2 * student.sf(t, 4))
+    assert found["low"] < 0 < found["high"]
+    assert found["test"] == "corrected resampled t"
+
+
+def test_folds_without_any_variance_are_no_proof_beyond_their_signs():
+    sizes = [(80, 20)] * 5
+    assert compare_folds([0.0] * 5, sizes)["p"] == 1
+    assert compare_folds([0.02] * 5, sizes)["p"] == 1 / 16
+
+
+def test_holm_is_the_textbooks_example():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    assert len(holm([])) == 0
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_only_raises_and_keeps_the_order(values):
+    adjusted = holm(values)
+    assert (adjusted >= np.array(values) - 1e-15).all()
+    assert (adjusted <= 1).all()
+    order = np.argsort(values, kind="stable")
+    assert (np.diff(adjusted[order]) >= 0).all()
+
+
+def test_the_verdict_is_what_the_data_say():
+    generator = np.random.default_rng(0)
+    base = generator.random(4000) < 0.9
+    worse = base & (generator.random(4000) < 0.95)
+    swapped = base.copy()
+    swapped[:3] = ~swapped[:3]
+    few = generator.random(40) < 0.9, generator.random(40) < 0.9
+    found = {(row["a"], row["b"]): row for row in compare_all(["good", "bad"], {"good": base, "bad": worse})}
+    assert found["good", "bad"]["verdict"] == "better"
+    assert "good is better than bad" in found["good", "bad"]["text"]
+    tied = compare_all(["x", "y"], {"x": base, "y": swapped})[0]
+    assert tied["verdict"] == "practically tied"
+    assert "practically tied" in tied["text"]
+    unknown = compare_all(["x", "y"], {"x": few[0], "y": few[1]})[0]
+    assert unknown["verdict"] == "undecided"
+    assert "cannot tell" in unknown["text"]
+
+
+def test_every_two_heads_are_compared_the_better_first_and_p_is_adjusted():
+    generator = np.random.default_rng(1)
+    correct = {name: generator.random(500) < share for name, share in (("a", 0.7), ("b", 0.8), ("c", 0.9))}
+    rows = compare_all(["a", "b", "c"], correct)
+    assert [(row["a"], row["b"]) for row in rows] == [("b", "a"), ("c", "a"), ("c", "b")]
+    assert all(row["p_holm"] >= row["p"] and row["difference"] >= 0 for row in rows)
+
+
+def test_with_folds_their_accuracies_decide():
+    correct = dict(zip("ab", heads(9, 2), strict=True))
+    folds = {"a": [0.9, 0.92, 0.91], "b": [0.8, 0.83, 0.8]}
+    row = compare_all(["a", "b"], correct, None, folds, [(60, 30)] * 3)[0]
+    assert row["test"] == "corrected resampled t"
+    assert row["difference"] == pytest.approx(0.1)
+    assert row["discordant"] == [9, 2]

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from embedonce.cli.app import main
+from embedonce.errors import FingerprintError, HeadError, ImageFolderError, ModelFileError
+from embedonce.evaluate.models import prediction
+from embedonce.evaluate.models.prediction import predict
+from embedonce.evaluate.models.training import train
+from embedonce.extract.scan import find_images
+from embedonce.heads.io.files import read_metadata, save_head
+from embedonce.heads.registry import make_head
+
+
+@pytest.fixture(scope="module")
+def model(cache, tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "trees.skops"
+    train(cache, "logreg", path)
+    return path
+
+
+@pytest.fixture
+def run():
+    def call(*arguments, status=0):
+        result = CliRunner().invoke(main, ["predict", *map(str, arguments)])
+        assert result.exit_code == status, result.output
+        return result.stdout
+
+    return call
+
+
+def test_predictions_are_those_of_the_cached_features(model, images, cache):
+    found = predict(model, images, top=3)
+    head = prediction.load_head(model)
+    assert [Path(one.path).relative_to(images.resolve()).as_posix() for one in found] == cache.paths
+    assert [one.classes[0][0] for one in found] == head.predict(cache.features).tolist()
+    expected = np.sort(head.predict_proba(cache.features), axis=1)[:, ::-1]
+    np.testing.assert_allclose([[share for _, share in one.classes] for one in found], expected, atol=1e-3)
+
+
+def test_files_and_folders_are_taken_in_their_order_each_once(model, images):
+    some = sorted((images / "cedar").iterdir())
+    found = predict(model, [some[3], images / "cedar", some[1]])
+    assert [one.path for one in found] == [str(path) for path in (some[3], *some[:3], *some[4:])]
+
+
+def test_what_cannot_be_read_has_a_reason_and_the_others_their_class(model, images, tmp_path, run):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    good = next((images / "ash").iterdir())
+    found = predict(model, [broken, good])
+    assert found[0].reason
+    assert found[0].classes == []
+    assert found[1].classes
+    assert "not read" in run(model, broken, good, status=1)
+    assert json.loads(run(model, broken, good, "--json", status=1))[0]["error"] == found[0].reason
+
+
+def test_a_cache_spares_embedding_what_it_holds(model, images, cache, monkeypatch):
+    plain = predict(model, images / "ash")
+
+    def refuse(self, data):
+        raise AssertionError("nothing needs decoding")
+
+    monkeypatch.setattr("embedonce.extract.recipe.Recipe.decode", refuse)
+    assert predict(model, images / "ash", cache=cache) == plain
+
+
+def test_a_cache_of_other_features_is_refused(model, images, tmp_path, small):
+    import embedonce
+
+    other = embedonce.extract_features(images, tmp_path / "other.h5", **small | {"image_size": 96})
+    with pytest.raises(FingerprintError, match="image_size is 96 there"):
+        predict(model, images / "ash", cache=other)
+
+
+def test_the_command_prints_a_line_csv_or_json(model, images, run):
+    image = sorted((images / "birch").iterdir())[0]
+    assert run(model, image).startswith(f"{image}: birch ")
+    rows = list(csv.DictReader(io.StringIO(run(model, image, "--csv", "--top", 2))))
+    assert [row["path"] for row in rows] == [str(image)] * 2
+    (answer,) = json.loads(run(model, image, "--json"))
+    assert answer["class"] == "birch" == rows[0]["class"]
+    assert 0 < answer["probability"] <= 1
+
+
+def test_a_head_without_probabilities_says_the_class_alone(cache, images, tmp_path, run):
+    path = tmp_path / "plain.joblib"
+    train(cache, "sklearn.linear_model:Perceptron", path)
+    (one,) = predict(path, next((images / "ash").iterdir()), trust=True, top=3)
+    assert [share for _, share in one.classes] == [None]
+
+
+def test_a_keras_model_predicts_too(model, cache, images, tmp_path):
+    head = make_head("softmax", epochs=1).fit(cache.features, cache.label_names)
+    save_head(head, tmp_path / "trees.keras", read_metadata(model))
+    found = predict(tmp_path / "trees.keras", images / "ash")
+    here = [row for row, path in enumerate(cache.paths) if path.startswith("ash/")]
+    assert [one.classes[0][0] for one in found] == head.predict(cache.features[here]).tolist()
+
+
+def test_no_tensorflow_is_needed(model, images, python):
+    code = (
+        "import sys, embedonce; found = embedonce.predict(sys.argv[1], sys.argv[2])\n"
+        "print(len(found), 'tensorflow' in sys.modules)"
+    )
+    assert python(code, model, images / "ash").split() == ["24", "False"]
+
+
+def test_wrong_input_says_what_is_wrong(model, images, cache, tmp_path):
+    with pytest.raises(HeadError, match="top of predict must be a whole number above 0, got 0"):
+        predict(model, images, top=0)
+    with pytest.raises(ImageFolderError, match=r"cannot read .*none.jpg: No such file"):
+        predict(model, tmp_path / "none.jpg")
+    with pytest.raises(ImageFolderError, match="has no images"):
+        predict(model, tmp_path)
+    plain = tmp_path / "plain.skops"
+    save_head(make_head("dummy").fit(cache.features, cache.label_names), plain)
+    with pytest.raises(ModelFileError, match="does not say how its features were made"):
+        predict(plain, images)
+
+
+def test_images_are_found_at_every_depth_but_not_hidden_ones(images, tmp_path):
+    source = next((images / "ash").glob("*.png"))
+    for name in ("top.png", "a/b/deep.png", ".hidden.png", ".folder/x.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, tmp_path / name)
+    assert [Path(image.path.decode()).name for image in find_images([tmp_path]).images] == ["deep.png", "top.png"]
+
+
+def test_images_of_other_formats_in_a_folder_are_not_left_out_in_silence(model, images, tmp_path):
+    shutil.copy(next((images / "ash").glob("*.png")), tmp_path / "z.png")
+    for name in ("a.HEIC", "deep/b.webp", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"other")
+    found = predict(model, [tmp_path, tmp_path / "z.png"])
+    assert [Path(one.path).name for one in found] == ["z.png", "a.HEIC", "b.webp"]
+    assert found[0].classes
+    assert not found[0].reason
+    assert [one.reason for one in found[1:]] == [
+        f"its format {ending} is not known; convert it to JPEG or PNG" for ending in (".heic", ".webp")
+    ]

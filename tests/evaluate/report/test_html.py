@@ -1,0 +1,335 @@
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import embedonce
+import numpy as np
+import pytest
+from cache_tables import make_table
+from embedonce.cache.writer import write_cache
+from embedonce.errors import HeadError, ImageError, WeightsError
+from embedonce.evaluate.comparison.run import compare
+from embedonce.evaluate.report.activation_maps import overlay
+from embedonce.evaluate.report.figures import scores_figure
+from embedonce.evaluate.report.html import as_typed, page_content, seconds, summary, write_report
+from embedonce.evaluate.report.label_errors import label_errors, suspects_csv
+from embedonce.evaluate.splits.make import every_row
+
+
+class Page(HTMLParser):
+    """Which tags are open when the page ends, and every reference to something outside."""
+
+    VOID = frozenset({"meta", "img", "br", "link", "input", "hr"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.references, self.tags = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.references += [value for name, value in attributes if name in ("src", "href", "xlink:href", "srcset")]
+
+    def handle_startendtag(self, tag, attributes):
+        self.references += [value for name, value in attributes if name in ("src", "href", "xlink:href", "srcset")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def feature_cache(tmp_path):
+    """Return a function that writes a cache of invented, separable features."""
+
+    def make(classes, images, names=None, shares=None):
+        generator = np.random.default_rng(0)
+        names = names or [f"c{number:02d}" for number in range(classes)]
+        weights = np.repeat(np.arange(classes), shares or [1] * classes)
+        labels = np.array([weights[row % len(weights)] for row in range(images)], np.int32)
+        table = make_table(images, 8, 0)
+        paths = [f"{names[label]}/{row:04d}.jpg".encode("utf-8", "surrogateescape") for row, label in enumerate(labels)]
+        table = replace(
+            table,
+            class_names=[name.encode("utf-8", "surrogateescape") for name in names],
+            labels=labels,
+            features=(generator.normal(size=(images, 8)) + labels[:, None]).astype(np.float32),
+            files=replace(table.files, paths=paths),
+        )
+        write_cache(table, tmp_path / "invented.h5")
+        return embedonce.FeatureCache.open(tmp_path / "invented.h5")
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def comparison(cache, in_pairs):
+    return compare(cache, ["logreg", "softmax", "knn"], groups=in_pairs)
+
+
+@pytest.fixture(scope="module")
+def page(comparison, tmp_path_factory):
+    return write_report(comparison, tmp_path_factory.mktemp("report") / "report.html").read_text("utf-8")
+
+
+def test_the_page_names_every_head_and_class_and_all_tags_are_closed(page, comparison):
+    for name in ["logreg", "softmax", "knn", *comparison.cache.class_names]:
+        assert name in page
+    parsed = Page(page)
+    assert parsed.open == []
+    assert parsed.tags.count("svg") == 6
+    for count in comparison.confusion("logreg").ravel():
+        assert f">{count}" in page
+
+
+def test_nothing_of_the_page_is_outside_it(page):
+    for reference in Page(page).references:
+        assert reference.startswith(("data:", "#")), reference
+    assert not re.search(r"@import|url\((?!#)", page)
+    assert "default-src 'none'" in page
+
+
+def test_the_summary_says_who_is_best_and_whether_that_is_real(comparison):
+    sentences = summary(comparison)
+    best = comparison.table[0]
+    score = best["balanced_accuracy" if comparison.skewed else "accuracy"]
+    assert sentences[0].startswith(f"{best['head']} reaches {100 * score:.1f} %".replace("100.0", "100"))
+    assert "95 % interval" in sentences[0]
+    assert sum("better" in text or "tied" in text or "cannot tell" in text for text in sentences) == 2
+    assert any("random split would have promised" in text for text in sentences)
+
+
+def test_the_summary_promises_no_gain_where_the_random_split_scores_lower(comparison, monkeypatch):
+    gap = [{"head": "svm", "random": 0.87, "grouped": 0.88, "gap": -0.01, "low": -0.1, "high": 0.1}]
+    monkeypatch.setattr(type(comparison), "leak_gap", gap)
+    said = next(text for text in summary(comparison) if text.startswith("A random split"))
+    assert "would have promised no head more (svm: 87.0 % instead of 88.0 %): there" in said
+    assert "-1.0" not in said
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        (["/some/where/bin/embedonce", "compare", "my cache.h5"], "embedonce compare 'my cache.h5'"),
+        ([str(Path(embedonce.__file__).with_name("__main__.py")), "compare"], "python -m embedonce compare"),
+        (["/some/where/other/__main__.py"], "python -m other"),
+        (["nightly.py"], "nightly.py"),
+        ([""], "python"),
+    ],
+)
+def test_the_command_is_shown_as_it_is_typed(typed, shown):
+    assert as_typed(typed) == shown
+
+
+def test_images_on_which_heads_differ_are_shown_as_they_are(cache, comparison):
+    content = page_content(comparison)
+    for pair, difference in zip(content["pairs"], comparison.differences, strict=True):
+        assert [side["count"] for side in pair["sides"]] == difference["discordant"]
+        for side in pair["sides"]:
+            for entry in side["images"]:
+                assert entry["row"] in comparison.split.test
+                assert content["images"][entry["row"]].startswith("data:image/jpeg;base64,")
+
+
+def test_without_the_image_folder_paths_stand_for_the_images(comparison, monkeypatch, tmp_path):
+    monkeypatch.setattr("embedonce.evaluate.report.inline_images.image_folder", lambda cache: tmp_path)
+    content = page_content(comparison)
+    assert content["images"] == {}
+    page = write_report(comparison, tmp_path / "report.html").read_text("utf-8")
+    some = next(entry for pair in content["pairs"] for side in pair["sides"] for entry in side["images"])
+    assert some["path"] in page
+    assert "not where they were embedded" in page
+
+
+def test_an_image_with_other_content_is_not_shown(cache, comparison, monkeypatch, tmp_path):
+    from embedonce.evaluate.shared.images import image_folder, read_unchanged
+
+    path = tmp_path / cache.paths[0]
+    path.parent.mkdir(parents=True)
+    path.write_bytes((image_folder(cache) / cache.paths[1]).read_bytes())
+    with pytest.raises(ImageError, match="has changed"):
+        read_unchanged(cache, tmp_path, 0)
+
+
+def test_maps_stand_under_images_that_a_head_with_maps_got_wrong(comparison, tmp_path, monkeypatch):
+    content = page_content(comparison, maps=True)
+    pairs, maps = content["pairs"], content["maps"]
+    entries = [entry for pair in pairs for side in pair["sides"] for entry in side["images"]] + content["suspects"]
+    assert {entry["map"] in maps for entry in entries if entry["map"].head != "knn"} <= {True}
+    assert not any(one.head == "knn" for one in maps)
+    assert maps
+    assert all(url.startswith("data:image/jpeg;base64,") for url in maps.values())
+    for entry in pairs[0]["sides"][0]["images"]:
+        place = comparison.split.test.tolist().index(entry["row"])
+        predicted = comparison.result(entry["map"].head).predicted[place]
+        assert entry["map"].class_name == comparison.cache.class_names[predicted]
+    # drawn once
+    monkeypatch.setattr("embedonce.evaluate.report.html.page_content", lambda *given, **options: content)
+    page = write_report(comparison, tmp_path / "report.html", maps=True).read_text("utf-8")
+    assert Page(page).open == []
+    assert "red speaks for it, blue against it" in page
+    assert page.count('data-map="where ') == sum(entry["map"] in maps for entry in entries)
+
+
+def test_a_report_without_weights_or_heads_says_why_there_are_no_maps(cache, comparison, tmp_path, monkeypatch):
+    folded = compare(cache, ["logreg", "dummy"], split="random", folds=3)
+    page = write_report(folded, tmp_path / "folds.html", maps=True).read_text("utf-8")
+    assert "There are no maps under the images: with folds, the heads" in page
+
+    def gone(*given):
+        raise WeightsError("the weights are gone")
+
+    monkeypatch.setattr("embedonce.evaluate.report.activation_maps.backbone_of", gone)
+    page = write_report(comparison, tmp_path / "report.html", maps=True).read_text("utf-8")
+    assert "There are no maps under the images: the weights are gone." in page
+
+
+def test_a_map_lies_over_the_image_in_gray():
+    pixels = np.full((100, 50, 3), 200, np.uint8)
+    heatmap = np.array([[1.0, 0.0], [0.0, -1.0]])
+    drawn = overlay(pixels, heatmap, signed=True)
+    assert drawn.shape == (100, 50, 3)
+    assert drawn[0, 0, 0] > drawn[0, 0, 2]  # red speaks for it
+    assert drawn[-1, -1, 2] > drawn[-1, -1, 0]  # blue against it
+    np.testing.assert_allclose(drawn[0, -1], 0.6 * 247 + 0.4 * 200, atol=3)  # neither
+    assert overlay(np.zeros((900, 300, 3), np.uint8), np.zeros((2, 2)), signed=False).shape == (224, 75, 3)
+
+
+def test_the_same_comparison_gives_the_same_page(comparison, page, tmp_path):
+    again = write_report(comparison, tmp_path / "again.html").read_text("utf-8")
+
+    def without_time(text):
+        return re.sub(r"\d{4}-\d\d-\d\d(T[\d:+]+)?", "TIME", text)
+
+    assert without_time(again) == without_time(page)
+
+
+def test_a_comparison_without_random_split_intervals_or_probabilities_has_a_page(cache, tmp_path):
+    alone = compare(cache, ["sklearn.linear_model:Perceptron"], split="random")
+    alone.results[0].intervals = {}
+    page = write_report(alone, tmp_path / "report.html").read_text("utf-8")
+    assert Page(page).open == []
+    assert "Calibration" not in page
+    assert "Leak gap" not in page
+
+
+def test_folds_have_a_table_of_all_of_them(cache, tmp_path):
+    folded = compare(cache, ["logreg", "dummy"], split="random", folds=3)
+    page = write_report(folded, tmp_path / "report.html").read_text("utf-8")
+    assert "3 random folds" in page
+    assert "Every fold" in page
+
+
+@pytest.mark.parametrize("classes", [2, 30])
+def test_two_classes_and_thirty_are_shown_too(feature_cache, classes, tmp_path):
+    cache = feature_cache(classes=classes, images=6 * classes)
+    page = write_report(compare(cache, ["logreg"], split="random"), tmp_path / "report.html").read_text("utf-8")
+    assert Page(page).open == []
+    assert ("confusion-HEAD.csv" in page) == (classes == 30)
+
+
+def test_names_are_shown_as_text_whatever_they_hold(feature_cache, tmp_path):
+    cache = feature_cache(classes=2, images=20, names=["<script>alert(1)<", "a\udcff&b"])
+    page = write_report(compare(cache, ["logreg"], split="random"), tmp_path / "report.html").read_text("utf-8")
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)&lt;" in page
+    assert Page(page).open == []
+
+
+def test_the_name_of_a_head_stays_as_it_is_written_where_a_note_begins_with_it(feature_cache, tmp_path):
+    heads = {"svm": {"approximate_above": 5, "n_components": 9}}
+    comparison = compare(feature_cache(classes=2, images=40), heads, split="random")
+    page = write_report(comparison, tmp_path / "report.html").read_text("utf-8")
+    assert "<p>svm was trained on more than 5 images" in page
+    assert page.count("<p>Svm") == 0
+
+
+def test_skewed_classes_put_balanced_accuracy_first(feature_cache, tmp_path):
+    cache = feature_cache(classes=2, images=60, shares=[5, 1])
+    comparison = compare(cache, ["logreg", "dummy"], split="random")
+    assert comparison.skewed
+    page = write_report(comparison, tmp_path / "report.html").read_text("utf-8")
+    assert page.index("balanced accuracy</th>") < page.index(">accuracy</th>")
+    assert "balanced accuracy comes first" in page
+
+
+def test_a_split_without_test_images_has_nothing_to_report(comparison, tmp_path):
+    empty = replace(comparison, split=every_row(comparison.cache))
+    with pytest.raises(HeadError, match="needs test images"):
+        write_report(empty, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_saving_writes_the_report_and_every_figure_twice(comparison, tmp_path):
+    written = comparison.save(tmp_path)
+    names = {path.name for path in written}
+    assert "report.html" in names
+    for figure in ("scores", "roc", "precision-recall", "reliability", "coverage", "confusion", "curves-softmax"):
+        assert {f"{figure}.png", f"{figure}.svg"} <= names
+    results = json.loads((tmp_path / "results.json").read_text())
+    logreg = next(head for head in results["heads"] if head["head"] == "logreg")
+    assert 0 <= logreg["ece"] <= 1
+    assert 0 <= logreg["brier"] <= 2
+    assert np.isfinite([row["p_holm"] for row in results["differences"]]).all()
+
+
+def test_of_a_group_one_image_is_shown_and_how_many_are_like_it(comparison):
+    ids = comparison.groups.ids
+    content = page_content(comparison, thumbnails=False)
+    assert len(np.unique(ids)) < len(ids)
+    seen = 0
+    for pair in content["pairs"]:
+        for side in pair["sides"]:
+            shown = [ids[entry["row"]] for entry in side["images"]]
+            assert len(set(shown)) == len(shown) <= side["groups"] <= side["count"]
+            if side["groups"] == len(shown):
+                assert sum(entry["alike"] for entry in side["images"]) == side["count"]
+            seen += len(shown)
+    assert seen
+    shown = [ids[one["row"]] for one in content["suspects"]]
+    assert len(set(shown)) == len(shown)
+    assert sum(one["alike"] for one in content["suspects"]) == content["suspected"]
+
+
+def test_every_suspect_label_stands_in_a_table_with_its_group(comparison, tmp_path):
+    comparison.save(tmp_path)
+    rows = list(csv.DictReader((tmp_path / "suspects.csv").open()))
+    _, listed = label_errors(comparison)
+    assert [row["path"] for row in rows] == [one["path"] for one in listed]
+    groups = dict(zip(comparison.groups.paths, comparison.groups.names, strict=True))
+    for row in rows:
+        assert row["group"] == groups[row["path"]]
+        assert row["label"] != row["suggested"]
+        assert float(row["p_label"]) < float(row["p_suggested"])
+
+
+def test_without_suspects_the_table_has_its_head_alone():
+    assert suspects_csv([]) == b"path,label,suggested,p_label,p_suggested\n"
+
+
+def test_figures_have_no_ground_that_would_shine_in_the_dark(page):
+    pictures = re.findall(r"<svg.*?</svg>", page, re.S)
+    assert len(pictures) >= 6
+    for picture in pictures:
+        assert not re.search(r"#fff(fff)?\b|fill: ?white", picture)
+
+
+def test_skewed_classes_are_drawn_by_balanced_accuracy(feature_cache):
+    skewed = compare(feature_cache(2, 200, shares=[4, 1]), ["logreg"], split="random")
+    (ax,) = scores_figure(skewed).axes
+    assert ax.get_title(loc="left") == "balanced accuracy and its 95 % interval"
+    ends = next(line for line in ax.lines if len(line.get_xdata()) == 2)
+    np.testing.assert_allclose(ends.get_xdata(), skewed.result("logreg").intervals["balanced_accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.0, "-"), (1e-9, "< 0.01 s"), (0.0049, "< 0.01 s"), (0.0051, "0.01 s"), (12.3, "12.30 s")]
+)
+def test_no_time_is_rounded_to_none(value, shown):
+    assert seconds(value) == shown

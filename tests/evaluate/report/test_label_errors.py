@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+from embedonce.evaluate.comparison.run import compare
+from embedonce.evaluate.report.label_errors import label_errors, suspects
+
+
+def test_flipped_labels_are_found_and_come_first():
+    generator = np.random.default_rng(0)
+    truth = generator.integers(0, 3, 600)
+    logits = generator.normal(size=(600, 3))
+    logits[np.arange(600), truth] += 8
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = truth.copy()
+    flipped = generator.choice(600, 30, replace=False)
+    labels[flipped] = (labels[flipped] + 1) % 3
+    found = suspects(labels, probabilities)
+    assert np.isin(flipped, found).mean() >= 0.9
+    assert np.isin(found[:25], flipped).mean() >= 0.95
+
+
+def test_clean_and_certain_labels_have_no_suspect():
+    true = np.arange(30) % 3
+    assert len(suspects(true, np.eye(3)[true] * 0.97 + 0.01)) == 0
+
+
+def test_a_class_that_no_image_is_labelled_with_is_never_suggested():
+    probabilities = np.tile([0.1, 0.1, 0.8], (10, 1))
+    assert len(suspects(np.arange(10) % 2, probabilities)) == 0
+
+
+def test_a_comparison_lists_its_suspects_with_path_and_both_labels(cache_path):
+    comparison = compare(cache_path, ["knn", "sklearn.linear_model:Perceptron"], split="random", folds=3)
+    head, listed = label_errors(comparison)
+    assert head == "knn"
+    for one in listed:
+        assert comparison.cache.paths[one["row"]] == one["path"]
+        assert one["path"].startswith(one["label"])
+        assert one["suggested"] != one["label"]
+        assert one["p_suggested"] > one["p_label"]
+
+
+def test_what_is_suggested_is_the_class_that_made_the_label_suspect():
+    # 0 and 2 are only ever seen with certainty, 1 hardly so: 0.4 for it says more than 0.45 for 0
+    of_class = np.array([[0.9, 0.05, 0.05], [0.3, 0.35, 0.35], [0.05, 0.05, 0.9]])
+    labels = np.repeat([0, 1, 2], 10)
+    probabilities = of_class[labels]
+    probabilities[-1] = 0.45, 0.4, 0.15
+    cache = SimpleNamespace(labels=labels, class_names=["a", "b", "c"], paths=[f"{row}.png" for row in range(30)])
+    result = SimpleNamespace(name="head", probabilities=probabilities, scores={"log_loss": 0.1})
+    split = SimpleNamespace(test=np.arange(30))
+    comparison = SimpleNamespace(cache=cache, results=[result], split=split, groups=None)
+    head, listed = label_errors(comparison)
+    assert head == "head"
+    (one,) = (entry for entry in listed if entry["row"] == 29)
+    assert (one["path"], one["label"], one["suggested"]) == ("29.png", "c", "b")
+    assert (one["p_label"], one["p_suggested"]) == (0.15, 0.4)
+
+
+def test_without_probabilities_nothing_is_suspect(cache_path):
+    comparison = compare(cache_path, ["sklearn.linear_model:Perceptron"], split="random")
+    assert label_errors(comparison) == (None, [])

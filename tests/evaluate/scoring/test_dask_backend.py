@@ -1,0 +1,185 @@
+"""Heads on a Dask cluster give what one process gives, or one error; nothing waits for ever."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+
+import cloudpickle
+import embedonce
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from embedonce.cli.app import main
+from embedonce.errors import ClusterError, HeadError
+from embedonce.evaluate.comparison.run import compare
+from embedonce.evaluate.scoring import dask_backend as parallel_dask
+from parallel_heads import Broken, Deadly, FromNowhere, Head, Locked, Slow
+from saving import without_pictures
+
+distributed = pytest.importorskip("distributed")
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find the tests
+
+LOCAL = {"processes": True, "threads_per_worker": 1, "dashboard_address": ":0"}
+HEADS = ["softmax", "svm", "logreg", "dummy", "sklearn.linear_model:Perceptron"]
+
+
+@pytest.fixture(scope="module")
+def local(_own_home):
+    with distributed.LocalCluster(n_workers=2, **LOCAL) as made:
+        yield made
+
+
+@pytest.fixture
+def scheduler(local):
+    """The address of a scheduler with two workers, each a process."""
+    with distributed.Client(local, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=120)
+    return local.scheduler_address
+
+
+def test_a_cluster_gives_the_table_of_one_process(cache_path, scheduler):
+    announced = []
+    one, many = compare(cache_path, HEADS), compare(cache_path, HEADS, dask=scheduler, on_head=announced.append)
+    assert announced == HEADS
+    for here, there in zip(one.results, many.results, strict=True):
+        assert there.name == here.name
+        np.testing.assert_array_equal(there.predicted, here.predicted)
+        if here.probabilities is not None:
+            np.testing.assert_allclose(there.probabilities, here.probabilities, atol=1e-6)
+    for here, there in zip(one.table, many.table, strict=True):
+        for key in ("head", "accuracy", "balanced_accuracy", "macro_f1"):
+            assert there[key] == here[key]
+    assert len(many.result("softmax").history["loss"]) == 5
+    assert any("only with jobs=1" in note for note in many.notes)
+
+
+def test_a_client_and_a_scheduler_file_will_do_and_the_client_stays_open(cache_path, scheduler, tmp_path):
+    heads = {name: Head() for name in "abc"}
+    with distributed.Client(scheduler, set_as_default=False) as client:
+        workers = set(client.run(os.getpid).values())
+        made = compare(cache_path, heads, dask=client)
+        assert {result.head.process_ for result in made.results} <= workers
+        assert client.status == "running"
+        assert not client.futures
+    (tmp_path / "scheduler.json").write_text(json.dumps({"address": scheduler}))
+    assert len(compare(cache_path, heads, dask=tmp_path / "scheduler.json").results) == 3
+
+
+def test_the_command_line_takes_a_scheduler(cache_path, scheduler, tmp_path):
+    command = ["compare", str(cache_path), "--heads", "logreg,dummy", "-o", str(tmp_path), "--dask", scheduler]
+    with without_pictures():
+        result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert "logreg" in result.stdout
+    assert "beside each other" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_cluster_of_one_thread_computes_on_the_cluster(cache_path):
+    with distributed.LocalCluster(n_workers=1, **LOCAL) as own, distributed.Client(own, set_as_default=False) as client:
+        worker = set(client.run(os.getpid).values())
+        made = compare(cache_path, {"a": Head(), "b": Head()}, dask=client)
+    assert {result.head.process_ for result in made.results} == worker
+
+
+@pytest.mark.slow
+def test_threads_of_one_worker_train_softmax_heads_side_by_side(cache_path):
+    heads = {f"sklearn.base:clone {number}": embedonce.make_head("softmax", random_state=number) for number in range(4)}
+    with distributed.LocalCluster(n_workers=1, **(LOCAL | {"threads_per_worker": 4})) as own:
+        many = compare(cache_path, heads, dask=own.scheduler_address)
+    one = compare(cache_path, heads)
+    for here, there in zip(one.results, many.results, strict=True):
+        np.testing.assert_allclose(there.probabilities, here.probabilities, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (Broken(), r"^head 'mine' failed: RuntimeError: no luck today$"),
+        (Locked(), r"^head 'mine' cannot be sent to a worker process"),
+        (FromNowhere(), r"^head 'mine' cannot be made in a worker process \(ModuleNotFoundError: .*no_such_module"),
+    ],
+)
+def test_a_head_that_fails_or_cannot_travel_is_one_error(cache_path, scheduler, head, message):
+    with pytest.raises(HeadError, match=message):
+        compare(cache_path, {"good": Head(), "mine": head}, dask=scheduler)
+
+
+def test_an_error_takes_back_what_waits(cache_path, scheduler):
+    heads = {"broken": Broken()} | {f"slow {number}": Slow(1.0) for number in range(20)}
+    with distributed.Client(scheduler, set_as_default=False) as client:
+        with pytest.raises(HeadError, match="no luck"):
+            compare(cache_path, heads, dask=client)
+        end = time.monotonic() + 60
+        while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) == 0
+
+
+@pytest.mark.slow
+def test_a_head_that_ends_every_worker_is_one_error(cache_path):
+    import dask
+
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        distributed.LocalCluster(n_workers=2, **LOCAL) as own,
+        pytest.raises(ClusterError, match=r"^head 'mine' was lost with 2 workers, the last of them tcp:"),
+    ):
+        compare(cache_path, {"good": Head(), "mine": Deadly()}, dask=own.scheduler_address)
+
+
+def test_a_scheduler_that_is_lost_is_one_error(cache_path):
+    with distributed.LocalCluster(n_workers=1, **LOCAL) as own:
+        closing = threading.Timer(1.0, own.close)
+        closing.start()
+        with pytest.raises(ClusterError, match="the Dask scheduler was lost, or has cancelled the jobs"):
+            compare(cache_path, {"a": Slow(), "b": Slow()}, dask=own.scheduler_address)
+        closing.join()
+
+
+def test_a_cluster_without_workers_is_one_error(cache_path, monkeypatch):
+    monkeypatch.setattr(parallel_dask, "WORKER_SECONDS", 0.5)
+    with (
+        distributed.LocalCluster(n_workers=0, **LOCAL) as own,
+        pytest.raises(ClusterError, match=r"the Dask cluster has no worker \(.*\); start one with: dask worker"),
+    ):
+        compare(cache_path, {"a": Head(), "b": Head()}, dask=own.scheduler_address)
+
+
+def test_a_worker_with_other_versions_is_named(cache_path, scheduler, monkeypatch):
+    versions = parallel_dask.package_versions() | {"scikit-learn": "0.1"}
+    monkeypatch.setattr(parallel_dask, "package_versions", lambda: versions)
+    message = r"^worker tcp://[\d.:]+ has scikit-learn [\d.]+, this process has 0\.1; install the same everywhere$"
+    with pytest.raises(ClusterError, match=message):
+        compare(cache_path, {"a": Head(), "b": Head()}, dask=scheduler)
+
+
+def test_a_worker_that_lacks_a_module_is_one_error(cache_path, scheduler, monkeypatch):
+    class Missing:
+        def __call__(self, *arguments):
+            raise AssertionError
+
+        def __reduce__(self):
+            return __import__, ("no_such_embedonce",)
+
+    monkeypatch.setattr(parallel_dask, "run_on_worker", Missing())
+    message = r"head '[ab]' failed on the cluster: .*no_such_embedonce.*; scheduler and workers need the same embedonce"
+    with pytest.raises(ClusterError, match=message) as caught:
+        compare(cache_path, {"a": Head(), "b": Head()}, dask=scheduler)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_worker_that_sees_another_cache_is_named(images, tmp_path, small, scheduler):
+    shutil.copytree(images, tmp_path / "images")
+    opened = embedonce.extract_features(tmp_path / "images", tmp_path / "a.h5", **small)
+    (tmp_path / "images" / "ash" / "000.jpg").unlink()
+    embedonce.extract_features(tmp_path / "images", tmp_path / "a.h5", **small)
+    for message in ("a.h5 has changed since it was opened", "cannot open the cache .*a.h5: No such file"):
+        with pytest.raises(ClusterError, match=rf"^worker tcp://[\d.:]+: .*{message}.*; every worker needs the same"):
+            compare(opened, {"a": Head(), "b": Head()}, dask=scheduler)
+        (tmp_path / "a.h5").unlink(missing_ok=True)

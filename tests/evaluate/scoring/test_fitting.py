@@ -1,0 +1,55 @@
+"""Fitting heads on caches whose features do not fit into memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from embedonce import FeatureCache, compare, make_head
+from embedonce.errors import ApproximationWarning
+from embedonce.evaluate.models.training import train
+from embedonce.evaluate.scoring import fitting
+from embedonce.evaluate.splits.make import make_split
+
+
+@pytest.fixture
+def large(cache_path, monkeypatch):
+    """A cache that counts as too large for memory."""
+    monkeypatch.setattr(fitting, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(fitting, "_PREDICTED_ROWS", 3)
+    with FeatureCache.open(cache_path) as cache:
+        monkeypatch.setattr(FeatureCache, "features", property(lambda self: pytest.fail("all features were read")))
+        yield cache
+
+
+@pytest.mark.parametrize("name", ["logreg", "svm", "linear-svm", "knn", "dummy"])
+def test_a_head_is_the_same_when_its_rows_stay_on_disk(name, large, cache):
+    split = make_split(large, "random", 0)
+    stored = fitting.fit_and_score(name, make_head(name), large, split)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "IN_MEMORY_BYTES", 2**30)
+        patch.setattr(FeatureCache, "features", property(lambda self: self.take(np.arange(len(self)))))
+        whole = fitting.fit_and_score(name, make_head(name), cache, split)
+    np.testing.assert_array_equal(stored.predicted, whole.predicted)
+    np.testing.assert_allclose(stored.probabilities, whole.probabilities, atol=1e-6)
+    assert stored.scores["confusion"] == whole.scores["confusion"]
+
+
+def test_softmax_reads_training_and_validation_rows_from_disk(large):
+    result = fitting.fit_and_score("softmax", make_head("softmax", epochs=2), large, make_split(large, "random", 0))
+    assert len(result.head.history_["val_loss"]) == 2
+    assert result.probabilities.shape == (len(result.predicted), 3)
+
+
+@pytest.mark.parametrize("calibrate", [None, "sigmoid"])
+def test_an_approximation_is_a_note_of_the_comparison_and_no_warning(cache, recwarn, calibrate):
+    heads = {"svm": {"approximate_above": 5, "n_components": 9}, "exact": make_head("svm")}
+    notes = compare(cache, heads, split="random", calibrate=calibrate).notes
+    assert [note for note in notes if "approximation" in note] == [
+        "svm was trained on more than 5 images and is an approximation by 9 of them"
+    ]
+    assert not [warning for warning in recwarn if issubclass(warning.category, ApproximationWarning)]
+
+
+def test_training_an_approximation_says_so(cache, tmp_path):
+    trained = train(cache, "svm", tmp_path / "svm.skops", parameters={"approximate_above": 5, "n_components": 9})
+    assert any("approximation by 9" in note for note in trained.notes)

@@ -1,0 +1,210 @@
+"""Heads beside each other, in processes of their own, give what one process gives, or one error."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import sys
+import threading
+import time
+
+import cloudpickle
+import embedonce
+import numpy as np
+import pytest
+from embedonce.cache.reader import FeatureCache
+from embedonce.errors import CacheError, ClusterError, HeadError, HeadParameterError
+from embedonce.evaluate.comparison.run import compare
+from embedonce.evaluate.scoring.parallel import run_jobs
+from parallel_heads import Broken, ComesBackBroken, Deadly, FromNowhere, Head, Locked, LocksItself, Slow
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find the tests
+
+HEADS = ["softmax", "svm", "logreg", "dummy", "sklearn.linear_model:Perceptron"]
+
+
+@pytest.fixture(scope="module")
+def comparisons(cache_path):
+    return compare(cache_path, HEADS), compare(cache_path, HEADS, jobs=2)
+
+
+def test_the_results_are_those_of_one_process(comparisons):
+    one, many = comparisons
+    assert [result.name for result in many.results] == HEADS
+    for here, there in zip(one.results, many.results, strict=True):
+        np.testing.assert_array_equal(there.predicted, here.predicted)
+        assert there.scores["confusion"] == here.scores["confusion"]
+        assert there.head.get_params() == here.head.get_params()
+        assert there.fit_seconds > 0
+        if here.probabilities is None:
+            assert there.probabilities is None
+        else:
+            np.testing.assert_allclose(there.probabilities, here.probabilities, atol=1e-6)
+    assert [row["head"] for row in many.table] == [row["head"] for row in one.table]
+
+
+def test_a_head_that_comes_back_is_fitted_and_has_its_curves(comparisons, cache, tmp_path):
+    one, many = comparisons
+    for key, values in one.result("softmax").history.items():
+        np.testing.assert_allclose(many.result("softmax").history[key], values, rtol=1e-5)
+    for name in HEADS:
+        predicted = many.result(name).head.predict(cache.features)
+        np.testing.assert_array_equal(predicted, one.result(name).head.predict(cache.features))
+    embedonce.save_head(many.result("softmax").head, tmp_path / "a.keras")
+    loaded = embedonce.load_head(tmp_path / "a.keras").predict_proba(cache.features)
+    np.testing.assert_allclose(loaded, one.result("softmax").head.predict_proba(cache.features), atol=1e-6)
+
+
+def test_times_that_were_taken_beside_each_other_are_noted(comparisons):
+    one, many = comparisons
+    assert any("only with jobs=1" in note for note in many.notes)
+    assert not any("only with jobs=1" in note for note in one.notes)
+
+
+def test_the_first_process_needs_no_tensorflow_for_a_softmax_head(cache_path, python, tmp_path):
+    code = (
+        "import sys, embedonce\n"
+        "comparison = embedonce.compare(sys.argv[1], heads=['softmax', 'dummy'], jobs=2)\n"
+        "comparison.save(sys.argv[2])\n"
+        "print('tensorflow' in sys.modules, len(comparison.result('softmax').history['loss']))\n"
+    )
+    assert python(code, cache_path, tmp_path / "results") == "False 5\n"
+
+
+def test_each_head_is_fitted_in_another_process_and_announced_here(cache_path):
+    announced = []
+    heads = {name: Head() for name in "abcde"}
+    made = compare(cache_path, heads, jobs=2, on_head=lambda name: announced.append((name, threading.current_thread())))
+    assert announced == [(name, threading.main_thread()) for name in "abcde"]
+    pids = {result.head.process_ for result in made.results}
+    assert os.getpid() not in pids
+    assert 1 <= len(pids) <= 2
+
+
+def test_one_head_or_one_job_stays_in_this_process(cache_path):
+    assert compare(cache_path, {"a": Head()}, jobs=2).result("a").head.process_ == os.getpid()
+    assert compare(cache_path, {"a": Head(), "b": Head()}).result("b").head.process_ == os.getpid()
+
+
+def slept(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_results_come_in_the_order_of_the_jobs(n_jobs):
+    started = []
+    jobs = {str(number): (seconds,) for number, seconds in enumerate((0.5, 0.0, 0.1, 0.0))}
+    assert list(run_jobs(slept, jobs, n_jobs, on_start=started.append)) == [0.5, 0.0, 0.1, 0.0]
+    assert started == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_head_that_fails_is_one_line_that_names_it(cache_path, jobs):
+    with pytest.raises(HeadError) as caught:
+        compare(cache_path, {"good": Head(), "mine": Broken()}, jobs=jobs)
+    assert str(caught.value) == "head 'mine' failed: RuntimeError: no luck today"
+    assert jobs == 1 or "in fit\n" in str(caught.value.__cause__)  # the traceback of the worker, for --debug
+
+
+def test_a_wrong_parameter_is_the_error_of_one_process(cache_path):
+    with pytest.raises(HeadParameterError, match=r"^parameter C of head 'logreg' must be a number above 0, got -1$"):
+        compare(cache_path, {"dummy": {}, "logreg": {"C": -1}}, jobs=2)
+
+
+def test_the_first_error_ends_the_others(cache_path):
+    begin = time.monotonic()
+    with pytest.raises(HeadError, match="no luck"):
+        compare(cache_path, {"slow": Slow(), "broken": Broken()}, jobs=2)
+    assert time.monotonic() - begin < 150
+
+
+@pytest.mark.filterwarnings("error:.*tasks")
+def test_an_interrupt_ends_the_others(cache_path):
+    def interrupt(name):
+        if name == "third":
+            raise KeyboardInterrupt
+
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        compare(cache_path, {"slow": Slow(), "quick": Head(), "third": Head()}, jobs=2, on_head=interrupt)
+    assert time.monotonic() - begin < 150
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (Locked(), r"^head 'mine' cannot be sent to a worker process \(TypeError: .*lock.*\); with jobs=1 it stays"),
+        (LocksItself(), r"^head 'mine' cannot be sent back from a worker process \(TypeError: .*lock.*\); with jobs=1"),
+        (FromNowhere(), r"^head 'mine' cannot be made in a worker process \(ModuleNotFoundError: .*no_such_module.*\)"),
+        (ComesBackBroken(), r"^head 'mine' cannot be read back from a worker process \(ModuleNotFoundError: "),
+    ],
+)
+def test_a_head_that_cannot_travel_is_one_error_and_goes_with_one_job(cache_path, head, message):
+    with pytest.raises(HeadError, match=message):
+        compare(cache_path, {"good": Head(), "mine": head}, jobs=2)
+    assert len(compare(cache_path, {"good": Head(), "mine": head}).results) == 2
+
+
+def test_a_process_that_is_killed_is_one_error(cache_path):
+    with pytest.raises(ClusterError, match="a worker process was killed, crashed, or ran out of memory"):
+        compare(cache_path, {"good": Head(), "mine": Deadly()}, jobs=2)
+    assert len(compare(cache_path, {"good": Head(), "mine": Head()}, jobs=2).results) == 2
+
+
+@pytest.mark.parametrize("jobs", [0, -1, True, 1.5, "2", None])
+def test_a_number_of_jobs_that_cannot_be_stops_before_anything_is_trained(cache_path, jobs):
+    with pytest.raises(HeadError, match="parameter jobs of compare must be a whole number above 0, got"):
+        compare(cache_path, ["dummy"], jobs=jobs)
+
+
+def test_jobs_and_dask_do_not_go_together(cache_path):
+    with pytest.raises(HeadError, match="parameter jobs of compare .* cannot go together with dask"):
+        compare(cache_path, ["dummy"], jobs=2, dask="tcp://127.0.0.1:1")
+
+
+@pytest.fixture(params=["a.h5", "a.cache"])
+def changing(request, tmp_path, make_images, small):
+    """A cache that was opened, and a function that changes it underneath."""
+    images, path = make_images(tmp_path / "images"), tmp_path / request.param
+    opened = embedonce.extract_features(images, path, **small)
+
+    def change():
+        (images / "ash" / "000.jpg").unlink()
+        embedonce.extract_features(images, path, **small)
+
+    return opened, change
+
+
+def test_a_cache_that_changed_underneath_is_refused(changing):
+    opened, change = changing
+    assert len(compare(opened, ["dummy", "knn"], jobs=2).results) == 2
+    change()
+    with pytest.raises(CacheError, match=r"a\.(h5|cache) has changed since it was opened"):
+        compare(opened, ["dummy", "knn"], jobs=2)
+    if opened.path.suffix == ".h5":  # one process goes on with what it has open
+        parts = compare(opened, ["dummy", "knn"]).split
+        assert len(parts.train) + len(parts.test) == 24
+
+
+def test_a_cache_that_is_gone_is_refused(changing):
+    opened, _ = changing
+    (shutil.rmtree if opened.path.is_dir() else os.unlink)(opened.path)
+    with pytest.raises(CacheError, match="cannot open|is no readable"):
+        compare(opened, ["dummy", "knn"], jobs=2)
+
+
+def test_a_cache_is_pickled_as_its_path(changing, tmp_path, monkeypatch):
+    opened, change = changing
+    monkeypatch.chdir(tmp_path)
+    data = pickle.dumps(FeatureCache.open(opened.path.name))
+    monkeypatch.chdir("/")
+    assert len(data) < 500
+    again = pickle.loads(data)
+    assert again.digest == opened.digest
+    assert again.paths == opened.paths
+    np.testing.assert_array_equal(again.features, opened.features)
+    change()
+    with pytest.raises(CacheError, match="has changed since it was opened, so that rows could be mixed up"):
+        pickle.loads(data)

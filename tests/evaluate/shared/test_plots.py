@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from embedonce.evaluate.shared.plots import confusion_figure, history_figure, percent, save_figure
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def test_a_confusion_matrix_shows_names_counts_and_shares_of_rows():
+    figure = confusion_figure({"logreg": [[9, 1], [0, 1200]]}, ["cats", "dogs"], {"logreg": "accuracy 0.9"})
+    (ax,) = figure.axes
+    shown = texts(ax)
+    assert {"9\n90.0 %", "1\n10.0 %", "0", "1,200\n100 %", "accuracy 0.9"} == set(shown)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["cats", "dogs"]
+    assert ax.get_title(loc="left") == "logreg"
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3, 4, 7])
+def test_every_head_gets_its_place(heads):
+    figure = confusion_figure({f"h{n}": np.eye(2, dtype=int) for n in range(heads)}, ["a", "b"], {})
+    assert sum(ax.axison for ax in figure.axes) == heads
+
+
+@pytest.mark.parametrize("classes", [2, 11, 60])
+def test_many_classes_and_odd_names_can_be_drawn(classes, tmp_path):
+    names = [f"a long class name with \udcff and $x$ number {number}\n" for number in range(classes)]
+    save_figure(confusion_figure({"h": np.eye(classes, dtype=int)}, names, {}), tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_a_class_without_test_images_is_drawn_without_warnings(recwarn, tmp_path):
+    save_figure(confusion_figure({"h": [[0, 0], [1, 3]]}, ["a", "b"], {}), tmp_path / "a.png")
+    assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
+
+
+def test_curves_show_training_and_validation():
+    history = {"accuracy": [0.5, 0.9], "loss": [1, 0.2], "val_accuracy": [0.6, 0.8], "val_loss": [0.9, 0.4]}
+    figure = history_figure({"softmax": history})
+    accuracy, loss = figure.axes
+    assert [line.get_label() for line in accuracy.lines] == ["training", "validation"]
+    np.testing.assert_array_equal(loss.lines[1].get_ydata(), [0.9, 0.4])
+    np.testing.assert_array_equal(loss.lines[1].get_xdata(), [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [(1, "100 %"), (0.9999, "99.9 %"), (0.5, "50.0 %"), (0.0001, "0.1 %"), (0.054, "5.4 %"), (0, "0 %")],
+)
+def test_rounding_never_hides_an_error(share, shown):
+    assert percent(share) == shown

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import shutil
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from embedonce._keras import import_keras
+from embedonce.errors import WeightsError
+from embedonce.extract.backbone.architecture import weights_sha256
+from embedonce.extract.backbone.keras_model import build_backbone, build_embedder, weights_of
+from embedonce.extract.backbone.read_h5 import weights_from
+from embedonce.extract.backbone.resolve import imagenet_path, resolve_weights
+from embedonce.extract.engines import convert
+from embedonce.extract.engines import prepared_models as store
+from embedonce.extract.recipe import make_recipe
+from embedonce.extract.run import extract_features
+
+
+def digest(backbone):
+    return weights_sha256(weights_of(backbone))
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return build_backbone(resolve_weights("random:3", 0.35, 64), 0.35, 64)
+
+
+def test_random_weights_are_the_same_for_a_seed_and_differ_between_seeds(backbone):
+    same = build_backbone(resolve_weights("random:3", 0.35, 64), 0.35, 64)
+    other = build_backbone(resolve_weights("random:4", 0.35, 64), 0.35, 64)
+    assert digest(same) == digest(backbone) != digest(other)
+
+
+def test_a_feature_cache_is_not_taken_for_weights(tmp_path, make_images):
+    cache = extract_features(
+        make_images(tmp_path / "images", per_class=1), tmp_path / "a.h5", weights="random:0", alpha=0.35
+    )
+    with pytest.raises(WeightsError, match=r"must be those of a MobileNetV2, got .*a\.h5, which is a feature cache"):
+        resolve_weights(cache.path, 0.35, 224)
+
+
+def test_random_features_tell_images_apart(backbone):
+    images = np.random.default_rng(0).uniform(0, 255, (4, 64, 64, 3)).astype(np.float32)
+    features = np.asarray(build_embedder(backbone)(images))
+    assert np.isfinite(features).all()
+    assert features.std(axis=0).max() > 1e-3
+
+
+def test_a_weights_file_and_a_saved_model_of_the_same_weights_have_one_fingerprint(backbone, tmp_path):
+    keras = import_keras()
+    backbone.save_weights(tmp_path / "a.weights.h5")
+    image = keras.Input((64, 64, 3))
+    dense = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(backbone(image)))
+    keras.Model(image, dense).save(tmp_path / "whole.keras")
+    backbone.save(tmp_path / "backbone.keras")
+    for name in ("a.weights.h5", "whole.keras", "backbone.keras"):
+        loaded = build_backbone(resolve_weights(tmp_path / name, 0.35, 64), 0.35, 64)
+        assert digest(loaded) == digest(backbone)
+
+
+@pytest.mark.parametrize("name", ["x.h5", "x.weights.h5", "x.keras", "x"])
+def test_weights_are_read_by_content_not_by_name(keras_home, tmp_path, name):
+    path = tmp_path / name
+    shutil.copy(next((keras_home / "models").iterdir()), path)
+    source = resolve_weights(path, 1.0, 224)
+    kept = weights_from(source, 1.0)
+    assert all((kept[key] == value).all() for key, value in weights_of(build_backbone(source, 1.0, 224)).items())
+
+
+def test_weights_of_another_width_are_refused_with_advice(backbone, tmp_path):
+    backbone.save_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(WeightsError, match=r"a\.weights\.h5 does not fit MobileNetV2 with alpha 0\.5: .*--alpha"):
+        build_backbone(resolve_weights(tmp_path / "a.weights.h5", 0.5, 64), 0.5, 64)
+
+
+def test_a_file_that_holds_no_weights_is_refused(tmp_path):
+    (tmp_path / "a.weights.h5").write_text("no weights")
+    with pytest.raises(WeightsError, match=r"a\.weights\.h5 does not fit"):
+        build_backbone(resolve_weights(tmp_path / "a.weights.h5", 0.35, 64), 0.35, 64)
+
+
+def test_a_saved_model_without_a_mobilenet_is_refused(tmp_path):
+    keras = import_keras()
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]).save(tmp_path / "a.keras")
+    with pytest.raises(WeightsError, match="contains no MobileNetV2"):
+        build_backbone(resolve_weights(tmp_path / "a.keras", 0.35, 64), 0.35, 64)
+
+
+@pytest.mark.parametrize("name", ["random", "random:", "random:-1", "random:x", f"random:{2**32}"])
+def test_a_seed_that_is_none_is_refused(name):
+    with pytest.raises(WeightsError, match="random:SEED with a seed from 0 to"):
+        resolve_weights(name, 1.0, 224)
+
+
+def test_a_name_that_is_too_long_is_a_file_that_does_not_exist():
+    with pytest.raises(WeightsError, match="got 'x+', which does not exist"):
+        resolve_weights("x" * 300, 1.0, 224)
+
+
+def test_a_missing_file_is_refused():
+    with pytest.raises(WeightsError, match="must be imagenet, random:SEED or a file, got 'nope.h5'"):
+        resolve_weights("nope.h5", 1.0, 224)
+
+
+def test_without_network_the_message_says_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+
+    def offline(url, timeout):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    with pytest.raises(WeightsError) as caught:
+        resolve_weights("imagenet", 1.0, 96)
+    message = str(caught.value)
+    assert "no network" in message
+    assert "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/" in message
+    assert str(tmp_path / "models" / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5") in message
+
+
+def test_a_download_that_breaks_off_is_one_error_and_keeps_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+
+    class Cut(io.BytesIO):
+        def read(self):
+            raise http.client.IncompleteRead(b"half", 9_000_000)
+
+    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: Cut())
+    with pytest.raises(WeightsError, match=r"cannot be fetched \(IncompleteRead\(4 bytes read.*give --weights FILE"):
+        resolve_weights("imagenet", 1.0, 96)
+    assert not list(tmp_path.iterdir())
+
+
+def test_imagenet_weights_are_taken_from_where_keras_keeps_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    path = imagenet_path(0.35, 300)
+    assert path.name.endswith("_0.35_224_no_top.h5")  # as Keras does for sizes that have none of their own
+    path.parent.mkdir()
+    path.write_bytes(b"weights")
+    assert resolve_weights("imagenet", 0.35, 300).path == path
+
+
+def test_alphas_without_imagenet_weights_are_refused():
+    with pytest.raises(WeightsError, match=r"exist for alpha 0\.35, 0\.5, .*; got alpha 0\.6"):
+        resolve_weights("imagenet", 0.6, 224)
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    monkeypatch.setenv("EMBEDONCE_HOME", str(tmp_path / "home"))
+    return make_recipe("random:3", 0.35, 64)
+
+
+def test_a_prepared_backbone_is_kept_and_found_again(recipe, tmp_path):
+    assert store.load_prepared(recipe) is None
+    assert store.known_hashes(recipe) is None
+    prepared = store.prepare(recipe)
+    assert store.load_prepared(recipe) == prepared
+    assert store.known_hashes(recipe) == prepared.hashes
+    assert store.load_prepared(make_recipe("random:4", 0.35, 64)) is None
+    assert store.load_prepared(make_recipe("random:3", 0.35, 96)) is None
+
+
+@pytest.mark.parametrize("ending", [".tflite", ".json"])
+def test_a_damaged_prepared_backbone_is_not_used(recipe, tmp_path, ending):
+    store.prepare(recipe)
+    (path,) = (tmp_path / "home").glob(f"*{ending}")
+    path.write_bytes(path.read_bytes()[:-9])
+    assert store.load_prepared(recipe) is None
+
+
+def test_a_home_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EMBEDONCE_HOME", str(tmp_path / "file"))
+    prepared = store.prepare(make_recipe("random:3", 0.35, 64))
+    assert prepared.model
+
+
+def test_a_conversion_that_disagrees_with_keras_is_refused(recipe, monkeypatch, backbone):
+    from embedonce.errors import EngineError
+
+    other = build_embedder(build_backbone(resolve_weights("random:9", 0.35, 64), 0.35, 64))
+    wrong = convert.converter_of(other, 64)
+    monkeypatch.setattr(convert, "converter_of", lambda embedder, size: wrong)
+    with pytest.raises(EngineError, match="differs from Keras"):
+        store.prepare(recipe)
+    assert store.load_prepared(recipe) is None
+
+
+def test_what_was_kept_says_what_it_was_made_from(recipe, tmp_path):
+    store.prepare(recipe)
+    (path,) = (tmp_path / "home").glob("*.json")
+    about = json.loads(path.read_text())
+    assert about["made_from"] == recipe.key
+    assert about["made_with"].startswith("tensorflow ")
+
+
+def test_without_a_home_folder_the_error_says_what_to_set(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("KERAS_HOME", raising=False)
+    monkeypatch.setattr("pathlib.Path.home", no_home)
+    with pytest.raises(WeightsError, match="set HOME or KERAS_HOME, or give --weights FILE"):
+        resolve_weights("imagenet", 1.0, 224)

@@ -1,0 +1,94 @@
+"""Threads and batches: what computes decides no feature."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from embedonce._keras import import_keras
+from embedonce.errors import ParameterError
+from embedonce.extract.engines import engines
+from embedonce.extract.engines.litert import Interpreter
+from embedonce.extract.engines.prepared_models import load_prepared, prepare
+from embedonce.extract.recipe import make_recipe
+from embedonce.extract.run import extract_features
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_threads_inside_an_interpreter_change_no_bit(images, tmp_path, small, precision):
+    for threads in (1, 2, 3):
+        extract_features(
+            images, tmp_path / f"{threads}.h5", precision=precision, engine="litert", threads=threads, **small
+        )
+    assert len({(tmp_path / f"{threads}.h5").read_bytes() for threads in (1, 2, 3)}) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_threads_change_no_bit_of_the_largest_layers_either(precision):
+    """Small layers may not be worth sharing to LiteRT; those of 224 pixels are."""
+    recipe = make_recipe("random:0", 1.0, 224, precision)
+    model = (load_prepared(recipe) or prepare(recipe)).model
+    image = np.random.RandomState(0).uniform(0, 255, (224, 224, 3)).astype(np.float32)
+    rows = []
+    for threads in (1, 2, 4):
+        session = Interpreter(model, threads)
+        np.copyto(session.slot(0), image)
+        rows.append(session.run(1))
+    np.testing.assert_array_equal(rows[0], rows[1])
+    np.testing.assert_array_equal(rows[0], rows[2])
+
+
+def test_an_interpreter_gets_the_threads_that_were_asked_for(cache_path, small, monkeypatch):
+    from ai_edge_litert import interpreter as litert
+
+    seen = []
+    real = litert.Interpreter
+    monkeypatch.setattr(litert, "Interpreter", lambda **options: (seen.append(options), real(**options))[1])
+    for threads in (None, 3):
+        engines.make_engine("litert", make_recipe(*small.values()), threads).session()
+    assert [options["num_threads"] for options in seen] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("processors", "threads", "workers"), [(8, None, 8), (8, 1, 8), (8, 3, 2), (8, 8, 1), (2, 16, 1)]
+)
+def test_workers_and_threads_share_the_processors(cache_path, small, monkeypatch, processors, threads, workers):
+    monkeypatch.setattr(engines, "available_processors", lambda: processors)
+    assert engines.make_engine("litert", make_recipe(*small.values()), threads).default_workers() == workers
+
+
+def test_threads_of_keras_are_those_of_tensorflow(images, tmp_path, cache, python):
+    code = (
+        "import sys, embedonce\n"
+        "small = dict(weights='random:0', alpha=0.35, image_size=64, engine='keras', threads=1)\n"
+        "embedonce.extract_features(sys.argv[1], sys.argv[2], **small)\n"
+        "import tensorflow as tf\n"
+        "print(tf.config.threading.get_intra_op_parallelism_threads())\n"
+        "embedonce.extract_features(sys.argv[1], sys.argv[2] + '.again.h5', **small)\n"  # the same number is no change
+        "try: embedonce.extract_features(sys.argv[1], sys.argv[2] + '.other.h5', **small | {'threads': 2})\n"
+        "except embedonce.EmbedonceError as error: print(error)\n"
+    )
+    number, error = python(code, images, tmp_path / "a.h5").splitlines()
+    assert number == "1"
+    assert error.startswith("parameter threads of extract must be what TensorFlow began with in this process, 1, got 2")
+
+
+def test_threads_of_keras_come_too_late_once_tensorflow_runs(small):
+    import_keras().ops.zeros(1)
+    with pytest.raises(ParameterError, match=r"in this process, all, got 3; give it before .* or use engine litert"):
+        engines.make_engine("keras", make_recipe(*small.values()), 3)
+
+
+def test_keras_takes_larger_batches_on_a_gpu(images, small, monkeypatch, tmp_path):
+    import tensorflow as tf
+
+    recipe = make_recipe(*small.values())
+    assert engines.make_engine("keras", recipe).session().batch_size == 32
+    one = extract_features(images, tmp_path / "one.h5", engine="keras", **small)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["a GPU"] if kind == "GPU" else [])
+    session = engines.make_engine("keras", recipe).session()
+    assert session.batch_size == 128
+    assert session.slot(127).shape == (64, 64, 3)
+    other = extract_features(images, tmp_path / "other.h5", engine="keras", **small)
+    assert other.fingerprint == one.fingerprint
+    np.testing.assert_allclose(one.features, other.features, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,148 @@
+"""Logistic regression of our own solver: scikit-learn's minimum, warm paths, rows that are read in blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from embedonce import make_head
+from embedonce.errors import HeadError
+from embedonce.heads.numerics.lbfgs import cross_entropy, solve, squared_hinge
+from embedonce.heads.numerics.row_blocks import BLOCK_ROWS, StandardisedRows, standard_scaler
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import check_grad
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from stored_rows import Stored
+
+
+def blobs(classes=3, n=300, d=12, seed=0, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    codes = np.arange(n) % classes
+    X = rng.normal(size=(n, d)) + 1.5 * rng.normal(size=(classes, d))[codes]
+    return (X * rng.uniform(0.1, 50, d) + rng.uniform(-100, 100, d)).astype(dtype), codes
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+@pytest.mark.parametrize("class_weight", [None, "balanced", {"class 1": 5.0}])
+@pytest.mark.parametrize("C", [0.01, 1.0])
+def test_coefficients_are_those_of_scikit_learn(classes, class_weight, C):
+    X, codes = blobs(classes, n=301)
+    y = np.array([f"class {code}" for code in codes])
+    ours = make_head("logreg", C=C, class_weight=class_weight, tol=1e-8).fit(X, y)
+    scaled = StandardScaler().fit_transform(X)
+    theirs = LogisticRegression(C=C, class_weight=class_weight, tol=1e-8, max_iter=1000).fit(scaled, y)
+    np.testing.assert_allclose(ours.model_[-1].coef_, theirs.coef_, atol=1e-5)
+    # the intercepts of three or more classes are only known up to what they share
+    of = (lambda intercept: intercept) if classes == 2 else (lambda intercept: intercept - intercept.mean())
+    np.testing.assert_allclose(of(ours.model_[-1].intercept_), of(theirs.intercept_), atol=1e-5)
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(scaled), atol=1e-5)
+
+
+def test_the_fitted_pipeline_is_scikit_learns_own_and_works_alone():
+    X, codes = blobs()
+    head = make_head("logreg").fit(X, codes)
+    assert type(head.model_[0]) is StandardScaler
+    assert type(head.model_[-1]) is LogisticRegression
+    np.testing.assert_array_equal(head.model_.predict(X), head.predict(X))
+    np.testing.assert_allclose(head.model_.predict_proba(X), head.predict_proba(X), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("classes", "outputs", "losses"),
+    [
+        (2, 1, cross_entropy),
+        (4, 4, cross_entropy),
+        (2, 1, squared_hinge(np.array([[-1.0, 1.0]]))),
+        (3, 3, squared_hinge(np.array([[1.0, -1.0, 0.0], [1.0, 0.0, -1.0], [0.0, 1.0, -1.0]]))),
+    ],
+)
+def test_the_gradient_is_the_derivative_of_the_loss(classes, outputs, losses, monkeypatch):
+    X, codes = blobs(classes, n=40, d=3)
+    X = StandardScaler().fit_transform(X)
+    weights = np.linspace(0.5, 2.0, len(X))
+    caught = {}
+
+    def minimize(objective, start, **options):
+        caught["objective"] = objective
+        raise StopIteration
+
+    monkeypatch.setattr("scipy.optimize.minimize", minimize)
+    with pytest.raises(StopIteration):
+        solve([X[:25], X[25:]], codes, losses, (outputs, 3), C=0.3, tol=1e-4, max_iter=5, row_weights=weights)
+    objective = caught["objective"]
+    for seed in range(5):
+        point = np.random.default_rng(seed).normal(size=outputs * 4)
+        assert check_grad(lambda w: objective(w)[0], lambda w: objective(w)[1], point) < 1e-6
+
+
+def test_a_path_gives_the_heads_in_the_order_asked_at_the_minima_of_single_fits():
+    X, codes = blobs(n=150)
+    Cs = [1.0, 0.001, 0.03]
+    path = make_head("logreg", tol=1e-8).fit_path(X, codes, Cs)
+    assert [head.C for head in path] == Cs
+    for head, C in zip(path, Cs, strict=True):
+        single = make_head("logreg", C=C, tol=1e-8).fit(X, codes)
+        np.testing.assert_allclose(head.predict_proba(X), single.predict_proba(X), atol=1e-5)
+
+
+def test_a_path_begins_each_fit_where_the_last_one_ended():
+    X, codes = blobs(n=150)
+    Cs = list(np.geomspace(0.01, 0.1, 8))
+    warm = sum(head.n_iter_ for head in make_head("logreg").fit_path(X, codes, Cs))
+    cold = sum(make_head("logreg", C=C).fit(X, codes).n_iter_ for C in Cs)
+    assert warm < cold
+
+
+def test_a_path_of_nothing_is_empty_and_a_wrong_one_is_refused():
+    X, codes = blobs(n=30)
+    assert make_head("logreg").fit_path(X, codes, []) == []
+    with pytest.raises(ValueError, match="parameter C of head 'logreg' must be"):
+        make_head("logreg").fit_path(X, codes, [1.0, -1.0])
+
+
+def test_a_fit_that_is_cut_off_warns_with_what_to_do():
+    X, codes = blobs()
+    with pytest.warns(UserWarning, match="did not converge in 2 iterations; raise max_iter or tol"):
+        head = make_head("logreg", max_iter=2).fit(X, codes)
+    assert head.n_iter_ == 2
+
+
+def test_rows_from_disk_give_the_head_of_rows_in_memory_and_are_read_in_blocks():
+    X, codes = blobs(n=2 * BLOCK_ROWS + 100, dtype=np.float32)
+    stored = Stored(X)
+    head = make_head("logreg").fit(stored, codes)
+    assert stored.most == BLOCK_ROWS
+    np.testing.assert_array_equal(head.model_[-1].coef_, make_head("logreg").fit(X, codes).model_[-1].coef_)
+
+
+@pytest.mark.parametrize("name", ["linear-svm", "knn", "dummy"])
+def test_heads_that_need_features_in_memory_say_so(name):
+    X, codes = blobs(n=30)
+    with pytest.raises(HeadError, match=f"head '{name}' needs its features in memory, got a Stored"):
+        make_head(name).fit(Stored(X), codes)
+
+
+def test_stored_rows_that_are_not_finite_or_not_as_many_as_labels_are_refused():
+    X, codes = blobs(n=30)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        make_head("logreg").fit(Stored(X), codes[:-1])
+    X[3, 4] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        make_head("logreg").fit(Stored(X), codes)
+
+
+@given(
+    n=st.integers(1, 3 * BLOCK_ROWS),
+    seed=st.integers(0, 99),
+    offset=st.sampled_from([0.0, 1e-3, 1e4]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+@settings(deadline=None, max_examples=40)
+def test_the_scaler_is_scikit_learns(n, seed, offset, dtype):
+    X = (np.random.default_rng(seed).normal(size=(n, 4)) * [1, 1e-3, 50, 0] + offset).astype(dtype)
+    ours, theirs = standard_scaler(X), StandardScaler().fit(X)
+    np.testing.assert_allclose(ours.mean_, theirs.mean_, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(ours.scale_, theirs.scale_, rtol=1e-6)
+    np.testing.assert_array_equal(np.concatenate(list(StandardisedRows(X, ours))), ours.transform(X))
+    np.testing.assert_allclose(ours.transform(X)[:, 3], 0, atol=1e-10)

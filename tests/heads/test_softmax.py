@@ -1,0 +1,236 @@
+"""The Keras reference head."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import random
+
+import numpy as np
+import pytest
+from embedonce._keras import import_keras
+from embedonce.errors import HeadError
+from embedonce.heads.numerics.adam import DenseSoftmax, glorot_uniform
+from embedonce.heads.softmax import SoftmaxHead
+from sklearn.datasets import make_classification
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, y = make_classification(600, 20, n_informative=8, n_classes=3, random_state=0)
+    return X.astype(np.float32), np.array(["aca", "n", "scc"])[y]
+
+
+def quick(**params):
+    return SoftmaxHead(**{"epochs": 3, "batch_size": 50, "learning_rate": 0.01, **params})
+
+
+def test_same_seed_gives_the_same_bits_and_another_seed_does_not(data):
+    first, second, other = (quick(random_state=seed).fit(*data) for seed in (7, 7, 8))
+    np.testing.assert_array_equal(first.predict_proba(data[0]), second.predict_proba(data[0]))
+    assert first.history_ == second.history_
+    assert not np.array_equal(first.predict_proba(data[0]), other.predict_proba(data[0]))
+
+
+def test_result_does_not_depend_on_global_seeds(data):
+    keras = import_keras()
+    keras.utils.set_random_seed(1)
+    first = quick().fit(*data).predict_proba(data[0])
+    keras.utils.set_random_seed(2)
+    np.testing.assert_array_equal(quick().fit(*data).predict_proba(data[0]), first)
+
+
+def test_global_generators_are_untouched(data):
+    keras = import_keras()
+
+    # the Keras that Python 3.10 is left with draws from its generator whenever a model is built
+    of_keras = tuple(map(int, keras.__version__.split(".")[:2])) >= (3, 13)
+
+    def draws():
+        return (
+            random.random(),
+            np.random.random(),  # noqa: NPY002
+            np.asarray(keras.random.uniform((3,))).tolist() if of_keras else None,
+        )
+
+    keras.utils.set_random_seed(5)
+    expected = draws()
+    keras.utils.set_random_seed(5)
+    assert quick(epochs=1).fit(*data, validation_data=data).model_.name == "head"
+    assert draws() == expected
+
+
+def test_history_has_one_value_per_epoch_and_validation_only_when_given(data):
+    X, y = data
+    head = quick().fit(X[:500], y[:500])
+    assert sorted(head.history_) == ["accuracy", "loss"]
+    head = quick().fit(X[:500], y[:500], validation_data=(X[500:], y[500:]))
+    assert sorted(head.history_) == ["accuracy", "loss", "val_accuracy", "val_loss"]
+    assert [len(values) for values in head.history_.values()] == [3] * 4
+    assert head.history_["val_accuracy"][-1] == pytest.approx((head.predict(X[500:]) == y[500:]).mean())
+    truth = np.searchsorted(head.classes_, y[500:])
+    true_p = head.predict_proba(X[500:])[np.arange(100), truth]
+    assert head.history_["val_loss"][-1] == pytest.approx(-np.log(true_p).mean(), rel=1e-4)
+    assert head.history_["loss"][-1] < head.history_["loss"][0]
+
+
+def test_validation_data_do_not_influence_training(data):
+    X, y = data
+    alone = quick().fit(X, y)
+    watched = quick().fit(X, y, validation_data=(X[:50], y[:50]))
+    np.testing.assert_array_equal(alone.predict_proba(X), watched.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(lambda X, y: (X[:, :5], y), "must have 20 features, got 5"), (lambda X, y: (X, ["new"] * len(y)), "got 'new'")],
+)
+def test_validation_data_that_do_not_fit_are_refused(data, change, message):
+    with pytest.raises(HeadError, match=message):
+        quick().fit(*data, validation_data=change(*data))
+
+
+def test_dropout_sets_features_to_0_and_scales_the_others():
+    layer = DenseSoftmax(np.zeros((500, 2), np.float32), 0.3, 0.1, np.random.default_rng(0))
+    rows = np.ones((200, 500), np.float32)
+    layer.step(rows, np.zeros(200, np.intp), None)
+    assert set(np.unique(rows)) == {np.float32(0), np.float32(1 / 0.7)}
+    assert (rows == 0).mean() == pytest.approx(0.3, abs=0.01)
+
+
+def test_training_imports_no_keras(python):
+    code = (
+        "import sys\n"
+        "import numpy as np\n"
+        "from embedonce.heads.softmax import SoftmaxHead\n"
+        "X = np.random.default_rng(0).normal(size=(50, 4))\n"
+        "SoftmaxHead().fit(X, X[:, 0] > 0).predict_proba(X)\n"
+        "print('keras' in sys.modules, 'tensorflow' in sys.modules)\n"
+    )
+    assert python(code) == "False False\n"
+
+
+def test_initial_weights_are_within_glorots_bound():
+    kernel = glorot_uniform(1280, 3, np.random.default_rng(0))
+    limit = np.sqrt(6 / 1283)
+    assert 0.99 * limit < np.abs(kernel).max() <= limit
+    assert abs(kernel.mean()) < 0.05 * limit
+
+
+@pytest.mark.slow
+def test_learns_as_well_as_a_plain_keras_loop(data):
+    X, y = data
+    keras = import_keras()
+    codes = np.searchsorted(["aca", "n", "scc"], y)
+
+    # one model for all runs: Keras compiles it in longer than it trains it
+    model = keras.Sequential(
+        [keras.Input((20,)), keras.layers.Dropout(0.2), keras.layers.Dense(3, activation="softmax")]
+    )
+    model.compile(optimizer=keras.optimizers.Adam(0.01), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.optimizer.build(model.trainable_variables)
+    untrained = [variable.numpy() for variable in model.optimizer.variables]
+
+    def plain(seed):
+        keras.utils.set_random_seed(seed)
+        initial = keras.initializers.GlorotUniform(seed)((20, 3))
+        model.layers[-1].set_weights([np.array(initial), np.zeros(3)])
+        for variable, value in zip(model.optimizer.variables, untrained, strict=True):
+            variable.assign(value)
+        history = model.fit(X[:500], codes[:500], epochs=15, batch_size=50, verbose=0).history
+        return history["loss"][-1], model.evaluate(X[500:], codes[500:], verbose=0)[0]
+
+    def ours(seed):
+        head = quick(epochs=15, random_state=seed)
+        head.fit(X[:500], y[:500], validation_data=(X[500:], y[500:]))
+        return head.history_["loss"][-1], head.history_["val_loss"][-1]
+
+    theirs = np.array([plain(seed) for seed in range(10)])
+    mine = np.array([ours(seed) for seed in range(10)])
+    # three standard errors of the difference of two means of ten
+    error = np.sqrt((theirs.var(axis=0, ddof=1) + mine.var(axis=0, ddof=1)) / 10)
+    assert np.all(np.abs(mine.mean(axis=0) - theirs.mean(axis=0)) < 3 * error)
+
+
+def test_without_randomness_training_is_exactly_keras(data):
+    # one batch of all rows and no dropout: order and masks drop out, only the initial weights remain
+    X, y = data
+    keras = import_keras()
+    head = SoftmaxHead(epochs=4, batch_size=600, dropout=0.0, learning_rate=0.05).fit(X, y)
+    initial = glorot_uniform(20, 3, np.random.default_rng(np.random.SeedSequence(0).spawn(3)[0]))
+    model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(3, activation="softmax")])
+    model.set_weights([initial, np.zeros(3)])
+    model.compile(optimizer=keras.optimizers.Adam(0.05), loss="sparse_categorical_crossentropy")
+    codes = np.searchsorted(head.classes_, y)
+    history = model.fit(X, codes, epochs=4, batch_size=600, verbose=0, shuffle=False).history
+    np.testing.assert_allclose(head.history_["loss"], history["loss"], rtol=1e-5)
+    np.testing.assert_allclose(head.predict_proba(X), model.predict(X, verbose=0), atol=5e-5)
+
+
+def test_last_batch_counts_by_its_rows(data):
+    X, y = data
+    # 600 rows in batches of 599: the second step has one row; a mean of step means would be far off
+    head = SoftmaxHead(epochs=1, batch_size=599, dropout=0.0, learning_rate=1e-12).fit(X, y)
+    assert head.history_["accuracy"][0] == pytest.approx((head.predict(X) == y).mean(), abs=1e-6)
+
+
+def test_copies_and_pickles_predict_the_same(data):
+    X, _ = data
+    head = quick(epochs=1).fit(*data)
+    expected = head.predict_proba(X)
+    np.testing.assert_array_equal(copy.deepcopy(head).predict_proba(X), expected)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(head)).predict_proba(X), expected)
+
+
+def test_a_pickle_is_read_without_keras_and_makes_its_model_when_asked(data, python, tmp_path):
+    head = quick(epochs=2).fit(*data)
+    (tmp_path / "head").write_bytes(pickle.dumps(pickle.loads(pickle.dumps(head))))
+    np.save(tmp_path / "X.npy", data[0])
+    code = (
+        "import pickle, sys\n"
+        "import numpy as np\n"
+        "head = pickle.load(open(sys.argv[1] + '/head', 'rb'))\n"
+        "print(head.get_params()['epochs'], len(head.history_['loss']), 'keras' in sys.modules)\n"
+        "np.save(sys.argv[1] + '/P.npy', head.predict_proba(np.load(sys.argv[1] + '/X.npy')))\n"
+        "print(head.model_.name, hasattr(head, 'nonsense_'))\n"
+    )
+    assert python(code, tmp_path) == "2 2 False\nhead False\n"
+    np.testing.assert_array_equal(np.load(tmp_path / "P.npy"), head.predict_proba(data[0]))
+
+
+def test_an_unfitted_head_is_pickled_and_has_no_model(data):
+    again = pickle.loads(pickle.dumps(quick(epochs=2)))
+    assert not hasattr(again, "model_")
+    assert again.fit(*data).n_iter_ == 2
+
+
+def test_a_head_is_fitted_again_after_unpickling(data):
+    again = pickle.loads(pickle.dumps(quick(epochs=1).fit(*data)))
+    expected = quick(epochs=3).fit(*data).predict_proba(data[0])
+    np.testing.assert_array_equal(again.set_params(epochs=3).fit(*data).predict_proba(data[0]), expected)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(again)).predict_proba(data[0]), expected)
+
+
+def test_model_is_named_head_and_takes_features(data):
+    head = quick(epochs=1).fit(*data)
+    assert head.model_.name == "head"
+    assert head.model_.input_shape == (None, 20)
+    assert head.model_.output_shape == (None, 3)
+
+
+def test_model_is_compiled_to_be_measured_and_trained_on(data):
+    X, y = data
+    head = quick(epochs=1, learning_rate=0.02).fit(X, y, validation_data=data)
+    codes = np.searchsorted(head.classes_, y)
+    loss, accuracy = head.model_.evaluate(X, codes, verbose=0)
+    assert loss == pytest.approx(head.history_["val_loss"][-1], rel=1e-4)
+    assert accuracy == pytest.approx(head.history_["val_accuracy"][-1])
+    assert float(head.model_.optimizer.learning_rate) == pytest.approx(0.02)
+    head.model_.fit(X, codes, verbose=0)
+
+
+def test_a_head_that_is_fitted_again_has_the_model_of_the_last_fit(data):
+    head = quick(epochs=1).fit(*data)
+    assert head.model_ is head.model_
+    head.set_params(epochs=3).fit(*data)
+    np.testing.assert_allclose(head.model_.predict(data[0], verbose=0), head.predict_proba(data[0]), atol=1e-5)
