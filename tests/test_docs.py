@@ -172,18 +172,18 @@ def test_every_page_is_in_the_navigation():
 
 
 def test_the_page_of_the_python_names_is_what_the_docstrings_say():
-    module = runpy.run_path(str(ROOT / "docs" / "api.py"))
+    module = runpy.run_path(str(ROOT / "tools" / "api.py"))
     assert not module["undocumented"]()
     assert module["PAGE"].read_text(encoding="utf-8") == module["page"](), "python tools/api.py writes it anew"
 
 
 def test_no_picture_fetches_anything_from_elsewhere():
-    module = runpy.run_path(str(ROOT / "docs" / "check_site.py"))
+    module = runpy.run_path(str(ROOT / "tools" / "check_site.py"))
     assert not list(module["fetched_from_elsewhere"](ROOT / "docs"))
 
 
 def test_addresses_that_a_page_would_fetch_are_found(tmp_path):
-    fetched_from_elsewhere = runpy.run_path(str(ROOT / "docs" / "check_site.py"))["fetched_from_elsewhere"]
+    fetched_from_elsewhere = runpy.run_path(str(ROOT / "tools" / "check_site.py"))["fetched_from_elsewhere"]
     (tmp_path / "page.html").write_text(
         '<link rel="stylesheet" href="https://a/x.css"><script src="//b/x.js"></script><img src="x.png">'
         '<style>@import "https://c/x.css";</style><a href="https://d">a link</a><link rel="canonical" href="https://e">'
@@ -204,7 +204,7 @@ def test_the_site_builds_and_needs_no_network(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     checked = subprocess.run(
-        [sys.executable, ROOT / "docs" / "check_site.py", tmp_path / "site"], capture_output=True, text=True
+        [sys.executable, ROOT / "tools" / "check_site.py", tmp_path / "site"], capture_output=True, text=True
     )
     assert checked.returncode == 0, checked.stdout
 

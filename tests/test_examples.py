@@ -69,5 +69,5 @@ def test_the_notebook_runs_from_the_first_cell_to_the_last(images, small, tmp_pa
 
 
 def test_the_page_of_the_commands_is_what_the_commands_say():
-    module = runpy.run_path(str(ROOT / "docs" / "commands.py"))
+    module = runpy.run_path(str(ROOT / "tools" / "commands.py"))
     assert module["PAGE"].read_text(encoding="utf-8") == module["page"](), "python tools/commands.py writes it anew"

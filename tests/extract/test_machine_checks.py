@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 from click.testing import CliRunner
-from embedonce import extract
+from embedonce import extract_features
 from embedonce.cli.app import main
 from embedonce.extract import machine_checks as module
 from embedonce.extract.machine_checks import FAIL, PASS, WARN, doctor
@@ -25,7 +25,7 @@ def found(folder, **options):
 
 
 def test_a_machine_that_has_embedded_images_passes(images, small, tmp_path):
-    extract(images, tmp_path / "a.h5", **small)
+    extract_features(images, tmp_path / "a.h5", **small)
     before = sorted(tmp_path.rglob("*"))
     checks = found(tmp_path, **small)
     assert list(checks) == NAMES

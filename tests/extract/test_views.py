@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from embedonce import FeatureCache, extract
+from embedonce import FeatureCache, extract_features
 from embedonce.cli.app import main
 from embedonce.errors import ParameterError
 from embedonce.extract.verification import verify
@@ -29,7 +29,7 @@ PILLOW = {
 @pytest.fixture(scope="module")
 def viewed(images, small, tmp_path_factory):
     path = tmp_path_factory.mktemp("views") / "trees.h5"
-    extract(images, path, views="dihedral", **small)
+    extract_features(images, path, views="dihedral", **small)
     return path
 
 
@@ -51,7 +51,7 @@ def test_features_of_a_view_are_those_of_the_turned_image_file(name, viewed, ima
         target = tmp_path / "turned" / source.relative_to(images)
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.open(source).convert("RGB").transpose(PILLOW[name]).save(target)
-    turned = extract(tmp_path / "turned", tmp_path / "turned.h5", **small)
+    turned = extract_features(tmp_path / "turned", tmp_path / "turned.h5", **small)
     view = FeatureCache.open(view_path(viewed, name))
     rows = [view.paths.index(path) for path in turned.paths]
     assert len(rows) > 5
@@ -72,7 +72,7 @@ def test_every_view_has_the_images_of_the_cache_and_says_which_view_it_is(viewed
 def test_again_embeds_only_what_is_new_in_every_view(images, small, tmp_path):
     folder, path = tmp_path / "images", tmp_path / "a.h5"
     shutil.copytree(images, folder)
-    extract(folder, path, views="flips", **small)
+    extract_features(folder, path, views="flips", **small)
     Image.fromarray(np.full((70, 90, 3), 7, np.uint8)).save(folder / "ash" / "new.png")
     options = ["--weights", small["weights"], "--alpha", small["alpha"], "--image-size", small["image_size"]]
     command = ["extract", folder, path, "--views", "flips", "--json", *options]
@@ -85,7 +85,7 @@ def test_again_embeds_only_what_is_new_in_every_view(images, small, tmp_path):
 
 
 def test_views_of_a_folder_of_shards_are_folders_of_shards(images, small, tmp_path):
-    extract(images, tmp_path / "a.cache", views="flips", **small)
+    extract_features(images, tmp_path / "a.cache", views="flips", **small)
     for name in VIEWS["flips"]:
         assert view_path(tmp_path / "a.cache", name).is_dir()
         assert len(FeatureCache.open(view_path(tmp_path / "a.cache", name))) > 0
@@ -93,5 +93,5 @@ def test_views_of_a_folder_of_shards_are_folders_of_shards(images, small, tmp_pa
 
 def test_an_unknown_choice_is_refused_before_any_work(images, tmp_path):
     with pytest.raises(ParameterError, match="parameter views must be one of none, flips, dihedral, got 'all'"):
-        extract(images, tmp_path / "a.h5", views="all")
+        extract_features(images, tmp_path / "a.h5", views="all")
     assert not list(tmp_path.iterdir())

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from embedonce import FeatureCache, compare, extract, load_head, make_head
+from embedonce import FeatureCache, compare, extract_features, load_head, make_head
 from embedonce.errors import CacheError, FingerprintError, HeadError
 from embedonce.evaluate.models.prediction import predict
 from embedonce.evaluate.models.training import train
@@ -42,7 +42,7 @@ class Recording(ClassifierMixin, BaseEstimator):
 @pytest.fixture(scope="module")
 def viewed(images, small, tmp_path_factory):
     path = tmp_path_factory.mktemp("views") / "trees.h5"
-    extract(images, path, views="flips", **small)
+    extract_features(images, path, views="flips", **small)
     return path
 
 
@@ -116,23 +116,23 @@ def test_wrong_uses_and_missing_views_are_refused_with_what_to_do(cache, cache_p
 def test_views_that_are_older_than_the_images_are_refused(images, small, tmp_path):
     folder, path = tmp_path / "images", tmp_path / "a.h5"
     shutil.copytree(images, folder)
-    extract(folder, path, views="flips", **small)
+    extract_features(folder, path, views="flips", **small)
     Image.fromarray(np.full((70, 90, 3), 9, np.uint8)).save(folder / "ash" / "new.png")
     changed = sorted((folder / "birch").iterdir())[0]
     changed.write_bytes((folder / "ash" / "new.png").read_bytes())
-    updated = extract(folder, path, **small)
+    updated = extract_features(folder, path, **small)
     with pytest.raises(
         CacheError, match="lacks 2 of its images, or has earlier ones, such as ash/new.png: bring it up"
     ):
         open_views(updated, "train")
-    extract(folder, path, views="flips", **small)
+    extract_features(folder, path, views="flips", **small)
     assert open_views(FeatureCache.open(path), "train").names == VIEWS["flips"]
 
 
 def test_views_by_another_backbone_are_refused(viewed, images, small, tmp_path):
     path = shutil.copytree(viewed.parent, tmp_path / "copy") / viewed.name
     path.unlink()
-    other = extract(images, path, **small | {"weights": "random:1"})
+    other = extract_features(images, path, **small | {"weights": "random:1"})
     with pytest.raises(FingerprintError, match="the view flip-left-right of"):
         open_views(other, "train")
 

@@ -18,10 +18,10 @@ from embedonce.cache.reader import FeatureCache
 from embedonce.cli.command import head_parameters
 from embedonce.errors import CacheError, HeadError, HeadParameterError, OutputError, SplitError
 from embedonce.evaluate.comparison.run import compare
+from embedonce.evaluate.splits import subsets
 from embedonce.evaluate.splits.make import every_row, folds, make_split, write_folds, write_split
 from embedonce.evaluate.splits.stable_hash import places
 from embedonce.evaluate.splits.subsets import first_rows, inner_folds
-from embedonce.evaluate.tuning import rungs as tune_folds
 from embedonce.evaluate.tuning import successive_halving as tune_search
 from embedonce.evaluate.tuning.result import tuning_figure
 from embedonce.evaluate.tuning.run import tune
@@ -196,7 +196,7 @@ def test_more_folds_than_groups_in_a_class_is_an_error_that_says_so(cache, group
 def test_rungs_are_nested_stratified_and_of_whole_groups(cache, groups):
     split = make_split(cache, "grouped", 0, groups)
     for fold in inner_folds(cache, split, groups, 4, 0):
-        parts = [tune_folds.shrink(fold, cache, groups, share, 0) for share in (1 / 9, 1 / 3, 1)]
+        parts = [subsets.shrink(fold, cache, groups, share, 0) for share in (1 / 9, 1 / 3, 1)]
         for small, large in itertools.pairwise(parts):
             assert set(small.train) < set(large.train)
         for part in parts:
