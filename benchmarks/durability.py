@@ -32,7 +32,7 @@ from embedonce.cache.reader import FeatureCache
 from embedonce.extract import run as extract_run
 from embedonce.extract.engines.engines import make_engine
 from embedonce.extract.processors import available_processors
-from embedonce.extract.progress import Silent
+from embedonce.extract.progress import NullProgress
 from embedonce.extract.recipe import make_recipe
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "durability"))
@@ -162,7 +162,7 @@ def extraction_cost(options: argparse.Namespace, folder: Path) -> dict[str, Any]
                     workers=None,
                     strict=False,
                     follow_links=False,
-                    progress=Silent(),
+                    progress=NullProgress(),
                 )
                 total = time.perf_counter() - begin
             seen.append({"total": total, **watch.seconds})

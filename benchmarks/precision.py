@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 from embedonce.cache.reader import FeatureCache
 from embedonce.evaluate.comparison.run import compare
-from embedonce.evaluate.splits.make import Split, random_split
+from embedonce.evaluate.splits.make import random_split
+from embedonce.evaluate.splits.split import Split
 from embedonce.extract.engines.engines import make_engine
 from embedonce.extract.processors import available_processors
 from embedonce.extract.recipe import make_recipe

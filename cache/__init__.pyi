@@ -1,5 +1,5 @@
 from .files import make_folder as make_folder
-from .files import set_aside as set_aside
+from .files import quarantine as quarantine
 from .files import write_atomically as write_atomically
 from .format import FEATURES as FEATURES
 from .format import REMEDY as REMEDY
@@ -12,8 +12,8 @@ from .manifest import Manifest as Manifest
 from .names import display as display
 from .packing import pack as pack
 from .partial import PartialRun as PartialRun
-from .place import Place as Place
-from .publish import confirm as confirm
+from .place import CacheLocation as CacheLocation
+from .publish import finish_publication as finish_publication
 from .publish import publish_file as publish_file
 from .publish import publish_shards as publish_shards
 from .publish import remove_uncommitted as remove_uncommitted

@@ -177,7 +177,7 @@ def remove_leftovers(folder: Path, name: str = "") -> None:
                 os.unlink(folder / found)
 
 
-def set_aside(path: Path) -> Path:
+def quarantine(path: Path) -> Path:
     """Rename a damaged file to ``NAME.damaged`` (or ``.damaged-2`` and so on), so that nothing is lost.
 
     Raises

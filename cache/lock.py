@@ -13,13 +13,13 @@ from pathlib import Path
 from ..errors import LockedError, OutputError
 from .files import write_fully
 from .names import display
-from .place import Place
+from .place import CacheLocation
 
 _PATIENCE = 0.5  # seconds for the holder to say who it is
 
 
 @contextlib.contextmanager
-def writer_lock(place: Place) -> Iterator[None]:
+def writer_lock(place: CacheLocation) -> Iterator[None]:
     """Hold the one writer's lock of a cache; the lock dies with its process.
 
     The lock file stays when the lock is released: removing it would let two processes lock two files of
@@ -27,7 +27,7 @@ def writer_lock(place: Place) -> Iterator[None]:
 
     Parameters
     ----------
-    place : Place
+    place : CacheLocation
 
     Raises
     ------

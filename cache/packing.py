@@ -11,7 +11,7 @@ from .files import make_folder, sync_folder
 from .format import FEATURES, SIGNATURES
 from .lock import writer_lock
 from .names import display
-from .place import Place
+from .place import CacheLocation
 from .publish import publish_file, remove_uncommitted
 from .reader import FeatureCache, StoredRows
 from .table import Table
@@ -47,7 +47,7 @@ def pack(source: Path | str, target: Path | str) -> FeatureCache:
     with FeatureCache.open(source) as cache:
         if not os.path.isdir(source):
             raise CacheError(f"{display(os.fspath(source))} is one file already; copy it")
-        place = Place.of(target)
+        place = CacheLocation.of(target)
         if place.sharded:
             raise OutputError(errno.EISDIR, f"the target {shown} is a folder; give the path of a file, such as lung.h5")
         make_folder(place.path.parent, "the cache")

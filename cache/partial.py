@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import CacheError, OutputError
 from .files import make_folder, remove_leftovers
 from .names import display
-from .place import Place
+from .place import CacheLocation
 from .shard import Shard
 from .table import Table
 from .writer import write_cache
@@ -27,11 +27,11 @@ class PartialRun:
 
     Parameters
     ----------
-    place : Place
+    place : CacheLocation
         Of the cache that the run will publish.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: CacheLocation) -> None:
         self.folder = place.partial
         self._next = 1
         self._made = False

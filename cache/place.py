@@ -15,7 +15,7 @@ FOLDER_SUFFIX = ".cache"
 
 
 @dataclass(frozen=True)
-class Place:
+class CacheLocation:
     """A cache's path, its form, and the names of what only a writer needs.
 
     Attributes
@@ -30,7 +30,7 @@ class Place:
     sharded: bool
 
     @classmethod
-    def of(cls, cache: Path | str) -> Place:
+    def of(cls, cache: Path | str) -> CacheLocation:
         """Decide on the form that a cache has, or will have.
 
         A folder of shards is a path that is a folder, or does not exist yet and ends in ``/`` or ``.cache``.

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from .files import remove_leftovers, sync_folder
 from .manifest import Manifest, shard_name, shards_on_disk, write_manifest
-from .place import Place
+from .place import CacheLocation
 from .table import Table
 from .writer import write_cache, write_shard
 
 
-def publish_file(place: Place, table: Table) -> None:
+def publish_file(place: CacheLocation, table: Table) -> None:
     """Publish a table as a cache of one file.
 
     Raises
@@ -25,12 +25,12 @@ def publish_file(place: Place, table: Table) -> None:
     write_cache(table, place.path)
 
 
-def publish_shards(place: Place, kept: list[str], tables: Iterable[Table], about: Manifest) -> None:
+def publish_shards(place: CacheLocation, kept: list[str], tables: Iterable[Table], about: Manifest) -> None:
     """Publish a generation of a folder of shards.
 
     Parameters
     ----------
-    place : Place
+    place : CacheLocation
     kept : list of str
         Digests of shards of the old generation that belong to the new one as they are.
     tables : iterable of Table
@@ -57,7 +57,7 @@ def prune(folder: Path, digests: list[str]) -> None:
             os.unlink(folder / shard_name(digest))
 
 
-def confirm(place: Place, manifest: Manifest | None) -> None:
+def finish_publication(place: CacheLocation, manifest: Manifest | None) -> None:
     """Finish what the publisher of the generation at hand may have been kept from, before anybody relies on it.
 
     That is to make its name durable, and to remove shards of earlier generations.
@@ -69,7 +69,7 @@ def confirm(place: Place, manifest: Manifest | None) -> None:
         prune(place.path, manifest.shards)
 
 
-def remove_uncommitted(place: Place) -> None:
+def remove_uncommitted(place: CacheLocation) -> None:
     """Remove what a killed writer left and never committed; call it only under the writer's lock."""
     if place.sharded:
         remove_leftovers(place.path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect
 
 
-class HollowFile:
+class SparseBuffer:
     """What the HDF5 library writes into: a growing file with holes, whose bytes come from elsewhere.
 
     The features are nearly all of a cache. With holes in the place of what is large, the rest of the file is some
@@ -17,7 +17,7 @@ class HollowFile:
         self._place = 0
         self._holes: list[tuple[int, int]] = []  # start and length, in order
 
-    def dig(self, start: int, length: int) -> None:
+    def reserve(self, start: int, length: int) -> None:
         """Leave out ``length`` bytes from ``start`` on; nothing was written there yet."""
         inside = self._inside(start, length)
         if any(self._data[inside : inside + length]):

@@ -17,7 +17,7 @@ from .files import write_atomically
 from .hdf5 import Hdf5File
 from .manifest import shard_name
 from .names import pack
-from .sparse_buffer import HollowFile
+from .sparse_buffer import SparseBuffer
 from .table import Files, Table
 
 STREAM_ROWS = 64 * fmt.BLOCK_ROWS
@@ -60,7 +60,7 @@ class Encoded:
         Vouches for the file.
     """
 
-    def __init__(self, table: Table, file: HollowFile, streamed: list[fmt.Matrix], digest: str) -> None:
+    def __init__(self, table: Table, file: SparseBuffer, streamed: list[fmt.Matrix], digest: str) -> None:
         self.digest = digest
         self._table = table
         self._file = file
@@ -98,7 +98,7 @@ def encode(table: Table) -> Encoded:
     # calls are for the group's time stamp, which the high-level interface cannot switch off and which
     # would give equal tables different bytes, for the matrices' places, which are only reserved, and for speed:
     # a segment has many small arrays.
-    buffer = HollowFile()
+    buffer = SparseBuffer()
     creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
     creation.set_obj_track_times(False)
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
@@ -125,7 +125,7 @@ def _add(file: h5py.File, name: str, array: npt.NDArray[Any]) -> None:
     dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, array)
 
 
-def _reserve(file: h5py.File, buffer: HollowFile, matrix: fmt.Matrix, shape: tuple[int, int]) -> int:
+def _reserve(file: h5py.File, buffer: SparseBuffer, matrix: fmt.Matrix, shape: tuple[int, int]) -> int:
     """Make room for a matrix and return where it begins; 0 when there is nothing of it."""
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_layout(h5py.h5d.CONTIGUOUS)
@@ -137,12 +137,12 @@ def _reserve(file: h5py.File, buffer: HollowFile, matrix: fmt.Matrix, shape: tup
     offset: int | None = dataset.get_offset()
     if offset is None:  # there are no rows
         return 0
-    buffer.dig(offset, shape[0] * shape[1] * kind.get_size())
+    buffer.reserve(offset, shape[0] * shape[1] * kind.get_size())
     return offset
 
 
 def _require_readable(
-    buffer: HollowFile,
+    buffer: SparseBuffer,
     attributes: dict[str, bytes | int],
     datasets: dict[str, npt.NDArray[Any]],
     shapes: dict[fmt.Matrix, tuple[int, int]],

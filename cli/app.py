@@ -13,7 +13,7 @@ import click
 
 from ..cache import display
 from ..extract import AUTO, DECODERS, DTYPES, ENGINES
-from .command import AS_JSON, PATH, Group, ending_in_order
+from .command import AS_JSON, PATH, Group, sigterm_as_exit
 from .comparison_commands import COMMANDS, announce
 from .model_commands import COMMANDS as MODEL_COMMANDS
 from .output import (
@@ -146,7 +146,7 @@ def extract(images: Path, cache: str, as_json: bool, **options: Any) -> None:
     """
     from ..extract import make_progress, update_cache
 
-    with ending_in_order():
+    with sigterm_as_exit():
         report = update_cache(images, cache, progress=make_progress(True), **options)
     if as_json:
         print_json(report.as_dict())

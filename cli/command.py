@@ -71,7 +71,7 @@ class Group(click.Group):
 
 
 @contextlib.contextmanager
-def ending_in_order() -> Iterator[None]:
+def sigterm_as_exit() -> Iterator[None]:
     """Let SIGTERM end a run as Ctrl-C does, its work committed: batch systems and containers stop jobs this way."""
 
     def end(number: int, frame: Any) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..evaluate.duplicates import FoundGroups
     from ..evaluate.models import Explanation
     from ..evaluate.scoring import HeadResult
-    from ..extract import Check, Report, Verification
+    from ..extract import Check, ExtractionReport, Verification
 
 
 def print_json(value: Any) -> None:
@@ -27,7 +27,7 @@ def print_json(value: Any) -> None:
     click.echo(as_json(value).decode("ascii"), nl=False)
 
 
-def print_report(report: Report) -> None:
+def print_report(report: ExtractionReport) -> None:
     """Print what an extraction did."""
     total = len(report.cache) + report.rejected
     if not report.published:

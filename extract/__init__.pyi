@@ -2,7 +2,7 @@ from .decoding import Pixels as Pixels
 from .decoding import decode as decode
 from .decoding import resize as resize
 from .decoding import resize_into as resize_into
-from .embed import Done as Done
+from .embed import EmbedResult as EmbedResult
 from .embed import KnownContent as KnownContent
 from .embed import embed_images as embed_images
 from .embed import read_image as read_image
@@ -16,8 +16,8 @@ from .options import AUTO as AUTO
 from .options import DECODERS as DECODERS
 from .options import DTYPES as DTYPES
 from .processors import available_processors as available_processors
+from .progress import NullProgress as NullProgress
 from .progress import Progress as Progress
-from .progress import Silent as Silent
 from .progress import make_progress as make_progress
 from .recipe import decoding_of as decoding_of
 from .recipe import least_size as least_size
@@ -25,7 +25,7 @@ from .recipe import make_recipe as make_recipe
 from .recipe import precision_of as precision_of
 from .recipe import recipe_of as recipe_of
 from .recipe import require_same_fingerprint as require_same_fingerprint
-from .report import Report as Report
+from .report import ExtractionReport as ExtractionReport
 from .run import extract_features as extract_features
 from .run import update_cache as update_cache
 from .scan import ImageFile as ImageFile

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..cache import FEATURES, HASH_BYTES, SIGNATURES, Files, Manifest, Matrix, Rows, RowSource, Table
-from .embed import Done
-from .plan import Inventory, Known
+from .embed import EmbedResult
+from .plan import Inventory, StoredImage
 from .scan import ImageFile
 
 
@@ -36,7 +36,7 @@ class Assembler:
         """Return what holds for all of the run's shards."""
         return Manifest(self.fingerprint, self.provenance, self.class_names, [])
 
-    def of_done(self, part: list[Done]) -> Table:
+    def of_done(self, part: list[EmbedResult]) -> Table:
         """Return the table of images that were just embedded, copied or rejected."""
         rows = [item for item in part if not item.reason]
         copied = [item.copy_of for item in rows if item.copy_of is not None]
@@ -54,7 +54,7 @@ class Assembler:
             self.inventory.has_signatures(copied),
         )
 
-    def of_known(self, items: list[Known]) -> Table:
+    def of_known(self, items: list[StoredImage]) -> Table:
         """Return the table of images whose rows stand somewhere in the inventory, in the order given."""
         rows = [item for item in items if item.row >= 0]
         return self._table(

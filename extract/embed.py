@@ -21,7 +21,7 @@ from ..errors import ImageError
 from .decoding import Pixels, resize_into
 from .engines import Engine, Session
 from .image_signature import signature
-from .plan import Known
+from .plan import StoredImage
 from .recipe import Recipe
 from .scan import ImageFile
 
@@ -34,7 +34,7 @@ _ATTEMPTS = 4
 
 
 @dataclass(slots=True)
-class Done:
+class EmbedResult:
     """An image that was dealt with: exactly one of ``features``, ``copy_of`` and ``reason`` is set.
 
     Attributes
@@ -56,14 +56,14 @@ class Done:
     digest: bytes
     features: npt.NDArray[np.float32] | None = None
     signature: npt.NDArray[np.uint8] | None = None
-    copy_of: Known | None = None
+    copy_of: StoredImage | None = None
     reason: str = ""
 
 
 class KnownContent(Protocol):
     """Where rows of known content are looked up: a dict, or what a worker of a cluster has of it."""
 
-    def get(self, digest: bytes, /) -> Known | None:
+    def get(self, digest: bytes, /) -> StoredImage | None:
         """Return a row of the content with this SHA-256, if there is one."""
 
 
@@ -74,7 +74,7 @@ def embed_images(
     recipe: Recipe,
     engine: Engine,
     workers: int,
-    commit: Callable[[list[Done]], None],
+    commit: Callable[[list[EmbedResult]], None],
     advance: Callable[[int], None],
 ) -> None:
     """Embed images in ``workers`` threads and commit them in segments.
@@ -102,7 +102,7 @@ def embed_images(
     committed before the interrupt goes on.
     """
     pending = _SharedIterator(images)
-    done: queue.SimpleQueue[list[Done] | BaseException | None] = queue.SimpleQueue()
+    done: queue.SimpleQueue[list[EmbedResult] | BaseException | None] = queue.SimpleQueue()
     stop = threading.Event()
 
     def work(session: Session) -> None:
@@ -118,7 +118,7 @@ def embed_images(
     threads = [threading.Thread(target=work, args=(engine.session(),), daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
-    collected: list[Done] = []
+    collected: list[EmbedResult] = []
     try:
         last = time.monotonic()
         running = len(threads)
@@ -166,9 +166,9 @@ def _embed_slice(
     recipe: Recipe,
     session: Session,
     stop: threading.Event,
-) -> list[Done]:
-    results: list[Done] = []
-    waiting: list[Done] = []
+) -> list[EmbedResult]:
+    results: list[EmbedResult] = []
+    waiting: list[EmbedResult] = []
 
     def run() -> None:
         for result, row in zip(waiting, session.run(len(waiting)), strict=True):
@@ -184,9 +184,9 @@ def _embed_slice(
         try:
             data, image = read_image(root, image)
         except ImageError as error:
-            results.append(Done(image, bytes(HASH_BYTES), reason=str(error)))
+            results.append(EmbedResult(image, bytes(HASH_BYTES), reason=str(error)))
             continue
-        result = Done(image, hashlib.sha256(data).digest())
+        result = EmbedResult(image, hashlib.sha256(data).digest())
         results.append(result)
         result.copy_of = known.get(result.digest)
         if result.copy_of is None:

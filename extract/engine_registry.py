@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 
-class Form(NamedTuple):
+class StoredModelFormat(NamedTuple):
     """How the store keeps the backbone that an engine reads.
 
     Attributes
@@ -22,7 +22,7 @@ class Form(NamedTuple):
     maker: str
 
 
-class Registered(NamedTuple):
+class EngineSpec(NamedTuple):
     """An engine, and what is known of it without importing it.
 
     Attributes
@@ -33,27 +33,30 @@ class Registered(NamedTuple):
         A class in it with what :class:`embedonce.extract.engines.protocol.Engine` asks for. It is made of a
         recipe and a number of threads or None; with a form, of a ``Prepared``, the image size and a number of threads,
         and then has a static method ``prepare``, which takes a recipe, checks what the engine makes of it, and returns
-        a ``Made``.
+        a ``PreparedModel``.
     precisions : tuple of str
         What it computes.
-    form : Form or None
+    form : StoredModelFormat or None
         None for an engine that reads no prepared backbone.
     """
 
     module: str
     cls: str
     precisions: tuple[str, ...]
-    form: Form | None = None
+    form: StoredModelFormat | None = None
 
 
 ENGINES = {
-    "native": Registered(
-        ".engines.engines", "NativeEngine", ("float32",), Form(".npz", "folded_sha256", "folded_with")
+    "native": EngineSpec(
+        ".engines.engines", "NativeEngine", ("float32",), StoredModelFormat(".npz", "folded_sha256", "folded_with")
     ),
-    "litert": Registered(
-        ".engines.engines", "LiteRTEngine", ("float32", "int8"), Form(".tflite", "model_sha256", "made_with")
+    "litert": EngineSpec(
+        ".engines.engines",
+        "LiteRTEngine",
+        ("float32", "int8"),
+        StoredModelFormat(".tflite", "model_sha256", "made_with"),
     ),
-    "keras": Registered(".engines.engines", "KerasEngine", ("float32", "float16", "bfloat16")),
+    "keras": EngineSpec(".engines.engines", "KerasEngine", ("float32", "float16", "bfloat16")),
 }
 """Every engine by its name. `embedonce.extract.engines.chosen_engine` says which one ``auto`` is."""
 

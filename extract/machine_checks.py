@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from ..cache import Place, display, write_atomically, writer_lock
+from ..cache import CacheLocation, display, write_atomically, writer_lock
 from ..errors import EmbedonceError, LockedError, WeightsError, first_line
 from .backbone import imagenet_path, imagenet_url, resolve_weights
 from .engines import any_prepared, chosen_engine, make_prepared, store_folder, why_not_native
-from .options import Means
+from .options import ComputeOptions
 from .processors import available_processors
 
 PASS, WARN, FAIL = "PASS", "WARN", "FAIL"
@@ -183,7 +183,7 @@ def _writing(folder: Path) -> Check:
         begin = time.perf_counter()
         write_atomically(Path(own) / "file", bytes(1_000_000))
         seconds = time.perf_counter() - begin
-        place = Place.of(Path(own) / "doctor.h5")
+        place = CacheLocation.of(Path(own) / "doctor.h5")
         refused: list[bool] = []
 
         def another() -> None:
@@ -222,7 +222,7 @@ def _weights(weights: str | Path, alpha: float, image_size: int) -> Check:
 
 def _engine(alpha: float, image_size: int) -> Check:
     """Measure what ``--engine auto`` would take, on a backbone that was converted before."""
-    name = chosen_engine(Means(), "float32")
+    name = chosen_engine(ComputeOptions(), "float32")
     about = f"MobileNetV2 (alpha {alpha:g}) at {image_size} pixels"
     if name == "keras":
         return Check("engine", WARN, "ai-edge-litert is not installed, and Keras is slow", _REINSTALL)

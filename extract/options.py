@@ -22,7 +22,7 @@ DECODERS = {"exact": "tensorflow decode_image", "reduced": "tensorflow decode_im
 
 
 @dataclass(frozen=True)
-class Means:
+class ComputeOptions:
     """What computes, and with how much of the machine.
 
     Attributes
@@ -40,7 +40,7 @@ class Means:
     threads: int | None = None
 
 
-def check_options(means: Means, precision: str, decoding: str = "exact") -> None:
+def check_options(means: ComputeOptions, precision: str, decoding: str = "exact") -> None:
     """Refuse what cannot be, before any work.
 
     Raises

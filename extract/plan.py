@@ -16,7 +16,7 @@ _OPEN_FILES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class StoredImage:
     """An image that an earlier run dealt with.
 
     Attributes
@@ -45,8 +45,8 @@ class Inventory:
     """
 
     def __init__(self) -> None:
-        self.by_path: dict[bytes, Known] = {}
-        self.by_digest: dict[bytes, Known] = {}
+        self.by_path: dict[bytes, StoredImage] = {}
+        self.by_digest: dict[bytes, StoredImage] = {}
         self._sources: list[Shard | Path] = []
         self._unsigned: set[int] = set()  # the sources without signatures
         self._opened: OrderedDict[Path, Shard] = OrderedDict()
@@ -59,7 +59,7 @@ class Inventory:
         """Add the rows of a committed segment; there may be thousands, so they are opened when needed."""
         return self._add(path, table, set())
 
-    def gather(self, items: list[Known], matrix: Matrix) -> Rows:
+    def gather(self, items: list[StoredImage], matrix: Matrix) -> Rows:
         """Return what a matrix has of images that were embedded, row by row: shape (len(items), d).
 
         Raises
@@ -75,15 +75,15 @@ class Inventory:
             rows[mine] = self._open(source).rows(places[mine], matrix)
         return rows
 
-    def rows_of(self, items: list[Known], matrix: Matrix) -> Gathered:
+    def rows_of(self, items: list[StoredImage], matrix: Matrix) -> Gathered:
         """Return what a matrix has of images that were embedded, to be read when it is needed."""
         return Gathered(self, items, matrix)
 
-    def width(self, items: list[Known], matrix: Matrix) -> int:
+    def width(self, items: list[StoredImage], matrix: Matrix) -> int:
         """Return the number of columns of a matrix; 0 for no rows of features."""
         return matrix.width or (self._open(items[0].source).width(matrix) if items else 0)
 
-    def has_signatures(self, items: list[Known]) -> bool:
+    def has_signatures(self, items: list[StoredImage]) -> bool:
         """Return whether every one of the images, which were embedded, has a signature."""
         return self._unsigned.isdisjoint(item.source for item in items)
 
@@ -110,16 +110,16 @@ class Inventory:
             self._unsigned.add(source)
         for row, (image, digest) in enumerate(_images(table.files)):
             if row not in damaged:
-                self.by_path[image.path] = self.by_digest[digest] = Known(image, digest, source, row)
+                self.by_path[image.path] = self.by_digest[digest] = StoredImage(image, digest, source, row)
         for (image, digest), reason in zip(_images(table.rejects), table.reasons, strict=True):
-            self.by_path[image.path] = Known(image, digest, source, -1, reason)
+            self.by_path[image.path] = StoredImage(image, digest, source, -1, reason)
         return source
 
 
 class Gathered:
     """Rows of an inventory in an order of one's own, a `RowSource`."""
 
-    def __init__(self, inventory: Inventory, items: list[Known], matrix: Matrix) -> None:
+    def __init__(self, inventory: Inventory, items: list[StoredImage], matrix: Matrix) -> None:
         self._inventory = inventory
         self._items = items
         self._matrix = matrix
@@ -149,7 +149,7 @@ class Plan:
         Known paths that the folder no longer has.
     """
 
-    unchanged: list[Known] = field(default_factory=list)
+    unchanged: list[StoredImage] = field(default_factory=list)
     todo: list[ImageFile] = field(default_factory=list)
     gone: set[bytes] = field(default_factory=set)
 

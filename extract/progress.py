@@ -41,7 +41,7 @@ class Progress(Protocol):
         """End; nothing is shown afterwards."""
 
 
-class Silent:
+class NullProgress:
     """Shows nothing."""
 
     def say(self, text: str) -> None: ...
@@ -174,8 +174,8 @@ def make_progress(show: bool | None = None) -> Progress:
     """
     stream: TextIO | None = sys.stderr
     if stream is None:  # it was closed before Python started
-        return Silent()
+        return NullProgress()
     terminal = stream.isatty()
     if show is False or (show is None and not terminal):
-        return Silent()
+        return NullProgress()
     return Bar(stream) if terminal else Lines(stream)

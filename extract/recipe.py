@@ -115,7 +115,7 @@ def make_recipe(
     return Recipe(source, float(alpha), image_size, precision, decoding, view)
 
 
-class Described(Protocol):
+class HasFingerprint(Protocol):
     """What says how its features were made."""
 
     @property
@@ -127,7 +127,7 @@ class Described(Protocol):
         """Where the weights are, and more."""
 
 
-def recipe_of(cache: Described, weights: str | Path | None = None) -> Recipe:
+def recipe_of(cache: HasFingerprint, weights: str | Path | None = None) -> Recipe:
     """Return the recipe that a cache was made with.
 
     Parameters

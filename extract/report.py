@@ -8,12 +8,12 @@ from typing import Any
 
 from ..cache import REMEDY, FeatureCache, display
 from ..errors import ImageError
-from .plan import Inventory, Known
+from .plan import Inventory, StoredImage
 from .scan import Scan
 
 
 @dataclass
-class Report:
+class ExtractionReport:
     """What a run did.
 
     Attributes
@@ -56,7 +56,7 @@ class Report:
     seconds: float = 0.0
     published: bool = False
     notes: list[str] = field(default_factory=list)
-    views: dict[str, Report] = field(default_factory=dict)
+    views: dict[str, ExtractionReport] = field(default_factory=dict)
 
     @property
     def images_per_second(self) -> float:
@@ -70,7 +70,9 @@ class Report:
             values["views"] = {name: report.as_dict() for name, report in self.views.items()}
         return values | {"images_per_second": self.images_per_second, "rejects": self.cache.rejects}
 
-    def count_changes(self, found: Scan, before: dict[bytes, Known], inventory: Inventory, damaged: set[bytes]) -> None:
+    def count_changes(
+        self, found: Scan, before: dict[bytes, StoredImage], inventory: Inventory, damaged: set[bytes]
+    ) -> None:
         """Sort every image of the folder into one kind, against the cache as it was.
 
         Parameters

@@ -12,33 +12,33 @@ from pathlib import Path
 from typing import Any
 
 from ..cache import (
+    CacheLocation,
     FeatureCache,
     Inspection,
     Manifest,
     PartialRun,
-    Place,
     Shard,
     Table,
-    confirm,
     display,
+    finish_publication,
     inspect_cache,
     make_folder,
     publish_file,
     publish_shards,
+    quarantine,
     remove_uncommitted,
-    set_aside,
     writer_lock,
 )
 from ..errors import CacheError, ImageFolderError, WeightsError
 from .assemble import Assembler
-from .cluster import Job, SliceDone, connected, embed_on_cluster
-from .embed import Done, embed_images
+from .cluster import Job, SliceResult, connected, embed_on_cluster
+from .embed import EmbedResult, embed_images
 from .engines import Engine, is_quick, known_hashes, make_engine, note_engine
-from .options import Means, check_options
-from .plan import Inventory, Known, Plan, make_plan
+from .options import ComputeOptions, check_options
+from .plan import Inventory, Plan, StoredImage, make_plan
 from .progress import Progress, make_progress
 from .recipe import HASHES, Recipe, make_recipe, require_same_fingerprint
-from .report import Report, notes_on_damage, notes_on_scan, strict_error
+from .report import ExtractionReport, notes_on_damage, notes_on_scan, strict_error
 from .scan import ImageFile, Scan, scan
 from .views import IDENTITY, view_names, view_path
 
@@ -161,16 +161,16 @@ def update_cache(
     decoding: str = "exact",
     threads: int | None = None,
     views: str = "none",
-) -> Report:
+) -> ExtractionReport:
     """Do what :func:`extract_features` does and report what was done."""
-    means = Means(engine, workers, threads)
+    means = ComputeOptions(engine, workers, threads)
     check_options(means, precision, decoding)
     names = view_names(views)
-    place = Place.of(cache)
+    place = CacheLocation.of(cache)
     with connected(dask) as client:  # first, since a scan can take minutes
         found = scan(images, follow_links=follow_links)
 
-        def update(place: Place, view: str) -> Report:
+        def update(place: CacheLocation, view: str) -> ExtractionReport:
             make_folder(place.path if place.sharded else place.path.parent, "the cache")
             with writer_lock(place):
                 try:
@@ -181,11 +181,11 @@ def update_cache(
 
         report = update(place, IDENTITY)
         for name in names:
-            report.views[name] = update(Place.of(view_path(place.path, name)), name)
+            report.views[name] = update(CacheLocation.of(view_path(place.path, name)), name)
     return report
 
 
-def _earlier_weights(place: Place) -> str:
+def _earlier_weights(place: CacheLocation) -> str:
     """Return, as the end of an error, which weights a cache was made with; empty when that is unknown."""
     try:
         with FeatureCache.open(place.path) as cache:
@@ -201,9 +201,9 @@ class _Run:
     def __init__(
         self,
         found: Scan,
-        place: Place,
+        place: CacheLocation,
         recipe: Recipe,
-        means: Means,
+        means: ComputeOptions,
         strict: bool,
         progress: Progress,
         client: Any = None,
@@ -224,7 +224,7 @@ class _Run:
         self.aside: list[Path] = []
         self.versions = {name: version(name) for name in ("embedonce", "numpy", "simplejpeg", "pillow")}
 
-    def run(self) -> Report:
+    def run(self) -> ExtractionReport:
         remove_uncommitted(self.place)
         old = inspect_cache(self.place.path) if self.place.exists() else None
         segments, dropped = self.partial.recover()
@@ -242,11 +242,11 @@ class _Run:
             self._remember_engines(segment)
         plan = make_plan(self.found, self.inventory)
         if old is not None and not segments and not dropped and self._is_up_to_date(plan, old):
-            confirm(self.place, old.manifest)
+            finish_publication(self.place, old.manifest)
             cache = old.cache()
             if self.strict and cache.rejects:
                 raise strict_error(cache.rejects)
-            report = Report(cache, unchanged=len(self.found.images), rejected=len(cache.rejects))
+            report = ExtractionReport(cache, unchanged=len(self.found.images), rejected=len(cache.rejects))
         else:
             try:
                 report = self._update(plan, old, published)
@@ -288,7 +288,7 @@ class _Run:
         same_root = about is not None and about.provenance.get("image_root") == str(self.found.root)
         return old.intact and same_root and not plan.todo and not plan.gone
 
-    def _update(self, plan: Plan, old: Inspection | None, published: list[int]) -> Report:
+    def _update(self, plan: Plan, old: Inspection | None, published: list[int]) -> ExtractionReport:
         seconds = self._embed(plan) if plan.todo else 0.0
         items = [self.inventory.by_path[image.path] for image in self.found.images]
         rejects = [(os.fsdecode(item.image.path), item.reason) for item in items if item.row < 0]
@@ -302,7 +302,7 @@ class _Run:
         self._publish(items, old, published)
         self.inventory.close()
         self.partial.discard()
-        return Report(
+        return ExtractionReport(
             FeatureCache.open(self.place.path),
             embedded=self.embedded,
             copied=self.copied,
@@ -312,7 +312,7 @@ class _Run:
         )
 
     def _embed(self, plan: Plan) -> float:
-        def commit(part: list[Done]) -> None:
+        def commit(part: list[EmbedResult]) -> None:
             table = self._assembler().of_done(part)
             self.inventory.add_segment(self.partial.commit(table), table)
             self.embedded += sum(item.features is not None for item in part)
@@ -339,19 +339,19 @@ class _Run:
             self.progress.close()
         return time.monotonic() - begin
 
-    def _embed_on_cluster(self, images: list[ImageFile], commit: Callable[[list[Done]], None]) -> None:
-        def finished(result: SliceDone) -> None:
+    def _embed_on_cluster(self, images: list[ImageFile], commit: Callable[[list[EmbedResult]], None]) -> None:
+        def finished(result: SliceResult) -> None:
             self.embedded += result.embedded
             note_engine(self.earlier_engines, result.engine, result.versions)
 
         job = Job(self.found.root, self.recipe, self.means, self.fingerprint, self._provenance())
         embed_on_cluster(self.client, job, images, self.inventory, self.partial, commit, finished, self.progress)
 
-    def _publish(self, items: list[Known], old: Inspection | None, published: list[int]) -> None:
+    def _publish(self, items: list[StoredImage], old: Inspection | None, published: list[int]) -> None:
         assembler = self._assembler()
         for state in old.shards if old is not None else ():
             if state.shard is None and state.path.exists():
-                self.aside.append(set_aside(state.path))
+                self.aside.append(quarantine(state.path))
         if not self.place.sharded:
             publish_file(self.place, assembler.of_known(items))
             return
@@ -361,7 +361,7 @@ class _Run:
         tables = (assembler.of_known(chunk) for chunk in chunks)
         publish_shards(self.place, list(kept.values()), tables, assembler.about())
 
-    def _kept(self, items: list[Known], old: Inspection | None, published: list[int]) -> dict[int, str]:
+    def _kept(self, items: list[StoredImage], old: Inspection | None, published: list[int]) -> dict[int, str]:
         """Return the source and digest of every shard that goes into the new generation as it is.
 
         That is one of which every row is still wanted. A small one is merged with new rows where there are

@@ -16,7 +16,7 @@ from ..errors import ImageError
 from .decoding import resize_into
 from .embed import read_image
 from .engines import Engine, allowed_difference, make_engine
-from .plan import Inventory, Known
+from .plan import Inventory, StoredImage
 from .processors import available_processors
 from .progress import Progress, make_progress
 from .recipe import Recipe, recipe_of, require_same_fingerprint
@@ -213,15 +213,15 @@ def _compare(
     inventory: Inventory,
     damaged: set[bytes],
     progress: Progress,
-) -> list[tuple[ImageFile, Known]]:
+) -> list[tuple[ImageFile, StoredImage]]:
     """Sort the images into kinds, and return those of known content with their rows."""
     digests = _digests(root, images, progress)
     present = {image.path for image in images}
-    vanished: dict[bytes, list[Known]] = {}
+    vanished: dict[bytes, list[StoredImage]] = {}
     for path, row in inventory.by_path.items():
         if path not in present:
             vanished.setdefault(row.digest, []).append(row)
-    matching: list[tuple[ImageFile, Known]] = []
+    matching: list[tuple[ImageFile, StoredImage]] = []
     for image, digest in zip(images, digests, strict=True):
         known = inventory.by_path.get(image.path)
         name = os.fsdecode(image.path)
@@ -268,7 +268,7 @@ def _digests(root: Path, images: list[ImageFile], progress: Progress) -> list[by
 def _embed_again(
     done: Verification,
     root: Path,
-    matching: list[tuple[ImageFile, Known]],
+    matching: list[tuple[ImageFile, StoredImage]],
     inventory: Inventory,
     recipe: Recipe,
     engine: Engine,

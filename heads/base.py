@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
 from ..errors import HeadError
-from .numerics import Array, is_source, winners
+from .numerics import Array, is_source, predicted_indices
 
 # float32 first would turn integers into float32; this order keeps float32 as it is, without a copy,
 # and makes everything else float64, as scikit-learn does
@@ -126,7 +126,7 @@ class FeatureHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Members of `classes_`.
         """
         checked = self._start_predict(X)
-        return self.classes_[winners(self._scores(checked))]
+        return self.classes_[predicted_indices(self._scores(checked))]
 
 
 class MarginHead(FeatureHead):

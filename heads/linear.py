@@ -22,13 +22,13 @@ from .numerics import (
     Affine,
     Array,
     Solution,
-    StandardisedRows,
+    StandardizedBlocks,
     class_log_scores,
     cross_entropy,
+    predicted_indices,
     probabilities,
     solve,
     standard_scaler,
-    winners,
 )
 from .parameters import check_class_weight, check_flag, check_number, check_random_state, weights_of_classes
 
@@ -130,7 +130,7 @@ class LogisticRegressionHead(MarginHead):
         if not heads:
             return heads
         scaler = standard_scaler(features)
-        rows = StandardisedRows(features, scaler)
+        rows = StandardizedBlocks(features, scaler)
         fitted = None
         for head in sorted(heads, key=lambda head: head.C):
             weights = None
@@ -176,7 +176,7 @@ class LogisticRegressionHead(MarginHead):
         classes its logistic function.
         """
         scores = self.decision_function(X)
-        return probabilities(class_log_scores(scores), winners(scores))
+        return probabilities(class_log_scores(scores), predicted_indices(scores))
 
     def affine_log_scores(self) -> Affine:
         """Return what `predict_proba` is the softmax of, as a linear map of the features."""

@@ -14,7 +14,7 @@ from ..errors import HeadError, HeadParameterError
 from .spaces import Choice, Range, Space
 
 
-class Registered(NamedTuple):
+class HeadSpec(NamedTuple):
     """A head, and what is known of it without importing it.
 
     Attributes
@@ -38,7 +38,7 @@ class Registered(NamedTuple):
 # The ranges are for MobileNetV2's 1,280 features: with so many, linear heads need small C, and gamma="scale" is
 # 1 / 1280, about 0.0008.
 HEADS = {
-    "softmax": Registered(
+    "softmax": HeadSpec(
         "softmax",
         "SoftmaxHead",
         {
@@ -49,10 +49,10 @@ HEADS = {
         },
         suffix=".keras",
     ),
-    "logreg": Registered("linear", "LogisticRegressionHead", {"C": Range(1e-5, 10.0)}),
-    "svm": Registered("svm", "SVMHead", {"C": Range(0.1, 1000.0), "gamma": Range(5e-5, 3e-3)}),
-    "linear-svm": Registered("linear", "LinearSVMHead", {"C": Range(1e-6, 0.1)}),
-    "knn": Registered(
+    "logreg": HeadSpec("linear", "LogisticRegressionHead", {"C": Range(1e-5, 10.0)}),
+    "svm": HeadSpec("svm", "SVMHead", {"C": Range(0.1, 1000.0), "gamma": Range(5e-5, 3e-3)}),
+    "linear-svm": HeadSpec("linear", "LinearSVMHead", {"C": Range(1e-6, 0.1)}),
+    "knn": HeadSpec(
         "neighbors",
         "KNNHead",
         {
@@ -61,7 +61,7 @@ HEADS = {
             "weights": Choice(("uniform", "distance")),
         },
     ),
-    "dummy": Registered("dummy", "DummyHead", {}),
+    "dummy": HeadSpec("dummy", "DummyHead", {}),
 }
 
 

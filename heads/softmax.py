@@ -26,9 +26,9 @@ from .numerics import (
     class_log_scores,
     glorot_uniform,
     is_source,
+    predicted_indices,
     probabilities,
     shuffled_batches,
-    winners,
 )
 from .parameters import check_class_weight, check_number, check_random_state, weights_of_classes
 
@@ -218,7 +218,7 @@ class SoftmaxHead(MarginHead):
         They are those of ``model_.predict(X)`` up to rounding.
         """
         scores = self.decision_function(X)
-        return probabilities(class_log_scores(scores), winners(scores))
+        return probabilities(class_log_scores(scores), predicted_indices(scores))
 
 
 def _float32(X: Array | RowSource) -> Array | RowSource:

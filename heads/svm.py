@@ -21,8 +21,8 @@ from ..errors import ApproximationWarning
 from .calibration import CalibratedMarginHead, Codes
 from .numerics import (
     Array,
-    MappedRows,
     Nystroem,
+    NystroemBlocks,
     RBFMachine,
     Solution,
     margins_and_gradients,
@@ -56,7 +56,7 @@ GRADIENT_PER_TOL = 0.1
 MANY_ITERATIONS = 10_000
 
 
-class Solved(NamedTuple):
+class LibsvmSolution(NamedTuple):
     """What libsvm found: rows of its support vectors among the training rows, and coefficients."""
 
     support: Codes
@@ -214,7 +214,7 @@ class SVMHead(CalibratedMarginHead):
         self.support_ = np.sort(drawn)
         self.support_vectors_ = self.scaler_.transform(take_rows(features, self.support_))
         chart = Nystroem.of(self.support_vectors_, self.gamma_)
-        rows = MappedRows(features, self.scaler_, chart, self.max_kernel_bytes)
+        rows = NystroemBlocks(features, self.scaler_, chart, self.max_kernel_bytes)
         signs = pair_signs(len(self.classes_))
         class_weights = np.ones(len(codes))
         if self.class_weight is not None:
@@ -270,7 +270,9 @@ class SVMHead(CalibratedMarginHead):
             return float(self.gamma)
         return 1.0 / (self.n_features_in_ * variance) if variance > 0 else 1.0
 
-    def _solve(self, X: Array, labels: Array, matrix: Array | None, rows: Codes, overwrite: bool = False) -> Solved:
+    def _solve(
+        self, X: Array, labels: Array, matrix: Array | None, rows: Codes, overwrite: bool = False
+    ) -> LibsvmSolution:
         """Fit libsvm on some rows, on their part of the kernel matrix if there is one.
 
         With `overwrite` the matrix is lost.
@@ -287,7 +289,7 @@ class SVMHead(CalibratedMarginHead):
             part = matrix if len(rows) == len(matrix) else square_part(matrix, rows, overwrite)
             with config_context(assume_finite=True):  # which it would look for in a gigabyte of exponentials
                 solver = SVC(kernel="precomputed", **settings).fit(part, labels[rows])
-        return Solved(
+        return LibsvmSolution(
             rows[solver.support_],
             np.asarray(solver.dual_coef_),
             np.asarray(solver.intercept_),

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...cache import display, make_folder
 from ...errors import OutputError, WeightsError
-from ...extract import Progress, Report, make_recipe, update_cache
+from ...extract import ExtractionReport, Progress, make_recipe, update_cache
 from ...extract.backbone import imagenet_path, imagenet_url
 from .result import Comparison
 from .run import compare
@@ -36,7 +36,7 @@ class Demo:
         The folder of images and the folder of results.
     """
 
-    report: Report
+    report: ExtractionReport
     comparison: Comparison
     images: Path
     results: Path

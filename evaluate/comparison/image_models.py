@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, display
 from ...errors import HeadError, ImageError, ModelFileError, SplitError
-from ...extract import Progress, Silent, decode, least_size
+from ...extract import NullProgress, Progress, decode, least_size
 from ...heads.io import load_model, read_metadata
 from ..metrics import align_probabilities, score
-from ..models import contents, seen_in_training, trained_on
+from ..models import short_hashes, trained_on, training_mask
 from ..scoring import HeadResult
 from ..shared import image_folder, read_unchanged
 from ..splits import Groups, Split
@@ -26,7 +26,7 @@ BATCH_SIZE = 32
 
 
 @dataclass
-class WholeModel:
+class ImageModel:
     """A file from image to class, as a comparison knows it.
 
     Attributes
@@ -60,12 +60,12 @@ class WholeModel:
 
     def seen(self, cache: FeatureCache) -> npt.NDArray[np.bool_]:
         """Return which rows of a cache hold an image that it was trained on: bool, shape (n,)."""
-        return seen_in_training(cache, self.metadata)
+        return training_mask(cache, self.metadata)
 
 
 def open_models(
     paths: Sequence[Path | str] | Path | str, cache: FeatureCache, heads: Collection[str]
-) -> list[WholeModel]:
+) -> list[ImageModel]:
     """Open the files that a comparison was given, before anything is trained.
 
     Parameters
@@ -77,7 +77,7 @@ def open_models(
 
     Returns
     -------
-    list of WholeModel
+    list of ImageModel
 
     Raises
     ------
@@ -88,7 +88,7 @@ def open_models(
     """
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
-    models: list[WholeModel] = []
+    models: list[ImageModel] = []
     for path in map(Path, paths):
         shown = f"the model {display(str(path))}"
         metadata = read_metadata(path)
@@ -105,7 +105,7 @@ def open_models(
                 f"{shown} knows the classes {', '.join(map(display, theirs))}; to be compared it must know those of "
                 f"the cache, {', '.join(map(display, cache.class_names))}"
             )
-        model = WholeModel(path, metadata, metadata.get("finetuned", {}).get("history"))
+        model = ImageModel(path, metadata, metadata.get("finetuned", {}).get("history"))
         if model.name in {*heads, *(other.name for other in models)}:
             raise HeadError(f"parameter image_models of compare names {model.name!r} twice; give the file another name")
         models.append(model)
@@ -113,8 +113,8 @@ def open_models(
 
 
 def choose_splits(
-    models: Sequence[WholeModel], cache: FeatureCache, plans: Sequence[Sequence[Split]], groups: Groups | None
-) -> tuple[list[list[WholeModel]], list[str]]:
+    models: Sequence[ImageModel], cache: FeatureCache, plans: Sequence[Sequence[Split]], groups: Groups | None
+) -> tuple[list[list[ImageModel]], list[str]]:
     """Return the models that each plan can fairly test, and what to know of it.
 
     A model must not have been trained on a test image, nor on a group mate of one, where the heads that are trained
@@ -122,7 +122,7 @@ def choose_splits(
 
     Parameters
     ----------
-    models : sequence of WholeModel
+    models : sequence of ImageModel
     cache : FeatureCache
     plans : sequence of sequence of Split
         As :func:`embedonce.evaluate.comparison.run.plan_splits` returns them.
@@ -138,7 +138,7 @@ def choose_splits(
             f"parameter image_models of compare is for one split, since {models[0].name!r} was trained once and folds "
             "test every image; leave out folds"
         )
-    chosen: list[list[WholeModel]] = [[] for _ in plans]
+    chosen: list[list[ImageModel]] = [[] for _ in plans]
     for number, (split, *_) in enumerate(plans):
         for model in models:
             known = int(_flattered(model, split, cache, groups).sum())
@@ -149,12 +149,12 @@ def choose_splits(
     return chosen, _notes(models, chosen, cache, plans)
 
 
-def score_model(model: WholeModel, cache: FeatureCache, split: Split, progress: Progress | None = None) -> HeadResult:
+def score_model(model: ImageModel, cache: FeatureCache, split: Split, progress: Progress | None = None) -> HeadResult:
     """Score a model on the images of a split's test rows.
 
     Parameters
     ----------
-    model : WholeModel
+    model : ImageModel
     cache : FeatureCache
     split : Split
     progress : Progress, optional
@@ -166,7 +166,7 @@ def score_model(model: WholeModel, cache: FeatureCache, split: Split, progress: 
     ModelFileError
         When Keras cannot load the file, or it gives something else than probabilities.
     """
-    rows, shown = split.test, progress if progress is not None else Silent()
+    rows, shown = split.test, progress if progress is not None else NullProgress()
     whole = _load(model)
     begin = time.perf_counter()
     shown.start(len(rows), f"classifying by {model.name}")
@@ -186,10 +186,10 @@ def score_model(model: WholeModel, cache: FeatureCache, split: Split, progress: 
     return HeadResult(model.name, model, predicted, aligned, scores, model.fit_seconds, seconds)
 
 
-def _flattered(model: WholeModel, split: Split, cache: FeatureCache, groups: Groups | None) -> npt.NDArray[np.bool_]:
+def _flattered(model: ImageModel, split: Split, cache: FeatureCache, groups: Groups | None) -> npt.NDArray[np.bool_]:
     """Return which test rows the model knows, or knows a group mate of, while a head of the split does not."""
     seen = model.seen(cache)
-    known = contents(cache)
+    known = short_hashes(cache)
     learnt = {known[row] for row in split.train}
     unfair = seen & np.array([content not in learnt for content in known], np.bool_)
     if groups is not None:
@@ -200,8 +200,8 @@ def _flattered(model: WholeModel, split: Split, cache: FeatureCache, groups: Gro
 
 
 def _notes(
-    models: Sequence[WholeModel],
-    chosen: Sequence[Sequence[WholeModel]],
+    models: Sequence[ImageModel],
+    chosen: Sequence[Sequence[ImageModel]],
     cache: FeatureCache,
     plans: Sequence[Sequence[Split]],
 ) -> list[str]:
@@ -230,7 +230,7 @@ def _notes(
     return notes
 
 
-def _refusal(model: WholeModel, split: Split, known: int) -> str:
+def _refusal(model: ImageModel, split: Split, known: int) -> str:
     own = model.metadata.get("split") or {}
     advice = "give a split whose test part it has not seen"
     if own.get("method") in ("random", "grouped"):
@@ -244,7 +244,7 @@ def _refusal(model: WholeModel, split: Split, known: int) -> str:
     )
 
 
-def _load(model: WholeModel) -> Any:
+def _load(model: ImageModel) -> Any:
     shown = f"the model {display(str(model.path))}"
     whole = load_model(model.path, shown)
     if len(getattr(whole, "input_shape", None) or ()) != 4:
@@ -253,7 +253,7 @@ def _load(model: WholeModel) -> Any:
 
 
 def _classify(
-    whole: Any, model: WholeModel, cache: FeatureCache, rows: npt.NDArray[np.intp], progress: Progress
+    whole: Any, model: ImageModel, cache: FeatureCache, rows: npt.NDArray[np.intp], progress: Progress
 ) -> npt.NDArray[np.float64]:
     """Return the probabilities of images in their own sizes; those of one size in a row go in together."""
     root, least = image_folder(cache), least_size(model.metadata["fingerprint"])

@@ -29,7 +29,7 @@ from ..scoring import (
     run_jobs,
     weigh_classes,
 )
-from ..splits import Groups, Split, notes_on, plan_splits, together
+from ..splits import Groups, Split, merge_folds, notes_on, plan_splits
 from ..tuning import Found, check_seconds, search_spaces, tune_heads, tuning_notes, with_found
 from .image_models import choose_splits, open_models, score_model
 from .learning_curve import budget_curve
@@ -226,7 +226,7 @@ def _summarise(
         split, results = splits[0], [results[0] for results in scored.values()]
         repeats = {result.name: [result] for result in results}
     else:
-        split, results, repeats = together(splits), [], {}
+        split, results, repeats = merge_folds(splits), [], {}
         for name, of_folds in scored.items():
             repeats[name] = pool(cache, splits, of_folds)
             first = repeats[name][0]

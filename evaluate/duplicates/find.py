@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, display, write_atomically
 from ...errors import GroupsError, OutputError, SplitError
-from ...extract import Progress, Silent
+from ...extract import NullProgress, Progress
 from ..shared import as_csv, read_table
 from ..splits import Groups, name_groups, read_group_names, read_groups
 from .gray_images import pictures_of
@@ -135,7 +135,7 @@ def find_groups(
     How: see :mod:`embedonce.evaluate.duplicates.search`. Half a minute to a minute for 15,000 images on two processors.
     """
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
-    shown = progress if progress is not None else Silent()
+    shown = progress if progress is not None else NullProgress()
     begin = time.monotonic()
     shown.start(len(opened), "looking for copies")
 
@@ -161,7 +161,7 @@ def find_groups(
     return FoundGroups(opened, groups, found, time.monotonic() - begin)
 
 
-def groups_beside(cache: FeatureCache, progress: Progress | None = None) -> Groups:
+def load_or_find_groups(cache: FeatureCache, progress: Progress | None = None) -> Groups:
     """Return the groups of a cache, from the file beside it when that is of these very images, otherwise found anew.
 
     Found groups are kept as ``NAME.groups.csv`` beside the cache, where they can be read and corrected: while the
@@ -173,7 +173,7 @@ def groups_beside(cache: FeatureCache, progress: Progress | None = None) -> Grou
     GroupsError, CacheError
         See :func:`find_groups`.
     """
-    path = beside(cache)
+    path = groups_path(cache)
     previous = None
     if path.is_file():
         try:
@@ -222,21 +222,21 @@ def groups_for(
         read = read_groups(groups, cache)
         return read, list(read.notes)
     if split == "grouped":
-        known = groups_beside(cache, progress)
+        known = load_or_find_groups(cache, progress)
         return known, list(known.notes)
     if split is None:
         try:
-            known = groups_beside(cache, progress)
+            known = load_or_find_groups(cache, progress)
             return known, list(known.notes)
         except GroupsError as error:
             return None, [f"copies of one original could not be looked for, so they may flatter every score: {error}"]
-    path = beside(cache)
+    path = groups_path(cache)
     with contextlib.suppress(SplitError):  # a look-up only; whoever needs the file is told
         return (_read_kept(path, cache) if path.is_file() else None), []
     return None, []
 
 
-def beside(cache: FeatureCache) -> Path:
+def groups_path(cache: FeatureCache) -> Path:
     """Return the path of the file that a cache's groups are kept in."""
     return cache.path.with_name(f"{cache.path.name}.groups.csv")
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from . import log_polar as polar
 from .gray_images import Pictures
 from .pairs import Rows, Scores
-from .registration import Registered, register
+from .registration import Registration, register
 from .thresholds import EQUAL, gap_limit, null_limit
 from .thumbnails import Thumbnails
 from .translation import shift_hypotheses
@@ -29,7 +29,7 @@ _STRETCHES = (1.0, 1.4, 1 / 1.4)  # of one axis against the other
 _CHUNK = 64  # pairs that are registered together: their arrays fit the second-level cache
 _VERIFIED_TOGETHER = 8  # pairs; twelve times as many pixels
 
-Register = Callable[[Rows, Rows], Registered]
+Register = Callable[[Rows, Rows], Registration]
 PairsOfRows = tuple[Rows, Rows]
 
 
@@ -105,16 +105,16 @@ class PairTests:
         least = max(MINIMUM_SCORE, null_limit(null), null_limit(further_null))
         return Thresholds(centred, shifted, gap_limit(np.concatenate([doubtful, further]), least, _FALSE_AGREEMENTS))
 
-    def centred(self, first: Rows, second: Rows) -> Registered:
+    def centred(self, first: Rows, second: Rows) -> Registration:
         """Register pairs from the best position about the centre."""
         return self._about_the_centre(first, second, (1.0,))
 
-    def stretched(self, first: Rows, second: Rows) -> Registered:
+    def stretched(self, first: Rows, second: Rows) -> Registration:
         """Register pairs from there and from stretched positions."""
         return self._about_the_centre(first, second, _STRETCHES)
 
-    def _about_the_centre(self, first: Rows, second: Rows, stretches: tuple[float, ...]) -> Registered:
-        def run(part: Rows) -> Registered:
+    def _about_the_centre(self, first: Rows, second: Rows, stretches: tuple[float, ...]) -> Registration:
+        def run(part: Rows) -> Registration:
             rows, others = first[part], second[part]
             mirror, affine = polar.as_affine(self._best_about_the_centre(rows, others))
             stretched = [(mirror, affine * np.repeat(np.array([by, 1 / by], np.float32), 3)) for by in stretches]
@@ -122,19 +122,19 @@ class PairTests:
 
         return self._in_chunks(run, len(first))
 
-    def shifted(self, first: Rows, second: Rows) -> Registered:
+    def shifted(self, first: Rows, second: Rows) -> Registration:
         """Register pairs from shifted positions."""
 
-        def run(part: Rows) -> Registered:
+        def run(part: Rows) -> Registration:
             hypotheses = shift_hypotheses(self.thumbnails, first[part], second[part])
             return register(self.thumbnails, first[part], second[part], hypotheses)
 
         return self._in_chunks(run, len(first))
 
-    def _in_chunks(self, run: Callable[[Rows], Registered], count: int) -> Registered:
+    def _in_chunks(self, run: Callable[[Rows], Registration], count: int) -> Registration:
         parts = [np.arange(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
-        none = Registered(np.zeros(0, np.float32), np.zeros(0, bool), np.zeros((0, 6), np.float32))
-        return Registered(*(np.concatenate(column) for column in zip(none, *self.pool.map(run, parts), strict=True)))
+        none = Registration(np.zeros(0, np.float32), np.zeros(0, bool), np.zeros((0, 6), np.float32))
+        return Registration(*(np.concatenate(column) for column in zip(none, *self.pool.map(run, parts), strict=True)))
 
     def in_doubt(self, score: Scores, threshold: float) -> npt.NDArray[np.bool_]:
         """Return which pairs the images must decide.
@@ -148,7 +148,7 @@ class PairTests:
         doubtful: npt.NDArray[np.bool_] = (score >= _DOUBTFUL) & (score < sure)
         return doubtful
 
-    def verify(self, first: Rows, second: Rows, registered: Registered) -> Scores:
+    def verify(self, first: Rows, second: Rows, registered: Registration) -> Scores:
         """Return the agreement of pairs on the images; NaN where there are none."""
         pictures = self.pictures
         if pictures is None:

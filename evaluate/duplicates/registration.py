@@ -38,7 +38,7 @@ proven in the end, none had less than 0.68 on the coarse level."""
 _DAMPING = 1.02
 
 
-class Registered(NamedTuple):
+class Registration(NamedTuple):
     """Pairs after registration.
 
     Attributes
@@ -55,9 +55,9 @@ class Registered(NamedTuple):
     mirror: Mirror
     affine: Affine
 
-    def at(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Registered:
+    def at(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Registration:
         """Return some of the pairs, by mask or by number."""
-        return Registered(self.score[which], self.mirror[which], self.affine[which])
+        return Registration(self.score[which], self.mirror[which], self.affine[which])
 
 
 def register(
@@ -65,7 +65,7 @@ def register(
     first: npt.NDArray[np.intp],
     second: npt.NDArray[np.intp],
     hypotheses: list[tuple[Mirror, Affine]],
-) -> Registered:
+) -> Registration:
     """Register pairs of images and score them.
 
     Parameters
@@ -98,7 +98,7 @@ def register(
         reached, refined = descend(*pictures, mirror[left], affine[left], STEPS[level], _STRIDE[level])
         score[left], affine[left] = reached, refined
     score[~plausible(affine)] = -1
-    return Registered(score, mirror, affine)
+    return Registration(score, mirror, affine)
 
 
 def plausible(affine: Affine) -> npt.NDArray[np.bool_]:

@@ -36,7 +36,7 @@ from .gray_images import Pictures
 from .neighbors import Neighbors
 from .pair_tests import PairTests, Register, Thresholds
 from .pairs import Decision, Pairs, Rows, concatenate, near_decisions, renumber
-from .registration import Registered
+from .registration import Registration
 from .thumbnails import Thumbnails
 
 NEIGHBORS = 24
@@ -298,7 +298,7 @@ class _Search:
             pending = pending.at(np.setdiff1d(np.arange(len(pending.first)), best))
 
     def _proven(
-        self, pairs: Pairs, registered: Registered, threshold: float, rejections: Rows
+        self, pairs: Pairs, registered: Registration, threshold: float, rejections: Rows
     ) -> npt.NDArray[np.bool_]:
         """Return which pairs are copies, by their signatures or, where these leave a doubt, by the images.
 
@@ -327,7 +327,7 @@ class _Search:
         proven[asked[agree]] = True
         return proven
 
-    def _verified(self, asked: Rows, pairs: Pairs, registered: Registered) -> tuple[Rows, Pairs]:
+    def _verified(self, asked: Rows, pairs: Pairs, registered: Registration) -> tuple[Rows, Pairs]:
         """Compare pictures, those of the likeliest pairs first; return which pairs, and their agreement."""
         parts: list[Pairs] = []
         for start in range(0, len(asked), _HOPELESS):

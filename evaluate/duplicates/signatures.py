@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ...cache import FeatureCache, display
 from ...errors import GroupsError, ImageError
 from ...extract import SIGNATURE_SIZE, available_processors, decode, least_size, resize, signature
-from ..shared import image_folder, read_unchanged, some
+from ..shared import format_examples, image_folder, read_unchanged
 
 
 def signatures_of(
@@ -58,7 +58,8 @@ def signatures_of(
     if unusable:
         raise GroupsError(
             f"the cache {display(str(cache.path))} holds no signatures, and {len(unusable):,} of its {len(cache):,} "
-            f"images are gone from {display(str(root))} or have changed: {some(sorted(unusable))}; give their folder "
+            f"images are gone from {display(str(root))} or have changed: {format_examples(sorted(unusable))}; "
+            "give their folder "
             "with --images, or run embedonce extract again"
         )
     return made

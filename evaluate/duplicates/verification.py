@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .gray_images import PICTURE_SIDE, Pictures
-from .registration import MINIMUM_OVERLAP, Affine, Mirror, Registered, descend, plausible, warp
+from .registration import MINIMUM_OVERLAP, Affine, Mirror, Registration, descend, plausible, warp
 from .thumbnails import SIDE, gaussian
 
 _HALF = PICTURE_SIDE // 2
@@ -38,7 +38,7 @@ _SIDELOBE = 0.8  # of the agreement in place, at most, in another place
 
 
 def verify(
-    pictures: Pictures, first: npt.NDArray[np.intp], second: npt.NDArray[np.intp], registered: Registered
+    pictures: Pictures, first: npt.NDArray[np.intp], second: npt.NDArray[np.intp], registered: Registration
 ) -> npt.NDArray[np.float32]:
     """Compare pairs of images.
 

@@ -12,18 +12,18 @@ import numpy.typing as npt
 from ..._keras import import_keras
 from ...cache import FeatureCache, display, make_folder
 from ...errors import HeadError, ImageFolderError, ModelFileError, ModelSuffixError
-from ...extract import Progress, Silent
+from ...extract import NullProgress, Progress
 from ...extract.backbone import weights_of, weights_sha256
 from ...heads import make_head, weights_of_classes
 from ...heads.io import keras_head, load_model, read_metadata, read_parameters
 from ..duplicates import groups_for
-from ..models import Proof, open_same_cache, save_image_model
+from ..models import ReferencePredictions, open_same_cache, save_image_model
 from ..scoring import fit_head
-from ..shared import spread
+from ..shared import evenly_spaced_indices
 from ..splits import Groups, Split
 from .cut_model import FrozenPart, cut_model
 from .image_reader import AUGMENTATIONS, ImageReader, Indices
-from .training_loop import Course, Schedule, cross_entropy, train_epochs
+from .training_loop import Schedule, TrainingHistory, cross_entropy, train_epochs
 from .validation_split import hold_out, training_rows
 
 HEADS = ("softmax", "logreg", "linear-svm")
@@ -58,7 +58,7 @@ class FineTuned:
     parameters: int
     images: int
     validation_images: int
-    course: Course
+    course: TrainingHistory
     notes: list[str]
 
     def as_dict(self) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def finetune(
     with ImageReader(opened, root) as reader:
         below, above = cut_model(whole)
         frozen = FrozenPart(below, reader, AUGMENTATIONS[augment] * len(fit) + len(held))
-        bar = progress if progress is not None else Silent()
+        bar = progress if progress is not None else NullProgress()
         course = train_epochs(above, frozen, fit, held, labels, start, weights, schedule, bar)
         proof = _proof(above, frozen, reader, opened, held)
     if not course.history["epoch"]:
@@ -307,11 +307,13 @@ def _class_weights(head: Any, true: Indices) -> npt.NDArray[np.float64] | None:
     return None if value is None else weights_of_classes(value, head.classes_, true)
 
 
-def _proof(above: Any, frozen: FrozenPart, reader: ImageReader, cache: FeatureCache, held: Indices) -> Proof:
+def _proof(
+    above: Any, frozen: FrozenPart, reader: ImageReader, cache: FeatureCache, held: Indices
+) -> ReferencePredictions:
     """Return what the trained model says of a few images; the written file must say it of their own pixels."""
-    rows = held[spread(len(held), CHECKED_IMAGES)]
+    rows = held[evenly_spaced_indices(len(held), CHECKED_IMAGES)]
     expected = np.concatenate([above.predict_on_batch(inside) for _, inside in frozen.batches(rows, len(rows))])
-    return Proof([cache.paths[row] for row in rows], [reader.whole(int(row)) for row in rows], expected)
+    return ReferencePredictions([cache.paths[row] for row in rows], [reader.whole(int(row)) for row in rows], expected)
 
 
 def _metadata(start: dict[str, Any], whole: Any, about: dict[str, Any]) -> dict[str, Any]:
@@ -325,7 +327,7 @@ def _metadata(start: dict[str, Any], whole: Any, about: dict[str, Any]) -> dict[
     return kept | {"fingerprint": start["fingerprint"] | {"weights_sha256": digest}, "finetuned": about}
 
 
-def _draw(course: Course, name: str, path: Path) -> None:
+def _draw(course: TrainingHistory, name: str, path: Path) -> None:
     from ..shared import history_figure, save_figure
 
     save_figure(history_figure({name: course.history}), path)

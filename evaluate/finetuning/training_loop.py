@@ -60,7 +60,7 @@ class Schedule:
 
 
 @dataclass
-class Course:
+class TrainingHistory:
     """How a training went.
 
     Attributes
@@ -91,7 +91,7 @@ def train_epochs(
     weights: npt.NDArray[np.float64] | None,
     schedule: Schedule,
     progress: Progress,
-) -> Course:
+) -> TrainingHistory:
     """Train the part of an image model that is not frozen, and leave it with the weights of its best epoch.
 
     Parameters
@@ -150,7 +150,7 @@ def train_epochs(
         progress.close()
     for variable, values in zip(trainer.trainable_variables, kept, strict=True):
         variable.assign(values)
-    return Course(history, best, time.perf_counter() - begin, notes)
+    return TrainingHistory(history, best, time.perf_counter() - begin, notes)
 
 
 def cross_entropy(probabilities: npt.NDArray[Any], true: Indices) -> tuple[float, float]:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, display
 from ...errors import ModelFileError, SplitError
-from ..models import contents, trained_on
-from ..splits import Groups, assign, places
+from ..models import short_hashes, trained_on
+from ..splits import Groups, assign_parts, hash_to_unit_interval
 
 VALIDATION_FRACTION = 0.2
 
@@ -50,7 +50,7 @@ def training_rows(cache: FeatureCache, metadata: dict[str, Any], shown: str) -> 
             f"{shown} does not say which images it was trained on; train it with embedonce train, then export it again"
         )
     rows_of: dict[bytes, list[int]] = defaultdict(list)
-    for row, content in enumerate(contents(cache)):
+    for row, content in enumerate(short_hashes(cache)):
         rows_of[content].append(row)
     rows: list[int] = []
     unclear = 0
@@ -117,7 +117,7 @@ def hold_out(cache: FeatureCache, rows: Indices, groups: Groups | None, seed: in
         )
     class_names = [cache.class_names[label] for label in present.tolist()]
     # repeat -1 is of no split, so that the draw is independent of the one that made the training part
-    where = places(keys.tolist(), seed, -1)
-    parts, _ = assign(where, [VALIDATION_FRACTION], pairs[:, 0], pairs[:, 1], class_names)
+    where = hash_to_unit_interval(keys.tolist(), seed, -1)
+    parts, _ = assign_parts(where, [VALIDATION_FRACTION], pairs[:, 0], pairs[:, 1], class_names)
     of_row = parts[unit_of_row]
     return rows[of_row == 1], rows[of_row == 0]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 Interval = tuple[float, float]
 
 
-class Units(NamedTuple):
+class Clusters(NamedTuple):
     """What is drawn anew.
 
     Attributes
@@ -50,15 +50,15 @@ class Units(NamedTuple):
         return total
 
 
-def units(groups: npt.NDArray[np.integer] | None, rows: int) -> Units:
+def units(groups: npt.NDArray[np.integer] | None, rows: int) -> Clusters:
     """Return the groups as numbers from 0 on; without groups, every row is one."""
     if groups is None:
-        return Units(np.arange(rows), rows)
+        return Clusters(np.arange(rows), rows)
     _, of_row = np.unique(groups, return_inverse=True)
-    return Units(of_row.astype(np.intp), int(of_row.max(initial=-1)) + 1)
+    return Clusters(of_row.astype(np.intp), int(of_row.max(initial=-1)) + 1)
 
 
-def correlation_within(values: npt.NDArray[np.floating], drawn: Units, means: int = 1) -> float:
+def correlation_within(values: npt.NDArray[np.floating], drawn: Clusters, means: int = 1) -> float:
     """Return how alike the values of a group are, from 0 to 1: the intraclass correlation.
 
     The analysis-of-variance estimate (Ridout, Demetrio and Firth, 1999, doi:10.1111/j.0006-341X.1999.00137.x). It is 1
@@ -77,14 +77,14 @@ def correlation_within(values: npt.NDArray[np.floating], drawn: Units, means: in
     return float(np.clip((between - within) / total, 0, 1)) if total > 0 else 1.0
 
 
-def telling_groups(values: npt.NDArray[np.floating], drawn: Units) -> int:
+def count_informative_groups(values: npt.NDArray[np.floating], drawn: Clusters) -> int:
     """Return how many groups hold anything but the commonest value."""
     common, counts = np.unique(values, return_counts=True)
     return len(np.unique(drawn.of_row[values != common[counts.argmax()]]))
 
 
 def design_effect(
-    values: npt.NDArray[np.floating], drawn: Units, *, telling: int | None = None, means: int = 1
+    values: npt.NDArray[np.floating], drawn: Clusters, *, telling: int | None = None, means: int = 1
 ) -> float:
     """Return how many times as large the variance of a mean is as if its values were independent.
 
@@ -93,23 +93,23 @@ def design_effect(
     hold anything but the commonest value. So few groups cannot show that errors do not come together, and without any
     error a group tells no more than one image.
     """
-    telling = telling_groups(values, drawn) if telling is None else telling
+    telling = count_informative_groups(values, drawn) if telling is None else telling
     correlation = (telling * correlation_within(values, drawn, means) + 1) / (telling + 1)
     return float(1 + correlation * (len(values) / drawn.effective - 1))
 
 
-def error_by_correlation(values: npt.NDArray[np.floating], drawn: Units) -> float:
+def error_by_correlation(values: npt.NDArray[np.floating], drawn: Clusters) -> float:
     """Return the standard error of a mean that goes by :func:`design_effect`."""
     return float(np.sqrt(values.var() / len(values) * design_effect(values, drawn)))
 
 
-def error_by_groups(values: npt.NDArray[np.floating], drawn: Units, means: int = 1) -> float:
+def error_by_groups(values: npt.NDArray[np.floating], drawn: Clusters, means: int = 1) -> float:
     """Return the standard error of a mean as a ratio of sums over groups (Cochran, 1977, section 2.11)."""
     count = drawn.groups
     residuals = drawn.sums(values - values.mean())
     return float(np.sqrt(count / max(count - means, 1) * (residuals**2).sum())) / len(values)
 
 
-def mean_error(values: npt.NDArray[np.floating], drawn: Units) -> float:
+def mean_error(values: npt.NDArray[np.floating], drawn: Clusters) -> float:
     """Return the standard error of a mean: :func:`error_by_groups`, at least :func:`error_by_correlation`."""
     return max(error_by_groups(values, drawn), error_by_correlation(values, drawn))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .clusters import Interval, Units, error_by_correlation, mean_error, units
+from .clusters import Clusters, Interval, error_by_correlation, mean_error, units
 from .metrics import METRICS, accuracy
 from .roc_auc_interval import area_interval
 
@@ -95,7 +95,7 @@ def score_intervals(
     return found
 
 
-def _widening(right: npt.NDArray[np.bool_], drawn: Units, deviation: float) -> float:
+def _widening(right: npt.NDArray[np.bool_], drawn: Clusters, deviation: float) -> float:
     """Return by which factor the accuracy's standard error by correlation exceeds the bootstrap's, at least 1."""
     if drawn.alone or deviation == 0:
         return 1.0
@@ -131,7 +131,7 @@ def _bounded_interval(
     return low + span * ends[0], low + span * ends[1]
 
 
-def mean_interval(values: npt.NDArray[np.floating], drawn: Units, level: float = LEVEL) -> Interval:
+def mean_interval(values: npt.NDArray[np.floating], drawn: Clusters, level: float = LEVEL) -> Interval:
     """Return the interval of the mean of values from 0 on, a few of which may be far greater than the others.
 
     Student's t over groups, whose skewness is removed by Hall's transformation (1992, On the removal of skewness by

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import display
-from .clusters import Interval, Units, mean_error, units
+from .clusters import Clusters, Interval, mean_error, units
 from .intervals import LEVEL
 
 MARGIN = 0.01
@@ -69,7 +69,7 @@ def compare_pair(
     return {"difference": mean, "low": low, "high": high, "p": p, "test": test, "discordant": discordant}
 
 
-def difference_interval(difference: npt.NDArray[np.float64], drawn: Units, level: float = LEVEL) -> Interval:
+def difference_interval(difference: npt.NDArray[np.float64], drawn: Clusters, level: float = LEVEL) -> Interval:
     """Return the interval of the difference of two accuracies on the same images.
 
     Parameters

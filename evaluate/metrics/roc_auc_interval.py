@@ -13,13 +13,13 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from .clusters import Interval, Units, design_effect, error_by_groups, telling_groups
+from .clusters import Clusters, Interval, count_informative_groups, design_effect, error_by_groups
 
 _EDGE = 1e-9
 
 
 def area_interval(
-    true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64], drawn: Units, level: float
+    true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64], drawn: Clusters, level: float
 ) -> Interval | None:
     """Return the interval of the mean area under the one-vs-rest ROC curves of the classes that occur.
 
@@ -66,7 +66,7 @@ def area_interval(
 
     wider = max(1.0, effect * variance / supposed(area)) if 0 < area < 1 else 1.0
     quantile = float(norm.ppf((1 + level) / 2))
-    return _not_further_away(area, lambda value: quantile * np.sqrt(wider * supposed(value)))
+    return _invert_score_test(area, lambda value: quantile * np.sqrt(wider * supposed(value)))
 
 
 def placements(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -105,18 +105,18 @@ def _pulls(placed: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> 
 
 
 def _effect(
-    pull: npt.NDArray[np.float64], placed: npt.NDArray[np.float64], drawn: Units, classes: int, variance: float
+    pull: npt.NDArray[np.float64], placed: npt.NDArray[np.float64], drawn: Clusters, classes: int, variance: float
 ) -> float:
     """Return by how many times groups make the variance larger, at least 1."""
     if drawn.alone:
         return 1.0
     if variance == 0:
         return len(pull) / drawn.effective
-    by_correlation = design_effect(pull, drawn, telling=telling_groups(placed, drawn), means=classes)
+    by_correlation = design_effect(pull, drawn, telling=count_informative_groups(placed, drawn), means=classes)
     return max(1.0, by_correlation, error_by_groups(pull, drawn, classes) ** 2 / variance)
 
 
-def _not_further_away(value: float, reach: Callable[[float], float]) -> Interval:
+def _invert_score_test(value: float, reach: Callable[[float], float]) -> Interval:
     """Return the ends of the supposed values, from 0 to 1, that are not further from ``value`` than they reach."""
     from scipy.optimize import brentq
 

@@ -89,7 +89,7 @@ _SIGNED, _UNSIGNED = "RdBu_r", "Reds"
 OPACITY = 0.6
 
 
-def look(heatmap: npt.NDArray[np.float64], signed: bool) -> tuple[Normalize, Colormap]:
+def heatmap_colormap(heatmap: npt.NDArray[np.float64], signed: bool) -> tuple[Normalize, Colormap]:
     """Return how values become colours: around 0 when signed, otherwise from 0."""
     import matplotlib as mpl
     from matplotlib.colors import Normalize

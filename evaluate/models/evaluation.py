@@ -16,7 +16,7 @@ from ...heads.io import load_head, read_metadata
 from ..scoring import HeadResult, score_head
 from ..splits import read_split
 from .prediction import origin_of
-from .training_images import seen_in_training
+from .training_images import training_mask
 
 
 @dataclass
@@ -88,7 +88,7 @@ def evaluate_model(
             "knows and run embedonce extract again, or train a model on this cache"
         )
     rows = np.arange(len(cache)) if split is None else read_split(split, cache).test
-    seen = seen_in_training(cache, metadata)[rows]
+    seen = training_mask(cache, metadata)[rows]
     left_out = 0
     if include_training:
         notes.append(f"{int(seen.sum()):,} of the {len(rows):,} images were used in training")

@@ -16,8 +16,8 @@ from ...extract.backbone import feature_map
 from ...heads import class_evidence, require_explainable
 from ...heads.io import load_head, read_metadata
 from ..shared import INK, percent
-from .activation_map import OPACITY, checked_mean, gray, heatmap_of, look
-from .image_model import Origin, backbone_of
+from .activation_map import OPACITY, checked_mean, gray, heatmap_colormap, heatmap_of
+from .image_model import FeatureSource, backbone_of
 from .prediction import embed_files, origin_of
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def explain(
     )
 
 
-def _places(image: Path, origin: Origin, weights: Path | str | None) -> tuple[Pixels, npt.NDArray[np.float32]]:
+def _places(image: Path, origin: FeatureSource, weights: Path | str | None) -> tuple[Pixels, npt.NDArray[np.float32]]:
     """Return an image's pixels and its last feature map."""
     recipe = recipe_of(origin, weights)
     pixels = recipe.decode(image.read_bytes())
@@ -253,7 +253,7 @@ def draw_overlay(ax: Axes, explanation: Explanation) -> Any:
     from matplotlib.cm import ScalarMappable
 
     height, width = explanation.pixels.shape[:2]
-    norm, colours = look(explanation.heatmap, explanation.method == "cam")
+    norm, colours = heatmap_colormap(explanation.heatmap, explanation.method == "cam")
     ax.imshow(gray(explanation.pixels), cmap="gray", vmin=0, vmax=255)
     ax.imshow(
         explanation.heatmap,

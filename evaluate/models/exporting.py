@@ -17,10 +17,10 @@ from ...errors import HeadError, ModelFileError, ModelSuffixError
 from ...extract import decode, find_images, least_size
 from ...extract.engines import converter_for, open_interpreter
 from ...heads.io import encode, keras_head, load_head, read_metadata, require_exportable, with_appended
-from ..shared import spread
+from ..shared import evenly_spaced_indices
 from .image_model import (
-    Origin,
-    Proof,
+    FeatureSource,
+    ReferencePredictions,
     build_image_model,
     check_image_model,
     open_same_cache,
@@ -30,7 +30,7 @@ from .image_model import (
     save_image_model,
 )
 from .prediction import embed_files, origin_of
-from .training_images import seen_in_training
+from .training_images import training_mask
 
 CHECKED_IMAGES = 100
 SUFFIXES = (".keras", ".tflite")
@@ -164,8 +164,8 @@ class Classifier:
 
 
 def _proof_of_cache(
-    head: Any, origin: Origin, cache: FeatureCache | Path | str | None, count: int, metadata: dict[str, Any]
-) -> Proof:
+    head: Any, origin: FeatureSource, cache: FeatureCache | Path | str | None, count: int, metadata: dict[str, Any]
+) -> ReferencePredictions:
     if cache is None:
         cache = origin.provenance.get("cache_path")
         if cache is None or not Path(cache).exists():
@@ -175,21 +175,21 @@ def _proof_of_cache(
             )
     opened = open_same_cache(cache, origin.fingerprint)
     # images that it was not trained on, if any: there it is least sure of itself
-    new = np.flatnonzero(~seen_in_training(opened, metadata))
+    new = np.flatnonzero(~training_mask(opened, metadata))
     return proof_of_cache(head, opened, count, new if len(new) else None)
 
 
 def _proof_of_images(
-    head: Any, origin: Origin, images: Sequence[Path | str] | Path | str, count: int, weights: Path | str | None
-) -> Proof:
+    head: Any, origin: FeatureSource, images: Sequence[Path | str] | Path | str, count: int, weights: Path | str | None
+) -> ReferencePredictions:
     files = find_images([images] if isinstance(images, (str, os.PathLike)) else images).images
-    chosen = [files[place] for place in spread(len(files), count)]
+    chosen = [files[place] for place in evenly_spaced_indices(len(files), count)]
     embedded = embed_files(chosen, origin, weights)
     good = [(file.path, done.features) for file in chosen if (done := embedded[file.path]).features is not None]
     if not good:
-        return Proof([], [], np.zeros((0, len(head.classes_))))
+        return ReferencePredictions([], [], np.zeros((0, len(head.classes_))))
     least = least_size(origin.fingerprint)
-    return Proof(
+    return ReferencePredictions(
         [os.fsdecode(path) for path, _ in good],
         [decode(Path(os.fsdecode(path)).read_bytes(), least) for path, _ in good],
         head.predict_proba(np.stack([features for _, features in good])),

@@ -16,14 +16,14 @@ from ...errors import ImageError, ModelFileError
 from ...extract import decode, decoding_of, least_size, precision_of, recipe_of, require_same_fingerprint
 from ...extract.backbone import build_backbone, pooled_features, weights_of, weights_sha256
 from ...heads.io import write_keras_metadata
-from ..shared import image_folder, read_unchanged, spread
+from ..shared import evenly_spaced_indices, image_folder, read_unchanged
 
 CHECKED_IMAGES = 16
 TOLERANCE = 1e-3
 """Largest difference of a probability between the image model and the head on cached features."""
 
 
-class Origin(NamedTuple):
+class FeatureSource(NamedTuple):
     """How the features of a head were made.
 
     Attributes
@@ -39,7 +39,7 @@ class Origin(NamedTuple):
     shown: str
 
     @classmethod
-    def of_cache(cls, cache: FeatureCache) -> Origin:
+    def of_cache(cls, cache: FeatureCache) -> FeatureSource:
         """Return that of a cache's features."""
         return cls(cache.fingerprint, cache.provenance, f"the cache {display(str(cache.path))}")
 
@@ -59,7 +59,7 @@ def open_same_cache(cache: FeatureCache | Path | str, fingerprint: dict[str, Any
     return opened
 
 
-class Proof(NamedTuple):
+class ReferencePredictions(NamedTuple):
     """Images, and what a head says of their features.
 
     Attributes
@@ -74,7 +74,7 @@ class Proof(NamedTuple):
     expected: npt.NDArray[np.float64]
 
 
-def require_float32(origin: Origin) -> None:
+def require_float32(origin: FeatureSource) -> None:
     """Refuse features that no float32 model gives, before a head is trained on them.
 
     Raises
@@ -91,7 +91,7 @@ def require_float32(origin: Origin) -> None:
         )
 
 
-def pixels_notes(origin: Origin) -> list[str]:
+def pixels_notes(origin: FeatureSource) -> list[str]:
     """Return what people must know of the pixels that an image model wants, if it is not what any image has."""
     if decoding_of(origin.fingerprint) != "reduced":
         return []
@@ -101,7 +101,7 @@ def pixels_notes(origin: Origin) -> list[str]:
     ]
 
 
-def backbone_of(origin: Origin, weights: str | Path | None = None) -> Any:
+def backbone_of(origin: FeatureSource, weights: str | Path | None = None) -> Any:
     """Build the frozen float32 backbone that features were made with.
 
     Parameters
@@ -127,7 +127,7 @@ def backbone_of(origin: Origin, weights: str | Path | None = None) -> Any:
     return backbone
 
 
-def build_image_model(head_model: Any, origin: Origin, weights: str | Path | None = None) -> Any:
+def build_image_model(head_model: Any, origin: FeatureSource, weights: str | Path | None = None) -> Any:
     """Put the frozen backbone in front of a trained head.
 
     Parameters
@@ -157,7 +157,9 @@ def build_image_model(head_model: Any, origin: Origin, weights: str | Path | Non
     return keras.Model(image, head_model(pooled_features(backbone, resized)), name="embedonce")
 
 
-def check_image_model(classify: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]], proof: Proof) -> float:
+def check_image_model(
+    classify: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]], proof: ReferencePredictions
+) -> float:
     """Check that an image model says of images what the head says of their features.
 
     Parameters
@@ -194,7 +196,7 @@ def check_image_model(classify: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np
 
 def proof_of_cache(
     head: Any, cache: FeatureCache, count: int = CHECKED_IMAGES, among: npt.NDArray[np.intp] | None = None
-) -> Proof:
+) -> ReferencePredictions:
     """Return images of a cache's folder and what a head says of their cached features.
 
     Parameters
@@ -208,7 +210,7 @@ def proof_of_cache(
     """
     rows, images = _sample_images(cache, count, np.arange(len(cache)) if among is None else among)
     expected = head.predict_proba(cache.take(np.array(rows, np.intp))) if rows else np.zeros((0, len(head.classes_)))
-    return Proof([cache.paths[row] for row in rows], images, expected)
+    return ReferencePredictions([cache.paths[row] for row in rows], images, expected)
 
 
 def _sample_images(
@@ -218,7 +220,7 @@ def _sample_images(
     least = least_size(cache.fingerprint)
     rows: list[int] = []
     images: list[npt.NDArray[np.uint8]] = []
-    for row in among[spread(len(among), count)].tolist():
+    for row in among[evenly_spaced_indices(len(among), count)].tolist():
         try:
             images.append(decode(read_unchanged(cache, root, row), least))
             rows.append(row)
@@ -227,7 +229,9 @@ def _sample_images(
     return rows, images
 
 
-def save_image_model(model: Any, path: Path, proof: Proof, metadata: dict[str, Any], head: Any = None) -> float:
+def save_image_model(
+    model: Any, path: Path, proof: ReferencePredictions, metadata: dict[str, Any], head: Any = None
+) -> float:
     """Write an image model in the Keras format, with embedonce's metadata inside, after it has proved itself.
 
     What is checked is the file, loaded again as anybody would load it.

@@ -13,7 +13,7 @@ import numpy as np
 from ...cache import FeatureCache, display
 from ...errors import HeadError, ModelFileError
 from ...extract import (
-    Done,
+    EmbedResult,
     ImageFile,
     KnownContent,
     embed_images,
@@ -25,7 +25,7 @@ from ...extract import (
 )
 from ...extract.engines import make_engine
 from ...heads.io import load_head, load_plain, read_metadata
-from .image_model import Origin, open_same_cache
+from .image_model import FeatureSource, open_same_cache
 from .novelty import NoveltyDetector
 
 
@@ -152,7 +152,7 @@ def predict(
     return predictions + [Prediction(os.fsdecode(path), reason=reason.format(format_of(path))) for path in unread]
 
 
-def origin_of(model: Path | str, metadata: dict[str, Any]) -> Origin:
+def origin_of(model: Path | str, metadata: dict[str, Any]) -> FeatureSource:
     """Return what the metadata of a model file say about how its features were made.
 
     Raises
@@ -168,18 +168,18 @@ def origin_of(model: Path | str, metadata: dict[str, Any]) -> Origin:
     if metadata.get("finetuned"):
         shown += f", fine-tuned with a backbone of its own (extract with --weights {display(str(model))}),"
         provenance["weights_path"] = str(model)  # the only place where that backbone is
-    return Origin(metadata["fingerprint"], provenance, shown)
+    return FeatureSource(metadata["fingerprint"], provenance, shown)
 
 
 def embed_files(
     files: Sequence[ImageFile],
-    origin: Origin,
+    origin: FeatureSource,
     weights: Path | str | None = None,
     *,
     engine: str = "auto",
     known: KnownContent | None = None,
     advance: Callable[[int], None] = lambda count: None,
-) -> dict[bytes, Done]:
+) -> dict[bytes, EmbedResult]:
     """Embed images as the training images of a model were embedded.
 
     Parameters
@@ -200,16 +200,16 @@ def embed_files(
     recipe = recipe_of(origin, weights)
     made = make_engine(engine, recipe)
     require_same_fingerprint(origin.fingerprint, recipe.fingerprint(made.hashes), origin.shown)
-    found: dict[bytes, Done] = {}
+    found: dict[bytes, EmbedResult] = {}
 
-    def keep(done: list[Done]) -> None:
+    def keep(done: list[EmbedResult]) -> None:
         found.update((one.image.path, one) for one in done)
 
     embed_images(Path(os.sep), list(files), known or {}, recipe, made, made.default_workers(), keep, advance)
     return found
 
 
-def _features(paths: list[bytes], found: dict[bytes, Done], cache: FeatureCache | None) -> Any:
+def _features(paths: list[bytes], found: dict[bytes, EmbedResult], cache: FeatureCache | None) -> Any:
     """Return the features of images, those that a cache holds read from it: float32, shape (n, d)."""
     stored = [found[path].copy_of for path in paths]
     copies = iter(() if cache is None else cache.take(np.array([row for row in stored if row is not None], np.intp)))
@@ -219,9 +219,9 @@ def _features(paths: list[bytes], found: dict[bytes, Done], cache: FeatureCache 
     return np.stack(features)
 
 
-def _view(origin: Origin, name: str) -> Origin:
+def _view(origin: FeatureSource, name: str) -> FeatureSource:
     """Return how the features of a view are made."""
-    return Origin(origin.fingerprint | {"view": name}, origin.provenance, origin.shown)
+    return FeatureSource(origin.fingerprint | {"view": name}, origin.provenance, origin.shown)
 
 
 def _classes(head: Any, features: list[Any], top: int) -> list[list[tuple[str, float | None]]]:

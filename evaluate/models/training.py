@@ -16,7 +16,14 @@ from ...heads.io import keras_head, save_head, suffixes_for
 from ..duplicates import groups_for
 from ..scoring import HeadResult, Views, approximations, fit_and_score, fit_head, open_views
 from ..splits import Groups, Split, every_row, make_split, notes_on
-from .image_model import Origin, build_image_model, pixels_notes, proof_of_cache, require_float32, save_image_model
+from .image_model import (
+    FeatureSource,
+    build_image_model,
+    pixels_notes,
+    proof_of_cache,
+    require_float32,
+    save_image_model,
+)
 from .novelty import NoveltyDetector
 from .training_images import SEEN_BYTES
 
@@ -102,7 +109,7 @@ def train(
             f"the model file of head {head_name!r} must end in {' or '.join(allowed)}, got {display(str(path))}"
         )
     if path.suffix.lower() == ".keras":
-        require_float32(Origin.of_cache(cache))
+        require_float32(FeatureSource.of_cache(cache))
     turned = open_views(cache, views)
     make_folder(path.parent, "the model")  # before the work, not after it
     known, group_notes = groups_for(cache, groups, split)
@@ -123,7 +130,7 @@ def train(
         + approximations({head_name: head})
     )
     if checked is not None:
-        notes += pixels_notes(Origin.of_cache(cache))
+        notes += pixels_notes(FeatureSource.of_cache(cache))
     if checked == 0:
         notes.append("the image model was not checked on images: the cache's image folder is gone or has changed")
     trained = TrainedHead(head, path, parts, result, seconds, checked, notes)
@@ -155,7 +162,7 @@ def _novelty(cache: FeatureCache, split: Split, groups: Groups | None) -> Novelt
 def _write_image_model(
     head: Any, cache: FeatureCache, path: Path, metadata: dict[str, Any], weights: str | Path | None
 ) -> int:
-    model = build_image_model(keras_head(head), Origin.of_cache(cache), weights)
+    model = build_image_model(keras_head(head), FeatureSource.of_cache(cache), weights)
     proof = proof_of_cache(head, cache)
     save_image_model(model, path, proof, metadata, head)
     return len(proof.images)

@@ -19,12 +19,12 @@ def trained_on(metadata: dict[str, Any]) -> list[bytes]:
     return [data[start : start + SEEN_BYTES] for start in range(0, len(data), SEEN_BYTES)]
 
 
-def seen_in_training(cache: FeatureCache, metadata: dict[str, Any]) -> npt.NDArray[np.bool_]:
+def training_mask(cache: FeatureCache, metadata: dict[str, Any]) -> npt.NDArray[np.bool_]:
     """Return which rows of a cache a model was trained on: bool, shape (n,)."""
     seen = set(trained_on(metadata))
-    return np.array([digest in seen for digest in contents(cache)], np.bool_)
+    return np.array([digest in seen for digest in short_hashes(cache)], np.bool_)
 
 
-def contents(cache: FeatureCache) -> list[bytes]:
+def short_hashes(cache: FeatureCache) -> list[bytes]:
     """Return the first bytes of the content hash of every row of a cache."""
     return [digest.tobytes() for digest in cache.files.hashes[:, :SEEN_BYTES]]

@@ -12,13 +12,13 @@ from ...errors import EmbedonceError, HeadError, ImageError, ModelFileError
 from ...extract import Pixels, precision_of, recipe_of, resize
 from ...extract.backbone import feature_map
 from ...heads import class_evidence, require_explainable
-from ..models import OPACITY, Origin, backbone_of, checked_mean, gray, heatmap_of, look
+from ..models import OPACITY, FeatureSource, backbone_of, checked_mean, gray, heatmap_colormap, heatmap_of
 from ..scoring import ComparisonData
 from ..shared import image_folder, read_unchanged
 from .inline_images import PIXELS, as_data_url
 
 
-class Wanted(NamedTuple):
+class MapRequest(NamedTuple):
     """A row of the cache, and the class that a head saw in it."""
 
     head: str
@@ -26,7 +26,7 @@ class Wanted(NamedTuple):
     class_name: str
 
 
-class Maps(NamedTuple):
+class RenderedMaps(NamedTuple):
     """Maps as pictures, and what is missing.
 
     Attributes
@@ -38,11 +38,11 @@ class Maps(NamedTuple):
         Why there are none.
     """
 
-    pictures: dict[Wanted, str]
+    pictures: dict[MapRequest, str]
     reason: str
 
 
-def class_maps(comparison: ComparisonData, wanted: Sequence[Wanted]) -> Maps:
+def class_maps(comparison: ComparisonData, wanted: Sequence[MapRequest]) -> RenderedMaps:
     """Draw the maps of images for the heads of a comparison that have them.
 
     Parameters
@@ -57,13 +57,13 @@ def class_maps(comparison: ComparisonData, wanted: Sequence[Wanted]) -> Maps:
         predicted are not kept: with folds. A report is never lost for them.
     """
     if comparison.splits:
-        return Maps({}, "with folds, the heads that saw these images are not kept")
+        return RenderedMaps({}, "with folds, the heads that saw these images are not kept")
     try:
         heads = _explainable(comparison)
         chosen = sorted({one for one in wanted if one.head in heads}, key=lambda one: one.row)
-        return Maps(_draw(comparison, heads, chosen) if chosen else {}, "")
+        return RenderedMaps(_draw(comparison, heads, chosen) if chosen else {}, "")
     except EmbedonceError as error:
-        return Maps({}, str(error))
+        return RenderedMaps({}, str(error))
 
 
 def _explainable(comparison: ComparisonData) -> dict[str, Any]:
@@ -78,13 +78,13 @@ def _explainable(comparison: ComparisonData) -> dict[str, Any]:
     return found
 
 
-def _draw(comparison: ComparisonData, heads: dict[str, Any], wanted: Sequence[Wanted]) -> dict[Wanted, str]:
+def _draw(comparison: ComparisonData, heads: dict[str, Any], wanted: Sequence[MapRequest]) -> dict[MapRequest, str]:
     """Draw maps, in the order of rows, so that no image is embedded twice."""
     cache = comparison.cache
     precision = precision_of(cache.fingerprint)
     if precision != "float32":
         raise ModelFileError(f"maps are made of float32 features, and these are {precision}")
-    recipe, backbone = recipe_of(cache), backbone_of(Origin.of_cache(cache))
+    recipe, backbone = recipe_of(cache), backbone_of(FeatureSource.of_cache(cache))
     root, last, drawn = image_folder(cache), -1, {}
     pixels: Pixels | None = None
     for one in wanted:
@@ -125,7 +125,7 @@ def overlay(pixels: Pixels, heatmap: npt.NDArray[np.float64], *, signed: bool) -
 
     picture = Image.fromarray(gray(pixels).astype(np.uint8))
     picture.thumbnail((PIXELS, PIXELS))
-    norm, colours = look(heatmap, signed)
+    norm, colours = heatmap_colormap(heatmap, signed)
     spread = Image.fromarray(heatmap.astype(np.float32)).resize(picture.size, Image.Resampling.BILINEAR)
     coloured = colours(norm(np.asarray(spread)))[..., :3] * 255
     mixed: Pixels = np.rint(OPACITY * coloured + (1 - OPACITY) * np.asarray(picture)[..., None]).astype(np.uint8)

@@ -100,7 +100,7 @@ def reliability_figure(comparison: ComparisonData, able: list[HeadResult]) -> Fi
         bins = reliability(true, result.probabilities)  # type: ignore[arg-type]
         x, y = [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
         error = [[one["accuracy"] - one["low"] for one in bins], [one["high"] - one["accuracy"] for one in bins]]
-        colour, marker = look_of(number)
+        colour, marker = head_style(number)
         ax.errorbar(
             x, y, np.maximum(error, 0), color=colour, marker=marker, markersize=5, elinewidth=1, alpha=0.9,
             label=short(result.name),
@@ -120,9 +120,9 @@ def coverage_figure(comparison: ComparisonData, able: list[HeadResult]) -> Figur
     true = _true(comparison)
     for number, result in enumerate(able):
         curve = coverage(true, result.probabilities)["curve"]  # type: ignore[arg-type]
-        colour, _ = look_of(number)
+        colour, _ = head_style(number)
         x, y = [one["coverage"] for one in curve], [one["accuracy"] for one in curve]
-        ax.plot(x, y, color=colour, linewidth=2, linestyle=line_of(number), label=short(result.name))
+        ax.plot(x, y, color=colour, linewidth=2, linestyle=head_linestyle(number), label=short(result.name))
     ax.set_xlim(0, 1.02)
     ax.set_xlabel("share of images that are decided, the surest first", color=INK)
     ax.set_ylabel("accuracy among them", color=INK)
@@ -160,7 +160,12 @@ def _per_class(comparison: ComparisonData, able: list[HeadResult], kind: str) ->
                 y, x, _ = precision_recall_curve(true == index, scores)
             keep = np.unique(np.linspace(0, len(x) - 1, _POINTS).round().astype(int))
             label = f"{short(result.name)} {areas[index, number]:.4f}"
-            style = {"color": look_of(number)[0], "linestyle": line_of(number), "linewidth": 1.8, "label": label}
+            style = {
+                "color": head_style(number)[0],
+                "linestyle": head_linestyle(number),
+                "linewidth": 1.8,
+                "label": label,
+            }
             ax.plot(x[keep], y[keep], drawstyle="steps-post" if kind != "roc" else "default", **style)
         if kind == "roc":
             ax.set(xlim=(-0.005, 0.25) if near else (-0.02, 1.02), ylim=(0.75, 1.005) if near else (-0.02, 1.02))
@@ -199,12 +204,12 @@ def finish(ax: Axes, title: str, legend: Any) -> None:
     _plain(ax, title)
 
 
-def look_of(number: int) -> tuple[str, str]:
+def head_style(number: int) -> tuple[str, str]:
     """Return the colour and the marker of the n-th head."""
     return COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
 
 
-def line_of(number: int) -> str:
+def head_linestyle(number: int) -> str:
     """Return the line style of the n-th head."""
     return ("-", "--", "-.", ":")[number % 4]
 
@@ -224,10 +229,10 @@ def budget_figure(curve: list[dict[str, Any]]) -> Figure:
     for number, name in enumerate(dict.fromkeys(row["head"] for row in curve)):
         rows = [row for row in curve if row["head"] == name]
         x = [row["images"] for row in rows]
-        colour, marker = look_of(number)
+        colour, marker = head_style(number)
         ax.fill_between(x, [row["low"] for row in rows], [row["high"] for row in rows], color=colour, alpha=0.15, lw=0)
         accuracy = [row["accuracy"] for row in rows]
-        ax.plot(x, accuracy, color=colour, marker=marker, linestyle=line_of(number), label=short(name))
+        ax.plot(x, accuracy, color=colour, marker=marker, linestyle=head_linestyle(number), label=short(name))
     ax.set_xscale("log")
     finish(ax, "accuracy against the number of labelled training images", "lower right")
     ax.set_xlabel("training images", color=ax.title.get_color())

@@ -14,8 +14,8 @@ from ...cache import display, make_folder, write_atomically
 from ...errors import HeadError
 from ..metrics import METRICS, coverage, probability_scores, shown_metrics
 from ..scoring import ComparisonData, HeadResult
-from ..shared import first_of_each, history_figure, percent, spread
-from .activation_maps import Maps, Wanted, class_maps
+from ..shared import evenly_spaced_indices, first_of_each, history_figure, percent
+from .activation_maps import MapRequest, RenderedMaps, class_maps
 from .figures import figures
 from .inline_images import as_svg, pictures
 from .label_errors import label_errors
@@ -71,9 +71,9 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
     pairs = _pairs(comparison)
     shown = [entry["row"] for pair in pairs for side in pair["sides"] for entry in side["images"]]
     images = pictures(comparison.cache, shown + [entry["row"] for entry in suspects]) if thumbnails else {}
-    suspects = [one | {"map": Wanted(str(judge), one["row"], one["suggested"])} for one in suspects]
+    suspects = [one | {"map": MapRequest(str(judge), one["row"], one["suggested"])} for one in suspects]
     wanted = [entry["map"] for pair in pairs for side in pair["sides"] for entry in side["images"]]
-    drawn_maps = class_maps(comparison, wanted + [one["map"] for one in suspects]) if maps else Maps({}, "")
+    drawn_maps = class_maps(comparison, wanted + [one["map"] for one in suspects]) if maps else RenderedMaps({}, "")
     histories = {result.name: result.history for result in comparison.results if result.history}
     drawn = figures(comparison)
     if histories:
@@ -206,7 +206,7 @@ def _pairs(comparison: ComparisonData) -> list[dict[str, Any]]:
         for right, wrong in (results, results[::-1]):
             places = np.flatnonzero((right.predicted == true) & (wrong.predicted != true))
             firsts, counts = first_of_each(_units(comparison, rows[places]))
-            shown = spread(len(firsts), _SHOWN)
+            shown = evenly_spaced_indices(len(firsts), _SHOWN)
             images = [
                 _image(comparison, int(places[first]), (right, wrong)) | {"alike": int(alike)}
                 for first, alike in zip(firsts[shown], counts[shown], strict=True)
@@ -227,7 +227,7 @@ def _image(comparison: ComparisonData, place: int, results: tuple[HeadResult, ..
         said.append(f"{display(result.name)}: {display(cache.class_names[predicted])}{sure}")
     return {
         "row": row,
-        "map": Wanted(results[1].name, row, cache.class_names[results[1].predicted[place]]),
+        "map": MapRequest(results[1].name, row, cache.class_names[results[1].predicted[place]]),
         "path": display(cache.paths[row]),
         "caption": f"{display(cache.class_names[cache.labels[row]])}; {', '.join(said)}",
     }

@@ -18,14 +18,14 @@ from joblib.parallel import ParallelBackendBase
 from ...errors import CacheError, ClusterError, first_line
 from ...extract.cluster import connected
 from ..shared import package_versions
-from .job import Outcome, Packed
+from .job import Job, JobResult
 
 WORKER_SECONDS = 60.0
 """How long to wait for the first worker; an adaptive cluster has none before it is asked for one."""
 
 
 @contextlib.contextmanager
-def on_cluster(dask: Any) -> Iterator[tuple[int, DaskBackend, Callable[[int, Packed], tuple[int, Outcome]]]]:
+def on_cluster(dask: Any) -> Iterator[tuple[int, DaskBackend, Callable[[int, Job], tuple[int, JobResult]]]]:
     """Hold a cluster for joblib.
 
     Yields
@@ -45,7 +45,7 @@ def on_cluster(dask: Any) -> Iterator[tuple[int, DaskBackend, Callable[[int, Pac
         yield _threads(client), DaskBackend(client), functools.partial(run_on_worker, package_versions())
 
 
-def run_on_worker(versions: Mapping[str, str], number: int, packed: Packed) -> tuple[int, Outcome]:
+def run_on_worker(versions: Mapping[str, str], number: int, packed: Job) -> tuple[int, JobResult]:
     """Make a packed call in a worker that has these versions of the packages that decide results."""
     from distributed import get_worker
 
@@ -65,7 +65,7 @@ def run_on_worker(versions: Mapping[str, str], number: int, packed: Packed) -> t
                 f"worker {address}: {first_line(error)}; every worker needs the same cache under this very path"
             ) from error
 
-    return number, Outcome.of(run)
+    return number, JobResult.of(run)
 
 
 def _threads(client: Any) -> int:

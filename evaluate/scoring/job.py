@@ -17,7 +17,7 @@ _ALONE = "with jobs=1 it stays in this process"
 
 
 @dataclass(frozen=True)
-class Packed:
+class Job:
     """One call, on its way to a worker."""
 
     name: str
@@ -50,14 +50,14 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobResult:
     """What a call returned or, with a traceback, raised."""
 
     value: bytes
     trace: str | None = None
 
     @classmethod
-    def of(cls, run: Callable[[], bytes]) -> Outcome:
+    def of(cls, run: Callable[[], bytes]) -> JobResult:
         """Make a packed call; its error is an outcome as well."""
         try:
             return cls(run())

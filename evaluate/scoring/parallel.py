@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from ...errors import ClusterError, HeadError
-from .job import _ALONE, Outcome, Packed, Result, _call, _dumps, _reason
+from .job import _ALONE, Job, JobResult, Result, _call, _dumps, _reason
 
 
 def check_jobs(what: str, jobs: Any, dask: Any) -> None:
@@ -83,16 +83,16 @@ def run_jobs(
                 turn += 1
 
 
-def _pack(name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Packed:
+def _pack(name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Job:
     try:
-        return Packed(name, _dumps((function, arguments)))
+        return Job(name, _dumps((function, arguments)))
     except Exception as error:  # pickling runs the head's own code
         raise HeadError(f"{name} cannot be sent to a worker process ({_reason(error)}); {_ALONE}") from error
 
 
 def _outcomes(
-    packed: list[Packed], n_jobs: int, dask: Any, on_start: Callable[[int], None] | None
-) -> Generator[tuple[int, Outcome], None, None]:
+    packed: list[Job], n_jobs: int, dask: Any, on_start: Callable[[int], None] | None
+) -> Generator[tuple[int, JobResult], None, None]:
     """Run the calls and yield each outcome, with the number of its job, as soon as it is there."""
     with contextlib.ExitStack() as stack:
         if dask is None:
@@ -114,8 +114,8 @@ def _outcomes(
 
 
 def _through_joblib(
-    task: Callable[[int, Packed], tuple[int, Outcome]], packed: list[Packed], **settings: Any
-) -> Generator[tuple[int, Outcome], None, None]:
+    task: Callable[[int, Job], tuple[int, JobResult]], packed: list[Job], **settings: Any
+) -> Generator[tuple[int, JobResult], None, None]:
     import joblib
 
     calls = (joblib.delayed(task)(number, call) for number, call in enumerate(packed))
@@ -133,8 +133,8 @@ def _through_joblib(
             outcomes.close()
 
 
-def _run(number: int, packed: Packed) -> tuple[int, Outcome]:
-    return number, Outcome.of(packed.run)
+def _run(number: int, packed: Job) -> tuple[int, JobResult]:
+    return number, JobResult.of(packed.run)
 
 
 def _started(on_start: Callable[[int], None] | None, number: int) -> None:

@@ -1,11 +1,11 @@
 from .csv_files import as_csv as as_csv
+from .csv_files import format_examples as format_examples
 from .csv_files import read_header as read_header
 from .csv_files import read_table as read_table
-from .csv_files import some as some
+from .images import evenly_spaced_indices as evenly_spaced_indices
 from .images import first_of_each as first_of_each
 from .images import image_folder as image_folder
 from .images import read_unchanged as read_unchanged
-from .images import spread as spread
 from .plots import GRID as GRID
 from .plots import INK as INK
 from .plots import QUIET as QUIET

@@ -84,6 +84,6 @@ def _read(path: Path, what: str) -> tuple[list[str], list[tuple[int, dict[str, s
         raise SplitError(f"cannot read the {what} {display(str(path))}: {error}") from error
 
 
-def some(names: Sequence[str], most: int = 3) -> str:
+def format_examples(names: Sequence[str], most: int = 3) -> str:
     """Return the first few names for an error message, for people."""
     return ", ".join(display(name) for name in names[:most]) + (", …" if len(names) > most else "")

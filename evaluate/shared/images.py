@@ -19,7 +19,7 @@ def image_folder(cache: FeatureCache, images: Path | str | None = None) -> Path:
     return Path(images if images is not None else cache.provenance.get("image_root", ""))
 
 
-def spread(total: int, count: int) -> npt.NDArray[np.intp]:
+def evenly_spaced_indices(total: int, count: int) -> npt.NDArray[np.intp]:
     """Return up to ``count`` places among ``total``, evenly spread and in order: intp, shape (min(count, total),)."""
     return np.linspace(0, total - 1, min(count, total)).astype(np.intp)
 

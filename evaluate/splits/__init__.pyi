@@ -7,11 +7,11 @@ from .plan import notes_on as notes_on
 from .plan import plan_splits as plan_splits
 from .split import Split as Split
 from .split import every_row as every_row
-from .split import together as together
+from .split import merge_folds as merge_folds
 from .split_files import read_split as read_split
 from .split_files import write_folds as write_folds
 from .split_files import write_split as write_split
-from .stable_hash import assign as assign
-from .stable_hash import places as places
+from .stable_hash import assign_parts as assign_parts
+from .stable_hash import hash_to_unit_interval as hash_to_unit_interval
 from .subsets import inner_folds as inner_folds
 from .subsets import shrink as shrink

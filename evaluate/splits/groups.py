@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, display, write_atomically
 from ...errors import SplitError
-from ..shared import as_csv, read_table, some
+from ..shared import as_csv, format_examples, read_table
 
 # a letter first, so that the last number of an identifier like 1.2.840.10008 is no suffix
 _SUFFIX = re.compile(r"(?<=.)\.[A-Za-z][A-Za-z0-9]{0,4}$")
@@ -120,7 +120,8 @@ def read_groups(path: Path | str, cache: FeatureCache) -> Groups:
     unmatched = [name for name, stem in open_stems.items() if stem not in by_stem]
     if unmatched:
         raise SplitError(
-            f"the groups file {shown} has no group for {len(unmatched):,} of {len(cache):,} images: {some(unmatched)}; "
+            f"the groups file {shown} has no group for {len(unmatched):,} of {len(cache):,} images: "
+            f"{format_examples(unmatched)}; "
             "add a row path,group for each (a group of its own if it belongs to none)"
         )
     ambiguous = [
@@ -131,7 +132,8 @@ def read_groups(path: Path | str, cache: FeatureCache) -> Groups:
     if ambiguous:
         raise SplitError(
             f"the groups file {shown} does not tell the group of {len(ambiguous):,} of {len(cache):,} images, whose "
-            f"file name without folder and suffix is not the only one: {some(ambiguous)}; write their paths as the "
+            f"file name without folder and suffix is not the only one: {format_examples(ambiguous)}; "
+            "write their paths as the "
             "cache has them into the file"
         )
     names = [given[name] if name in given else given[by_stem[open_stems[name]][0]] for name in cache.paths]

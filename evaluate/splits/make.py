@@ -13,41 +13,13 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, display
 from ...errors import SplitError
-from ..shared import as_csv
 from .groups import Groups
 from .split import (
     Split,
-    every_row,
-    group_report,
-    identical_in_training,
-    leak_share,
-    prove_no_crossing,
     with_groups,
 )
-from .split_files import fold_columns, read_folds, read_split, write_folds, write_split
-from .stable_hash import assign, places
-
-__all__ = [
-    "TEST_FRACTION",
-    "Split",
-    "as_csv",
-    "every_row",
-    "folds",
-    "folds_of_repeat",
-    "group_report",
-    "grouped_split",
-    "has_folds",
-    "identical_in_training",
-    "leak_share",
-    "make_folds",
-    "make_split",
-    "prove_no_crossing",
-    "random_split",
-    "read_folds",
-    "read_split",
-    "write_folds",
-    "write_split",
-]
+from .split_files import fold_columns, read_folds, read_split
+from .stable_hash import assign_parts, hash_to_unit_interval
 
 TEST_FRACTION = 0.2
 
@@ -191,7 +163,7 @@ def grouped_split(cache: FeatureCache, groups: Groups, seed: int, test_fraction:
     Returns
     -------
     Split
-        ``groups`` is the proof of :func:`prove_no_crossing`.
+        ``groups`` is the proof of :func:`check_no_leakage`.
 
     Raises
     ------
@@ -226,7 +198,7 @@ def folds(
     -------
     list of Split
         ``k * repeats`` splits: all folds of the first repeat, then of the second, and so on. Every row is in the test
-        part of one fold of each repeat. With groups, each has the proof of :func:`prove_no_crossing`.
+        part of one fold of each repeat. With groups, each has the proof of :func:`check_no_leakage`.
 
     Raises
     ------
@@ -277,7 +249,7 @@ def _cut(
     pairs = np.unique(np.stack([unit_of_row, cache.labels.astype(np.intp)], axis=1), axis=0)
     units, classes = pairs[:, 0], pairs[:, 1]
     _require_enough(cache, np.bincount(classes, minlength=len(cache.class_names)).tolist(), len(edges) + 1, groups)
-    parts, moved = assign(places(keys, seed, repeat), edges, units, classes, cache.class_names)
+    parts, moved = assign_parts(hash_to_unit_interval(keys, seed, repeat), edges, units, classes, cache.class_names)
     return parts[unit_of_row], np.flatnonzero(moved[unit_of_row])
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from ...cache import FeatureCache, display
 from ...errors import SplitError
 from .groups import Groups
-from .make import Split, has_folds, identical_in_training, make_folds, make_split
+from .make import has_folds, make_folds, make_split
+from .split import Split, identical_in_training
 
 
 def plan_splits(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache
 from ...errors import SplitError
-from ..shared import some
+from ..shared import format_examples
 from .groups import Groups
 
 
@@ -37,7 +37,7 @@ class Split:
     groups : mapping or None
         What :func:`group_report` says, when groups are known.
     parts : tuple of Split
-        The folds that this one holds together: see :func:`together`.
+        The folds that this one holds together: see :func:`merge_folds`.
     """
 
     train: npt.NDArray[np.intp]
@@ -92,7 +92,7 @@ class Split:
         return notes
 
 
-def together(splits: Sequence[Split]) -> Split:
+def merge_folds(splits: Sequence[Split]) -> Split:
     """Return the folds of a cross-validation as one split, whose test part holds the rows of every fold.
 
     Its training part is empty, since every fold has another; ``parts`` are the folds. With groups it says, over all
@@ -157,7 +157,7 @@ def group_report(split: Split, groups: Groups) -> dict[str, Any]:
     }
 
 
-def prove_no_crossing(split: Split, groups: Groups) -> dict[str, Any]:
+def check_no_leakage(split: Split, groups: Groups) -> dict[str, Any]:
     """Check that no group has images both in training and in the test part.
 
     It looks at the names of the groups of the split's rows, not at how the split was made.
@@ -177,7 +177,7 @@ def prove_no_crossing(split: Split, groups: Groups) -> dict[str, Any]:
     if crossing:
         raise SplitError(
             f"no group may be on both sides of a grouped split, got {len(crossing):,} of {len(groups):,} that are: "
-            f"{some(crossing)}; make the split again from these groups"
+            f"{format_examples(crossing)}; make the split again from these groups"
         )
     return group_report(split, groups)
 
@@ -186,7 +186,7 @@ def with_groups(split: Split, groups: Groups | None, proof: bool = False) -> Spl
     """Return the split with a report on its groups; ``proof`` makes a group that crosses an error."""
     if groups is None:
         return split
-    return replace(split, groups=prove_no_crossing(split, groups) if proof else group_report(split, groups))
+    return replace(split, groups=check_no_leakage(split, groups) if proof else group_report(split, groups))
 
 
 def identical_in_training(split: Split, cache: FeatureCache) -> int:

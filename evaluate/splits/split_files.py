@@ -10,7 +10,7 @@ import numpy as np
 
 from ...cache import FeatureCache, display, write_atomically
 from ...errors import SplitError
-from ..shared import as_csv, read_header, read_table, some
+from ..shared import as_csv, format_examples, read_header, read_table
 from .split import Split
 
 
@@ -165,7 +165,8 @@ def _matched(path: Path, cache: FeatureCache, columns: Sequence[str]) -> dict[st
     unknown = [row["path"] for _, row in rows if row["path"] not in index and row["path"] not in rejected]
     if unknown:
         raise SplitError(
-            f"the split file {shown} names {len(unknown)} path(s) that the cache does not have: {some(unknown)}; "
+            f"the split file {shown} names {len(unknown)} path(s) that the cache does not have: "
+            f"{format_examples(unknown)}; "
             "paths are relative to the cache's image folder"
         )
     seen: set[str] = set()

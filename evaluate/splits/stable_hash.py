@@ -30,7 +30,7 @@ from ...cache import display
 from ...errors import SplitError
 
 
-def places(keys: Sequence[str], seed: int, repeat: int = 0) -> npt.NDArray[np.float64]:
+def hash_to_unit_interval(keys: Sequence[str], seed: int, repeat: int = 0) -> npt.NDArray[np.float64]:
     """Return a number for every key that looks uniformly distributed and depends on nothing but key and seed.
 
     Parameters
@@ -53,7 +53,7 @@ def places(keys: Sequence[str], seed: int, repeat: int = 0) -> npt.NDArray[np.fl
     return numbers
 
 
-def assign(
+def assign_parts(
     where: npt.NDArray[np.float64],
     edges: Sequence[float],
     units: npt.NDArray[np.intp],
@@ -65,7 +65,7 @@ def assign(
     Parameters
     ----------
     where : ndarray of float64, shape (m,)
-        Of the units, from :func:`places`.
+        Of the units, from :func:`hash_to_unit_interval`.
     edges : sequence of float, length k - 1
         Ascending, between 0 and 1: where the parts meet.
     units, classes : ndarray of intp, shape (p,)

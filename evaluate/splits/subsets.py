@@ -14,7 +14,7 @@ from ...cache import FeatureCache
 from .groups import Groups
 from .make import folds_of_repeat
 from .split import Split, with_groups
-from .stable_hash import places
+from .stable_hash import hash_to_unit_interval
 
 
 def inner_folds(cache: FeatureCache, split: Split, groups: Groups | None, k: int, seed: int) -> list[Split]:
@@ -27,7 +27,7 @@ def inner_folds(cache: FeatureCache, split: Split, groups: Groups | None, k: int
     -------
     list of Split
         Rows of the cache. With groups kept together each has the proof of
-        :func:`embedonce.evaluate.splits.split.prove_no_crossing`.
+        :func:`embedonce.evaluate.splits.split.check_no_leakage`.
 
     Raises
     ------
@@ -75,7 +75,9 @@ def shrink(fold: Split, cache: FeatureCache, groups: Groups | None, share: float
     else:
         keys, units = cache.paths, np.arange(len(cache))
     # another repeat of the seed than the split has and the folds of a search have: independent of both
-    rows = first_rows(fold.train, cache.labels, units, places(keys, seed, max(2, (fold.repeat or 0) + 1)), share)
+    rows = first_rows(
+        fold.train, cache.labels, units, hash_to_unit_interval(keys, seed, max(2, (fold.repeat or 0) + 1)), share
+    )
     return replace(fold, train=rows)
 
 
@@ -95,7 +97,7 @@ def first_rows(
     labels, units : ndarray of int, shape (n,)
         Class and unit (group or image) of every row of the cache.
     where : ndarray of float64, shape (u,)
-        Of the units, from :func:`embedonce.evaluate.splits.stable_hash.places`: the first ones are taken.
+        Of the units, from `hash_to_unit_interval`: the first ones are taken.
     share : float
         Above 0, up to 1.
 

@@ -30,8 +30,6 @@ from .result import Tuning
 from .rungs import FOLDS
 from .successive_halving import TRIALS, Search, check_seconds
 
-__all__ = ["Tuning", "tune"]
-
 
 def tune(
     cache: FeatureCache | Path | str,

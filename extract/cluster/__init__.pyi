@@ -1,4 +1,4 @@
 from .coordinator import connected as connected
 from .coordinator import embed_on_cluster as embed_on_cluster
 from .worker import Job as Job
-from .worker import SliceDone as SliceDone
+from .worker import SliceResult as SliceResult

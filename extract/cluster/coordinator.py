@@ -21,11 +21,11 @@ from typing import Any
 
 from ...cache import PartialRun, Shard, Table, display, write_atomically
 from ...errors import CacheError, ClusterError, ImageError, first_line
-from ..embed import SEGMENT_ROWS, Done, read_image
+from ..embed import SEGMENT_ROWS, EmbedResult, read_image
 from ..plan import Inventory
 from ..progress import Progress
 from ..scan import ImageFile
-from .worker import PATIENCE, Job, KnownDigests, SliceDone, embed_slice
+from .worker import PATIENCE, Job, KnownDigests, SliceResult, embed_slice
 
 SLICE_ROWS = 512  # some seconds of one thread: small enough to balance, large enough for a segment of its own
 CONNECT_SECONDS = 10.0
@@ -124,8 +124,8 @@ def embed_on_cluster(
     images: list[ImageFile],
     inventory: Inventory,
     partial: PartialRun,
-    commit: Callable[[list[Done]], None],
-    finished: Callable[[SliceDone], None],
+    commit: Callable[[list[EmbedResult]], None],
+    finished: Callable[[SliceResult], None],
     progress: Progress,
 ) -> None:
     """Embed images on a cluster and take the segments over as they come.
@@ -153,7 +153,7 @@ def embed_on_cluster(
         What was committed stays.
     """
     run = _Coordinator(client, job, inventory, partial, progress)
-    copies: list[Done] = []
+    copies: list[EmbedResult] = []
     try:
         with contextlib.closing(run.results(images)) as results:
             for part, result in results:
@@ -179,7 +179,7 @@ class _Coordinator:
         self._progress = progress
         self._alone = False
 
-    def results(self, images: list[ImageFile]) -> Generator[tuple[list[ImageFile], SliceDone], None, None]:
+    def results(self, images: list[ImageFile]) -> Generator[tuple[list[ImageFile], SliceResult], None, None]:
         """Submit the slices, never too many at once, and yield each with its result."""
         slices = (images[start : start + SLICE_ROWS] for start in range(0, len(images), SLICE_ROWS))
         waiting: dict[str, tuple[Any, list[ImageFile]]] = {}
@@ -199,7 +199,7 @@ class _Coordinator:
                 yield part, self._result(future, part)
                 del waiting[future.key]
 
-    def take(self, part: list[ImageFile], result: SliceDone) -> list[Done]:
+    def take(self, part: list[ImageFile], result: SliceResult) -> list[EmbedResult]:
         """Make a finished segment our own, check it, and return the slice's copies."""
         paths = [image.path for image, _ in result.copies]
         if result.segment is not None:
@@ -210,7 +210,9 @@ class _Coordinator:
             raise ClusterError(f"worker {result.worker} returned other images than it was given; {_AGAIN}")
         if result.segment is not None:
             self._inventory.add_segment(path, table)
-        return [Done(image, digest, copy_of=self._inventory.by_digest[digest]) for image, digest in result.copies]
+        return [
+            EmbedResult(image, digest, copy_of=self._inventory.by_digest[digest]) for image, digest in result.copies
+        ]
 
     def _checked(self, path: Path, worker: str) -> Table:
         """Return what stands in a segment, read back whole: the network and a foreign disk lie between."""
@@ -230,7 +232,7 @@ class _Coordinator:
                 self._require_unreadable_here(name, reason, worker)
         return shard.table
 
-    def _claim(self, result: SliceDone) -> Path:
+    def _claim(self, result: SliceResult) -> Path:
         assert result.segment is not None
         end = time.monotonic() + PATIENCE
         while True:
@@ -264,14 +266,14 @@ class _Coordinator:
                 if self._client.status in ("closing", "closed"):
                     raise self._lost() from None
 
-    def _result(self, future: Any, part: list[ImageFile]) -> SliceDone:
+    def _result(self, future: Any, part: list[ImageFile]) -> SliceResult:
         from distributed import KilledWorker
 
         if future.status == "cancelled":
             raise self._lost()
         error = future.exception()
         if error is None:
-            result: SliceDone = future.result()
+            result: SliceResult = future.result()
             return result
         if isinstance(error, ClusterError):
             raise error

@@ -21,10 +21,10 @@ from ...cache import HASH_BYTES, display, make_folder, write_cache
 from ...errors import ClusterError, EmbedonceError, WeightsError, first_line
 from ..assemble import Assembler
 from ..backbone import resolve_weights
-from ..embed import Done, KnownContent, embed_images
+from ..embed import EmbedResult, KnownContent, embed_images
 from ..engines import Engine, chosen_engine, load_prepared, make_engine, store_folder
-from ..options import Means
-from ..plan import Inventory, Known
+from ..options import ComputeOptions
+from ..plan import Inventory, StoredImage
 from ..recipe import Recipe
 from ..scan import ImageFile
 
@@ -46,7 +46,7 @@ class Job:
     root : Path
         The image folder.
     recipe : Recipe
-    means : Means
+    means : ComputeOptions
         As the user gave them; the workers are those of each task.
     fingerprint, provenance : dict
         Of the run; the engines of the provenance are the worker's own.
@@ -56,14 +56,14 @@ class Job:
 
     root: Path
     recipe: Recipe
-    means: Means
+    means: ComputeOptions
     fingerprint: dict[str, Any]
     provenance: dict[str, Any]
     digests: Path | None = None
 
 
 @dataclass(frozen=True)
-class SliceDone:
+class SliceResult:
     """What a task returns.
 
     Attributes
@@ -108,18 +108,18 @@ class KnownDigests:
         """Return the content of the file that workers read."""
         return b"".join(sorted(digests))
 
-    def get(self, digest: bytes, /) -> Known | None:
+    def get(self, digest: bytes, /) -> StoredImage | None:
         """Return a sign that the content is known, as `Inventory.by_digest` does; the coordinator has the row."""
         row = bisect_left(self._rows, digest, key=self._at)
         if row == len(self._rows) or self._at(row) != digest:
             return None
-        return Known(ImageFile(b"", 0, 0), digest, -1, row)
+        return StoredImage(ImageFile(b"", 0, 0), digest, -1, row)
 
     def _at(self, row: int) -> bytes:
         return self._data[row * HASH_BYTES : (row + 1) * HASH_BYTES]
 
 
-def embed_slice(job: Job, images: list[ImageFile], segment: Path) -> SliceDone:
+def embed_slice(job: Job, images: list[ImageFile], segment: Path) -> SliceResult:
     """Embed a slice and commit it as a segment; the task that the coordinator submits.
 
     Parameters
@@ -144,13 +144,13 @@ def embed_slice(job: Job, images: list[ImageFile], segment: Path) -> SliceDone:
         raise ClusterError(f"worker {address}: {first_line(error)}") from error
 
 
-def _embed_slice(job: Job, images: list[ImageFile], segment: Path, address: str) -> SliceDone:
+def _embed_slice(job: Job, images: list[ImageFile], segment: Path, address: str) -> SliceResult:
     _require_same_version(job)
     _require_folder(job.root, "image folder", 0.0)
     _require_folder(segment.parent, "folder of unfinished work", PATIENCE)
     engine = _engine(job)
     known: KnownContent = _known(job.digests) if job.digests is not None else {}
-    done: list[Done] = []
+    done: list[EmbedResult] = []
     workers = job.means.workers or 1
     embed_images(job.root, images, known, job.recipe, engine, workers, done.extend, lambda count: None)
     order = {image.path: number for number, image in enumerate(images)}
@@ -161,7 +161,7 @@ def _embed_slice(job: Job, images: list[ImageFile], segment: Path, address: str)
         class_names = sorted({item.image.path.partition(b"/")[0] for item in rows})
         provenance = job.provenance | {"engines": {engine.name: versions}}
         write_cache(Assembler(Inventory(), job.fingerprint, provenance, class_names).of_done(rows), segment)
-    return SliceDone(
+    return SliceResult(
         address,
         segment if rows else None,
         sum(item.features is not None for item in rows),

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..._keras import quiet_native_output
 from .litert import Interpreter
-from .protocol import prove
+from .protocol import check_against_reference
 
 
 def convert(embedder: Any, image_size: int) -> bytes:
@@ -37,7 +37,7 @@ def convert(embedder: Any, image_size: int) -> bytes:
     def keras(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return np.asarray(embedder(images, training=False))
 
-    prove(keras, Interpreter(model), image_size, "litert", "Keras")
+    check_against_reference(keras, Interpreter(model), image_size, "litert", "Keras")
     return model
 
 

@@ -17,7 +17,7 @@ from ..._keras import import_keras
 from ...errors import ParameterError
 from ..backbone import Weights, weights_from, weights_sha256
 from ..engine_registry import ENGINES, engine_class, engines_for
-from ..options import AUTO, DTYPES, Means, check_options
+from ..options import AUTO, DTYPES, ComputeOptions, check_options
 from ..processors import available_processors
 from ..recipe import Hashes, Recipe
 from .convert import convert
@@ -25,7 +25,7 @@ from .fold import fold, from_bytes, to_bytes
 from .native import NativeSession, native_is_fastest, require_native
 from .native_plan import make_program
 from .prepared_models import Prepared, is_prepared, known_hashes, load_prepared, prepare, remember_weights
-from .protocol import Engine, Made, Session, prove
+from .protocol import Engine, PreparedModel, Session, check_against_reference
 from .quantize import quantize
 from .reference import reference_features
 
@@ -50,14 +50,16 @@ class NativeEngine:
         return available_processors()
 
     @staticmethod
-    def prepare(recipe: Recipe) -> Made:
+    def prepare(recipe: Recipe) -> PreparedModel:
         """Fold the weights, and check the result against plain NumPy."""
         require_native()
         weights = _weights(recipe)
         folded = fold(weights)
         session = NativeSession(make_program(folded, recipe.image_size))
-        prove(lambda images: reference_features(folded, images), session, recipe.image_size, "native", "plain NumPy")
-        return Made(weights, to_bytes(folded), f"numpy {version('numpy')}")
+        check_against_reference(
+            lambda images: reference_features(folded, images), session, recipe.image_size, "native", "plain NumPy"
+        )
+        return PreparedModel(weights, to_bytes(folded), f"numpy {version('numpy')}")
 
 
 class LiteRTEngine:
@@ -82,14 +84,14 @@ class LiteRTEngine:
         return max(1, available_processors() // self._threads)
 
     @staticmethod
-    def prepare(recipe: Recipe) -> Made:
+    def prepare(recipe: Recipe) -> PreparedModel:
         """Convert the Keras model: float32 (1, s, s, 3), 0 to 255, to float32 (1, d); checked against Keras."""
         from ..backbone import build_backbone, build_embedder, weights_of
 
         backbone = build_backbone(recipe.weights, recipe.alpha, recipe.image_size)
         make = quantize if recipe.precision == "int8" else convert
         model = make(build_embedder(backbone), recipe.image_size)
-        return Made(weights_of(backbone), model, f"tensorflow {version('tensorflow')}")
+        return PreparedModel(weights_of(backbone), model, f"tensorflow {version('tensorflow')}")
 
 
 class KerasEngine:
@@ -181,7 +183,7 @@ def make_engine(name: str, recipe: Recipe, threads: int | None = None) -> Engine
     WeightsError
         When the weights do not fit.
     """
-    means = Means(name, threads=threads)
+    means = ComputeOptions(name, threads=threads)
     check_options(means, recipe.precision)
     chosen = chosen_engine(means, recipe.precision)
     if ENGINES[chosen].form is None:
@@ -197,13 +199,13 @@ def make_prepared(name: str, prepared: Prepared, image_size: int, threads: int =
     return made
 
 
-def is_quick(means: Means, recipe: Recipe) -> bool:
+def is_quick(means: ComputeOptions, recipe: Recipe) -> bool:
     """Return whether :func:`make_engine` finds what earlier runs have prepared."""
     chosen = chosen_engine(means, recipe.precision)
     return known_hashes(recipe) is not None if ENGINES[chosen].form is None else is_prepared(recipe, chosen)
 
 
-def chosen_engine(means: Means, precision: str) -> str:
+def chosen_engine(means: ComputeOptions, precision: str) -> str:
     """Return which engine computes.
 
     ``auto`` is the one that computes the precision, where there is one alone. Otherwise it is native where that is the

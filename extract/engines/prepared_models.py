@@ -20,7 +20,7 @@ from ...errors import OutputError
 from ..backbone import weights_sha256
 from ..engine_registry import ENGINES, engine_class
 from ..recipe import Hashes, Recipe
-from .protocol import Made
+from .protocol import PreparedModel
 
 _LAYOUT = 1  # raise it when what is kept under a key changes
 
@@ -140,7 +140,7 @@ def prepare(recipe: Recipe, engine: str = "litert") -> Prepared:
     """
     form = ENGINES[engine].form
     assert form is not None
-    made: Made = engine_class(engine).prepare(recipe)
+    made: PreparedModel = engine_class(engine).prepare(recipe)
     of_weights, of_model = weights_sha256(made.weights), hashlib.sha256(made.model).hexdigest()
     about = _about(recipe) | {"made_from": recipe.key, "weights_sha256": of_weights}
     about |= {form.digest: of_model, form.maker: made.made_with}

@@ -46,7 +46,7 @@ class Engine(Protocol):
         """Return how many threads serve it best on this machine."""
 
 
-class Made(NamedTuple):
+class PreparedModel(NamedTuple):
     """What an engine reads, made of a recipe's weights.
 
     Attributes
@@ -62,7 +62,7 @@ class Made(NamedTuple):
     made_with: str
 
 
-def prove(expect: Expect, session: Session, image_size: int, engine: str, reference: str) -> None:
+def check_against_reference(expect: Expect, session: Session, image_size: int, engine: str, reference: str) -> None:
     """Run two images through an engine, smooth and rough, before anybody relies on it.
 
     Parameters

@@ -87,7 +87,7 @@ def _rbf_model(head: Any) -> Any:
 def _log_scores(margins: Any, k: int, sharpness: float) -> Any:
     """Return log scores of margins of pairs, the highest that of the class with most votes.
 
-    Layers for `pair_log_scores`, `ovr_scores` and `put_on_top` in the modules beside.
+    Layers for `pair_log_scores`, `ovr_scores` and `align_argmax` in the modules beside.
     """
     ops = import_keras().ops
     signs = pair_signs(k)  # (pairs, k)

@@ -24,8 +24,8 @@ from ..numerics import (
     ovr_scores,
     pair_coefficients,
     pair_log_scores,
+    predicted_indices,
     probabilities,
-    winners,
 )
 from .metadata import ZIP_ERRORS, read_entry
 
@@ -44,17 +44,17 @@ class PlainHead:
         self.classes_ = classes
 
     def _read(self, X: Array) -> tuple[Array, Array]:
-        """Return scores for `winners`, and log scores, of features (m, d)."""
+        """Return scores for `predicted_indices`, and log scores, of features (m, d)."""
         raise NotImplementedError
 
     def predict(self, X: Array) -> Array:
         """Return the class label of each row of features (m, d)."""
-        return self.classes_[winners(self._read(X)[0])]
+        return self.classes_[predicted_indices(self._read(X)[0])]
 
     def predict_proba(self, X: Array) -> Array:
         """Return class probabilities, shape (m, k), float64."""
         scores, log_scores = self._read(X)
-        return probabilities(log_scores, winners(scores))
+        return probabilities(log_scores, predicted_indices(scores))
 
 
 class PlainLinear(PlainHead):

@@ -19,10 +19,8 @@ from typing import Any
 from ...cache import make_folder, write_atomically
 from ...errors import HeadError, ModelFileError, ModelSuffixError, first_line
 from ..registry import HEADS
-from .keras_files import load_keras_head, save_keras_head, write_keras_metadata
+from .keras_files import load_keras_head, save_keras_head
 from .metadata import encode, read_entry, read_footer, with_entry, with_footer
-
-__all__ = ["load_head", "read_metadata", "save_head", "suffixes_for", "write_keras_metadata"]
 
 SUFFIXES = (".skops", ".keras", ".joblib")
 # our own classes that a .skops file may hold; skops itself knows scikit-learn's and NumPy's

@@ -7,13 +7,13 @@ from .lbfgs import Solution as Solution
 from .lbfgs import cross_entropy as cross_entropy
 from .lbfgs import solve as solve
 from .lbfgs import squared_hinge as squared_hinge
-from .nystroem import MappedRows as MappedRows
 from .nystroem import Nystroem as Nystroem
+from .nystroem import NystroemBlocks as NystroemBlocks
 from .rbf_kernel import RBFMachine as RBFMachine
 from .rbf_kernel import pair_coefficients as pair_coefficients
 from .rbf_kernel import rbf_matrix as rbf_matrix
 from .rbf_kernel import square_part as square_part
-from .row_blocks import StandardisedRows as StandardisedRows
+from .row_blocks import StandardizedBlocks as StandardizedBlocks
 from .row_blocks import is_source as is_source
 from .row_blocks import shuffled_batches as shuffled_batches
 from .row_blocks import standard_scaler as standard_scaler
@@ -26,5 +26,5 @@ from .scores import of_classes as of_classes
 from .scores import ovr_scores as ovr_scores
 from .scores import pair_log_scores as pair_log_scores
 from .scores import pair_signs as pair_signs
+from .scores import predicted_indices as predicted_indices
 from .scores import probabilities as probabilities
-from .scores import winners as winners

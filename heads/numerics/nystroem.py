@@ -60,7 +60,7 @@ class Nystroem(NamedTuple):
         return mapped
 
 
-class MappedRows:
+class NystroemBlocks:
     """Blocks of the map's features of all rows, to be iterated over many times.
 
     Parameters

@@ -110,7 +110,7 @@ def shuffled_batches(
             yield rows, indices[batch]
 
 
-class StandardisedRows:
+class StandardizedBlocks:
     """Standardised blocks of rows, to be iterated over many times: computed once for an array, each time for a source.
 
     Parameters

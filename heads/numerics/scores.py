@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-def winners(scores: Array) -> NDArray[np.intp]:
+def predicted_indices(scores: Array) -> NDArray[np.intp]:
     """Return the index of the predicted class for each row of scores.
 
     Parameters
@@ -29,7 +29,7 @@ def winners(scores: Array) -> NDArray[np.intp]:
     return best
 
 
-def put_on_top(probabilities: Array, winner: NDArray[np.intp]) -> Array:
+def align_argmax(probabilities: Array, winner: NDArray[np.intp]) -> Array:
     """Make the predicted class the most probable one in every row.
 
     Scores that differ by less than the rounding of the exponential function give equal probabilities;
@@ -78,7 +78,7 @@ def probabilities(log_scores: Array, winner: NDArray[np.intp]) -> Array:
     shares -= shares.max(axis=1, keepdims=True)
     np.exp(shares, out=shares)
     shares /= shares.sum(axis=1, keepdims=True)
-    return put_on_top(shares, winner)
+    return align_argmax(shares, winner)
 
 
 def class_log_scores(margins: Array, sharpness: float = 1.0) -> Array:

@@ -11,7 +11,7 @@ from cache_tables import about, by_path, make_table, take
 from embedonce.cache import reader
 from embedonce.cache.format import canonical_json
 from embedonce.cache.manifest import read_manifest, shard_name, shards_on_disk
-from embedonce.cache.place import Place
+from embedonce.cache.place import CacheLocation
 from embedonce.cache.publish import publish_shards
 from embedonce.cache.reader import FeatureCache
 from embedonce.cache.writer import write_cache, write_shard
@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 def publish(folder, whole, parts, kept=()):
     folder.mkdir(exist_ok=True)
-    publish_shards(Place(folder, True), list(kept), parts, about(whole))
+    publish_shards(CacheLocation(folder, True), list(kept), parts, about(whole))
     return FeatureCache.open(folder)
 
 
@@ -84,7 +84,7 @@ def test_a_reader_that_is_overtaken_by_a_writer_takes_the_new_generation(folder,
     def overtaken(*arguments):
         calls.append(arguments)
         if len(calls) == 2:  # the first shard of the old generation is open, the second is gone
-            publish_shards(Place(folder, True), [], [changed], about(changed))
+            publish_shards(CacheLocation(folder, True), [], [changed], about(changed))
         return real(*arguments)
 
     monkeypatch.setattr(reader, "open_shard", overtaken)

@@ -6,7 +6,7 @@ from embedonce.cache import inspection
 from embedonce.cache.format import FEATURES, SIGNATURES
 from embedonce.cache.inspection import inspect_cache
 from embedonce.cache.manifest import read_manifest, shard_name
-from embedonce.cache.place import Place
+from embedonce.cache.place import CacheLocation
 from embedonce.cache.publish import publish_shards
 from embedonce.cache.writer import write_cache
 from embedonce.errors import CacheError
@@ -25,7 +25,10 @@ def path(tmp_path, whole, request):
     else:
         path.mkdir()
         publish_shards(
-            Place(path, True), [], [take(whole, range(100), range(5)), take(whole, range(100, 150))], about(whole)
+            CacheLocation(path, True),
+            [],
+            [take(whole, range(100), range(5)), take(whole, range(100, 150))],
+            about(whole),
         )
     return path
 
@@ -97,7 +100,9 @@ def test_a_damaged_file_is_named_and_the_others_are_still_given(path, whole, dam
 def test_a_damaged_manifest_leaves_its_shards(tmp_path, whole):
     folder = tmp_path / "a.cache"
     folder.mkdir()
-    publish_shards(Place(folder, True), [], [take(whole, range(100)), take(whole, range(100, 150))], about(whole))
+    publish_shards(
+        CacheLocation(folder, True), [], [take(whole, range(100)), take(whole, range(100, 150))], about(whole)
+    )
     for damage in (lambda: flip(folder / "manifest.json", 100), lambda: (folder / "manifest.json").unlink()):
         damage()
         found = inspect_cache(folder)
@@ -117,13 +122,15 @@ def test_what_is_no_cache_is_an_error(tmp_path):
 def test_a_generation_that_was_replaced_meanwhile_is_not_called_damaged(tmp_path, whole, monkeypatch):
     folder = tmp_path / "a.cache"
     folder.mkdir()
-    publish_shards(Place(folder, True), [], [take(whole, range(100)), take(whole, range(100, 150))], about(whole))
+    publish_shards(
+        CacheLocation(folder, True), [], [take(whole, range(100)), take(whole, range(100, 150))], about(whole)
+    )
     real, calls = inspection.open_shard, []
 
     def overtaken(*arguments):
         calls.append(arguments)
         if len(calls) == 2:
-            publish_shards(Place(folder, True), [], [whole], about(whole))
+            publish_shards(CacheLocation(folder, True), [], [whole], about(whole))
         return real(*arguments)
 
     monkeypatch.setattr(inspection, "open_shard", overtaken)

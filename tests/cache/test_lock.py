@@ -9,14 +9,14 @@ import threading
 import pytest
 from embedonce.cache import lock
 from embedonce.cache.lock import writer_lock
-from embedonce.cache.place import Place
+from embedonce.cache.place import CacheLocation
 from embedonce.errors import LockedError, OutputError
 
 HOLD = """
 import sys, time
 from embedonce.cache.lock import writer_lock
-from embedonce.cache.place import Place
-with writer_lock(Place.of(sys.argv[1])):
+from embedonce.cache.place import CacheLocation
+with writer_lock(CacheLocation.of(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -28,17 +28,20 @@ def test_a_second_writer_fails_at_once_naming_the_first_and_a_killed_one_leaves_
         assert holder.stdout.readline() == "held\n"
         with (
             pytest.raises(LockedError, match=f"being written by process {holder.pid} on .* since 20"),
-            writer_lock(Place.of(cache)),
+            writer_lock(CacheLocation.of(cache)),
         ):
             pytest.fail("two writers")
         holder.kill()
-    with writer_lock(Place.of(cache)):
+    with writer_lock(CacheLocation.of(cache)):
         pass
 
 
 def test_a_lock_that_cannot_be_made_is_an_output_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write beside"), writer_lock(Place.of(tmp_path / "file" / "a.h5")):
+    with (
+        pytest.raises(OutputError, match="cannot write beside"),
+        writer_lock(CacheLocation.of(tmp_path / "file" / "a.h5")),
+    ):
         pytest.fail("locked nothing")
 
 
@@ -54,7 +57,7 @@ def test_a_lock_that_cannot_be_made_is_an_output_error(tmp_path):
 )
 def test_a_note_that_is_missing_or_of_a_dead_process_names_nobody(tmp_path, monkeypatch, note):
     monkeypatch.setattr(lock, "_PATIENCE", 0.05)
-    place = Place.of(tmp_path / "a.h5")
+    place = CacheLocation.of(tmp_path / "a.h5")
     with writer_lock(place):
         if note is None:
             place.holder.unlink()
@@ -65,7 +68,7 @@ def test_a_note_that_is_missing_or_of_a_dead_process_names_nobody(tmp_path, monk
 
 
 def test_a_holder_on_another_machine_is_believed(tmp_path):
-    place = Place.of(tmp_path / "a.h5")
+    place = CacheLocation.of(tmp_path / "a.h5")
     with writer_lock(place):
         place.holder.write_text(r'{"host": "else\u001bwhere", "pid": 999999999, "since": "2001"}')
         with (
@@ -76,7 +79,7 @@ def test_a_holder_on_another_machine_is_believed(tmp_path):
 
 
 def test_the_second_writer_waits_a_moment_for_the_first_to_say_who_it_is(tmp_path):
-    place = Place.of(tmp_path / "a.h5")
+    place = CacheLocation.of(tmp_path / "a.h5")
     with writer_lock(place):
         note = place.holder.read_text()
         place.holder.unlink()

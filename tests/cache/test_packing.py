@@ -8,7 +8,7 @@ from cache_tables import about, by_path, make_table, take
 from embedonce.cache.lock import writer_lock
 from embedonce.cache.manifest import read_manifest, shard_name
 from embedonce.cache.packing import pack
-from embedonce.cache.place import Place
+from embedonce.cache.place import CacheLocation
 from embedonce.cache.publish import publish_shards
 from embedonce.cache.writer import write_cache
 from embedonce.errors import CacheError, DamagedCacheError, LockedError, OutputError
@@ -24,7 +24,7 @@ def folder(tmp_path, whole):
     folder = tmp_path / "a.cache"
     folder.mkdir()
     parts = [take(whole, range(0, 150, 2), [0, 3]), take(whole, range(1, 150, 2), [1, 2, 4])]
-    publish_shards(Place(folder, True), [], parts, about(whole))
+    publish_shards(CacheLocation(folder, True), [], parts, about(whole))
     return folder
 
 
@@ -39,7 +39,7 @@ def test_a_folder_of_which_a_shard_has_no_signatures_is_packed_without(tmp_path,
     plain = replace(whole, signatures=None)
     parts = [take(whole, range(0, 150, 2), [0, 3]), take(plain, range(1, 150, 2), [1, 2, 4])]
     (tmp_path / "b.cache").mkdir()
-    publish_shards(Place(tmp_path / "b.cache", True), [], parts, about(whole))
+    publish_shards(CacheLocation(tmp_path / "b.cache", True), [], parts, about(whole))
     write_cache(plain, tmp_path / "file.h5")
     assert pack(tmp_path / "b.cache", tmp_path / "packed.h5").signatures is None
     assert (tmp_path / "packed.h5").read_bytes() == (tmp_path / "file.h5").read_bytes()
@@ -84,5 +84,5 @@ def test_a_damaged_folder_is_not_packed(folder, whole, tmp_path):
 
 
 def test_a_target_that_is_being_written_is_refused(folder, tmp_path):
-    with writer_lock(Place.of(tmp_path / "b.h5")), pytest.raises(LockedError, match="being written by process"):
+    with writer_lock(CacheLocation.of(tmp_path / "b.h5")), pytest.raises(LockedError, match="being written by process"):
         pack(folder, tmp_path / "b.h5")

@@ -3,15 +3,15 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from embedonce.cache.sparse_buffer import HollowFile
+from embedonce.cache.sparse_buffer import SparseBuffer
 from hypothesis import given
 from hypothesis import strategies as st
 
 
 def test_what_is_written_around_the_hole_is_found_again():
-    file = HollowFile()
+    file = SparseBuffer()
     file.write(b"front")
-    file.dig(8, 1 << 40)
+    file.reserve(8, 1 << 40)
     file.seek(8 + (1 << 40))
     file.write(b"rear")
     assert file.size == 8 + (1 << 40) + 4
@@ -32,7 +32,7 @@ def test_what_is_written_around_the_hole_is_found_again():
 )
 def test_any_holes_in_any_order_leave_the_bytes_of_a_plain_file(lengths, seed):
     """Runs of a file are written, dug out or left untouched, in any order, as HDF5 lays them out."""
-    file, plain, holes, kinds = HollowFile(), bytearray(sum(lengths)), {}, Random(seed)
+    file, plain, holes, kinds = SparseBuffer(), bytearray(sum(lengths)), {}, Random(seed)
     ends = [sum(lengths[: number + 1]) for number in range(len(lengths))]
     order = list(range(len(lengths)))
     kinds.shuffle(order)
@@ -41,7 +41,7 @@ def test_any_holes_in_any_order_leave_the_bytes_of_a_plain_file(lengths, seed):
         content = bytes(kinds.randrange(1, 256) for _ in range(length))
         kind = kinds.choice(["write", "dig", "leave"])
         if kind == "dig":
-            file.dig(start, length)
+            file.reserve(start, length)
             holes[start] = content
         elif kind == "write":
             file.seek(start)
@@ -59,26 +59,26 @@ def test_any_holes_in_any_order_leave_the_bytes_of_a_plain_file(lengths, seed):
 
 
 def test_nothing_goes_into_a_hole():
-    file = HollowFile()
-    file.dig(4, 100)
-    file.dig(200, 10)
+    file = SparseBuffer()
+    file.reserve(4, 100)
+    file.reserve(200, 10)
     for place in (0, 50, 100, 196, 205):
         file.seek(place)
         with pytest.raises(ValueError, match="goes into a hole"):
             file.write(b"12345")
     with pytest.raises(ValueError, match="goes into a hole"):
-        file.dig(90, 50)
+        file.reserve(90, 50)
 
 
 def test_a_hole_is_where_nothing_was_written():
-    file = HollowFile()
+    file = SparseBuffer()
     file.write(b"12345")
     with pytest.raises(ValueError, match="nothing was written"):
-        file.dig(4, 100)
+        file.reserve(4, 100)
 
 
 def test_a_file_without_a_hole_is_a_file():
-    file = HollowFile()
+    file = SparseBuffer()
     file.seek(3)
     file.write(b"x")
     assert [bytes(piece) for piece in file.pieces()] == [b"\0\0\0x"]

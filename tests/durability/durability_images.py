@@ -26,8 +26,8 @@ from embedonce.extract import embed
 from embedonce.extract import run as extract_run
 from embedonce.extract.decoding import decode, resize
 from embedonce.extract.image_signature import signature
-from embedonce.extract.progress import Silent
-from embedonce.extract.report import Report
+from embedonce.extract.progress import NullProgress
+from embedonce.extract.report import ExtractionReport
 from PIL import Image
 
 SIZE = 32
@@ -256,7 +256,7 @@ def stand_in(watch: Watch, shard_rows: int = SHARD_ROWS) -> Iterator[None]:
         yield
 
 
-def update(images: Path, cache: Path, watch: Watch | None = None, shard_rows: int = SHARD_ROWS) -> Report:
+def update(images: Path, cache: Path, watch: Watch | None = None, shard_rows: int = SHARD_ROWS) -> ExtractionReport:
     """Bring a cache up to date as ``embedonce extract`` does, with the stand-in engine."""
     with stand_in(watch or Watch(), shard_rows):
         return extract_run.update_cache(
@@ -269,5 +269,5 @@ def update(images: Path, cache: Path, watch: Watch | None = None, shard_rows: in
             workers=1,
             strict=False,
             follow_links=False,
-            progress=Silent(),
+            progress=NullProgress(),
         )

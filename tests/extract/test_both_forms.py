@@ -12,11 +12,11 @@ from embedonce.cache import publish
 from embedonce.cache.format import SIGNATURES
 from embedonce.cache.manifest import read_manifest, shard_name, shards_on_disk
 from embedonce.cache.packing import pack
-from embedonce.cache.place import Place
+from embedonce.cache.place import CacheLocation
 from embedonce.cache.reader import FeatureCache
 from embedonce.cache.writer import write_cache
 from embedonce.errors import CacheError, DamagedCacheError, ImageError
-from embedonce.extract.progress import Silent
+from embedonce.extract.progress import NullProgress
 from embedonce.extract.run import extract_features, update_cache
 
 
@@ -38,7 +38,7 @@ def target(tmp_path, request):
 @pytest.fixture
 def run_to(folder, small):
     """Return a function that runs into a path that the test names."""
-    defaults = {"engine": "auto", "workers": None, "strict": False, "follow_links": False, "progress": Silent()}
+    defaults = {"engine": "auto", "workers": None, "strict": False, "follow_links": False, "progress": NullProgress()}
     return lambda path, **options: update_cache(folder, path, **(small | defaults | options))
 
 
@@ -183,7 +183,7 @@ def forget_signatures(path):
     if path.is_file():
         write_cache(tables[0], path)
     else:
-        publish.publish_shards(Place(path, True), [], tables, read_manifest(path))
+        publish.publish_shards(CacheLocation(path, True), [], tables, read_manifest(path))
 
 
 def test_a_cache_without_signatures_is_brought_up_to_date_and_stays_without(run, target, folder, draw):

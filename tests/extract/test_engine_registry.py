@@ -14,8 +14,8 @@ import numpy as np
 from embedonce.extract.backbone.architecture import random_weights
 from embedonce.extract.engines.fold import fold, from_bytes, to_bytes
 from embedonce.extract.engines.reference import reference_features
-from embedonce.extract.engine_registry import ENGINES, Form, Registered
-from embedonce.extract.engines.protocol import Made
+from embedonce.extract.engine_registry import ENGINES, StoredModelFormat, EngineSpec
+from embedonce.extract.engines.protocol import PreparedModel
 
 
 class PlainEngine:
@@ -46,10 +46,10 @@ class PlainEngine:
     def prepare(recipe):
         print("prepared", file=sys.stderr)
         weights = random_weights(recipe.weights.seed, recipe.alpha)
-        return Made(weights, to_bytes(fold(weights)), "plain hands")
+        return PreparedModel(weights, to_bytes(fold(weights)), "plain hands")
 
 
-ENGINES["plain"] = Registered("__main__", "PlainEngine", ("float32",), Form(".plain", "plain_sha256", "plain_maker"))
+ENGINES["plain"] = EngineSpec("__main__", "PlainEngine", ("float32",), StoredModelFormat(".plain", "plain_sha256", "plain_maker"))
 from embedonce.cli.app import main
 main(sys.argv[1:])
 '''

@@ -15,7 +15,7 @@ import pytest
 from embedonce.cache.names import display
 from embedonce.errors import ImageError
 from embedonce.extract import embed
-from embedonce.extract.progress import Silent
+from embedonce.extract.progress import NullProgress
 from embedonce.extract.run import update_cache
 from embedonce.extract.scan import ImageFile
 from PIL import Image
@@ -29,7 +29,7 @@ def folder(tmp_path, make_images):
 @pytest.fixture
 def run(folder, tmp_path, small, request):
     """Return a function that runs into one file, or into what the test asks for: the form decodes no image."""
-    defaults = {"engine": "auto", "workers": None, "strict": False, "follow_links": False, "progress": Silent()}
+    defaults = {"engine": "auto", "workers": None, "strict": False, "follow_links": False, "progress": NullProgress()}
 
     def update(**options):
         return update_cache(folder, tmp_path / getattr(request, "param", "a.h5"), **(small | defaults | options))

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from embedonce.cache.lock import writer_lock
-from embedonce.cache.place import Place
+from embedonce.cache.place import CacheLocation
 from embedonce.cache.reader import FeatureCache
 from embedonce.errors import (
     CacheError,
@@ -21,7 +21,7 @@ from embedonce.errors import (
     WeightsError,
 )
 from embedonce.extract import embed
-from embedonce.extract.progress import Silent
+from embedonce.extract.progress import NullProgress
 from embedonce.extract.run import extract_features, update_cache
 
 
@@ -32,7 +32,7 @@ def folder(tmp_path, make_images):
 
 @pytest.fixture
 def run(folder, tmp_path, small):
-    defaults = {"engine": "auto", "workers": None, "strict": False, "follow_links": False, "progress": Silent()}
+    defaults = {"engine": "auto", "workers": None, "strict": False, "follow_links": False, "progress": NullProgress()}
 
     def update(images=folder, **options):
         return update_cache(images, tmp_path / "a.h5", **(small | defaults | options))
@@ -142,7 +142,7 @@ def test_what_is_no_cache_is_never_overwritten(run, tmp_path):
 
 
 def test_a_second_writer_fails_at_once(run, tmp_path):
-    with writer_lock(Place.of(tmp_path / "a.h5")), pytest.raises(LockedError, match="being written by process"):
+    with writer_lock(CacheLocation.of(tmp_path / "a.h5")), pytest.raises(LockedError, match="being written by process"):
         run()
 
 
@@ -249,7 +249,7 @@ def test_an_interrupt_keeps_what_was_embedded(run, monkeypatch):
     monkeypatch.setattr(embed, "SEGMENT_ROWS", 4)
     monkeypatch.setattr(embed, "SLICE_IMAGES", 1)
 
-    class Interrupting(Silent):
+    class Interrupting(NullProgress):
         done = 0
 
         def advance(self, count):

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from embedonce.errors import HeadError
 from embedonce.heads.calibration import ENOUGH_ROWS, fit_sharpness, folds, smoothed_targets
-from embedonce.heads.numerics.scores import class_log_scores, pair_log_scores, probabilities, put_on_top, winners
+from embedonce.heads.numerics.scores import (
+    align_argmax,
+    class_log_scores,
+    pair_log_scores,
+    predicted_indices,
+    probabilities,
+)
 from embedonce.heads.registry import make_head
 from sklearn.datasets import make_classification
 from sklearn.metrics import log_loss
@@ -15,7 +21,7 @@ from sklearn.metrics import log_loss
 def test_recovers_the_factor_that_made_the_labels():
     rng = np.random.default_rng(0)
     margins = rng.normal(size=(20_000, 4))
-    p = probabilities(class_log_scores(margins, 2.5), winners(margins))
+    p = probabilities(class_log_scores(margins, 2.5), predicted_indices(margins))
     codes = (rng.random((len(p), 1)) > p.cumsum(axis=1)).sum(axis=1)
     assert fit_sharpness(class_log_scores, margins, codes) == pytest.approx(2.5, rel=0.05)
 
@@ -56,7 +62,7 @@ def test_smoothed_targets_sum_to_one_and_favour_the_true_class():
 
 def test_predicted_class_is_lifted_to_the_top_and_other_rows_stay():
     p = np.array([[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])
-    settled = put_on_top(p.copy(), np.array([2, 1, 1, 1]))
+    settled = align_argmax(p.copy(), np.array([2, 1, 1, 1]))
     np.testing.assert_array_equal(settled.argmax(axis=1), [2, 1, 1, 1])
     np.testing.assert_array_equal(settled[1], p[1])
     np.testing.assert_allclose(settled.sum(axis=1), 1, rtol=1e-14)

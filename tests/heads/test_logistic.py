@@ -7,7 +7,7 @@ import pytest
 from embedonce import make_head
 from embedonce.errors import HeadError
 from embedonce.heads.numerics.lbfgs import cross_entropy, solve, squared_hinge
-from embedonce.heads.numerics.row_blocks import BLOCK_ROWS, StandardisedRows, standard_scaler
+from embedonce.heads.numerics.row_blocks import BLOCK_ROWS, StandardizedBlocks, standard_scaler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import check_grad
@@ -144,5 +144,5 @@ def test_the_scaler_is_scikit_learns(n, seed, offset, dtype):
     ours, theirs = standard_scaler(X), StandardScaler().fit(X)
     np.testing.assert_allclose(ours.mean_, theirs.mean_, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(ours.scale_, theirs.scale_, rtol=1e-6)
-    np.testing.assert_array_equal(np.concatenate(list(StandardisedRows(X, ours))), ours.transform(X))
+    np.testing.assert_array_equal(np.concatenate(list(StandardizedBlocks(X, ours))), ours.transform(X))
     np.testing.assert_allclose(ours.transform(X)[:, 3], 0, atol=1e-10)

@@ -167,11 +167,11 @@ WITH_ONE_MORE = '''
 import sys
 from types import ModuleType
 
-from embedonce.heads.registry import HEADS, Registered
+from embedonce.heads.registry import HEADS, HeadSpec
 from embedonce.heads.spaces import Range
 
 module = sys.modules["embedonce.heads.prior"] = ModuleType("embedonce.heads.prior")
-HEADS["prior"] = Registered("prior", "PriorHead", {"floor": Range(0.0, 1.0, log=False)})
+HEADS["prior"] = HeadSpec("prior", "PriorHead", {"floor": Range(0.0, 1.0, log=False)})
 from embedonce.cli.app import main
 if "--help" not in sys.argv:
     exec("""

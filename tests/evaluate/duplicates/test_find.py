@@ -16,10 +16,10 @@ from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.duplicates import find as found_groups
 from embedonce.evaluate.duplicates.contact_sheets import save_group_sheets
 from embedonce.evaluate.duplicates.find import (
-    beside,
     find_groups,
-    groups_beside,
     groups_for,
+    groups_path,
+    load_or_find_groups,
     write_found,
 )
 from embedonce.evaluate.duplicates.save import find_and_write
@@ -149,17 +149,17 @@ def test_images_that_have_changed_do_not_decide(copied_photographs, tmp_path):
 
 
 def test_found_groups_are_kept_beside_the_cache_and_believed_while_the_images_are_the_same(copied, monkeypatch):
-    first = groups_beside(copied)
-    assert beside(copied).name == "copied.h5.groups.csv"
+    first = load_or_find_groups(copied)
+    assert groups_path(copied).name == "copied.h5.groups.csv"
     monkeypatch.setattr(found_groups, "find_groups", lambda *args, **kwargs: pytest.fail("found again"))
-    assert groups_beside(copied) == first
+    assert load_or_find_groups(copied) == first
 
 
 def test_a_correction_by_hand_counts(copied):
-    groups_beside(copied)
-    path = beside(copied)
+    load_or_find_groups(copied)
+    path = groups_path(copied)
     path.write_text(path.read_text().replace("o00", "corrected", 0).replace(",coarse/o00_0.png,", ",mine,"))
-    assert "mine" in groups_beside(copied).names
+    assert "mine" in load_or_find_groups(copied).names
 
 
 def test_groups_are_found_again_when_images_change_and_keep_their_names(copied_images, tmp_path, small):
@@ -169,9 +169,9 @@ def test_groups_are_found_again_when_images_change_and_keep_their_names(copied_i
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())
     path = tmp_path / "c.h5"
-    before = groups_beside(embedonce.extract_features(folder, path, **small))
+    before = load_or_find_groups(embedonce.extract_features(folder, path, **small))
     write(copies(texture(0), 0)[6], folder / "coarse" / "a-new-copy.png")  # first in its folder
-    after = groups_beside(embedonce.extract_features(folder, path, **small))
+    after = load_or_find_groups(embedonce.extract_features(folder, path, **small))
     named = dict(zip(after.paths, after.names, strict=True))
     assert all(named[name] == group for name, group in zip(before.paths, before.names, strict=True))
     assert named["coarse/a-new-copy.png"] == named["coarse/o00_0.png"]
@@ -179,15 +179,15 @@ def test_groups_are_found_again_when_images_change_and_keep_their_names(copied_i
 
 @pytest.mark.parametrize("spoil", [lambda text: "nonsense\n", lambda text: text.replace(",coarse/o00_0.png,", ",,")])
 def test_a_spoilt_file_beside_the_cache_is_left_alone_and_the_notes_say_so(copied, found, spoil, monkeypatch):
-    write_found(found.groups, copied, beside(copied))
-    spoilt = spoil(beside(copied).read_text())
-    beside(copied).write_text(spoilt)
+    write_found(found.groups, copied, groups_path(copied))
+    spoilt = spoil(groups_path(copied).read_text())
+    groups_path(copied).write_text(spoilt)
     monkeypatch.setattr(found_groups, "find_groups", lambda cache, progress=None: found)
     known, notes = groups_for(copied, None, "grouped")
     assert known.names == found.groups.names
     assert len(notes) == 1
     assert "looked for anew, and copied.h5.groups.csv stays as it is: the groups file" in notes[0]
-    assert beside(copied).read_text() == spoilt
+    assert groups_path(copied).read_text() == spoilt
 
 
 def test_a_groups_file_of_the_users_is_taken_and_a_wrong_one_refused(copied, tmp_path):
@@ -240,7 +240,7 @@ def test_heads_that_cross_validate_get_the_groups_of_their_training_rows(copied,
 
     monkeypatch.setattr(type(head), "fit", spy)
     made = compare(copied, ["linear-svm"], split="grouped")
-    known = groups_beside(copied)
+    known = load_or_find_groups(copied)
     assert np.array_equal(seen["groups"], known.ids[made.split.train])
 
 

@@ -6,7 +6,7 @@ from embedonce.evaluate.duplicates import search as duplicates
 from embedonce.evaluate.duplicates.neighbors import nearest_neighbors
 from embedonce.evaluate.duplicates.pair_tests import Thresholds
 from embedonce.evaluate.duplicates.pairs import Pairs
-from embedonce.evaluate.duplicates.registration import Registered
+from embedonce.evaluate.duplicates.registration import Registration
 from embedonce.evaluate.duplicates.search import _Search, find_duplicates
 from embedonce.evaluate.duplicates.thumbnails import PIXELS, Thumbnails
 from hypothesis import HealthCheck, given, settings
@@ -252,7 +252,7 @@ def test_a_flat_thumbnail_has_bands_of_zero_and_a_textured_one_of_unit_deviation
 def test_pictures_are_read_no_longer_when_none_of_the_likeliest_pairs_is_a_copy(agreement, read):
     rows = np.arange(2000)
     pairs = Pairs(rows, rows[::-1], np.linspace(0.9, 0.5, 2000, dtype=np.float32))
-    registered = Registered(pairs.score, np.zeros(2000, bool), np.zeros((2000, 6), np.float32))
+    registered = Registration(pairs.score, np.zeros(2000, bool), np.zeros((2000, 6), np.float32))
 
     class Tests:
         def verify(self, first, second, registered):

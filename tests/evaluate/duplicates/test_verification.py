@@ -9,7 +9,7 @@ from embedonce.errors import ImageError
 from embedonce.evaluate.duplicates import gray_images as pictures_module
 from embedonce.evaluate.duplicates.gray_images import PICTURE_SIDE, Pictures
 from embedonce.evaluate.duplicates.neighbors import nearest_neighbors
-from embedonce.evaluate.duplicates.registration import Registered
+from embedonce.evaluate.duplicates.registration import Registration
 from embedonce.evaluate.duplicates.search import NEIGHBORS, find_duplicates
 from embedonce.evaluate.duplicates.verification import verify
 from embedonce.extract.image_signature import signature
@@ -22,7 +22,7 @@ SIDE = PICTURE_SIDE
 def in_place(count):
     """Return the maps of pairs that lie over each other as they are."""
     affine = np.tile(np.array([1, 0, 0, 0, 1, 0], np.float32), (count, 1))
-    return Registered(np.full(count, 0.7, np.float32), np.zeros(count, bool), affine)
+    return Registration(np.full(count, 0.7, np.float32), np.zeros(count, bool), affine)
 
 
 def pictures_of(images):

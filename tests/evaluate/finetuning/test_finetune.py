@@ -27,10 +27,11 @@ from embedonce.evaluate.models.evaluation import evaluate_model
 from embedonce.evaluate.models.exporting import export
 from embedonce.evaluate.models.prediction import predict
 from embedonce.evaluate.models.training import model_metadata, train
-from embedonce.evaluate.models.training_images import seen_in_training
+from embedonce.evaluate.models.training_images import training_mask
 from embedonce.evaluate.splits.groups import Groups
 from embedonce.extract.decoding import decode
-from embedonce.heads.io.files import load_head, read_metadata, save_head, write_keras_metadata
+from embedonce.heads.io.files import load_head, read_metadata, save_head
+from embedonce.heads.io.keras_files import write_keras_metadata
 
 SOFTMAX = {"epochs": 3, "learning_rate": 0.01}
 
@@ -185,7 +186,7 @@ def read_and_done(starts, images, tmp_path_factory):
 
 def test_the_images_of_the_test_part_are_never_read(read_and_done, starts, cache):
     read, done = read_and_done
-    expected = np.flatnonzero(seen_in_training(cache, read_metadata(starts["logreg"])))
+    expected = np.flatnonzero(training_mask(cache, read_metadata(starts["logreg"])))
     assert sorted(read) == expected.tolist()
     assert len(read) < len(cache)
     assert done.images + done.validation_images == len(read)
@@ -199,13 +200,13 @@ def test_heads_whose_margins_were_calibrated_are_trained_on_too(starts, images, 
 
 
 def test_the_head_has_not_seen_the_validation_images_when_it_begins(read_and_done, starts, cache):
-    from embedonce.evaluate.duplicates.find import groups_beside
+    from embedonce.evaluate.duplicates.find import load_or_find_groups
     from embedonce.heads.registry import make_head
     from sklearn.metrics import log_loss
 
     done = read_and_done[1]
     rows, _ = training_rows(cache, read_metadata(starts["logreg"]), "the model")
-    fit, held = hold_out(cache, rows, groups_beside(cache), 0)
+    fit, held = hold_out(cache, rows, load_or_find_groups(cache), 0)
     head = make_head("logreg", C=0.01).fit(cache.features[fit], cache.label_names[fit])
     start = log_loss(cache.label_names[held], head.predict_proba(cache.features[held]))
     assert done.course.history["val_loss"][0] == pytest.approx(start, abs=2e-3)

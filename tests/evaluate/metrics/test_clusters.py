@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from embedonce.evaluate.metrics.clusters import (
     correlation_within,
+    count_informative_groups,
     design_effect,
     error_by_groups,
-    telling_groups,
     units,
 )
 from hypothesis import given
@@ -78,6 +78,6 @@ def test_class_means_taken_away_do_not_make_groups_look_less_alike():
 def test_telling_groups_are_those_with_anything_but_the_commonest_value():
     drawn = units(np.repeat(np.arange(5), 4), 20)
     values = np.ones(20)
-    assert telling_groups(values, drawn) == 0
+    assert count_informative_groups(values, drawn) == 0
     values[[0, 1, 9]] = 0
-    assert telling_groups(values, drawn) == 2
+    assert count_informative_groups(values, drawn) == 2

@@ -18,7 +18,7 @@ from embedonce.evaluate.report.activation_maps import overlay
 from embedonce.evaluate.report.figures import scores_figure
 from embedonce.evaluate.report.html import as_typed, page_content, seconds, summary, write_report
 from embedonce.evaluate.report.label_errors import label_errors, suspects_csv
-from embedonce.evaluate.splits.make import every_row
+from embedonce.evaluate.splits.split import every_row
 
 
 class Page(HTMLParser):

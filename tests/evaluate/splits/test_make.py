@@ -8,17 +8,13 @@ from embedonce.cache.writer import write_cache
 from embedonce.errors import SplitError
 from embedonce.evaluate.splits.groups import Groups
 from embedonce.evaluate.splits.make import (
-    Split,
-    every_row,
     folds,
-    identical_in_training,
     make_folds,
     make_split,
     random_split,
-    read_split,
-    write_folds,
-    write_split,
 )
+from embedonce.evaluate.splits.split import Split, every_row, identical_in_training
+from embedonce.evaluate.splits.split_files import read_split, write_folds, write_split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from split_caches import cache_of

@@ -7,16 +7,15 @@ import pytest
 from embedonce.errors import SplitError
 from embedonce.evaluate.splits.groups import Groups
 from embedonce.evaluate.splits.make import (
+    check_no_leakage,
     folds,
     grouped_split,
-    leak_share,
     make_folds,
     make_split,
-    prove_no_crossing,
     random_split,
 )
-from embedonce.evaluate.splits.split import Split
-from embedonce.evaluate.splits.stable_hash import assign, places
+from embedonce.evaluate.splits.split import Split, leak_share
+from embedonce.evaluate.splits.stable_hash import assign_parts, hash_to_unit_interval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from split_caches import cache_of
@@ -92,7 +91,7 @@ def test_no_group_crosses_and_every_class_is_on_both_sides(data, seed):
             names = np.array(groups.names)
             assert not set(names[split.train]) & set(names[split.test])
             assert split.groups["crossing"] == 0
-            assert split.groups == prove_no_crossing(split, groups)
+            assert split.groups == check_no_leakage(split, groups)
 
 
 @given(grown(), SEEDS, st.integers(2, 6), st.integers(1, 3))
@@ -163,8 +162,10 @@ def test_images_that_are_groups_of_their_own_are_split_like_images():
 
 def test_places_are_pinned():
     # another number here would move images of splits that people have
-    np.testing.assert_allclose(places(["ash/1.png", "caf\udce9"], 0), [0.3366489602, 0.5097143897], atol=1e-9)
-    assert places(["ash/1.png"], 0, 1) != places(["ash/1.png"], 0)
+    np.testing.assert_allclose(
+        hash_to_unit_interval(["ash/1.png", "caf\udce9"], 0), [0.3366489602, 0.5097143897], atol=1e-9
+    )
+    assert hash_to_unit_interval(["ash/1.png"], 0, 1) != hash_to_unit_interval(["ash/1.png"], 0)
 
 
 def test_small_classes_are_on_both_sides_and_what_was_moved_is_said():
@@ -172,7 +173,7 @@ def test_small_classes_are_on_both_sides_and_what_was_moved_is_said():
     for seed in range(30):
         split = random_split(cache, seed)
         assert np.bincount(cache.labels[split.test]).tolist() == [1, 1, 1]
-        where = places(cache.paths, seed)
+        where = hash_to_unit_interval(cache.paths, seed)
         expected = [row for row in range(6) if (where[row] < 0.2) != (row in split.test)]
         assert split.moved.tolist() == expected
         # the test image is the one that its hash puts nearest to the test part
@@ -184,12 +185,12 @@ def test_small_classes_are_on_both_sides_and_what_was_moved_is_said():
 def test_a_group_is_not_moved_when_it_is_the_last_of_a_class():
     where = np.array([0.1, 0.3, 0.4, 0.5, 0.6])
     # unit 0 and 4: class a; unit 0 to 3: class b. Both classes are on both sides.
-    parts, moved = assign(where, [0.2], np.array([0, 4, 0, 1, 2, 3]), np.array([0, 0, 1, 1, 1, 1]), ["a", "b"])
+    parts, moved = assign_parts(where, [0.2], np.array([0, 4, 0, 1, 2, 3]), np.array([0, 0, 1, 1, 1, 1]), ["a", "b"])
     assert parts.tolist() == [0, 1, 1, 1, 1]
     assert not moved.any()
     # a is missing from the test part; unit 1 is nearer but the last of c in training
     units, classes = np.array([0, 1, 2, 0, 1]), np.array([1, 0, 0, 2, 2])
-    parts, moved = assign(
+    parts, moved = assign_parts(
         np.array([0.1, 0.3, 0.5, 0.6]), [0.2], np.append(units, 3), np.append(classes, 1), list("abc")
     )
     assert parts.tolist() == [0, 1, 0, 1]
@@ -197,7 +198,7 @@ def test_a_group_is_not_moved_when_it_is_the_last_of_a_class():
 
 
 def test_a_group_of_two_missing_classes_brings_both():
-    parts, moved = assign(
+    parts, moved = assign_parts(
         np.array([0.7, 0.4, 0.9]), [0.2], np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 1]), ["a", "b"]
     )
     assert parts.tolist() == [1, 0, 1]
@@ -207,7 +208,7 @@ def test_a_group_of_two_missing_classes_brings_both():
 def test_groups_that_cannot_be_parted_by_class_are_explained():
     # b has one group only, so it cannot be on both sides
     with pytest.raises(SplitError, match="class b cannot be in every part"):
-        assign(np.array([0.1, 0.5]), [0.2], np.array([0, 1, 0]), np.array([0, 0, 1]), ["a", "b"])
+        assign_parts(np.array([0.1, 0.5]), [0.2], np.array([0, 1, 0]), np.array([0, 0, 1]), ["a", "b"])
 
 
 @pytest.mark.parametrize(
@@ -239,7 +240,7 @@ def test_a_group_that_crosses_is_refused_in_a_proof_and_counted_in_a_report():
     groups = Groups(["1", "2", "3", "4", "5"], ["p", "p", "q", "r", "r"], "file")
     split = Split(np.array([0, 2]), np.array([1, 3, 4]), "random")
     with pytest.raises(SplitError, match="got 1 of 3 that are: p;"):
-        prove_no_crossing(split, groups)
+        check_no_leakage(split, groups)
     assert leak_share(split, groups) == pytest.approx(1 / 3)
     assert leak_share(Split(np.array([0, 1]), np.array([2, 3]), "random"), groups) == 0
     assert leak_share(Split(np.arange(5), np.zeros(0, np.intp), "none"), groups) == 0

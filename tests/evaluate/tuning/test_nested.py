@@ -18,7 +18,9 @@ from embedonce.evaluate.report.results_json import comparison_results
 from embedonce.evaluate.scoring.heads import make_heads
 from embedonce.evaluate.shared.provenance import as_json
 from embedonce.evaluate.splits.groups import Groups
-from embedonce.evaluate.splits.make import Split, folds, write_folds
+from embedonce.evaluate.splits.make import folds
+from embedonce.evaluate.splits.split import Split
+from embedonce.evaluate.splits.split_files import write_folds
 from embedonce.evaluate.splits.subsets import inner_folds, shrink
 from embedonce.evaluate.tuning import nested as tune_nested
 from embedonce.evaluate.tuning import successive_halving as tune_search

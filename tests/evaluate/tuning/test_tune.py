@@ -19,8 +19,10 @@ from embedonce.cli.command import head_parameters
 from embedonce.errors import CacheError, HeadError, HeadParameterError, OutputError, SplitError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.splits import subsets
-from embedonce.evaluate.splits.make import every_row, folds, make_split, write_folds, write_split
-from embedonce.evaluate.splits.stable_hash import places
+from embedonce.evaluate.splits.make import folds, make_split
+from embedonce.evaluate.splits.split import every_row
+from embedonce.evaluate.splits.split_files import write_folds, write_split
+from embedonce.evaluate.splits.stable_hash import hash_to_unit_interval
 from embedonce.evaluate.splits.subsets import first_rows, inner_folds
 from embedonce.evaluate.tuning import successive_halving as tune_search
 from embedonce.evaluate.tuning.result import tuning_figure
@@ -219,7 +221,7 @@ def test_rungs_are_nested_stratified_and_of_whole_groups(cache, groups):
 def test_a_share_has_every_class_and_whole_units_and_is_within_a_larger(labels, per_unit, share, seed):
     labels = np.array(labels)
     units = np.arange(len(labels)) // per_unit
-    where = places([str(unit) for unit in np.unique(units)], seed, 2)
+    where = hash_to_unit_interval([str(unit) for unit in np.unique(units)], seed, 2)
     rows = np.arange(len(labels))
     small, large = (first_rows(rows, labels, units, where, part) for part in (share, min(1.0, share * 2)))
     assert set(small) <= set(large) <= set(rows)

@@ -16,7 +16,7 @@ import cloudpickle
 import pytest
 from click.testing import CliRunner
 from embedonce.cache.partial import PartialRun
-from embedonce.cache.place import Place
+from embedonce.cache.place import CacheLocation
 from embedonce.cache.reader import FeatureCache
 from embedonce.cli.app import main
 from embedonce.errors import ClusterError, ImageError
@@ -24,7 +24,7 @@ from embedonce.extract.cluster import coordinator as cluster
 from embedonce.extract.cluster import worker as cluster_worker
 from embedonce.extract.cluster.worker import KnownDigests, embed_slice
 from embedonce.extract.engines.engines import note_engine
-from embedonce.extract.progress import Silent
+from embedonce.extract.progress import NullProgress
 from embedonce.extract.run import extract_features, update_cache
 
 distributed = pytest.importorskip("distributed")
@@ -61,7 +61,7 @@ def folder(tmp_path, make_images):
 
 @pytest.fixture
 def run(folder, tmp_path, small):
-    defaults = {"engine": "auto", "workers": None, "strict": False, "follow_links": False, "progress": Silent()}
+    defaults = {"engine": "auto", "workers": None, "strict": False, "follow_links": False, "progress": NullProgress()}
 
     def update(name="a.h5", **options):
         return update_cache(folder, tmp_path / name, **(small | defaults | options))
@@ -78,7 +78,7 @@ def contents(path):
 def assert_same(tmp_path, one, other):
     assert FeatureCache.open(tmp_path / one).signatures is not None
     assert contents(tmp_path / one) == contents(tmp_path / other)
-    partial = Place.of(tmp_path / other).partial
+    partial = CacheLocation.of(tmp_path / other).partial
     assert not partial.exists(), os.listdir(partial)
 
 
@@ -97,7 +97,7 @@ def test_workers_that_have_no_converted_model_make_it_once_on_their_machine(run,
     assert_same(tmp_path, "one.h5", "many.h5")
 
 
-class AtFirst(Silent):
+class AtFirst(NullProgress):
     """Does something once the first slice has been taken over."""
 
     def __init__(self, action):
@@ -469,19 +469,19 @@ def test_known_contents_are_found_and_others_are_not():
 
 
 def test_no_two_runs_give_a_worker_the_same_name(tmp_path):
-    place = Place.of(tmp_path / "a.h5")
+    place = CacheLocation.of(tmp_path / "a.h5")
     assert PartialRun(place).reserve() != PartialRun(place).reserve()
 
 
 def test_a_worker_that_was_given_up_cannot_change_what_was_taken_over(run, folder, tmp_path):
     cache = run("one.h5").cache
-    partial = PartialRun(Place.of(tmp_path / "a.h5"))
+    partial = PartialRun(CacheLocation.of(tmp_path / "a.h5"))
     name = partial.reserve()
     shutil.copy(tmp_path / "one.h5", name)
     claimed = partial.claim(name)
     name.write_bytes(b"late")
     assert FeatureCache.open(claimed).paths == cache.paths
-    (segment,), (damaged,) = PartialRun(Place.of(tmp_path / "a.h5")).recover()
+    (segment,), (damaged,) = PartialRun(CacheLocation.of(tmp_path / "a.h5")).recover()
     assert segment.path == claimed
     assert "segment-00000003.h5" in damaged  # the late one has a name of ours as well
     report = run("a.h5")

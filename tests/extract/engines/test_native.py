@@ -27,7 +27,7 @@ from embedonce.extract.engines.fold import fold, from_bytes, to_bytes
 from embedonce.extract.engines.native import NativeSession, why_not_native
 from embedonce.extract.engines.native_plan import PANEL, column_widths, make_program
 from embedonce.extract.engines.reference import reference_features
-from embedonce.extract.options import Means
+from embedonce.extract.options import ComputeOptions
 from embedonce.extract.recipe import make_recipe
 from embedonce.extract.run import extract_features
 from hypothesis import given, settings
@@ -251,14 +251,14 @@ def test_panels_of_columns_fill_a_product_exactly(columns):
 
 @needs_native
 def test_auto_is_native_where_its_vectors_are_the_widest_and_litert_where_threads_are_asked_for(monkeypatch):
-    assert engines.chosen_engine(Means("native"), "float32") == "native"
+    assert engines.chosen_engine(ComputeOptions("native"), "float32") == "native"
     for widest in (False, True):
         monkeypatch.setattr(engines, "native_is_fastest", lambda widest=widest: widest)
-        assert engines.chosen_engine(Means(), "float32") == ("native" if widest else "litert")
-        assert engines.chosen_engine(Means(threads=1), "float32") == ("native" if widest else "litert")
-        assert engines.chosen_engine(Means(threads=2), "float32") == "litert"
-        assert engines.chosen_engine(Means(), "int8") == "litert"
-        assert engines.chosen_engine(Means(), "bfloat16") == "keras"
+        assert engines.chosen_engine(ComputeOptions(), "float32") == ("native" if widest else "litert")
+        assert engines.chosen_engine(ComputeOptions(threads=1), "float32") == ("native" if widest else "litert")
+        assert engines.chosen_engine(ComputeOptions(threads=2), "float32") == "litert"
+        assert engines.chosen_engine(ComputeOptions(), "int8") == "litert"
+        assert engines.chosen_engine(ComputeOptions(), "bfloat16") == "keras"
 
 
 @pytest.mark.parametrize(

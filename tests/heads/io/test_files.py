@@ -16,7 +16,8 @@ import skops.io
 from embedonce._keras import import_keras
 from embedonce.errors import HeadError, ModelFileError, OutputError
 from embedonce.heads.io import keras_files
-from embedonce.heads.io.files import TRUSTED, load_head, read_metadata, save_head, suffixes_for, write_keras_metadata
+from embedonce.heads.io.files import TRUSTED, load_head, read_metadata, save_head, suffixes_for
+from embedonce.heads.io.keras_files import write_keras_metadata
 from embedonce.heads.registry import HEADS, make_head
 from embedonce.heads.softmax import SoftmaxHead
 from sklearn.datasets import make_blobs
