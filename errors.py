@@ -112,5 +112,9 @@ class OutputError(EmbedonceError, OSError):
     """An output path cannot be written."""
 
 
+class MissingPackageError(EmbedonceError, ImportError):
+    """An optional package is not installed."""
+
+
 class ApproximationWarning(UserWarning):
     """A head was fitted to an approximation, since there were too many rows for the exact way."""

@@ -2,6 +2,8 @@ from .csv_files import as_csv as as_csv
 from .csv_files import format_examples as format_examples
 from .csv_files import read_header as read_header
 from .csv_files import read_table as read_table
+from .frames import data_frame as data_frame
+from .frames import html_table as html_table
 from .images import evenly_spaced_indices as evenly_spaced_indices
 from .images import first_of_each as first_of_each
 from .images import image_folder as image_folder
