@@ -29,7 +29,7 @@ from ..scoring import (
     run_jobs,
     weigh_classes,
 )
-from ..splits import Groups, Split, merge_folds, notes_on, plan_splits
+from ..splits import Groups, Split, SplitPlan, notes_on, plan_splits
 from ..tuning import Found, check_seconds, search_spaces, tune_heads, tuning_notes, with_found
 from .image_models import choose_splits, open_models, score_model
 from .learning_curve import budget_curve
@@ -183,7 +183,7 @@ def compare(
 def _run(
     cache: FeatureCache,
     heads: list[list[dict[str, Any]]],
-    plans: list[list[Split]],
+    plans: Sequence[SplitPlan],
     groups: Groups | None,
     views: Views | None,
     jobs: int,
@@ -219,14 +219,15 @@ def _run(
 
 
 def _summarise(
-    cache: FeatureCache, splits: list[Split], scored: dict[str, list[HeadResult]], groups: Groups | None, seed: int
+    cache: FeatureCache, plan: SplitPlan, scored: dict[str, list[HeadResult]], groups: Groups | None, seed: int
 ) -> Comparison:
     """Put the results on one plan together, with their intervals and differences."""
-    if len(splits) == 1:
-        split, results = splits[0], [results[0] for results in scored.values()]
+    splits, split = plan.splits, plan.merged
+    if not plan.has_folds:
+        results = [results[0] for results in scored.values()]
         repeats = {result.name: [result] for result in results}
     else:
-        split, results, repeats = merge_folds(splits), [], {}
+        results, repeats = [], {}
         for name, of_folds in scored.items():
             repeats[name] = pool(cache, splits, of_folds)
             first = repeats[name][0]
@@ -255,4 +256,4 @@ def _summarise(
             sizes = [(len(part.train), len(part.test)) for part in splits]
         differences = compare_all(list(correct), correct, ids, folds, sizes)
     notes = notes_on(cache, split) + approximations({result.name: result.head for result in results})
-    return Comparison(cache, split, results, notes, None, groups, differences, splits if len(splits) > 1 else [])
+    return Comparison(cache, split, results, notes, None, groups, differences, list(splits) if plan.has_folds else [])

@@ -3,11 +3,11 @@ from .groups import name_groups as name_groups
 from .groups import read_group_names as read_group_names
 from .groups import read_groups as read_groups
 from .make import make_split as make_split
+from .plan import SplitPlan as SplitPlan
 from .plan import notes_on as notes_on
 from .plan import plan_splits as plan_splits
 from .split import Split as Split
 from .split import every_row as every_row
-from .split import merge_folds as merge_folds
 from .split_files import read_split as read_split
 from .split_files import write_folds as write_folds
 from .split_files import write_split as write_split

@@ -2,14 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from ...cache import FeatureCache, display
 from ...errors import SplitError
 from .groups import Groups
 from .make import has_folds, make_folds, make_split
-from .split import Split, identical_in_training
+from .split import Split, identical_in_training, merge_folds
+
+
+@dataclass(frozen=True, eq=False)
+class SplitPlan(Sequence[Split]):
+    """The splits that heads are scored on by one method: a single split, or the folds of all repeats.
+
+    Attributes
+    ----------
+    splits : tuple of Split
+        All folds of the first repeat, then those of the second, and so on.
+    """
+
+    splits: tuple[Split, ...]
+
+    @property
+    def method(self) -> str:
+        """``random``, ``grouped``, ``file``, ``none`` or ``custom``."""
+        return self.splits[0].method
+
+    @property
+    def has_folds(self) -> bool:
+        """Whether this is a cross-validation."""
+        return len(self.splits) > 1
+
+    @property
+    def repeats(self) -> tuple[tuple[Split, ...], ...]:
+        """The folds of every repeat."""
+        numbers = sorted({split.repeat or 0 for split in self.splits})
+        return tuple(tuple(split for split in self.splits if (split.repeat or 0) == number) for number in numbers)
+
+    @cached_property
+    def merged(self) -> Split:
+        """The single split, or all folds as one: see :func:`merge_folds`."""
+        return merge_folds(self.splits) if self.has_folds else self.splits[0]
+
+    def __len__(self) -> int:
+        return len(self.splits)
+
+    @overload
+    def __getitem__(self, index: int) -> Split: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Split, ...]: ...
+    def __getitem__(self, index: int | slice) -> Split | tuple[Split, ...]:
+        return self.splits[index]
+
+    def __repr__(self) -> str:
+        return f"<SplitPlan {self.method}: {len(self)} split{'s' * self.has_folds}>"
 
 
 def plan_splits(
@@ -19,13 +69,13 @@ def plan_splits(
     groups: Groups | None,
     folds: int | None = None,
     repeats: int = 1,
-) -> tuple[list[list[Split]], list[str]]:
+) -> tuple[list[SplitPlan], list[str]]:
     """Return the splits to score heads on, and what to know of the choice.
 
     Returns
     -------
-    list of list of Split
-        One or two, the honest one first; each is one split or the folds of all repeats.
+    list of SplitPlan
+        One or two, the grouped one first.
     list of str
 
     Raises
@@ -35,12 +85,12 @@ def plan_splits(
     """
     check_folds(split, folds, repeats)
     if isinstance(split, Split):
-        return [[split]], []
+        return [SplitPlan((split,))], []
 
-    def make(method: str | Path) -> list[Split]:
+    def make(method: str | Path) -> SplitPlan:
         if folds is None and not has_folds(method):
-            return [make_split(cache, method, seed, groups)]
-        return make_folds(cache, method, seed, groups, folds or 2, repeats)
+            return SplitPlan((make_split(cache, method, seed, groups),))
+        return SplitPlan(tuple(make_folds(cache, method, seed, groups, folds or 2, repeats)))
 
     if split is not None:
         return [make(split)], []
