@@ -1,5 +1,5 @@
 # The commands that matter; each works in an environment with pip install -e '.[dev]'.
-.PHONY: test quick lint docs site ci
+.PHONY: test quick lint site ci
 
 test:  ## all tests
 	python -m pytest -n auto --dist loadfile
@@ -10,10 +10,6 @@ quick:  ## without those that take more than a few seconds
 lint:  ## ruff, with its formatting
 	python -m ruff check .
 	python -m ruff format --check .
-
-docs:  ## the pages of the commands and of the Python names
-	python tools/commands.py
-	python tools/api.py
 
 site:  ## the documentation as pages, in site/
 	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet --strict

@@ -1,4 +1,4 @@
-"""The scripts and the notebook of examples/ run, and the page of the commands is what the commands say."""
+"""The scripts and the notebook of examples/ run."""
 
 from __future__ import annotations
 
@@ -66,8 +66,3 @@ def test_the_notebook_runs_from_the_first_cell_to_the_last(images, small, tmp_pa
             exec(compile(source, cell["id"], "exec"), names)
     assert (tmp_path / "runs" / "notebook" / "report" / "report.html").is_file()
     assert (tmp_path / "runs" / "notebook" / "logreg.skops").is_file()
-
-
-def test_the_page_of_the_commands_is_what_the_commands_say():
-    module = runpy.run_path(str(ROOT / "tools" / "commands.py"))
-    assert module["PAGE"].read_text(encoding="utf-8") == module["page"](), "python tools/commands.py writes it anew"

@@ -1,4 +1,4 @@
-"""Pages from the top of the repository: README.md is the first page of the site, and two others belong to it too."""
+"""Pages of the site from the top of the repository; README.md is its first page."""
 
 from __future__ import annotations
 
@@ -11,15 +11,11 @@ PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "CONTRIBUTING.md", "CHANGEL
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add them to the files of docs/."""
+    """Add the pages to the files of docs/; links to files outside docs/ become text."""
     from mkdocs.structure.files import File
 
     for source, page in PAGES.items():
-        files.append(File.generated(config, page, content=as_page((ROOT / source).read_text(encoding="utf-8"))))
+        text = (ROOT / source).read_text(encoding="utf-8").replace("](docs/", "](")
+        text = re.sub(r"(?<!!)\[([^]]+)\]\((?:examples/|LICENSE)[^)]*\)", r"\1", text)
+        files.append(File.generated(config, page, content=text))
     return files
-
-
-def as_page(text: str) -> str:
-    """Return a text of the top folder with the links that it needs in docs/, and none to files that it lacks."""
-    text = text.replace("](docs/", "](")
-    return re.sub(r"(?<!!)\[([^]]+)\]\((?:examples/|LICENSE)[^)]*\)", r"\1", text)

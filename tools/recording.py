@@ -1,9 +1,8 @@
-"""Draw what a command prints on a terminal, in its colours, as docs/images/demo.svg. Needs a POSIX system.
+"""Draw what ``embedonce demo`` prints on a terminal as docs/images/demo.svg. Needs a POSIX system.
 
-python tools/recording.py [COMMAND ...]
+python tools/recording.py
 
-By default the command is the README's demo, in a new folder and so as on a fresh machine. Progress lines that the
-terminal overwrote are not drawn; everything else is as it was printed.
+The demo runs in a new folder. Progress lines that the terminal overwrote are not drawn.
 """
 
 from __future__ import annotations
@@ -18,49 +17,32 @@ import tempfile
 from pathlib import Path
 
 from rich.console import Console
-from rich.terminal_theme import TerminalTheme
+from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "demo.svg"
 COLUMNS = 118
-THEME = TerminalTheme(
-    (24, 28, 33),
-    (222, 226, 230),
-    [
-        (24, 28, 33),
-        (240, 113, 120),
-        (126, 211, 139),
-        (240, 198, 116),
-        (120, 170, 240),
-        (200, 150, 230),
-        (110, 205, 205),
-        (222, 226, 230),
-    ],
-)
-# rich's own template, without the font that it fetches from a server
-_FONT_FACE = re.compile(r"\s*@font-face \{.*?\}", flags=re.DOTALL)
 
 
 def record(command: list[str]) -> str:
-    """Run a command on a terminal of its own and return what stands there in the end, with its colours."""
-    ours, theirs = pty.openpty()
+    """Run a command on a pseudo-terminal and return its output with colours."""
+    terminal, other_end = pty.openpty()
     environment = os.environ | {"COLUMNS": str(COLUMNS), "TERM": "xterm-256color"}
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=environment) as process:
-        os.close(theirs)
+    streams = {"stdin": subprocess.DEVNULL, "stdout": other_end, "stderr": other_end}
+    with tempfile.TemporaryDirectory() as folder, subprocess.Popen(command, cwd=folder, env=environment, **streams):
+        os.close(other_end)
         chunks = []
-        with contextlib.suppress(OSError):  # how a terminal says that nobody holds its other end
-            while chunk := os.read(ours, 65536):
+        with contextlib.suppress(OSError):  # raised when the other end is closed
+            while chunk := os.read(terminal, 65536):
                 chunks.append(chunk)
-    os.close(ours)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with status {process.returncode}")
-    return b"".join(chunks).decode().replace(str(Path.home()), "~")  # whoever records it
+    os.close(terminal)
+    return b"".join(chunks).decode().replace(str(Path.home()), "~")
 
 
-def as_lines(printed: str) -> list[str]:
-    """Return the lines that stay: what a carriage return or a cursor movement overwrites is left out."""
+def final_lines(output: str) -> list[str]:
+    """Return the lines that remain after carriage returns and cursor movements."""
     lines: list[str] = []
-    for line in printed.replace("\r\n", "\n").split("\n"):
+    for line in output.strip().replace("\r\n", "\n").split("\n"):
         ups = len(re.findall(r"\x1b\[1?A", line))
         del lines[len(lines) - ups :]
         line = re.sub(r"\x1b\[(?![\d;]*m)[\d;?]*[A-Za-z]", "", line)
@@ -68,28 +50,15 @@ def as_lines(printed: str) -> list[str]:
     return lines
 
 
-def draw(command: str, lines: list[str], title: str) -> str:
-    """Return the picture as SVG."""
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True, color_system="truecolor")
-        console.print(Text.assemble(("$ ", "bold green"), command))
-        for line in lines:
-            console.print(Text.from_ansi(line))
-        return _FONT_FACE.sub("", console.export_svg(title=title, theme=THEME, unique_id="embedonce-demo"))
-
-
 def main() -> None:
     """Record and draw."""
-    PICTURE.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        command = sys.argv[1:] or [str(Path(sys.executable).with_name("embedonce")), "demo"]
-        shown = " ".join([Path(command[0]).name, *command[1:]])
-        lines = as_lines(record(command))
-        os.chdir("/")
-    while lines and not lines[-1].strip():
-        lines.pop()
-    PICTURE.write_text(draw(shown, lines, "embedonce"), encoding="utf-8")
+    lines = final_lines(record([sys.executable, "-m", "embedonce", "demo"]))
+    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
+    for line in ("\x1b[1;32m$ \x1b[0membedonce demo", *lines):
+        console.print(Text.from_ansi(line))
+    picture = console.export_svg(title="embedonce", theme=MONOKAI, unique_id="embedonce-demo")
+    # rich's template fetches a font from a server
+    PICTURE.write_text(re.sub(r"\s*@font-face \{.*?\}", "", picture, flags=re.DOTALL), encoding="utf-8")
 
 
 if __name__ == "__main__":

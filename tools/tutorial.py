@@ -1,13 +1,13 @@
-"""Run every command of docs/TUTORIAL.md and print what it prints, to hold against the page when something has changed.
+"""Run the commands of docs/TUTORIAL.md and print their output, to compare with the page.
 
-python tools/tutorial.py IMAGES FOLDER [--weights FILE]
+python tools/tutorial.py IMAGES FOLDER [WEIGHTS]
 
-FOLDER gets the cache, the models and the results; figures of the page are copied from there to docs/images.
+IMAGES is the folder lung_image_sets of LC25000, FOLDER a new folder for everything that is written, WEIGHTS a file of
+the backbone's weights for machines without network. The figures of the page are copied to docs/images.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import shlex
 import shutil
@@ -19,36 +19,24 @@ PAGE = Path(__file__).parents[1] / "docs" / "TUTORIAL.md"
 PICTURES = {"runs/lung/scores.png": "leak-gap.png", "runs/lung/confusion.png": "confusion.png"}
 
 
-def commands() -> list[str]:
-    """Return the command lines of the page."""
+def main() -> None:
+    """Run and print."""
+    images, folder, *weights = map(Path, sys.argv[1:])
+    folder.mkdir(parents=True)
+    (folder / "lung_image_sets").symlink_to(images.resolve())
+    for path in weights:
+        (folder / path.name).symlink_to(path.resolve())
     blocks = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    return [line for block in blocks for line in block.splitlines()]
-
-
-def main() -> int:
-    """Run and print; exit status 1 when a command fails."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("images", type=Path, help="the folder lung_image_sets of LC25000")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--weights", type=Path, help="of the backbone, where there is no network")
-    options = parser.parse_args()
-    options.folder.mkdir(parents=True)
-    (options.folder / "lung_image_sets").symlink_to(options.images.resolve())
-    if options.weights is not None:
-        (options.folder / options.weights.name).symlink_to(options.weights.resolve())
-    for line in commands():
+    for line in "".join(blocks).splitlines():
         words = shlex.split(line)[1:]
-        if words[0] == "extract" and options.weights is not None:
-            words += ["--weights", options.weights.name]
+        if words[0] == "extract" and weights:
+            words += ["--weights", weights[0].name]
         print(f"$ embedonce {shlex.join(words)}", flush=True)
         command = [sys.executable, "-m", "embedonce", *words]
-        if subprocess.run(command, cwd=options.folder, stderr=subprocess.DEVNULL, check=False).returncode:
-            print(f"failed: {line}", file=sys.stderr)
-            return 1
+        subprocess.run(command, cwd=folder, stderr=subprocess.DEVNULL, check=True)
     for source, picture in PICTURES.items():
-        shutil.copyfile(options.folder / source, PAGE.parent / "images" / picture)
-    return 0
+        shutil.copyfile(folder / source, PAGE.parent / "images" / picture)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
