@@ -1,18 +1,19 @@
 """The exceptions that embedonce raises.
 
-They stand in the lowest layer because every layer raises them. Each inherits the standard exception
-that a caller would expect, so ``except ValueError`` keeps working. A message says which parameter of
-what, what is allowed, what it got, and what to do next.
+They are in the lowest layer because every layer raises them. Each inherits the standard exception that a
+caller would expect, so ``except ValueError`` works. A message says which parameter of which function, what
+is allowed, what it got, and what to do next.
 """
 
 from __future__ import annotations
 
+import operator
+from numbers import Real
+from typing import Any
+
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type if it has none.
-
-    Libraries raise what they like over a damaged file; our messages stay in one line.
-    """
+    """Return the first line of an error's message, or its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -22,7 +23,7 @@ class EmbedonceError(Exception):
     Attributes
     ----------
     exit_status : int
-        Of the command line: 1 for a run that failed, 2 where the command asks for what cannot be.
+        Exit status of the command line: 1 for a run that failed, 2 for a request that cannot be met.
     """
 
     exit_status = 1
@@ -37,7 +38,7 @@ class DamagedCacheError(CacheError):
 
 
 class FingerprintError(EmbedonceError, ValueError):
-    """A cache's features were made in another way than the one asked for."""
+    """The features of a cache were computed with other options than those requested."""
 
     exit_status = 2
 
@@ -53,7 +54,7 @@ class ImageFolderError(EmbedonceError, ValueError):
 
 
 class ImageError(EmbedonceError, ValueError):
-    """An image cannot be decoded; the message is the reason that goes to the rejects."""
+    """An image cannot be decoded; the message is the reason in the list of rejects."""
 
 
 class WeightsError(EmbedonceError, ValueError):
@@ -66,24 +67,41 @@ class EngineError(EmbedonceError, RuntimeError):
     """An inference engine is not installed or cannot run."""
 
 
-class ParameterError(EngineError, ValueError):
-    """There is no such engine, precision or number of threads, or two of them exclude each other."""
+class ParameterError(EmbedonceError, ValueError):
+    """A parameter of a function has a value that it does not take, or two parameters exclude each other."""
 
     exit_status = 2
 
 
+def check_int(name: str, owner: str, value: Any, minimum: int, maximum: int | None = None) -> int:
+    """Return a parameter as an int, or raise ParameterError; NumPy's integers are accepted, bool is not."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = minimum - 1
+    if isinstance(value, bool) or number < minimum or (maximum is not None and number > maximum):
+        allowed = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+        raise ParameterError(f"parameter {name} of {owner} must be an integer {allowed}, got {value!r}")
+    return number
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a real number; bool is not, NumPy's numbers are."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 class ClusterError(EmbedonceError, RuntimeError):
-    """A Dask cluster cannot be reached, or one of its workers cannot do its part."""
+    """A Dask cluster cannot be reached, or one of its workers fails."""
 
 
 class HeadError(EmbedonceError, ValueError):
-    """A head is unknown or cannot be used as asked."""
+    """A head is unknown, fails, or cannot be used in this way."""
 
     exit_status = 2
 
 
 class HeadParameterError(HeadError, TypeError):
-    """A head was given a parameter that it does not have, or a value that it does not take."""
+    """A parameter does not exist in a head, or has a value that the head does not take."""
 
 
 class ModelFileError(EmbedonceError, ValueError):
@@ -91,7 +109,7 @@ class ModelFileError(EmbedonceError, ValueError):
 
 
 class ModelSuffixError(ModelFileError):
-    """A model file, or a picture of it, has an ending that it cannot have."""
+    """A model file, or a picture of a model, has a suffix that is not allowed."""
 
     exit_status = 2
 
@@ -117,4 +135,4 @@ class MissingPackageError(EmbedonceError, ImportError):
 
 
 class ApproximationWarning(UserWarning):
-    """A head was fitted to an approximation, since there were too many rows for the exact way."""
+    """A head was fitted to an approximation, since there were too many rows for the exact method."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import ParameterError
+from ..errors import ParameterError, check_int
 from .engine_registry import ENGINES, engines_for
 
 AUTO = "auto"
@@ -52,8 +52,8 @@ def check_options(means: ComputeOptions, precision: str, decoding: str = "exact"
     _require_one_of("precision", precision, DTYPES)
     _require_one_of("decoding", decoding, DECODERS)
     for name, value in (("workers", means.workers), ("threads", means.threads)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ParameterError(f"parameter {name} of extract must be a whole number above 0, got {value!r}")
+        if value is not None:
+            check_int(name, "extract", value, 1)
     if means.engine == "native" and means.threads not in (None, 1):
         raise ParameterError(
             f"parameter threads of extract must be 1 for engine native, got {means.threads}; its sessions share their "

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..cache import display
-from ..errors import FingerprintError, WeightsError
+from ..errors import FingerprintError, ParameterError, WeightsError, check_int, is_number
 from .backbone import WeightsSource, resolve_weights
 from .decoding import Pixels, decode
 from .options import DECODERS, DTYPES
@@ -101,16 +101,14 @@ def make_recipe(
 
     Raises
     ------
+    ParameterError
+        If alpha or image_size is out of range.
     WeightsError
-        When alpha or image_size cannot be, or the weights are not to be had.
+        If the weights cannot be found.
     """
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha <= 10:
-        raise WeightsError(f"parameter alpha of extract must be a number above 0 and at most 10, got {alpha!r}")
-    if isinstance(image_size, bool) or not isinstance(image_size, int) or not MINIMUM_IMAGE_SIZE <= image_size <= 4096:
-        raise WeightsError(
-            f"parameter image_size of extract must be a whole number from {MINIMUM_IMAGE_SIZE} to 4096, "
-            f"got {image_size!r}"
-        )
+    if not is_number(alpha) or not 0 < alpha <= 10:
+        raise ParameterError(f"parameter alpha of extract must be a number above 0 and at most 10, got {alpha!r}")
+    image_size = check_int("image_size", "extract", image_size, MINIMUM_IMAGE_SIZE, 4096)
     source = resolve_weights(weights, float(alpha), image_size, timeout=timeout)
     return Recipe(source, float(alpha), image_size, precision, decoding, view)
 

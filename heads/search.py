@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import HeadError
+from ..errors import HeadError, is_number
 from .registry import HEADS, make_head
-from .spaces import Choice, Space, is_number
+from .spaces import Choice, Space
 
 _DRAWS = 64  # points for every combination that is wanted: whole numbers and choices meet the same one again
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
+
+from ..errors import is_number
 
 _EDGE = 0.05  # share of a range that is its end
 
@@ -68,8 +69,3 @@ class Choice:
 
 Space: TypeAlias = Mapping[str, Range | Choice]
 """Of each parameter that is searched."""
-
-
-def is_number(value: Any) -> bool:
-    """Tell whether a value is a number; True and False are none."""
-    return isinstance(value, Real) and not isinstance(value, bool)

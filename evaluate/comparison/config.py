@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...cache import display, write_atomically
-from ...errors import HeadError, OutputError
+from ...errors import OutputError, ParameterError
 from ..scoring import make_heads
 
 OPTIONS: dict[str, tuple[type, ...]] = {
@@ -90,7 +90,7 @@ def read_config(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises
     ------
-    HeadError
+    ParameterError
         When the file cannot be read, is not TOML, or has a key or a value that is none of these.
     HeadParameterError
         When a head has no such parameter.
@@ -100,7 +100,7 @@ def read_config(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
     tables = content.pop("heads", {})
     for key, value in content.items():
         if key not in OPTIONS:
-            raise HeadError(f"the file {shown} must hold {', '.join(OPTIONS)} and heads, got {key!r}")
+            raise ParameterError(f"the file {shown} must hold {', '.join(OPTIONS)} and heads, got {key!r}")
         kinds = OPTIONS[key]
         listed = kinds == (list,) and isinstance(value, list) and all(isinstance(entry, str) for entry in value)
         if (
@@ -108,9 +108,9 @@ def read_config(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
             or not isinstance(value, kinds)
             or (kinds == (list,) and not listed)
         ):
-            raise HeadError(f"key {key} of the file {shown} must be {_NAMES[kinds[0]]}, got {value!r}")
+            raise ParameterError(f"key {key} of the file {shown} must be {_NAMES[kinds[0]]}, got {value!r}")
     if not isinstance(tables, Mapping) or not all(isinstance(table, Mapping) for table in tables.values()):
-        raise HeadError(f"key heads of the file {shown} must be tables, such as [heads.logreg], got {tables!r}")
+        raise ParameterError(f"key heads of the file {shown} must be tables, such as [heads.logreg], got {tables!r}")
     if tables:
         make_heads(tables)  # knows whether there are such heads and parameters
     return content, dict(tables)
@@ -138,7 +138,7 @@ def _read(path: Path, shown: str) -> dict[str, Any]:
     try:
         content: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise HeadError(f"cannot read the file {shown}: {error}") from error
+        raise ParameterError(f"cannot read the file {shown}: {error}") from error
     except tomllib.TOMLDecodeError as error:
-        raise HeadError(f"the file {shown} is no TOML: {error}") from error
+        raise ParameterError(f"the file {shown} is no TOML: {error}") from error
     return content

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 from ...cache import display
-from ...errors import HeadError
+from ...errors import ParameterError
 from ..metrics import METRICS
 from .result import Comparison
 
@@ -20,7 +20,7 @@ def read_gates(texts: Iterable[str]) -> list[tuple[str | None, str, float]]:
 
     Raises
     ------
-    HeadError
+    ParameterError
         When a text is neither, or names no such metric.
     """
     gates = []
@@ -32,7 +32,7 @@ def read_gates(texts: Iterable[str]) -> list[tuple[str | None, str, float]]:
         except ValueError:
             bound = math.nan
         if metric not in METRICS or not math.isfinite(bound):
-            raise HeadError(
+            raise ParameterError(
                 "option --fail-under must be METRIC=VALUE or HEAD.METRIC=VALUE with a metric of "
                 f"{', '.join(METRICS)} and a number, got {text!r}"
             )

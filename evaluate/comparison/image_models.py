@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import FeatureCache, display
-from ...errors import HeadError, ImageError, ModelFileError, SplitError
+from ...errors import HeadError, ImageError, ModelFileError, ParameterError, SplitError
 from ...extract import NullProgress, Progress, decode, least_size
 from ...heads.io import load_model, read_metadata
 from ..metrics import align_probabilities, score
@@ -107,7 +107,9 @@ def open_models(
             )
         model = ImageModel(path, metadata, metadata.get("finetuned", {}).get("history"))
         if model.name in {*heads, *(other.name for other in models)}:
-            raise HeadError(f"parameter image_models of compare names {model.name!r} twice; give the file another name")
+            raise ParameterError(
+                f"parameter image_models of compare names {model.name!r} twice. Rename one of the files"
+            )
         models.append(model)
     return models
 

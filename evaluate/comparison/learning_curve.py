@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...cache import FeatureCache
-from ...errors import HeadError
+from ...errors import check_int
 from ..scoring import fit_and_score, run_jobs
 from ..splits import Groups, Split, shrink
 
@@ -60,16 +60,15 @@ def budget_curve(
 
     Raises
     ------
+    ParameterError
+        If ``steps`` or ``repeats`` is too small.
     HeadError
-        When ``steps`` or ``repeats`` is too small, or a head fails.
+        If a head fails.
     """
     from sklearn.base import clone
 
-    for name, value, least in (("steps", steps, 2), ("repeats", repeats, 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise HeadError(
-                f"parameter {name} of the label budget must be a whole number from {least} on, got {value!r}"
-            )
+    check_int("steps", "the learning curve", steps, 2)
+    check_int("repeats", "the learning curve", repeats, 1)
     classes = len(np.unique(cache.labels[split.train]))
     smallest = min(1.0, PER_CLASS * classes / len(split.train))
     shares = np.unique(np.geomspace(smallest, 1, steps).round(6)).tolist()

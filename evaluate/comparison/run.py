@@ -138,7 +138,7 @@ def compare(
     """
     check_jobs("compare", jobs, dask)
     if tune is not None:
-        check_seconds("tune of compare", tune)
+        check_seconds("tune", "compare", tune)
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
     made = make_heads(heads)
     models = open_models(image_models, opened, made)

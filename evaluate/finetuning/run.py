@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..._keras import import_keras
 from ...cache import FeatureCache, display, make_folder
-from ...errors import HeadError, ImageFolderError, ModelFileError, ModelSuffixError
+from ...errors import HeadError, ImageFolderError, ModelFileError, ModelSuffixError, check_int
 from ...extract import NullProgress, Progress
 from ...extract.backbone import weights_of, weights_sha256
 from ...heads import make_head, weights_of_classes
@@ -129,8 +129,10 @@ def finetune(
 
     Raises
     ------
+    ParameterError
+        If a parameter has a value that it does not take.
     HeadError
-        When a parameter is wrong, or the head cannot be trained on.
+        If the head cannot be fine-tuned.
     ModelFileError
         When the model is no such file, or the written one would not say what the trained one says. An older file at
         ``path`` stays as it was.
@@ -146,7 +148,6 @@ def finetune(
     path = Path(path)
     drawn = Path(curves) if curves is not None else path.with_name(f"{path.stem}.history.png")
     schedule = Schedule(augment, learning_rate, epochs, patience, batch_size, random_state)
-    schedule.check()
     _check_names(path, drawn)
     shown = f"the model {display(str(model))}"
     metadata = read_metadata(model)
@@ -194,15 +195,10 @@ def finetune(
         "from": str(Path(model).resolve()),
         "from_weights_sha256": metadata["fingerprint"]["weights_sha256"],
         "cache_path": str(opened.path.resolve()),
-        "unfrozen": unfreeze,
+        "unfrozen": len(layers),
         "layers": layers,
         "trainable_parameters": parameters,
-        "augment": augment,
-        "learning_rate": learning_rate,
-        "epochs": epochs,
-        "patience": patience,
-        "batch_size": batch_size,
-        "random_state": random_state,
+        **asdict(schedule),
         "images": len(fit),
         "validation_images": len(held),
         "best_epoch": course.best,
@@ -216,19 +212,9 @@ def finetune(
 
 
 def unfreeze_last(backbone: Any, count: int) -> list[str]:
-    """Make the last layers of a backbone trainable, but for batch normalisation, and return their names.
-
-    Raises
-    ------
-    HeadError
-        When there are not so many layers.
-    """
+    """Make the last layers of a backbone trainable, but for batch normalisation, and return their names."""
     layers = backbone.layers
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= len(layers):
-        raise HeadError(
-            f"parameter unfreeze of finetune must be a whole number from 1 to {len(layers)}, the layers of the "
-            f"backbone, got {count!r}"
-        )
+    check_int("unfreeze", "finetune", count, 1, len(layers))
     backbone.trainable = True
     normalisation = import_keras().layers.BatchNormalization
     for place, layer in enumerate(layers):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._keras import import_keras
-from ...errors import HeadError
+from ...errors import ParameterError, check_int, is_number
 from ...extract import Progress
 from .cut_model import FrozenPart
 from .image_reader import AUGMENTATIONS, Indices
@@ -40,23 +40,18 @@ class Schedule:
     batch_size: int = 32
     random_state: int = 0
 
-    def check(self) -> None:
-        """Check every value.
-
-        Raises
-        ------
-        HeadError
-            Naming the parameter.
-        """
+    def __post_init__(self) -> None:
         if self.augment not in AUGMENTATIONS:
-            _refuse("augment", f"one of {', '.join(AUGMENTATIONS)}", self.augment)
+            raise ParameterError(
+                f"parameter augment of finetune must be one of {', '.join(AUGMENTATIONS)}, got {self.augment!r}"
+            )
         rate = self.learning_rate
-        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1:
-            _refuse("learning_rate", "a number above 0 and below 1", rate)
-        for name, least in (("epochs", 1), ("patience", 1), ("batch_size", 1), ("random_state", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**32:
-                _refuse(name, f"a whole number from {least} to {2**32 - 1}", value)
+        if not is_number(rate) or not 0 < rate < 1:
+            raise ParameterError(f"parameter learning_rate of finetune must be a number between 0 and 1, got {rate!r}")
+        object.__setattr__(self, "learning_rate", float(rate))
+        for name, minimum in (("epochs", 1), ("patience", 1), ("batch_size", 1), ("random_state", 0)):
+            number = check_int(name, "finetune", getattr(self, name), minimum, 2**32 - 1)
+            object.__setattr__(self, name, number)  # an int, since the model file has it as JSON
 
 
 @dataclass
@@ -199,7 +194,3 @@ def _measure(
 def _weights_of(trainer: Any) -> list[npt.NDArray[Any]]:
     ops = import_keras().ops
     return [ops.convert_to_numpy(variable).copy() for variable in trainer.trainable_variables]
-
-
-def _refuse(name: str, allowed: str, value: object) -> None:
-    raise HeadError(f"parameter {name} of finetune must be {allowed}, got {value!r}")

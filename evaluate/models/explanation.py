@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import display
-from ...errors import HeadError, ImageError, ImageFolderError, ModelFileError, OutputError
+from ...errors import ImageError, ImageFolderError, ModelFileError, OutputError, ParameterError
 from ...extract import Pixels, find_images, precision_of, recipe_of, resize
 from ...extract.backbone import feature_map
 from ...heads import class_evidence, require_explainable
@@ -151,7 +151,9 @@ def explain(
     Raises
     ------
     HeadError
-        When the head cannot be explained, or has no such class.
+        If the head cannot be explained.
+    ParameterError
+        If the head has no class ``class_name``.
     ModelFileError
         When the model cannot be read, its features are not float32, or the map does not add up to what the head says.
     WeightsError, FingerprintError
@@ -182,7 +184,7 @@ def explain(
     require_explainable(head)
     classes = tuple(str(name) for name in head.classes_)
     if class_name is not None and class_name not in classes:
-        raise HeadError(
+        raise ParameterError(
             f"parameter class_name of explain must be one of {', '.join(map(display, classes))}, got "
             f"{display(str(class_name))!r}"
         )

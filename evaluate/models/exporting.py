@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..._keras import quiet_native_output
 from ...cache import FeatureCache, display, make_folder, write_atomically
-from ...errors import HeadError, ModelFileError, ModelSuffixError
+from ...errors import ModelFileError, ModelSuffixError, check_int
 from ...extract import decode, find_images, least_size
 from ...extract.engines import converter_for, open_interpreter
 from ...heads.io import encode, keras_head, load_head, read_metadata, require_exportable, with_appended
@@ -93,7 +93,9 @@ def export(
         When the model cannot be read, there is no image to check it on, or the export disagrees with the head: on the
         class of an image, or on a probability by more than 1e-3. An older file at ``path`` stays as it was.
     HeadError
-        When the head cannot be exported, or ``check`` is no whole number above 0.
+        If the head cannot be exported.
+    ParameterError
+        If ``check`` is not an integer of at least 1.
     CacheError, WeightsError, FingerprintError
         When the cache, or the backbone, is gone or another one.
     ImageFolderError
@@ -104,8 +106,7 @@ def export(
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise ModelSuffixError(f"an exported model must end in {' or '.join(SUFFIXES)}, got {display(str(path))}")
-    if isinstance(check, bool) or not isinstance(check, int) or check < 1:
-        raise HeadError(f"parameter check of export must be a whole number above 0, got {check!r}")
+    check_int("check", "export", check, 1)
     metadata = read_metadata(model)
     origin = origin_of(model, metadata)
     require_float32(origin)

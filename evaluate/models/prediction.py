@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...cache import FeatureCache, display
-from ...errors import HeadError, ModelFileError
+from ...errors import HeadError, ModelFileError, check_int
 from ...extract import (
     EmbedResult,
     ImageFile,
@@ -115,12 +115,11 @@ def predict(
     ImageFolderError
         When there is no such file or folder, or a folder holds no image.
     HeadError
-        When ``top`` is no whole number above 0, or a head without probabilities is to average over views.
+        If a head without probabilities is to average over augmented views.
     ParameterError
-        When there are no such views.
+        If ``top`` is not an integer of at least 1, or the augmented views are unknown.
     """
-    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-        raise HeadError(f"parameter top of predict must be a whole number above 0, got {top!r}")
+    check_int("top", "predict", top, 1)
     files, unread = find_images([images] if isinstance(images, (str, os.PathLike)) else images)
     metadata = read_metadata(model)
     origin = origin_of(model, metadata)

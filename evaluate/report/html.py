@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import display, make_folder, write_atomically
-from ...errors import HeadError
+from ...errors import SplitError
 from ..metrics import METRICS, coverage, probability_scores, shown_metrics
 from ..scoring import ComparisonData, HeadResult
 from ..shared import evenly_spaced_indices, first_of_each, history_figure, percent
@@ -49,13 +49,13 @@ def write_report(comparison: ComparisonData, path: Path | str, *, thumbnails: bo
 
     Raises
     ------
-    HeadError
-        When nothing was tested.
+    SplitError
+        If nothing was tested.
     OutputError
         When the page cannot be written.
     """
     if not len(comparison.split.test):
-        raise HeadError("a report needs test images, got a comparison on a split without any")
+        raise SplitError("a report needs test images, got a comparison on a split without any")
     path = Path(path)
     make_folder(path.parent, "the report")
     page = _template().render(**page_content(comparison, thumbnails=thumbnails, maps=maps))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...cache import display
-from ...errors import HeadError
+from ...errors import ParameterError
 from ..metrics import METRICS, compare_pair
 from .results_json import FORMAT, FORMAT_VERSION
 
@@ -37,7 +37,7 @@ def diff_runs(a: Path | str, b: Path | str) -> dict[str, Any]:
 
     Raises
     ------
-    HeadError
+    ParameterError
         When a folder holds no results, or those of a later format.
     """
     first, second = _results(Path(a)), _results(Path(b))
@@ -67,14 +67,14 @@ def _results(folder: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text("ascii"))
     except (OSError, ValueError) as error:
-        raise HeadError(
+        raise ParameterError(
             f"{display(str(folder))} must be a folder that embedonce compare wrote, with results.json: {error}"
         ) from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise HeadError(f"{display(str(path))} must hold results of embedonce compare, got another format")
+        raise ParameterError(f"{display(str(path))} must hold results of embedonce compare, got another format")
     version = found.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise HeadError(
+        raise ParameterError(
             f"{display(str(path))}: its format version is {version!r}, this embedonce reads up to {FORMAT_VERSION}; "
             "use the embedonce that wrote it, or a newer one"
         )

@@ -14,22 +14,15 @@ from collections.abc import Callable, Generator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from ...errors import ClusterError, HeadError
+from ...errors import ClusterError, HeadError, ParameterError, check_int
 from .job import _ALONE, Job, JobResult, Result, _call, _dumps, _reason
 
 
 def check_jobs(what: str, jobs: Any, dask: Any) -> None:
-    """Check the parameters ``jobs`` and ``dask`` of a function.
-
-    Raises
-    ------
-    HeadError
-        When ``jobs`` is no whole number above 0, or both are given.
-    """
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
-        raise HeadError(f"parameter jobs of {what} must be a whole number above 0, got {jobs!r}")
+    """Check the parameters ``jobs`` and ``dask`` of a function, which exclude each other, or raise ParameterError."""
+    check_int("jobs", what, jobs, 1)
     if dask is not None and jobs != 1:
-        raise HeadError(
+        raise ParameterError(
             f"parameter jobs of {what} is for processes on this machine and cannot go together with dask, where the "
             f"cluster decides; got jobs={jobs!r}"
         )

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import FeatureCache, Features, RowSource, display
-from ...errors import CacheError, HeadError
+from ...errors import CacheError, ParameterError
 from ...extract import VIEWS, require_same_fingerprint, view_path
 
 USES = ("train", "average", "both")
@@ -52,7 +52,7 @@ def open_views(cache: FeatureCache, use: str | None) -> Views | None:
 
     Raises
     ------
-    HeadError
+    ParameterError
         When there is no such use.
     CacheError
         When there are no views, or they lack images or have other contents of them.
@@ -62,7 +62,7 @@ def open_views(cache: FeatureCache, use: str | None) -> Views | None:
     if use is None:
         return None
     if use not in USES:
-        raise HeadError(f"parameter views must be one of {', '.join(USES)}, or None, got {use!r}")
+        raise ParameterError(f"parameter views must be one of {', '.join(USES)}, or None, got {use!r}")
     names = tuple(name for name in VIEWS["dihedral"] if view_path(cache.path, name).exists())
     if not names:
         raise CacheError(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import FeatureCache, display
-from ...errors import SplitError
+from ...errors import ParameterError, SplitError, check_int, is_number
 from .groups import Groups
 from .split import (
     Split,
@@ -205,14 +205,14 @@ def folds(
     SplitError
         When a class has fewer images (or groups) than there are folds, or a parameter is wrong.
     """
-    _check_whole(repeats, "repeats of the folds", 1)
+    check_int("repeats", "the folds", repeats, 1)
     return [fold for repeat in range(repeats) for fold in folds_of_repeat(cache, k, repeat, seed, groups)]
 
 
 def folds_of_repeat(cache: FeatureCache, k: int, repeat: int, seed: int, groups: Groups | None = None) -> list[Split]:
     """Make the folds of one repeat: see :func:`folds`."""
-    _check_whole(k, "k of the folds", 2)
-    _check_seed(seed)
+    check_int("k", "the folds", k, 2)
+    check_int("seed", "the split", seed, 0, 2**32 - 1)
     parts, moved = _cut(cache, groups, seed, repeat, [number / k for number in range(1, k)])
     splits = []
     for fold in range(k):
@@ -224,13 +224,9 @@ def folds_of_repeat(cache: FeatureCache, k: int, repeat: int, seed: int, groups:
 
 
 def _two_parts(cache: FeatureCache, seed: int, test_fraction: float, groups: Groups | None) -> Split:
-    _check_seed(seed)
-    if (
-        isinstance(test_fraction, bool)
-        or not isinstance(test_fraction, (float, np.floating))
-        or not 0 < test_fraction < 1
-    ):
-        raise SplitError(f"parameter test_fraction of the split must be between 0 and 1, got {test_fraction!r}")
+    check_int("seed", "the split", seed, 0, 2**32 - 1)
+    if not is_number(test_fraction) or not 0 < test_fraction < 1:
+        raise ParameterError(f"parameter test_fraction of the split must be between 0 and 1, got {test_fraction!r}")
     parts, moved = _cut(cache, groups, seed, 0, [float(test_fraction)])
     method = "random" if groups is None else "grouped"
     split = Split(np.flatnonzero(parts == 1), np.flatnonzero(parts == 0), method, int(seed), moved=moved)
@@ -266,16 +262,6 @@ def _require_enough(cache: FeatureCache, counts: list[int], parts: int, groups: 
             f"a split by class needs at least {parts} {unit} in every class, but {', '.join(small)}; "
             f"{fewer}add images or remove the class folder, then run embedonce extract again"
         )
-
-
-def _check_seed(seed: int) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
-        raise SplitError(f"parameter seed of the split must be a whole number from 0 to {2**32 - 1}, got {seed!r}")
-
-
-def _check_whole(value: int, name: str, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise SplitError(f"parameter {name} must be a whole number from {least} on, got {value!r}")
 
 
 def _required(groups: Groups | None) -> Groups:

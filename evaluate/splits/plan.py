@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from ...cache import FeatureCache, display
-from ...errors import SplitError
+from ...errors import SplitError, check_int
 from .groups import Groups
 from .make import has_folds, make_folds, make_split
 from .split import Split, identical_in_training, merge_folds
@@ -113,14 +113,14 @@ def check_folds(split: Any, folds: Any, repeats: Any) -> None:
 
     Raises
     ------
+    ParameterError
+        If one of them is not an integer, or is too small.
     SplitError
-        When they are no whole numbers, too small, or do not go together with the split.
+        If they cannot be combined with the split.
     """
-    for name, value, least in (("folds", folds, 2), ("repeats", repeats, 1)):
-        if value is None and name == "folds":
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise SplitError(f"parameter {name} of compare must be a whole number from {least} on, got {value!r}")
+    if folds is not None:
+        check_int("folds", "compare", folds, 2)
+    check_int("repeats", "compare", repeats, 1)
     if repeats > 1 and folds is None:
         raise SplitError(f"parameter repeats of compare repeats folds, got repeats={repeats} without folds")
     if folds is not None and (isinstance(split, Split) or split not in (None, "random", "grouped")):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...cache import FeatureCache, display, make_folder, write_atomically
+from ...errors import is_number
 from ...heads import Range, Space
 from ..metrics import METRICS
 from ..scoring import HeadResult
@@ -287,7 +287,7 @@ def _axis(ax: Axes, tuning: Tuning, name: str, rows: list[dict[str, Any]]) -> An
     space = tuning.space[name]
     listed = [value for value in ([] if isinstance(space, Range) else space.values) if value in used]
     values = listed + [value for value in used if value not in listed]
-    numbers = [float(value) for value in values if _is_number(value)]
+    numbers = [float(value) for value in values if is_number(value)]
     if not isinstance(space, Range) and len(numbers) < 3:
         words: list[Any] = []
         for value in values:
@@ -306,20 +306,16 @@ def _axis(ax: Axes, tuning: Tuning, name: str, rows: list[dict[str, Any]]) -> An
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             ax.xaxis.set_minor_formatter(NullFormatter())
     aside = _aside(min(numbers), max(numbers), log)
-    for word in {str(value) for value in values if not _is_number(value)}:  # such as gamma="scale"
+    for word in {str(value) for value in values if not is_number(value)}:  # such as gamma="scale"
         below: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "xytext": (0, 3), "textcoords": "offset points"}
         ax.annotate(display(word), (aside, 0), ha="center", va="bottom", fontsize=9, color=INK, **below)
         ax.axvline(aside, color="#e3e8ec", zorder=0)
-    return lambda value: float(value) if _is_number(value) else aside
+    return lambda value: float(value) if is_number(value) else aside
 
 
 def _aside(low: float, high: float, log: bool) -> float:
     """Return a place to the right of all numbers of an axis, for a value that is none."""
     return high * max(high / low, 2.0) ** 0.12 if log else high + 0.12 * max(high - low, 1e-9)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _metric(tuning: Tuning) -> str:

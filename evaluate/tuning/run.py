@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ...cache import FeatureCache
-from ...errors import HeadError, SplitError
+from ...errors import ParameterError, SplitError, check_int
 from ...extract import Progress
 from ...heads import candidates, make_head, search_space
 from ..duplicates import groups_for
@@ -99,7 +99,7 @@ def tune(
     searched = search_space(head, space, parameters)
     unfitted = make_head(head, **(parameters or {}))
     if METRICS[metric].of_probabilities and not hasattr(unfitted, "predict_proba"):
-        raise HeadError(f"parameter metric of tune cannot be {metric} for head {head!r}, which has no probabilities")
+        raise ParameterError(f"parameter metric of tune cannot be {metric} for head {head!r}: it has no probabilities")
     standing = unfitted.get_params(deep=False)
     default = {name: standing[name] for name in searched}
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
@@ -164,10 +164,9 @@ def _notes(tuned: Tuning) -> list[str]:
 
 def _check(head: str, trials: Any, metric: str, budget: Any) -> None:
     if not isinstance(head, str):
-        raise HeadError(f"parameter head of tune must be the name of a head, got {head!r}")
-    if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
-        raise HeadError(f"parameter trials of tune must be a whole number above 0, got {trials!r}")
+        raise ParameterError(f"parameter head of tune must be the name of a head, got {head!r}")
+    check_int("trials", "tune", trials, 1)
     if metric not in METRICS:
-        raise HeadError(f"parameter metric of tune must be one of {', '.join(METRICS)}, got {metric!r}")
+        raise ParameterError(f"parameter metric of tune must be one of {', '.join(METRICS)}, got {metric!r}")
     if budget is not None:
-        check_seconds("budget of tune", budget)
+        check_seconds("budget", "tune", budget)

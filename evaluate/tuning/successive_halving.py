@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...cache import FeatureCache
-from ...errors import CacheError, HeadError, first_line
+from ...errors import CacheError, HeadError, ParameterError, first_line, is_number
 from ..metrics import METRICS
 from ..scoring import fit_head, run_jobs, score_head
 from ..splits import Groups, Split, shrink
@@ -163,16 +163,10 @@ class Search:
             self.notes.append(f"fits of {len(lax)} of {trials} candidates did not converge; their scores count")
 
 
-def check_seconds(name: str, seconds: Any) -> None:
-    """Check a parameter that is the budget of a search.
-
-    Raises
-    ------
-    HeadError
-        When it is no number of seconds.
-    """
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-        raise HeadError(f"parameter {name} must be a number of seconds from 0 on, got {seconds!r}")
+def check_seconds(name: str, owner: str, seconds: Any) -> None:
+    """Check a parameter that is the time budget of a search, or raise ParameterError."""
+    if not is_number(seconds) or not 0 <= seconds < math.inf:
+        raise ParameterError(f"parameter {name} of {owner} must be a number of seconds of at least 0, got {seconds!r}")
 
 
 def fit_in_fold(

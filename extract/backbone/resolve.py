@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...cache import FeatureCache, display, make_folder, write_atomically
-from ...errors import CacheError, OutputError, WeightsError
+from ...errors import CacheError, OutputError, ParameterError, WeightsError
 
 IMAGENET_ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 IMAGENET_SIZES = (96, 128, 160, 192, 224)
@@ -83,16 +83,13 @@ def resolve_weights(weights: str | Path, alpha: float, image_size: int, *, timeo
 
 
 def imagenet_path(alpha: float, image_size: int) -> Path:
-    """Return where Keras keeps, or would keep, the ImageNet weights of a MobileNetV2 without its top.
-
-    Raises
-    ------
-    WeightsError
-        When there are no ImageNet weights for ``alpha``.
-    """
+    """Return the path where Keras stores the ImageNet weights of a MobileNetV2 without its top."""
     if alpha not in IMAGENET_ALPHAS:
         allowed = ", ".join(map(str, IMAGENET_ALPHAS))
-        raise WeightsError(f"imagenet weights exist for alpha {allowed}; got alpha {alpha}; give a weights file")
+        raise ParameterError(
+            f"parameter alpha of extract must be one of {allowed} for the weights imagenet, got {alpha}. Give a "
+            "weights file with --weights FILE"
+        )
     rows = image_size if image_size in IMAGENET_SIZES else 224  # as Keras does
     try:
         home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")

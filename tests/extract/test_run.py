@@ -12,12 +12,12 @@ from embedonce.cache.place import CacheLocation
 from embedonce.cache.reader import FeatureCache
 from embedonce.errors import (
     CacheError,
-    EngineError,
     FingerprintError,
     ImageError,
     ImageFolderError,
     LockedError,
     OutputError,
+    ParameterError,
     WeightsError,
 )
 from embedonce.extract import embed
@@ -151,12 +151,12 @@ def test_a_second_writer_fails_at_once(run, tmp_path):
     [
         (
             {"engine": "warp"},
-            EngineError,
+            ParameterError,
             "parameter engine of extract must be one of auto, native, litert, keras, got 'warp'",
         ),
-        ({"workers": 0}, EngineError, "parameter workers of extract must be a whole number above 0, got 0"),
-        ({"alpha": -1.0}, ValueError, "parameter alpha of extract"),
-        ({"image_size": 8}, ValueError, "parameter image_size of extract"),
+        ({"workers": 0}, ParameterError, "parameter workers of extract must be an integer of at least 1, got 0"),
+        ({"alpha": -1.0}, ParameterError, "parameter alpha of extract"),
+        ({"image_size": 8}, ParameterError, "parameter image_size of extract"),
     ],
 )
 def test_wrong_parameters_are_named(run, options, error, message):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from embedonce.errors import HeadError, HeadParameterError, OutputError
+from embedonce.errors import HeadError, HeadParameterError, OutputError, ParameterError
 from embedonce.evaluate.comparison.config import read_config, write_config
 from embedonce.evaluate.scoring.heads import make_heads
 
@@ -52,12 +52,12 @@ def test_a_file_that_is_there_is_never_overwritten(tmp_path):
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("seed = ", HeadError, "is no TOML"),
-        ("sed = 3", HeadError, "must hold cache, output, .* got 'sed'"),
-        ("seed = true", HeadError, "key seed .* must be a number, got True"),
-        ('folds = "5"', HeadError, "key folds .* must be a number, got '5'"),
-        ("fail_under = [1]", HeadError, "key fail_under .* must be a list of texts"),
-        ("heads = 3", HeadError, "key heads .* must be tables"),
+        ("seed = ", ParameterError, "is no TOML"),
+        ("sed = 3", ParameterError, "must hold cache, output, .* got 'sed'"),
+        ("seed = true", ParameterError, "key seed .* must be a number, got True"),
+        ('folds = "5"', ParameterError, "key folds .* must be a number, got '5'"),
+        ("fail_under = [1]", ParameterError, "key fail_under .* must be a list of texts"),
+        ("heads = 3", ParameterError, "key heads .* must be tables"),
         ("[heads.nonsense]", HeadError, "nonsense"),
         ("[heads.svm]\nZ = 3", HeadParameterError, "has no parameter 'Z'"),
         ('[heads.mine]\nhead = "svm"\nZ = 3', HeadParameterError, "head 'svm' has no parameter 'Z'"),
@@ -70,5 +70,5 @@ def test_a_wrong_file_says_what_is_wrong(tmp_path, text, error, message):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(HeadError, match="cannot read the file .*none.toml"):
+    with pytest.raises(ParameterError, match="cannot read the file .*none.toml"):
         read_config(tmp_path / "none.toml")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from embedonce.errors import HeadError
+from embedonce.errors import HeadError, ParameterError
 from embedonce.evaluate.comparison.fail_under import failed_gates, read_gates
 from embedonce.evaluate.comparison.run import compare
 
@@ -15,7 +15,7 @@ def comparison(cache_path):
     "text", ["accuracy", "accuracy=", "accuracy=x", "acuracy=0.9", "=0.9", "svm.=3", "accuracy=nan"]
 )
 def test_what_is_no_gate_is_refused(text):
-    with pytest.raises(HeadError, match="must be METRIC=VALUE"):
+    with pytest.raises(ParameterError, match="must be METRIC=VALUE"):
         read_gates([text])
 
 

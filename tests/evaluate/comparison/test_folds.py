@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from embedonce.errors import HeadParameterError, SplitError
+from embedonce.errors import HeadParameterError, ParameterError, SplitError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.report.results_json import comparison_results
 from embedonce.evaluate.shared.provenance import as_json
@@ -83,14 +83,14 @@ def test_folds_beside_each_other_give_the_same_results(folded, cache_path, in_pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"folds": 1}, "folds of compare must be a whole number from 2 on, got 1"),
-        ({"repeats": 0, "folds": 3}, "repeats of compare must be a whole number from 1 on, got 0"),
+        ({"folds": 1}, "folds of compare must be an integer of at least 2, got 1"),
+        ({"repeats": 0, "folds": 3}, "repeats of compare must be an integer of at least 1, got 0"),
         ({"repeats": 3}, "repeats=3 without folds"),
         ({"folds": 3, "split": "some.csv"}, "folds of compare is for random and grouped splits"),
     ],
 )
 def test_folds_that_make_no_sense_are_refused(cache, options, message):
-    with pytest.raises(SplitError, match=message):
+    with pytest.raises((ParameterError, SplitError), match=message):
         compare(cache, ["dummy"], **options)
 
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from embedonce.cache.reader import FeatureCache
 from embedonce.cli.app import main
-from embedonce.errors import HeadError, ImageError, ModelFileError, SplitError
+from embedonce.errors import HeadError, ImageError, ModelFileError, ParameterError, SplitError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.finetuning.run import finetune
 from embedonce.evaluate.models.exporting import export
@@ -121,7 +121,7 @@ def test_nothing_is_trained_before_the_files_are_looked_at(cache, files, in_pair
         attempt(other)
     with pytest.raises(SplitError, match="leave out folds"):
         attempt(files[0], split="grouped", folds=2)
-    with pytest.raises(HeadError, match="names 'start.keras' twice"):
+    with pytest.raises(ParameterError, match="names 'start.keras' twice"):
         compare(cache, ["logreg"], groups=in_pairs, image_models=[files[0], files[0]])
     assert not trained
 

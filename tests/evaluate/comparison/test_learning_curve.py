@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from embedonce.errors import HeadError, HeadParameterError
+from embedonce.errors import HeadParameterError, ParameterError
 from embedonce.evaluate.comparison.learning_curve import budget_curve
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.report.figures import budget_figure, figures
@@ -44,9 +44,11 @@ def test_of_large_groups_parts_of_one_size_are_one_point(cache):
         assert images[-1] == len(split.train)
 
 
-@pytest.mark.parametrize(("options", "message"), [({"steps": 1}, "steps .* from 2 on"), ({"repeats": 0}, "repeats")])
+@pytest.mark.parametrize(
+    ("options", "message"), [({"steps": 1}, "steps .* of at least 2"), ({"repeats": 0}, "repeats")]
+)
 def test_a_curve_of_no_points_is_refused(cache, options, message):
-    with pytest.raises(HeadError, match=message):
+    with pytest.raises(ParameterError, match=message):
         budget_curve(cache, {"dummy": make_head("dummy")}, make_split(cache, "random", 0), **options)
 
 
@@ -64,7 +66,9 @@ def test_a_comparison_can_be_calibrated_tuned_and_have_a_curve(cache, tmp_path):
 
 
 def test_what_makes_no_sense_is_refused(cache):
-    with pytest.raises(HeadError, match="parameter tune of compare must be a number of seconds from 0 on, got -1"):
+    with pytest.raises(
+        ParameterError, match="parameter tune of compare must be a number of seconds of at least 0, got -1"
+    ):
         compare(cache, ["logreg"], split="random", folds=2, tune=-1)
     with pytest.raises(HeadParameterError, match="calibrate of compare must be temperature or sigmoid, got 'x'"):
         compare(cache, ["logreg"], split="random", calibrate="x")

@@ -16,6 +16,7 @@ from embedonce.errors import (
     ImageError,
     ImageFolderError,
     ModelFileError,
+    ParameterError,
     SplitError,
 )
 from embedonce.evaluate.finetuning import cut_model as finetune_cut
@@ -340,18 +341,18 @@ def test_an_image_that_changed_is_named_and_nothing_is_written(starts, images, t
 @pytest.mark.parametrize(
     ("parameter", "value", "message"),
     [
-        ("unfreeze", 0, "unfreeze of finetune must be a whole number from 1 to 154, the layers of the backbone, got 0"),
+        ("unfreeze", 0, "unfreeze of finetune must be an integer from 1 to 154, got 0"),
         ("unfreeze", 155, "from 1 to 154"),
         ("augment", "colour", "augment of finetune must be one of none, flips, dihedral, got 'colour'"),
-        ("learning_rate", 0, "learning_rate of finetune must be a number above 0 and below 1, got 0"),
-        ("epochs", 0, "epochs of finetune must be a whole number from 1"),
-        ("patience", True, "patience of finetune must be a whole number from 1"),
-        ("batch_size", 1.5, "batch_size of finetune must be a whole number from 1"),
-        ("random_state", -1, "random_state of finetune must be a whole number from 0"),
+        ("learning_rate", 0, "learning_rate of finetune must be a number between 0 and 1, got 0"),
+        ("epochs", 0, "epochs of finetune must be an integer from 1"),
+        ("patience", True, "patience of finetune must be an integer from 1"),
+        ("batch_size", 1.5, "batch_size of finetune must be an integer from 1"),
+        ("random_state", -1, "random_state of finetune must be an integer from 0"),
     ],
 )
 def test_a_wrong_parameter_says_what_is_allowed(starts, images, tmp_path, parameter, value, message):
-    with pytest.raises(HeadError, match=message):
+    with pytest.raises(ParameterError, match=message):
         finetune(images, starts["logreg"], tmp_path / "a.keras", **{"unfreeze": 3, parameter: value})
 
 

@@ -14,6 +14,7 @@ from embedonce.errors import (
     ImageFolderError,
     ModelFileError,
     OutputError,
+    ParameterError,
 )
 from embedonce.evaluate.models import explanation as module
 from embedonce.evaluate.models.activation_map import heatmap_of
@@ -136,7 +137,7 @@ def test_what_cannot_be_explained_is_refused_and_says_why(models, cache, image, 
     train(cache, "knn", tmp_path / "knn.skops")
     with pytest.raises(HeadError, match="must hold a head softmax, logreg, linear-svm or svm, .* got 'knn'; train one"):
         explain(tmp_path / "knn.skops", image)
-    with pytest.raises(HeadError, match="class_name of explain must be one of ash, birch, cedar, got 'oak'"):
+    with pytest.raises(ParameterError, match="class_name of explain must be one of ash, birch, cedar, got 'oak'"):
         explain(models["logreg"], image, class_name="oak")
     with pytest.raises(ImageFolderError, match="must be one image file, got the folder"):
         explain(models["logreg"], images)

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from embedonce._keras import import_keras
 from embedonce.cli.app import main
-from embedonce.errors import FingerprintError, HeadError, ModelFileError
+from embedonce.errors import FingerprintError, HeadError, ModelFileError, ParameterError
 from embedonce.evaluate.models import image_model
 from embedonce.evaluate.models.exporting import export
 from embedonce.evaluate.models.training import train
@@ -190,7 +190,7 @@ def test_another_ending_is_refused(models, tmp_path, name):
 
 @pytest.mark.parametrize("check", [0, -1, 1.5, True])
 def test_a_check_of_no_images_is_refused(models, tmp_path, check):
-    with pytest.raises(HeadError, match="check of export must be a whole number above 0"):
+    with pytest.raises(ParameterError, match="check of export must be an integer of at least 1"):
         export(models["logreg"], tmp_path / "a.keras", check=check)
 
 

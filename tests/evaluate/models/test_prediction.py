@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from embedonce.cli.app import main
-from embedonce.errors import FingerprintError, HeadError, ImageFolderError, ModelFileError
+from embedonce.errors import FingerprintError, ImageFolderError, ModelFileError, ParameterError
 from embedonce.evaluate.models import prediction
 from embedonce.evaluate.models.prediction import predict
 from embedonce.evaluate.models.training import train
@@ -115,7 +115,7 @@ def test_no_tensorflow_is_needed(model, images, python):
 
 
 def test_wrong_input_says_what_is_wrong(model, images, cache, tmp_path):
-    with pytest.raises(HeadError, match="top of predict must be a whole number above 0, got 0"):
+    with pytest.raises(ParameterError, match="top of predict must be an integer of at least 1, got 0"):
         predict(model, images, top=0)
     with pytest.raises(ImageFolderError, match=r"cannot read .*none.jpg: No such file"):
         predict(model, tmp_path / "none.jpg")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cache_tables import make_table
 from embedonce.cache.writer import write_cache
-from embedonce.errors import HeadError, ImageError, WeightsError
+from embedonce.errors import ImageError, SplitError, WeightsError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.report.activation_maps import overlay
 from embedonce.evaluate.report.figures import scores_figure
@@ -261,7 +261,7 @@ def test_skewed_classes_put_balanced_accuracy_first(feature_cache, tmp_path):
 
 def test_a_split_without_test_images_has_nothing_to_report(comparison, tmp_path):
     empty = replace(comparison, split=every_row(comparison.cache))
-    with pytest.raises(HeadError, match="needs test images"):
+    with pytest.raises(SplitError, match="needs test images"):
         write_report(empty, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from embedonce.errors import HeadError
+from embedonce.errors import ParameterError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.report.run_diff import diff_runs
 from saving import without_pictures
@@ -57,11 +57,11 @@ def test_another_split_is_told_and_only_common_images_are_paired(runs, cache_pat
 
 
 def test_a_folder_without_results_is_named(tmp_path):
-    with pytest.raises(HeadError, match="must be a folder that embedonce compare wrote"):
+    with pytest.raises(ParameterError, match="must be a folder that embedonce compare wrote"):
         diff_runs(tmp_path, tmp_path)
     (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(HeadError, match="got another format"):
+    with pytest.raises(ParameterError, match="got another format"):
         diff_runs(tmp_path, tmp_path)
     (tmp_path / "results.json").write_text('{"format": "embedonce-results", "format_version": 99}')
-    with pytest.raises(HeadError, match="its format version is 99, this embedonce reads up to"):
+    with pytest.raises(ParameterError, match="its format version is 99, this embedonce reads up to"):
         diff_runs(tmp_path, tmp_path)

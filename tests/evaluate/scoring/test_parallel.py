@@ -14,7 +14,7 @@ import embedonce
 import numpy as np
 import pytest
 from embedonce.cache.reader import FeatureCache
-from embedonce.errors import CacheError, ClusterError, HeadError, HeadParameterError
+from embedonce.errors import CacheError, ClusterError, HeadError, HeadParameterError, ParameterError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.scoring.parallel import run_jobs
 from parallel_heads import Broken, ComesBackBroken, Deadly, FromNowhere, Head, Locked, LocksItself, Slow
@@ -155,12 +155,12 @@ def test_a_process_that_is_killed_is_one_error(cache_path):
 
 @pytest.mark.parametrize("jobs", [0, -1, True, 1.5, "2", None])
 def test_a_number_of_jobs_that_cannot_be_stops_before_anything_is_trained(cache_path, jobs):
-    with pytest.raises(HeadError, match="parameter jobs of compare must be a whole number above 0, got"):
+    with pytest.raises(ParameterError, match="parameter jobs of compare must be an integer of at least 1, got"):
         compare(cache_path, ["dummy"], jobs=jobs)
 
 
 def test_jobs_and_dask_do_not_go_together(cache_path):
-    with pytest.raises(HeadError, match="parameter jobs of compare .* cannot go together with dask"):
+    with pytest.raises(ParameterError, match="parameter jobs of compare .* cannot go together with dask"):
         compare(cache_path, ["dummy"], jobs=2, dask="tcp://127.0.0.1:1")
 
 

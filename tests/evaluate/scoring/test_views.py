@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from embedonce import FeatureCache, compare, extract_features, load_head, make_head
-from embedonce.errors import CacheError, FingerprintError, HeadError
+from embedonce.errors import CacheError, FingerprintError, HeadError, ParameterError
 from embedonce.evaluate.models.prediction import predict
 from embedonce.evaluate.models.training import train
 from embedonce.evaluate.scoring import fitting
@@ -106,7 +106,7 @@ def test_a_head_without_probabilities_cannot_average(cache):
 
 
 def test_wrong_uses_and_missing_views_are_refused_with_what_to_do(cache, cache_path):
-    with pytest.raises(HeadError, match="parameter views must be one of train, average, both, or None, got 'all'"):
+    with pytest.raises(ParameterError, match="parameter views must be one of train, average, both, or None, got 'all'"):
         open_views(cache, "all")
     with pytest.raises(CacheError, match="has no views of its images: embed them with embedonce extract and --views"):
         open_views(FeatureCache.open(cache_path), "train")

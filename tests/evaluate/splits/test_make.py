@@ -5,7 +5,7 @@ import pytest
 from embedonce.cache.reader import FeatureCache
 from embedonce.cache.table import Files, Table
 from embedonce.cache.writer import write_cache
-from embedonce.errors import SplitError
+from embedonce.errors import ParameterError, SplitError
 from embedonce.evaluate.splits.groups import Groups
 from embedonce.evaluate.splits.make import (
     folds,
@@ -73,7 +73,7 @@ def test_a_class_of_one_image_is_named(build):
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.5, True])
 def test_a_wrong_seed_is_refused(build, seed):
-    with pytest.raises(SplitError, match="parameter seed"):
+    with pytest.raises(ParameterError, match="parameter seed"):
         random_split(build([5, 5]), seed)
 
 

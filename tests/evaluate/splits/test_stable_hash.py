@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from embedonce.errors import SplitError
+from embedonce.errors import ParameterError, SplitError
 from embedonce.evaluate.splits.groups import Groups
 from embedonce.evaluate.splits.make import (
     check_no_leakage,
@@ -219,8 +219,8 @@ def test_groups_that_cannot_be_parted_by_class_are_explained():
             lambda c, g: grouped_split(c, g, 0),
             "at least 2 groups in every class, but b has 1; split image by image with --split random, add",
         ),
-        (lambda c, g: folds(c, 1), "parameter k of the folds must be a whole number from 2 on, got 1"),
-        (lambda c, g: folds(c, 2, 0), "parameter repeats of the folds must be a whole number from 1 on, got 0"),
+        (lambda c, g: folds(c, 1), "parameter k of the folds must be an integer of at least 2, got 1"),
+        (lambda c, g: folds(c, 2, 0), "parameter repeats of the folds must be an integer of at least 1, got 0"),
         (lambda c, g: folds(c, 2, seed=-1), "parameter seed"),
         (lambda c, g: random_split(c, 0, 1.0), "parameter test_fraction of the split must be between 0 and 1, got 1.0"),
         (lambda c, g: make_split(c, "grouped", 0), "must be random or a file when there are no groups"),
@@ -232,7 +232,7 @@ def test_groups_that_cannot_be_parted_by_class_are_explained():
 def test_what_cannot_be_is_explained(call, message):
     cache = cache_of({f"a/{n}.png": "a" for n in range(9)} | {f"b/{n}.png": "b" for n in range(3)})
     groups = Groups(cache.paths, ["p" if path[0] == "b" else path for path in cache.paths], "file")
-    with pytest.raises(SplitError, match=message):
+    with pytest.raises((ParameterError, SplitError), match=message):
         call(cache, groups)
 
 

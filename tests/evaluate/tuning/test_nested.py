@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from copies import originals, write_copies
 from embedonce.cache.reader import FeatureCache
-from embedonce.errors import HeadError, SplitError
+from embedonce.errors import ParameterError, SplitError
 from embedonce.evaluate.comparison.config import read_config
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.report.results_json import comparison_results
@@ -311,7 +311,9 @@ def test_a_class_of_few_groups_is_searched_in_as_many_folds_as_it_has_and_not_wi
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), True, "60"])
 def test_a_time_that_is_none_stops_before_anything_is_trained(cache, seconds):
-    with pytest.raises(HeadError, match="parameter tune of compare must be a number of seconds from 0 on, got"):
+    with pytest.raises(
+        ParameterError, match="parameter tune of compare must be a number of seconds of at least 0, got"
+    ):
         compare(cache, ["logreg"], tune=seconds)
 
 

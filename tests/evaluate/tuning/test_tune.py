@@ -16,7 +16,7 @@ import pytest
 from copies import COPIES, originals, write_copies
 from embedonce.cache.reader import FeatureCache
 from embedonce.cli.command import head_parameters
-from embedonce.errors import CacheError, HeadError, HeadParameterError, OutputError, SplitError
+from embedonce.errors import CacheError, HeadError, HeadParameterError, OutputError, ParameterError, SplitError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.splits import subsets
 from embedonce.evaluate.splits.make import folds, make_split
@@ -383,7 +383,7 @@ def test_log_loss_is_made_small_and_needs_probabilities(cache, groups):
     assert made.inner_score == min(row["score"] for row in made.table)
     assert made.gain == made.outer_default - made.outer_score
     assert made.optimism == made.outer_score - made.inner_score
-    with pytest.raises(HeadError, match="metric of tune cannot be log_loss for head .*no probabilities"):
+    with pytest.raises(ParameterError, match="metric of tune cannot be log_loss for head .*no probabilities"):
         tune(cache, SPY, space={"depth": [1]}, groups=groups, metric="log_loss")
 
 
@@ -464,14 +464,14 @@ def test_a_cluster_gives_the_table_of_one_process(tuned, cache, groups):
         ("logreg", {"space": {}}, HeadError, "must name at least one parameter of head 'logreg'"),
         ("logreg", {"parameters": {"C": 2}}, HeadError, "head 'logreg' has nothing left to tune beside C"),
         ("logreg", {"parameters": {"C": 2}, "space": {"C": [1]}}, HeadError, "must not name C of head 'logreg'"),
-        ("logreg", {"metric": "beauty"}, HeadError, "metric of tune must be one of accuracy, .*got 'beauty'"),
-        ("logreg", {"trials": 0}, HeadError, "trials of tune must be a whole number above 0, got 0"),
-        ("logreg", {"budget": -1}, HeadError, "budget of tune must be a number of seconds from 0 on, got -1"),
-        ("logreg", {"budget": math.nan}, HeadError, "budget of tune must be a number of seconds"),
-        ("logreg", {"folds": 1}, SplitError, "parameter k of the folds must be a whole number from 2 on, got 1"),
-        ("logreg", {"jobs": 0}, HeadError, "parameter jobs of tune must be"),
-        ("logreg", {"seed": -1}, SplitError, "parameter seed of the split"),
-        (None, {}, HeadError, "parameter head of tune must be the name of a head, got None"),
+        ("logreg", {"metric": "beauty"}, ParameterError, "metric of tune must be one of accuracy, .*got 'beauty'"),
+        ("logreg", {"trials": 0}, ParameterError, "trials of tune must be an integer of at least 1, got 0"),
+        ("logreg", {"budget": -1}, ParameterError, "budget of tune must be a number of seconds of at least 0, got -1"),
+        ("logreg", {"budget": math.nan}, ParameterError, "budget of tune must be a number of seconds"),
+        ("logreg", {"folds": 1}, ParameterError, "parameter k of the folds must be an integer of at least 2, got 1"),
+        ("logreg", {"jobs": 0}, ParameterError, "parameter jobs of tune must be"),
+        ("logreg", {"seed": -1}, ParameterError, "parameter seed of the split"),
+        (None, {}, ParameterError, "parameter head of tune must be the name of a head, got None"),
     ],
 )
 def test_what_cannot_be_searched_is_one_error(cache, groups, head, settings, error, message):

@@ -10,7 +10,7 @@ import urllib.request
 import numpy as np
 import pytest
 from embedonce._keras import import_keras
-from embedonce.errors import WeightsError
+from embedonce.errors import ParameterError, WeightsError
 from embedonce.extract.backbone.architecture import weights_sha256
 from embedonce.extract.backbone.keras_model import build_backbone, build_embedder, weights_of
 from embedonce.extract.backbone.read_h5 import weights_from
@@ -145,7 +145,7 @@ def test_imagenet_weights_are_taken_from_where_keras_keeps_them(tmp_path, monkey
 
 
 def test_alphas_without_imagenet_weights_are_refused():
-    with pytest.raises(WeightsError, match=r"exist for alpha 0\.35, 0\.5, .*; got alpha 0\.6"):
+    with pytest.raises(ParameterError, match=r"alpha of extract must be one of 0\.35, 0\.5, .*, got 0\.6\. Give"):
         resolve_weights("imagenet", 0.6, 224)
 
 

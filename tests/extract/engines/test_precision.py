@@ -253,9 +253,9 @@ def _embedded(small, dtype="float32"):
         ({"precision": "int4"}, "parameter precision of extract must be one of float32, int8, .*, got 'int4'"),
         ({"precision": None}, "parameter precision of extract must be one of .*, got None"),
         ({"decoding": "fast"}, "parameter decoding of extract must be one of exact, reduced, got 'fast'"),
-        ({"threads": 0}, "parameter threads of extract must be a whole number above 0, got 0"),
-        ({"threads": True}, "parameter threads of extract must be a whole number above 0, got True"),
-        ({"workers": 0}, "parameter workers of extract must be a whole number above 0, got 0"),
+        ({"threads": 0}, "parameter threads of extract must be an integer of at least 1, got 0"),
+        ({"threads": True}, "parameter threads of extract must be an integer of at least 1, got True"),
+        ({"workers": 0}, "parameter workers of extract must be an integer of at least 1, got 0"),
         ({"engine": "onnx"}, "parameter engine of extract must be one of auto, native, litert, keras, got 'onnx'"),
         (
             {"precision": "int8", "engine": "keras"},
@@ -273,7 +273,6 @@ def _embedded(small, dtype="float32"):
 def test_what_cannot_be_is_refused_before_any_work(tmp_path, options, message):
     with pytest.raises(ParameterError, match=message) as caught:
         extract_features(tmp_path / "no such folder", tmp_path / "new" / "a.h5", **options)
-    assert isinstance(caught.value, EngineError)
     assert caught.value.exit_status == 2
     assert not (tmp_path / "new").exists()
 
