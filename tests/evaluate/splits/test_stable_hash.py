@@ -7,14 +7,13 @@ import pytest
 from embedonce.errors import ParameterError, SplitError
 from embedonce.evaluate.splits.groups import Groups
 from embedonce.evaluate.splits.make import (
-    check_no_leakage,
     folds,
     grouped_split,
     make_folds,
     make_split,
     random_split,
 )
-from embedonce.evaluate.splits.split import Split, leak_share
+from embedonce.evaluate.splits.split import Split, check_no_leakage, leak_share
 from embedonce.evaluate.splits.stable_hash import assign_parts, hash_to_unit_interval
 from hypothesis import given, settings
 from hypothesis import strategies as st
