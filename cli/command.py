@@ -1,11 +1,12 @@
-"""How all commands behave: one line for a failure, --debug for more, Ctrl-C and SIGTERM in order, NAME=VALUE."""
+"""Behaviour of all commands: failures in one line, --debug for a traceback, interrupts, and NAME=VALUE options."""
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
+import re
 import signal
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,29 +14,28 @@ from typing import Any
 import click
 
 from ..errors import EmbedonceError, HeadParameterError
-from .examples import EXAMPLES
 
 PATH = click.Path(path_type=Path)
+POSITIVE = click.IntRange(min=1)
 SEED = click.IntRange(min=0, max=2**32 - 1)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class Command(click.Command):
-    """A command with --debug and examples, whose failures are one line."""
+    """A command with --debug, whose failures are one line.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    Its docstring is its help. Indented lines of the docstring, the examples, are printed unwrapped.
+    """
+
+    def __init__(self, *args: Any, help: str | None = None, **kwargs: Any) -> None:
+        unwrapped = re.sub(r"\n\n(?=    )", "\n\n\b\n", inspect.cleandoc(help or ""))
+        super().__init__(*args, help=unwrapped, **kwargs)
         self.params.append(
-            click.Option(["--debug"], is_flag=True, expose_value=False, help="Show a traceback when something fails.")
+            click.Option(["--debug"], is_flag=True, expose_value=False, help="Show a traceback after an error.")
         )
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples as lines that can be copied, however narrow the terminal is."""
-        with formatter.section("Examples"):
-            formatter.write(textwrap.indent(EXAMPLES[ctx.command.name or ""].lstrip(), " " * formatter.current_indent))
-
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Note whether tracebacks are wanted, before anything can fail."""
+        """Store whether tracebacks are wanted, before anything can fail."""
         ctx.meta["debug"] = "--debug" in args
         return super().parse_args(ctx, args)
 
@@ -51,12 +51,8 @@ class Command(click.Command):
         except KeyboardInterrupt:
             if ctx.meta["debug"]:
                 raise
-            hint = (
-                "; what was embedded is kept, the same command goes on from there"
-                if ctx.command.name == "extract"
-                else ""
-            )
-            click.echo(f"Interrupted{hint}.", err=True)
+            hint = " Run the same command again to continue." if ctx.command.name == "extract" else ""
+            click.echo(f"Interrupted.{hint}", err=True)
             ctx.exit(130)
 
 
@@ -66,13 +62,13 @@ class Group(click.Group):
     command_class = Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order of their definition, not of the alphabet."""
+        """Return the names in the order of their definition."""
         return list(self.commands)
 
 
 @contextlib.contextmanager
 def sigterm_as_exit() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does, its work committed: batch systems and containers stop jobs this way."""
+    """Let SIGTERM, which batch systems and containers send, end a run as Ctrl-C does, with its work committed."""
 
     def end(number: int, frame: Any) -> None:
         raise SystemExit(128 + number)
@@ -85,7 +81,7 @@ def sigterm_as_exit() -> Iterator[None]:
 
 
 def parameter(text: str) -> tuple[str, Any]:
-    """Read NAME=VALUE; the value is JSON where it can be (numbers, true, null), text otherwise."""
+    """Parse NAME=VALUE; the value is JSON (numbers, true, null) or else text."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise HeadParameterError(f"option --param must be NAME=VALUE, got {text!r}")
@@ -96,7 +92,7 @@ def parameter(text: str) -> tuple[str, Any]:
 
 
 def head_parameters(heads: str, params: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Read --heads NAME,NAME and --param HEAD.NAME=VALUE into the parameters of every head."""
+    """Parse --heads NAME,NAME and --param HEAD.NAME=VALUE into the parameters of every head."""
     names = [name.strip() for name in heads.split(",") if name.strip()]
     chosen: dict[str, dict[str, Any]] = {name: {} for name in names}
     if len(chosen) < len(names) or not names:
@@ -118,17 +114,17 @@ def set_parameters(heads: dict[str, dict[str, Any]], params: tuple[str, ...]) ->
 
 
 def search_values(texts: tuple[str, ...], head: str) -> dict[str, list[Any]]:
-    """Read --space NAME=VALUE,VALUE or HEAD.NAME=…; values are JSON where they can be, text otherwise."""
-    found = {}
+    """Parse --space NAME=VALUE,VALUE or HEAD.NAME=…; values are JSON or else text."""
+    space = {}
     for text in texts:
         name, equals, values = text.partition("=")
         if not equals or not name or not values:
             raise HeadParameterError(f"option --space must be NAME=VALUE,VALUE, got {text!r}")
-        found[name.removeprefix(f"{head}.")] = [parameter(f"{name}={value}")[1] for value in values.split(",")]
-    return found
+        space[name.removeprefix(f"{head}.")] = [parameter(f"{name}={value}")[1] for value in values.split(",")]
+    return space
 
 
 def _one_line(error: Exception) -> str:
-    # str() of an OSError has its number in front, which says nothing to people
+    # str() of an OSError begins with a number that does not help users
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split())

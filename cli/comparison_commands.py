@@ -1,4 +1,4 @@
-"""The commands that train heads, and those around them: groups, train, tune, compare, diff and init."""
+"""Commands from a cache to results: groups, train, tune, compare, diff and init."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import click
 from ..cache import display
 from ..evaluate.metrics import METRICS
 from ..heads import HEADS
-from .command import AS_JSON, PATH, SEED, Command, head_parameters, parameter, search_values, set_parameters
+from .command import AS_JSON, PATH, POSITIVE, SEED, Command, head_parameters, parameter, search_values, set_parameters
 from .output import (
+    announce,
     print_diff,
     print_differences,
     print_gap,
@@ -23,11 +24,11 @@ from .output import (
     print_table,
 )
 
-HEADS_HELP = f"{', '.join(HEADS)}, or package.module:Class of any scikit-learn classifier"
+_HEADS_HELP = f"{', '.join(HEADS)}, or package.module:Class"
 
 
 def _complete_heads(ctx: click.Context, option: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names that the last of some heads, with commas between them, may become in the shell."""
+    """Return completions of the last name of a list of heads with commas."""
     before, comma, last = incomplete.rpartition(",")
     return [f"{before}{comma}{name}" for name in HEADS if name.startswith(last)]
 
@@ -36,35 +37,42 @@ _GROUPS = click.option(
     "--groups",
     type=PATH,
     metavar="FILE",
-    help="CSV with the columns path,group: images that belong together, such as those of one patient. By default the "
-    "copies that are found among the images, which are kept in CACHE.groups.csv.",
+    help="CSV with the columns path,group.",
 )
 
 _VIEWS = click.option(
     "--views",
     type=click.Choice(["train", "average", "both"]),
-    help="Use the views that embedonce extract --views embedded: to train on, to average probabilities over, or both.",
+    help="Train on augmented views, average over them, or both.",
 )
 
 
-@click.command(cls=Command, short_help="Find the images of CACHE that are copies of one original.")
+@click.command(cls=Command, short_help="Find the near-duplicates among the images of CACHE.")
 @click.argument("cache", type=PATH)
-@click.option("-o", "--output", type=PATH, required=True, help="CSV file with the columns path,group,sha256.")
+@click.option("-o", "--output", type=PATH, required=True, help="Write this CSV file: path,group,sha256.")
 @click.option(
     "--within-class/--across-classes",
     default=False,
     show_default=True,
-    help="Copies with different labels are two images, or a label error that is listed.",
+    help="Search within each class only.",
 )
-@click.option("--images", type=PATH, metavar="DIR", help="The image folder, if it moved since the extraction.")
-@click.option("--report", type=PATH, metavar="DIR", help="Folder for pictures of the groups and all numbers.")
+@click.option("--images", type=PATH, metavar="DIR", help="Image folder, if it has moved.")
+@click.option("--report", type=PATH, metavar="DIR", help="Write pictures and numbers to this folder.")
 @AS_JSON
 def groups(
     cache: Path, output: Path, within_class: bool, images: Path | None, report: Path | None, as_json: bool
 ) -> None:
-    """Find the images of CACHE that are copies of one original: turned, mirrored, cropped, zoomed, recompressed.
+    """Find the near-duplicates among the images of CACHE: rotated, mirrored, cropped, zoomed or recompressed images.
 
-    Groups of an earlier OUTPUT keep their names, so that splits by them stay as they were.
+    Near-duplicates with different labels are listed as suspected label errors; with --within-class they are not
+    searched. Groups of an earlier OUTPUT keep their names, so that splits by them do not change.
+
+    For example:
+
+        # write the groups of near-duplicates
+        embedonce groups photos.h5 -o groups.csv
+        # draw the largest groups and the pairs near the threshold
+        embedonce groups photos.h5 -o groups.csv --report groups
     """
     from ..evaluate.duplicates import find_and_write
     from ..extract import make_progress
@@ -82,22 +90,20 @@ def groups(
 
 @click.command(cls=Command)
 @click.argument("cache", type=PATH)
-@click.option("--head", required=True, metavar="NAME", shell_complete=_complete_heads, help=HEADS_HELP)
-@click.option("-o", "--output", type=PATH, required=True, help="Model file: .keras for softmax, .skops for the others.")
-@click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter of the head.")
+@click.option("--head", required=True, metavar="NAME", shell_complete=_complete_heads, help=_HEADS_HELP)
+@click.option("-o", "--output", type=PATH, required=True, help="Write this model file (.keras, .skops or .joblib).")
+@click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the head.")
 @click.option(
     "--split",
     default="random",
     show_default=True,
     metavar="random|grouped|FILE[:COLUMN]|none",
-    help="none: train on all images.",
+    help="Test images; none trains on all.",
 )
 @_GROUPS
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the random split.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Random seed of the split.")
 @_VIEWS
-@click.option(
-    "--weights", type=PATH, metavar="FILE", help="The backbone's weights, if they moved since the extraction."
-)
+@click.option("--weights", type=PATH, metavar="FILE", help="Backbone weights, if the file has moved.")
 @AS_JSON
 def train(
     cache: Path,
@@ -113,7 +119,17 @@ def train(
 ) -> None:
     """Train one head on CACHE and write it to a file.
 
-    A softmax head becomes a whole image-to-class Keras model.
+    A softmax head that is written as .keras becomes an image model, which plain Keras opens.
+
+    --groups keeps images of one group, such as those of one patient, on the same side of a grouped split. By default
+    the groups are the near-duplicates, which are stored in CACHE.groups.csv.
+
+    For example:
+
+        # train a softmax head and write an image model
+        embedonce train photos.h5 --head softmax -o softmax.keras
+        # set a parameter and train on all images
+        embedonce train photos.h5 --head svm -p C=10 --split none -o svm.skops
     """
     from ..cache import FeatureCache
     from ..evaluate.models import train as train_head
@@ -144,7 +160,7 @@ def train(
 
 
 def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None) -> None:
-    """Make what the file says the default of every option; the command line goes before it."""
+    """Make the values of the file the defaults of the options."""
     if path is None:
         return
     from ..evaluate.comparison import read_config
@@ -160,55 +176,49 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     "--heads",
     metavar="NAME,NAME",
     shell_complete=_complete_heads,
-    help=f"{HEADS_HELP}. By default softmax,logreg,svm.",
+    help=f"{_HEADS_HELP}. [default: softmax,logreg,svm]",
 )
-@click.option(
-    "-p", "--param", "params", multiple=True, metavar="HEAD.NAME=VALUE", help="A parameter of a head, such as svm.C=1."
-)
+@click.option("-p", "--param", "params", multiple=True, metavar="HEAD.NAME=VALUE", help="Set a parameter of a head.")
 @click.option(
     "--split",
     metavar="grouped|random|FILE[:COLUMN]",
-    help="80/20 with copies of one original on the same side, 80/20 image by image, or a split file. By default the "
-    "first two, and the gap between them.",
+    help="Test images. [default: grouped and random]",
 )
 @_GROUPS
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of these splits.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Random seed of the splits.")
 @click.option(
     "--folds",
     type=click.IntRange(min=2),
     metavar="K",
-    help="Cross-validation: every image is tested once, by heads that were trained on the other folds.",
+    help="Cross-validate with this many folds.",
 )
 @click.option(
     "--repeats",
-    type=click.IntRange(min=1),
+    type=POSITIVE,
     default=1,
     show_default=True,
-    help="Cross-validations, each with folds of its own, as another seed would have them; all scores are kept.",
+    help="Repeat the cross-validation with different folds.",
 )
 @click.option(
     "--class-weight",
     type=click.Choice(["balanced"]),
-    help="Every class counts the same in training, however many images it has.",
+    help="Give every class the same weight.",
 )
 @click.option(
     "--calibrate",
     type=click.Choice(["temperature", "sigmoid"]),
-    help="Make probabilities more honest, by folds of the training images.",
+    help="Calibrate probabilities on the training images.",
 )
 @click.option(
     "--tune",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Look for good parameters of each head first, this long in all, in the training images. Parameters that are "
-    "given stay, and the others are scored as they are, however short the time is. With folds each has a search of its "
-    "own, also each random one beside the grouped ones, and these share the time equally.",
+    help="Time budget for tuning all heads first.",
 )
 @click.option(
     "--maps",
     is_flag=True,
-    help="Show in the report which places of wrongly classified images spoke for the class that a head saw: see "
-    "embedonce explain. It needs the backbone's weights.",
+    help="Explain incorrect predictions in the report.",
 )
 @click.option(
     "--with",
@@ -216,25 +226,21 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     type=PATH,
     multiple=True,
     metavar="FILE.keras",
-    help="Also test this image model, of embedonce finetune or export, on the test images; more than once for several.",
+    help="Also test this image model; repeatable.",
 )
 @_VIEWS
-@click.option("--label-budget", is_flag=True, help="Show how the accuracy grows with the number of training images.")
-@click.option(
-    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Heads to train at the same time."
-)
+@click.option("--label-budget", is_flag=True, help="Plot accuracy against training images.")
+@click.option("--jobs", type=POSITIVE, default=1, show_default=True, help="Train this many heads in parallel.")
 @click.option(
     "--dask",
     metavar="SCHEDULER",
-    help="Train on a Dask cluster: the scheduler's address (tcp://host:8786), or its scheduler file (.json). Every "
-    "worker needs embedonce[cluster] and, under the same path, CACHE.",
+    help="Train on this Dask cluster.",
 )
 @click.option(
     "--fail-under",
     multiple=True,
     metavar="METRIC=VALUE",
-    help="Exit status 1 when the best head scores worse, for scripts; HEAD.METRIC=VALUE for one head. Metrics: "
-    f"{', '.join(METRICS)}.",
+    help="Exit status 1 if the best head scores worse.",
 )
 @click.option(
     "--config",
@@ -243,9 +249,9 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     expose_value=False,
     callback=_take_config,
     metavar="FILE",
-    help="TOML file of heads, their parameters and these options, and of CACHE; embedonce init writes one.",
+    help="TOML file of heads and options.",
 )
-@click.option("-o", "--output", type=PATH, required=True, help="Folder for the results.")
+@click.option("-o", "--output", type=PATH, required=True, help="Write results to this folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print results.json.")
 @click.pass_context
 def compare(
@@ -262,8 +268,28 @@ def compare(
 ) -> None:
     """Train and test heads on the same images of CACHE.
 
-    By default on a split that keeps copies of one original together, and on a random one to show what they pretend.
-    OUTPUT gets a report, report.html, all numbers, results.json, and every figure.
+    By default, near-duplicates stay on the same side of an 80/20 split, and a random split shows by how much it
+    overstates the scores. --split chooses one of them or a split file. --groups replaces the near-duplicates by groups
+    such as patients. OUTPUT gets a report (report.html), all numbers (results.json) and the figures.
+
+    --tune searches parameters of each head in the training images, within a time budget in seconds for all heads and
+    folds. Parameters set with --param are not searched. --calibrate uses folds of the training images. --views uses the
+    views of embedonce extract --views: train on them, average probabilities over them, or both. --maps needs the
+    backbone's weights.
+
+    --fail-under takes METRIC=VALUE, or HEAD.METRIC=VALUE for one head; embedonce tune --help lists the metrics.
+    --config reads the file that embedonce init writes; options on the command line override it. --dask takes the
+    address of a scheduler (tcp://host:8786) or its scheduler file (.json); every worker needs embedonce[cluster] and,
+    under the same path, CACHE.
+
+    For example:
+
+        # compare the default heads and write a report
+        embedonce compare photos.h5 -o runs/photos
+        # cross-validate and keep the images of each patient together
+        embedonce compare photos.h5 --folds 5 --groups patients.csv -o runs/patients
+        # read heads from a file; exit status 1 below 90 % accuracy
+        embedonce compare --config heads.toml --fail-under accuracy=0.9
     """
     from ..cache import FeatureCache, make_folder
     from ..evaluate.comparison import DEFAULT_HEADS, failed_gates, read_gates
@@ -299,41 +325,50 @@ def compare(
 
 @click.command(cls=Command)
 @click.argument("cache", type=PATH)
-@click.option("--head", required=True, metavar="NAME", shell_complete=_complete_heads, help=HEADS_HELP)
-@click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter that stays as it is.")
+@click.option("--head", required=True, metavar="NAME", shell_complete=_complete_heads, help=_HEADS_HELP)
+@click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Fix a parameter.")
 @click.option(
     "--space",
     multiple=True,
     metavar="NAME=VALUE,VALUE",
-    help="Values to try of a parameter, instead of the head's own range; needed for heads of others.",
+    help="Search these values of a parameter.",
 )
 @click.option(
     "--split",
     metavar="grouped|random|FILE[:COLUMN]",
-    help="The test part is only used for the final scores. By default grouped when images have copies.",
+    help="Test images. [default: grouped]",
 )
 @_GROUPS
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of split, folds and search.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Random seed of split, folds and search.")
 @click.option(
     "--metric",
     type=click.Choice(list(METRICS)),
     default="accuracy",
     show_default=True,
-    help="What is optimised.",
+    help="Score to optimize.",
 )
-@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Of the training part.")
-@click.option("--trials", type=click.IntRange(min=1), default=16, show_default=True, help="Parameters to try.")
-@click.option("--budget", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="End the search then.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Fits at the same time.")
-@click.option("--dask", metavar="SCHEDULER", help="Search on a Dask cluster: see embedonce compare --help.")
-@click.option("-o", "--output", type=PATH, required=True, help="Folder for the results.")
+@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Folds of the training images.")
+@click.option("--trials", type=POSITIVE, default=16, show_default=True, help="Candidates to try.")
+@click.option("--budget", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Time budget.")
+@click.option("--jobs", type=POSITIVE, default=1, show_default=True, help="Run this many fits in parallel.")
+@click.option("--dask", metavar="SCHEDULER", help="Search on this Dask cluster.")
+@click.option("-o", "--output", type=PATH, required=True, help="Write results to this folder.")
 @AS_JSON
 def tune(
     cache: Path, head: str, params: tuple[str, ...], space: tuple[str, ...], output: Path, as_json: bool, **options: Any
 ) -> None:
-    """Look for good parameters of one head on CACHE.
+    """Search parameters of one head on CACHE.
 
-    The search sees the training part alone; its winner, and the default, are then scored once on the test part.
+    The search uses the training images only. The best and the default parameters are then scored once on the test
+    images. Without near-duplicates the split is random. --space replaces the range of the head and is required for
+    classifiers of other packages.
+
+    For example:
+
+        # search for an hour
+        embedonce tune photos.h5 --head svm --budget 3600 -o runs/svm
+        # choose the values
+        embedonce tune photos.h5 --head logreg --space C=0.01,0.1,1 -o runs/logreg
     """
     from ..cache import FeatureCache, make_folder
     from ..evaluate.tuning import tune as tune_head
@@ -369,7 +404,13 @@ def tune(
 @click.argument("b", type=PATH)
 @AS_JSON
 def diff(a: Path, b: Path, as_json: bool) -> None:
-    """Show what differs between two folders of results, A and B."""
+    """Show the differences between two folders of results, A and B.
+
+    For example:
+
+        # compare the results before and after a change
+        embedonce diff runs/before runs/after
+    """
     from ..evaluate.report import diff_runs
 
     found = diff_runs(a, b)
@@ -379,19 +420,20 @@ def diff(a: Path, b: Path, as_json: bool) -> None:
         print_diff(found)
 
 
-@click.command(cls=Command, short_help="Write a commented file for compare --config.")
+@click.command(cls=Command, short_help="Write a configuration file for compare --config.")
 @click.argument("path", type=PATH, default=Path("heads.toml"))
 def init(path: Path) -> None:
-    """Write a commented file of heads for embedonce compare --config, by default heads.toml."""
+    """Write a commented configuration file for embedonce compare --config, by default heads.toml.
+
+    For example:
+
+        # write a file, edit it, then run embedonce compare --config heads.toml
+        embedonce init heads.toml
+    """
     from ..evaluate.comparison import write_config
 
     write_config(path)
     click.echo(f"Wrote {display(str(path))}; then: embedonce compare --config {display(str(path))}")
-
-
-def announce(head: str) -> None:
-    """Say, beside the results, which head is trained."""
-    click.echo(f"training {display(head)} …", err=True)
 
 
 COMMANDS = (groups, train, tune, compare, diff, init)

@@ -28,7 +28,15 @@ _WEIGHTS = click.option(
 @_TRUST
 @AS_JSON
 def evaluate(model: Path, cache: Path, split: Path | None, include_training: bool, trust: bool, as_json: bool) -> None:
-    """Score MODEL on what it was not trained on."""
+    """Score MODEL on what it was not trained on.
+
+    For example:
+
+        # on the images that it was not trained on
+        embedonce evaluate svm.skops photos.h5
+        # on another data set
+        embedonce evaluate svm.skops others.h5
+    """
     from ..cache import FeatureCache
     from ..evaluate.models import evaluate_model
 
@@ -65,6 +73,13 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
 
     An image that is farther from the training images than 999 in 1,000 of these (novelty above 1) is marked as unlike
     them: whatever the probability is, MODEL has not seen its kind. Exit status 1 when an image could not be read.
+
+    For example:
+
+        # an image, or a folder
+        embedonce predict softmax.keras new/a.jpg
+        # the two likeliest classes of every image, as a table
+        embedonce predict svm.skops new --top 2 --csv
     """
     from ..evaluate.models import predict as predict_classes
     from ..evaluate.shared import as_csv as table
@@ -103,6 +118,13 @@ def explain(model: Path, image: Path, path: Path, as_json: bool, **options: Any)
 
     For softmax, logreg and linear-svm heads the places, with what the head gives the class without looking, add up to
     its score; for svm heads it is Grad-CAM.
+
+    For example:
+
+        # where the model looked
+        embedonce explain softmax.keras new/a.jpg -o a.png
+        # what speaks for another class
+        embedonce explain softmax.keras new/a.jpg --class birch -o birch.png
     """
     from ..cache import make_folder
     from ..evaluate.models import explain as explain_image
@@ -137,6 +159,13 @@ def export(model: Path, path: Path, images: tuple[Path, ...], as_json: bool, **o
 
     The file needs no embedonce. It is written only when it says of real images what MODEL says of their features: the
     same class, and probabilities within 0.001. For the heads softmax, logreg, linear-svm and svm.
+
+    For example:
+
+        # for Keras, without embedonce
+        embedonce export svm.skops -o svm.keras
+        # for phones and small computers
+        embedonce export softmax.keras -o softmax.tflite
     """
     from ..evaluate.models import export as export_model
 
@@ -208,6 +237,11 @@ def finetune(images: Path, model: Path, path: Path, as_json: bool, **options: An
 
     A fifth of them is for validation, copies of one original on one side. The epoch of the lowest validation loss is
     kept, the start counts as one. To hold the result against frozen heads: embedonce compare CACHE --with FILE.keras.
+
+    For example:
+
+        # the last twenty layers, from an exported model
+        embedonce finetune photos --from softmax.keras --unfreeze 20 -o tuned.keras
     """
     from ..evaluate.finetuning import finetune as finetune_model
     from ..extract import make_progress

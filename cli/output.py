@@ -27,6 +27,11 @@ def print_json(value: Any) -> None:
     click.echo(as_json(value).decode("ascii"), nl=False)
 
 
+def announce(head: str) -> None:
+    """Print on standard error which head is trained."""
+    click.echo(f"training {display(head)} …", err=True)
+
+
 def print_report(report: ExtractionReport) -> None:
     """Print what an extraction did."""
     total = len(report.cache) + report.rejected

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -50,7 +49,7 @@ def fails(call):
     return run
 
 
-def test_the_whole_road(call, make_images, tmp_path):
+def test_workflow_from_images_to_evaluation(call, make_images, tmp_path):
     images, cache, runs = make_images(tmp_path / "images", per_class=12), tmp_path / "a.h5", tmp_path / "runs"
     assert "Embedded 36 images" in call("extract", images, cache, *SMALL).stdout
     assert "Nothing to embed" in call("extract", images, cache, *SMALL).stdout
@@ -66,7 +65,7 @@ def test_the_whole_road(call, make_images, tmp_path):
     assert "left out" in call("evaluate", tmp_path / "models" / "a.keras", cache).stdout
 
 
-def test_json_is_printed_where_asked_for(call, images, cache_path, tmp_path):
+def test_json_is_printed_with_json(call, images, cache_path, tmp_path):
     extracted = json.loads(call("extract", images, tmp_path / "a.h5", *SMALL, "--json").stdout)
     assert extracted["embedded"] == 72
     assert extracted["rejects"] == []
@@ -84,7 +83,7 @@ def test_json_is_printed_where_asked_for(call, images, cache_path, tmp_path):
     assert json.loads(scored)["images"] == 15
 
 
-def test_a_split_can_be_given_back(call, cache_path, tmp_path):
+def test_split_file_gives_the_same_predictions(call, cache_path, tmp_path):
     split = tmp_path / "one" / "split.csv"
     with without_pictures():
         call("compare", cache_path, "--heads", "logreg", "--seed", "5", "-o", tmp_path / "one")
@@ -92,7 +91,7 @@ def test_a_split_can_be_given_back(call, cache_path, tmp_path):
     assert (tmp_path / "one" / "predictions.csv").read_bytes() == (tmp_path / "two" / "predictions.csv").read_bytes()
 
 
-def test_heads_in_processes_of_their_own_give_the_same_results(call, fails, cache_path, tmp_path):
+def test_parallel_heads_give_the_same_results(call, fails, cache_path, tmp_path):
     command = ("compare", cache_path, "--heads", "logreg,dummy,knn", "--split", "random", "-o")
     many = call(*command, tmp_path / "many", "--jobs", 2)
     with without_pictures():
@@ -128,7 +127,7 @@ def test_a_head_on_int8_features_is_written_alone(call, fails, images, tmp_path)
     assert "left out" in call("evaluate", tmp_path / "a.joblib", cache, "--trust").stdout
 
 
-def test_an_image_model_of_reduced_images_says_so(call, make_images, draw, tmp_path):
+def test_image_model_of_reduced_images_has_a_note(call, make_images, draw, tmp_path):
     images = make_images(tmp_path / "images")
     for number in range(4):
         draw(0, number, 150, 200).save(images / "ash" / f"large{number}.jpg")
@@ -137,16 +136,6 @@ def test_an_image_model_of_reduced_images_says_so(call, make_images, draw, tmp_p
     shown = call("train", cache, "--head", "softmax", "-p", "epochs=2", "-o", model).stdout
     assert "agrees with the cached features on 16 of 16 images" in shown
     assert "on large images that were decoded whole, it is a little off" in shown
-
-
-def test_the_choices_are_those_of_extract():
-    from embedonce.extract.engine_registry import ENGINES
-    from embedonce.extract.options import DECODERS, DTYPES
-
-    choices = {option.name: option.type for option in main.commands["extract"].params}
-    assert tuple(choices["engine"].choices) == ("auto", *ENGINES)
-    assert tuple(choices["precision"].choices) == tuple(DTYPES)
-    assert tuple(choices["decoding"].choices) == tuple(DECODERS)
 
 
 def test_rejects_are_counted_and_shown(call, fails, make_images, tmp_path):
@@ -227,7 +216,7 @@ def test_a_class_of_one_image_is_explained(call, fails, make_images, draw, tmp_p
     assert "lone has 1" in fails("compare", tmp_path / "a.h5", "-o", tmp_path / "r")
 
 
-def test_names_that_are_not_utf8_go_the_whole_road(call, draw, tmp_path):
+def test_names_that_are_not_utf8_work_everywhere(call, draw, tmp_path):
     for kind, name in enumerate((b"caf\xe9", b"plain")):
         folder = os.path.join(os.fsencode(tmp_path), b"images", name)
         os.makedirs(folder)
@@ -256,7 +245,7 @@ def test_a_traceback_is_shown_only_with_debug(tmp_path):
     assert "CacheError" in debug.stderr
 
 
-def test_an_interrupt_is_one_line_and_says_that_the_work_is_kept(call, images, tmp_path, monkeypatch):
+def test_an_interrupt_is_one_line_with_a_hint(call, images, tmp_path, monkeypatch):
     import embedonce.extract.run as module
 
     def interrupted(*_, **__):
@@ -264,7 +253,7 @@ def test_an_interrupt_is_one_line_and_says_that_the_work_is_kept(call, images, t
 
     monkeypatch.setattr(module, "embed_images", interrupted)
     result = call("extract", images, tmp_path / "a.h5", *SMALL, status=130)
-    assert "goes on from there" in result.stderr
+    assert "Run the same command again to continue." in result.stderr
 
 
 TERMINATED = """
@@ -286,7 +275,7 @@ main(sys.argv[1:])
 """
 
 
-def test_a_terminated_run_keeps_what_was_embedded(call, images, tmp_path):
+def test_a_terminated_run_keeps_its_work(call, images, tmp_path):
     arguments = ["extract", str(images), str(tmp_path / "a.h5"), *SMALL]
     ended = subprocess.run([sys.executable, "-c", TERMINATED, *arguments], capture_output=True, text=True, check=False)
     assert ended.returncode == 143, ended.stderr
@@ -296,7 +285,7 @@ def test_a_terminated_run_keeps_what_was_embedded(call, images, tmp_path):
     assert report["resumed"] + report["embedded"] == 72
 
 
-def test_a_folder_of_shards_goes_the_whole_road(call, images, tmp_path):
+def test_folder_of_shards_works_everywhere(call, images, tmp_path):
     shards, packed = f"{tmp_path / 'shards'}{os.sep}", tmp_path / "packed.h5"
     assert "Embedded 72 images" in call("extract", images, shards, *SMALL).stdout
     assert (tmp_path / "shards" / "manifest.json").is_file()
@@ -310,7 +299,7 @@ def test_a_folder_of_shards_goes_the_whole_road(call, images, tmp_path):
     assert json.loads(call("pack", shards, tmp_path / "b.h5", "--json").stdout)["images"] == 72
 
 
-def test_verification_says_what_is_wrong_and_ends_with_1(call, make_images, draw, tmp_path):
+def test_verification_reports_damage_with_status_1(call, make_images, draw, tmp_path):
     images, cache = make_images(tmp_path / "images"), tmp_path / "a.h5"
     call("extract", images, cache, *SMALL)
     shown = call("verify", cache, "--images", images).stdout
@@ -337,25 +326,14 @@ def test_verification_says_what_is_wrong_and_ends_with_1(call, make_images, draw
     call("verify", cache, "--images", images)
 
 
-@pytest.mark.parametrize("command", [None, *main.commands])
-def test_every_command_has_help(call, command):
-    shown = call(*([command] if command else []), "--help").stdout
-    assert "--help" in shown
-    assert "Usage:" in shown
-    if command:
-        assert "--debug" in shown
-
-
 @pytest.mark.parametrize(
     "command", ["info", "extract", "verify", "pack", "groups", "compare", "tune", "diff", "train", "evaluate"]
 )
-def test_every_command_that_prints_results_also_prints_json(command):
+def test_every_command_with_results_has_json(command):
     assert "--json" in [option for param in main.commands[command].params for option in param.opts]
 
 
-def test_a_file_says_what_to_compare_and_the_command_line_goes_before_it(
-    call, fails, cache_path, tmp_path, monkeypatch
-):
+def test_options_override_the_configuration_file(call, fails, cache_path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     call("init")
     assert "is there already" in fails("init", status=1)
@@ -383,20 +361,20 @@ def test_a_file_says_what_to_compare_and_the_command_line_goes_before_it(
     assert json.loads(call("diff", "run", "b", "--json").stdout)["only_a"] == ["mine"]
 
 
-def test_a_value_that_a_head_does_not_take_is_an_error_before_any_work(call, cache_path, tmp_path):
+def test_invalid_head_parameters_fail_before_any_work(call, cache_path, tmp_path):
     options = ["--heads", "dummy,logreg", "-p", "logreg.C=x", "-o", tmp_path / "a"]
     assert call("compare", cache_path, *options, status=2).stderr.startswith("Error: parameter C of head 'logreg' must")
 
 
-def test_no_head_is_not_the_default_heads(fails, cache_path, tmp_path):
+def test_empty_heads_are_an_error(fails, cache_path, tmp_path):
     assert "must name every head once, got ''" in fails("compare", cache_path, "--heads", "", "-o", tmp_path / "a")
 
 
-def test_the_list_of_commands_cuts_no_sentence(call):
+def test_list_of_commands_cuts_no_sentence(call):
     assert "..." not in call("--help").stdout.partition("Commands:")[2]
 
 
-def test_tuning_prints_how_to_use_what_it_found(call, cache_path, tmp_path):
+def test_tuning_prints_the_options_of_the_best_parameters(call, cache_path, tmp_path):
     options = ["--split", "random", "--folds", 2, "--trials", 2, "--space", "C=0.1,1"]
     shown = call("tune", cache_path, "--head", "logreg", "-o", tmp_path / "tuned", *options).stdout
     assert "--heads logreg -p logreg.C=" in shown
@@ -407,18 +385,14 @@ def test_tuning_prints_how_to_use_what_it_found(call, cache_path, tmp_path):
     assert all(shown.count(note) == 1 for note in found["notes"])
 
 
-def test_help_is_quick():
-    def seconds():
-        begin = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "embedonce", "--help"], capture_output=True, check=True)
-        return time.perf_counter() - begin
-
-    assert min(seconds() for _ in range(3)) < 0.5
-
-
-def test_importing_the_package_is_quick(python):
-    code = "import time; begin = time.perf_counter(); import embedonce; print(time.perf_counter() - begin)"
-    assert min(float(python(code)) for _ in range(3)) < 0.2
+def test_help_imports_no_slow_package(python):
+    code = """
+import sys
+from embedonce.cli import main
+main(["compare", "--help"], standalone_mode=False)
+print([name for name in ("tensorflow", "keras", "sklearn", "scipy", "matplotlib", "h5py", "PIL") if name in sys.modules])
+"""
+    assert python(code).splitlines()[-1] == "[]"
 
 
 @pytest.mark.slow

@@ -1,0 +1,266 @@
+"""Commands from images to a cache: demo, extract, info, verify, doctor and pack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..cache import display
+from ..extract import AUTO, DECODERS, DTYPES, ENGINES
+from .command import AS_JSON, PATH, POSITIVE, Command, sigterm_as_exit
+from .output import (
+    announce,
+    print_check,
+    print_differences,
+    print_gap,
+    print_json,
+    print_notes,
+    print_report,
+    print_table,
+    print_verification,
+)
+
+_CACHE = click.argument("cache", type=PATH)
+_ENGINE = click.option(
+    "--engine",
+    type=click.Choice([AUTO, *ENGINES]),
+    default=AUTO,
+    show_default=True,
+    help="Inference engine; auto takes the fastest.",
+)
+_FOLLOW_LINKS = click.option("--follow-links", is_flag=True, help="Enter links to folders.")
+_WEIGHTS = click.option(
+    "--weights", default="imagenet", show_default=True, metavar="imagenet|FILE|random:SEED", help="Backbone weights."
+)
+_ALPHA = click.option("--alpha", default=1.0, show_default=True, help="Width multiplier of MobileNetV2.")
+_IMAGE_SIZE = click.option("--image-size", default=224, show_default=True, help="Resize images to this many pixels.")
+
+
+@click.command(cls=Command)
+@click.option(
+    "-o", "--output", type=PATH, default=Path("embedonce-demo"), show_default=True, help="Write everything here."
+)
+def demo(output: Path) -> None:
+    """Run the whole workflow on real images, with or without network.
+
+    For example:
+
+        # write everything to the folder demo
+        embedonce demo -o demo
+    """
+    from ..evaluate.comparison import run_demo
+    from ..extract import make_progress
+
+    click.echo("Handwritten digits from scikit-learn: 1,797 images in ten folders.")
+    result = run_demo(output, make_progress(True), announce, lambda text: click.secho(f"Notice: {text}", fg="yellow"))
+    print_report(result.report)
+    print_table(result.comparison)
+    print_differences(result.comparison)
+    print_gap(result.comparison)
+    print_notes(result.comparison.notes)
+    click.echo(f"Images            {result.images}")
+    click.echo(f"Feature cache     {result.report.cache.path}")
+    click.echo(f"Confusion matrix  {result.results / 'confusion.png'}")
+    click.echo(f"Training curves   {result.results / 'curves-softmax.png'}")
+    click.echo(f"Report            {result.results / 'report.html'}")
+    click.echo(f"All numbers       {result.results / 'results.json'}")
+    click.echo("\nNext, with your own images:  embedonce extract IMAGES CACHE.h5")
+
+
+@click.command(cls=Command)
+@click.argument("images", type=PATH)
+@click.argument("cache", type=click.Path(path_type=str))  # a Path would lose the slash that asks for a folder
+@_WEIGHTS
+@_ALPHA
+@_IMAGE_SIZE
+@_ENGINE
+@click.option(
+    "--precision",
+    type=click.Choice(list(DTYPES)),
+    default="float32",
+    show_default=True,
+    help="Arithmetic of the backbone.",
+)
+@click.option(
+    "--decoding",
+    type=click.Choice(list(DECODERS)),
+    default="exact",
+    show_default=True,
+    help="How to decode large JPEG files.",
+)
+@click.option("--workers", type=POSITIVE, help="Threads; with --dask, threads of each task.")
+@click.option("--threads", type=POSITIVE, help="Threads inside each interpreter of the engine.")
+@click.option("--dask", metavar="SCHEDULER", help="Embed on this Dask cluster.")
+@click.option(
+    "--views",
+    type=click.Choice(["none", "flips", "dihedral"]),
+    default="none",
+    show_default=True,
+    help="Also embed augmented views of every image.",
+)
+@click.option("--strict", is_flag=True, help="Fail when an image cannot be embedded.")
+@_FOLLOW_LINKS
+@AS_JSON
+def extract(images: Path, cache: str, as_json: bool, **options: Any) -> None:
+    """Embed a folder of images, one folder per class, into CACHE.
+
+    The first folder below IMAGES is the class. JPEG, PNG, BMP and GIF files are read. CACHE is a file, such as lung.h5,
+    or a folder of shards, such as lung.cache/, for millions of images. Only new, changed and damaged images are
+    embedded. An interrupted run continues when the command runs again.
+
+    --precision int8 is faster on processors with AVX-512 (litert). float16 and bfloat16 are for GPUs (keras) and slower
+    than float32 on processors. --decoding reduced decodes JPEG files of at least twice the image size at a fraction of
+    their size, which is faster. Each choice gives different features, which need a separate cache.
+
+    --views flips embeds three mirrored views of every image, dihedral seven mirrored and rotated ones. Each view costs
+    as much time as the images. compare and train use them with --views.
+
+    --workers and --threads change no feature. --workers 1 needs the least memory. --dask takes the address of a
+    scheduler (tcp://host:8786) or its scheduler file (.json). Every worker needs embedonce[cluster] and, under the same
+    paths, IMAGES and the folder of CACHE.
+
+    For example:
+
+        # embed a folder of images; run it again to embed new and changed ones
+        embedonce extract photos photos.h5
+        # use weights from a file, on a machine without network
+        embedonce extract photos photos.h5 --weights mobilenet_v2.weights.h5
+        # embed millions of images into a folder of shards, on a cluster
+        embedonce extract photos photos.cache/ --dask tcp://host:8786
+    """
+    from ..extract import make_progress, update_cache
+
+    with sigterm_as_exit():
+        report = update_cache(images, cache, progress=make_progress(True), **options)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        print_report(report)
+
+
+@click.command(cls=Command)
+@_CACHE
+@AS_JSON
+def info(cache: Path, as_json: bool) -> None:
+    """Show the content and the origin of CACHE.
+
+    For example:
+
+        # print a summary
+        embedonce info photos.h5
+        # print it for a script
+        embedonce info photos.h5 --json
+    """
+    from ..cache import FeatureCache
+    from ..evaluate.shared import describe_cache
+
+    with FeatureCache.open(cache) as opened:
+        if as_json:
+            print_json(describe_cache(opened) | {"reject_reasons": opened.rejects})
+            return
+        images, width = opened.shape
+        lines = {"images": f"{images:,}", "features": f"{width:,} per image, float32"}
+        lines |= {f"  {display(name)}": f"{count:,}" for name, count in opened.class_counts.items()}
+        warning = " - RANDOM: the features mean little" if opened.random_weights else ""
+        lines["weights"] = f"{opened.provenance.get('weights')}{warning}"
+        lines |= {name.replace("_", " "): str(value) for name, value in opened.fingerprint.items()}
+        lines["engines"] = ", ".join(opened.provenance.get("engines", {}))
+        lines["image folder"] = display(opened.provenance.get("image_root", ""))
+        lines["versions"] = ", ".join(f"{name} {value}" for name, value in opened.provenance["versions"].items())
+        lines["rejected"] = f"{len(opened.rejects):,}"
+        longest = max(map(len, lines))
+        for name, value in lines.items():
+            click.echo(f"{name:<{longest}}  {value}")
+        for path, reason in opened.rejects:
+            click.echo(f"  {display(path)}: {reason}")
+
+
+@click.command(cls=Command, short_help="Check CACHE against its checksums and images.")
+@_CACHE
+@click.option("--images", type=PATH, metavar="DIR", help="Compare with this image folder.")
+@click.option("--sample", type=click.IntRange(min=0), default=16, show_default=True, help="Images to embed again.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of the sample.")
+@click.option("--weights", type=PATH, metavar="FILE", help="Backbone weights, if the file has moved.")
+@_ENGINE
+@_FOLLOW_LINKS
+@AS_JSON
+def verify(cache: Path, as_json: bool, **options: Any) -> None:
+    """Check every checksum of CACHE, embed a sample of its images again and, with --images, compare it with its images.
+
+    Images are compared by content. Exit status 1 when anything is damaged, differs, or cannot be reproduced on this
+    machine.
+
+    For example:
+
+        # check the checksums and embed a sample again
+        embedonce verify photos.h5
+        # check also that the cache matches its image folder
+        embedonce verify photos.h5 --images photos
+    """
+    from ..extract import make_progress, verify_cache
+
+    verification = verify_cache(cache, progress=make_progress(True), **options)
+    if as_json:
+        print_json(verification.as_dict())
+    else:
+        print_verification(verification)
+    if not verification.ok:
+        click.get_current_context().exit(1)
+
+
+@click.command(cls=Command, short_help="Check this machine: packages, weights, speed.")
+@click.argument("folder", type=PATH, default=Path("."))
+@_WEIGHTS
+@_ALPHA
+@_IMAGE_SIZE
+@AS_JSON
+def doctor(folder: Path, as_json: bool, **options: Any) -> None:
+    """Check this machine: packages, processor, memory, disk, locks in FOLDER, weights and speed.
+
+    Takes some seconds. Exit status 1 when something will not work.
+
+    For example:
+
+        # check the machine
+        embedonce doctor
+        # check a folder for caches, with weights from a file
+        embedonce doctor /data --weights mobilenet_v2.weights.h5
+    """
+    from ..extract import FAIL
+    from ..extract import doctor as run_checks
+
+    checks = []
+    for check in run_checks(folder, **options):
+        checks.append(check)
+        if not as_json:
+            print_check(check)
+    if as_json:
+        print_json([check.as_dict() for check in checks])
+    if any(check.status == FAIL for check in checks):
+        click.get_current_context().exit(1)
+
+
+@click.command(cls=Command)
+@click.argument("source", type=PATH)
+@click.argument("target", type=click.Path(path_type=str))
+@AS_JSON
+def pack(source: Path, target: str, as_json: bool) -> None:
+    """Write a folder of shards, SOURCE, as one file, TARGET.
+
+    For example:
+
+        # write one file to copy to another machine
+        embedonce pack photos.cache photos.h5
+    """
+    from ..cache import pack as pack_cache
+
+    packed = pack_cache(source, target)
+    if as_json:
+        print_json({"cache": str(packed.path), "images": len(packed), "features": packed.shape[1]})
+    else:
+        click.echo(f"Wrote {display(str(packed.path))}: {len(packed):,} x {packed.shape[1]:,} features.")
+
+
+COMMANDS = (demo, extract, info, verify, doctor, pack)
