@@ -27,9 +27,9 @@ class Command(click.Command):
     Its docstring is its help. Indented lines of the docstring, the examples, are printed unwrapped.
     """
 
-    def __init__(self, *args: Any, help: str | None = None, **kwargs: Any) -> None:
-        unwrapped = re.sub(r"\n\n(?=    )", "\n\n\b\n", inspect.cleandoc(help or ""))
-        super().__init__(*args, help=unwrapped, **kwargs)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["help"] = re.sub(r"\n\n(?=    )", "\n\n\b\n", inspect.cleandoc(kwargs["help"]))
+        super().__init__(*args, **kwargs)
         self.params.append(
             click.Option(["--debug"], is_flag=True, expose_value=False, help="Show a traceback after an error.")
         )
