@@ -1,6 +1,8 @@
 from .cache import FeatureCache as FeatureCache
 from .cache import pack as pack
 from .errors import EmbedonceError as EmbedonceError
+from .evaluate import Groups as Groups
+from .evaluate import Split as Split
 from .evaluate import compare as compare
 from .evaluate import explain as explain
 from .evaluate import export as export

@@ -46,7 +46,7 @@ from embedonce.evaluate.duplicates.neighbors import Neighbors, nearest_neighbors
 from embedonce.evaluate.duplicates.search import NEIGHBORS, Duplicates, find_duplicates
 from embedonce.evaluate.duplicates.thumbnails import PIXELS, SIDE, Thumbnails
 from embedonce.evaluate.splits.groups import name_groups, read_group_names
-from embedonce.evaluate.splits.make import folds
+from embedonce.evaluate.splits.plan import make_splits
 from embedonce.extract.processors import available_processors
 from PIL import Image, ImageEnhance, ImageOps
 from rich.console import Console
@@ -202,7 +202,7 @@ def leak_shares(cache: FeatureCache, groups: Rows, truth: Rows) -> dict[str, lis
     for name, kept in (("grouped", name_groups(cache, groups, "found")), ("random", None)):
         leaked = np.zeros(len(cache))
         for seed in range(SEEDS):
-            for fold in folds(cache, 5, 1, seed, kept):
+            for fold in make_splits(cache, name, seed, kept, 5):
                 leaked[fold.test] += (truth[fold.test] >= 0) & np.isin(truth[fold.test], truth[fold.train])
         classes = [(truth >= 0) & (cache.labels == label) for label in range(len(cache.class_names))]
         shares[name] = [float(leaked[rows].sum() / SEEDS / max(1, rows.sum())) for rows in classes]

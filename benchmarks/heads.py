@@ -192,7 +192,7 @@ import resource, sys, json, time
 from pathlib import Path
 from embedonce import FeatureCache, make_head
 from embedonce.evaluate.scoring.fitting import fit_and_score
-from embedonce.evaluate.splits.make import make_split
+from embedonce.evaluate.splits.plan import make_split
 cache = FeatureCache.open(sys.argv[1])
 split = make_split(cache, "random", 0)
 opened = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

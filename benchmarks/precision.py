@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from embedonce.cache.reader import FeatureCache
 from embedonce.evaluate.comparison.run import compare
-from embedonce.evaluate.splits.make import random_split
+from embedonce.evaluate.splits.plan import make_split
 from embedonce.evaluate.splits.split import Split
 from embedonce.extract.engines.engines import make_engine
 from embedonce.extract.processors import available_processors
@@ -75,7 +75,7 @@ def small_part(split: Split, cache: FeatureCache, budget: int, seed: int) -> Spl
 def accuracies(cache: FeatureCache, seeds: int) -> Iterator[tuple[str, float]]:
     """Yield the name of a column and an accuracy, for every seed, training set and head."""
     for seed in range(seeds):
-        whole = random_split(cache, seed)
+        whole = make_split(cache, "random", seed)
         for name, split in (("all", whole), (str(BUDGET), small_part(whole, cache, BUDGET, seed))):
             for result in compare(cache, HEADS, split).results:
                 yield f"{result.name}, {name}", result.scores["accuracy"]

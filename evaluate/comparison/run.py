@@ -29,7 +29,7 @@ from ..scoring import (
     run_jobs,
     weigh_classes,
 )
-from ..splits import Groups, Split, SplitPlan, notes_on, plan_splits
+from ..splits import Groups, GroupsLike, SplitLike, SplitPlan, notes_on, plan_splits
 from ..tuning import Found, check_seconds, search_spaces, tune_heads, tuning_notes, with_found
 from .image_models import choose_splits, open_models, score_model
 from .learning_curve import budget_curve
@@ -41,12 +41,12 @@ DEFAULT_HEADS = ("softmax", "logreg", "svm")
 def compare(
     cache: FeatureCache | Path | str,
     heads: Sequence[str] | Mapping[str, Any] = DEFAULT_HEADS,
-    split: str | Path | Split | None = None,
+    split: SplitLike | None = None,
     seed: int = 0,
     on_head: Callable[[str], None] | None = None,
     jobs: int = 1,
     dask: Any = None,
-    groups: Groups | Path | str | None = None,
+    groups: GroupsLike | None = None,
     progress: Progress | None = None,
     *,
     folds: int | None = None,
@@ -66,9 +66,11 @@ def compare(
     heads : sequence of str, or mapping of str to dict or classifier
         Names as :func:`embedonce.make_head` takes them; or names with a dict of parameters or with an
         unfitted scikit-learn classifier each. Under a name of your own, ``head`` in the dict says which head it is.
-    split : str, path-like or Split, optional
-        ``grouped`` or ``random`` (80/20, stratified), the path of a split file, or ``FILE:COLUMN``. By default both
-        a grouped and a random split, when any image has a copy: their difference is what copies pretend.
+    split : str, path-like, Split, pair of arrays, splitter or list, default=None
+        ``grouped`` or ``random`` (80/20, stratified); the path of a split file, or ``FILE:COLUMN``; a
+        :class:`embedonce.Split` or a pair (train, test) of row numbers; a splitter of scikit-learn, such as
+        ``StratifiedGroupKFold``; or a list of folds, each a `Split` or a pair. By default both a grouped and a random
+        split if any images are near-duplicates; the difference of their scores is the leakage gap.
     seed : int
         Of the random and the grouped split.
     on_head : callable, optional
@@ -81,10 +83,10 @@ def compare(
         Train and test on a Dask cluster, each head on a thread of its own: the scheduler's address, the path of its
         scheduler file (``.json``), or a client. Every worker needs embedonce, the same versions of the packages that
         decide scores and, under the same path, the cache.
-    groups : Groups or path-like, optional
-        Which images belong together, such as those of one patient; or the path of a CSV file with the columns
-        ``path,group``. By default the near duplicates that are found among the images, and kept in a file beside the
-        cache.
+    groups : path-like, Groups, mapping, array-like or Series, default=None
+        Images that belong together, such as those of one patient: the path of a CSV file with the columns
+        ``path,group``, a :class:`embedonce.Groups`, a mapping from path to group, or one group per row. By default the
+        near-duplicates that :func:`embedonce.find_groups` finds, which are kept in a file next to the cache.
     progress : Progress, optional
         Of finding them.
     folds : int, optional

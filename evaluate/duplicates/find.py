@@ -18,7 +18,7 @@ from ...cache import FeatureCache, display, write_atomically
 from ...errors import GroupsError, OutputError, SplitError
 from ...extract import NullProgress, Progress
 from ..shared import as_csv, read_table
-from ..splits import Groups, name_groups, read_group_names, read_groups
+from ..splits import Groups, GroupsLike, SplitLike, as_groups, name_groups, read_group_names
 from .gray_images import pictures_of
 from .neighbors import nearest_neighbors
 from .search import NEIGHBORS, Duplicates, find_duplicates
@@ -192,8 +192,8 @@ def load_or_find_groups(cache: FeatureCache, progress: Progress | None = None) -
 
 def groups_for(
     cache: FeatureCache,
-    groups: Groups | Path | str | None,
-    split: Any = None,
+    groups: GroupsLike | None,
+    split: SplitLike | None = None,
     progress: Progress | None = None,
 ) -> tuple[Groups | None, list[str]]:
     """Return the groups that a comparison should know, and what its reader should know of them.
@@ -215,13 +215,10 @@ def groups_for(
     GroupsError
         When a grouped split needs groups that cannot be found.
     """
-    if isinstance(groups, Groups):
-        groups.require_rows_of(cache)
-        return groups, list(groups.notes)
     if groups is not None:
-        read = read_groups(groups, cache)
-        return read, list(read.notes)
-    if split == "grouped":
+        given = as_groups(groups, cache)
+        return given, list(given.notes)
+    if isinstance(split, str) and split == "grouped":
         known = load_or_find_groups(cache, progress)
         return known, list(known.notes)
     if split is None:

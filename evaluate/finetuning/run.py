@@ -20,7 +20,7 @@ from ..duplicates import groups_for
 from ..models import ReferencePredictions, open_same_cache, save_image_model
 from ..scoring import fit_head
 from ..shared import evenly_spaced_indices
-from ..splits import Groups, Split
+from ..splits import GroupsLike, Split
 from .cut_model import FrozenPart, cut_model
 from .image_reader import AUGMENTATIONS, ImageReader, Indices
 from .training_loop import Schedule, TrainingHistory, cross_entropy, train_epochs
@@ -84,7 +84,7 @@ def finetune(
     *,
     unfreeze: int,
     cache: FeatureCache | Path | str | None = None,
-    groups: Groups | Path | str | None = None,
+    groups: GroupsLike | None = None,
     augment: str = "flips",
     learning_rate: float = 1e-5,
     epochs: int = 10,
@@ -164,7 +164,7 @@ def finetune(
     make_folder(drawn.parent, "the curves")
 
     class_names = [str(name) for name in metadata["class_names"]]
-    fit_head(head, opened, Split(fit, np.zeros(0, np.intp), "file"), known)
+    fit_head(head, opened, Split(fit, np.zeros(0, np.intp), "none"), known)
     if [str(name) for name in head.classes_] != class_names:
         raise ModelFileError(
             f"{shown} knows the classes {', '.join(map(display, class_names))}; the images that it was trained on hold "

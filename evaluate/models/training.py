@@ -15,7 +15,7 @@ from ...heads import make_head
 from ...heads.io import keras_head, save_head, suffixes_for
 from ..duplicates import groups_for
 from ..scoring import HeadResult, Views, approximations, fit_and_score, fit_head, open_views
-from ..splits import Groups, Split, every_row, make_split, notes_on
+from ..splits import Groups, GroupsLike, Split, SplitLike, every_row, make_split, notes_on
 from .image_model import (
     FeatureSource,
     build_image_model,
@@ -65,10 +65,10 @@ def train(
     path: Path,
     *,
     parameters: dict[str, Any] | None = None,
-    split: str | Path = "random",
+    split: SplitLike = "random",
     seed: int = 0,
     weights: str | Path | None = None,
-    groups: Groups | Path | str | None = None,
+    groups: GroupsLike | None = None,
     views: str | None = None,
 ) -> TrainedHead:
     """Train a head on a cache and write it to a file.
@@ -85,8 +85,8 @@ def train(
         ``.keras`` for softmax; ``.skops`` (or ``.joblib``) for the others.
     parameters : dict, optional
         Of the head.
-    split : str or path-like
-        ``random``, ``grouped``, a split file, or ``none`` to train on every image, without scores.
+    split : str, path-like, Split, pair of arrays, splitter or list, default="random"
+        One split, as :func:`embedonce.compare` takes it, or ``none`` to train on every image without scores.
     seed : int
         Of the random or grouped split.
     weights : str or path-like, optional
@@ -113,7 +113,7 @@ def train(
     turned = open_views(cache, views)
     make_folder(path.parent, "the model")  # before the work, not after it
     known, group_notes = groups_for(cache, groups, split)
-    parts = every_row(cache) if str(split) == "none" else make_split(cache, split, seed, known)
+    parts = every_row(cache) if isinstance(split, str) and split == "none" else make_split(cache, split, seed, known)
     result, seconds = _fit(head_name, head, cache, parts, known, turned)
     metadata = model_metadata(cache, parts, head_name, result)
     metadata["views"] = list(turned.names) if turned is not None and turned.train else []
@@ -182,7 +182,7 @@ def model_metadata(cache: FeatureCache, split: Split, head_name: str, result: He
         "weights": cache.provenance.get("weights"),
         "weights_path": cache.provenance.get("weights_path"),
         "cache_path": str(cache.path.resolve()),
-        "split": split.describe(),
+        "split": split.to_dict(),
         "scores": result.scores if result is not None else None,
         "trained_on": cache.files.hashes[split.train, :SEEN_BYTES].tobytes().hex(),
     }

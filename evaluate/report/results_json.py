@@ -23,7 +23,7 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "made": how_it_was_made(),
         "cache": describe_cache(comparison.cache),
-        "split": comparison.split.describe(),
+        "split": comparison.split.to_dict(),
         "notes": comparison.notes,
         "skewed": comparison.skewed,
         "heads": _heads(comparison),
@@ -35,7 +35,7 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
         other = comparison.random
         results["leak_gap"] = comparison.leak_gap
         results["random"] = {
-            "split": other.split.describe(),
+            "split": other.split.to_dict(),
             "notes": other.notes,
             "heads": _heads(other),
             "differences": other.differences,

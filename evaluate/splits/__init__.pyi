@@ -1,9 +1,11 @@
 from .groups import Groups as Groups
+from .groups import GroupsLike as GroupsLike
+from .groups import as_groups as as_groups
 from .groups import name_groups as name_groups
 from .groups import read_group_names as read_group_names
-from .groups import read_groups as read_groups
-from .make import make_split as make_split
+from .plan import SplitLike as SplitLike
 from .plan import SplitPlan as SplitPlan
+from .plan import make_split as make_split
 from .plan import notes_on as notes_on
 from .plan import plan_splits as plan_splits
 from .split import Split as Split

@@ -1,18 +1,26 @@
-"""The splits that heads are scored on: grouped, random, folds or those of the user."""
+"""The splits that heads are scored on, from every form of the parameter ``split``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
+
+import numpy as np
 
 from ...cache import FeatureCache, display
 from ...errors import SplitError, check_int
 from .groups import Groups
-from .make import has_folds, make_folds, make_split
-from .split import Split, identical_in_training, merge_folds
+from .make import fold_rows, split_rows
+from .split import Split, identical_in_training, merge_folds, with_groups
+from .split_files import read_splits
+
+SplitLike: TypeAlias = "str | os.PathLike[str] | Split | Sequence[Any] | Any"
+"""``random``, ``grouped``, a path or ``FILE:COLUMN``, a `Split`, a pair (train, test) of arrays of rows, a splitter of
+scikit-learn, or a list of folds, each a `Split` or a pair."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,14 +30,22 @@ class SplitPlan(Sequence[Split]):
     Attributes
     ----------
     splits : tuple of Split
-        All folds of the first repeat, then those of the second, and so on.
+        All folds of the first repeat, then those of the second, and so on. Every repeat tests the same rows.
     """
 
     splits: tuple[Split, ...]
 
+    def __post_init__(self) -> None:
+        tested = [np.sort(np.concatenate([split.test for split in folds])) for folds in self.repeats]
+        if any(len(np.unique(rows)) < len(rows) or not np.array_equal(rows, tested[0]) for rows in tested):
+            raise SplitError(
+                "the folds of a split must test every image once, and those of each repeat the same images, got folds "
+                "that do not. Use a splitter such as StratifiedGroupKFold, or give one training and one test part"
+            )
+
     @property
     def method(self) -> str:
-        """``random``, ``grouped``, ``file``, ``none`` or ``custom``."""
+        """How the splits were made: see :class:`Split`."""
         return self.splits[0].method
 
     @property
@@ -38,10 +54,10 @@ class SplitPlan(Sequence[Split]):
         return len(self.splits) > 1
 
     @property
-    def repeats(self) -> tuple[tuple[Split, ...], ...]:
+    def repeats(self) -> list[list[Split]]:
         """The folds of every repeat."""
         numbers = sorted({split.repeat or 0 for split in self.splits})
-        return tuple(tuple(split for split in self.splits if (split.repeat or 0) == number) for number in numbers)
+        return [[split for split in self.splits if (split.repeat or 0) == number] for number in numbers]
 
     @cached_property
     def merged(self) -> Split:
@@ -64,88 +80,183 @@ class SplitPlan(Sequence[Split]):
 
 def plan_splits(
     cache: FeatureCache,
-    split: str | Path | Split | None,
+    split: SplitLike | None,
     seed: int,
     groups: Groups | None,
     folds: int | None = None,
     repeats: int = 1,
 ) -> tuple[list[SplitPlan], list[str]]:
-    """Return the splits to score heads on, and what to know of the choice.
+    """Return the plans to score heads on, and notes on the choice.
 
-    Returns
-    -------
-    list of SplitPlan
-        One or two, the grouped one first.
-    list of str
-
-    Raises
-    ------
-    SplitError
-        When a split is impossible.
+    Without ``split``, these are a grouped and a random plan if any two images belong together, else a random one.
     """
     check_folds(split, folds, repeats)
-    if isinstance(split, Split):
-        return [SplitPlan((split,))], []
 
-    def make(method: str | Path) -> SplitPlan:
-        if folds is None and not has_folds(method):
-            return SplitPlan((make_split(cache, method, seed, groups),))
-        return SplitPlan(tuple(make_folds(cache, method, seed, groups, folds or 2, repeats)))
+    def make(method: SplitLike) -> SplitPlan:
+        return make_splits(cache, method, seed, groups, folds, repeats)
 
     if split is not None:
         return [make(split)], []
     if groups is None:
         return [make("random")], []
     if len(groups) == len(cache):
-        return [make("random")], [
-            "no image has a copy among the others, so there is nothing to leak: the split is random"
-        ]
+        return [make("random")], ["no image has a near-duplicate, so the split is random without leakage"]
     try:
         return [make("grouped"), make("random")], []
     except SplitError as error:
-        if groups.source != "found":  # the user's own groups are meant to be kept
+        if groups.source != "found":  # the user's groups must be kept together
             raise
-        return [make("random")], [f"copies of one original could not be kept together, so the split is random: {error}"]
+        return [make("random")], [f"near-duplicates could not be kept together, so the split is random: {error}"]
 
 
-def check_folds(split: Any, folds: Any, repeats: Any) -> None:
-    """Check the parameters ``folds`` and ``repeats``.
+def make_splits(
+    cache: FeatureCache,
+    split: SplitLike,
+    seed: int,
+    groups: Groups | None = None,
+    folds: int | None = None,
+    repeats: int = 1,
+) -> SplitPlan:
+    """Return the splits that a value of the parameter ``split`` stands for, with their reports of groups."""
+    if groups is not None:
+        groups.require_rows_of(cache)
+    if isinstance(split, (str, os.PathLike)):
+        if str(split) not in ("random", "grouped"):
+            splits = _from_file(cache, split)
+        elif str(split) == "grouped" and groups is None:
+            raise SplitError(
+                "parameter split must be random or a file when there are no groups, got 'grouped'. Give the groups, "
+                "such as with --groups FILE"
+            )
+        else:
+            images = cache.paths, cache.labels, cache.class_names
+            kept = groups if str(split) == "grouped" else None
+            if folds is None:
+                splits = [split_rows(*images, seed, kept)]
+            else:
+                splits = [fold for repeat in range(repeats) for fold in fold_rows(*images, folds, repeat, seed, kept)]
+    else:
+        splits = _given(cache, split, groups)
+    return SplitPlan(tuple(one if one.groups is not None else with_groups(one, groups) for one in splits))
 
-    Raises
-    ------
-    ParameterError
-        If one of them is not an integer, or is too small.
-    SplitError
-        If they cannot be combined with the split.
-    """
+
+def make_split(cache: FeatureCache, split: SplitLike, seed: int, groups: Groups | None = None) -> Split:
+    """Return the one split that a value of the parameter ``split`` stands for: see :func:`make_splits`."""
+    plan = make_splits(cache, split, seed, groups)
+    if plan.has_folds:
+        raise SplitError(
+            f"parameter split must have one training and one test part here, got {len(plan)} folds. Give random, "
+            "grouped, a file with the columns path,part, or one of the folds"
+        )
+    return plan[0]
+
+
+def _from_file(cache: FeatureCache, split: str | os.PathLike[str]) -> list[Split]:
+    file, _, column = str(split).rpartition(":")
+    if Path(split).is_file():
+        return read_splits(Path(split), cache)
+    if file and column and Path(file).is_file():
+        return read_splits(Path(file), cache, column)
+    raise SplitError(
+        "parameter split must be random or grouped, the path of a split file or FILE:COLUMN, "
+        f"got {display(str(split))!r}"
+    )
+
+
+def _given(cache: FeatureCache, split: Any, groups: Groups | None) -> list[Split]:
+    """Return the splits of a `Split`, a pair of arrays, a splitter, or a list of folds."""
+    if isinstance(split, Split):
+        splits = [split]
+    elif callable(getattr(split, "split", None)):
+        splits = _as_folds(_from_splitter(cache, split, groups))
+    elif _is_pair(split):
+        splits = [Split(*split)]
+    elif isinstance(split, Iterable):
+        splits = _as_folds(split)
+    else:
+        raise SplitError(
+            "parameter split must be random, grouped, a path, a Split, a pair (train, test) of row numbers, a splitter "
+            f"with a method split, or a list of folds, got {split!r}"
+        )
+    highest = max(int(part.max(initial=-1)) for one in splits for part in (one.train, one.test))
+    if highest >= len(cache):
+        raise SplitError(
+            f"parameter split must have rows of the {len(cache):,} images of {display(str(cache.path))}, got row "
+            f"{highest}. Make the split for this cache"
+        )
+    return splits
+
+
+def _is_pair(value: Any) -> bool:
+    try:
+        return len(value) == 2 and all(np.ndim(part) == 1 for part in value)
+    except (TypeError, ValueError):  # no sequence, or parts that are pairs of arrays of unequal lengths
+        return False
+
+
+def _from_splitter(cache: FeatureCache, splitter: Any, groups: Groups | None) -> list[Any]:
+    try:
+        rows = np.zeros((len(cache), 1))
+        return list(splitter.split(rows, cache.labels, None if groups is None else groups.ids))
+    except (TypeError, ValueError) as error:
+        advice = "" if groups is not None else ". If it needs groups, pass groups, such as find_groups(cache).groups"
+        raise SplitError(f"the splitter {splitter!r} cannot split this cache: {error}{advice}") from error
+
+
+def _as_folds(folds: Iterable[Any]) -> list[Split]:
+    """Return folds with their numbers; a fold that tests a row again begins a new repeat."""
+    splits = []
+    for fold in folds:
+        if not isinstance(fold, Split) and not _is_pair(fold):
+            raise SplitError(f"a fold must be a Split or a pair (train, test) of row numbers, got {fold!r}")
+        splits.append(fold if isinstance(fold, Split) else Split(*fold))
+    if not splits:
+        raise SplitError("parameter split must have at least one fold, got none")
+    if len(splits) == 1 or all(split.fold is not None for split in splits):
+        return splits
+    repeats: list[list[Split]] = [[]]
+    for split in splits:
+        if any(np.isin(split.test, other.test).any() for other in repeats[-1]):
+            repeats.append([])
+        repeats[-1].append(split)
+    return [
+        replace(split, fold=fold, folds=len(of_repeat), repeat=repeat)
+        for repeat, of_repeat in enumerate(repeats)
+        for fold, split in enumerate(of_repeat)
+    ]
+
+
+def check_folds(split: SplitLike | None, folds: Any, repeats: Any) -> None:
+    """Check the parameters ``folds`` and ``repeats``."""
     if folds is not None:
         check_int("folds", "compare", folds, 2)
     check_int("repeats", "compare", repeats, 1)
     if repeats > 1 and folds is None:
         raise SplitError(f"parameter repeats of compare repeats folds, got repeats={repeats} without folds")
-    if folds is not None and (isinstance(split, Split) or split not in (None, "random", "grouped")):
+    if folds is not None and split is not None and not (isinstance(split, str) and split in ("random", "grouped")):
+        shown = repr(str(split)) if isinstance(split, (str, os.PathLike)) else f"a {type(split).__name__}"
         raise SplitError(
-            "parameter folds of compare is for random and grouped splits; a split file has its own parts or folds, "
-            f"got folds={folds} with split={str(split) if not isinstance(split, Split) else split.method!r}"
+            "parameter folds of compare is for random and grouped splits, since other splits have their parts or "
+            f"folds already, got folds={folds} with split={shown}"
         )
 
 
 def notes_on(cache: FeatureCache, split: Split) -> list[str]:
-    """Return what a reader of scores on this cache and split should know."""
+    """Return remarks for readers of scores on this cache and split."""
     notes = []
     if cache.random_weights:
         notes.append(
-            f"the features come from random weights ({cache.random_weights}), not from a trained network: "
-            "the scores show that the tool works, nothing more"
+            f"the features come from random weights ({cache.random_weights}), not from a trained network, so the "
+            "scores only show that the tool works"
         )
-    copies = identical_in_training(split, cache)
-    if copies:
+    identical = identical_in_training(split, cache)
+    if identical:
         notes.append(
-            f"{copies:,} of {len(split.test):,} test images are byte-for-byte copies of training images, "
-            "which flatters every score"
+            f"{identical:,} of {len(split.test):,} test images have the same bytes as a training image, so every score "
+            "is too high"
         )
     if cache.rejects:
-        notes.append(f"{len(cache.rejects)} image(s) could not be embedded and take no part")
+        notes.append(f"{len(cache.rejects)} image(s) could not be embedded and are left out")
     notes += split.notes()
     missing = [display(name) for name, count in cache.class_counts.items() if not count]
     if missing:

@@ -1,4 +1,4 @@
-"""A split of a cache's images, and what crosses it: groups and copies."""
+"""One split of a cache's images, and its leakage: groups and identical files on both sides."""
 
 from __future__ import annotations
 
@@ -14,49 +14,83 @@ from ...errors import SplitError
 from ..shared import format_examples
 from .groups import Groups
 
+Rows = npt.NDArray[np.intp]
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Split:
-    """Which rows of a cache are for training and which for testing.
+    """Rows of a cache for training and rows for testing.
 
-    Attributes
+    Parameters
     ----------
-    train, test : ndarray of intp
-        Row numbers, sorted. No row is in both.
-    method : str
-        ``random``, ``grouped``, ``file`` or ``none`` (every row is for training).
-    seed : int or None
-        Of a random or grouped split.
-    fold, repeat : int or None
-        Which of several splits this is, from 0; ``fold`` is the one that is tested.
-    folds : int or None
-        How many folds there are.
-    moved : ndarray of intp
-        Rows that are on the other side, or in another fold, than their hash says, to keep every class in every part.
-        They alone may change sides when images are added.
-    groups : mapping or None
-        What :func:`group_report` says, when groups are known.
-    parts : tuple of Split
-        The folds that this one holds together: see :func:`merge_folds`.
+    train, test : array-like of int
+        Row numbers, each once and in one part only. They are kept sorted and read-only.
+    method : {"random", "grouped", "file", "custom", "none"}, default="custom"
+        How the split was made; ``none`` means that every row is for training.
+    seed : int, default=None
+        Seed of a random or grouped split.
+    fold, repeat : int, default=None
+        Number of the fold that is tested and of the repeat, from 0.
+    folds : int, default=None
+        Number of folds.
+    moved : array-like of int, default=()
+        Rows that are in another part than their hash says, so that every class is in every part. Only these may change
+        their part when images are added.
+    groups : mapping, default=None
+        Report of the groups on both sides: see ``group_report`` in :mod:`embedonce.evaluate.splits.split`.
+    parts : sequence of Split, default=()
+        The folds that this split merges.
+
+    Raises
+    ------
+    SplitError
+        If rows are not integers, negative, given twice or in both parts, or if a part is empty.
+
+    See Also
+    --------
+    embedonce.compare : Train and test heads on a split.
+    embedonce.Groups : Images that belong together.
+
+    Examples
+    --------
+    >>> from embedonce import Split
+    >>> split = Split([2, 0, 1], [4, 3])
+    >>> split
+    <Split custom: 3 rows for training, 2 for testing>
+    >>> split.train
+    array([0, 1, 2])
     """
 
-    train: npt.NDArray[np.intp]
-    test: npt.NDArray[np.intp]
-    method: str
+    train: Rows
+    test: Rows
+    method: str = "custom"
     seed: int | None = None
     fold: int | None = None
     folds: int | None = None
     repeat: int | None = None
-    moved: npt.NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
+    moved: Rows = field(default_factory=lambda: np.zeros(0, np.intp))
     groups: Mapping[str, Any] | None = None
-    parts: tuple[Split, ...] = ()
+    parts: Sequence[Split] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("train", "test", "moved"):
+            object.__setattr__(self, name, _checked_rows(getattr(self, name), name))
+        for name, may_be_empty in (("train", bool(self.parts)), ("test", self.method == "none")):
+            if not len(getattr(self, name)) and not may_be_empty:
+                raise SplitError(f"parameter {name} of Split must have at least one row, got none")
+        both = np.intersect1d(self.train, self.test, assume_unique=True)
+        if len(both):
+            raise SplitError(
+                f"a row of Split must be in train or in test, got {len(both):,} in both: "
+                f"{format_examples([str(row) for row in both[:4]])}"
+            )
 
     def __repr__(self) -> str:
         seed = "" if self.seed is None else f", seed {self.seed}"
         return f"<Split {self.method}{seed}: {len(self.train):,} rows for training, {len(self.test):,} for testing>"
 
-    def describe(self) -> dict[str, Any]:
-        """Return method, sizes and proofs, JSON-serialisable; what does not apply is left out."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return method, sizes and the report of groups, JSON-serialisable, without what does not apply."""
         about: dict[str, Any] = {
             "method": self.method,
             "seed": self.seed,
@@ -72,11 +106,11 @@ class Split:
         if self.parts:
             about["train"] = round(sum(len(part.train) for part in self.parts) / len(self.parts))
             about |= {"folds": self.folds, "repeats": 1 + max(part.repeat or 0 for part in self.parts)}
-            about["parts"] = [part.describe() for part in self.parts]
+            about["parts"] = [part.to_dict() for part in self.parts]
         return about
 
     def notes(self) -> list[str]:
-        """Return what a reader of scores on this split should know."""
+        """Return remarks for readers of scores on this split."""
         notes = []
         if len(self.moved):
             notes.append(
@@ -86,20 +120,35 @@ class Split:
         if self.groups is not None and self.groups["crossing"]:
             notes.append(
                 f"{100 * self.groups['leak_share']:.1f} % of the test images have an image of their group in training, "
-                f"which flatters every score ({self.groups['crossing']:,} of {self.groups['groups']:,} groups cross); "
-                "split='grouped' keeps them together"
+                f"so every score is too high ({self.groups['crossing']:,} of {self.groups['groups']:,} groups are on "
+                "both sides); split='grouped' keeps groups together"
             )
         return notes
 
 
-def merge_folds(splits: Sequence[Split]) -> Split:
-    """Return the folds of a cross-validation as one split, whose test part holds the rows of every fold.
+def _checked_rows(values: Any, name: str) -> Rows:
+    given = np.asarray(values)
+    if given.ndim != 1 or (given.size and not np.issubdtype(given.dtype, np.integer)):
+        raise SplitError(
+            f"parameter {name} of Split must be a one-dimensional array of row numbers, got an array of "
+            f"{given.dtype} with shape {given.shape}"
+        )
+    rows: Rows = np.sort(given).astype(np.intp)
+    if len(rows) and rows[0] < 0:
+        raise SplitError(f"parameter {name} of Split must have row numbers from 0, got {rows[0]}")
+    twice = rows[1:][rows[1:] == rows[:-1]]
+    if len(twice):
+        raise SplitError(f"parameter {name} of Split must have each row once, got row {twice[0]} twice")
+    rows.flags.writeable = False
+    return rows
 
-    Its training part is empty, since every fold has another; ``parts`` are the folds. With groups it says, over all
-    folds of the first repeat, which share of the test images had an image of their group in training.
+
+def merge_folds(splits: Sequence[Split]) -> Split:
+    """Return the folds of a cross-validation as one split whose test part has the rows of all folds.
+
+    The training part is empty. The report of groups is over the folds of the first repeat.
     """
     first = [split for split in splits if (split.repeat or 0) == (splits[0].repeat or 0)]
-    test = np.sort(np.concatenate([split.test for split in first]))
     groups = None
     if first[0].groups is not None:
         reports = [dict(split.groups or {}) for split in first]
@@ -107,43 +156,35 @@ def merge_folds(splits: Sequence[Split]) -> Split:
         groups = {key: reports[0][key] for key in ("groups", "group_source", "group_digest")}
         groups["crossing"] = max(report["crossing"] for report in reports)
         groups["leak_share"] = float(np.average([report["leak_share"] for report in reports], weights=sizes))
-    moved = np.unique(np.concatenate([split.moved for split in splits]))
     return Split(
-        np.zeros(0, np.intp), test, first[0].method, first[0].seed, None, len(first), None, moved, groups, tuple(splits)
+        np.zeros(0, np.intp),
+        np.concatenate([split.test for split in first]),
+        first[0].method,
+        first[0].seed,
+        folds=len(first),
+        moved=np.unique(np.concatenate([split.moved for split in splits])),
+        groups=groups,
+        parts=tuple(splits),
     )
 
 
 def every_row(cache: FeatureCache) -> Split:
-    """Return the split that trains on everything and tests on nothing."""
+    """Return the split that trains on every row and tests on none."""
     return Split(np.arange(len(cache)), np.zeros(0, np.intp), "none")
 
 
-def leak_share(split: Split, groups: Groups) -> float:
-    """Return the share of test images that have an image of their group in training, from 0 to 1.
-
-    Raises
-    ------
-    SplitError
-        When the split has rows that the groups have not.
-    """
+def leaked_fraction(split: Split, groups: Groups) -> float:
+    """Return the fraction of test images that have an image of their group in training."""
     train, test = _group_ids(split, groups)
     return float(np.isin(test, train).mean()) if len(test) else 0.0
 
 
 def group_report(split: Split, groups: Groups) -> dict[str, Any]:
-    """Return how the groups lie to a split, JSON-serialisable.
+    """Return the leakage of a split, JSON-serialisable.
 
-    Returns
-    -------
-    dict
-        ``groups``, how many there are in the cache; ``train_groups`` and ``test_groups``, how many have images in
-        each part; ``crossing``, how many have images in both; ``leak_share``, see :func:`leak_share`; ``group_source``
-        and ``group_digest``, which is the SHA-256 of the file of :func:`embedonce.evaluate.splits.groups.write_groups`.
-
-    Raises
-    ------
-    SplitError
-        When the split has rows that the groups have not.
+    The keys: ``groups``, the number of groups in the cache; ``train_groups``, ``test_groups`` and ``crossing``, the
+    numbers of groups with images in each part and in both; ``leak_share``, see :func:`leaked_fraction`;
+    ``group_source`` and ``group_digest``, of :class:`Groups`.
     """
     train, test = _group_ids(split, groups)
     return {
@@ -151,46 +192,36 @@ def group_report(split: Split, groups: Groups) -> dict[str, Any]:
         "train_groups": len(np.unique(train)),
         "test_groups": len(np.unique(test)),
         "crossing": len(np.intersect1d(train, test)),
-        "leak_share": leak_share(split, groups),
+        "leak_share": leaked_fraction(split, groups),
         "group_source": groups.source,
         "group_digest": groups.digest,
     }
 
 
 def check_no_leakage(split: Split, groups: Groups) -> dict[str, Any]:
-    """Check that no group has images both in training and in the test part.
+    """Return the report of groups of a split, or raise if a group has images on both sides.
 
-    It looks at the names of the groups of the split's rows, not at how the split was made.
-
-    Returns
-    -------
-    dict
-        See :func:`group_report`; ``crossing`` is 0.
-
-    Raises
-    ------
-    SplitError
-        When a group stands on both sides.
+    The check compares the names of groups, independently of how the split was made.
     """
-    _group_ids(split, groups)
+    report = group_report(split, groups)
     crossing = sorted({groups.names[row] for row in split.train} & {groups.names[row] for row in split.test})
     if crossing:
         raise SplitError(
             f"no group may be on both sides of a grouped split, got {len(crossing):,} of {len(groups):,} that are: "
-            f"{format_examples(crossing)}; make the split again from these groups"
+            f"{format_examples(crossing)}. Make the split again from these groups"
         )
-    return group_report(split, groups)
+    return report
 
 
-def with_groups(split: Split, groups: Groups | None, proof: bool = False) -> Split:
-    """Return the split with a report on its groups; ``proof`` makes a group that crosses an error."""
+def with_groups(split: Split, groups: Groups | None, check: bool = False) -> Split:
+    """Return the split with its report of groups; with ``check``, leakage is an error."""
     if groups is None:
         return split
-    return replace(split, groups=check_no_leakage(split, groups) if proof else group_report(split, groups))
+    return replace(split, groups=check_no_leakage(split, groups) if check else group_report(split, groups))
 
 
 def identical_in_training(split: Split, cache: FeatureCache) -> int:
-    """Return how many test images are byte for byte a copy of a training image, in the first repeat of folds."""
+    """Return how many test images have the same bytes as a training image, in the first repeat of folds."""
     if split.parts:
         return sum(identical_in_training(part, cache) for part in split.parts if not part.repeat)
     digests = [digest.tobytes() for digest in cache.files.hashes]
@@ -198,12 +229,12 @@ def identical_in_training(split: Split, cache: FeatureCache) -> int:
     return sum(digests[row] in training for row in split.test)
 
 
-def _group_ids(split: Split, groups: Groups) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+def _group_ids(split: Split, groups: Groups) -> tuple[Rows, Rows]:
     """Return the groups of the training rows and of the test rows."""
     highest = int(np.concatenate([split.train, split.test]).max(initial=-1))
     if highest >= len(groups.ids):
         raise SplitError(
             f"parameter groups must have a group for every row of the split, got groups of {len(groups.ids):,} rows "
-            f"for a split with row {highest}; read or find them again for this cache"
+            f"for a split with row {highest}. Read or find them again for this cache"
         )
     return groups.ids[split.train], groups.ids[split.test]

@@ -4,114 +4,74 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...cache import FeatureCache
+from ...errors import check_int
 from .groups import Groups
-from .make import folds_of_repeat
-from .split import Split, with_groups
+from .make import fold_rows
+from .split import Rows, Split, with_groups
 from .stable_hash import hash_to_unit_interval
 
 
 def inner_folds(cache: FeatureCache, split: Split, groups: Groups | None, k: int, seed: int) -> list[Split]:
-    """Make the folds of a search in the training part of a split.
+    """Make the folds of a search in the training part of a split, as rows of the cache.
 
-    They keep groups together unless the split is random: then they part copies as it does. The split may itself be a
-    fold of any repeat.
-
-    Returns
-    -------
-    list of Split
-        Rows of the cache. With groups kept together each has the proof of
-        :func:`embedonce.evaluate.splits.split.check_no_leakage`.
-
-    Raises
-    ------
-    SplitError
-        When a class has fewer training images (or groups) than there are folds.
+    They keep groups together unless the split is random. The split may be a fold of any repeat.
     """
+    check_int("folds", "the search", k, 2)
     rows = split.train
     present, labels = np.unique(cache.labels[rows], return_inverse=True)
-    part = _TrainingPart(
-        path=cache.path,
-        paths=[cache.paths[row] for row in rows],
-        labels=labels,
-        class_names=[cache.class_names[label] for label in present],
-    )
-    kept = None if split.method == "random" else groups
-    own = None if kept is None else Groups(part.paths, [kept.names[row] for row in rows], kept.source)
-    # the repeat after the split's: in its own, the places of its training part leave a fold empty
-    made = folds_of_repeat(cast(FeatureCache, part), k, (split.repeat or 0) + 1, seed, own)
+    paths = [cache.paths[row] for row in rows]
+    inner_groups = None
+    if groups is not None and split.method != "random":
+        inner_groups = Groups(paths, [groups.names[row] for row in rows], groups.source)
+    class_names = [cache.class_names[label] for label in present]
+    # the repeat after that of the split: with the same one, the hashes of its training part leave a fold empty
+    folds = fold_rows(paths, labels, class_names, k, (split.repeat or 0) + 1, seed, inner_groups)
     return [
         with_groups(
             replace(fold, train=rows[fold.train], test=rows[fold.test], moved=rows[fold.moved], groups=None),
             groups,
-            proof=kept is not None,
+            check=inner_groups is not None,
         )
-        for fold in made
+        for fold in folds
     ]
 
 
-class _TrainingPart(SimpleNamespace):
-    """What folds are made of: the training rows of a cache as if they were all."""
+def shrink(fold: Split, cache: FeatureCache, groups: Groups | None, fraction: float, seed: int) -> Split:
+    """Return a fold that trains on a fraction of its images, of whole groups if it keeps groups together.
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
-
-def shrink(fold: Split, cache: FeatureCache, groups: Groups | None, share: float, seed: int) -> Split:
-    """Return a fold that trains on a share of its images, of whole groups when it keeps them together.
-
-    A smaller share is within a larger: see :func:`first_rows`.
+    A smaller fraction is within a larger one: see :func:`first_rows`.
     """
-    if share == 1:
+    if fraction == 1:
         return fold
     if groups is not None and fold.method == "grouped":
         keys, units = groups.unique, groups.ids
     else:
         keys, units = cache.paths, np.arange(len(cache))
-    # another repeat of the seed than the split has and the folds of a search have: independent of both
-    rows = first_rows(
-        fold.train, cache.labels, units, hash_to_unit_interval(keys, seed, max(2, (fold.repeat or 0) + 1)), share
-    )
-    return replace(fold, train=rows)
+    # another repeat of the seed than those of the split and of the folds of a search, so that all are independent
+    order = hash_to_unit_interval(keys, seed, max(2, (fold.repeat or 0) + 1))
+    return replace(fold, train=first_rows(fold.train, cache.labels, units, order, fraction))
 
 
 def first_rows(
-    rows: npt.NDArray[np.intp],
-    labels: npt.NDArray[np.integer[Any]],
-    units: npt.NDArray[np.intp],
-    where: npt.NDArray[np.float64],
-    share: float,
-) -> npt.NDArray[np.intp]:
-    """Return a share of some rows, of every class, and of whole units.
+    rows: Rows, labels: npt.NDArray[np.integer[Any]], units: Rows, order: npt.NDArray[np.float64], fraction: float
+) -> Rows:
+    """Return a fraction of some rows, of every class and of whole units.
 
-    Parameters
-    ----------
-    rows : ndarray of intp, shape (m,)
-        Sorted.
-    labels, units : ndarray of int, shape (n,)
-        Class and unit (group or image) of every row of the cache.
-    where : ndarray of float64, shape (u,)
-        Of the units, from `hash_to_unit_interval`: the first ones are taken.
-    share : float
-        Above 0, up to 1.
-
-    Returns
-    -------
-    ndarray of intp
-        Sorted. At least the share of each class and, where there are two, two units of it; a smaller share is within
-        a larger.
+    ``rows`` are sorted, shape (m,); ``labels`` and ``units`` (group or image) are those of every row of the cache,
+    shape (n,); the units with the lowest ``order``, shape (u,), are taken. The result has at least the fraction of each
+    class and, where there are two, two units of it.
     """
-    # units beside each other, even those that share a place
-    ordered = rows[np.lexsort((units[rows], where[units[rows]]))]
+    # rows of one unit are adjacent, also if two units have the same order
+    ordered = rows[np.lexsort((units[rows], order[units[rows]]))]
     taken = []
     for label in np.unique(labels[rows]):
-        mine = units[ordered[labels[ordered] == label]]
-        second = np.flatnonzero(mine != mine[0])[:1]
-        taken.append(mine[: max(math.ceil(share * len(mine)), *(second + 1), 1)])
+        of_class = units[ordered[labels[ordered] == label]]
+        second = np.flatnonzero(of_class != of_class[0])[:1]
+        taken.append(of_class[: max(math.ceil(fraction * len(of_class)), *(second + 1), 1)])
     return rows[np.isin(units[rows], np.concatenate(taken))]

@@ -194,8 +194,8 @@ def tuning_results(tuning: Tuning) -> dict[str, Any]:
         "head": tuning.head,
         "metric": tuning.metric,
         "seed": tuning.seed,
-        "split": tuning.split.describe(),
-        "folds": [fold.describe() for fold in tuning.folds],
+        "split": tuning.split.to_dict(),
+        "folds": [fold.to_dict() for fold in tuning.folds],
         "space": {
             name: _plain(vars(values) if isinstance(values, Range) else values.values)
             for name, values in tuning.space.items()

@@ -25,7 +25,7 @@ from ...heads import candidates, make_head, search_space
 from ..duplicates import groups_for
 from ..metrics import METRICS, compare_pair
 from ..scoring import check_jobs, fit_and_score, run_jobs
-from ..splits import Groups, Split, inner_folds, notes_on, plan_splits
+from ..splits import GroupsLike, SplitLike, inner_folds, notes_on, plan_splits
 from .result import Tuning
 from .rungs import FOLDS
 from .successive_halving import TRIALS, Search, check_seconds
@@ -37,8 +37,8 @@ def tune(
     *,
     space: Mapping[str, Sequence[Any]] | None = None,
     parameters: Mapping[str, Any] | None = None,
-    split: str | Path | Split | None = None,
-    groups: Groups | Path | str | None = None,
+    split: SplitLike | None = None,
+    groups: GroupsLike | None = None,
     seed: int = 0,
     folds: int = FOLDS,
     trials: int = TRIALS,

@@ -184,7 +184,7 @@ def fit_in_fold(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             # no validation data: a head that stops early by them would be scored on what stopped it
-            seconds = fit_head(head, cache, replace(fold, test=fold.test[:0]), groups)
+            seconds = fit_head(head, cache, replace(fold, test=fold.test[:0], method="none"), groups)
         score = score_head("", head, cache, fold.test).scores[metric]
     except CacheError:
         raise

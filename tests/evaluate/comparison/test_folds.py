@@ -9,7 +9,7 @@ from embedonce.errors import HeadParameterError, ParameterError, SplitError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.report.results_json import comparison_results
 from embedonce.evaluate.shared.provenance import as_json
-from embedonce.evaluate.splits.make import make_folds
+from embedonce.evaluate.splits.plan import make_splits
 from saving import without_pictures
 
 
@@ -39,7 +39,7 @@ def test_a_prediction_is_by_a_head_that_was_not_trained_on_the_image(cache, in_p
     folded = compare(cache, ["knn"], groups=in_pairs, folds=3, split="grouped")
     from embedonce.heads.registry import make_head
 
-    for split in make_folds(cache, "grouped", 0, in_pairs, 3):
+    for split in make_splits(cache, "grouped", 0, in_pairs, 3):
         head = make_head("knn").fit(cache.features[split.train], cache.label_names[split.train])
         expected = head.predict(cache.features[split.test])
         got = np.array(cache.class_names)[folded.result("knn").predicted[split.test]]
@@ -47,11 +47,11 @@ def test_a_prediction_is_by_a_head_that_was_not_trained_on_the_image(cache, in_p
 
 
 def test_no_group_crosses_any_fold_and_the_random_folds_say_how_many_do(folded):
-    about = folded.split.describe()
+    about = folded.split.to_dict()
     assert about["groups"]["crossing"] == 0
     assert about["groups"]["leak_share"] == 0
     assert len(about["parts"]) == 6
-    assert folded.random.split.describe()["groups"]["leak_share"] > 0.3
+    assert folded.random.split.to_dict()["groups"]["leak_share"] > 0.3
     assert {row["head"] for row in folded.leak_gap} == {"logreg", "dummy"}
 
 

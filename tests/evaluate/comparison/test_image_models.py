@@ -16,7 +16,6 @@ from embedonce.evaluate.models.exporting import export
 from embedonce.evaluate.models.training import train
 from embedonce.evaluate.models.training_images import training_mask
 from embedonce.evaluate.shared.images import read_unchanged
-from embedonce.evaluate.splits.groups import write_groups
 from embedonce.heads.io.files import read_metadata
 from embedonce.heads.io.keras_files import write_keras_metadata
 from saving import without_pictures
@@ -150,7 +149,7 @@ def test_an_image_that_is_gone_or_changed_stops_it(files, images, in_pairs, tmp_
 
 @pytest.mark.slow
 def test_the_command_takes_files_with_the_heads(cache_path, cache, files, in_pairs, tmp_path):
-    write_groups(in_pairs, tmp_path / "groups.csv")
+    in_pairs.save(tmp_path / "groups.csv")
     arguments = ["compare", str(cache_path), "--heads", "logreg", "--groups", str(tmp_path / "groups.csv")]
     arguments += ["--split", "grouped", "-o", str(tmp_path / "results")]
     given = ["--with", str(files[0]), "--with", str(files[1])]

@@ -8,7 +8,7 @@ from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.report.figures import budget_figure, figures
 from embedonce.evaluate.report.html import write_report
 from embedonce.evaluate.splits.groups import Groups
-from embedonce.evaluate.splits.make import make_split
+from embedonce.evaluate.splits.plan import make_split
 from embedonce.heads.registry import make_head
 
 

@@ -311,7 +311,7 @@ def test_a_class_of_one_group_cannot_be_validated_on(cache):
 
 
 def test_the_training_images_are_known_by_content(cache, starts):
-    from embedonce.evaluate.splits.make import make_split
+    from embedonce.evaluate.splits.plan import make_split
 
     split = make_split(cache, "random", 0)
     metadata = model_metadata(cache, split, "logreg", None)

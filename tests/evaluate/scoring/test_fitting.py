@@ -8,7 +8,7 @@ from embedonce import FeatureCache, compare, make_head
 from embedonce.errors import ApproximationWarning
 from embedonce.evaluate.models.training import train
 from embedonce.evaluate.scoring import fitting
-from embedonce.evaluate.splits.make import make_split
+from embedonce.evaluate.splits.plan import make_split
 
 
 @pytest.fixture

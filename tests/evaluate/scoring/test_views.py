@@ -13,7 +13,7 @@ from embedonce.evaluate.models.training import train
 from embedonce.evaluate.scoring import fitting
 from embedonce.evaluate.scoring.fitting import fit_and_score
 from embedonce.evaluate.scoring.views import StackedRows, open_views
-from embedonce.evaluate.splits.make import make_split
+from embedonce.evaluate.splits.plan import make_split
 from embedonce.extract.views import VIEWS, view_path
 from embedonce.heads.io.files import read_metadata
 from hypothesis import given

@@ -1,183 +1,189 @@
+"""Random and grouped splits are stable, stratified, and keep groups together."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from embedonce.cache.reader import FeatureCache
-from embedonce.cache.table import Files, Table
-from embedonce.cache.writer import write_cache
 from embedonce.errors import ParameterError, SplitError
 from embedonce.evaluate.splits.groups import Groups
-from embedonce.evaluate.splits.make import (
-    folds,
-    make_folds,
-    make_split,
-    random_split,
-)
-from embedonce.evaluate.splits.split import Split, every_row, identical_in_training
-from embedonce.evaluate.splits.split_files import read_split, write_folds, write_split
+from embedonce.evaluate.splits.plan import make_split, make_splits
+from embedonce.evaluate.splits.split import check_no_leakage
+from embedonce.evaluate.splits.stable_hash import hash_to_unit_interval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from split_caches import cache_of
 
-
-@pytest.fixture
-def build(tmp_path):
-    """Return a function that makes a cache with so many images per class."""
-
-    def make(counts, names=None):
-        names = names or [f"class{number:02d}".encode() for number in range(len(counts))]
-        paths = [
-            name + f"/{row:04d}.png".encode() for name, count in zip(names, counts, strict=True) for row in range(count)
-        ]
-        n = len(paths)
-        labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
-        hashes = np.zeros((n, 32), np.uint8)
-        hashes[:, :4] = np.arange(n, dtype=">u4").view(np.uint8).reshape(n, 4)
-        files = Files(paths, np.ones(n, np.int64), np.ones(n, np.int64), hashes)
-        write_cache(Table({}, {}, names, files, labels, np.zeros((n, 2), np.float32)), tmp_path / "a.h5")
-        return FeatureCache.open(tmp_path / "a.h5")
-
-    return make
+CLASSES = ["ash", "birch", "cedar"]
+SEEDS = st.integers(0, 2**32 - 1)
 
 
-@given(counts=st.lists(st.integers(2, 60), min_size=2, max_size=6), seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
-def test_a_random_split_parts_every_row_once_and_has_every_class_on_both_sides(counts, seed):
-    cache = cache_of({f"{name}/{row}.png": str(name) for name, count in enumerate(counts) for row in range(count)})
-    split = random_split(cache, seed)
-    both = np.sort(np.concatenate([split.train, split.test]))
-    np.testing.assert_array_equal(both, np.arange(len(cache)))
-    for part in (split.train, split.test):
-        assert set(cache.labels[part]) == set(range(len(counts)))
+@st.composite
+def grown(draw):
+    """Draw images with class and group, as {path: (class, group)}, and some of them that were there first."""
+    images = {}
+    generator = np.random.default_rng(draw(SEEDS))  # a draw for every image would take longer than what is tested
+    for name in CLASSES:
+        for number, groups in enumerate(generator.integers(6, 31, draw(st.integers(6, 60))).tolist()):
+            images[f"{name}/{number:03d}.png"] = (name, f"{name}-{number % groups}")
+    for number in range(draw(st.integers(0, 12))):  # patients with more than one class
+        images[f"{CLASSES[number % 3]}/mixed{number}.png"] = (CLASSES[number % 3], f"patient {number % 4}")
+    # enough of the old ones for five folds: six groups and six images of each class
+    keep = dict(zip(images, generator.random(len(images)) < draw(st.floats(0, 1)), strict=True))
+    first = [path for path in images if keep[path] or ("mixed" not in path and int(path[-7:-4]) < 6)]
+    return images, first
 
 
-def test_a_random_split_is_about_80_20_in_every_class(build):
-    # exactly 80/20 would move old images when others are added
-    cache = build([1000, 500, 2000])
-    split = random_split(cache, 1)
-    shares = np.bincount(cache.labels[split.test]) / [1000, 500, 2000]
-    assert (np.abs(shares - 0.2) < 4 * np.sqrt(0.16 / np.array([1000, 500, 2000]))).all()
+def cache_and_groups(images, paths):
+    cache = cache_of({path: images[path][0] for path in paths}, CLASSES)
+    return cache, Groups(list(paths), [images[path][1] for path in paths], "file")
 
 
-def test_a_seed_gives_one_split_and_another_seed_another(build):
-    cache = build([40, 40])
-    one, same, other = random_split(cache, 3), random_split(cache, 3), random_split(cache, 4)
-    np.testing.assert_array_equal(one.test, same.test)
-    assert one.test.tolist() != other.test.tolist()
+def sides(split, cache):
+    """Return {path: in the test part}, and the paths that were moved."""
+    test = set(split.test.tolist())
+    return {path: row in test for row, path in enumerate(cache.paths)}, {cache.paths[row] for row in split.moved}
 
 
-def test_a_class_of_one_image_is_named(build):
-    with pytest.raises(SplitError, match="at least 2 images in every class, but class01 has 1"):
-        random_split(build([5, 1]), 0)
+def every_split(cache, groups, seed):
+    """Yield splits of all kinds that are defined for these images."""
+    yield make_split(cache, "random", seed)
+    yield from make_splits(cache, "random", seed, None, 5, 2)
+    for folds, repeats in ((None, 1), (3, 2)):
+        try:
+            yield from make_splits(cache, "grouped", seed, groups, folds, repeats)
+        except SplitError as error:
+            assert "needs at least" in str(error) or "cannot be in every part" in str(error)
+            return
 
 
-@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, True])
-def test_a_wrong_seed_is_refused(build, seed):
-    with pytest.raises(ParameterError, match="parameter seed"):
-        random_split(build([5, 5]), seed)
+@given(grown(), SEEDS)
+@settings(max_examples=50, deadline=None)
+def test_adding_images_moves_no_old_one(data, seed):
+    images, first = data
+    old, old_groups = cache_and_groups(images, first)
+    new, new_groups = cache_and_groups(images, sorted(images))
+    for before, after in zip(every_split(old, old_groups, seed), every_split(new, new_groups, seed), strict=False):
+        was, moved_before = sides(before, old)
+        now, moved_after = sides(after, new)
+        for path in set(was) - moved_before - moved_after:
+            assert now[path] == was[path]
+        if not moved_before:  # every class was in every part by itself, and still is
+            assert not moved_after
 
 
-def test_a_written_split_is_read_back_also_with_names_that_are_not_utf8(build, tmp_path):
-    cache = build([10, 10], [b"caf\xe9,\n", b'quo"te'])
-    split = random_split(cache, 0)
-    write_split(split, cache, tmp_path / "split.csv")
-    again = make_split(cache, tmp_path / "split.csv", seed=9)
-    np.testing.assert_array_equal(again.train, split.train)
-    np.testing.assert_array_equal(again.test, split.test)
-    assert again.method == "file"
+@given(grown(), SEEDS)
+@settings(max_examples=30, deadline=None)
+def test_groups_stay_together_and_classes_are_everywhere(data, seed):
+    images, _ = data
+    cache, groups = cache_and_groups(images, sorted(images))
+    for split in every_split(cache, groups, seed):
+        np.testing.assert_array_equal(np.sort(np.concatenate([split.train, split.test])), np.arange(len(cache)))
+        for part in (split.train, split.test):
+            assert set(cache.labels[part]) == {0, 1, 2}
+        if split.method == "grouped":
+            names = np.array(groups.names)
+            assert not set(names[split.train]) & set(names[split.test])
+            assert split.groups["crossing"] == 0
+            assert split.groups == check_no_leakage(split, groups)
 
 
-def test_a_split_file_may_leave_images_out(build, tmp_path):
-    cache = build([3, 3])
-    (tmp_path / "s.csv").write_text("path,part\nclass00/0000.png,train\nclass01/0002.png,test\n")
-    split = read_split(tmp_path / "s.csv", cache)
-    assert (split.train.tolist(), split.test.tolist()) == ([0], [5])
+@given(grown(), SEEDS, st.integers(2, 6), st.integers(1, 3))
+@settings(max_examples=30, deadline=None)
+def test_every_row_is_tested_in_one_fold_of_each_repeat(data, seed, k, repeats):
+    images, _ = data
+    cache, groups = cache_and_groups(images, sorted(images))
+    for method in ("random", "grouped"):
+        try:
+            splits = make_splits(cache, method, seed, groups, k, repeats)
+        except SplitError as error:
+            assert method == "grouped"
+            assert "needs at least" in str(error) or "cannot be in every part" in str(error)
+            continue
+        assert [(split.repeat, split.fold) for split in splits] == [(r, f) for r in range(repeats) for f in range(k)]
+        for repeat in range(repeats):
+            tested = np.concatenate([split.test for split in splits if split.repeat == repeat])
+            np.testing.assert_array_equal(np.sort(tested), np.arange(len(cache)))
+
+
+@given(grown(), SEEDS, st.randoms(use_true_random=False))
+@settings(max_examples=20, deadline=None)
+def test_the_order_of_rows_does_not_matter(data, seed, random):
+    images, _ = data
+    shuffled = sorted(images)
+    random.shuffle(shuffled)
+    one, other = cache_and_groups(images, sorted(images)), cache_and_groups(images, shuffled)
+    for split, again in zip(every_split(*one, seed), every_split(*other, seed), strict=True):
+        assert sides(split, one[0]) == sides(again, other[0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_class_has_its_fraction_within_chance(seed):
+    images = {f"{name}/{number}.png": name for name in CLASSES for number in range(4000)}
+    cache = cache_of(images)
+    groups = Groups(cache.paths, [path[:-5] for path in cache.paths], "file")  # ten images each, and a few of one
+    deviation = np.sqrt(0.16 / 4000)
+    counts = np.array([sum(name.startswith(kind) for name in groups.names) for kind in CLASSES])
+    assert (counts == 4000).all()
+    by_image, by_group = (make_split(cache, method, seed, groups).test for method in ("random", "grouped"))
+    for label in range(3):
+        rows = np.flatnonzero(cache.labels == label)
+        assert abs(np.isin(rows, by_image).mean() - 0.2) < 5 * deviation
+        assert abs(np.isin(rows, by_group).mean() - 0.2) < 5 * deviation * np.sqrt(10)
+    sizes = [len(split.test) for split in make_splits(cache, "random", seed, None, 10)]
+    assert np.abs(np.array(sizes) - 1200).max() < 5 * np.sqrt(12000 * 0.09)
+
+
+def test_seeds_and_repeats_differ_and_are_independent():
+    cache = cache_of({f"{name}/{number}.png": name for name in CLASSES for number in range(1000)})
+    first, second = (split.test for split in make_splits(cache, "random", 7, None, 5, 2) if split.fold == 0)
+    other = make_split(cache, "random", 8).test
+    for one, two in [(first, second), (first, other)]:
+        shared = len(np.intersect1d(one, two)) / 3000
+        assert abs(shared - 0.04) < 5 * np.sqrt(0.04 * 0.96 / 3000)
+
+
+def test_the_first_of_five_folds_equals_the_split():
+    cache = cache_of({f"{name}/{number}.png": name for name in CLASSES for number in range(200)})
+    np.testing.assert_array_equal(make_splits(cache, "random", 3, None, 5)[0].test, make_split(cache, "random", 3).test)
+
+
+def test_groups_of_one_image_are_split_like_images():
+    cache = cache_of({f"{name}/{number}.png": name for name in CLASSES for number in range(50)})
+    alone = Groups(cache.paths, cache.paths, "file")
+    np.testing.assert_array_equal(*(make_split(cache, method, 5, alone).test for method in ("grouped", "random")))
+
+
+def test_small_classes_are_moved_and_counted():
+    cache = cache_of({f"{name}/{number}.png": name for name in CLASSES for number in range(2)})
+    for seed in range(30):
+        split = make_split(cache, "random", seed)
+        assert np.bincount(cache.labels[split.test]).tolist() == [1, 1, 1]
+        where = hash_to_unit_interval(cache.paths, seed)
+        expected = [row for row in range(6) if (where[row] < 0.2) != (row in split.test)]
+        assert split.moved.tolist() == expected
+        # the test image is the one that its hash puts nearest to the test part
+        assert all(where[row] < where[row ^ 1] for row in split.test)
+    assert any("moved so that every class" in note for note in split.notes())
+    assert split.to_dict()["moved"] == len(split.moved)
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("method", "folds", "message"),
     [
-        ("", "columns path,part"),
-        ("a,b\n1,2\n", "columns path,part"),
-        ("path,part\nnone.png,train\n", r"1 path\(s\) that the cache does not have: none.png"),
-        ("path,part\nclass00/0000.png,valid\n", "line 2: part must be train or test, got 'valid'"),
-        ("path,part\nclass00/0000.png,train\nclass00/0000.png,test\n", "line 3: class00/0000.png stands there twice"),
-        ("path,part\nclass00/0000.png,train\n", "has no test images"),
-        ("path,fold\nclass00/0000.png,1\n", "has folds and no column part; test on each fold"),
+        ("random", 5, "at least 5 images in every class, but b has 3. Ask for fewer folds, add images"),
+        ("grouped", None, "at least 2 groups in every class, but b has 1. Split image by image with --split random"),
+        ("grouped", 5, "Ask for fewer folds, split image by image"),
     ],
 )
-def test_a_split_file_that_does_not_fit_is_explained(build, tmp_path, text, message):
-    cache = build([3, 3])
-    (tmp_path / "s.csv").write_text(text)
+def test_classes_that_are_too_small_are_named(method, folds, message):
+    cache = cache_of({f"a/{n}.png": "a" for n in range(9)} | {f"b/{n}.png": "b" for n in range(3)})
+    groups = Groups(cache.paths, ["p" if path[0] == "b" else path for path in cache.paths])
     with pytest.raises(SplitError, match=message):
-        make_split(cache, tmp_path / "s.csv", 0)
+        make_splits(cache, method, 0, groups, folds)
 
 
-def test_a_column_of_a_table_can_be_the_split(build, tmp_path):
-    cache = build([3, 3])
-    table = "age,path,set,part\n40,class00/0000.png,train,x\n41,class00/0001.png,,x\n,class01/0002.png,test,x\n7"
-    (tmp_path / "meta.csv").write_text(table + ",class01/0001.png\n", encoding="utf-8-sig")
-    split = make_split(cache, f"{tmp_path / 'meta.csv'}:set", 0)
-    assert (split.train.tolist(), split.test.tolist(), split.method) == ([0], [5], "file")
-    with pytest.raises(SplitError, match="must be CSV with the columns path,side, got age,path,set,part"):
-        make_split(cache, f"{tmp_path / 'meta.csv'}:side", 0)
-    with pytest.raises(SplitError, match="line 2: age must be train or test, got '40'"):
-        make_split(cache, f"{tmp_path / 'meta.csv'}:age", 0)
-
-
-def test_a_split_file_may_name_images_that_could_not_be_embedded(tmp_path):
-    cache = cache_of({"a/1.png": "a", "b/1.png": "b"}, rejects=["b/torn.png"])
-    (tmp_path / "s.csv").write_text("path,part\na/1.png,train\nb/torn.png,test\nb/1.png,test\n")
-    assert read_split(tmp_path / "s.csv", cache).test.tolist() == [1]
-
-
-def test_a_split_file_that_lets_groups_cross_is_reported(build, tmp_path):
-    cache = build([3, 3])
-    (tmp_path / "s.csv").write_text("path,part\nclass00/0000.png,train\nclass00/0001.png,test\nclass01/0000.png,test\n")
-    split = make_split(cache, tmp_path / "s.csv", 0, Groups(cache.paths, [path[:7] for path in cache.paths], "file"))
-    assert (split.groups["crossing"], split.groups["leak_share"]) == (1, 0.5)
-
-
-@pytest.mark.parametrize(("k", "repeats"), [(5, 1), (3, 2), (12, 1)])
-def test_written_folds_are_read_back(build, tmp_path, k, repeats):
-    cache = build([40, 40], [b"caf\xe9,\n", b'quo"\r te'])
-    splits = folds(cache, k, repeats, 1)
-    write_folds(splits, cache, tmp_path / "folds.csv")
-    again = make_folds(cache, tmp_path / "folds.csv", seed=9)
-    assert len(again) == k * repeats
-    for one, other in zip(splits, again, strict=True):
-        np.testing.assert_array_equal(one.test, other.test)
-        np.testing.assert_array_equal(one.train, other.train)
-        assert (one.fold, one.folds, one.repeat) == (other.fold, other.folds, other.repeat)
-        assert other.method == "file"
-
-
-def test_folds_may_be_a_column_of_a_table(build, tmp_path):
-    cache = build([4, 4])
-    rows = ["site,path", *(f"{site},{path}" for site, path in zip("AABB AA ", cache.paths, strict=True))]
-    (tmp_path / "meta.csv").write_text("\n".join(rows))
-    first, second = make_folds(cache, f"{tmp_path / 'meta.csv'}:site", 0)
-    assert (first.train.tolist(), first.test.tolist()) == ([2, 3], [0, 1, 5, 6])
-    assert (second.train.tolist(), second.test.tolist()) == ([0, 1, 5, 6], [2, 3])
-    for text, message in [
-        ("path,part\n", "must be CSV with the columns path,fold"),
-        ("path,fold\nclass00/0000.png,1\n", "column fold must have at least 2 folds, got 1"),
-        ("path,fold\nother.png,1\n", r"names 1 path\(s\) that the cache does not have: other.png"),
-    ]:
-        (tmp_path / "bad.csv").write_text(text)
-        with pytest.raises(SplitError, match=message):
-            make_folds(cache, tmp_path / "bad.csv", 0)
-
-
-def test_an_unknown_method_is_refused(build):
-    with pytest.raises(
-        SplitError, match="must be random or grouped, the path of a split file or FILE:COLUMN, got 'magic'"
-    ):
-        make_split(build([3, 3]), "magic", 0)
-
-
-def test_copies_of_training_images_are_counted(build):
-    cache = build([4, 4])
-    cache.files.hashes[7] = cache.files.hashes[0]
-    assert identical_in_training(Split(np.arange(6), np.arange(6, 8), "random"), cache) == 1
-    assert identical_in_training(every_row(cache), cache) == 0
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5, True])
+def test_a_seed_out_of_range_is_refused(seed):
+    cache = cache_of({f"{name}/{number}.png": name for name in CLASSES for number in range(5)})
+    with pytest.raises(ParameterError, match="parameter seed of the split must be an integer from 0 to 4294967295"):
+        make_split(cache, "random", seed)

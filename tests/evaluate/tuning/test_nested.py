@@ -18,7 +18,7 @@ from embedonce.evaluate.report.results_json import comparison_results
 from embedonce.evaluate.scoring.heads import make_heads
 from embedonce.evaluate.shared.provenance import as_json
 from embedonce.evaluate.splits.groups import Groups
-from embedonce.evaluate.splits.make import folds
+from embedonce.evaluate.splits.plan import make_splits
 from embedonce.evaluate.splits.split import Split
 from embedonce.evaluate.splits.split_files import write_folds
 from embedonce.evaluate.splits.subsets import inner_folds, shrink
@@ -160,7 +160,7 @@ def test_results_json_has_the_parameters_of_every_fold_and_a_note_counts_them(ne
 
 
 def test_a_note_names_no_more_than_three_and_counts_the_others(cache):
-    splits = folds(cache, 6)
+    splits = make_splits(cache, "random", 0, None, 6).splits
     chosen = [0.1, 0.1, 1.0, 2.0, 3.0, 4.0]
     found = [{"logreg": {"parameters": {"C": value}, "complete": True, "metric": "accuracy"}} for value in chosen]
     assert tune_nested.tuning_notes({"logreg": make_head("logreg")}, splits, found) == [
@@ -170,7 +170,7 @@ def test_a_note_names_no_more_than_three_and_counts_the_others(cache):
 
 
 def test_the_folds_of_a_file_are_searched_each_on_its_own(cache, groups, watch, tmp_path):
-    write_folds(folds(cache, 3, 1, 4, groups), cache, tmp_path / "folds.csv")
+    write_folds(make_splits(cache, "grouped", 4, groups, 3), cache, tmp_path / "folds.csv")
     made = compare(cache, QUICK, split=tmp_path / "folds.csv", groups=groups, tune=LONG)
     assert len(watch.fits) == len(made.result("logreg").tuning) == 3
     for split, fits in zip(made.splits, watch.fits, strict=True):
@@ -286,7 +286,7 @@ def test_searches_and_fits_are_announced_with_their_fold(cache, groups):
 
 @pytest.mark.parametrize("repeat", [0, 1, 2, 3])
 def test_inner_folds_of_every_repeat_are_even_and_their_shares_are_drawn_anew(cache, groups, repeat):
-    split = folds(cache, 5, 4, 0)[5 * repeat + 1]
+    split = make_splits(cache, "random", 0, None, 5, 4)[5 * repeat + 1]
     inner = inner_folds(cache, split, None, 5, 0)
     assert not any(len(fold.moved) for fold in inner)
     assert min(len(fold.test) for fold in inner) >= 20

@@ -19,7 +19,7 @@ from embedonce.cli.command import head_parameters
 from embedonce.errors import CacheError, HeadError, HeadParameterError, OutputError, ParameterError, SplitError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.splits import subsets
-from embedonce.evaluate.splits.make import folds, make_split
+from embedonce.evaluate.splits.plan import make_split, make_splits
 from embedonce.evaluate.splits.split import every_row
 from embedonce.evaluate.splits.split_files import write_folds, write_split
 from embedonce.evaluate.splits.stable_hash import hash_to_unit_interval
@@ -159,7 +159,7 @@ def test_the_search_never_sees_a_test_row(cache, groups, seen):
 def test_a_split_without_one_test_part_is_refused(cache, groups, tmp_path):
     with pytest.raises(SplitError, match="one training and one test part, got no test images"):
         tune(cache, "logreg", split=every_row(cache), groups=groups)
-    write_folds(folds(cache, 3), cache, tmp_path / "folds.csv")
+    write_folds(make_splits(cache, "random", 0, None, 3), cache, tmp_path / "folds.csv")
     with pytest.raises(SplitError, match="one training and one test part, got folds"):
         tune(cache, "logreg", split=tmp_path / "folds.csv", groups=groups)
 
@@ -468,7 +468,12 @@ def test_a_cluster_gives_the_table_of_one_process(tuned, cache, groups):
         ("logreg", {"trials": 0}, ParameterError, "trials of tune must be an integer of at least 1, got 0"),
         ("logreg", {"budget": -1}, ParameterError, "budget of tune must be a number of seconds of at least 0, got -1"),
         ("logreg", {"budget": math.nan}, ParameterError, "budget of tune must be a number of seconds"),
-        ("logreg", {"folds": 1}, ParameterError, "parameter k of the folds must be an integer of at least 2, got 1"),
+        (
+            "logreg",
+            {"folds": 1},
+            ParameterError,
+            "parameter folds of the search must be an integer of at least 2, got 1",
+        ),
         ("logreg", {"jobs": 0}, ParameterError, "parameter jobs of tune must be"),
         ("logreg", {"seed": -1}, ParameterError, "parameter seed of the split"),
         (None, {}, ParameterError, "parameter head of tune must be the name of a head, got None"),
