@@ -140,9 +140,11 @@ def test_every_file_of_heads_is_one(page, tmp_path):
 
 
 @pages
-def test_every_script_that_a_page_names_exists(page):
-    for script in re.findall(r"(?:benchmarks|examples|docs)/\w+\.py", TEXTS[page]):
-        assert (ROOT / script).is_file(), script
+def test_every_python_file_that_a_page_names_exists(page):
+    names = re.findall(
+        r"\b((?:benchmarks|cache|cli|docs|evaluate|examples|extract|heads|tests|tools)/[\w/]+\.py)\b", TEXTS[page]
+    )
+    assert [name for name in names if not (ROOT / name).is_file()] == []
 
 
 @pages
