@@ -213,7 +213,7 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     "--tune",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Time budget for tuning all heads first.",
+    help="Tune each head first, within this time budget.",
 )
 @click.option(
     "--maps",
@@ -272,8 +272,8 @@ def compare(
     overstates the scores. --split chooses one of them or a split file. --groups replaces the near-duplicates by groups
     such as patients. OUTPUT gets a report (report.html), all numbers (results.json) and the figures.
 
-    --tune searches parameters of each head in the training images, within a time budget in seconds for all heads and
-    folds. Parameters set with --param are not searched. --calibrate uses folds of the training images. --views uses the
+    --tune searches parameters of each head in the training images. Its time budget is in seconds per head; folds share
+    it. Parameters set with --param are not searched. --calibrate uses folds of the training images. --views uses the
     views of embedonce extract --views: train on them, average probabilities over them, or both. --maps needs the
     backbone's weights.
 
