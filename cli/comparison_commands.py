@@ -105,18 +105,7 @@ def groups(
 @_VIEWS
 @click.option("--weights", type=PATH, metavar="FILE", help="Backbone weights, if the file has moved.")
 @AS_JSON
-def train(
-    cache: Path,
-    head: str,
-    output: Path,
-    params: tuple[str, ...],
-    split: str,
-    groups: Path | None,
-    seed: int,
-    views: str | None,
-    weights: Path | None,
-    as_json: bool,
-) -> None:
+def train(cache: Path, head: str, output: Path, params: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Train one head on CACHE and write it to a file.
 
     A softmax head that is written as .keras becomes an image model, which plain Keras opens.
@@ -131,21 +120,14 @@ def train(
         # set a parameter and train on all images
         embedonce train photos.h5 --head svm -p C=10 --split none -o svm.skops
     """
-    from ..cache import FeatureCache
     from ..evaluate.models import train as train_head
 
-    opened = FeatureCache.open(cache)
     chosen = dict(parameter(text) for text in params)
     if not as_json:
         announce(head)
-    trained = train_head(
-        opened, head, output, parameters=chosen, split=split, seed=seed, weights=weights, groups=groups, views=views
-    )
+    trained = train_head(cache, head, output, parameters=chosen, **options)
     if as_json:
-        scores = trained.result.scores if trained.result else None
-        paths = {"model": str(trained.path), "curves": str(trained.curves) if trained.curves else None}
-        measured = {"fit_seconds": trained.fit_seconds, "scores": scores, "checked_images": trained.checked}
-        print_json(paths | measured | {"notes": trained.notes})
+        print_json(trained.to_dict())
         return
     if trained.result:
         print_scores(trained.result)

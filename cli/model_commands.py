@@ -37,19 +37,16 @@ def evaluate(model: Path, cache: Path, split: Path | None, include_training: boo
         # on another data set
         embedonce evaluate svm.skops others.h5
     """
-    from ..cache import FeatureCache
     from ..evaluate.models import evaluate_model
 
-    opened = FeatureCache.open(cache)
-    done = evaluate_model(model, opened, split=split, include_training=include_training, trust=trust)
+    evaluation = evaluate_model(model, cache, split=split, include_training=include_training, trust=trust)
     if as_json:
-        measured = {"images": len(done.rows), "left_out": done.left_out, "scores": done.result.scores}
-        print_json(measured | {"notes": done.notes})
+        print_json(evaluation.to_dict())
         return
-    print_scores(done.result)
-    left_out = f"; {done.left_out:,} that it was trained on were left out" if done.left_out else ""
-    click.echo(f"Scored on {len(done.rows):,} images{left_out}.")
-    print_notes(done.notes)
+    print_scores(evaluation.result)
+    left_out = f"; {evaluation.left_out:,} that it was trained on were left out" if evaluation.left_out else ""
+    click.echo(f"Scored on {len(evaluation.rows):,} images{left_out}.")
+    print_notes(evaluation.notes)
 
 
 @click.command(cls=Command, short_help="Say which class MODEL sees in IMAGES.")
@@ -84,24 +81,26 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
     from ..evaluate.models import predict as predict_classes
     from ..evaluate.shared import as_csv as table
 
-    found = predict_classes(model, images, **options)
+    predictions = predict_classes(model, images, **options)
     if as_json:
-        print_json([one.as_dict() for one in found])
+        print_json([prediction.to_dict() for prediction in predictions])
     elif as_csv:
         lines = [
-            [one.path, name, *("" if number is None else f"{number:.6g}" for number in (share, one.novelty))]
-            for one in found
-            for name, share in one.classes
+            [prediction.path, name, *("" if value is None else f"{value:.6g}" for value in (p, prediction.novelty))]
+            for prediction in predictions
+            for name, p in prediction.classes
         ]
         click.echo(table(["path", "class", "probability", "novelty"], lines), nl=False)
     else:
-        for one in found:
-            said = ", ".join(
-                display(name) + ("" if share is None else f" {100 * share:.1f} %") for name, share in one.classes
+        here = os.getcwd().rstrip(os.sep) + os.sep
+        for prediction in predictions:
+            classes = ", ".join(
+                display(name) + ("" if p is None else f" {100 * p:.1f} %") for name, p in prediction.classes
             )
-            doubt = " (unlike the training images)" if one.unlike_training else ""
-            click.echo(f"{display(_from_here(one.path))}: {said or f'not read, {one.reason}'}{doubt}")
-    if any(one.reason for one in found):
+            unlike = " (unlike the training images)" if prediction.unlike_training else ""
+            path = display(prediction.path.removeprefix(here))
+            click.echo(f"{path}: {classes or f'not read, {prediction.reason}'}{unlike}")
+    if any(prediction.reason for prediction in predictions):
         click.get_current_context().exit(1)
 
 
@@ -132,12 +131,12 @@ def explain(model: Path, image: Path, path: Path, as_json: bool, **options: Any)
 
     require_picture(path)  # before the work, not after it
     make_folder(path.parent, "the picture")
-    done = explain_image(model, image, **options)
-    done.save(path)
+    explanation = explain_image(model, image, **options)
+    explanation.save(path)
     if as_json:
-        print_json({"output": str(path)} | done.as_dict())
+        print_json({"output": str(path)} | explanation.to_dict())
     else:
-        print_explanation(done)
+        print_explanation(explanation)
         click.echo(f"Wrote {display(str(path))}")
 
 
@@ -169,17 +168,16 @@ def export(model: Path, path: Path, images: tuple[Path, ...], as_json: bool, **o
     """
     from ..evaluate.models import export as export_model
 
-    done = export_model(model, path, images=images or None, **options)
+    exported = export_model(model, path, images=images or None, **options)
     if as_json:
-        difference = done.largest_difference
-        print_json({"path": str(done.path), "checked_images": done.checked, "largest_difference": difference})
+        print_json(exported.to_dict())
         return
-    click.echo(f"Wrote {display(str(done.path))}")
+    click.echo(f"Wrote {display(str(exported.path))}")
     click.echo(
-        f"It agrees with the head on {done.checked} of {done.checked} images; probabilities differ by at most "
-        f"{done.largest_difference:.1g}."
+        f"It agrees with the head on {exported.checked} of {exported.checked} images; probabilities differ by at most "
+        f"{exported.largest_difference:.1g}."
     )
-    print_notes(done.notes)
+    print_notes(exported.notes)
 
 
 @click.command(cls=Command, short_help="Train the last layers of MODEL's backbone.")
@@ -264,12 +262,6 @@ def finetune(images: Path, model: Path, path: Path, as_json: bool, **options: An
     click.echo(f"Wrote {display(str(done.path))}")
     click.echo(f"Curves of accuracy and loss: {display(str(done.curves))}")
     print_notes(done.notes)
-
-
-def _from_here(path: str) -> str:
-    """Return a path below the working folder as people name it; any other as it is."""
-    here = os.getcwd().rstrip(os.sep) + os.sep
-    return path.removeprefix(here)
 
 
 COMMANDS = (evaluate, predict, explain, export, finetune)

@@ -268,7 +268,7 @@ def print_explanation(done: Explanation) -> None:
             f"Grad-CAM over {places}, which do not add up to the score, {done.score:+.3f}; their mean is what the head "
             f"saw within {done.feature_difference:.1g}."
         )
-    if done.nowhere:
+    if done.empty:
         print_notes(["Grad-CAM finds no place that speaks for this class; a head that is linear has an exact map"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,8 @@ import numpy.typing as npt
 from ...cache import FeatureCache, display
 from ...errors import HeadError, ImageError, ModelFileError, ParameterError, SplitError
 from ...extract import NullProgress, Progress, decode, least_size
-from ...heads.io import load_model, read_metadata
 from ..metrics import align_probabilities, score
-from ..models import short_hashes, trained_on, training_mask
+from ..models import ModelFile, short_hashes
 from ..scoring import HeadResult
 from ..shared import image_folder, read_unchanged
 from ..splits import Groups, Split
@@ -31,36 +30,37 @@ class ImageModel:
 
     Attributes
     ----------
-    path : Path
-    metadata : dict
-    history_ : dict of str to list of float, or None
-        Of its fine-tuning.
+    file : ModelFile
     """
 
-    path: Path
-    metadata: dict[str, Any]
-    history_: dict[str, list[float]] | None = field(default=None)
+    file: ModelFile
 
     @property
     def name(self) -> str:
         """The file's name, which a comparison calls it by."""
-        return self.path.name
+        return self.file.path.name
+
+    @property
+    def history_(self) -> dict[str, list[float]] | None:
+        """History of its fine-tuning."""
+        history: dict[str, list[float]] | None = self.file.metadata.get("finetuned", {}).get("history")
+        return history
 
     @property
     def fit_seconds(self) -> float:
         """Seconds of its fine-tuning, as the file says; 0 for a model that was not fine-tuned."""
-        return float(self.metadata.get("finetuned", {}).get("seconds", 0.0))
+        return float(self.file.metadata.get("finetuned", {}).get("seconds", 0.0))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return what results say of it in the place of a head's parameters."""
-        about = self.metadata.get("finetuned", {})
+        about = self.file.metadata.get("finetuned", {})
         shown = ("unfrozen", "learning_rate", "augment", "batch_size", "random_state", "best_epoch", "images")
-        parameters = {"file": str(self.path), "head": self.metadata.get("head")}
+        parameters = {"file": str(self.file.path), "head": self.file.metadata.get("head")}
         return parameters | {name: about[name] for name in shown if name in about}
 
     def seen(self, cache: FeatureCache) -> npt.NDArray[np.bool_]:
         """Return which rows of a cache hold an image that it was trained on: bool, shape (n,)."""
-        return training_mask(cache, self.metadata)
+        return self.file.training_mask(cache)
 
 
 def open_models(
@@ -90,22 +90,22 @@ def open_models(
         paths = [paths]
     models: list[ImageModel] = []
     for path in map(Path, paths):
-        shown = f"the model {display(str(path))}"
-        metadata = read_metadata(path)
+        file = ModelFile.open(path)
+        metadata = file.metadata
         if path.suffix.lower() != ".keras" or not metadata.get("fingerprint") or not metadata.get("class_names"):
             raise ModelFileError(
                 "parameter image_models of compare must be .keras files of embedonce export or finetune, from image to "
-                f"class, got {shown}"
+                f"class, got {file.name}"
             )
-        if not trained_on(metadata):
-            raise ModelFileError(f"{shown} does not say which images it was trained on, so it cannot be compared")
+        if not file.training_hashes:
+            raise ModelFileError(f"{file.name} does not say which images it was trained on, so it cannot be compared")
         theirs = sorted(map(str, metadata["class_names"]))
         if theirs != sorted(cache.class_names):
             raise HeadError(
-                f"{shown} knows the classes {', '.join(map(display, theirs))}; to be compared it must know those of "
-                f"the cache, {', '.join(map(display, cache.class_names))}"
+                f"{file.name} knows the classes {', '.join(map(display, theirs))}. To be compared it must know those "
+                f"of the cache, {', '.join(map(display, cache.class_names))}"
             )
-        model = ImageModel(path, metadata, metadata.get("finetuned", {}).get("history"))
+        model = ImageModel(file)
         if model.name in {*heads, *(other.name for other in models)}:
             raise ParameterError(
                 f"parameter image_models of compare names {model.name!r} twice. Rename one of the files"
@@ -177,9 +177,9 @@ def score_model(model: ImageModel, cache: FeatureCache, split: Split, progress: 
     finally:
         shown.close()
     seconds = time.perf_counter() - begin
-    names = np.array([str(name) for name in model.metadata["class_names"]], object)
+    names = np.array([str(name) for name in model.file.metadata["class_names"]], object)
     if probabilities.shape != (len(rows), len(names)) or not np.isfinite(probabilities).all():
-        raise ModelFileError(f"the model {display(str(model.path))} does not give probabilities of its classes")
+        raise ModelFileError(f"{model.file.name} does not give probabilities of its classes")
     # float32 sums to 1 only nearly
     shares = probabilities / probabilities.sum(axis=1, keepdims=True)
     aligned = align_probabilities(shares, names, cache.class_names)
@@ -233,7 +233,7 @@ def _notes(
 
 
 def _refusal(model: ImageModel, split: Split, known: int) -> str:
-    own = model.metadata.get("split") or {}
+    own = model.file.metadata.get("split") or {}
     advice = "give a split whose test part it has not seen"
     if own.get("method") in ("random", "grouped"):
         advice = f"it was trained on the {own['method']} split of seed {own.get('seed')}: give --split {own['method']} "
@@ -241,16 +241,15 @@ def _refusal(model: ImageModel, split: Split, known: int) -> str:
     elif own.get("method") == "file":
         advice = "it was trained on the training part of a split file: give that with --split"
     return (
-        f"the model {display(str(model.path))} was trained on {known:,} of the {len(split.test):,} test images of the "
+        f"{model.file.name} was trained on {known:,} of the {len(split.test):,} test images of the "
         f"{split.method} split, or on copies of them; {advice}"
     )
 
 
 def _load(model: ImageModel) -> Any:
-    shown = f"the model {display(str(model.path))}"
-    whole = load_model(model.path, shown)
+    whole = model.file.keras_model()
     if len(getattr(whole, "input_shape", None) or ()) != 4:
-        raise ModelFileError(f"{shown} takes no images; write a whole image model with embedonce export")
+        raise ModelFileError(f"{model.file.name} takes no images; write a whole image model with embedonce export")
     return whole
 
 
@@ -258,7 +257,7 @@ def _classify(
     whole: Any, model: ImageModel, cache: FeatureCache, rows: npt.NDArray[np.intp], progress: Progress
 ) -> npt.NDArray[np.float64]:
     """Return the probabilities of images in their own sizes; those of one size in a row go in together."""
-    root, least = image_folder(cache), least_size(model.metadata["fingerprint"])
+    root, least = image_folder(cache), least_size(model.file.metadata["fingerprint"])
     answers: list[npt.NDArray[np.float64]] = []
     waiting: list[npt.NDArray[np.uint8]] = []
 

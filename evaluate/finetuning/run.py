@@ -15,9 +15,9 @@ from ...errors import HeadError, ImageFolderError, ModelFileError, ModelSuffixEr
 from ...extract import NullProgress, Progress
 from ...extract.backbone import weights_of, weights_sha256
 from ...heads import make_head, weights_of_classes
-from ...heads.io import keras_head, load_model, read_metadata, read_parameters
+from ...heads.io import keras_head, read_parameters
 from ..duplicates import groups_for
-from ..models import ReferencePredictions, open_same_cache, save_image_model
+from ..models import ModelFile, ReferencePredictions, save_image_model
 from ..scoring import fit_head
 from ..shared import evenly_spaced_indices
 from ..splits import GroupsLike, Split
@@ -149,12 +149,12 @@ def finetune(
     drawn = Path(curves) if curves is not None else path.with_name(f"{path.stem}.history.png")
     schedule = Schedule(augment, learning_rate, epochs, patience, batch_size, random_state)
     _check_names(path, drawn)
-    shown = f"the model {display(str(model))}"
-    metadata = read_metadata(model)
-    head = _unfitted_head(model, metadata, shown)
-    opened = _cache_of(metadata, cache, shown)
-    rows, notes = training_rows(opened, metadata, shown)
-    whole = _load(Path(model), shown)
+    start = ModelFile.open(model)
+    metadata = start.metadata
+    head = _unfitted_head(start)
+    opened = start.open_cache(cache)
+    rows, notes = training_rows(opened, start)
+    whole = _load(start)
     layers = unfreeze_last(whole.get_layer("mobilenetv2"), unfreeze)
     known, more = groups_for(opened, groups, None, progress)
     fit, held = hold_out(opened, rows, known, random_state)
@@ -167,22 +167,22 @@ def finetune(
     fit_head(head, opened, Split(fit, np.zeros(0, np.intp), "none"), known)
     if [str(name) for name in head.classes_] != class_names:
         raise ModelFileError(
-            f"{shown} knows the classes {', '.join(map(display, class_names))}; the images that it was trained on hold "
-            f"only {', '.join(display(str(name)) for name in head.classes_)}; give the cache that it was trained on "
-            "with --cache CACHE"
+            f"{start.name} knows the classes {', '.join(map(display, class_names))}; the images that it was trained "
+            f"on hold only {', '.join(display(str(name)) for name in head.classes_)}. Give the cache that it was "
+            "trained on with --cache CACHE"
         )
     whole.get_layer("head").set_weights(keras_head(head).get_weights())
     labels = _outputs(opened, class_names)
-    start = cross_entropy(head.predict_proba(opened.take(fit)), labels[fit])
+    initial = cross_entropy(head.predict_proba(opened.take(fit)), labels[fit])
     weights = _class_weights(head, labels[fit])
     with ImageReader(opened, root) as reader:
         below, above = cut_model(whole)
         frozen = FrozenPart(below, reader, AUGMENTATIONS[augment] * len(fit) + len(held))
         bar = progress if progress is not None else NullProgress()
-        course = train_epochs(above, frozen, fit, held, labels, start, weights, schedule, bar)
+        course = train_epochs(above, frozen, fit, held, labels, initial, weights, schedule, bar)
         proof = _proof(above, frozen, reader, opened, held)
     if not course.history["epoch"]:
-        raise ModelFileError(f"{shown} gives no number for the images that it was trained on; export it again")
+        raise ModelFileError(f"{start.name} gives no number for the images that it was trained on; export it again")
     parameters = sum(int(np.prod(variable.shape)) for variable in whole.trainable_variables)
     if not any(layer.trainable_variables for layer in whole.get_layer("mobilenetv2").layers):
         notes.append(f"the last {unfreeze} layer(s) have no weights to train, so the head alone was trained")
@@ -229,38 +229,27 @@ def _check_names(path: Path, curves: Path) -> None:
         raise ModelSuffixError(f"the curves of a fine-tuning must end in .png or .svg, got {display(str(curves))}")
 
 
-def _unfitted_head(model: Path | str, metadata: dict[str, Any], shown: str) -> Any:
+def _unfitted_head(model: ModelFile) -> Any:
     """Return the head of a model as it was before it was fitted."""
-    name = metadata.get("head")
-    if Path(model).suffix.lower() != ".keras" or not metadata.get("fingerprint") or not name:
+    metadata, name = model.metadata, model.metadata.get("head")
+    if model.path.suffix.lower() != ".keras" or not metadata.get("fingerprint") or not name:
         raise ModelFileError(
-            f"parameter model of finetune must be a .keras file of embedonce export, from image to class, got {shown}; "
-            "export it first"
+            f"parameter model of finetune must be a .keras file of embedonce export, from image to class, got "
+            f"{model.name}. Export it first"
         )
     parameters = metadata.get("parameters")
     if parameters is None and name == "softmax":
-        parameters = read_parameters(model)
+        parameters = read_parameters(model.path)
     if not isinstance(parameters, dict):
-        raise ModelFileError(f"{shown} does not say with which parameters its head was trained; export it again")
+        raise ModelFileError(f"{model.name} does not say with which parameters its head was trained; export it again")
     head = make_head(str(name), **parameters)
     kind = getattr(type(head), "head_name", name)
     if kind not in HEADS:
         raise HeadError(
-            f"head {kind!r} cannot be fine-tuned, got {shown}; the heads that can be, since they are one dense layer, "
-            f"are {', '.join(HEADS)}"
+            f"head {kind!r} cannot be fine-tuned, got {model.name}. The heads that can be, since they are one dense "
+            f"layer, are {', '.join(HEADS)}"
         )
     return head
-
-
-def _cache_of(metadata: dict[str, Any], cache: FeatureCache | Path | str | None, shown: str) -> FeatureCache:
-    if cache is None:
-        cache = metadata.get("cache_path")
-        if cache is None or not Path(cache).exists():
-            raise ModelFileError(
-                f"{shown} is trained on with labels, groups and split of its cache, which is not where it was; give it "
-                "with --cache CACHE"
-            )
-    return open_same_cache(cache, metadata["fingerprint"])
 
 
 def _require_files(cache: FeatureCache, root: Path, rows: Indices) -> None:
@@ -272,12 +261,12 @@ def _require_files(cache: FeatureCache, root: Path, rows: Indices) -> None:
         )
 
 
-def _load(model: Path, shown: str) -> Any:
-    whole = load_model(model, shown)
+def _load(model: ModelFile) -> Any:
+    whole = model.keras_model()
     if not {"mobilenetv2", "head"} <= {layer.name for layer in whole.layers}:
         raise ModelFileError(
-            f"parameter model of finetune must be a .keras file from image to class, but {shown} holds no backbone and "
-            "head; write one with embedonce export"
+            f"parameter model of finetune must be a .keras file from image to class, but {model.name} holds no "
+            "backbone and head. Write one with embedonce export"
         )
     return whole
 

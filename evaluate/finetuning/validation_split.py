@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...cache import FeatureCache, display
 from ...errors import ModelFileError, SplitError
-from ..models import short_hashes, trained_on
+from ..models import ModelFile, short_hashes
 from ..splits import Groups, assign_parts, hash_to_unit_interval
 
 VALIDATION_FRACTION = 0.2
@@ -18,7 +17,7 @@ VALIDATION_FRACTION = 0.2
 Indices = npt.NDArray[np.intp]
 
 
-def training_rows(cache: FeatureCache, metadata: dict[str, Any], shown: str) -> tuple[Indices, list[str]]:
+def training_rows(cache: FeatureCache, model: ModelFile) -> tuple[Indices, list[str]]:
     """Return the rows of a cache that a model was trained on.
 
     A model knows the content of its training images, not their paths. Of several files of one content it takes as
@@ -27,10 +26,7 @@ def training_rows(cache: FeatureCache, metadata: dict[str, Any], shown: str) -> 
     Parameters
     ----------
     cache : FeatureCache
-    metadata : dict
-        Of the model file.
-    shown : str
-        The model, for messages.
+    model : ModelFile
 
     Returns
     -------
@@ -44,10 +40,11 @@ def training_rows(cache: FeatureCache, metadata: dict[str, Any], shown: str) -> 
     ModelFileError
         When the model does not say what it was trained on, or none of it is in the cache.
     """
-    counts = Counter(trained_on(metadata))
+    counts = Counter(model.training_hashes)
     if not counts:
         raise ModelFileError(
-            f"{shown} does not say which images it was trained on; train it with embedonce train, then export it again"
+            f"{model.name} does not say which images it was trained on. Train it with embedonce train, then export "
+            "it again"
         )
     rows_of: dict[bytes, list[int]] = defaultdict(list)
     for row, content in enumerate(short_hashes(cache)):
@@ -62,13 +59,14 @@ def training_rows(cache: FeatureCache, metadata: dict[str, Any], shown: str) -> 
             rows += found[:count]
     if not rows:
         raise ModelFileError(
-            f"{shown} was trained on none of the images of {display(str(cache.path))}; give the cache that it was "
+            f"{model.name} was trained on none of the images of {display(str(cache.path))}; give the cache that it was "
             "trained on with --cache CACHE"
         )
     notes = []
     missing = sum(counts.values()) - len(rows) - unclear
     if missing:
-        notes.append(f"{missing:,} of the {sum(counts.values()):,} images that {shown} was trained on are not there")
+        total = sum(counts.values())
+        notes.append(f"{missing:,} of the {total:,} images that {model.name} was trained on are not there")
     if unclear:
         notes.append(f"{unclear:,} image(s) are left out, since files of the same content have other labels")
     return np.sort(np.array(rows, np.intp)), notes

@@ -1,4 +1,4 @@
-"""Scoring a saved model on a cache: by default on what it has not been trained on."""
+"""Scores of a saved model on a cache, by default on the images that it was not trained on."""
 
 from __future__ import annotations
 
@@ -11,25 +11,22 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, display
 from ...errors import HeadError, ModelFileError, SplitError
-from ...extract import require_same_fingerprint
-from ...heads.io import load_head, read_metadata
 from ..scoring import HeadResult, score_head
 from ..splits import read_split
-from .prediction import origin_of
-from .training_images import training_mask
+from .model_file import ModelFile
 
 
-@dataclass
+@dataclass(frozen=True)
 class Evaluation:
-    """A model's scores on a cache.
+    """Scores of a model on a cache.
 
     Attributes
     ----------
     result : HeadResult
-    rows : ndarray of intp
-        Of the cache, that were scored.
+    rows : ndarray of intp, shape (t,)
+        Rows of the cache that were scored.
     left_out : int
-        Images that the model was trained on and that were not scored.
+        Number of images that the model was trained on and that were not scored.
     notes : list of str
     """
 
@@ -38,12 +35,17 @@ class Evaluation:
     left_out: int
     notes: list[str]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the scores as JSON-serialisable values."""
+        counts = {"images": len(self.rows), "left_out": self.left_out}
+        return counts | {"scores": self.result.scores, "notes": self.notes}
+
 
 def evaluate_model(
-    model: Path,
-    cache: FeatureCache,
+    model: Path | str,
+    cache: FeatureCache | Path | str,
     *,
-    split: Path | None = None,
+    split: Path | str | None = None,
     include_training: bool = False,
     trust: bool = False,
 ) -> Evaluation:
@@ -51,58 +53,76 @@ def evaluate_model(
 
     Parameters
     ----------
-    model : Path
-    cache : FeatureCache
-        Of the fingerprint that the model was trained on.
-    split : Path, optional
-        Score the test part of this split file.
-    include_training : bool
+    model : path-like
+        Model file of :func:`train`, :func:`finetune` or :func:`save_head`.
+    cache : FeatureCache or path-like
+        Features of the same fingerprint as those that the model was trained on.
+    split : path-like, default=None
+        Split file whose test part is scored.
+    include_training : bool, default=False
         Score also the images that the model was trained on.
-    trust : bool
-        Allow a model file that runs code when loaded.
+    trust : bool, default=False
+        Allow a model file that runs code when it is loaded.
+
+    Returns
+    -------
+    Evaluation
 
     Raises
     ------
     ModelFileError
-        When the model cannot be read, or needs ``trust``.
+        If the model cannot be read, or needs `trust`.
     FingerprintError
-        When the model was trained on features made in another way.
+        If the model was trained on features of another fingerprint.
     HeadError
-        When the cache has a class that the model does not know.
+        If the cache has a class that the model does not know.
     SplitError
-        When no image is left to score.
+        If no image is left to score.
+
+    See Also
+    --------
+    compare : Train and compare heads on one cache.
+    predict : Classify images.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, embedonce as eo
+    >>> X, y = np.random.default_rng(0).normal(size=(40, 8)).astype("float32"), ["oak", "birch"] * 20
+    >>> cache = eo.FeatureCache.from_arrays(X, y)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model = eo.train(cache, "logreg", f"{folder}/trees.skops")
+    ...     len(eo.evaluate_model(model.path, cache).rows)
+    8
     """
-    head = load_head(model, trust=trust)
-    metadata = read_metadata(model)
+    file = ModelFile.open(model, trust)
+    opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
     notes = []
-    if metadata.get("fingerprint"):
-        require_same_fingerprint(metadata["fingerprint"], cache.fingerprint, origin_of(model, metadata).shown)
+    if file.metadata.get("fingerprint"):
+        file.source.require_same(opened.fingerprint)
     else:
         notes.append("the model file does not say which features it was trained on")
-        _check_width(model, head, cache)
-    unknown = sorted(set(cache.class_names) - {str(name) for name in head.classes_})
+        width = getattr(file.head, "n_features_in_", opened.shape[1])
+        if width != opened.shape[1]:
+            raise ModelFileError(f"{file.name} takes {width} features, the cache has {opened.shape[1]}")
+    unknown = sorted(set(opened.class_names) - set(file.classes))
     if unknown:
         raise HeadError(
-            f"the model {display(str(model))} knows the classes {', '.join(display(str(n)) for n in head.classes_)}; "
-            f"the cache has also {', '.join(map(display, unknown))}; give the class folders the names that the model "
-            "knows and run embedonce extract again, or train a model on this cache"
+            f"{file.name} knows the classes {', '.join(map(display, file.classes))}; the cache has also "
+            f"{', '.join(map(display, unknown))}. Give the class folders the names that the model knows and run "
+            "embedonce extract again, or train a model on this cache"
         )
-    rows = np.arange(len(cache)) if split is None else read_split(split, cache).test
-    seen = training_mask(cache, metadata)[rows]
+    rows = np.arange(len(opened)) if split is None else read_split(Path(split), opened).test
+    trained_on = file.training_mask(opened)[rows]
     left_out = 0
-    if include_training:
-        notes.append(f"{int(seen.sum()):,} of the {len(rows):,} images were used in training")
-    elif seen.any():
-        left_out = int(seen.sum())
-        rows = rows[~seen]
+    if not file.training_hashes:
+        notes.append("the model file does not say which images it was trained on, so none were left out")
+    elif include_training:
+        notes.append(f"{int(trained_on.sum()):,} of the {len(rows):,} images were used in training")
+    else:
+        left_out, rows = int(trained_on.sum()), rows[~trained_on]
     if not len(rows):
         raise SplitError(
-            "the model was trained on every one of these images; give a cache of others, or --include-training"
+            "the model was trained on every one of these images. Give a cache of others, or --include-training"
         )
-    return Evaluation(score_head(str(metadata.get("head", model.stem)), head, cache, rows), rows, left_out, notes)
-
-
-def _check_width(model: Path, head: Any, cache: FeatureCache) -> None:
-    width = getattr(head, "n_features_in_", cache.shape[1])
-    if width != cache.shape[1]:
-        raise ModelFileError(f"the model {display(str(model))} takes {width} features, the cache has {cache.shape[1]}")
+    name = str(file.metadata.get("head", file.path.stem))
+    return Evaluation(score_head(name, file.head, opened, rows), rows, left_out, notes)

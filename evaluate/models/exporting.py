@@ -1,4 +1,4 @@
-"""A trained head as one file from image to probabilities, for people without embedonce, proved before it is written."""
+"""Export of a trained head as one file from image to probabilities, checked on images before it is written."""
 
 from __future__ import annotations
 
@@ -16,37 +16,33 @@ from ...cache import FeatureCache, display, make_folder, write_atomically
 from ...errors import ModelFileError, ModelSuffixError, check_int
 from ...extract import decode, find_images, least_size
 from ...extract.engines import converter_for, open_interpreter
-from ...heads.io import encode, keras_head, load_head, read_metadata, require_exportable, with_appended
+from ...heads.io import encode, keras_head, require_exportable, with_appended
 from ..shared import evenly_spaced_indices
 from .image_model import (
-    FeatureSource,
     ReferencePredictions,
     build_image_model,
-    check_image_model,
-    open_same_cache,
-    pixels_notes,
-    proof_of_cache,
-    require_float32,
+    check_against_reference,
+    decoding_notes,
+    reference_of_cache,
     save_image_model,
 )
-from .prediction import embed_files, origin_of
-from .training_images import training_mask
+from .model_file import ModelFile
+from .prediction import embed_files
 
-CHECKED_IMAGES = 100
 SUFFIXES = (".keras", ".tflite")
 
 
-@dataclass
-class Exported:
-    """A model that was written.
+@dataclass(frozen=True)
+class ExportedModel:
+    """An exported model.
 
     Attributes
     ----------
     path : Path
     checked : int
-        On how many images it gave the class of the head, and its probabilities within 1e-3.
+        Number of images on which it gave the class of the head, and its probabilities within 1e-3.
     largest_difference : float
-        Of a probability among them.
+        Largest difference of a probability on these images.
     notes : list of str
     """
 
@@ -55,6 +51,15 @@ class Exported:
     largest_difference: float
     notes: list[str]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON-serialisable values."""
+        return {
+            "path": str(self.path),
+            "checked_images": self.checked,
+            "largest_difference": self.largest_difference,
+            "notes": self.notes,
+        }
+
 
 def export(
     model: Path | str,
@@ -62,88 +67,94 @@ def export(
     *,
     cache: FeatureCache | Path | str | None = None,
     images: Sequence[Path | str] | Path | str | None = None,
-    check: int = CHECKED_IMAGES,
+    check: int = 100,
     weights: Path | str | None = None,
     trust: bool = False,
-) -> Exported:
+) -> ExportedModel:
     """Write a trained head with everything before it as one file: image in, class probabilities out.
 
     Parameters
     ----------
     model : path-like
-        Of ``embedonce train``, with a head softmax, logreg, linear-svm or svm.
+        Model file with a head softmax, logreg, linear-svm or svm.
     path : path-like
         ``.keras``, for ``keras.models.load_model``, or ``.tflite``, for LiteRT. Class names and fingerprint are in its
         entry ``embedonce.json``, in a ``.tflite`` file also in ``labels.txt``: both kinds can be read as zip archives.
-    cache : FeatureCache or path-like, optional
-        Whose images and features the model is checked on, by default the cache that it was trained on. Images that it
-        was not trained on, if there are any.
-    images : path-like or sequence of path-like, optional
+    cache : FeatureCache or path-like, default=None
+        Cache whose images and features the model is checked on, by default the one that it was trained on. Images that
+        it was not trained on are preferred.
+    images : path-like or sequence of path-like, default=None
         Image files and folders to check it on instead.
-    check : int
-        On how many of these, spread evenly.
-    weights : path-like, optional
-        The backbone's weights, when they are not where the model says.
-    trust : bool
-        Allow a model file that runs code when loaded.
+    check : int, default=100
+        Number of images to check, spread evenly.
+    weights : path-like, default=None
+        File with the backbone's weights, if they are not where the model says.
+    trust : bool, default=False
+        Allow a model file that runs code when it is loaded.
+
+    Returns
+    -------
+    ExportedModel
 
     Raises
     ------
     ModelFileError
-        When the model cannot be read, there is no image to check it on, or the export disagrees with the head: on the
-        class of an image, or on a probability by more than 1e-3. An older file at ``path`` stays as it was.
+        If the model cannot be read, there is no image to check it on, or the export disagrees with the head: on the
+        class of an image, or on a probability by more than 1e-3. An older file at `path` stays as it was.
     HeadError
         If the head cannot be exported.
     ParameterError
-        If ``check`` is not an integer of at least 1.
+        If `check` is not an integer of at least 1.
     CacheError, WeightsError, FingerprintError
-        When the cache, or the backbone, is gone or another one.
+        If the cache or the backbone is gone or is another one.
     ImageFolderError
-        When there is no such image, or a folder holds none.
+        If there is no such image, or a folder holds none.
     OutputError
-        When the file cannot be written.
+        If the file cannot be written.
+
+    See Also
+    --------
+    train : Train a head and write it to a file.
+    finetune : Train the last layers of an exported model's backbone.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise ModelSuffixError(f"an exported model must end in {' or '.join(SUFFIXES)}, got {display(str(path))}")
     check_int("check", "export", check, 1)
-    metadata = read_metadata(model)
-    origin = origin_of(model, metadata)
-    require_float32(origin)
-    head = load_head(model, trust=trust)
+    file = ModelFile.open(model, trust)
+    source = file.source
+    source.require_float32("an image model")
+    head = file.head
     require_exportable(head)
     make_folder(path.parent, "the model")  # before the work, not after it
     if images is not None:
-        proof = _proof_of_images(head, origin, images, check, weights)
+        reference = _reference_of_images(file, images, check, weights)
     else:
-        proof = _proof_of_cache(head, origin, cache, check, metadata)
-    if not proof.images:
+        opened = file.open_cache(cache, ", or images with --images PATH")
+        new = np.flatnonzero(~file.training_mask(opened))  # there the head is least confident
+        reference = reference_of_cache(head, opened, check, new if len(new) else None)
+    if not reference.images:
         raise ModelFileError(
-            f"{origin.shown} cannot be checked: of the images that it would be checked on none is there unchanged; "
-            "give others with --images PATH. Nothing was written"
+            f"{file.name} cannot be checked, since none of the images to check it on is there unchanged. Give others "
+            "with --images PATH. Nothing was written"
         )
-    made = build_image_model(keras_head(head), origin, weights)
-    metadata["class_names"] = [str(name) for name in head.classes_]
-    metadata.setdefault("parameters", head.get_params(deep=False))  # to train the head again, beside its backbone
+    image_model = build_image_model(keras_head(head), source, weights)
+    metadata = file.metadata | {"class_names": file.classes}
+    metadata.setdefault("parameters", head.get_params(deep=False))  # to train the head again in finetune
     if path.suffix.lower() == ".keras":
         softmax = head if head.head_name == "softmax" else None
-        difference = save_image_model(made, path, proof, metadata, softmax)
+        difference = save_image_model(image_model, path, reference, metadata, softmax)
     else:
         with quiet_native_output():
-            converted = converter_for(made, (1, None, None, 3), "uint8").convert()
+            converted = converter_for(image_model, (1, None, None, 3), "uint8").convert()
         data = with_appended(converted, encode(metadata), metadata["class_names"])
-        difference = check_image_model(Classifier(data), proof)
+        difference = check_against_reference(LiteRTClassifier(data), reference)
         write_atomically(path, data)
-    return Exported(path, len(proof.images), difference, pixels_notes(origin))
+    return ExportedModel(path, len(reference.images), difference, decoding_notes(source))
 
 
-class Classifier:
-    """An exported ``.tflite`` model: call it with an image of uint8, shape (1, height, width, 3).
-
-    Parameters
-    ----------
-    model : bytes
-    """
+class LiteRTClassifier:
+    """An exported .tflite model that maps an image of uint8, shape (1, height, width, 3), to probabilities (1, k)."""
 
     def __init__(self, model: bytes) -> None:
         self._interpreter = open_interpreter(model)
@@ -152,7 +163,7 @@ class Classifier:
         self._shape: tuple[int, ...] = ()
 
     def __call__(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return the probabilities, shape (1, k)."""
+        """Return the probabilities."""
         if image.shape != self._shape:
             self._interpreter.resize_tensor_input(self._input, image.shape)
             with quiet_native_output():
@@ -160,38 +171,20 @@ class Classifier:
             self._shape = image.shape
         self._interpreter.set_tensor(self._input, image)
         self._interpreter.invoke()
-        answer: npt.NDArray[np.float32] = self._interpreter.get_tensor(self._output)
-        return answer
+        probabilities: npt.NDArray[np.float32] = self._interpreter.get_tensor(self._output)
+        return probabilities
 
 
-def _proof_of_cache(
-    head: Any, origin: FeatureSource, cache: FeatureCache | Path | str | None, count: int, metadata: dict[str, Any]
-) -> ReferencePredictions:
-    if cache is None:
-        cache = origin.provenance.get("cache_path")
-        if cache is None or not Path(cache).exists():
-            raise ModelFileError(
-                f"{origin.shown} is checked on images before it is written, and its cache is not where it was; give it "
-                "with --cache CACHE, or images with --images PATH"
-            )
-    opened = open_same_cache(cache, origin.fingerprint)
-    # images that it was not trained on, if any: there it is least sure of itself
-    new = np.flatnonzero(~training_mask(opened, metadata))
-    return proof_of_cache(head, opened, count, new if len(new) else None)
-
-
-def _proof_of_images(
-    head: Any, origin: FeatureSource, images: Sequence[Path | str] | Path | str, count: int, weights: Path | str | None
+def _reference_of_images(
+    file: ModelFile, images: Sequence[Path | str] | Path | str, count: int, weights: Path | str | None
 ) -> ReferencePredictions:
     files = find_images([images] if isinstance(images, (str, os.PathLike)) else images).images
-    chosen = [files[place] for place in evenly_spaced_indices(len(files), count)]
-    embedded = embed_files(chosen, origin, weights)
-    good = [(file.path, done.features) for file in chosen if (done := embedded[file.path]).features is not None]
-    if not good:
-        return ReferencePredictions([], [], np.zeros((0, len(head.classes_))))
-    least = least_size(origin.fingerprint)
-    return ReferencePredictions(
-        [os.fsdecode(path) for path, _ in good],
-        [decode(Path(os.fsdecode(path)).read_bytes(), least) for path, _ in good],
-        head.predict_proba(np.stack([features for _, features in good])),
-    )
+    chosen = [files[index] for index in evenly_spaced_indices(len(files), count)]
+    embedded = embed_files(chosen, file.source, weights)
+    features = {image.path: row for image in chosen if (row := embedded[image.path].features) is not None}
+    if not features:
+        return ReferencePredictions([], [], np.zeros((0, len(file.classes))))
+    minimum_size = least_size(file.source.fingerprint)
+    names = [os.fsdecode(path) for path in features]
+    pixels = [decode(Path(name).read_bytes(), minimum_size) for name in names]
+    return ReferencePredictions(names, pixels, file.head.predict_proba(np.stack(list(features.values()))))

@@ -1,9 +1,9 @@
-"""Is an image like those that a model was trained on? A distance in feature space, and how far training images are.
+"""Novelty: distance of an image from the images that a model was trained on, in feature space.
 
 The distance is that to the nearest class: the root mean square of the features' differences from the class's mean,
 each divided by its standard deviation within the classes. It is Mahalanobis's with a diagonal covariance, shared by the
-classes (Lee et al. 2018, arXiv:1807.03888, with a full one), and needs k + 1 rows beside the model. Flagged is what is
-farther than 999 in 1,000 training images, each held out from what it is measured by.
+classes (Lee et al. 2018, arXiv:1807.03888, with a full one), and needs k + 1 rows in the model file. An image is
+flagged if it is farther than 999 in 1,000 training images, each held out from the means that it is measured by.
 
 Measured on 3,000 held-out lung images and a model of 12,000: 0.1 % of them were flagged; of icons and diagrams, of
 lung images blurred (12 pixels) and of details enlarged eight times 100 %, of negatives 55 %, of images with red and
@@ -29,20 +29,20 @@ Floats = npt.NDArray[np.float32]
 
 QUANTILE = 0.999
 ENOUGH_ROWS = 20_000
-"""More training images than this change nothing: a sample of them is looked at."""
+"""Size of the sample of training images; more of them change nothing."""
 _FLOOR = 0.01
-"""Of the typical standard deviation: features that hardly differ in training must not decide alone."""
+"""Smallest standard deviation, relative to the typical one: almost constant features must not decide alone."""
 
 
 @dataclass(frozen=True)
 class NoveltyDetector:
-    """What the features of training images are like.
+    """Distribution of the features of training images.
 
     Attributes
     ----------
-    means : ndarray of shape (k, d), float32
-        Of each class.
-    scale : ndarray of shape (d,), float32
+    means : ndarray of float32, shape (k, d)
+        Mean of each class.
+    scale : ndarray of float32, shape (d,)
         Standard deviations within the classes, above 0.
     threshold : float
         Distances above it are flagged.
@@ -59,36 +59,29 @@ class NoveltyDetector:
         codes: npt.NDArray[np.intp],
         groups: npt.NDArray[Any] | None = None,
     ) -> NoveltyDetector:
-        """Describe training images.
+        """Describe training images by their classes (n,) and features, which `read` returns for some of their indices.
 
-        Parameters
-        ----------
-        read : callable
-            Returns the features, float32 of shape (len(rows), d), of training images by number.
-        codes : ndarray of shape (n,), intp
-            Their classes, 0 to k - 1, each at least once.
-        groups : ndarray of shape (n,), optional
-            Copies of one original have the same; they are held out together.
+        Images of one group (n,) are held out together.
         """
-        from ...heads import folds
+        from ...heads import folds  # imports scikit-learn, which predicting does without
 
         chosen = np.arange(len(codes))
         if len(codes) > ENOUGH_ROWS:
-            drawn = np.random.default_rng(0).permutation(len(codes))[:ENOUGH_ROWS]
+            sample = np.random.default_rng(0).permutation(len(codes))[:ENOUGH_ROWS]
             # a class that the sample misses is a small one, and its images would all be flagged
-            missed = np.isin(codes, codes[drawn], invert=True)
-            chosen = np.union1d(drawn, np.flatnonzero(missed))
+            missed = np.isin(codes, codes[sample], invert=True)
+            chosen = np.union1d(sample, np.flatnonzero(missed))
         rows = read(chosen)
         classes, codes = np.unique(codes[chosen], return_inverse=True)
         held_out = [
-            cls._describe(rows[train], codes[train], len(classes)).distances(rows[held])
-            for train, held in folds(codes, None if groups is None else groups[chosen])
+            cls._describe(rows[train], codes[train], len(classes)).distances(rows[test])
+            for train, test in folds(codes, None if groups is None else groups[chosen])
         ]
-        found = cls._describe(rows, codes, len(classes))
-        distances = np.concatenate(held_out) if held_out else found.distances(rows)
-        # of few images the farthest
+        detector = cls._describe(rows, codes, len(classes))
+        distances = np.concatenate(held_out) if held_out else detector.distances(rows)
+        # "higher": of few images the farthest
         threshold = float(np.quantile(distances, QUANTILE, method="higher"))
-        return cls(found.means, found.scale, max(threshold, _FLOOR))  # images that are all the same have no distance
+        return cls(detector.means, detector.scale, max(threshold, _FLOOR))  # equal images have no distance
 
     @classmethod
     def _describe(cls, rows: Features, codes: npt.NDArray[np.intp], n_classes: int) -> NoveltyDetector:
@@ -109,28 +102,27 @@ class NoveltyDetector:
         distances: npt.NDArray[np.float64] = np.sqrt(nearest)
         return distances
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return it JSON-serialisable: arrays are little-endian float32 in base64."""
-        kept = np.concatenate([self.means, self.scale[None]]).astype("<f4")
-        return {"rows": len(kept), "values": base64.b64encode(kept.tobytes()).decode(), "threshold": self.threshold}
+    def novelty(self, rows: Features) -> npt.NDArray[np.float64]:
+        """Return the distances in units of the threshold."""
+        return self.distances(rows) / self.threshold
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-serialisable values: arrays are little-endian float32 in base64."""
+        rows = np.concatenate([self.means, self.scale[None]]).astype("<f4")
+        return {"rows": len(rows), "values": base64.b64encode(rows.tobytes()).decode(), "threshold": self.threshold}
 
     @classmethod
-    def of_metadata(cls, metadata: dict[str, Any], shown: str) -> NoveltyDetector | None:
-        """Return that of a model file, None when it has none.
-
-        Raises
-        ------
-        ModelFileError
-            When it is damaged.
-        """
-        kept = metadata.get("novelty")
-        if kept is None:
+    def of_metadata(cls, metadata: dict[str, Any], name: str) -> NoveltyDetector | None:
+        """Return the detector of a model file's metadata, None if there is none; a ModelFileError if it is damaged."""
+        stored = metadata.get("novelty")
+        if stored is None:
             return None
         try:
-            rows = np.frombuffer(base64.b64decode(kept["values"]), "<f4").astype(np.float32).reshape(kept["rows"], -1)
-            found = cls(rows[:-1], rows[-1], float(kept["threshold"]))
+            rows = np.frombuffer(base64.b64decode(stored["values"]), "<f4").astype(np.float32)
+            means, scale = np.split(rows.reshape(stored["rows"], -1), [-1])
+            detector = cls(means, scale[0], float(stored["threshold"]))
+            if not (len(means) and (detector.scale > 0).all()):
+                raise ValueError("no class, or a scale of 0")
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(f"{shown} describes its training images in a damaged way; train it again") from error
-        if not (len(found.means) and (found.scale > 0).all()):
-            raise ModelFileError(f"{shown} describes its training images in a damaged way; train it again")
-        return found
+            raise ModelFileError(f"{name} describes its training images in a damaged way. Train it again") from error
+        return detector

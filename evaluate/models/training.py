@@ -1,11 +1,11 @@
-"""Training one head and keeping it: the head's file, its held-out scores, its curves."""
+"""Training one head and writing it to a file, with its held-out scores and its curves."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,39 +14,33 @@ from ...errors import ModelSuffixError
 from ...heads import make_head
 from ...heads.io import keras_head, save_head, suffixes_for
 from ..duplicates import groups_for
-from ..scoring import HeadResult, Views, approximations, fit_and_score, fit_head, open_views
-from ..splits import Groups, GroupsLike, Split, SplitLike, every_row, make_split, notes_on
-from .image_model import (
-    FeatureSource,
-    build_image_model,
-    pixels_notes,
-    proof_of_cache,
-    require_float32,
-    save_image_model,
-)
+from ..scoring import HeadResult, approximations, fit_and_score, fit_head, open_views
+from ..splits import GroupsLike, Split, SplitLike, every_row, make_split, notes_on
+from .image_model import build_image_model, decoding_notes, reference_of_cache, save_image_model
+from .model_file import HASH_BYTES, FeatureSource
 from .novelty import NoveltyDetector
-from .training_images import SEEN_BYTES
 
 
-@dataclass
-class TrainedHead:
-    """A head that was trained and written.
+@dataclass(frozen=True)
+class TrainedModel:
+    """A head that was trained and written to a file.
 
     Attributes
     ----------
-    head : sklearn classifier
+    head : scikit-learn classifier
+        The fitted head.
     path : Path
         The model file.
     split : Split
     result : HeadResult or None
-        Scores on the test part; None when every image was trained on.
+        Scores on the test part; None if every image was trained on.
     fit_seconds : float
     checked : int or None
-        Images on which the written image model was compared with the cached features; None for a file
-        that holds the head alone.
+        Number of images on which the written image model was compared with the cached features; None for a file that
+        holds the head alone.
     notes : list of str
     curves : Path or None
-        The figure of accuracy and loss per epoch.
+        Figure of accuracy and loss per epoch.
     """
 
     head: Any
@@ -58,122 +52,126 @@ class TrainedHead:
     notes: list[str]
     curves: Path | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but head and split as JSON-serialisable values."""
+        return {
+            "model": str(self.path),
+            "curves": None if self.curves is None else str(self.curves),
+            "fit_seconds": self.fit_seconds,
+            "scores": None if self.result is None else self.result.scores,
+            "checked_images": self.checked,
+            "notes": self.notes,
+        }
+
 
 def train(
-    cache: FeatureCache,
-    head_name: str,
-    path: Path,
+    cache: FeatureCache | Path | str,
+    head: str,
+    path: Path | str,
     *,
     parameters: dict[str, Any] | None = None,
     split: SplitLike = "random",
     seed: int = 0,
     weights: str | Path | None = None,
     groups: GroupsLike | None = None,
-    views: str | None = None,
-) -> TrainedHead:
+    views: Literal["train", "average", "both"] | None = None,
+) -> TrainedModel:
     """Train a head on a cache and write it to a file.
 
-    The softmax head is written as a whole Keras model from image to class, after it was checked on real
-    images; other heads as the fitted head.
+    The softmax head is written as an image model, once it has been checked on images; other heads are written alone.
 
     Parameters
     ----------
-    cache : FeatureCache
-    head_name : str
-        As :func:`embedonce.make_head` takes it.
-    path : Path
-        ``.keras`` for softmax; ``.skops`` (or ``.joblib``) for the others.
-    parameters : dict, optional
-        Of the head.
+    cache : FeatureCache or path-like
+    head : str
+        Name of the head: see :func:`make_head`.
+    path : path-like
+        ``.keras`` for softmax, ``.skops`` for the others; ``.joblib`` for any head alone.
+    parameters : dict, default=None
+        Parameters of the head.
     split : str, path-like, Split, pair of arrays, splitter or list, default="random"
-        One split, as :func:`embedonce.compare` takes it, or ``none`` to train on every image without scores.
-    seed : int
-        Of the random or grouped split.
-    weights : str or path-like, optional
-        The backbone's weights for an image model, when they are not where the cache says.
-    groups : Groups or path-like, optional
-        See :func:`embedonce.compare`. A head that calibrates by cross-validation keeps them together too.
-    views : {"train", "average", "both"}, optional
-        Train on the views of the training images too, or average probabilities over them for the scores: see
-        :func:`embedonce.compare`. The model keeps which views it was trained on.
+        One split, as :func:`compare` takes it, or ``none`` to train on every image without scores.
+    seed : int, default=0
+        Random seed of the split.
+    weights : path-like, default=None
+        File with the backbone's weights for an image model, if they are not where the cache says.
+    groups : Groups, path-like, array, mapping or Series, default=None
+        Groups of near-duplicates: see :func:`compare`. A head that calibrates by cross-validation keeps them together
+        too.
+    views : {"train", "average", "both"}, default=None
+        Train on augmented views of the training images too, average probabilities over views for the scores, or both.
+
+    Returns
+    -------
+    TrainedModel
 
     Raises
     ------
     HeadError, SplitError, ModelFileError, WeightsError, OutputError
-        An older file at ``path`` stays as it was.
+        If an argument is invalid or the file cannot be written. An older file at `path` stays as it was.
+
+    See Also
+    --------
+    compare : Train and compare heads on one cache.
+    predict : Classify images with the written file.
+    evaluate_model : Score the written file on another cache.
     """
-    head = make_head(head_name, **(parameters or {}))
-    allowed = suffixes_for(head)
+    opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
+    path = Path(path)
+    estimator = make_head(head, **(parameters or {}))
+    allowed = suffixes_for(estimator)
     if path.suffix.lower() not in allowed:
         raise ModelSuffixError(
-            f"the model file of head {head_name!r} must end in {' or '.join(allowed)}, got {display(str(path))}"
+            f"the model file of head {head!r} must end in {' or '.join(allowed)}, got {display(str(path))}"
         )
-    if path.suffix.lower() == ".keras":
-        require_float32(FeatureSource.of_cache(cache))
-    turned = open_views(cache, views)
+    image_model = path.suffix.lower() == ".keras"
+    source = FeatureSource.of_cache(opened)
+    if image_model:
+        alternative = ", or write the head alone, to a file that ends in .joblib"
+        source.require_float32("an image model", alternative)
+    opened_views = open_views(opened, views)
     make_folder(path.parent, "the model")  # before the work, not after it
-    known, group_notes = groups_for(cache, groups, split)
-    parts = every_row(cache) if isinstance(split, str) and split == "none" else make_split(cache, split, seed, known)
-    result, seconds = _fit(head_name, head, cache, parts, known, turned)
-    metadata = model_metadata(cache, parts, head_name, result)
-    metadata["views"] = list(turned.names) if turned is not None and turned.train else []
-    metadata["novelty"] = _novelty(cache, parts, known).as_dict()
-    checked = None
-    if path.suffix.lower() == ".keras":
-        checked = _write_image_model(head, cache, path, metadata, weights)
+    opened_groups, group_notes = groups_for(opened, groups, split)
+    rows = every_row(opened) if isinstance(split, str) and split == "none" else make_split(opened, split, seed, opened_groups)
+    result = None
+    if len(rows.test):
+        result = fit_and_score(head, estimator, opened, rows, opened_groups, opened_views)
+        seconds = result.fit_seconds
     else:
-        save_head(head, path, metadata)
-    notes = (
-        group_notes
-        + ([turned.note] if turned is not None else [])
-        + notes_on(cache, parts)
-        + approximations({head_name: head})
-    )
-    if checked is not None:
-        notes += pixels_notes(FeatureSource.of_cache(cache))
+        seconds = fit_head(estimator, opened, rows, opened_groups, opened_views)
+    metadata = model_metadata(opened, rows, head, result)
+    metadata["views"] = list(opened_views.names) if opened_views is not None and opened_views.train else []
+    metadata["novelty"] = NoveltyDetector.fit(
+        lambda part: opened.take(rows.train[part]),
+        opened.labels[rows.train].astype(np.intp),
+        None if opened_groups is None else opened_groups.ids[rows.train],
+    ).to_dict()
+    checked = None
+    if image_model:
+        reference = reference_of_cache(estimator, opened)
+        model = build_image_model(keras_head(estimator), source, weights)
+        save_image_model(model, path, reference, metadata, estimator)
+        checked = len(reference.images)
+    else:
+        save_head(estimator, path, metadata)
+    notes = group_notes + ([] if opened_views is None else [opened_views.note])
+    notes += notes_on(opened, rows) + approximations({head: estimator})
+    if image_model:
+        notes += decoding_notes(source)
     if checked == 0:
         notes.append("the image model was not checked on images: the cache's image folder is gone or has changed")
-    trained = TrainedHead(head, path, parts, result, seconds, checked, notes)
-    history = getattr(head, "history_", None)
+    curves = None
+    history = getattr(estimator, "history_", None)
     if history:
         from ..shared import history_figure, save_figure
 
-        trained.curves = path.with_name(f"{path.stem}.curves.png")
-        save_figure(history_figure({head_name: history}), trained.curves)
-    return trained
-
-
-def _fit(
-    name: str, head: Any, cache: FeatureCache, split: Split, groups: Groups | None, views: Views | None
-) -> tuple[HeadResult | None, float]:
-    if len(split.test):
-        result = fit_and_score(name, head, cache, split, groups, views)
-        return result, result.fit_seconds
-    return None, fit_head(head, cache, split, groups, views)
-
-
-def _novelty(cache: FeatureCache, split: Split, groups: Groups | None) -> NoveltyDetector:
-    """Describe the training images of a split."""
-    together = None if groups is None else groups.ids[split.train]
-    codes = cache.labels[split.train].astype(np.intp)
-    return NoveltyDetector.fit(lambda rows: cache.take(split.train[rows]), codes, together)
-
-
-def _write_image_model(
-    head: Any, cache: FeatureCache, path: Path, metadata: dict[str, Any], weights: str | Path | None
-) -> int:
-    model = build_image_model(keras_head(head), FeatureSource.of_cache(cache), weights)
-    proof = proof_of_cache(head, cache)
-    save_image_model(model, path, proof, metadata, head)
-    return len(proof.images)
+        curves = path.with_name(f"{path.stem}.curves.png")
+        save_figure(history_figure({head: history}), curves)
+    return TrainedModel(estimator, path, rows, result, seconds, checked, notes, curves)
 
 
 def model_metadata(cache: FeatureCache, split: Split, head_name: str, result: HeadResult | None) -> dict[str, Any]:
-    """Return what a model file says about its origin, JSON-serialisable.
-
-    ``trained_on`` holds the first 8 bytes of the content hash of every training image, so that an
-    evaluation can tell which images the head has seen, whatever they are called by then.
-    """
+    """Return the metadata of a model file, for JSON; ``trained_on`` holds a short hash of every training image."""
     return {
         "embedonce": version("embedonce"),
         "head": head_name,
@@ -184,5 +182,5 @@ def model_metadata(cache: FeatureCache, split: Split, head_name: str, result: He
         "cache_path": str(cache.path.resolve()),
         "split": split.to_dict(),
         "scores": result.scores if result is not None else None,
-        "trained_on": cache.files.hashes[split.train, :SEEN_BYTES].tobytes().hex(),
+        "trained_on": cache.files.hashes[split.train, :HASH_BYTES].tobytes().hex(),
     }

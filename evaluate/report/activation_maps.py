@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import EmbedonceError, HeadError, ImageError, ModelFileError
-from ...extract import Pixels, precision_of, recipe_of, resize
+from ...errors import EmbedonceError, HeadError, ImageError
+from ...extract import Pixels, recipe_of, resize
 from ...extract.backbone import feature_map
 from ...heads import class_evidence, require_explainable
-from ..models import OPACITY, FeatureSource, backbone_of, checked_mean, gray, heatmap_colormap, heatmap_of
+from ..models import OPACITY, FeatureSource, backbone_of, check_mean, gray, heatmap_colormap, heatmap_of
 from ..scoring import ComparisonData
 from ..shared import image_folder, read_unchanged
 from .inline_images import PIXELS, as_data_url
@@ -81,10 +81,9 @@ def _explainable(comparison: ComparisonData) -> dict[str, Any]:
 def _draw(comparison: ComparisonData, heads: dict[str, Any], wanted: Sequence[MapRequest]) -> dict[MapRequest, str]:
     """Draw maps, in the order of rows, so that no image is embedded twice."""
     cache = comparison.cache
-    precision = precision_of(cache.fingerprint)
-    if precision != "float32":
-        raise ModelFileError(f"maps are made of float32 features, and these are {precision}")
-    recipe, backbone = recipe_of(cache), backbone_of(FeatureSource.of_cache(cache))
+    source = FeatureSource.of_cache(cache)
+    source.require_float32("a class activation map")
+    recipe, backbone = recipe_of(cache), backbone_of(source)
     root, last, drawn = image_folder(cache), -1, {}
     pixels: Pixels | None = None
     for one in wanted:
@@ -97,7 +96,7 @@ def _draw(comparison: ComparisonData, heads: dict[str, Any], wanted: Sequence[Ma
                 continue
             maps = feature_map(backbone, resize(pixels, recipe.image_size))
             features = cache.features[one.row]
-            checked_mean(maps, features)
+            check_mean(maps, features)
         if pixels is not None:
             evidence = class_evidence(heads[one.head], features)
             names = [str(name) for name in heads[one.head].classes_]

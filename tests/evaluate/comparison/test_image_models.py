@@ -13,8 +13,8 @@ from embedonce.errors import HeadError, ImageError, ModelFileError, ParameterErr
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.finetuning.run import finetune
 from embedonce.evaluate.models.exporting import export
+from embedonce.evaluate.models.model_file import ModelFile
 from embedonce.evaluate.models.training import train
-from embedonce.evaluate.models.training_images import training_mask
 from embedonce.evaluate.shared.images import read_unchanged
 from embedonce.heads.io.files import read_metadata
 from embedonce.heads.io.keras_files import write_keras_metadata
@@ -82,7 +82,7 @@ def test_a_model_that_was_trained_on_test_images_is_refused(cache, files, in_pai
 def test_a_model_that_was_trained_on_copies_of_test_images_is_refused(cache, images, tmp_path, in_pairs):
     train(cache, "logreg", tmp_path / "a.skops", split="random", groups=in_pairs)
     export(tmp_path / "a.skops", tmp_path / "a.keras", check=1)
-    seen = training_mask(cache, read_metadata(tmp_path / "a.keras"))
+    seen = ModelFile.open(tmp_path / "a.keras").training_mask(cache)
     # a split whose test rows it has not seen, but whose groups it has
     test = np.flatnonzero(~seen)
     mates = np.flatnonzero(np.isin(in_pairs.ids, in_pairs.ids[test]))

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,9 +27,9 @@ from embedonce.evaluate.finetuning.run import finetune, unfreeze_last
 from embedonce.evaluate.finetuning.validation_split import hold_out, training_rows
 from embedonce.evaluate.models.evaluation import evaluate_model
 from embedonce.evaluate.models.exporting import export
+from embedonce.evaluate.models.model_file import ModelFile
 from embedonce.evaluate.models.prediction import predict
 from embedonce.evaluate.models.training import model_metadata, train
-from embedonce.evaluate.models.training_images import training_mask
 from embedonce.evaluate.splits.groups import Groups
 from embedonce.extract.decoding import decode
 from embedonce.heads.io.files import load_head, read_metadata, save_head
@@ -187,7 +188,7 @@ def read_and_done(starts, images, tmp_path_factory):
 
 def test_the_images_of_the_test_part_are_never_read(read_and_done, starts, cache):
     read, done = read_and_done
-    expected = np.flatnonzero(training_mask(cache, read_metadata(starts["logreg"])))
+    expected = np.flatnonzero(ModelFile.open(starts["logreg"]).training_mask(cache))
     assert sorted(read) == expected.tolist()
     assert len(read) < len(cache)
     assert done.images + done.validation_images == len(read)
@@ -206,7 +207,7 @@ def test_the_head_has_not_seen_the_validation_images_when_it_begins(read_and_don
     from sklearn.metrics import log_loss
 
     done = read_and_done[1]
-    rows, _ = training_rows(cache, read_metadata(starts["logreg"]), "the model")
+    rows, _ = training_rows(cache, ModelFile.open(starts["logreg"]))
     fit, held = hold_out(cache, rows, load_or_find_groups(cache), 0)
     head = make_head("logreg", C=0.01).fit(cache.features[fit], cache.label_names[fit])
     start = log_loss(cache.label_names[held], head.predict_proba(cache.features[held]))
@@ -261,7 +262,7 @@ def test_the_file_says_how_it_was_made_and_what_still_holds(tuned, starts):
 
 
 def test_cached_features_of_the_frozen_backbone_are_refused(tuned, cache, images):
-    with pytest.raises(FingerprintError, match=r"fine-tuned with a backbone of its own.*weights_sha256"):
+    with pytest.raises(FingerprintError, match=r"whose backbone was fine-tuned.*weights_sha256"):
         evaluate_model(tuned.path, cache)
     with pytest.raises(FingerprintError, match="weights_sha256"):
         predict(tuned.path, images / "ash", cache=cache)
@@ -315,15 +316,15 @@ def test_the_training_images_are_known_by_content(cache, starts):
 
     split = make_split(cache, "random", 0)
     metadata = model_metadata(cache, split, "logreg", None)
-    rows, notes = training_rows(cache, metadata, "the model")
+    rows, notes = training_rows(cache, ModelFile(Path("a.keras"), metadata))
     assert rows.tolist() == split.train.tolist()
     assert not notes
     cut = metadata | {"trained_on": metadata["trained_on"] + "00" * 8}
-    assert "1 of the 58 images" in training_rows(cache, cut, "the model")[1][0]
+    assert "1 of the 58 images" in training_rows(cache, ModelFile(Path("a.keras"), cut))[1][0]
     with pytest.raises(ModelFileError, match="trained on none of the images"):
-        training_rows(cache, {"trained_on": "00" * 8}, "the model")
+        training_rows(cache, ModelFile(Path("a.keras"), {"trained_on": "00" * 8}))
     with pytest.raises(ModelFileError, match="does not say which images"):
-        training_rows(cache, {}, "the model")
+        training_rows(cache, ModelFile(Path("a.keras"), {}))
 
 
 def test_an_image_that_changed_is_named_and_nothing_is_written(starts, images, tmp_path):

@@ -80,7 +80,7 @@ def test_the_places_and_the_bias_add_up_to_the_score_for_every_class(models, ima
 def test_the_predicted_class_is_explained_with_its_probability(models, image, name):
     done = explain(models[name], image)
     (said,) = predict(models[name], image)
-    assert said.classes == [(done.class_name, pytest.approx(done.probability, abs=1e-5))]
+    assert said.classes == ((done.class_name, pytest.approx(done.probability, abs=1e-5)),)
     assert done.predicted
     assert done.feature_difference < 1e-3
     assert done.pixels.shape == (70, 90, 3)
@@ -148,7 +148,7 @@ def test_what_cannot_be_explained_is_refused_and_says_why(models, cache, image, 
         explain(models["logreg"], tmp_path / "broken.png")
     metadata = read_metadata(models["logreg"])
     for name, value, error, message in (
-        ("dtype", DTYPES["int8"], ModelFileError, "must be trained on features of precision float32, .* int8"),
+        ("dtype", DTYPES["int8"], ModelFileError, "holds features of precision int8, but an explanation needs float32"),
         ("weights_sha256", "0" * 64, FingerprintError, "weights_sha256"),
     ):
         other = metadata | {"fingerprint": metadata["fingerprint"] | {name: value}}
@@ -171,16 +171,16 @@ def test_the_picture_shows_image_map_colour_bar_title_and_words(models, image, n
     assert low == (-high if name == "logreg" else 0)
     assert bar.get_ylabel()
     words = done.figure().get_supxlabel()
-    assert "Where the evidence for birch lies" in words
+    assert "Evidence for birch" in words
     assert "2 x 2 places, interpolated" in words
 
 
 def test_a_map_without_any_evidence_is_drawn_and_says_so(models, image, tmp_path, monkeypatch):
-    assert not explain(models["svm"], image).nowhere
+    assert not explain(models["svm"], image).empty
     monkeypatch.setattr(module, "heatmap_of", lambda *given: np.zeros((2, 2)))
     assert "finds no place" in _run(models["svm"], image, "-o", tmp_path / "a.png").stdout
     done = explain(models["svm"], image)
-    assert done.nowhere
+    assert done.empty
     assert "Grad-CAM finds no place that speaks for birch" in done.figure().get_supxlabel()
     assert (tmp_path / "a.png").stat().st_size > 1000
 

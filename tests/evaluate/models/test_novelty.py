@@ -81,7 +81,7 @@ def test_one_image_of_each_class_or_constant_features_give_finite_distances(n):
 
 def test_what_a_model_file_keeps_of_it_is_read_back_exactly():
     found = detector(*rows())
-    again = NoveltyDetector.of_metadata(json.loads(json.dumps({"novelty": found.as_dict()})), "it")
+    again = NoveltyDetector.of_metadata(json.loads(json.dumps({"novelty": found.to_dict()})), "it")
     np.testing.assert_array_equal(again.means, found.means)
     np.testing.assert_array_equal(again.scale, found.scale)
     assert again.threshold == found.threshold
@@ -90,7 +90,7 @@ def test_what_a_model_file_keeps_of_it_is_read_back_exactly():
 
 @pytest.mark.parametrize("change", [{"values": "AAAA"}, {"rows": 7}, {"threshold": None}, {"values": 3}])
 def test_damaged_descriptions_are_refused(change):
-    kept = detector(*rows()).as_dict() | change
+    kept = detector(*rows()).to_dict() | change
     with pytest.raises(ModelFileError, match="the model x describes its training images in a damaged way"):
         NoveltyDetector.of_metadata({"novelty": kept}, "the model x")
 

@@ -11,11 +11,10 @@ import pytest
 from click.testing import CliRunner
 from embedonce.cli.app import main
 from embedonce.errors import FingerprintError, ImageFolderError, ModelFileError, ParameterError
-from embedonce.evaluate.models import prediction
 from embedonce.evaluate.models.prediction import predict
 from embedonce.evaluate.models.training import train
 from embedonce.extract.scan import find_images
-from embedonce.heads.io.files import read_metadata, save_head
+from embedonce.heads.io.files import load_head, read_metadata, save_head
 from embedonce.heads.registry import make_head
 
 
@@ -38,7 +37,7 @@ def run():
 
 def test_predictions_are_those_of_the_cached_features(model, images, cache):
     found = predict(model, images, top=3)
-    head = prediction.load_head(model)
+    head = load_head(model)
     assert [Path(one.path).relative_to(images.resolve()).as_posix() for one in found] == cache.paths
     assert [one.classes[0][0] for one in found] == head.predict(cache.features).tolist()
     expected = np.sort(head.predict_proba(cache.features), axis=1)[:, ::-1]
@@ -57,7 +56,7 @@ def test_what_cannot_be_read_has_a_reason_and_the_others_their_class(model, imag
     good = next((images / "ash").iterdir())
     found = predict(model, [broken, good])
     assert found[0].reason
-    assert found[0].classes == []
+    assert found[0].classes == ()
     assert found[1].classes
     assert "not read" in run(model, broken, good, status=1)
     assert json.loads(run(model, broken, good, "--json", status=1))[0]["error"] == found[0].reason
@@ -77,7 +76,7 @@ def test_a_cache_of_other_features_is_refused(model, images, tmp_path, small):
     import embedonce
 
     other = embedonce.extract_features(images, tmp_path / "other.h5", **small | {"image_size": 96})
-    with pytest.raises(FingerprintError, match="image_size is 96 there"):
+    with pytest.raises(FingerprintError, match="image_size is 64 there, 96 here"):
         predict(model, images / "ash", cache=other)
 
 

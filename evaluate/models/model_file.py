@@ -1,0 +1,144 @@
+"""A model file: its metadata, the source of its features, and its head, which is read when it is first used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...cache import FeatureCache, display
+from ...errors import ModelFileError
+from ...extract import precision_of, require_same_fingerprint
+from ...heads.io import load_head, load_model, load_plain, read_metadata
+
+HASH_BYTES = 8
+"""Bytes that a model file keeps of the content hash of each training image."""
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """Fingerprint and provenance of the features of a head.
+
+    Attributes
+    ----------
+    fingerprint, provenance : dict
+    name : str
+        The cache or model file, as messages name it.
+    """
+
+    fingerprint: dict[str, Any]
+    provenance: dict[str, Any]
+    name: str
+
+    @classmethod
+    def of_cache(cls, cache: FeatureCache) -> FeatureSource:
+        """Return the source of a cache's features."""
+        return cls(cache.fingerprint, cache.provenance, f"the cache {display(str(cache.path))}")
+
+    def require_same(self, fingerprint: dict[str, Any]) -> None:
+        """Raise a FingerprintError if features of this fingerprint differ from these."""
+        require_same_fingerprint(self.fingerprint, fingerprint, self.name)
+
+    def require_float32(self, purpose: str, alternative: str = "") -> None:
+        """Raise a ModelFileError if the backbone computed in another precision than float32."""
+        precision = precision_of(self.fingerprint)
+        if precision != "float32":
+            raise ModelFileError(
+                f"{self.name} holds features of precision {precision}, but {purpose} needs float32. Extract with "
+                f"--precision float32 to another cache path{alternative}"
+            )
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file that was opened; what the head needs is checked when the head is first used.
+
+    Attributes
+    ----------
+    path : Path
+    metadata : dict
+    trust : bool
+        Whether the file may run code when its head is read.
+    """
+
+    path: Path
+    metadata: dict[str, Any]
+    trust: bool = False
+
+    @classmethod
+    def open(cls, path: Path | str, trust: bool = False) -> ModelFile:
+        """Read the metadata of a model file; raises a ModelFileError if it cannot be read."""
+        return cls(Path(path), read_metadata(path), trust)
+
+    @property
+    def name(self) -> str:
+        """The file, as messages name it."""
+        return f"the model {display(str(self.path))}"
+
+    @cached_property
+    def head(self) -> Any:
+        """The fitted head."""
+        return load_head(self.path, trust=self.trust)
+
+    @cached_property
+    def predictor(self) -> Any:
+        """The head for prediction alone, read without scikit-learn where the file allows it."""
+        return load_plain(self.path) or self.head
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the head's classes, in the order of its probabilities."""
+        return [str(name) for name in self.head.classes_]
+
+    def keras_model(self) -> Any:
+        """Return the Keras model of a .keras file, not compiled."""
+        return load_model(self.path, self.name)
+
+    @property
+    def source(self) -> FeatureSource:
+        """Source of the features that the model was trained on; a ModelFileError if the file has none."""
+        if not self.metadata.get("fingerprint"):
+            raise ModelFileError(
+                f"{self.name} does not say how its features were made. Train it with embedonce train, or save it with "
+                "its cache"
+            )
+        names = ("weights", "weights_path", "cache_path")
+        provenance = {name: self.metadata[name] for name in names if self.metadata.get(name)}
+        if not self.metadata.get("finetuned"):
+            return FeatureSource(self.metadata["fingerprint"], provenance, self.name)
+        provenance["weights_path"] = str(self.path)  # no other file has this backbone
+        name = f"{self.name}, whose backbone was fine-tuned (extract with --weights {display(str(self.path))}),"
+        return FeatureSource(self.metadata["fingerprint"], provenance, name)
+
+    def open_cache(self, cache: FeatureCache | Path | str | None = None, alternative: str = "") -> FeatureCache:
+        """Return a cache with the same kind of features, by default the one that the model was trained on."""
+        if cache is None:
+            cache = self.metadata.get("cache_path")
+            if cache is None or not Path(cache).exists():
+                raise ModelFileError(
+                    f"{self.name} needs the cache that it was trained on, which is not where it was. Give it with "
+                    f"--cache CACHE{alternative}"
+                )
+        opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
+        self.source.require_same(opened.fingerprint)
+        return opened
+
+    @property
+    def training_hashes(self) -> list[bytes]:
+        """Short content hash of every training image; empty if the file has none."""
+        data = bytes.fromhex(self.metadata.get("trained_on", ""))
+        return [data[start : start + HASH_BYTES] for start in range(0, len(data), HASH_BYTES)]
+
+    def training_mask(self, cache: FeatureCache) -> npt.NDArray[np.bool_]:
+        """Return which rows of a cache the model was trained on: bool, shape (n,)."""
+        trained_on = set(self.training_hashes)
+        return np.array([content in trained_on for content in short_hashes(cache)], np.bool_)
+
+
+def short_hashes(cache: FeatureCache) -> list[bytes]:
+    """Return the first bytes of the content hash of every row of a cache."""
+    return [content.tobytes() for content in cache.files.hashes[:, :HASH_BYTES]]
