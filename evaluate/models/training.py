@@ -132,7 +132,11 @@ def train(
     opened_views = open_views(opened, views)
     make_folder(path.parent, "the model")  # before the work, not after it
     opened_groups, group_notes = groups_for(opened, groups, split)
-    rows = every_row(opened) if isinstance(split, str) and split == "none" else make_split(opened, split, seed, opened_groups)
+    rows = (
+        every_row(opened)
+        if isinstance(split, str) and split == "none"
+        else make_split(opened, split, seed, opened_groups)
+    )
     result = None
     if len(rows.test):
         result = fit_and_score(head, estimator, opened, rows, opened_groups, opened_views)

@@ -110,7 +110,7 @@ def test_nothing_is_trained_before_the_files_are_looked_at(cache, files, in_pair
     other = shutil.copy(files[0], tmp_path / "other.keras")
     write_keras_metadata(other, read_metadata(files[0]) | {"class_names": ["ash", "birch", "oak"]})
     with pytest.raises(
-        HeadError, match="knows the classes ash, birch, oak; to be compared it must know those of the cache"
+        HeadError, match="knows the classes ash, birch, oak. To be compared it must know those of the cache"
     ):
         attempt(other)
     write_keras_metadata(
