@@ -1,4 +1,4 @@
-"""What setup.cfg cannot say: the kernels of the native engine, left out where there is no compiler for them."""
+"""Compile the kernels of the native engine if there is a compiler; setup.cfg has everything else."""
 
 import os
 

@@ -1,13 +1,12 @@
-"""What survives crashes, and what that costs? The long form of the tests in tests/durability.
+"""Measure what survives crashes, and its cost: the long form of tests/durability.
 
     python benchmarks/durability.py [--scale 1.0] [--seed 0] [--only NAME ...] [--json FILE]
     python benchmarks/durability.py --cost IMAGES --weights FILE [--rounds 2] [--json FILE]
 
-The first form puts both forms of a cache through simulated power cuts, real kills, disks that are full or
-broken, changed bytes, torn pages, races and random walks, and prints a Markdown table of what was lost. It
-then breaks the writer on purpose (negative controls) and prints in how many states that was noticed.
-``--scale 0.01`` tries a hundredth of the states. Simulated states depend on the seed alone; kills, races
-and readers are real processes.
+The first form tests both forms of a cache: simulated power cuts, real kills, full and broken disks, changed
+bytes, torn pages, races and random walks. It prints a Markdown table of the losses. Then it breaks the writer
+on purpose (negative controls) and prints in how many states that was detected. ``--scale 0.01`` tries a
+hundredth of the states. Simulated states depend on the seed alone; kills, races and readers are real processes.
 
 The second form times a real extraction: the seconds inside commits and the publication, the same run with
 ``os.fsync`` doing nothing, and reading the features with and without their checksums.
@@ -46,7 +45,7 @@ READS = 25
 
 
 def campaigns(scale: float, seed: int, processes: int) -> list[tuple[str, str, dict[str, Any]]]:
-    """Return what to try: a title, the runner's command and its options."""
+    """Return the tests: title, command of the runner, and its options."""
 
     def many(count: float) -> int:
         return max(2 * processes, round(count * scale))
@@ -78,10 +77,8 @@ def campaigns(scale: float, seed: int, processes: int) -> list[tuple[str, str, d
 
 
 def survive(options: argparse.Namespace) -> dict[str, Any]:
-    """Try everything, print the table as it fills, and return the tallies."""
-    print(
-        "| what | states tried | acknowledged rows lost | silent wrong values | readers blocked or crashed | seconds |"
-    )
+    """Run all tests, print the table line by line, and return the tallies."""
+    print("| test | states | acknowledged rows lost | silent incorrect values | readers blocked or crashed | seconds |")
     print("|---|---:|---:|---:|---:|---:|")
     result: dict[str, Any] = {}
     for title, command, settings in campaigns(options.scale, options.seed, options.processes):
@@ -99,7 +96,7 @@ def survive(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def controls(options: argparse.Namespace) -> dict[str, Any]:
-    """Break the writer on purpose, print what the bench noticed, and return it."""
+    """Break the writer on purpose, print what was detected, and return it."""
     print("\n| negative control | form | states tried | noticed in | rows lost | readers crashed |")
     print("|---|---|---:|---:|---:|---:|")
     result: dict[str, Any] = {}
@@ -137,7 +134,7 @@ class _Stopwatch:
 
 
 def extraction_cost(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Time a real extraction with and without fsync, in turns, and return the seconds of each."""
+    """Time a real extraction with and without fsync, alternating, and return the seconds of each."""
     recipe = make_recipe(options.weights, options.alpha, options.image_size)
     make_engine("auto", recipe)  # converts the model when that is still to do
     runs: dict[str, list[dict[str, float]]] = {"with fsync": [], "without fsync": []}
@@ -223,7 +220,7 @@ def _seconds(times: dict[str, float]) -> str:
 def main() -> None:
     """Measure, print tables, and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of states and seconds")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of the numbers of states and seconds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=available_processors())
     parser.add_argument("--only", nargs="+", help="commands of the runner, such as cuts, kills or controls")

@@ -1,30 +1,30 @@
-"""How fast is extraction, against the ways it is usually written? Run it on a folder of real images.
+"""Compare the speed of extraction with Keras and torchvision on a folder of real images.
 
     python benchmarks/extraction.py IMAGES --weights FILE [--alpha 1.0] [--image-size 224] [--plot FILE] [--json FILE]
 
 In one run, on the same files, in images/s:
 
 - ``keras``: ``image_dataset_from_directory`` and ``model.predict``, as in the Keras guides, on all images;
-- ``training``: the same with a softmax head, trained end to end for an epoch with the frozen backbone, which is how
-  head experiments are usually run (on some of the images);
+- ``training``: the same with a softmax head, trained end to end for an epoch with the frozen backbone, as head
+  experiments are usually run (on some of the images);
 - ``engine native``, ``engine litert``, ``engine keras``: the engines on arrays in memory, without files; the first two
   with one session per processor. The best of them is the ceiling;
 - ``torchvision``: its MobileNetV2 (random weights, the same arithmetic) in PyTorch on arrays in memory, channels last,
   the faster of one image at a time and batches of 32, when torch and torchvision are installed and alpha is 1.0;
-- ``sgemm``: what NumPy's matrix product would allow at 0.6 GFLOP an image, for alpha 1.0 at 224 pixels. It and the
-  engines but Keras are measured in turn, second by second, before and after everything else, since a processor's
-  clock moves; the ratio is the median of those of all rounds;
-- ``extract_features``: ``embedonce extract`` as a whole process, from start to published cache, with the converted
-  model in place; once before and once after Keras's turn, since a machine's speed drifts;
+- ``sgemm``: the limit given by NumPy's matrix product at 0.6 GFLOP an image, for alpha 1.0 at 224 pixels. It and the
+  engines except Keras are measured alternately, second by second, before and after everything else, since the clock
+  of a processor varies; the ratio is the median over all rounds;
+- ``extract``: ``embedonce extract`` as a whole process, from start to published cache, with a prepared model; once
+  before and once after Keras, since the speed of a machine varies;
 - ``extract 768``: the same from some of the images as JPEG files of 768 pixels;
 - ``extract int8`` and ``extract 768 reduced``: the same with ``--precision int8`` and ``--decoding reduced``, which
-  give other features, and may pass the ceiling. What they cost in accuracy is measured by ``precision.py``.
+  give other features, and may exceed the limit. ``precision.py`` measures their cost in accuracy.
 
-The time of one image in each stage of one thread is taken as well, for the plot.
+For the plot, it also measures the time of one image in each stage of one thread.
 
-And in seconds: ``again``, the same command on the unchanged folder, and ``ten new`` and ``hundred new``, after images
-were added to a copy of the folder (hard links). Rates of functions are taken after a warm-up; the others are whole
-processes.
+In seconds: ``again``, the same command on the unchanged folder, and ``ten new`` and ``hundred new``, after images
+were added to a copy of the folder (hard links). Rates of functions are measured after a warm-up; the others are
+whole processes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 
-IN_MEMORY = 2000  # images, for the ways that are not measured in rounds
+IN_MEMORY = 2000  # images, for variants that are not measured in rounds
 ROUNDS = 8  # before everything else, and as many after it
 ROUND_SECONDS = 1.5
 TRAINED = 3000
@@ -109,7 +109,7 @@ def training_rate(folder: Path, recipe: Recipe) -> float:
 
 
 def in_memory(name: str, recipe: Recipe) -> Callable[[], float]:
-    """Return what measures images/s of an engine on arrays in memory, with as many sessions as it would get."""
+    """Return a function that measures images/s of an engine in memory, with its default number of sessions."""
     engine = make_engine(name, recipe)
     size = recipe.image_size
     image = np.random.default_rng(0).uniform(0, 255, (size, size, 3)).astype(np.float32)
@@ -161,7 +161,7 @@ def torchvision_rate(recipe: Recipe) -> float | None:
 
 
 def sgemm_limit() -> Callable[[], float]:
-    """Return what measures images/s that this machine's matrix product would allow at 0.6 GFLOP an image."""
+    """Return a function that measures images/s that this machine's matrix product allows at 0.6 GFLOP an image."""
     a, b = (np.random.default_rng(seed).random((2048, 2048), np.float32) for seed in (0, 1))
 
     def measure() -> float:
@@ -221,7 +221,7 @@ def stage_times(folder: Path, recipe: Recipe, images: int = 500) -> dict[str, fl
 
 
 def draw(rates: dict[str, float], stages: dict[str, float], path: Path) -> None:
-    """Draw the rates side by side, and where the time of an image goes."""
+    """Draw the rates, and the time of an image in each stage."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.5, 3.6), layout="constrained")
@@ -233,8 +233,8 @@ def draw(rates: dict[str, float], stages: dict[str, float], path: Path) -> None:
     left.set(title="images/s", xlim=(0, 1.15 * max(rates.values())))
     start = 0.0
     for name, milliseconds in stages.items():
-        share = milliseconds / sum(stages.values())
-        right.barh(["one image"], [milliseconds], left=start, label=f"{name} {milliseconds:.2f} ms ({share:.0%})")
+        fraction = milliseconds / sum(stages.values())
+        right.barh(["one image"], [milliseconds], left=start, label=f"{name} {milliseconds:.2f} ms ({fraction:.0%})")
         start += milliseconds
     right.set(title="milliseconds of one thread", yticks=[])
     right.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
@@ -293,7 +293,7 @@ def main() -> None:
         stages = stage_times(options.images, recipe)
         rates["training"] = training_rate(options.images, recipe)
         rates["engine keras"] = in_memory("keras", recipe)()
-        # A process of its own: PyTorch crashes in one that has loaded TensorFlow.
+        # in another process: PyTorch crashes in one that has loaded TensorFlow
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
             if (torchvision := process.submit(torchvision_rate, recipe).result()) is not None:
                 rates["torchvision"] = torchvision

@@ -1,27 +1,26 @@
-"""How well, and how fast, are near-duplicate images found? Each part is run when it is asked for.
+"""Measure accuracy and speed of the search for near-duplicates. Each part runs if its option is given.
 
     python benchmarks/groups.py CACHE --truth FILE_OR_FOLDER... [--images DIR | --signatures FILE.npy] [--json FILE]
         [--signatures-only]
-    python benchmarks/groups.py --copies [--signatures-only] [--photographs DIR] [--weights random:0] [--alpha 0.35]
+    python benchmarks/groups.py --augmented [--signatures-only] [--photographs DIR] [--weights random:0] [--alpha 0.35]
         [--image-size 96]
     python benchmarks/groups.py --plain
     python benchmarks/groups.py --rows 100000
 
-- ``CACHE --truth``: groups found in a cache against true ones (CSV files ``path,group``), for each class that has
-  some. *Precision at k* is the share of true siblings among the first k candidates of an image, of as many as there
-  can be: of the neighbours by features alone, and of the same neighbours in the order of their centred polar
-  correlation. *Leak* is the share of test images with a true sibling in training, the mean over 3 seeds of 5 folds:
-  grouped by what was found, and random.
-- ``--copies``: disjoint 96-pixel tiles of photographs (scikit-learn's two by default), each with 8 copies made by
-  augmentation, embedded and searched. *Recall* is the share of copies in the group of their original.
-  Doubtful pairs are verified on the images unless ``--signatures-only`` is given.
-- ``--plain``: sets without copies, in which nothing should be grouped: the tiles alone, with and without
-  verification on the images, and scikit-learn's digits with pixels as features, by class and as if all were of one
-  class.
-- ``--rows``: generated signatures and features of so many images, a fifth of them copies, for time and memory.
+- ``CACHE --truth``: groups of a cache compared with true ones (CSV files ``path,group``), for each class with true
+  groups. *Precision at k* is the fraction of true siblings among the first k candidates of an image: of the neighbours
+  by features alone, and of the same neighbours in the order of their centred polar correlation. *Leak* is the fraction
+  of test images with a true sibling in training, the mean over 3 seeds of 5 folds, for grouped and random folds.
+- ``--augmented``: disjoint 96-pixel tiles of photographs (scikit-learn's two by default), each with 8 near-duplicates
+  made by augmentation, embedded and searched. *Recall* is the fraction of near-duplicates in the group of their
+  original. Doubtful pairs are verified on the images unless ``--signatures-only`` is given.
+- ``--plain``: sets without near-duplicates, in which nothing should be grouped: the tiles alone, with and without
+  verification on the images, and scikit-learn's digits with pixels as features, by class and without classes.
+- ``--rows``: generated signatures and features of that many images, a fifth of them near-duplicates, for time and
+  memory.
 
-Seconds are those of finding alone, without reading pictures. Memory is the peak of the process, so that only the first
-part that is run has a peak of its own.
+Seconds are those of the search, without reading pictures. Memory is the peak of the process, so that only the first
+part has a separate peak.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ Signatures = npt.NDArray[np.uint8]
 
 
 class Generated:
-    """Features that stand nowhere and are made when they are read: what a search for neighbours sees of a cache."""
+    """Features that are made when they are read, with the interface of a cache for the search of neighbours."""
 
     def __init__(self, originals: Rows) -> None:
         self.originals = originals
@@ -104,7 +103,7 @@ def search(
     labels: npt.NDArray[np.integer],
     pictures: Pictures | None = None,
 ) -> tuple[Duplicates, Neighbors, dict[str, float]]:
-    """Find the groups, and say what that took."""
+    """Find the groups and measure time and memory."""
     begin = time.perf_counter()
     neighbors = nearest_neighbors(source, NEIGHBORS)
     middle, middle_peak = time.perf_counter(), peak_megabytes()
@@ -131,7 +130,7 @@ def search(
 
 
 def peak_megabytes() -> float:
-    """Return the largest memory that this process ever had."""
+    """Return the peak memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
@@ -153,7 +152,7 @@ def with_truth(
     known = np.array([path in named for path in cache.paths])
     numbers = {name: number for number, name in enumerate(sorted(set(named.values())))}
     truth = np.array([numbers[named[path]] if path in named else -1 for path in cache.paths])
-    leaks = leak_shares(cache, found.groups, truth)
+    leaks = leak_fractions(cache, found.groups, truth)
     reranked = by_polar_correlation(signatures, neighbors, np.flatnonzero(known))
     classes = {}
     for label, name in enumerate(cache.class_names):
@@ -179,7 +178,7 @@ def with_truth(
 
 
 def precision(truth: Rows, rows: Rows, candidates: Rows, first: int) -> float:
-    """Return the share of true siblings among the first candidates, of as many as an image can have."""
+    """Return the fraction of true siblings among the first candidates, of as many as an image can have."""
     siblings = np.bincount(truth[rows])[truth[rows]] - 1
     hits = (truth[candidates[rows, :first]] == truth[rows, None]).sum(1)
     some = siblings > 0
@@ -196,17 +195,17 @@ def by_polar_correlation(signatures: Signatures, neighbors: Neighbors, rows: Row
     return ordered
 
 
-def leak_shares(cache: FeatureCache, groups: Rows, truth: Rows) -> dict[str, list[float]]:
-    """Return the share of each class's test images that have a true sibling in training, by kind of folds."""
-    shares: dict[str, list[float]] = {}
+def leak_fractions(cache: FeatureCache, groups: Rows, truth: Rows) -> dict[str, list[float]]:
+    """Return the fraction of each class's test images that have a true sibling in training, by kind of folds."""
+    fractions: dict[str, list[float]] = {}
     for name, kept in (("grouped", name_groups(cache, groups, "found")), ("random", None)):
         leaked = np.zeros(len(cache))
         for seed in range(SEEDS):
             for fold in make_splits(cache, name, seed, kept, 5):
                 leaked[fold.test] += (truth[fold.test] >= 0) & np.isin(truth[fold.test], truth[fold.train])
         classes = [(truth >= 0) & (cache.labels == label) for label in range(len(cache.class_names))]
-        shares[name] = [float(leaked[rows].sum() / SEEDS / max(1, rows.sum())) for rows in classes]
-    return shares
+        fractions[name] = [float(leaked[rows].sum() / SEEDS / max(1, rows.sum())) for rows in classes]
+    return fractions
 
 
 def tiles(folder: Path | None) -> list[Image.Image]:
@@ -230,7 +229,7 @@ def tiles(folder: Path | None) -> list[Image.Image]:
 
 
 def augmented(tile: Image.Image, generator: np.random.Generator) -> list[Image.Image]:
-    """Return a copy of every kind of ``KINDS``."""
+    """Return a near-duplicate of every kind of ``KINDS``."""
     angles = generator.uniform(5, 25, 2)
     inner = TILE * 4 // 5
     left, top = generator.integers(0, TILE - inner + 1, 2).tolist()
@@ -238,8 +237,8 @@ def augmented(tile: Image.Image, generator: np.random.Generator) -> list[Image.I
     tile.save(file, "JPEG", quality=30)
     middle = (TILE - inner) // 2
     return [
-        turned(tile, angles[0]),
-        turned(tile, -angles[1]),
+        rotated(tile, angles[0]),
+        rotated(tile, -angles[1]),
         ImageOps.mirror(tile),
         ImageOps.flip(tile),
         tile.crop((middle, middle, middle + inner, middle + inner)).resize((TILE, TILE), Image.Resampling.BICUBIC),
@@ -249,8 +248,8 @@ def augmented(tile: Image.Image, generator: np.random.Generator) -> list[Image.I
     ]
 
 
-def turned(tile: Image.Image, angle: float) -> Image.Image:
-    """Return a tile turned and cropped so far that no corner is empty."""
+def rotated(tile: Image.Image, angle: float) -> Image.Image:
+    """Return a tile rotated and cropped so far that no corner is empty."""
     radians = np.deg2rad(abs(angle))
     inner = TILE / (np.cos(radians) + np.sin(radians))
     edge = (TILE - inner) / 2
@@ -282,8 +281,8 @@ def embedded(
             return cache.features[order], signatures[order], cache.files.hashes[order], cache.labels[order]
 
 
-def generated_copies(options: argparse.Namespace) -> dict[str, Any]:
-    """Look for copies that were made on purpose."""
+def generated_near_duplicates(options: argparse.Namespace) -> dict[str, Any]:
+    """Search generated near-duplicates."""
     originals = tiles(options.photographs)
     generator = np.random.default_rng(0)
     pictures = [picture for tile in originals for picture in (tile, *augmented(tile, generator))]
@@ -308,7 +307,7 @@ def generated_copies(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def plain_sets(options: argparse.Namespace) -> dict[str, Any]:
-    """Look for copies where there are none."""
+    """Search sets without near-duplicates."""
     from sklearn.datasets import load_digits
 
     photographs = tiles(options.photographs)
@@ -328,7 +327,7 @@ def plain_sets(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def at_scale(rows: int) -> dict[str, Any]:
-    """Search generated images, a fifth of them copies of others."""
+    """Search generated images, a fifth of them near-duplicates of others."""
     generator = np.random.default_rng(0)
     first_copy = rows - rows // 5
     originals = np.arange(rows)
@@ -362,7 +361,7 @@ def as_bytes(pictures: Any) -> Signatures:
 
 
 def turned_thumbnail(picture: npt.NDArray[np.uint8], angle: float) -> npt.NDArray[np.uint8]:
-    """Return a small picture turned and cropped so far that no corner is empty."""
+    """Return a small picture rotated and cropped so far that no corner is empty."""
     cosine, sine = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     matrix = np.array([[cosine, sine], [-sine, cosine]]) / (abs(cosine) + abs(sine))
     middle = np.full(2, (SIDE - 1) / 2)
@@ -395,7 +394,7 @@ def main() -> None:
     parser.add_argument("--truth", type=Path, nargs="+", default=[])
     parser.add_argument("--images", type=Path, help="folder of the images, for a cache without signatures")
     parser.add_argument("--signatures", type=Path, help="uint8 array of the cache's rows, for the same")
-    parser.add_argument("--copies", action="store_true")
+    parser.add_argument("--augmented", action="store_true")
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--photographs", type=Path)
     parser.add_argument("--weights", default="random:0")
@@ -405,8 +404,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    if not (options.cache or options.copies or options.plain or options.rows):
-        parser.error("name a cache with --truth, or ask for --copies, --plain or --rows")
+    if not (options.cache or options.augmented or options.plain or options.rows):
+        parser.error("name a cache with --truth, or ask for --augmented, --plain or --rows")
     if options.cache and not options.truth:
         parser.error("a cache needs --truth")
 
@@ -424,7 +423,7 @@ def main() -> None:
         show("finding", {"all": result["truth"]["cost"]})
         show("against the truth", result["truth"]["classes"])
     parts: list[tuple[str, bool, Callable[[], dict[str, Any]]]] = [
-        ("copies", options.copies, lambda: generated_copies(options)),
+        ("near-duplicates", options.augmented, lambda: generated_near_duplicates(options)),
         ("plain", options.plain, lambda: plain_sets(options)),
         ("rows", bool(options.rows), lambda: at_scale(options.rows)),
     ]
@@ -433,12 +432,12 @@ def main() -> None:
             continue
         result[name] = measure()
         if name == "plain":
-            show("sets without copies", result[name])
+            show("sets without near-duplicates", result[name])
             continue
         show(name, {"all": {key: value for key, value in result[name].items() if not isinstance(value, dict)}})
         show("finding", {"all": result[name]["cost"]})
         if "recall_by_kind" in result[name]:
-            show("recall", {"copies": result[name]["recall_by_kind"]})
+            show("recall", {"near-duplicates": result[name]["recall_by_kind"]})
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -1,22 +1,22 @@
-"""Heads against the plain scikit-learn or Keras way, in one run, and against memory.
+"""Compare heads with scikit-learn and Keras in one run, and measure their memory.
 
     python benchmarks/heads.py CACHE [--rows 12000] [--rounds 3] [--only softmax,logreg,svm,path] [--json FILE]
     python benchmarks/heads.py --generate 1000000 [--width 1280] [--folder FOLDER] [--only softmax,logreg]
 
 The first form fits and predicts on the features of a cache: a random part of ``--rows`` images trains, the others are
-predicted. Every way runs ``--rounds`` times in a row (some virtual machines take back
-memory that lies idle, and the gigabyte of a kernel matrix costs seconds when it is touched anew); the table has medians
-of the seconds, the quotient of these, accuracies, and the loss where there is one. What theirs are:
+predicted. Every variant runs ``--rounds`` times in a row, since some virtual machines take back idle memory, and the
+gigabyte of a kernel matrix then costs seconds when it is touched again. The table has medians of the seconds, their
+ratio, accuracies, and the loss if there is one. The baselines are:
 
 - softmax: a Keras model of Dropout(0.2) and Dense(softmax), ``model.fit`` for 5 epochs in batches of 100; Adam.
 - logreg: ``make_pipeline(StandardScaler(), LogisticRegression(C, max_iter=1000))``; the loss is scikit-learn's
-  objective, which both minimise, in float64.
-- svm: ``make_pipeline(StandardScaler(), SVC(C=10))`` with the RBF kernel, without probabilities; ours without them and
-  with them.
+  objective, which both minimize, in float64.
+- svm: ``make_pipeline(StandardScaler(), SVC(C=10))`` with the RBF kernel, without probabilities; the head runs
+  without and with them.
 - path: eleven values of C, ours begun where the last one ended, theirs one by one.
 
-The second form writes a cache of so many rows of noise around three classes, and trains on it in processes of their
-own, whose largest resident memory it prints.
+The second form writes a cache of that many rows of noise around three classes, trains on it in other processes, and
+prints their largest resident memory.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Data = tuple[Any, Any, Any, Any]
 
 
 class KerasSoftmax:
-    """The plain Keras way, with the calls of a scikit-learn classifier."""
+    """The Keras baseline with the interface of a scikit-learn classifier."""
 
     def fit(self, X: Any, y: Any) -> KerasSoftmax:
         """Train for five epochs."""
@@ -67,12 +67,12 @@ class KerasSoftmax:
 
 
 def plain_logreg(C: float) -> Any:
-    """Return the plain scikit-learn way."""
+    """Return the scikit-learn baseline."""
     return make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1000))
 
 
 def objective(model: Any, X: Any, y: Any) -> float:
-    """Return what a fitted pipeline of logistic regression minimises, for three or more classes, in float64."""
+    """Return the objective of a fitted pipeline of logistic regression, for three or more classes, in float64."""
     scaler, linear = model
     logits = (X.astype(np.float64) - scaler.mean_) / scaler.scale_ @ linear.coef_.T + linear.intercept_
     logits -= logits.max(axis=1, keepdims=True)
@@ -96,7 +96,7 @@ def measure(make: Callable[[], Any], data: Data) -> dict[str, float]:
 
 
 def pair(name: str, makers: dict[str, Callable[[], Any]], rounds: int, data: Data) -> list[dict[str, Any]]:
-    """Measure several ways, one after the other, and return the medians of each; the first is the plain one."""
+    """Measure several variants and return the medians of each; the first is the baseline."""
     found: dict[str, list[dict[str, float]]] = {way: [] for way in makers}
     for way, make in makers.items():
         found[way] += [measure(make, data) for _ in range(rounds)]
@@ -126,7 +126,7 @@ def measure_path(data: Data) -> list[dict[str, Any]]:
 
 
 def compare_ways(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure the heads that were asked for on a cache."""
+    """Measure the selected heads on a cache."""
     cache = FeatureCache.open(options.cache)
     order = np.random.default_rng(0).permutation(len(cache))
     train, held = np.sort(order[: options.rows]), np.sort(order[options.rows :])
@@ -154,7 +154,7 @@ def compare_ways(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 class Noise:
-    """Rows around the centres of three classes, made when they are asked for: a `RowSource`."""
+    """Rows around the centres of three classes, made on demand: a `RowSource`."""
 
     def __init__(self, rows: int, width: int) -> None:
         self.shape = (rows, width)
@@ -162,7 +162,7 @@ class Noise:
         self.centres = np.random.default_rng(0).uniform(0, 1, (3, width)).astype(np.float32)
 
     def read_rows(self, start: int, end: int) -> Any:
-        """Return float32 rows; the same whenever they are asked for."""
+        """Return float32 rows; always the same ones."""
         runs = []
         for block in range(start // 1024, -(-end // 1024)):
             noise = np.random.default_rng((1, block)).standard_normal((1024, self.shape[1]), np.float32)
@@ -174,7 +174,7 @@ class Noise:
 
 
 def generate(path: Path, rows: int, width: int) -> None:
-    """Write a cache of invented features."""
+    """Write a cache of generated features."""
     source = Noise(rows, width)
     digests = np.zeros((rows, 32), np.uint8)
     digests[:, :8] = np.arange(rows, dtype=np.uint64).view(np.uint8).reshape(rows, 8)
@@ -234,15 +234,15 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Measure, print, and write what was asked for."""
+    """Measure, print and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cache", type=Path, nargs="?")
     parser.add_argument("--rows", type=int, default=12_000, help="images to train on")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", type=lambda names: names.split(","), default=["softmax", "logreg", "path", "svm"])
-    parser.add_argument("--generate", type=int, help="rows of an invented cache, instead of CACHE")
+    parser.add_argument("--generate", type=int, help="rows of a generated cache, instead of CACHE")
     parser.add_argument("--width", type=int, default=1280)
-    parser.add_argument("--folder", type=Path, help="where the invented cache is written")
+    parser.add_argument("--folder", type=Path, help="write the generated cache here")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     if (options.cache is None) == (options.generate is None):

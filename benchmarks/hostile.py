@@ -1,10 +1,10 @@
-"""What does a forged cache file do to its reader? Ours against the HDF5 library, on the same files.
+"""Open forged cache files with the HDF5 library and with embedonce.
 
     python benchmarks/hostile.py [--files 6000] [--seed 0] [--json FILE]
 
-Each file is a small cache in whose structure some numbers were changed, with HDF5's checksums set right
-afterwards, as somebody who means harm would do it. Each is opened in a process of its own, with 3 GiB of memory and
-5 seconds: once with h5py, reading every dataset and attribute, and once with embedonce.
+Each file is a small cache with some changed numbers in its structure and with correct HDF5 checksums, as an attacker
+would write it. Each is opened in a separate process, with 3 GiB of memory and 5 seconds: once with h5py, reading every
+dataset and attribute, and once with embedonce.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def lookup3(data: bytes) -> int:
     while left > 12:
         x, y, z = struct.unpack_from("<III", data, place)
         a, b, c = (a + x) & _MASK, (b + y) & _MASK, (c + z) & _MASK
-        for bits in (4, 6, 8, 16, 19, 4):  # the registers take turns
+        for bits in (4, 6, 8, 16, 19, 4):  # the registers rotate
             a = ((a - c) & _MASK) ^ rotate(c, bits)
             c = (c + b) & _MASK
             a, b, c = b, c, a
@@ -59,11 +59,11 @@ def lookup3(data: bytes) -> int:
     for bits in (14, 11, 25, 16, 4, 14, 24):
         c = ((c ^ b) - rotate(b, bits)) & _MASK
         a, b, c = b, c, a
-    return b  # the register that was c before the last turn
+    return b  # the register that was c before the last rotation
 
 
 def blocks_of(data: bytes) -> list[tuple[int, int]]:
-    """Return start and end (where the checksum stands) of every block of structure."""
+    """Return start and end (the position of the checksum) of every block of structure."""
     found = []
     for signature in _SIGNATURES:
         start = data.find(signature)
@@ -77,7 +77,7 @@ def blocks_of(data: bytes) -> list[tuple[int, int]]:
 
 
 def forge(data: bytes, blocks: list[tuple[int, int]], generator: random.Random) -> bytes:
-    """Return the file with one to three changed places and right checksums."""
+    """Return the file with one to three changed positions and correct checksums."""
     forged = bytearray(data)
     for _ in range(generator.choice([1, 1, 1, 2, 3])):
         start, end = generator.choice(blocks)
@@ -124,7 +124,7 @@ def with_ours(path: Path) -> None:
 
 
 def outcome(read: Callable[[Path], None], path: Path, *, errors_are_fine: bool) -> str:
-    """Read a file in a process of its own and say how that ended."""
+    """Read a file in a separate process and return the outcome."""
     child = os.fork()
     if not child:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -135,7 +135,7 @@ def outcome(read: Callable[[Path], None], path: Path, *, errors_are_fine: bool) 
             read(path)
         except MemoryError:
             status = 2
-        except BaseException:  # the process ends here, whatever it was
+        except BaseException:  # the process ends here after any error
             status = 0 if errors_are_fine else 1
         os._exit(status)
     _, status = os.waitpid(child, 0)

@@ -1,18 +1,18 @@
-"""What do the faster extractions cost heads in accuracy? Run it on a folder of real images.
+"""Measure what faster extraction costs in accuracy, on a folder of real images.
 
     python benchmarks/precision.py IMAGES --weights FILE [--alpha 1.0] [--image-size 224] [--seeds 5] [--caches DIR]
         [--kinds float32,int8,reduced] [--json FILE]
 
 In one run, the folder is extracted as a whole process in each kind: ``float32``, ``int8`` (``--precision int8``),
-``float16``, ``bfloat16``, and ``reduced`` (``--decoding reduced``, left out when no JPEG file is large enough to be
-reduced). Then the heads ``logreg`` and ``svm`` are trained and tested on each cache: on the same 80/20 splits, one for
-each seed, once with all training images and once with 300 of them, the same number of every class.
+``float16``, ``bfloat16``, and ``reduced`` (``--decoding reduced``, omitted if no JPEG file is large enough). Then the
+heads ``logreg`` and ``svm`` are trained and tested on each cache: on the same 80/20 splits, one for each seed, once
+with all training images and once with 300 of them, the same number of every class.
 
-The table has images/s of the whole process, the mean accuracy over the seeds and, below it, how much the kind adds to
+The table has images/s of the whole process, the mean accuracy over the seeds and, below it, the difference to
 the accuracy of ``float32`` on the same split, mean and standard deviation, in percentage points.
 
-With ``--caches DIR`` the caches are kept there as ``float32.h5`` and so on, and those that are up to date are used as
-they are; a converted model is in place before a process is timed.
+With ``--caches DIR`` the caches are kept there as ``float32.h5`` and so on, and those that are up to date are not
+made again. The model is prepared before a process is timed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def reducible(folder: Path, image_size: int) -> bool:
 
 
 def small_part(split: Split, cache: FeatureCache, budget: int, seed: int) -> Split:
-    """Return a split with some of the training images, the same number of every class where there are so many."""
+    """Return a split with some of the training images, the same number of every class if possible."""
     generator = np.random.default_rng(seed)
     labels = cache.labels[split.train]
     kinds = np.unique(labels)
@@ -82,20 +82,20 @@ def accuracies(cache: FeatureCache, seeds: int) -> Iterator[tuple[str, float]]:
 
 
 def measure(kind: str, folder: Path, caches: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Extract in one way, and return images/s, None when the cache was up to date, and the accuracies."""
+    """Extract one kind and return images/s (None if the cache was up to date) and the accuracies."""
     path = caches / f"{kind}.h5"
     seconds, report = extract_seconds(folder, path, options, *KINDS[kind])
     found: dict[str, list[float]] = {}
     cache = FeatureCache.open(path)
     for column, accuracy in accuracies(cache, options.seeds):
         found.setdefault(column, []).append(accuracy)
-    whole = report["embedded"] + report["copied"] == len(cache)  # nothing was there before
+    whole = report["embedded"] + report["copied"] == len(cache)  # there was no cache before
     rate = len(cache) / seconds if whole else None
     return {"images_per_second": rate, "seconds": seconds, "paths": cache.paths, "accuracies": found}
 
 
 def cell(kind: list[float], base: list[float], is_base: bool) -> str:
-    """Show a mean accuracy and what it adds to that of float32."""
+    """Return a mean accuracy and its difference to that of float32."""
     if is_base:
         return f"{np.mean(kind):.4f}"
     points = 100 * (np.array(kind) - np.array(base))

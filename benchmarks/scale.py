@@ -1,12 +1,12 @@
-"""Grow the number of images and watch the time and the memory of extraction.
+"""Measure time and memory of extraction for growing numbers of images.
 
     python benchmarks/scale.py IMAGES --weights FILE [--sizes 1000,15000,150000] [--form h5|cache] [--plot FILE]
 
-For every size, that many JPEG files are made from those in IMAGES, each with a few bytes of its own behind the end
-of the image: the same pixels, another content, so that no file is known from another. Then, as whole processes: a first
+For every size, that many JPEG files are made from those in IMAGES, each with a few different bytes after the end
+of the image: the same pixels and another content, so that every file is embedded. Then, as whole processes: a first
 ``embedonce extract``, the same again with nothing to do, and again after a hundredth of the images was replaced.
 It prints seconds, images/s and the largest resident memory of each, and draws them. The memory is an upper bound: Linux
-counts what the process that starts another one holds at that moment, and this one has made the images.
+includes the memory of the process that starts another one, and this one has made the images.
 """
 
 from __future__ import annotations

@@ -1,26 +1,26 @@
-"""Do the intervals cover what they say, and do the tests cry wolf as seldom as they say? By simulation.
+"""Simulate the coverage of the confidence intervals and the error rate of the tests.
 
     python benchmarks/statistics.py [--rounds N] [--tables NAMES] [--run DIR] [--json FILE]
 
-Truth is known here: heads are right by chance, with a given accuracy. Images of a group are right or wrong together:
-the accuracy of each group is drawn from a beta distribution with an intra-group correlation. Uneven groups have 1 to 60
-images, log-normally distributed, and a correlation of 0.3: about 100 images are 8 groups, 500 are 36, 3,000 are 247.
-Even groups have 20 images and a correlation of 0.7, so that most are right or wrong as a whole: 5, 25 and 150 groups.
+The truth is known: heads are correct by chance, with a given accuracy. Images of a group are correct or incorrect
+together: the accuracy of each group is drawn from a beta distribution with an intra-group correlation. Uneven groups
+have 1 to 60 images, log-normally distributed, and a correlation of 0.3: about 100 images are 8 groups, 500 are 36,
+3,000 are 247. Even groups have 20 images and a correlation of 0.7, so that most are correct or incorrect as a whole: 5,
+25 and 150 groups.
 
-- **scores**: the share of 95 % intervals of :func:`embedonce.evaluate.metrics.intervals.score_intervals` that hold the
-true
-  accuracy and macro F1, beside that of the bootstrap's own percentiles.
-- **differences**: the share of intervals of the difference of two heads that hold the truth, of equally good heads and
-  of heads of which one errs twice as often; and how often the tests find equally good heads different at 0.05. The
+- **scores**: the fraction of 95 % intervals (``evaluate/metrics/intervals.py``) that contain the true accuracy and
+  macro F1, and the same for percentiles of the bootstrap.
+- **differences**: the fraction of intervals of the difference of two heads that contain the truth, for equally good
+  heads and for heads of which one errs twice as often; and how often the tests reject equally good heads at 0.05. The
   naive test is McNemar's on images of groups. The second head agrees with the first on 60 % of the groups, as heads on
   the same features do.
 - **probabilities**: as scores, of the area under the ROC curve and the log loss, of a head whose output is normally
   distributed in each of two classes, or with heavy tails on the side of the other class (Gumbel's distribution); the
   images of a group are of one class and have a part of it in common.
-- **folds**: two heads are really trained, a logistic regression on one half of the features each, on data in which
-  both halves tell as much; the corrected t test over repeated folds, beside the plain t test.
+- **folds**: two heads are trained, a logistic regression on one half of the features each, on data in which both halves
+  are equally informative; the corrected t test over repeated folds, and the plain t test.
 - **real**, with ``--run``: the predictions of a comparison (``embedonce compare CACHE --folds 5 -o DIR``) are the
-  population, from which so many groups are drawn, and whose scores are the truth.
+  population, from which groups are drawn, and its scores are the truth.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ Found = dict[str, bool]
 
 
 def groups_of(images: int, kind: str) -> Groups:
-    """Return the group of about so many images, the same in every round; None for ``alone``."""
+    """Return the groups of about that many images, the same in every round; None for ``alone``."""
     if kind == "alone":
         return None
     if kind == "even":
@@ -65,10 +65,10 @@ def groups_of(images: int, kind: str) -> Groups:
     return np.repeat(np.arange(len(sizes)), sizes)
 
 
-def right(
+def draw_correct(
     accuracy: float, groups: Groups, kind: str, images: int, generator: np.random.Generator
 ) -> npt.NDArray[np.bool_]:
-    """Draw which images are classified rightly."""
+    """Draw which images are classified correctly."""
     if groups is None:
         return generator.random(images) < accuracy
     spread = (1 - CORRELATION[kind]) / CORRELATION[kind]
@@ -77,11 +77,11 @@ def right(
 
 
 def coverage(kind: str, images: int, accuracy: float, seed: int) -> Found:
-    """Return which intervals of one simulated head hold the truth."""
+    """Return which intervals of one simulated head contain the truth."""
     generator = np.random.default_rng(seed)
     groups = groups_of(images, kind)
-    correct = right(accuracy, groups, kind, images, generator)
-    # three classes in turn, so that the macro F1 of a head that errs evenly is its accuracy
+    correct = draw_correct(accuracy, groups, kind, images, generator)
+    # three classes in turn, so that the macro F1 of a head with even errors is its accuracy
     true = np.arange(len(correct)) % 3
     predicted = np.where(correct, true, (true + generator.integers(1, 3, len(true))) % 3)
     found = score_intervals(true, predicted, None, ["a", "b", "c"], groups, resamples=500, seed=seed + 10**6)
@@ -98,15 +98,15 @@ def coverage(kind: str, images: int, accuracy: float, seed: int) -> Found:
 
 
 def differences(kind: str, images: int, accuracy: float, seed: int) -> Found:
-    """Return which intervals of the difference of two heads hold it, and which tests find what is not there."""
+    """Return which intervals of the difference of two heads contain it, and which tests reject incorrectly."""
     generator = np.random.default_rng(seed)
     groups = groups_of(images, kind)
-    first, other = (right(accuracy, groups, kind, images, generator) for _ in range(2))
+    first, other = (draw_correct(accuracy, groups, kind, images, generator) for _ in range(2))
     of_row = np.arange(len(first)) if groups is None else groups
     agreeing = generator.random(of_row.max() + 1)[of_row] < 0.6
     equal = np.where(agreeing, first, other)
     more = 1 - accuracy
-    worse = equal & right(1 - more / accuracy, groups, kind, images, generator)
+    worse = equal & draw_correct(1 - more / accuracy, groups, kind, images, generator)
     tie, pair = compare_pair(first, equal, groups), compare_pair(first, worse, groups)
     found = tie["p"] < 0.05  # then an interval may end at 0, which it excludes
     return {
@@ -133,20 +133,20 @@ def drawn_outputs(
 
     noise = np.sqrt(shared) * draw(size=groups.max() + 1)[groups] + np.sqrt(1 - shared) * draw(size=len(groups))
     output = side * (separation / 2 + noise)
-    share = 1 / (1 + np.exp(-2 * output))  # surer of itself than it should be
-    return true.astype(np.intp), np.column_stack([1 - share, share])
+    first = 1 / (1 + np.exp(-2 * output))  # overconfident
+    return true.astype(np.intp), np.column_stack([1 - first, first])
 
 
 @functools.cache
 def true_scores(separation: float, kind: str, tails: str) -> dict[str, Any]:
-    """Return the scores of a head on so many images that they are the truth."""
+    """Return the scores of a head on enough images to be the truth."""
     alone = np.arange(10**6)
     true, probabilities = drawn_outputs(separation, alone, kind, tails, np.random.default_rng(0))
     return score(true, probabilities.argmax(1), probabilities, ["a", "b"])
 
 
 def coverage_of_probabilities(kind: str, images: int, tails: str, separation: float, seed: int) -> Found:
-    """Return which intervals of one simulated head hold the truth."""
+    """Return which intervals of one simulated head contain the truth."""
     groups = groups_of(images, kind)
     rows = np.arange(images) if groups is None else groups
     true, probabilities = drawn_outputs(separation, rows, kind, tails, np.random.default_rng(seed))
@@ -176,7 +176,7 @@ def scores_of_population(run: Path, head: str) -> dict[str, Any]:
 
 
 def coverage_of_real(run: Path, head: str, other: str, count: int, seed: int) -> Found:
-    """Return which intervals hold the scores of the population from which so many groups are drawn."""
+    """Return which intervals contain the scores of the population from which groups are drawn."""
     true, probabilities, groups = population(run, head)
     starts = np.searchsorted(groups, np.arange(groups.max() + 2))
     drawn = np.random.default_rng(seed).integers(0, groups.max() + 1, count)
@@ -199,7 +199,7 @@ def _held(
 
 
 def folds_of_ties(k: int, repeats: int, seed: int) -> Found:
-    """Return which tests over folds tell two equally good learners apart."""
+    """Return which tests over folds reject two equally good learners."""
     from scipy.stats import ttest_1samp
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import RepeatedStratifiedKFold
@@ -227,16 +227,16 @@ def shown_images(images: int, kind: str) -> str:
     return f"{images:,}" if groups is None else f"{images:,} in {groups.max() + 1} {kind} groups"
 
 
-def shares(function: Callable[..., Found], first_seed: int, rounds: int, *arguments: Any) -> dict[str, float]:
+def fractions(function: Callable[..., Found], first_seed: int, rounds: int, *arguments: Any) -> dict[str, float]:
     """Return how often each answer is yes."""
     from joblib import Parallel, delayed
 
     seeds = np.array_split(first_seed + np.arange(rounds), 4 * available_processors())
-    # forked, so that they know what is kept by functools.cache
+    # forked, so that they inherit functools.cache
     run = Parallel(available_processors(), backend="multiprocessing")
     parts = run(delayed(_many)(function, arguments, part) for part in seeds)
     answers = [answer for part in parts for answer in part]
-    # an answer that some rounds have not, an area where they drew one class alone, is the others'
+    # rounds without an answer, such as an area when only one class was drawn, do not count
     names = dict.fromkeys(name for answer in answers for name in answer)
     return {name: float(np.mean([answer[name] for answer in answers if name in answer])) for name in names}
 
@@ -251,15 +251,15 @@ def tables(run: Path | None) -> dict[str, tuple[str, tuple[str, ...], Callable[.
     separations = list(product(KINDS, IMAGES, ("normal", "heavy"), (1.0, 2.5, 4.0)))
     varied = ("kind", "images")
     found = {
-        "scores": ("95 % intervals that hold the truth", (*varied, "true accuracy"), coverage, accuracies),
+        "scores": ("95 % intervals that contain the truth", (*varied, "true accuracy"), coverage, accuracies),
         "differences": (
-            "95 % intervals of differences that hold the truth, and tests that find one where there is none",
+            "95 % intervals of differences that contain the truth, and tests that find one where there is none",
             (*varied, "true accuracy"),
             differences,
             accuracies,
         ),
         "probabilities": (
-            "95 % intervals of scores of probabilities that hold the truth",
+            "95 % intervals of scores of probabilities that contain the truth",
             (*varied, "tails", "separation"),
             coverage_of_probabilities,
             separations,
@@ -294,7 +294,7 @@ def main() -> None:
     """Simulate, print tables, and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=1000)
-    parser.add_argument("--tables", help="some of them, with commas between")
+    parser.add_argument("--tables", help="names of tables, with commas")
     parser.add_argument("--run", type=Path, help="folder of a comparison with folds, for the table real")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -307,8 +307,8 @@ def main() -> None:
         result[name] = []
         for number, case in enumerate(cases):
             rounds = options.rounds // 4 if name == "folds" else options.rounds
-            # seeds of its own for each case, so that chance does not show as a pattern
-            found = shares(function, number * 10**5, rounds, *case)
+            # separate seeds for each case, so that chance does not show as a pattern
+            found = fractions(function, number * 10**5, rounds, *case)
             given = {key: str(value) if key == "run" else value for key, value in zip(varied, case, strict=True)}
             result[name].append(given | found)
         console.print(_table(title, result[name]))

@@ -1,10 +1,10 @@
-"""A head of one's own beside those of embedonce, on the same split, with intervals and a test.
+"""Compare a custom head with heads of embedonce on the same split, with intervals and a test.
 
     python examples/own_head.py CACHE [--output FOLDER]
 
 Any scikit-learn classifier is a head. This one describes each class by its mean direction among the features, and
-predicts the class whose direction is nearest. On the command line the same head goes by its dotted name, where Python
-finds the module: ``embedonce compare CACHE --heads logreg,own_head:DirectionHead -o FOLDER``.
+predicts the class whose direction is nearest. The command line takes the dotted name of the head if Python finds the
+module: ``embedonce compare CACHE --heads logreg,own_head:DirectionHead -o FOLDER``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class DirectionHead(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    sharpness : float
+    scale : float
         Probabilities are a softmax of this times the similarities, which lie between -1 and 1.
     """
 
-    def __init__(self, sharpness=30.0):
-        self.sharpness = sharpness
+    def __init__(self, scale=30.0):
+        self.scale = scale
 
     def fit(self, X, y):
         """Average the directions of each class."""
@@ -42,9 +42,9 @@ class DirectionHead(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X):
         """Return class probabilities, shape (m, k)."""
         check_is_fitted(self)
-        scores = self.sharpness * normalize(validate_data(self, X, reset=False)) @ self.means_.T
-        shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return shares / shares.sum(axis=1, keepdims=True)
+        scores = self.scale * normalize(validate_data(self, X, reset=False)) @ self.means_.T
+        exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
 
     def predict(self, X):
         """Return class labels."""

@@ -1,9 +1,9 @@
-"""What do the pixels bring? The same heads on the same split of three caches: images at 96, 160 and 224 pixels.
+"""Compare the same heads on the same split of three caches, with images of 96, 160 and 224 pixels.
 
     python examples/three_caches.py IMAGES [--output FOLDER] [--weights imagenet|FILE|random:SEED] [--alpha 1.0]
 
-Each cache is made once; run it again, with other heads or another seed, and only the heads are trained. A split depends
-on the images' names alone, so that all three caches are tested on the same images, and differences between them can be
+Each cache is made once; a second run, with other heads or another seed, only trains the heads. A split depends only on
+the names of the images, so that all three caches are tested on the same images, and differences between them can be
 tested image by image.
 """
 

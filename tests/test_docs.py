@@ -1,4 +1,4 @@
-"""What the pages say can be done: every command parses, every snippet compiles and names what exists, every link leads somewhere."""
+"""Pages of the documentation: every command parses, every snippet compiles with existing names, every link has a target."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_every_link_leads_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
         path, _, anchor = target.partition("#")
         if path.endswith("CONTRIBUTING.md") and page.parent != ROOT:
-            continue  # a page of the site that stands at the top of the repository
+            continue  # a page of the site from the top of the repository
         found = page if not path else (page.parent / path).resolve()
         assert found.is_file(), target
         if anchor:

@@ -57,7 +57,7 @@ def test_the_notebook_runs_from_the_first_cell_to_the_last(images, small, tmp_pa
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
     for cell in notebook["cells"]:
-        assert not cell.get("outputs")  # what a notebook printed elsewhere is nobody's result
+        assert not cell.get("outputs")
         if cell["cell_type"] == "code":
             source = "".join(cell["source"])
             source = source.replace('Path("photos")', f"Path({str(images)!r})").replace(

@@ -40,7 +40,7 @@ os.close(2)
 sys.stderr = None
 with quiet_native_output():
     os.write(1, b"inner ")
-make_progress(True).say("nobody hears this")
+make_progress(True).say("not shown")
 print("heard")
 """
 

@@ -19,7 +19,7 @@ FOLDER = tempfile.TemporaryDirectory()
 
 @event_priority(100)  # before mkdocstrings reads it
 def on_config(config: Any) -> Any:
-    """Let mkdocstrings find the package under its name, whatever the name of the checkout is."""
+    """Let mkdocstrings find the package under its name, for any name of the checkout."""
     config.plugins["mkdocstrings"].config.handlers["python"]["paths"] = [FOLDER.name]
     return config
 
