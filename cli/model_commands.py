@@ -1,4 +1,4 @@
-"""The commands on trained models: evaluate, predict, explain, export and finetune."""
+"""Commands on trained models: evaluate, predict, explain, export and finetune."""
 
 from __future__ import annotations
 
@@ -9,32 +9,28 @@ from typing import Any
 import click
 
 from ..cache import display
-from .command import AS_JSON, PATH, SEED, Command
+from .command import AS_JSON, PATH, POSITIVE, SEED, Command
 from .output import print_explanation, print_json, print_notes, print_scores
 
-_TRUST = click.option(
-    "--trust", is_flag=True, help="Allow a model file that runs code when loaded. Only if you trust its author."
-)
-_WEIGHTS = click.option(
-    "--weights", type=PATH, metavar="FILE", help="The backbone's weights, if they moved since the training."
-)
+_TRUST = click.option("--trust", is_flag=True, help="Load a model file that may run code.")
+_WEIGHTS = click.option("--weights", type=PATH, metavar="FILE", help="Backbone weights, if the file has moved.")
 
 
 @click.command(cls=Command)
 @click.argument("model", type=PATH)
 @click.argument("cache", type=PATH)
-@click.option("--split", type=PATH, metavar="FILE", help="Score the test part of this split.")
-@click.option("--include-training", is_flag=True, help="Score also the images that the model was trained on.")
+@click.option("--split", type=PATH, metavar="FILE", help="Score the test images of this split.")
+@click.option("--include-training", is_flag=True, help="Also score the training images.")
 @_TRUST
 @AS_JSON
 def evaluate(model: Path, cache: Path, split: Path | None, include_training: bool, trust: bool, as_json: bool) -> None:
-    """Score MODEL on what it was not trained on.
+    """Score MODEL on the images of CACHE that it was not trained on.
 
     For example:
 
-        # on the images that it was not trained on
+        # score a model on the images that are left
         embedonce evaluate svm.skops photos.h5
-        # on another data set
+        # score it on another data set
         embedonce evaluate svm.skops others.h5
     """
     from ..evaluate.models import evaluate_model
@@ -49,11 +45,11 @@ def evaluate(model: Path, cache: Path, split: Path | None, include_training: boo
     print_notes(evaluation.notes)
 
 
-@click.command(cls=Command, short_help="Say which class MODEL sees in IMAGES.")
+@click.command(cls=Command, short_help="Predict the classes of IMAGES with MODEL.")
 @click.argument("model", type=PATH)
 @click.argument("images", type=PATH, nargs=-1, required=True)
-@click.option("--top", type=click.IntRange(min=1), default=1, show_default=True, help="Classes to show of each image.")
-@click.option("--cache", type=PATH, metavar="CACHE", help="Take the features of images that it holds from there.")
+@click.option("--top", type=POSITIVE, default=1, show_default=True, help="Classes to print for each image.")
+@click.option("--cache", type=PATH, metavar="CACHE", help="Read features from this cache if possible.")
 @_WEIGHTS
 @_TRUST
 @click.option(
@@ -61,21 +57,22 @@ def evaluate(model: Path, cache: Path, split: Path | None, include_training: boo
     type=click.Choice(["none", "flips", "dihedral"]),
     default="none",
     show_default=True,
-    help="Average probabilities over each image and its mirrored (and turned) views.",
+    help="Average probabilities over augmented views.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV: path, class, probability, novelty.")
 @AS_JSON
 def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, **options: Any) -> None:
-    """Say which class MODEL sees in IMAGES: files, or folders with everything in them.
+    """Predict the classes of IMAGES, which are files or folders, with MODEL.
 
-    An image that is farther from the training images than 999 in 1,000 of these (novelty above 1) is marked as unlike
-    them: whatever the probability is, MODEL has not seen its kind. Exit status 1 when an image could not be read.
+    An image that is farther from the training images than 999 in 1,000 of them (novelty above 1) is marked as unlike
+    them. Do not trust its probabilities. Exit status 1 if an image could not be read. Use --trust only if you trust
+    the author of the file.
 
     For example:
 
-        # an image, or a folder
+        # predict the class of an image
         embedonce predict softmax.keras new/a.jpg
-        # the two likeliest classes of every image, as a table
+        # print the two most probable classes of every image of a folder
         embedonce predict svm.skops new --top 2 --csv
     """
     from ..evaluate.models import predict as predict_classes
@@ -107,22 +104,22 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
 @click.command(cls=Command)
 @click.argument("model", type=PATH)
 @click.argument("image", type=PATH)
-@click.option("-o", "--output", "path", type=PATH, required=True, help="The picture: FILE.png, FILE.svg or FILE.pdf.")
-@click.option("--class", "class_name", metavar="NAME", help="Class to explain, by default the predicted one.")
+@click.option("-o", "--output", "path", type=PATH, required=True, help="Write this .png, .svg or .pdf file.")
+@click.option("--class", "class_name", metavar="NAME", help="Class to explain. [default: the predicted one]")
 @_WEIGHTS
 @_TRUST
 @AS_JSON
 def explain(model: Path, image: Path, path: Path, as_json: bool, **options: Any) -> None:
-    """Draw which places of IMAGE speak for the class that MODEL sees.
+    """Draw which regions of IMAGE speak for a class.
 
-    For softmax, logreg and linear-svm heads the places, with what the head gives the class without looking, add up to
-    its score; for svm heads it is Grad-CAM.
+    For softmax, logreg and linear-svm heads, the values of the regions and the bias of the head add up to the score of
+    the class. For svm heads, the map is Grad-CAM.
 
     For example:
 
-        # where the model looked
+        # explain the predicted class
         embedonce explain softmax.keras new/a.jpg -o a.png
-        # what speaks for another class
+        # explain another class
         embedonce explain softmax.keras new/a.jpg --class birch -o birch.png
     """
     from ..cache import make_folder
@@ -142,28 +139,25 @@ def explain(model: Path, image: Path, path: Path, as_json: bool, **options: Any)
 
 @click.command(cls=Command, short_help="Write MODEL as one file, from image to class.")
 @click.argument("model", type=PATH)
-@click.option("-o", "--output", "path", type=PATH, required=True, help="FILE.keras for Keras, FILE.tflite for LiteRT.")
-@click.option("--cache", type=PATH, metavar="CACHE", help="Check on its images, if not on those of MODEL's own cache.")
-@click.option(
-    "--images", type=PATH, multiple=True, metavar="PATH", help="Check on these images instead: a file or a folder."
-)
-@click.option(
-    "--check", type=click.IntRange(min=1), default=100, show_default=True, help="How many images, spread evenly."
-)
+@click.option("-o", "--output", "path", type=PATH, required=True, help="Write this .keras or .tflite file.")
+@click.option("--cache", type=PATH, metavar="CACHE", help="Check on the images of this cache.")
+@click.option("--images", type=PATH, multiple=True, metavar="PATH", help="Check on this file or folder; repeatable.")
+@click.option("--check", type=POSITIVE, default=100, show_default=True, help="Check on this many images.")
 @_WEIGHTS
 @_TRUST
 @AS_JSON
 def export(model: Path, path: Path, images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
-    """Write MODEL with everything before it as one file: image in, class probabilities out.
+    """Write MODEL and its backbone as one file that takes an image and gives class probabilities.
 
-    The file needs no embedonce. It is written only when it says of real images what MODEL says of their features: the
-    same class, and probabilities within 0.001. For the heads softmax, logreg, linear-svm and svm.
+    The file needs no embedonce. It is written only if it agrees with MODEL on real images: the same class, and
+    probabilities within 0.001. By default these are images of the cache that MODEL was trained on. Heads: softmax,
+    logreg, linear-svm and svm.
 
     For example:
 
-        # for Keras, without embedonce
+        # write a model for Keras
         embedonce export svm.skops -o svm.keras
-        # for phones and small computers
+        # write a model for phones and small computers
         embedonce export softmax.keras -o softmax.tflite
     """
     from ..evaluate.models import export as export_model
@@ -188,57 +182,54 @@ def export(model: Path, path: Path, images: tuple[Path, ...], as_json: bool, **o
     type=PATH,
     required=True,
     metavar="MODEL",
-    help="Image model (.keras) of embedonce export, with a head softmax, logreg or linear-svm.",
+    help="Image model (.keras) to start from.",
 )
 @click.option(
     "--unfreeze",
     type=int,
     required=True,
     metavar="N",
-    help="Train the last N layers of the backbone, and the head. Batch normalisation stays frozen.",
+    help="Train the last N layers of the backbone.",
 )
-@click.option("-o", "--output", "path", type=PATH, required=True, help="FILE.keras")
-@click.option("--cache", type=PATH, metavar="CACHE", help="That MODEL was trained on, if it is not where it was.")
+@click.option("-o", "--output", "path", type=PATH, required=True, help="Write this .keras file.")
+@click.option("--cache", type=PATH, metavar="CACHE", help="Cache of MODEL, if it has moved.")
 @click.option(
     "--groups",
     type=PATH,
     metavar="FILE",
-    help="CSV with the columns path,group: what stays together in the validation part. By default the copies that are "
-    "found among the images.",
+    help="CSV with the columns path,group.",
 )
 @click.option(
     "--augment",
     type=click.Choice(["none", "flips", "dihedral"]),
     default="flips",
     show_default=True,
-    help="Turn training images at random: mirrored both ways, or quarter turns too.",
+    help="Random augmentation of training images.",
 )
-@click.option("--learning-rate", type=float, default=1e-5, show_default=True, help="Of Adam.")
-@click.option("--epochs", type=click.IntRange(min=1), default=10, show_default=True, help="At most.")
+@click.option("--learning-rate", type=float, default=1e-5, show_default=True, help="Learning rate of Adam.")
+@click.option("--epochs", type=POSITIVE, default=10, show_default=True, help="Largest number of epochs.")
 @click.option(
     "--patience",
-    type=click.IntRange(min=1),
+    type=POSITIVE,
     default=2,
     show_default=True,
-    help="Epochs without a lower validation loss that end the training.",
+    help="Stop after this many epochs without improvement.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Images in a step.")
-@click.option(
-    "--random-state", type=SEED, default=0, show_default=True, help="Of validation part, order and augmentation."
-)
-@click.option(
-    "--curves", type=PATH, metavar="FILE", help="Picture of loss and accuracy, by default OUTPUT with .history.png."
-)
+@click.option("--batch-size", type=POSITIVE, default=32, show_default=True, help="Images per step.")
+@click.option("--random-state", type=SEED, default=0, show_default=True, help="Random seed of the training.")
+@click.option("--curves", type=PATH, metavar="FILE", help="Write the curves here. [default: OUTPUT.history.png]")
 @AS_JSON
 def finetune(images: Path, model: Path, path: Path, as_json: bool, **options: Any) -> None:
-    """Train the last layers of MODEL's backbone on those of IMAGES that MODEL was trained on.
+    """Train the last layers of MODEL's backbone, and its head, on those of IMAGES that MODEL was trained on.
 
-    A fifth of them is for validation, copies of one original on one side. The epoch of the lowest validation loss is
-    kept, the start counts as one. To hold the result against frozen heads: embedonce compare CACHE --with FILE.keras.
+    MODEL is a file of embedonce export or train, with a softmax, logreg or linear-svm head. Batch normalization stays
+    frozen. A fifth of the images is for validation; near-duplicates, or the groups of --groups, stay on one side. The
+    epoch with the lowest validation loss is kept; the start counts as an epoch. To compare the result with frozen
+    heads: embedonce compare CACHE --with FILE.keras.
 
     For example:
 
-        # the last twenty layers, from an exported model
+        # train the last twenty layers of an exported model
         embedonce finetune photos --from softmax.keras --unfreeze 20 -o tuned.keras
     """
     from ..evaluate.finetuning import finetune as finetune_model
