@@ -108,12 +108,12 @@ def differences(kind: str, images: int, accuracy: float, seed: int) -> Found:
     more = 1 - accuracy
     worse = equal & draw_correct(1 - more / accuracy, groups, kind, images, generator)
     tie, pair = compare_pair(first, equal, groups), compare_pair(first, worse, groups)
-    found = tie["p"] < 0.05  # then an interval may end at 0, which it excludes
+    found = tie.p < 0.05  # then an interval may end at 0, which it excludes
     return {
-        "equal": not found and tie["low"] <= 0 <= tie["high"],
-        "unequal": pair["low"] <= more <= pair["high"],
+        "equal": not found and tie.low <= 0 <= tie.high,
+        "unequal": pair.low <= more <= pair.high,
         "our test": found,
-        "McNemar": compare_pair(first, equal)["p"] < 0.05,
+        "McNemar": compare_pair(first, equal).p < 0.05,
     }
 
 
@@ -186,7 +186,7 @@ def coverage_of_real(run: Path, head: str, other: str, count: int, seed: int) ->
     found = _held(scores, scores_of_population(run, head), true[rows], probabilities[rows], named, seed)
     correct = [probabilities.argmax(1) == true, population(run, other)[1].argmax(1) == true]
     pair = compare_pair(correct[0][rows], correct[1][rows], named)
-    return found | {"difference": pair["low"] <= correct[0].mean() - correct[1].mean() <= pair["high"]}
+    return found | {"difference": pair.low <= correct[0].mean() - correct[1].mean() <= pair.high}
 
 
 def _held(
@@ -218,7 +218,7 @@ def folds_of_ties(k: int, repeats: int, seed: int) -> Found:
         differences.append(scores[0] - scores[1])
         sizes.append((len(train), len(test)))
     plain = ttest_1samp(differences, 0).pvalue if np.std(differences) > 0 else 1.0
-    return {"ours": compare_folds(differences, sizes)["p"] < 0.05, "plain t": bool(plain < 0.05)}
+    return {"ours": compare_folds(differences, sizes).p < 0.05, "plain t": bool(plain < 0.05)}
 
 
 def shown_images(images: int, kind: str) -> str:

@@ -14,14 +14,11 @@ from ..heads import HEADS
 from .command import AS_JSON, PATH, POSITIVE, SEED, Command, head_parameters, parameter, search_values, set_parameters
 from .output import (
     announce,
-    print_diff,
-    print_differences,
-    print_gap,
+    print_comparison,
     print_groups,
     print_json,
     print_notes,
     print_scores,
-    print_table,
 )
 
 _HEADS_HELP = f"{', '.join(HEADS)}, or package.module:Class"
@@ -211,7 +208,7 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     help="Also test this image model; repeatable.",
 )
 @_VIEWS
-@click.option("--label-budget", is_flag=True, help="Plot accuracy against training images.")
+@click.option("--learning-curve", is_flag=True, help="Plot accuracy against training images.")
 @click.option("--jobs", type=POSITIVE, default=1, show_default=True, help="Train this many heads in parallel.")
 @click.option(
     "--dask",
@@ -286,16 +283,13 @@ def compare(
     else:
         chosen = head_parameters(",".join(DEFAULT_HEADS) if heads is None else heads, params)
     make_folder(output, "results")  # before the work, not after it
-    made = compare_heads(opened, chosen, on_head=None if as_json else announce, progress=make_progress(True), **options)
-    written = made.save(output, maps=maps)
-    failed = failed_gates(made, gates)
+    comparison = compare_heads(opened, chosen, progress=make_progress(True), **options)
+    written = comparison.save(output, maps=maps)
+    failed = failed_gates(comparison, gates)
     if as_json:
         click.echo((output / "results.json").read_text(encoding="ascii"), nl=False)
     else:
-        print_table(made)
-        print_differences(made)
-        print_gap(made)
-        print_notes(made.notes)
+        print_comparison(comparison)
         for path in written:
             if path.name in ("results.json", "report.html"):
                 click.echo(f"Wrote {display(str(path))}")
@@ -393,13 +387,13 @@ def diff(a: Path, b: Path, as_json: bool) -> None:
         # compare the results before and after a change
         embedonce diff runs/before runs/after
     """
-    from ..evaluate.report import diff_runs
+    from ..evaluate.report import diff as diff_runs
 
-    found = diff_runs(a, b)
+    differences = diff_runs(a, b)
     if as_json:
-        print_json(found)
+        print_json(differences.to_dict())
     else:
-        print_diff(found)
+        click.echo(differences)
 
 
 @click.command(cls=Command, short_help="Write a configuration file for compare --config.")

@@ -11,14 +11,10 @@ from ..cache import display
 from ..extract import AUTO, DECODERS, DTYPES, ENGINES
 from .command import AS_JSON, PATH, POSITIVE, Command, sigterm_as_exit
 from .output import (
-    announce,
     print_check,
-    print_differences,
-    print_gap,
+    print_comparison,
     print_json,
-    print_notes,
     print_report,
-    print_table,
     print_verification,
 )
 
@@ -54,12 +50,9 @@ def demo(output: Path) -> None:
     from ..extract import make_progress
 
     click.echo("Handwritten digits from scikit-learn: 1,797 images in ten folders.")
-    result = run_demo(output, make_progress(True), announce, lambda text: click.secho(f"Notice: {text}", fg="yellow"))
+    result = run_demo(output, make_progress(True))
     print_report(result.report)
-    print_table(result.comparison)
-    print_differences(result.comparison)
-    print_gap(result.comparison)
-    print_notes(result.comparison.notes)
+    print_comparison(result.comparison)
     click.echo(f"Images            {result.images}")
     click.echo(f"Feature cache     {result.report.cache.path}")
     click.echo(f"Confusion matrix  {result.results / 'confusion.png'}")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..cache import display
-from ..evaluate.metrics import METRICS, shown_metrics
+from ..evaluate.metrics import METRICS
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from ..evaluate.comparison import Comparison
     from ..evaluate.duplicates import FoundGroups
     from ..evaluate.models import Explanation
@@ -103,96 +100,24 @@ def _print_some(lines: list[str], colour: str) -> None:
         click.echo(f"  … and {len(lines) - 5:,} more; all of them with --json")
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    # a pipe or a log has no width; nothing is cut or wrapped there
-    return Console() if sys.stdout.isatty() else Console(width=160)
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "-" if low is None or high is None else f"{low:.4f} to {high:.4f}"
-
-
-def _number(value: float | None, digits: int = 4) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def print_table(comparison: Comparison) -> None:
-    """Print a comparison, a line per head; what heads are ordered by comes first, with its interval."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("head")
-    first, *others = shown_metrics(comparison.ranked_by)
-    for title in (first.column, "95 % interval", *(metric.column for metric in others), "fit s", "predict s"):
-        table.add_column(title, justify="right")
-    for position, row in enumerate(comparison.table):
-        interval = _interval(*comparison.result(row["head"]).intervals.get(first.name, (None, None)))
-        seconds = [_number(row["fit_seconds"], 2), _number(row["predict_seconds"], 2)]
-        style = "bold" if position == 0 else None
-        cells = [_number(row[first.name]), interval, *(_number(row[metric.name]) for metric in others), *seconds]
-        table.add_row(display(row["head"]), *cells, style=style)
-    _console().print(table)
-
-
-def print_differences(comparison: Comparison) -> None:
-    """Print what the data say about every two heads, a line each."""
+def print_comparison(comparison: Comparison) -> None:
+    """Print scores, differences, the leakage gap and notes."""
+    titles, rule, *lines = str(comparison.score_table()).splitlines()
+    click.echo("\n".join([titles, rule, click.style(lines[0], bold=True), *lines[1:]]) + "\n")
     for row in comparison.differences:
-        text = row["text"]
-        click.echo(f"{text[0].upper()}{text[1:]}." if text.startswith("the ") else f"{text}.")
+        click.echo(f"{row.text[0].upper()}{row.text[1:]}." if row.verdict == "undecided" else f"{row.text}.")
     if comparison.differences:
-        many = " after Holm" if len(comparison.differences) > 1 else ""
-        click.echo(f"(p: {comparison.differences[0]['test']}{many})")
-
-
-def print_gap(comparison: Comparison) -> None:
-    """Print what each head scores when copies may stand on both sides of the split, and when they may not."""
-    if comparison.random is None:
-        return
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("leak gap")
-    for column in ("random split", "copies kept together", "difference", "95 % interval"):
-        table.add_column(column, justify="right")
-    for row in comparison.leak_gap:
-        gap, interval = f"{row['gap']:+.4f}", _interval(row["low"], row["high"])
-        table.add_row(display(row["head"]), _number(row["random"]), _number(row["grouped"]), gap, interval)
-    _console().print(table)
-    report = comparison.random.split.groups
-    if report is not None:
-        click.echo(
-            f"In the random split, {100 * report['leak_share']:.1f} % of the test images have a copy of their original "
-            "in training; in the other, none: the upper table is of that one."
-        )
-
-
-def print_diff(found: dict[str, Any]) -> None:
-    """Print what differs between two runs."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("accuracy")
-    for column in ("A", "B", "B - A", "95 % interval", "p"):
-        table.add_column(column, justify="right")
-    for row in found["heads"]:
-        score, paired = row["accuracy"], row["paired"]
-        cells = [_number(score["a"]), _number(score["b"]), f"{score['difference']:+.4f}"]
-        cells += ["-", "-"] if paired is None else [_interval(paired["low"], paired["high"]), f"{paired['p']:.2g}"]
-        table.add_row(display(row["head"]), *cells)
-    if found["heads"]:
-        _console().print(table)
-    for key, run in (("only_a", "A"), ("only_b", "B")):
-        if found[key]:
-            click.echo(f"Only in {run}: {', '.join(map(display, found[key]))}")
-    if not found["settings"]:
-        click.echo("Features, images, split, parameters and versions are the same.")
-    for name, values in found["settings"].items():
-        click.echo(f"{display(name)}: {display(str(values['a']))} -> {display(str(values['b']))}")
+        corrected = ", corrected by Holm's method" if len(comparison.differences) > 1 else ""
+        click.echo(f"(Test: {comparison.differences[0].test}{corrected})")
+    if comparison.leaky is not None:
+        click.echo(f"\n{comparison.gap_table()}\n")
+        report = comparison.leaky.split.groups
+        if report is not None:
+            click.echo(
+                f"In the random split, {100 * report['leak_share']:.1f} % of the test images have a near-duplicate in "
+                "training; in the grouped split, none. The scores above are those of the grouped split."
+            )
+    print_notes(comparison.notes)
 
 
 def print_groups(found: FoundGroups) -> None:
@@ -235,20 +160,15 @@ def print_groups(found: FoundGroups) -> None:
 
 def print_scores(result: HeadResult) -> None:
     """Print one head's scores, a line per class."""
-    from rich import box
-    from rich.table import Table
+    from ..evaluate.shared import TextTable, format_number
 
-    scores = result.scores
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("class")
-    for column in ("precision", "recall", "F1", "images"):
-        table.add_column(column, justify="right")
+    scores, rows = result.scores, []
     for row in scores["per_class"]:
-        values = [_number(row[key]) for key in ("precision", "recall", "f1")]
-        table.add_row(display(row["class"]), *values, f"{row['support']:,}")
-    _console().print(table)
+        values = [format_number(row[key]) for key in ("precision", "recall", "f1")]
+        rows.append([display(row["class"]), *values, f"{row['support']:,}"])
+    click.echo(TextTable(["class", "precision", "recall", "F1", "images"], rows))
     shown = [metric for metric in METRICS.values() if metric.shown]
-    values = [f"{metric.column} {_number(scores[metric.name])}" for metric in shown]
+    values = [f"{metric.column} {format_number(scores[metric.name])}" for metric in shown]
     click.echo(f"{display(result.name)}: {', '.join(values)}")
 
 

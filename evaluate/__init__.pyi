@@ -9,7 +9,7 @@ from .models import explain as explain
 from .models import export as export
 from .models import predict as predict
 from .models import train as train
-from .report import diff_runs as diff_runs
+from .report import diff as diff
 from .scoring import HeadResult as HeadResult
 from .splits import Groups as Groups
 from .splits import Split as Split

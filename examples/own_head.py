@@ -62,7 +62,7 @@ def main():
         low, high = result.intervals["accuracy"]
         print(f"{result.name:<10} accuracy {result.scores['accuracy']:.3f} ({low:.3f} to {high:.3f})")
     for difference in comparison.differences:
-        print(difference["text"])
+        print(difference.text)
     comparison.save(Path(options.output))
     print(f"Report: {Path(options.output) / 'report.html'}")
 

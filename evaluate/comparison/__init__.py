@@ -1,4 +1,4 @@
-"""Comparison of heads: compare, learning curve, configuration files and thresholds for continuous integration."""
+"""Comparison of heads: compare, learning curve, configuration files, the demo, and scores that must be reached."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""A file that says what to compare: heads with parameters, split and seed, in TOML."""
+"""Configuration file of a comparison: heads with their parameters and options, in TOML."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "class_weight": (str,),
     "calibrate": (str,),
     "tune": (int, float),
-    "label_budget": (bool,),
+    "learning_curve": (bool,),
     "image_models": (list,),
     "maps": (bool,),
     "jobs": (int,),
     "dask": (str,),
     "fail_under": (list,),
 }
-"""Keys of the file beside ``heads``, each an option of ``embedonce compare``, and what they hold."""
+"""Keys of the file besides ``heads``, each an option of ``embedonce compare``, and the types of their values."""
 
 _NAMES = {str: "a text", int: "a number", list: "a list of texts", bool: "true or false"}
 
-TEMPLATE = """# What to compare:  embedonce compare --config heads.toml
-# An option on the command line goes before the same one here. Paths are relative to where the command runs.
+TEMPLATE = """# Configuration of:  embedonce compare --config heads.toml
+# Options on the command line override these. Paths are relative to the working directory.
 
 cache = "photos.h5"
 output = "runs/photos"
 
-# split = "grouped"             # grouped, random, or a split file; by default grouped and random, and the gap between
-# groups = "patients.csv"       # path,group: what must stay together; by default the copies that are found
+# split = "grouped"             # grouped, random, or a split file; by default grouped and random, and the leakage gap
+# groups = "patients.csv"       # path,group: images that belong together; by default near-duplicates are detected
 seed = 0
 # folds = 5                     # cross-validation instead of one split
-# repeats = 3                   # of the folds, each time others: the way to several seeds; every score is kept
-# class_weight = "balanced"     # every class counts the same in training
-# calibrate = "temperature"     # or sigmoid: probabilities that can be believed
-# tune = 60                     # seconds in all to look for good parameters of each head; those given here stay
-# image_models = ["tuned.keras"] # image models to test beside the heads, as with --with
-# label_budget = true           # how the accuracy grows with the number of training images
-# maps = true                   # which places of wrongly classified images spoke for the class that a head saw
+# repeats = 3                   # cross-validations, each with other folds
+# class_weight = "balanced"     # every class has the same weight in training
+# calibrate = "temperature"     # or sigmoid: calibrated probabilities
+# tune = 60                     # time budget in seconds of the search for parameters of each head
+# image_models = ["tuned.keras"] # image models to test with the heads, as --with
+# learning_curve = true         # accuracy against the number of training images
+# maps = true                   # regions that supported the predicted class, for incorrectly classified images
 # jobs = 2                      # heads that are trained at the same time
-# fail_under = ["accuracy=0.9"] # exit status 1 when the best head scores worse; or "svm.macro_f1=0.85" for one head
+# fail_under = ["accuracy=0.9"] # exit status 1 if the best head scores worse; "svm.macro_f1=0.85" is for one head
 
-# One table per head: its name, and its parameters. "head" says which head it is when the name is one of your own.
+# One table per head: its name, and its parameters. For another name, "head" says which head it is.
 
 [heads.softmax]
 epochs = 5
@@ -75,62 +75,41 @@ C = 10.0
 
 
 def read_config(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read a comparison's file.
-
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    options : dict
-        Of :data:`OPTIONS`, those that the file has.
-    heads : dict of str to dict
-        As :func:`embedonce.compare` takes them, in the file's order; empty when it has none.
+    """Return the options and the heads of a configuration file, as :func:`embedonce.compare` takes them.
 
     Raises
     ------
     ParameterError
-        When the file cannot be read, is not TOML, or has a key or a value that is none of these.
-    HeadParameterError
-        When a head has no such parameter.
+        When the file cannot be read, is not TOML, or has an unknown key or a value of another type.
+    HeadError, HeadParameterError
+        When a head is unknown or has no such parameter.
     """
-    shown = display(str(path))
-    content = _read(Path(path), shown)
+    content = _read(Path(path))
+    name = display(str(path))
     tables = content.pop("heads", {})
     for key, value in content.items():
         if key not in OPTIONS:
-            raise ParameterError(f"the file {shown} must hold {', '.join(OPTIONS)} and heads, got {key!r}")
-        kinds = OPTIONS[key]
-        listed = kinds == (list,) and isinstance(value, list) and all(isinstance(entry, str) for entry in value)
-        if (
-            isinstance(value, bool) != (kinds == (bool,))
-            or not isinstance(value, kinds)
-            or (kinds == (list,) and not listed)
-        ):
-            raise ParameterError(f"key {key} of the file {shown} must be {_NAMES[kinds[0]]}, got {value!r}")
+            raise ParameterError(f"the file {name} must hold {', '.join(OPTIONS)} and heads, got {key!r}")
+        types = OPTIONS[key]
+        strings = not isinstance(value, list) or all(isinstance(entry, str) for entry in value)
+        if not isinstance(value, types) or isinstance(value, bool) != (types == (bool,)) or not strings:
+            raise ParameterError(f"key {key} of the file {name} must be {_NAMES[types[0]]}, got {value!r}")
     if not isinstance(tables, Mapping) or not all(isinstance(table, Mapping) for table in tables.values()):
-        raise ParameterError(f"key heads of the file {shown} must be tables, such as [heads.logreg], got {tables!r}")
+        raise ParameterError(f"key heads of the file {name} must be tables, such as [heads.logreg], got {tables!r}")
     if tables:
-        make_heads(tables)  # knows whether there are such heads and parameters
+        make_heads(tables)  # an error names an unknown head or parameter
     return content, dict(tables)
 
 
 def write_config(path: Path | str) -> None:
-    """Write a commented file to begin with.
-
-    Raises
-    ------
-    OutputError
-        When a file stands there already, or it cannot be written.
-    """
+    """Write a commented configuration file; an existing file is an OutputError."""
     path = Path(path)
     if path.exists():
-        raise OutputError(f"{display(str(path))} is there already and stays as it is; give another path")
+        raise OutputError(f"{display(str(path))} exists and is not replaced. Give another path")
     write_atomically(path, TEMPLATE.encode())
 
 
-def _read(path: Path, shown: str) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -138,7 +117,7 @@ def _read(path: Path, shown: str) -> dict[str, Any]:
     try:
         content: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ParameterError(f"cannot read the file {shown}: {error}") from error
+        raise ParameterError(f"cannot read the file {display(str(path))}: {error}") from error
     except tomllib.TOMLDecodeError as error:
-        raise ParameterError(f"the file {shown} is no TOML: {error}") from error
+        raise ParameterError(f"the file {display(str(path))} is not TOML: {error}") from error
     return content

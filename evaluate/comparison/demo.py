@@ -1,9 +1,8 @@
-"""The demo: the whole road on real images that scikit-learn ships, offline too."""
+"""The demo: the whole workflow on images that scikit-learn has, also offline."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,18 +22,9 @@ HEADS: dict[str, dict[str, int]] = {"softmax": {"epochs": 40}, "logreg": {}, "sv
 """1,437 training images are only 15 steps an epoch, so the softmax head gets more of them."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Demo:
-    """What the demo made.
-
-    Attributes
-    ----------
-    report : Report
-        Of the extraction.
-    comparison : Comparison
-    images, results : Path
-        The folder of images and the folder of results.
-    """
+    """Result of the demo: its extraction, its comparison, the folder of images and the folder of results."""
 
     report: ExtractionReport
     comparison: Comparison
@@ -42,28 +32,13 @@ class Demo:
     results: Path
 
 
-def run_demo(
-    folder: Path, progress: Progress, on_head: Callable[[str], None], on_notice: Callable[[str], None]
-) -> Demo:
+def run_demo(folder: Path, progress: Progress) -> Demo:
     """Write the digits as a class-per-folder data set, embed them, and compare three heads.
 
-    Parameters
-    ----------
-    folder : Path
-        Gets ``digits/`` (1,797 images in ten folders), ``digits.h5`` and ``results/``.
-    progress : Progress
-    on_head : callable
-        Called with a head's name before it is trained.
-    on_notice : callable
-        Called with the reason when there are no ImageNet weights and random ones are used.
-
-    Raises
-    ------
-    OutputError
-        When the folder cannot be written.
+    The folder gets ``digits/`` (1,797 images in ten folders), the cache and ``results/``.
     """
     images = write_digits(make_folder(folder, "the demo") / "digits")
-    weights = _weights(on_notice)
+    weights = _weights(progress)
     report = update_cache(
         images,
         folder / f"digits-{weights.replace(':', '-')}.h5",
@@ -76,7 +51,7 @@ def run_demo(
         follow_links=False,
         progress=progress,
     )
-    comparison = compare(report.cache, HEADS, on_head=on_head, progress=progress)
+    comparison = compare(report.cache, HEADS, progress=progress)
     comparison.save(folder / "results")
     return Demo(report, comparison, images, folder / "results")
 
@@ -84,7 +59,7 @@ def run_demo(
 def write_digits(folder: Path) -> Path:
     """Write scikit-learn's 1,797 scanned digits (UCI, 8 x 8 pixels, 16 grays) as PNG, a folder per digit.
 
-    Files that stand there already stay as they are, so that a second run embeds nothing.
+    Existing files stay as they are, so that a second run embeds nothing.
     """
     from PIL import Image
     from sklearn.datasets import load_digits
@@ -98,19 +73,19 @@ def write_digits(folder: Path) -> Path:
         Image.fromarray(np.round(pixels * (255 / 16)).astype(np.uint8)).save(buffer, format="PNG")
         try:
             if not path.is_file() or path.read_bytes() != buffer.getvalue():
-                path.write_bytes(buffer.getvalue())  # nothing that a crash could cost: it is written again
+                path.write_bytes(buffer.getvalue())  # a file that a crash spoils is written again
         except OSError as error:
             raise OutputError(error.errno, f"cannot write {display(str(path))}: {error.strerror}") from error
     return folder
 
 
-def _weights(on_notice: Callable[[str], None]) -> str:
+def _weights(progress: Progress) -> str:
     try:
         make_recipe("imagenet", 1.0, IMAGE_SIZE, timeout=DOWNLOAD_SECONDS)
     except WeightsError:
-        on_notice(
-            "the ImageNet weights are not on this machine and cannot be fetched. The demo uses random weights "
-            "(random:0): it shows that everything works, not how good it is. For the real ones, put "
+        progress.say(
+            "Notice: the ImageNet weights are not on this machine and cannot be downloaded. The demo uses random "
+            "weights (random:0): it shows the workflow, not the accuracy. To use the ImageNet weights, put "
             f"{imagenet_url(1.0, IMAGE_SIZE)} at {display(str(imagenet_path(1.0, IMAGE_SIZE)))}"
         )
         return "random:0"

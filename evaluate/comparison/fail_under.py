@@ -12,17 +12,7 @@ from .result import Comparison
 
 
 def read_gates(texts: Iterable[str]) -> list[tuple[str | None, str, float]]:
-    """Read ``METRIC=VALUE`` or ``HEAD.METRIC=VALUE``.
-
-    Returns
-    -------
-    list of (head or None, metric, value)
-
-    Raises
-    ------
-    ParameterError
-        When a text is neither, or names no such metric.
-    """
+    """Return head (None for the best), metric and value of each ``METRIC=VALUE`` or ``HEAD.METRIC=VALUE``."""
     gates = []
     for text in texts:
         name, _, value = text.partition("=")
@@ -41,15 +31,7 @@ def read_gates(texts: Iterable[str]) -> list[tuple[str | None, str, float]]:
 
 
 def failed_gates(comparison: Comparison, gates: Iterable[tuple[str | None, str, float]]) -> list[str]:
-    """Return a sentence for every score that was not reached; without a head, by the best of all heads.
-
-    A log loss must be at most the value, every other score at least.
-
-    Raises
-    ------
-    HeadError
-        When a gate is for a head that was not compared.
-    """
+    """Return a text for every score that was not reached; a log loss must be at most the value."""
     failed = []
     for head, metric, bound in gates:
         results = comparison.results if head is None else [comparison.result(head)]
@@ -57,7 +39,7 @@ def failed_gates(comparison: Comparison, gates: Iterable[tuple[str | None, str, 
         sign = METRICS[metric].sign
         reached = max((sign * score for score in scores), default=-math.inf)
         if reached < sign * bound:
-            who = "the best head" if head is None else display(head)
+            name = "the best head" if head is None else display(head)
             got = "has none" if not scores else f"reaches {sign * reached:.4f}"
-            failed.append(f"{metric} must be at {'least' if sign > 0 else 'most'} {bound:g}, {who} {got}")
+            failed.append(f"{metric} must be at {'least' if sign > 0 else 'most'} {bound:g}, {name} {got}")
     return failed

@@ -1,4 +1,4 @@
-"""Whole image models beside frozen heads: scored on the images of the same test rows, where that is fair."""
+"""Image models in a comparison: scored on the images of the test rows of the heads, where that is fair."""
 
 from __future__ import annotations
 
@@ -19,25 +19,20 @@ from ..metrics import align_probabilities, score
 from ..models import ModelFile, short_hashes
 from ..scoring import HeadResult
 from ..shared import image_folder, read_unchanged
-from ..splits import Groups, Split
+from ..splits import Groups, Split, SplitPlan
 
 BATCH_SIZE = 32
 
 
-@dataclass
+@dataclass(frozen=True)
 class ImageModel:
-    """A file from image to class, as a comparison knows it.
-
-    Attributes
-    ----------
-    file : ModelFile
-    """
+    """An image model of a comparison."""
 
     file: ModelFile
 
     @property
     def name(self) -> str:
-        """The file's name, which a comparison calls it by."""
+        """The file's name."""
         return self.file.path.name
 
     @property
@@ -48,43 +43,34 @@ class ImageModel:
 
     @property
     def fit_seconds(self) -> float:
-        """Seconds of its fine-tuning, as the file says; 0 for a model that was not fine-tuned."""
+        """Seconds of its fine-tuning; 0 for a model that was not fine-tuned."""
         return float(self.file.metadata.get("finetuned", {}).get("seconds", 0.0))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return what results say of it in the place of a head's parameters."""
+        """Return the values that results hold in place of the parameters of a head."""
         about = self.file.metadata.get("finetuned", {})
-        shown = ("unfrozen", "learning_rate", "augment", "batch_size", "random_state", "best_epoch", "images")
+        names = ("unfrozen", "learning_rate", "augment", "batch_size", "random_state", "best_epoch", "images")
         parameters = {"file": str(self.file.path), "head": self.file.metadata.get("head")}
-        return parameters | {name: about[name] for name in shown if name in about}
+        return parameters | {name: about[name] for name in names if name in about}
 
-    def seen(self, cache: FeatureCache) -> npt.NDArray[np.bool_]:
-        """Return which rows of a cache hold an image that it was trained on: bool, shape (n,)."""
+    def training_rows(self, cache: FeatureCache) -> npt.NDArray[np.bool_]:
+        """Return a mask of the rows of a cache with an image that the model was trained on."""
         return self.file.training_mask(cache)
 
 
 def open_models(
     paths: Sequence[Path | str] | Path | str, cache: FeatureCache, heads: Collection[str]
 ) -> list[ImageModel]:
-    """Open the files that a comparison was given, before anything is trained.
-
-    Parameters
-    ----------
-    paths : path-like or sequence of path-like
-    cache : FeatureCache
-    heads : collection of str
-        The other names in the comparison.
-
-    Returns
-    -------
-    list of ImageModel
+    """Read the metadata of image models; their names must differ from those of the heads.
 
     Raises
     ------
     ModelFileError
-        When a file is no image model of ours, or does not say what it was trained on.
+        When a file is not an image model of embedonce, or does not list its training images.
     HeadError
-        When it knows other classes than the cache, or its name is taken.
+        When its classes are not those of the cache.
+    ParameterError
+        When two have the same name.
     """
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
@@ -98,12 +84,12 @@ def open_models(
                 f"class, got {file.name}"
             )
         if not file.training_hashes:
-            raise ModelFileError(f"{file.name} does not say which images it was trained on, so it cannot be compared")
-        theirs = sorted(map(str, metadata["class_names"]))
-        if theirs != sorted(cache.class_names):
+            raise ModelFileError(f"{file.name} does not list its training images, so it cannot be compared")
+        classes = sorted(map(str, metadata["class_names"]))
+        if classes != sorted(cache.class_names):
             raise HeadError(
-                f"{file.name} knows the classes {', '.join(map(display, theirs))}. To be compared it must know those "
-                f"of the cache, {', '.join(map(display, cache.class_names))}"
+                f"{file.name} must have the classes of the cache, {', '.join(map(display, cache.class_names))}, got "
+                f"{', '.join(map(display, classes))}"
             )
         model = ImageModel(file)
         if model.name in {*heads, *(other.name for other in models)}:
@@ -115,168 +101,140 @@ def open_models(
 
 
 def choose_splits(
-    models: Sequence[ImageModel], cache: FeatureCache, plans: Sequence[Sequence[Split]], groups: Groups | None
+    models: Sequence[ImageModel], cache: FeatureCache, plans: Sequence[SplitPlan], groups: Groups | None
 ) -> tuple[list[list[ImageModel]], list[str]]:
-    """Return the models that each plan can fairly test, and what to know of it.
+    """Return the models that each plan can test fairly, and notes.
 
-    A model must not have been trained on a test image, nor on a group mate of one, where the heads that are trained
-    on the split's training part are not either.
-
-    Parameters
-    ----------
-    models : sequence of ImageModel
-    cache : FeatureCache
-    plans : sequence of sequence of Split
-        As :func:`embedonce.evaluate.comparison.run.plan_splits` returns them.
-    groups : Groups, optional
-
-    Raises
-    ------
-    SplitError
-        When a model cannot be tested on the first plan, or there are folds.
+    A model must not have been trained on a test image, or on an image of its group, unless the heads that are trained
+    on the split's training part are, too. A model that the first plan cannot test, or folds, are a SplitError.
     """
-    if models and len(plans[0]) > 1:
+    if models and plans[0].has_folds:
         raise SplitError(
-            f"parameter image_models of compare is for one split, since {models[0].name!r} was trained once and folds "
-            "test every image; leave out folds"
+            f"parameter image_models of compare needs one split, because {models[0].name!r} was trained once and folds "
+            "test every image. Leave out folds"
         )
     chosen: list[list[ImageModel]] = [[] for _ in plans]
-    for number, (split, *_) in enumerate(plans):
+    for plan, fair in zip(plans, chosen, strict=True):
         for model in models:
-            known = int(_flattered(model, split, cache, groups).sum())
-            if known and not number:
-                raise SplitError(_refusal(model, split, known))
-            if not known:
-                chosen[number].append(model)
+            leaked = int(_leaked(model, plan[0], cache, groups).sum())
+            if leaked and plan is plans[0]:
+                raise SplitError(_refusal(model, plan[0], leaked))
+            if not leaked:
+                fair.append(model)
     return chosen, _notes(models, chosen, cache, plans)
 
 
 def score_model(model: ImageModel, cache: FeatureCache, split: Split, progress: Progress | None = None) -> HeadResult:
     """Score a model on the images of a split's test rows.
 
-    Parameters
-    ----------
-    model : ImageModel
-    cache : FeatureCache
-    split : Split
-    progress : Progress, optional
-
-    Raises
-    ------
-    ImageError
-        When an image is gone or is not the one that was embedded.
-    ModelFileError
-        When Keras cannot load the file, or it gives something else than probabilities.
+    A missing or changed image is an ImageError; a file that Keras cannot load, or whose output is not probabilities, a
+    ModelFileError.
     """
-    rows, shown = split.test, progress if progress is not None else NullProgress()
-    whole = _load(model)
+    rows, progress = split.test, progress if progress is not None else NullProgress()
+    network = _load(model)
     begin = time.perf_counter()
-    shown.start(len(rows), f"classifying by {model.name}")
+    progress.start(len(rows), f"classifying by {model.name}")
     try:
-        probabilities = _classify(whole, model, cache, rows, shown)
+        probabilities = _classify(network, model, cache, rows, progress)
     finally:
-        shown.close()
+        progress.close()
     seconds = time.perf_counter() - begin
     names = np.array([str(name) for name in model.file.metadata["class_names"]], object)
     if probabilities.shape != (len(rows), len(names)) or not np.isfinite(probabilities).all():
         raise ModelFileError(f"{model.file.name} does not give probabilities of its classes")
-    # float32 sums to 1 only nearly
-    shares = probabilities / probabilities.sum(axis=1, keepdims=True)
-    aligned = align_probabilities(shares, names, cache.class_names)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)  # sums of float32 are not exactly 1
+    aligned = align_probabilities(probabilities, names, cache.class_names)
     predicted = aligned.argmax(axis=1).astype(np.intp)
     scores = score(cache.labels[rows].astype(np.intp), predicted, aligned, cache.class_names)
     return HeadResult(model.name, model, predicted, aligned, scores, model.fit_seconds, seconds)
 
 
-def _flattered(model: ImageModel, split: Split, cache: FeatureCache, groups: Groups | None) -> npt.NDArray[np.bool_]:
-    """Return which test rows the model knows, or knows a group mate of, while a head of the split does not."""
-    seen = model.seen(cache)
-    known = short_hashes(cache)
-    learnt = {known[row] for row in split.train}
-    unfair = seen & np.array([content not in learnt for content in known], np.bool_)
+def _leaked(model: ImageModel, split: Split, cache: FeatureCache, groups: Groups | None) -> npt.NDArray[np.bool_]:
+    """Return which test rows leaked into the training of a model and not into that of the split's heads."""
+    trained = model.training_rows(cache)
+    hashes = short_hashes(cache)
+    of_heads = {hashes[row] for row in split.train}
+    leaked = trained & np.array([content not in of_heads for content in hashes], np.bool_)
     if groups is not None:
-        mates = np.isin(groups.ids, groups.ids[seen]) & ~np.isin(groups.ids, groups.ids[split.train])
-        unfair |= mates
-    found: npt.NDArray[np.bool_] = unfair[split.test]
-    return found
+        leaked |= np.isin(groups.ids, groups.ids[trained]) & ~np.isin(groups.ids, groups.ids[split.train])
+    of_test: npt.NDArray[np.bool_] = leaked[split.test]
+    return of_test
 
 
 def _notes(
     models: Sequence[ImageModel],
     chosen: Sequence[Sequence[ImageModel]],
     cache: FeatureCache,
-    plans: Sequence[Sequence[Split]],
+    plans: Sequence[SplitPlan],
 ) -> list[str]:
-    """Return what to know of models in a comparison, in few sentences."""
     notes = []
-    for (split, *_), taken in zip(plans, chosen, strict=True):
-        left_out = [display(model.name) for model in models if model not in taken]
+    for plan, fair in zip(plans, chosen, strict=True):
+        left_out = [display(model.name) for model in models if model not in fair]
         if left_out:
-            verb = "takes" if len(left_out) == 1 else "take"
+            verb = "is" if len(left_out) == 1 else "are"
             notes.append(
-                f"{', '.join(left_out)} {verb} no part in the {split.method} split, since its test part holds images "
-                "of their training or copies of them"
+                f"{', '.join(left_out)} {verb} not tested on the {plan.method} split, because its test part holds "
+                "training images of the model or near-duplicates of them"
             )
     train = plans[0][0].train
     for model in models:
-        trained = int(model.seen(cache)[train].sum())
+        trained = int(model.training_rows(cache)[train].sum())
         if trained < len(train):
             notes.append(f"{display(model.name)} was trained on {trained:,} of the {len(train):,} training images")
     if models:
         unknown = [display(model.name) for model in models if not model.fit_seconds]
         notes.append(
-            f"{', '.join(display(model.name) for model in models)}: the time to predict is from image file to class, "
-            "that of the heads from features; the time to fit is that of the fine-tuning, as the file says"
-            + (f" (none for {', '.join(unknown)})" if unknown else "")
+            f"{', '.join(display(model.name) for model in models)}: predict time includes decoding and the backbone; "
+            "fit time is that of the fine-tuning" + (f" (unknown for {', '.join(unknown)})" if unknown else "")
         )
     return notes
 
 
-def _refusal(model: ImageModel, split: Split, known: int) -> str:
-    own = model.file.metadata.get("split") or {}
-    advice = "give a split whose test part it has not seen"
-    if own.get("method") in ("random", "grouped"):
-        advice = f"it was trained on the {own['method']} split of seed {own.get('seed')}: give --split {own['method']} "
-        advice += f"--seed {own.get('seed')}, or train it again with --split {split.method}"
-    elif own.get("method") == "file":
-        advice = "it was trained on the training part of a split file: give that with --split"
+def _refusal(model: ImageModel, split: Split, leaked: int) -> str:
+    trained = model.file.metadata.get("split") or {}
+    advice = "Give a split whose test part it was not trained on"
+    if trained.get("method") in ("random", "grouped"):
+        given = f"--split {trained['method']} --seed {trained.get('seed')}"
+        advice = f"Give {given}, on which it was trained, or train it again with --split {split.method}"
+    elif trained.get("method") == "file":
+        advice = "Give the split file on which it was trained with --split"
     return (
-        f"{model.file.name} was trained on {known:,} of the {len(split.test):,} test images of the "
-        f"{split.method} split, or on copies of them; {advice}"
+        f"{model.file.name} was trained on {leaked:,} of the {len(split.test):,} test images of the "
+        f"{split.method} split, or on near-duplicates of them. {advice}"
     )
 
 
 def _load(model: ImageModel) -> Any:
-    whole = model.file.keras_model()
-    if len(getattr(whole, "input_shape", None) or ()) != 4:
-        raise ModelFileError(f"{model.file.name} takes no images; write a whole image model with embedonce export")
-    return whole
+    network = model.file.keras_model()
+    if len(getattr(network, "input_shape", None) or ()) != 4:
+        raise ModelFileError(f"{model.file.name} takes no images. Write an image model with embedonce export")
+    return network
 
 
 def _classify(
-    whole: Any, model: ImageModel, cache: FeatureCache, rows: npt.NDArray[np.intp], progress: Progress
+    network: Any, model: ImageModel, cache: FeatureCache, rows: npt.NDArray[np.intp], progress: Progress
 ) -> npt.NDArray[np.float64]:
-    """Return the probabilities of images in their own sizes; those of one size in a row go in together."""
-    root, least = image_folder(cache), least_size(model.file.metadata["fingerprint"])
-    answers: list[npt.NDArray[np.float64]] = []
-    waiting: list[npt.NDArray[np.uint8]] = []
+    """Return the probabilities of images in their original sizes; consecutive images of one size are one batch."""
+    root, minimum = image_folder(cache), least_size(model.file.metadata["fingerprint"])
+    probabilities: list[npt.NDArray[np.float64]] = []
+    batch: list[npt.NDArray[np.uint8]] = []
 
     def flush() -> None:
-        if waiting:
-            answers.append(np.asarray(whole.predict_on_batch(np.stack(waiting)), np.float64))
-            progress.advance(len(waiting))
-            waiting.clear()
+        if batch:
+            probabilities.append(np.asarray(network.predict_on_batch(np.stack(batch)), np.float64))
+            progress.advance(len(batch))
+            batch.clear()
 
     for row in rows.tolist():
         try:
-            pixels = decode(read_unchanged(cache, root, row), least)
+            pixels = decode(read_unchanged(cache, root, row), minimum)
         except ImageError as error:
             raise ImageError(
-                f"{display(model.name)} must see every test image, but {display(cache.paths[row])} in "
-                f"{display(str(root))}: {error}; bring it back, or run embedonce extract again"
+                f"{display(model.name)} must classify every test image, but {display(cache.paths[row])} in "
+                f"{display(str(root))}: {error}. Restore it, or run embedonce extract again"
             ) from error
-        if waiting and (len(waiting) == BATCH_SIZE or waiting[0].shape != pixels.shape):
+        if batch and (len(batch) == BATCH_SIZE or batch[0].shape != pixels.shape):
             flush()
-        waiting.append(pixels)
+        batch.append(pixels)
     flush()
-    return np.concatenate(answers)
+    return np.concatenate(probabilities)

@@ -1,16 +1,80 @@
-"""Result of a comparison of heads, as `embedonce.compare` returns it."""
+"""Result of a comparison of heads."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from ..report import save_comparison
+from ..report import comparison_results, save_comparison
 from ..scoring import ComparisonData
 
 
 class Comparison(ComparisonData):
-    """Heads that were trained and tested on the same rows."""
+    """Results of heads that were trained and tested on the same rows.
+
+    Attributes
+    ----------
+    cache : FeatureCache
+    split : Split
+        With folds, its test part holds the rows of all folds.
+    results : list of HeadResult
+        In the order of the heads.
+    table : Records of HeadResult
+        The best first.
+    notes : list of str
+        Facts that limit what the scores say.
+    leaky : Comparison or None
+        The same heads on a random split, which ignores groups; only when both splits were made.
+    leakage_gap : Records of LeakageGap
+        Accuracy of every head on both splits, and the difference.
+    groups : Groups or None
+    differences : Records of HeadDifference
+        Significance test of every two heads.
+    folds : list of Split
+        All folds of all repeats; empty for a single split.
+    learning_curve : Records of LearningPoint
+        Accuracy against the number of training images; empty unless it was asked for.
+
+    See Also
+    --------
+    embedonce.compare : Returns it.
+    embedonce.diff : Compare two saved comparisons.
+
+    Examples
+    --------
+    >>> import embedonce as eo, numpy as np
+    >>> X = np.repeat(np.eye(2, 1280, dtype=np.float32), 20, axis=0)
+    >>> cache = eo.FeatureCache.from_arrays(X, ["cat"] * 20 + ["dog"] * 20)
+    >>> comparison = eo.compare(cache, ["logreg", "knn"], split="random")
+    >>> [difference.verdict for difference in comparison.differences]
+    ['undecided']
+    >>> comparison.confusion("knn").shape
+    (2, 2)
+    """
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all results as ``results.json`` holds them."""
+        return comparison_results(self)
 
     def save(self, folder: Path | str, *, maps: bool = False) -> list[Path]:
-        """Write everything into a folder: see :func:`embedonce.evaluate.report.save.save_comparison`."""
+        """Write the report, all numbers and all figures into a folder.
+
+        Parameters
+        ----------
+        folder : path-like
+            Created if it does not exist; files of the same names are replaced.
+        maps : bool, default=False
+            Show in the report which regions of wrongly classified images supported the predicted class, for heads that
+            :func:`embedonce.explain` takes. It needs the backbone's weights.
+
+        Returns
+        -------
+        list of Path
+            The files.
+
+        Raises
+        ------
+        OutputError
+            When the folder or a file cannot be written.
+        """
         return save_comparison(self, folder, maps=maps)

@@ -3,10 +3,13 @@ from .calibration import probability_scores as probability_scores
 from .calibration import reliability as reliability
 from .intervals import score_intervals as score_intervals
 from .metrics import METRICS as METRICS
+from .metrics import Metric as Metric
 from .metrics import align_probabilities as align_probabilities
 from .metrics import are_skewed as are_skewed
 from .metrics import leading_metric as leading_metric
 from .metrics import score as score
 from .metrics import shown_metrics as shown_metrics
+from .paired_tests import HeadDifference as HeadDifference
+from .paired_tests import PairedTest as PairedTest
 from .paired_tests import compare_all as compare_all
 from .paired_tests import compare_pair as compare_pair

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ...cache import display
+from ..shared import Record, Records
 from .clusters import Clusters, Interval, mean_error, units
 from .intervals import LEVEL
 
@@ -19,9 +20,65 @@ MARGIN = 0.01
 Correct = npt.NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class PairedTest(Record):
+    """Difference between two heads on the same test images.
+
+    Attributes
+    ----------
+    difference : float
+        Accuracy of the first head minus that of the second.
+    low, high : float
+        Confidence interval of the difference.
+    p : float
+        Two-sided.
+    test : str
+        Name of the significance test.
+    discordant : tuple of int
+        Number of images that only the first, and only the second, head classifies correctly.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    test: str
+    discordant: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class HeadDifference(Record):
+    """Comparison of two heads, in the words of a :class:`PairedTest`.
+
+    Attributes
+    ----------
+    a, b : str
+        Names of the heads, the more accurate one first.
+    difference, low, high, p, test, discordant
+        See :class:`PairedTest`. With folds, the test is that of :func:`compare_folds`.
+    p_holm : float
+        ``p``, corrected for the number of pairs.
+    verdict : {"better", "practically tied", "undecided"}
+    text : str
+        The result as a sentence without full stop.
+    """
+
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    test: str
+    discordant: tuple[int, int]
+    p_holm: float
+    verdict: str
+    text: str
+
+
 def compare_pair(
     a_correct: Correct, b_correct: Correct, groups: npt.NDArray[np.integer] | None = None, *, level: float = LEVEL
-) -> dict[str, Any]:
+) -> PairedTest:
     """Compare two heads on the same test images.
 
     Parameters
@@ -35,9 +92,7 @@ def compare_pair(
 
     Returns
     -------
-    dict
-        ``difference`` of the accuracies, a - b; ``low`` and ``high``, its interval; ``p``, two-sided; ``test``, its
-        name; ``discordant``, how many images only a, and only b, classifies rightly.
+    PairedTest
 
     Notes
     -----
@@ -50,7 +105,7 @@ def compare_pair(
     from scipy.stats import binomtest
 
     difference = a_correct.astype(np.float64) - b_correct.astype(np.float64)
-    discordant = [int((difference > 0).sum()), int((difference < 0).sum())]
+    discordant = (int((difference > 0).sum()), int((difference < 0).sum()))
     drawn = units(groups, len(difference))
     if drawn.alone:
         test = "McNemar"
@@ -66,7 +121,7 @@ def compare_pair(
         low = max(low, 0.0)
     else:
         high = min(high, 0.0)
-    return {"difference": mean, "low": low, "high": high, "p": p, "test": test, "discordant": discordant}
+    return PairedTest(mean, low, high, p, test, discordant)
 
 
 def difference_interval(difference: npt.NDArray[np.float64], drawn: Clusters, level: float = LEVEL) -> Interval:
@@ -136,8 +191,12 @@ def sign_flip_p(differences: npt.NDArray[np.int64]) -> float:
 
 
 def compare_folds(
-    differences: Sequence[float], sizes: Sequence[tuple[int, int]], *, level: float = LEVEL
-) -> dict[str, Any]:
+    differences: Sequence[float],
+    sizes: Sequence[tuple[int, int]],
+    discordant: tuple[int, int] = (0, 0),
+    *,
+    level: float = LEVEL,
+) -> PairedTest:
     """Compare two heads by their accuracies on the folds of a cross-validation.
 
     Parameters
@@ -146,13 +205,15 @@ def compare_folds(
         Accuracy of a less that of b on every fold of every repeat.
     sizes : sequence of (int, int)
         Training and test images of each.
-    level : float
-        Of the interval.
+    discordant : tuple of int, default=(0, 0)
+        See :class:`PairedTest`.
+    level : float, default=0.95
+        Confidence level of the interval.
 
     Returns
     -------
-    dict
-        ``difference``, their mean; ``low``, ``high``, ``p`` and ``test``.
+    PairedTest
+        ``difference`` is the mean of the differences.
 
     Notes
     -----
@@ -173,8 +234,7 @@ def compare_folds(
         p = float(2 * t.sf(abs(mean) / error, count - 1))
     else:
         p = 1.0 if abs(mean) < 1e-12 else 2.0 ** (1 - count)
-    found = {"difference": mean, "low": mean - reach, "high": mean + reach}
-    return found | {"p": p, "test": "corrected resampled t"}
+    return PairedTest(mean, mean - reach, mean + reach, p, "corrected resampled t", discordant)
 
 
 def holm(p_values: Sequence[float]) -> npt.NDArray[np.float64]:
@@ -206,58 +266,59 @@ def compare_all(
     *,
     margin: float = MARGIN,
     level: float = LEVEL,
-) -> list[dict[str, Any]]:
+) -> Records[HeadDifference]:
     """Compare every two heads.
 
     Parameters
     ----------
     names : sequence of str
     correct : mapping of str to ndarray of bool, shape (t,)
-        Which test images each head classifies rightly.
-    groups : ndarray of int, shape (t,), optional
-    folds : mapping of str to sequence of float, optional
+        Test images that each head classifies correctly.
+    groups : ndarray of int, shape (t,), default=None
+    folds : mapping of str to sequence of float, default=None
         Accuracy on every fold; then the test is :func:`compare_folds`.
-    sizes : sequence of (int, int), optional
+    sizes : sequence of (int, int), default=None
         Training and test images of each fold.
-    margin : float
-        Accuracies that are certain to differ by less are a practical tie.
-    level : float
+    margin : float, default=0.01
+        Accuracies that certainly differ by less are practically tied.
+    level : float, default=0.95
 
     Returns
     -------
-    list of dict
-        What :func:`compare_pair` or :func:`compare_folds` returns, and ``a``, the more accurate, ``b``, ``discordant``,
-        ``p_holm``, ``verdict`` and ``text``. The verdict is ``better`` when ``p_holm`` is below ``1 - level``,
-        otherwise ``practically tied`` when the interval lies within the margin, otherwise ``undecided``.
+    Records of HeadDifference
+        The verdict is ``better`` when ``p_holm`` is below ``1 - level``, otherwise ``practically tied`` when the
+        interval lies within the margin, otherwise ``undecided``.
     """
-    rows = []
+    pairs, tests = [], []
     for one, two in combinations(names, 2):
-        first = folds if folds is not None else {name: [float(correct[name].mean())] for name in (one, two)}
-        a, b = (one, two) if np.mean(first[one]) >= np.mean(first[two]) else (two, one)
-        row = {"a": a, "b": b} | compare_pair(correct[a], correct[b], groups, level=level)
+        means = {name: np.mean(correct[name] if folds is None else folds[name]) for name in (one, two)}
+        a, b = (one, two) if means[one] >= means[two] else (two, one)
+        test = compare_pair(correct[a], correct[b], groups, level=level)
         if folds is not None and sizes is not None:
-            row |= compare_folds(np.subtract(folds[a], folds[b]).tolist(), sizes, level=level)
-        rows.append(row)
-    for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        row["p_holm"] = float(adjusted)
+            test = compare_folds(np.subtract(folds[a], folds[b]).tolist(), sizes, test.discordant, level=level)
+        pairs.append((a, b))
+        tests.append(test)
+    differences = []
+    for (a, b), test, adjusted in zip(pairs, tests, holm([test.p for test in tests]).tolist(), strict=True):
         if adjusted < 1 - level:
-            row["verdict"] = "better"
-        elif max(abs(row["low"]), abs(row["high"])) <= margin:
-            row["verdict"] = "practically tied"
+            verdict = "better"
+        elif max(abs(test.low), abs(test.high)) <= margin:
+            verdict = "practically tied"
         else:
-            row["verdict"] = "undecided"
-        row["text"] = verdict_text(row, level)
-    return rows
+            verdict = "undecided"
+        found = HeadDifference(a, b, **test.to_dict(), p_holm=adjusted, verdict=verdict, text="")
+        differences.append(replace(found, text=verdict_text(found, level)))
+    return Records(differences)
 
 
-def verdict_text(row: Mapping[str, Any], level: float = LEVEL) -> str:
-    """Return what a comparison of two heads says, as a sentence without full stop."""
-    a, b = display(row["a"]), display(row["b"])
-    ends = f"{100 * row['low']:+.1f} to {100 * row['high']:+.1f}"
-    p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.2g}"
-    numbers = f"{100 * row['difference']:.1f} points, {100 * level:.0f} % interval {ends}, {p}"
-    if row["verdict"] == "better":
+def verdict_text(found: HeadDifference, level: float = LEVEL) -> str:
+    """Return the result of a comparison of two heads as a sentence without full stop."""
+    a, b = display(found.a), display(found.b)
+    ends = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
+    p = "p < 0.001" if found.p_holm < 0.001 else f"p = {found.p_holm:.2g}"
+    numbers = f"{100 * found.difference:.1f} points, {100 * level:.0f} % interval {ends}, {p}"
+    if found.verdict == "better":
         return f"{a} is better than {b} ({numbers})"
-    if row["verdict"] == "practically tied":
+    if found.verdict == "practically tied":
         return f"{a} and {b} are practically tied ({numbers})"
-    return f"the data cannot tell whether {a} or {b} is better ({numbers})"
+    return f"no significant difference between {a} and {b} ({numbers})"

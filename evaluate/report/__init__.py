@@ -1,4 +1,4 @@
-"""What a comparison leaves on disk: figures, report.html, results.json, and the difference of two runs."""
+"""Files of a comparison: figures, report.html and results.json; differences between two runs."""
 
 import lazy_loader
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..scoring import ComparisonData, HeadResult
+    from ..scoring import ComparisonData, HeadResult, LearningPoint
 
 COLOURS = ("#2a78b5", "#d1603d", "#3a9a6d", "#8b5fb0", "#b8860b", "#5c6b77")  # told apart by the colour-blind
 MARKERS = ("o", "s", "D", "^", "v", "P")
@@ -23,18 +24,7 @@ _POINTS = 300
 
 
 def figures(comparison: ComparisonData) -> dict[str, Figure]:
-    """Draw what can be drawn of a comparison.
-
-    Parameters
-    ----------
-    comparison : ComparisonData
-
-    Returns
-    -------
-    dict of str to matplotlib.figure.Figure
-        ``scores``; and where a head gives probabilities ``roc``, ``precision-recall``, ``reliability`` and
-        ``coverage``; ``label-budget`` when it was asked for.
-    """
+    """Draw the figures of a comparison, by name: those of probabilities and the learning curve where there are any."""
     drawn = {"scores": scores_figure(comparison)}
     able = [result for result in comparison.results if result.probabilities is not None]
     if able and len(comparison.split.test):
@@ -42,55 +32,42 @@ def figures(comparison: ComparisonData) -> dict[str, Figure]:
         drawn["precision-recall"] = _per_class(comparison, able, "precision-recall")
         drawn["reliability"] = reliability_figure(comparison, able)
         drawn["coverage"] = coverage_figure(comparison, able)
-    if comparison.budget:
-        drawn["label-budget"] = budget_figure(comparison.budget)
+    if comparison.learning_curve:
+        drawn["learning-curve"] = learning_curve_figure(comparison.learning_curve)
     return drawn
 
 
 def scores_figure(comparison: ComparisonData) -> Figure:
-    """Draw every head's first score with its 95 % interval, and beside it what a random split pretends.
-
-    The first score is the one by which heads are ordered: accuracy, or balanced accuracy when classes are skewed.
-    """
-    rows = comparison.table[::-1]
+    """Draw the score that orders the heads with its 95 % interval, and the score on the random split."""
+    results = comparison.table[::-1]
     measure = comparison.ranked_by
-    figure = _figure(7.6, 0.9 + 0.5 * len(rows))
+    figure = _figure(7.6, 0.9 + 0.5 * len(results))
     ax = figure.subplots()
-    on_random = comparison.random.results if comparison.random is not None else []
-    promises = {result.name: result.scores[measure] for result in on_random}
-    for place, row in enumerate(rows):
-        ends = comparison.result(row["head"]).intervals.get(measure)
-        if row["head"] in promises:
-            promised = promises[row["head"]]
-            ax.plot([row[measure], promised], [place, place], color=GRID, linewidth=6, zorder=1)
-            ax.plot(promised, place, "o", color=COLOURS[1], markerfacecolor="none", markersize=8, zorder=3)
-        if ends is not None:
-            ax.plot(ends, [place, place], color=COLOURS[0], linewidth=2.5, solid_capstyle="round", zorder=2)
-        ax.plot(row[measure], place, "o", color=COLOURS[0], markersize=8, zorder=4)
-    ax.set_yticks(range(len(rows)), [short(row["head"]) for row in rows])
-    ax.set_ylim(-0.6, len(rows) - 0.4)
+    on_random = comparison.leaky.results if comparison.leaky is not None else []
+    leaky = {result.name: result.scores[measure] for result in on_random}
+    for y, result in enumerate(results):
+        score, interval = result.scores[measure], result.intervals.get(measure)
+        if result.name in leaky:
+            ax.plot([score, leaky[result.name]], [y, y], color=GRID, linewidth=6, zorder=1)
+            ax.plot(leaky[result.name], y, "o", color=COLOURS[1], markerfacecolor="none", markersize=8, zorder=3)
+        if interval is not None:
+            ax.plot(interval, [y, y], color=COLOURS[0], linewidth=2.5, solid_capstyle="round", zorder=2)
+        ax.plot(score, y, "o", color=COLOURS[0], markersize=8, zorder=4)
+    ax.set_yticks(range(len(results)), [short(result.name) for result in results])
+    ax.set_ylim(-0.6, len(results) - 0.4)
     ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
     ax.grid(axis="x", color=GRID)
-    _plain(ax, f"{METRICS[measure].title} and its 95 % interval")
-    if comparison.random is not None:
-        handles = [
-            ax.plot([], [], "o", color=COLOURS[0], label="copies kept together")[0],
-            ax.plot([], [], "o", color=COLOURS[1], markerfacecolor="none", label="random split")[0],
-        ]
-        ax.legend(
-            handles=handles,
-            frameon=False,
-            labelcolor=INK,
-            ncols=2,
-            loc="lower right",
-            bbox_to_anchor=(1, 1),
-            fontsize=9,
-        )
+    _style(ax, f"{METRICS[measure].title} and its 95 % interval")
+    if comparison.leaky is not None:
+        ax.plot([], [], "o", color=COLOURS[0], label="grouped split")
+        ax.plot([], [], "o", color=COLOURS[1], markerfacecolor="none", label="random split")
+        above: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1)}
+        ax.legend(frameon=False, labelcolor=INK, ncols=2, fontsize=9, **above)
     return figure
 
 
 def reliability_figure(comparison: ComparisonData, able: list[HeadResult]) -> Figure:
-    """Draw how often predictions are right against the probability that they claim."""
+    """Draw the fraction of correct predictions against the probability of the predicted class."""
     figure = _figure(5.2, 4.4)
     ax = figure.subplots()
     true = _true(comparison)
@@ -108,13 +85,13 @@ def reliability_figure(comparison: ComparisonData, able: list[HeadResult]) -> Fi
         lowest = min(lowest, *x)
     ax.set(xlim=(max(0, lowest - 0.05), 1.02), ylim=(0, 1.03))
     ax.set_xlabel("probability of the predicted class", color=INK)
-    ax.set_ylabel("share that is right", color=INK)
-    finish(ax, "reliability", "lower right")
+    ax.set_ylabel("fraction that is correct", color=INK)
+    _finish(ax, "reliability", "lower right")
     return figure
 
 
 def coverage_figure(comparison: ComparisonData, able: list[HeadResult]) -> Figure:
-    """Draw the accuracy among the images of which a head is surest, against their share."""
+    """Draw the accuracy among the most confident predictions against their fraction."""
     figure = _figure(5.2, 4.4)
     ax = figure.subplots()
     true = _true(comparison)
@@ -124,14 +101,14 @@ def coverage_figure(comparison: ComparisonData, able: list[HeadResult]) -> Figur
         x, y = [one["coverage"] for one in curve], [one["accuracy"] for one in curve]
         ax.plot(x, y, color=colour, linewidth=2, linestyle=head_linestyle(number), label=short(result.name))
     ax.set_xlim(0, 1.02)
-    ax.set_xlabel("share of images that are decided, the surest first", color=INK)
+    ax.set_xlabel("fraction of images that are decided, the most confident first", color=INK)
     ax.set_ylabel("accuracy among them", color=INK)
-    finish(ax, "coverage and accuracy", "lower left")
+    _finish(ax, "coverage and accuracy", "lower left")
     return figure
 
 
 def _per_class(comparison: ComparisonData, able: list[HeadResult], kind: str) -> Figure:
-    """Draw a curve per head, an axis per class; of many classes those that the heads know worst."""
+    """Draw a curve per head and an axis per class; of many classes those with the smallest areas under the curve."""
     from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
     true, names = _true(comparison), comparison.cache.class_names
@@ -177,7 +154,7 @@ def _per_class(comparison: ComparisonData, able: list[HeadResult], kind: str) ->
             ax.set_ylabel("precision", color=INK)
         ax.grid(color=GRID)
         ax.legend(frameon=False, labelcolor=INK, fontsize=8, loc="lower right" if kind == "roc" else "lower left")
-        _plain(ax, short(names[index]))
+        _style(ax, short(names[index]))
     return figure
 
 
@@ -191,17 +168,17 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _plain(ax: Axes, title: str) -> None:
+def _style(ax: Axes, title: str) -> None:
     ax.set_title(title, fontsize=11, fontweight="bold", color=INK, loc="left")
     ax.tick_params(length=0, colors=INK, labelsize=9)
     ax.spines[["top", "right", "left", "bottom"]].set_visible(False)
 
 
-def finish(ax: Axes, title: str, legend: Any) -> None:
+def _finish(ax: Axes, title: str, legend: Any) -> None:
     """Give an axis its title, grid and legend."""
     ax.grid(color=GRID)
     ax.legend(frameon=False, labelcolor=INK, loc=legend)
-    _plain(ax, title)
+    _style(ax, title)
 
 
 def head_style(number: int) -> tuple[str, str]:
@@ -220,20 +197,19 @@ def short(name: str, longest: int = 28) -> str:
     return shown if len(shown) <= longest else "…" + shown[1 - longest :]
 
 
-def budget_figure(curve: list[dict[str, Any]]) -> Figure:
-    """Draw the accuracy against the number of training images, a line per head, with the range over repeats."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.6, 4), layout="constrained")
+def learning_curve_figure(curve: Sequence[LearningPoint]) -> Figure:
+    """Draw accuracy against the number of training images."""
+    figure = _figure(7.6, 4)
     ax = figure.subplots()
-    for number, name in enumerate(dict.fromkeys(row["head"] for row in curve)):
-        rows = [row for row in curve if row["head"] == name]
-        x = [row["images"] for row in rows]
+    for number, name in enumerate(dict.fromkeys(point.head for point in curve)):
+        points = [point for point in curve if point.head == name]
+        x = [point.images for point in points]
         colour, marker = head_style(number)
-        ax.fill_between(x, [row["low"] for row in rows], [row["high"] for row in rows], color=colour, alpha=0.15, lw=0)
-        accuracy = [row["accuracy"] for row in rows]
+        low, high = [point.low for point in points], [point.high for point in points]
+        ax.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+        accuracy = [point.accuracy for point in points]
         ax.plot(x, accuracy, color=colour, marker=marker, linestyle=head_linestyle(number), label=short(name))
     ax.set_xscale("log")
-    finish(ax, "accuracy against the number of labelled training images", "lower right")
+    _finish(ax, "accuracy against the number of labelled training images", "lower right")
     ax.set_xlabel("training images", color=ax.title.get_color())
     return figure

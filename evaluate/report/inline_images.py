@@ -24,23 +24,12 @@ _FOLLOWING = {INK: "currentColor", GRID: "var(--line)", QUIET: "var(--quiet)"}
 
 
 def pictures(cache: FeatureCache, rows: Iterable[int]) -> dict[int, str]:
-    """Return images of a cache as data URLs.
-
-    Parameters
-    ----------
-    cache : FeatureCache
-    rows : iterable of int
-
-    Returns
-    -------
-    dict of int to str
-        JPEG of at most 224 pixels a side, by row. Images that are gone or have changed are left out.
-    """
+    """Return images of a cache as data URLs, by row; images that are missing or have changed are left out."""
     root = image_folder(cache)
     chosen = sorted(set(rows))
     with ThreadPoolExecutor(available_processors()) as pool:
-        made = pool.map(lambda row: _picture(cache, root, row), chosen)
-        return {row: picture for row, picture in zip(chosen, made, strict=True) if picture is not None}
+        urls = pool.map(lambda row: _picture(cache, root, row), chosen)
+        return {row: url for row, url in zip(chosen, urls, strict=True) if url is not None}
 
 
 def _picture(cache: FeatureCache, root: Path, row: int) -> str | None:
@@ -64,8 +53,8 @@ def as_data_url(pixels: Pixels) -> str:
 def as_svg(figure: Figure, name: str) -> str:
     """Return a figure as an SVG element for an HTML page.
 
-    Its ink and its grid take the colours of the page, dark or light, and its identifiers begin with ``name``, so that
-    several can stand in one page. The same figure gives the same text.
+    Ink and grid take the colours of the page, dark or light. Identifiers begin with ``name``, so that a page can have
+    several figures. The same figure gives the same text.
     """
     import matplotlib as mpl
 
@@ -79,7 +68,7 @@ def as_svg(figure: Figure, name: str) -> str:
     text = text.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
     for colour, following in _FOLLOWING.items():
         text = text.replace(colour, following)
-    # the font of the page, whatever matplotlib would have preferred
+    # the font of the page
     text = re.sub(r"font: ([^;\"]*?)('[^;\"]*)(?=[;\"])", r"font: \1system-ui, sans-serif", text)
     width, height = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', text).groups()  # type: ignore[union-attr]
     limit = f'style="width:100%;max-width:{round(float(width) * 1.25)}px;height:auto"'

@@ -1,4 +1,4 @@
-"""What a comparison leaves on disk: results.json, predictions.csv, split.csv and the figures."""
+"""Content of results.json."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
         "notes": comparison.notes,
         "skewed": comparison.skewed,
         "heads": _heads(comparison),
-        "differences": comparison.differences,
+        "differences": comparison.differences.to_dict(),
     }
-    if comparison.budget:
-        results["label_budget"] = comparison.budget
-    if comparison.random is not None:
-        other = comparison.random
-        results["leak_gap"] = comparison.leak_gap
+    if comparison.learning_curve:
+        results["label_budget"] = comparison.learning_curve.to_dict()
+    if comparison.leaky is not None:
+        other = comparison.leaky
+        results["leak_gap"] = comparison.leakage_gap.to_dict()
         results["random"] = {
             "split": other.split.to_dict(),
             "notes": other.notes,
             "heads": _heads(other),
-            "differences": other.differences,
+            "differences": other.differences.to_dict(),
         }
     return results
 
@@ -51,10 +51,10 @@ def _heads(comparison: ComparisonData) -> list[dict[str, Any]]:
         if result.probabilities is not None:
             true = comparison.cache.labels[comparison.split.test].astype(np.intp)
             entry |= probability_scores(true, result.probabilities)
-        if result.rounds:
-            entry["rounds"] = result.rounds
+        if result.folds:
+            entry["rounds"] = result.folds.to_dict()
         if result.tuning:
-            entry["tuning"] = result.tuning
+            entry["tuning"] = result.tuning.to_dict()
         entry |= {"fit_seconds": result.fit_seconds, "predict_seconds": result.predict_seconds}
         if result.history:
             entry["history"] = result.history

@@ -1,10 +1,11 @@
-"""What differs between two comparisons that were saved."""
+"""Differences between two saved comparisons."""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,117 +13,222 @@ import numpy as np
 
 from ...cache import display
 from ...errors import ParameterError
-from ..metrics import METRICS, compare_pair
+from ..metrics import METRICS, PairedTest, compare_pair
+from ..shared import Record, Records, TextTable, data_frame, format_interval, format_number, html_table
 from .results_json import FORMAT, FORMAT_VERSION
 
 Predictions = dict[str, dict[str, tuple[bool, str]]]
+"""By head and path: whether the prediction is correct, and the group of the image."""
 
 
-def diff_runs(a: Path | str, b: Path | str) -> dict[str, Any]:
-    """Compare two folders of results.
+@dataclass(frozen=True)
+class HeadDiff(Record):
+    """Scores of one head in two runs.
+
+    Attributes
+    ----------
+    head : str
+    a, b : dict of str to float or None
+        Scores in each run.
+    images : int
+        Number of test images of both runs.
+    paired : PairedTest or None
+        Accuracy of run B minus that of run A on these images; None without such images.
+    """
+
+    head: str
+    a: dict[str, float | None]
+    b: dict[str, float | None]
+    images: int = 0
+    paired: PairedTest | None = None
+
+    def difference(self, score: str) -> float | None:
+        """Return a score of run B minus that of run A."""
+        a, b = self.a[score], self.b[score]
+        return None if a is None or b is None else b - a
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return ``a``, ``b`` and ``difference`` of every score, and the paired test."""
+        scores = {name: {"a": self.a[name], "b": self.b[name], "difference": self.difference(name)} for name in self.a}
+        paired = None if self.paired is None else {"images": self.images} | self.paired.to_dict()
+        return {"head": self.head} | scores | {"paired": paired}
+
+
+@dataclass(frozen=True, repr=False)
+class RunDiff:
+    """Differences between two runs.
+
+    Attributes
+    ----------
+    settings : dict of str to dict
+        Values ``a`` and ``b`` of every setting that differs: features, classes, images, split, seed, versions and
+        parameters of heads.
+    heads : Records of HeadDiff
+        Heads of both runs.
+    only_a, only_b : list of str
+        Heads of one run.
+    """
+
+    settings: dict[str, dict[str, Any]]
+    heads: Records[HeadDiff]
+    only_a: list[str]
+    only_b: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the differences, JSON-serialisable, as ``embedonce diff --json`` prints them."""
+        return {"settings": self.settings, "heads": self.heads.to_dict(), "only_a": self.only_a, "only_b": self.only_b}
+
+    def to_frame(self) -> Any:
+        """Return the accuracies as a pandas DataFrame, a line per head."""
+        rows = []
+        for head in self.heads:
+            row = {"head": head.head, "a": head.a["accuracy"], "b": head.b["accuracy"]}
+            test = {} if head.paired is None else head.paired.to_dict()
+            row["difference"] = head.difference("accuracy")
+            rows.append(row | {name: test.get(name) for name in ("low", "high", "p", "test")})
+        return data_frame(rows)
+
+    def table(self) -> TextTable:
+        """Return the accuracies as text."""
+        rows = []
+        for head in self.heads:
+            difference = head.difference("accuracy")
+            cells = [display(head.head), format_number(head.a["accuracy"]), format_number(head.b["accuracy"])]
+            cells.append("-" if difference is None else f"{difference:+.4f}")
+            paired = head.paired
+            cells += ["-", "-"] if paired is None else [format_interval(paired.low, paired.high), f"{paired.p:.2g}"]
+            rows.append(cells)
+        return TextTable(["accuracy", "A", "B", "B - A", "95 % interval", "p"], rows)
+
+    def notes(self) -> list[str]:
+        """Return the other differences in lines of text."""
+        notes = [
+            f"Only in {run}: {', '.join(map(display, names))}"
+            for run, names in (("A", self.only_a), ("B", self.only_b))
+            if names
+        ]
+        if not self.settings:
+            return [*notes, "Features, images, split, parameters and versions are the same."]
+        return notes + [
+            f"{display(name)}: {display(str(values['a']))} -> {display(str(values['b']))}"
+            for name, values in self.settings.items()
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.table())] * bool(self.heads) + self.notes())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_table(*self.table(), self.notes())
+
+
+def diff(a: Path | str, b: Path | str) -> RunDiff:
+    """Compare two saved comparisons.
 
     Parameters
     ----------
     a, b : path-like
-        Folders that ``embedonce compare`` wrote.
+        Folders that :meth:`Comparison.save` or ``embedonce compare`` wrote.
 
     Returns
     -------
-    dict
-        ``settings``: per setting that differs (features, classes, images, split, seed, versions, parameters of a
-        head) its two values; ``heads``: for every head of both runs the scores of ``a`` and of ``b`` and ``b - a``,
-        and ``paired``, what :func:`embedonce.evaluate.metrics.paired_tests.compare_pair` says of ``b`` and ``a`` on
-        the test images of both, by groups where both runs knew the same ones; ``only_a`` and ``only_b``: heads of one
-        run alone.
+    RunDiff
+        Heads of both runs are compared on the test images of both, by groups if both runs have the same groups.
 
     Raises
     ------
     ParameterError
-        When a folder holds no results, or those of a later format.
+        When a folder holds no results, or results of a later version.
+
+    See Also
+    --------
+    embedonce.compare : Compare heads.
+
+    Examples
+    --------
+    >>> import embedonce as eo, numpy as np, tempfile
+    >>> X = np.random.default_rng(0).normal(size=(40, 1280)).astype(np.float32)
+    >>> comparison = eo.compare(eo.FeatureCache.from_arrays(X, ["cat", "dog"] * 20), ["knn"], split="random")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     written = comparison.save(folder)
+    ...     eo.diff(folder, folder).settings
+    {}
     """
     first, second = _results(Path(a)), _results(Path(b))
     heads_a = {head["head"]: head for head in first["heads"]}
     heads_b = {head["head"]: head for head in second["heads"]}
     predictions = _predictions(Path(a)), _predictions(Path(b))
     shared = [name for name in heads_a if name in heads_b]
-    compared = []
+    heads = []
     for name in shared:
-        row: dict[str, Any] = {"head": name}
-        for score in METRICS:
-            # results of an earlier version lack the scores that came later
-            one, two = heads_a[name].get(score), heads_b[name].get(score)
-            row[score] = {"a": one, "b": two, "difference": None if None in (one, two) else two - one}
-        row["paired"] = _paired(*(part.get(name, {}) for part in predictions))
-        compared.append(row)
-    return {
-        "settings": _settings(first, second, shared),
-        "heads": compared,
-        "only_a": [name for name in heads_a if name not in heads_b],
-        "only_b": [name for name in heads_b if name not in heads_a],
-    }
+        # results of an earlier version lack the scores that came later
+        scores_a, scores_b = ({score: run[name].get(score) for score in METRICS} for run in (heads_a, heads_b))
+        images, paired = _paired(*(run.get(name, {}) for run in predictions))
+        heads.append(HeadDiff(name, scores_a, scores_b, images, paired))
+    return RunDiff(
+        _settings(first, second, shared),
+        Records(heads),
+        [name for name in heads_a if name not in heads_b],
+        [name for name in heads_b if name not in heads_a],
+    )
 
 
 def _results(folder: Path) -> dict[str, Any]:
     path = folder / "results.json"
     try:
-        found = json.loads(path.read_text("ascii"))
+        results = json.loads(path.read_text("ascii"))
     except (OSError, ValueError) as error:
         raise ParameterError(
             f"{display(str(folder))} must be a folder that embedonce compare wrote, with results.json: {error}"
         ) from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    if not isinstance(results, dict) or results.get("format") != FORMAT:
         raise ParameterError(f"{display(str(path))} must hold results of embedonce compare, got another format")
-    version = found.get("format_version")
+    version = results.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise ParameterError(
-            f"{display(str(path))}: its format version is {version!r}, this embedonce reads up to {FORMAT_VERSION}; "
-            "use the embedonce that wrote it, or a newer one"
+            f"{display(str(path))}: its format version is {version!r}, this embedonce reads up to {FORMAT_VERSION}. "
+            "Use the embedonce that wrote it, or a newer one"
         )
-    return found
+    return results
 
 
 def _settings(first: Mapping[str, Any], second: Mapping[str, Any], shared: list[str]) -> dict[str, dict[str, Any]]:
     def flat(results: Mapping[str, Any]) -> dict[str, Any]:
         cache, split = results["cache"], results["split"]
-        found = {"images": cache["images"], "classes": cache["classes"]}
-        found |= {f"features: {key}": value for key, value in cache["fingerprint"].items()}
-        found |= {f"split: {key}": split.get(key) for key in ("method", "seed", "train", "test", "folds", "repeats")}
-        found |= {"groups": split.get("groups", {}).get("group_digest")}
-        found |= {f"version: {key}": value for key, value in results["made"]["versions"].items()}
+        settings = {"images": cache["images"], "classes": cache["classes"]}
+        settings |= {f"features: {key}": value for key, value in cache["fingerprint"].items()}
+        settings |= {f"split: {key}": split.get(key) for key in ("method", "seed", "train", "test", "folds", "repeats")}
+        settings |= {"groups": split.get("groups", {}).get("group_digest")}
+        settings |= {f"version: {key}": value for key, value in results["made"]["versions"].items()}
         for head in results["heads"]:
             if head["head"] in shared:
-                found |= {f"{head['head']}: {key}": value for key, value in head["parameters"].items()}
-        return found
+                settings |= {f"{head['head']}: {key}": value for key, value in head["parameters"].items()}
+        return settings
 
-    one, two = flat(first), flat(second)
-    return {
-        key: {"a": one.get(key), "b": two.get(key)}
-        for key in dict.fromkeys((*one, *two))
-        if one.get(key) != two.get(key)
-    }
+    a, b = flat(first), flat(second)
+    return {key: {"a": a.get(key), "b": b.get(key)} for key in dict.fromkeys((*a, *b)) if a.get(key) != b.get(key)}
 
 
 def _predictions(folder: Path) -> Predictions:
-    """Return, by head and path, whether the prediction was right, and the image's group."""
-    found: Predictions = {}
+    predictions: Predictions = {}
     path = folder / "predictions.csv"
     if not path.is_file():
-        return found
+        return predictions
     csv.field_size_limit(2**24)
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         for row in csv.DictReader(file):
-            right = row["true"] == row["predicted"]
-            found.setdefault(row["head"], {})[row["path"]] = right, row.get("group") or ""
-    return found
+            correct = row["true"] == row["predicted"]
+            predictions.setdefault(row["head"], {})[row["path"]] = correct, row.get("group") or ""
+    return predictions
 
 
-def _paired(a: dict[str, tuple[bool, str]], b: dict[str, tuple[bool, str]]) -> dict[str, Any] | None:
+def _paired(a: dict[str, tuple[bool, str]], b: dict[str, tuple[bool, str]]) -> tuple[int, PairedTest | None]:
+    """Return the number of images of both runs and the test of B against A on these."""
     paths = [path for path in a if path in b]
     if not paths:
-        return None
-    right_a, right_b = (np.array([part[path][0] for path in paths]) for part in (a, b))
-    names = [part[path][1] for path in paths for part in (a, b)]
-    groups = None
-    if all(names) and names[::2] == names[1::2]:
-        groups = np.unique(names[::2], return_inverse=True)[1]
-    return {"images": len(paths)} | compare_pair(right_b, right_a, groups)
+        return 0, None
+    correct_a, correct_b = (np.array([run[path][0] for path in paths]) for run in (a, b))
+    groups_a, groups_b = ([run[path][1] for path in paths] for run in (a, b))
+    groups = np.unique(groups_a, return_inverse=True)[1] if all(groups_a) and groups_a == groups_b else None
+    return len(paths), compare_pair(correct_b, correct_a, groups)

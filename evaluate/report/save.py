@@ -18,25 +18,11 @@ if TYPE_CHECKING:
 
 
 def save_comparison(comparison: ComparisonData, folder: Path | str, *, maps: bool = False) -> list[Path]:
-    """Write a comparison into a folder; files of the same names are replaced.
+    """Write a comparison into a folder, see :meth:`embedonce.Comparison.save`; return the files.
 
-    ``report.html`` shows everything in one page that needs nothing else.
-    ``results.json`` has every number, ``predictions.csv`` every prediction, ``split.csv`` the split, or the folds, as
-    ``--split`` takes them; ``suspects.csv`` lists labels that are probably wrong; ``confusion.png`` shows all heads,
-    ``confusion-HEAD.png`` and ``.csv`` one; ``curves-HEAD.png`` the training curves of a head that has them;
-    ``scores``, ``roc``, ``precision-recall``, ``reliability`` and ``coverage`` are the report's figures. Every figure
-    is there as ``.png`` and ``.svg``. With ``maps`` the report shows which places of wrongly classified images spoke
-    for the class that a head saw, for heads that :func:`embedonce.explain` takes.
-
-    Returns
-    -------
-    list of Path
-        What was written.
-
-    Raises
-    ------
-    OutputError
-        When the folder or a file cannot be written.
+    Besides the report, ``results.json`` has every number, ``predictions.csv`` every prediction, ``split.csv`` the split
+    or the folds, ``suspects.csv`` the suspected label errors, and ``confusion-HEAD.csv`` the matrix of one head. Every
+    figure is written as ``.png`` and ``.svg``.
     """
     from ..shared import confusion_figure, history_figure, save_figure
     from .figures import figures
@@ -47,8 +33,8 @@ def save_comparison(comparison: ComparisonData, folder: Path | str, *, maps: boo
     written = [folder / name for name in ("results.json", "predictions.csv", "split.csv", "suspects.csv")]
     write_atomically(written[0], as_json(comparison_results(comparison)))
     write_atomically(written[1], _predictions_csv(comparison))
-    if comparison.splits:
-        write_folds(comparison.splits, comparison.cache, written[2])
+    if comparison.folds:
+        write_folds(comparison.folds, comparison.cache, written[2])
     else:
         write_split(comparison.split, comparison.cache, written[2])
     write_atomically(written[3], suspects_csv(label_errors(comparison)[1]))
@@ -85,17 +71,17 @@ def _predictions_csv(comparison: ComparisonData) -> bytes:
     """Return a line for every head and test image; with groups, they have a column."""
     cache, rows, groups = comparison.cache, comparison.split.test, comparison.groups
     names = cache.class_names
-    of_row = [[] for _ in rows] if groups is None else [[groups.names[row]] for row in rows]
+    group_cells = [[] for _ in rows] if groups is None else [[groups.names[row]] for row in rows]
 
     def lines() -> Iterator[list[str]]:
         for result in comparison.results:
             for position, row in enumerate(rows):
                 if result.probabilities is None:
-                    shares = [""] * len(names)
+                    probabilities = [""] * len(names)
                 else:
-                    shares = [f"{value:.6g}" for value in result.probabilities[position]]
+                    probabilities = [f"{value:.6g}" for value in result.probabilities[position]]
                 true, predicted = names[cache.labels[row]], names[result.predicted[position]]
-                yield [result.name, cache.paths[row], true, predicted, *shares, *of_row[position]]
+                yield [result.name, cache.paths[row], true, predicted, *probabilities, *group_cells[position]]
 
     group = [] if groups is None else ["group"]
     return as_csv(["head", "path", "true", "predicted", *(f"p_{name}" for name in names), *group], lines())

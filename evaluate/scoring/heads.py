@@ -1,39 +1,107 @@
-"""Heads on their way into a comparison: made, with class weights, calibrated; how they are named there."""
+"""Heads of a comparison: their names, how they are made, class weights, calibration, and the splits they are for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...cache import display
 from ...errors import HeadError, HeadParameterError
 from ...heads import make_head
-from ..splits import Split
+from ..splits import Split, SplitPlan
+from .results import HeadResult, TuningResult
 
 
-def make_heads(heads: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
-    """Return the unfitted heads by name: see :func:`embedonce.compare`.
+@dataclass(eq=False)
+class HeadsOnSplit:
+    """Heads that are trained and tested on one split.
+
+    Attributes
+    ----------
+    split : Split
+    label : str
+        Text after a head's name where there are several splits, such as " (random) (fold 1 of 5)".
+    heads : dict of str to classifier
+        Unfitted.
+    searches : dict of str to TuningResult
+        Of the heads that were tuned.
+    results : dict of str to HeadResult
+    """
+
+    split: Split
+    label: str
+    heads: dict[str, Any]
+    searches: dict[str, TuningResult] = field(default_factory=dict)
+    results: dict[str, HeadResult] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class HeadsOnPlan:
+    """Heads on the splits of one plan."""
+
+    plan: SplitPlan
+    splits: list[HeadsOnSplit]
+
+
+def heads_on_plans(heads: Mapping[str, Any], plans: Sequence[SplitPlan]) -> list[HeadsOnPlan]:
+    """Return the heads on every split of every plan."""
+    return [
+        HeadsOnPlan(
+            plan,
+            [
+                HeadsOnSplit(
+                    split,
+                    f" ({split.method})" * (len(plans) > 1) + f" (fold {number} of {len(plan)})" * plan.has_folds,
+                    dict(heads),
+                )
+                for number, split in enumerate(plan, start=1)
+            ],
+        )
+        for plan in plans
+    ]
+
+
+def name_heads(heads: Any) -> dict[str, Any]:
+    """Return heads as :func:`embedonce.compare` takes them, by name: parameters or a classifier of each.
+
+    Raises
+    ------
+    HeadError
+        When there is no head, or two have the same name.
+    """
+    if isinstance(heads, Mapping):
+        named = dict(heads)
+    else:
+        listed = [heads] if isinstance(heads, str) or hasattr(heads, "fit") else list(heads)
+        named = {_name_of(head): {} if isinstance(head, str) else head for head in listed}
+        if len(named) < len(listed):
+            names = ", ".join(map(_name_of, listed))
+            raise HeadError(
+                f"parameter heads of compare must name each head once, got {names}. Give a mapping of names to heads"
+            )
+    if not named:
+        raise HeadError("parameter heads of compare must name at least one head, got none")
+    return named
+
+
+def _name_of(head: Any) -> str:
+    return head if isinstance(head, str) else getattr(head, "head_name", type(head).__name__)
+
+
+def make_heads(named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the unfitted heads by name, from :func:`name_heads`.
 
     Raises
     ------
     HeadError, HeadParameterError
-        When a head is unknown, named twice, or has no such parameter.
+        When a head is unknown or has no such parameter.
     """
-    if isinstance(heads, str):
-        heads = [heads]
-    if isinstance(heads, Mapping):
-        made = {name: _make(name, entry) if isinstance(entry, Mapping) else entry for name, entry in heads.items()}
-    else:
-        made = {name: make_head(name) for name in heads}
-        if len(made) < len(heads):
-            raise HeadError(f"parameter heads of compare names a head twice: {', '.join(heads)}")
-    if not made:
-        raise HeadError("parameter heads of compare must name at least one head, got none")
-    return made
+    return {name: _make(name, entry) if isinstance(entry, Mapping) else entry for name, entry in named.items()}
 
 
 def name_and_parameters(name: str, entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return which head an entry means, and its parameters: its name says it, or ``head`` among the parameters."""
+    """Return the head that an entry asks for, ``entry["head"]`` or its name, and the other parameters."""
     parameters = dict(entry)
     return (parameters.pop("head") if isinstance(entry.get("head"), str) else name), parameters
 
@@ -43,27 +111,14 @@ def _make(name: str, entry: Mapping[str, Any]) -> Any:
     return make_head(kind, **parameters)
 
 
-def job_label(name: str, plans: Sequence[Sequence[Split]], plan: int, turn: int) -> str:
-    """Return a head's name with the split and the fold that it is worked on, where there are several."""
-    splits = plans[plan]
-    label = name + f" ({splits[turn].method})" * (len(plans) > 1)
-    return label + f" (fold {turn + 1} of {len(splits)})" * (len(splits) > 1)
-
-
-def weigh_classes(made: dict[str, Any], class_weight: str | None) -> list[str]:
-    """Set ``class_weight`` of every head that has it, and return notes on the others.
-
-    Raises
-    ------
-    HeadParameterError
-        When it is neither None nor ``balanced``.
-    """
+def weigh_classes(heads: Mapping[str, Any], class_weight: str | None) -> list[str]:
+    """Set ``class_weight`` of every head that has it, and return notes on the others."""
     if class_weight is None:
         return []
     if class_weight != "balanced":
         raise HeadParameterError(f"parameter class_weight of compare must be None or 'balanced', got {class_weight!r}")
     without = []
-    for name, head in made.items():
+    for name, head in heads.items():
         if "class_weight" in head.get_params(deep=False):
             head.set_params(class_weight=class_weight)
         else:
@@ -74,26 +129,25 @@ def weigh_classes(made: dict[str, Any], class_weight: str | None) -> list[str]:
 
 
 def check_calibration(method: str | None) -> None:
-    """Check the parameter ``calibrate``.
-
-    Raises
-    ------
-    HeadParameterError
-        When there is no such method.
-    """
+    """Raise a HeadParameterError when there is no such calibration."""
     from ...heads import METHODS
 
     if method is not None and method not in METHODS:
         raise HeadParameterError(f"parameter calibrate of compare must be {' or '.join(METHODS)}, got {method!r}")
 
 
-def calibrate_heads(by_split: Sequence[dict[str, Any]], method: str | None) -> list[str]:
-    """Wrap every head that has probabilities, for all splits, and return notes on the others."""
+def calibrate_heads(plans: Iterable[HeadsOnPlan], method: str | None) -> list[str]:
+    """Wrap every head that has probabilities, on all splits, and return notes on the others."""
     if method is None:
         return []
     from ...heads import CalibratedHead
 
-    without = [name for name, head in by_split[0].items() if not hasattr(head, "predict_proba")]
-    for made in by_split:
-        made |= {name: CalibratedHead(head, method) for name, head in made.items() if name not in without}
+    without: dict[str, None] = {}
+    for plan in plans:
+        for on_split in plan.splits:
+            for name, head in on_split.heads.items():
+                if hasattr(head, "predict_proba"):
+                    on_split.heads[name] = CalibratedHead(head, method)
+                else:
+                    without[name] = None
     return [f"{', '.join(map(display, without))} has no probabilities to calibrate"] if without else []

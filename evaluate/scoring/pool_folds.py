@@ -1,50 +1,78 @@
-"""One result per head from the results of all folds."""
+"""One result per head from its results on the splits of a plan."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ...cache import FeatureCache
-from ..metrics import METRICS, score
+from ..metrics import METRICS, score, score_intervals
+from ..shared import Records
 from ..splits import Split
-from .results import HeadResult
+from .heads import HeadsOnPlan
+from .results import FoldScores, HeadResult
 
 
-def pool(cache: FeatureCache, splits: Sequence[Split], results: Sequence[HeadResult]) -> list[HeadResult]:
-    """Put the predictions of one head's folds together, repeat by repeat.
+def pool_results(
+    cache: FeatureCache, heads: HeadsOnPlan, groups: npt.NDArray[np.intp] | None, seed: int
+) -> list[HeadResult]:
+    """Return the result of every head on all splits of a plan, with its intervals.
 
     Parameters
     ----------
     cache : FeatureCache
-    splits : sequence of Split
-        Every fold of every repeat.
-    results : sequence of HeadResult
-        Of the same head on each.
-
-    Returns
-    -------
-    list of HeadResult
-        One per repeat, over all rows that were tested in it, sorted. Its scores are those of all these predictions
-        together.
+    heads : HeadsOnPlan
+        With the results on every split.
+    groups : ndarray of intp, shape (n,), or None
+        Group of every row of the cache.
+    seed : int
+        Random seed of the bootstrap.
     """
+    test = heads.plan.merged.test
+    true = cache.labels[test].astype(np.intp)
+    ids = None if groups is None else groups[test]
+    pooled = []
+    for name, first in heads.splits[0].results.items():
+        results = [on_split.results[name] for on_split in heads.splits]
+        searches = [on_split.searches[name] for on_split in heads.splits if name in on_split.searches]
+        repeats = [first]
+        if heads.plan.has_folds:
+            repeats = pool(cache, heads.plan.splits, results)
+            scores, folds = mean_over_repeats(repeats), fold_scores(heads.plan.splits, results)
+            first = replace(repeats[0], scores=scores, folds=folds)
+        ends = [
+            score_intervals(true, one.predicted, one.probabilities, cache.class_names, ids, seed=seed)
+            for one in repeats
+        ]
+        # every repeat tests the same images, so repeating does not make the interval narrower
+        intervals = {}
+        for metric in ends[0]:
+            if all(metric in each for each in ends):
+                low, high = np.mean([each[metric] for each in ends], axis=0).tolist()
+                intervals[metric] = (low, high)
+        pooled.append(replace(first, intervals=intervals, tuning=Records(searches)))
+    return pooled
+
+
+def pool(cache: FeatureCache, splits: Sequence[Split], results: Sequence[HeadResult]) -> list[HeadResult]:
+    """Return one result per repeat, over all rows that one head predicted in its folds, sorted."""
     pooled = []
     for repeat in sorted({split.repeat or 0 for split in splits}):
-        mine = [(split, result) for split, result in zip(splits, results, strict=True) if (split.repeat or 0) == repeat]
-        rows = np.concatenate([split.test for split, _ in mine])
+        mask = [(split.repeat or 0) == repeat for split in splits]
+        folds = [result for result, chosen in zip(results, mask, strict=True) if chosen]
+        rows = np.concatenate([split.test for split, chosen in zip(splits, mask, strict=True) if chosen])
         order = np.argsort(rows, kind="stable")
-        predicted = np.concatenate([result.predicted for _, result in mine])[order]
-        parts = [result.probabilities for _, result in mine]
-        probabilities = None
-        if all(part is not None for part in parts):
-            probabilities = np.concatenate([part for part in parts if part is not None])[order]
+        predicted = np.concatenate([result.predicted for result in folds])[order]
+        parts = [result.probabilities for result in folds if result.probabilities is not None]
+        probabilities = np.concatenate(parts)[order] if len(parts) == len(folds) else None
         scores = score(cache.labels[rows[order]].astype(np.intp), predicted, probabilities, cache.class_names)
-        fit = float(np.mean([result.fit_seconds for _, result in mine]))
-        predict = float(np.mean([result.predict_seconds for _, result in mine]))
-        first = mine[0][1]
-        pooled.append(HeadResult(first.name, first.head, predicted, probabilities, scores, fit, predict))
+        fit = float(np.mean([result.fit_seconds for result in folds]))
+        predict = float(np.mean([result.predict_seconds for result in folds]))
+        pooled.append(HeadResult(folds[0].name, folds[0].head, predicted, probabilities, scores, fit, predict))
     return pooled
 
 
@@ -57,11 +85,17 @@ def mean_over_repeats(repeats: Sequence[HeadResult]) -> dict[str, Any]:
     return scores
 
 
-def rounds(splits: Sequence[Split], results: Sequence[HeadResult]) -> list[dict[str, Any]]:
-    """Return the scores of every fold of every repeat, a dict each."""
-    return [
-        {"repeat": split.repeat or 0, "fold": split.fold, "train": len(split.train), "test": len(split.test)}
-        | {name: result.scores[name] for name in METRICS}
-        | {"fit_seconds": result.fit_seconds, "predict_seconds": result.predict_seconds}
+def fold_scores(splits: Sequence[Split], results: Sequence[HeadResult]) -> Records[FoldScores]:
+    """Return the scores of one head on every fold of every repeat."""
+    return Records(
+        FoldScores(
+            split.repeat or 0,
+            split.fold,
+            len(split.train),
+            len(split.test),
+            {name: result.scores[name] for name in METRICS},
+            result.fit_seconds,
+            result.predict_seconds,
+        )
         for split, result in zip(splits, results, strict=True)
-    ]
+    )

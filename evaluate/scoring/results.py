@@ -1,7 +1,8 @@
-"""What a comparison of heads found: one result per head, and what can be read from them together."""
+"""Results of heads on a split, and tables of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,41 +11,173 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, display
 from ...errors import HeadError
-from ..metrics import METRICS, are_skewed, leading_metric, shown_metrics
+from ..metrics import METRICS, HeadDifference, Metric, are_skewed, leading_metric, shown_metrics
+from ..shared import (
+    Record,
+    Records,
+    TextTable,
+    format_interval,
+    format_number,
+    format_points,
+    format_seconds,
+    html_table,
+    percent,
+)
 from ..splits import Groups, Split
 
 
-@dataclass
+@dataclass(frozen=True)
+class FoldScores(Record):
+    """Scores of one head on one fold of a cross-validation.
+
+    Attributes
+    ----------
+    repeat, fold : int
+        From 0.
+    train, test : int
+        Number of images.
+    scores : dict of str to float
+    fit_seconds, predict_seconds : float
+    """
+
+    repeat: int
+    fold: int | None
+    train: int
+    test: int
+    scores: Mapping[str, float | None]
+    fit_seconds: float
+    predict_seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values by name, the scores among them."""
+        about = {"repeat": self.repeat, "fold": self.fold, "train": self.train, "test": self.test}
+        return about | dict(self.scores) | {"fit_seconds": self.fit_seconds, "predict_seconds": self.predict_seconds}
+
+
+@dataclass(frozen=True)
+class TuningResult(Record):
+    """Result of the search for parameters in the training part of one split.
+
+    Attributes
+    ----------
+    parameters : dict
+        Value of every parameter that was searched.
+    metric : str
+        Score that was optimized.
+    score, default_score : float or None
+        Mean score of these parameters and of the parameters without tuning in the inner folds. They are no estimates
+        of the accuracy on new images.
+    trials : int
+        Number of candidates.
+    complete : bool
+        Whether the time budget sufficed.
+    repeat, fold : int or None
+        Fold of a cross-validation.
+    """
+
+    parameters: dict[str, Any]
+    metric: str
+    score: float
+    default_score: float | None
+    trials: int
+    complete: bool
+    repeat: int | None = None
+    fold: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values by name; without folds, ``repeat`` and ``fold`` are left out."""
+        of_fold = ("repeat", "fold") if self.fold is None else ()
+        return {name: value for name, value in super().to_dict().items() if name not in of_fold}
+
+
+@dataclass(frozen=True)
+class LeakageGap(Record):
+    """Accuracy of one head on a random split, on the grouped split, and the difference.
+
+    Attributes
+    ----------
+    head : str
+    random, grouped : float
+        Accuracy on each split.
+    gap : float
+        ``random - grouped``: by how much the random split overstates the accuracy.
+    low, high : float or None
+        95 % confidence interval of the gap.
+    """
+
+    head: str
+    random: float
+    grouped: float
+    gap: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class LearningPoint(Record):
+    """Accuracy of one head that was trained on a part of the training images.
+
+    Attributes
+    ----------
+    head : str
+    images : float
+        Number of training images, the mean over the repeats.
+    accuracy : float
+        Mean over the repeats.
+    low, high : float
+        Lowest and highest accuracy of the repeats.
+    macro_f1 : float
+        Mean over the repeats.
+    repeats : int
+    """
+
+    head: str
+    images: float
+    accuracy: float
+    low: float
+    high: float
+    macro_f1: float
+    repeats: int
+
+
+@dataclass(frozen=True, eq=False)
 class HeadResult:
-    """One head on one split.
+    """Result of one head in a comparison.
 
     Attributes
     ----------
     name : str
     head : sklearn classifier
-        Fitted on the training rows.
-        With folds, of the first one.
+        Fitted on the training rows; with folds, on those of the first fold.
     predicted : ndarray of intp, shape (t,)
-        Index of the predicted class of every test row. With folds, by the head that was not trained on it, in the
-        first repeat.
+        Index of the predicted class of every test row. With folds, predicted by the head that was not trained on the
+        row, in the first repeat.
     probabilities : ndarray of float64, shape (t, k), or None
         None for a head without ``predict_proba``.
     scores : dict
-        See :func:`embedonce.evaluate.metrics.metrics.score`. With repeats, the mean over them; the scores per class
-        and the confusion matrix are of the first.
+        ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``log_loss``, ``roc_auc`` and ``mcc``, with repeats their
+        means; ``per_class`` and ``confusion``, with repeats of the first.
     fit_seconds, predict_seconds : float
-        Wall-clock time of fitting on all training rows and of predicting the class of all test rows. With folds, the
-        mean over them.
+        Wall-clock time of fitting on the training rows and of predicting the test rows; with folds, the mean.
     intervals : dict of str to tuple of float
-        Lower and upper end of the 95 % confidence interval of some of the scores:
-        :func:`embedonce.evaluate.metrics.intervals.score_intervals`.
-    rounds : list of dict
-        The scores of every fold of every repeat, when there are folds.
-    tuning : list of dict
-        What ``tune`` found, an entry for every fold, or one for a single split: ``repeat`` and ``fold``;
-        ``parameters``, those that were searched; ``metric``, which was searched for; ``score`` and ``default_score``,
-        its mean of these and of the parameters without tuning in the inner folds, which are no results; ``trials``,
-        how many candidates were begun; ``complete``, whether the time sufficed.
+        Ends of the 95 % confidence intervals of the scores that have one.
+    folds : Records of FoldScores
+        Scores of every fold of every repeat; empty without folds.
+    tuning : Records of TuningResult
+        Result of the search in every fold, or in the single split; empty without tuning.
+
+    See Also
+    --------
+    embedonce.compare : Returns a result per head.
+
+    Examples
+    --------
+    >>> import embedonce as eo, numpy as np
+    >>> X = np.repeat(np.eye(2, 1280, dtype=np.float32), 20, axis=0)
+    >>> cache = eo.FeatureCache.from_arrays(X, ["cat"] * 20 + ["dog"] * 20)
+    >>> result = eo.compare(cache, ["logreg"], split="random").result("logreg")
+    >>> result.scores["accuracy"]
+    1.0
     """
 
     name: str
@@ -55,54 +188,49 @@ class HeadResult:
     fit_seconds: float
     predict_seconds: float
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    rounds: list[dict[str, Any]] = field(default_factory=list)
-    tuning: list[dict[str, Any]] = field(default_factory=list)
+    folds: Records[FoldScores] = field(default_factory=Records)
+    tuning: Records[TuningResult] = field(default_factory=Records)
 
     @property
     def history(self) -> dict[str, list[float]] | None:
-        """Accuracy and loss per epoch, of heads that are trained in epochs."""
+        """Accuracy and loss per epoch of heads that are trained in epochs."""
         return getattr(self.head, "history_", None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return name, scores, the interval of the accuracy, and times, as the rows of ``Comparison.table``."""
+        low, high = self.intervals.get("accuracy", (None, None))
+        return (
+            {"head": self.name}
+            | {name: self.scores[name] for name in METRICS}
+            | {"accuracy_low": low, "accuracy_high": high}
+            | {"fit_seconds": self.fit_seconds, "predict_seconds": self.predict_seconds}
+        )
+
+    def to_frame(self) -> Any:
+        """Return the values of :meth:`to_dict` as a pandas DataFrame of one row."""
+        return Records([self]).to_frame()
 
     def __repr__(self) -> str:
         accuracy = f"accuracy {self.scores['accuracy']:.4f}"
         return f"<HeadResult {display(self.name)}: {accuracy} on {len(self.predicted):,} test images>"
 
+    def _repr_html_(self) -> str:
+        return Records([self])._repr_html_()
 
-@dataclass
+
+@dataclass(eq=False, repr=False)
 class ComparisonData:
-    """Heads that were trained and tested on the same rows.
-
-    Attributes
-    ----------
-    cache : FeatureCache
-    split : Split
-        With folds, its test part holds the rows of all of them; ``splits`` has the folds themselves.
-    results : list of HeadResult
-        In the order in which the heads were given.
-    notes : list of str
-        What a reader of the scores should know.
-    random : ComparisonData or None
-        The same heads on a split that does not look at groups, when both were asked for.
-    groups : Groups or None
-        Which images belong together, when that is known.
-    differences : list of dict
-        Of every two heads: see :func:`embedonce.evaluate.metrics.paired_tests.compare_pair`.
-    budget : list of dict
-        Accuracy against the number of training images:
-        :func:`embedonce.evaluate.comparison.learning_curve.budget_curve`. Empty unless it was asked for.
-    splits : list of Split
-        All folds of all repeats; empty when there is one split.
-    """
+    """Results of heads on the same rows; see :class:`embedonce.Comparison`."""
 
     cache: FeatureCache
     split: Split
     results: list[HeadResult]
     notes: list[str] = field(default_factory=list)
-    random: ComparisonData | None = None
+    leaky: ComparisonData | None = None
     groups: Groups | None = None
-    differences: list[dict[str, Any]] = field(default_factory=list)
-    splits: list[Split] = field(default_factory=list)
-    budget: list[dict[str, Any]] = field(default_factory=list)
+    differences: Records[HeadDifference] = field(default_factory=Records)
+    folds: list[Split] = field(default_factory=list)
+    learning_curve: Records[LearningPoint] = field(default_factory=Records)
 
     @property
     def skewed(self) -> bool:
@@ -111,57 +239,49 @@ class ComparisonData:
 
     @property
     def ranked_by(self) -> str:
-        """The score by which heads are ordered: ``accuracy``, or ``balanced_accuracy`` when classes are skewed."""
+        """Score that orders the heads: ``accuracy``, or ``balanced_accuracy`` when classes are skewed."""
         return leading_metric(self.skewed)
 
     @property
-    def table(self) -> list[dict[str, Any]]:
-        """One dict per head, the best first: by accuracy, or by balanced accuracy when classes are skewed.
+    def table(self) -> Records[HeadResult]:
+        """Results, the best first: by :attr:`ranked_by`, then by log loss."""
 
-        Equally good ones by log loss. ``accuracy_low`` and ``accuracy_high`` are its 95 % confidence interval.
-        """
-        rows = []
-        for result in self.results:
-            low, high = result.intervals.get("accuracy", (None, None))
-            rows.append(
-                {"head": result.name}
-                | {name: result.scores[name] for name in METRICS}
-                | {"accuracy_low": low, "accuracy_high": high}
-                | {"fit_seconds": result.fit_seconds, "predict_seconds": result.predict_seconds}
-            )
-        first = self.ranked_by
-        return sorted(rows, key=lambda row: (-row[first], np.inf if row["log_loss"] is None else row["log_loss"]))
+        def order(result: HeadResult) -> tuple[float, float]:
+            loss = result.scores["log_loss"]
+            return -result.scores[self.ranked_by], np.inf if loss is None else loss
+
+        return Records(sorted(self.results, key=order))
 
     @property
-    def leak_gap(self) -> list[dict[str, Any]]:
-        """One dict per head, as in ``table``: accuracy on the random split, on the grouped one, and the difference.
+    def leakage_gap(self) -> Records[LeakageGap]:
+        """Accuracy of every head on the random split, on the grouped split, and the difference.
 
-        The difference is what copies of training images among the test images made the random split promise. ``low``
-        and ``high`` are its 95 % interval, from those of the two accuracies (Zou and Donner, 2008,
-        doi:10.1002/sim.3095), which takes the two test parts for independent. Empty when there is only one split; an
-        image model that only one of them can test is left out.
+        The interval is that of Zou and Donner (2008, doi:10.1002/sim.3095), from the intervals of the two accuracies,
+        which it takes for independent. Empty when there is one split. Image models that are tested on one split only
+        are left out.
         """
-        if self.random is None:
-            return []
+        if self.leaky is None:
+            return Records()
         gaps = []
-        on_both = {result.name for result in self.random.results}
-        for row in self.table:
-            if row["head"] not in on_both:
+        leaky = {result.name: result for result in self.leaky.results}
+        for result in self.table:
+            if result.name not in leaky:
                 continue
-            other = self.random.result(row["head"])
-            promised = other.scores["accuracy"]
-            gap = {"head": row["head"], "random": promised, "grouped": row["accuracy"]}
-            gap["gap"] = promised - row["accuracy"]
-            gap["low"] = gap["high"] = None
-            if row["accuracy_low"] is not None and "accuracy" in other.intervals:
-                low, high = other.intervals["accuracy"]
-                gap["low"] = gap["gap"] - float(np.hypot(promised - low, row["accuracy_high"] - row["accuracy"]))
-                gap["high"] = gap["gap"] + float(np.hypot(high - promised, row["accuracy"] - row["accuracy_low"]))
-            gaps.append(gap)
-        return gaps
+            other = leaky[result.name]
+            random, grouped = other.scores["accuracy"], result.scores["accuracy"]
+            gap = random - grouped
+            ends: tuple[float, ...] = ()
+            if "accuracy" in result.intervals and "accuracy" in other.intervals:
+                (low, high), (random_low, random_high) = result.intervals["accuracy"], other.intervals["accuracy"]
+                ends = (
+                    gap - float(np.hypot(random - random_low, high - grouped)),
+                    gap + float(np.hypot(random_high - random, grouped - low)),
+                )
+            gaps.append(LeakageGap(result.name, random, grouped, gap, *ends))
+        return Records(gaps)
 
     def confusion(self, head: str) -> npt.NDArray[np.int64]:
-        """Return the confusion matrix of a head, int64, shape (k, k): rows true, columns predicted.
+        """Return the confusion matrix of a head: int64, shape (k, k), rows true, columns predicted.
 
         Raises
         ------
@@ -184,21 +304,50 @@ class ComparisonData:
         names = ", ".join(result.name for result in self.results)
         raise HeadError(f"parameter head must be one of the compared heads ({names}), got {head!r}")
 
+    def to_frame(self) -> Any:
+        """Return :attr:`table` as a pandas DataFrame."""
+        return self.table.to_frame()
+
+    def score_table(self, *, page: bool = False) -> TextTable:
+        """Return the scores as text, a line per head, the best first; for a page with full titles and in percent."""
+        first, *others = shown_metrics(self.ranked_by)
+        titles = [metric.title if page else metric.column for metric in (first, *others)]
+        times = ["fit", "predict"] if page else ["fit s", "predict s"]
+
+        def cell(result: HeadResult, metric: Metric) -> str:
+            score = result.scores[metric.name]
+            return percent(score) if page and metric.percent else format_number(score)
+
+        rows = []
+        for result in self.table:
+            interval = format_interval(*result.intervals.get(first.name, (None, None)), as_percent=page)
+            seconds = [result.fit_seconds, result.predict_seconds]
+            seconds_cells = [format_seconds(value) if page else f"{value:.2f}" for value in seconds]
+            scores = [cell(result, metric) for metric in others]
+            rows.append([display(result.name), cell(result, first), interval, *scores, *seconds_cells])
+        return TextTable(["head", titles[0], "95 % interval", *titles[1:], *times], rows)
+
+    def gap_table(self, *, page: bool = False) -> TextTable:
+        """Return the leakage gap as text, a line per head; for a page in percent and points."""
+        titles = ["random split", "grouped split", "gap in points" if page else "difference", "95 % interval"]
+        rows = []
+        for row in self.leakage_gap:
+            if page:
+                cells = [percent(row.random), percent(row.grouped)]
+                cells += [format_points(row.gap), format_points(row.low, row.high)]
+            else:
+                cells = [format_number(row.random), format_number(row.grouped)]
+                cells += [f"{row.gap:+.4f}", format_interval(row.low, row.high)]
+            rows.append([display(row.head), *cells])
+        return TextTable(["head" if page else "leakage gap", *titles], rows)
+
     def __repr__(self) -> str:
-        heads = ", ".join(display(row["head"]) for row in self.table)
-        where = display(str(self.cache.path))
-        tested = f"{len(self.split.test):,} test images of {where}"
+        heads = ", ".join(display(result.name) for result in self.table)
+        tested = f"{len(self.split.test):,} test images of {display(str(self.cache.path))}"
         return f"<{type(self).__name__} of {heads} on {tested}; print shows the scores>"
 
     def __str__(self) -> str:
-        width = max(len(display(result.name)) for result in self.results) + 2
-        first, *others = shown_metrics(self.ranked_by)
-        titles = f"{first.column:>10}{'95 % interval':>20}{''.join(f'{metric.column:>10}' for metric in others)}"
-        lines = [f"{'head':<{width}}{titles}{'fit s':>8}"]
-        for row in self.table:
-            ends = self.result(row["head"]).intervals.get(first.name)
-            interval = "" if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
-            scores = ["-" if row[metric.name] is None else f"{row[metric.name]:.4f}" for metric in others]
-            cells = f"{row[first.name]:>10.4f}{interval:>20}{''.join(f'{score:>10}' for score in scores)}"
-            lines.append(f"{display(row['head']):<{width}}{cells}{row['fit_seconds']:>8.1f}")
-        return "\n".join([*lines, *(f"Note: {note}." for note in self.notes)])
+        return "\n".join([str(self.score_table()), *(f"Note: {note}." for note in self.notes)])
+
+    def _repr_html_(self) -> str:
+        return html_table(*self.score_table(), self.notes)

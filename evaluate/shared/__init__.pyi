@@ -19,3 +19,10 @@ from .provenance import as_json as as_json
 from .provenance import describe_cache as describe_cache
 from .provenance import how_it_was_made as how_it_was_made
 from .provenance import package_versions as package_versions
+from .tables import Record as Record
+from .tables import Records as Records
+from .tables import TextTable as TextTable
+from .tables import format_interval as format_interval
+from .tables import format_number as format_number
+from .tables import format_points as format_points
+from .tables import format_seconds as format_seconds

@@ -1,8 +1,7 @@
-from .nested import Found as Found
 from .nested import search_spaces as search_spaces
-from .nested import tune_heads as tune_heads
+from .nested import tune_plan as tune_plan
 from .nested import tuning_notes as tuning_notes
-from .nested import with_found as with_found
+from .nested import with_tuned as with_tuned
 from .result import Tuning as Tuning
 from .result import tuning_results as tuning_results
 from .run import tune as tune

@@ -1,15 +1,8 @@
-"""Tuning inside a comparison: every fold that is scored has a search of its own, in its training part.
+"""Tuning inside a comparison: nested cross-validation.
 
-This is nested cross-validation: a test image of a fold took no part in choosing the parameters that it is scored with,
-so the score is never one that a search made best (Varma and Simon 2006, Bias in error estimation when using
-cross-validation for model selection; Cawley and Talbot 2010). Folds may end up with different parameters: what is
-scored is the whole way to a head, search included. It looks for accuracy, or for balanced accuracy where classes are
-skewed, as the comparison orders heads.
-
-A single split with a random one beside it has one search, in the training part of the honest one. Both take what it
-found, so that their gap is due to copies alone. Test images of the random split are then among those that were
-searched on, which can only add to what it promises too much. Random folds beside grouped ones have searches of their
-own, as somebody who knows of no groups would do it.
+Every fold has a search in its training part, so that no test image of a fold takes part in the choice of the parameters
+that it is scored with (Varma and Simon 2006, Bias in error estimation when using cross-validation for model selection;
+Cawley and Talbot 2010). Folds may have different parameters: the score is that of the procedure, search included.
 """
 
 from __future__ import annotations
@@ -18,7 +11,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -26,33 +19,24 @@ from ...cache import FeatureCache, display
 from ...errors import SplitError
 from ...heads import HEADS, Space, candidates, head_class, make_head
 from ..metrics import METRICS, are_skewed, leading_metric
-from ..scoring import job_label, name_and_parameters
-from ..splits import Groups, Split, inner_folds
+from ..scoring import TuningResult, name_and_parameters
+from ..splits import Groups, Split, SplitPlan, inner_folds
 from .rungs import FOLDS
 from .successive_halving import TRIALS, Search
 
-Found: TypeAlias = list[list[dict[str, dict[str, Any]]]]
-"""Search results by plan, split and head, as ``tuning`` of a `HeadResult`."""
-
-_SHOWN = 3  # parameters that a note tells of
+_LISTED = 3  # combinations of parameters that a note lists
 
 
-def search_spaces(heads: Sequence[str] | Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Space]:
-    """Return what is searched of every head: what has a range of its own and was not given; nothing of some heads.
+def search_spaces(heads: Sequence[str] | Mapping[str, Any], unfitted: Mapping[str, Any]) -> dict[str, Space]:
+    """Return what is searched of every head: the parameters that have a range and were not given by the user.
 
-    Of an instance, what differs from its default was given.
-
-    Parameters
-    ----------
-    heads : sequence of str, or mapping of str to dict or classifier
-        As :func:`embedonce.compare` takes them.
-    made : mapping of str to classifier
-        The unfitted heads.
+    ``heads`` is the argument of :func:`embedonce.compare`, ``unfitted`` the heads that were made from it. The given
+    parameters of an instance are those that differ from their defaults. A space may be empty.
     """
     spaces: dict[str, Space] = {}
-    for name, head in made.items():
+    for name, head in unfitted.items():
         kind = getattr(type(head), "head_name", "")
-        if kind not in HEADS or type(head) is not head_class(kind):  # what somebody made of a head of ours is not ours
+        if kind not in HEADS or type(head) is not head_class(kind):  # a subclass may mean something else
             spaces[name] = {}
             continue
         entry = heads.get(name) if isinstance(heads, Mapping) else {}
@@ -65,96 +49,97 @@ def search_spaces(heads: Sequence[str] | Mapping[str, Any], made: Mapping[str, A
     return spaces
 
 
-def tune_heads(
+def tune_plan(
     cache: FeatureCache,
-    made: Mapping[str, Any],
+    heads: Mapping[str, Any],
     spaces: Mapping[str, Space],
-    plans: Sequence[Sequence[Split]],
+    plan: SplitPlan,
     groups: Groups | None,
+    *,
     seed: int,
     seconds: float,
     jobs: int = 1,
     dask: Any = None,
-    on_head: Callable[[str], None] | None = None,
-) -> Found:
-    """Search parameters of heads in the training part of every fold, or in that of one split.
+    announce: Callable[[str, int], None] | None = None,
+) -> list[dict[str, TuningResult]]:
+    """Search parameters of heads in the training part of every split of a plan.
 
     Parameters
     ----------
     cache : FeatureCache
-    made : mapping of str to classifier
-        Unfitted; none is changed.
+    heads : mapping of str to classifier
+        Unfitted; they stay unchanged.
     spaces : mapping of str to Space
-        Of every head, from :func:`search_spaces`. Nothing is searched of one whose space is empty.
-    plans : sequence of sequence of Split
-        As :func:`embedonce.evaluate.comparison.run.plan_splits` returns them. The folds of each are searched; of
-        single splits the first is, and the other takes what was found there.
-    groups : Groups, optional
+        See :func:`search_spaces`. A head with an empty space is not tuned.
+    plan : SplitPlan
+    groups : Groups or None
     seed : int
-        Of the candidates, and of the inner folds where a split has no seed of its own.
+        Random seed of the candidates, and of the inner folds where a split has no seed.
     seconds : float
-        For each head in all; every search of it gets the same share. The parameters that a head has are always scored.
-    jobs, dask, on_head
+        Time budget of each search. The given parameters are always scored.
+    jobs, dask
         See :func:`embedonce.compare`.
+    announce : callable, default=None
+        Called with the head's name and the index of the split before each search.
+
+    Returns
+    -------
+    list of dict of str to TuningResult
+        By split and head.
 
     Raises
     ------
     HeadError
         When no candidate of a head can be scored.
     SplitError
-        When a training part cannot be parted again.
+        When a training part is too small for inner folds.
     """
-    found: Found = [[{} for _ in splits] for splits in plans]
-    searched = plans if len(plans[0]) > 1 else plans[:1]
-    share = seconds / sum(map(len, searched))
-    taking_part = np.concatenate([plans[0][0].train, plans[0][0].test])
-    metric = leading_metric(are_skewed(cache.labels[taking_part]))
+    metric = leading_metric(are_skewed(cache.labels[np.concatenate([plan[0].train, plan[0].test])]))
+    results: list[dict[str, TuningResult]] = [{} for _ in plan]
     for name, space in spaces.items():
-        if not space:
-            continue
-        for number, splits in enumerate(searched):
-            for turn, split in enumerate(splits):
-                if on_head is not None:
-                    on_head(f"{job_label(name, searched, number, turn)} (tuning)")
-                found[number][turn][name] = _search(
-                    cache, name, made[name], space, split, groups, metric, seed, share, jobs, dask
-                )
-    return found if len(searched) == len(plans) else [found[0] for _ in plans]
+        for index, split in enumerate(plan if space else ()):
+            if announce is not None:
+                announce(name, index)
+            results[index][name] = _search(
+                cache, name, heads[name], space, split, groups, metric, seed, seconds, jobs, dask
+            )
+    return results
 
 
-def with_found(made: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the heads of one split, those that were tuned with the parameters that were found for it."""
+def with_tuned(heads: Mapping[str, Any], tuned: Mapping[str, TuningResult]) -> dict[str, Any]:
+    """Return the heads of one split; tuned ones are copies with the parameters of their search."""
     from sklearn.base import clone
 
     return {
-        name: clone(head).set_params(**found[name]["parameters"]) if name in found else head
-        for name, head in made.items()
+        name: clone(head).set_params(**tuned[name].parameters) if name in tuned else head
+        for name, head in heads.items()
     }
 
 
-def tuning_notes(made: Mapping[str, Any], splits: Sequence[Split], found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return, for every head, what was chosen how often on the splits of one plan, and whether time was short."""
+def tuning_notes(heads: Mapping[str, Any], plan: SplitPlan, tuned: Sequence[Mapping[str, TuningResult]]) -> list[str]:
+    """Return a note per head: how often each combination was chosen, and whether the time budget ended a search."""
     notes = []
-    for name, head in made.items():
-        if name not in found[0]:
-            notes.append(f"{display(name)} was not tuned, since no range of its parameters is left to search")
+    for name, head in heads.items():
+        if name not in tuned[0]:
+            notes.append(f"{display(name)} was not tuned, because no parameter with a range is left to search")
             continue
-        searches = [of_split[name] for of_split in found]
-        standing = head.get_params(deep=False)
-        chosen = Counter(_words(search["parameters"], standing) for search in searches)
-        if len(splits) == 1:
-            text = f"training images of the {splits[0].method} split: {next(iter(chosen))}"
+        searches = [by_head[name] for by_head in tuned]
+        given = head.get_params(deep=False)
+        chosen = Counter(_words(search.parameters, given) for search in searches)
+        if not plan.has_folds:
+            text = f"training images of the {plan.method} split: {next(iter(chosen))}"
         else:
-            parts = [f"{words} in {count}" for words, count in chosen.most_common(_SHOWN)]
-            rest = len(searches) - sum(count for _, count in chosen.most_common(_SHOWN))
-            parts += [f"others in {rest}"] if rest else []
-            text = f"training images of each of the {len(splits)} {splits[0].method} folds: {'; '.join(parts)}"
-        cut = sum(not search["complete"] for search in searches)
+            counts = [f"{words} in {count}" for words, count in chosen.most_common(_LISTED)]
+            rest = len(searches) - sum(count for _, count in chosen.most_common(_LISTED))
+            counts += [f"others in {rest}"] if rest else []
+            text = f"training images of each of the {len(plan)} {plan.method} folds: {'; '.join(counts)}"
+        cut = sum(not search.complete for search in searches)
         if cut:
-            where = "the search" if len(splits) == 1 else f"{cut} of the {len(searches)} searches"
-            text += f" (its time ended {where} early: longer may find better ones)"
-        aim = "" if searches[0]["metric"] == "accuracy" else f" for {METRICS[searches[0]['metric']].title}"
-        notes.append(f"{display(name)} was tuned{aim} in the {text}")
+            which = "the search" if not plan.has_folds else f"{cut} of {len(searches)} searches"
+            text += f"; the time budget ended {which} early, and more time may find better parameters"
+        metric = searches[0].metric
+        target = "" if metric == "accuracy" else f" for {METRICS[metric].title}"
+        notes.append(f"{display(name)} was tuned{target} in the {text}")
     return notes
 
 
@@ -170,45 +155,45 @@ def _search(
     seconds: float,
     jobs: int,
     dask: Any,
-) -> dict[str, Any]:
-    """Search in the training part of one split and return what is known of it."""
+) -> TuningResult:
+    """Search in the training part of one split."""
     from sklearn.base import clone
 
     def make(**parameters: Any) -> Any:
         return clone(head).set_params(**parameters)
 
-    standing = head.get_params(deep=False)
-    default = {key: standing[key] for key in space}
-    own = seed if split.seed is None else split.seed
-    inner = inner_folds(cache, split, groups, _inner_count(cache, split, groups), own)
-    search = Search(cache, name, make, inner, groups, metric, own, jobs, dask, time.time() + seconds, None)
-    best = search.run(candidates(space, default, TRIALS, seed))
-    start = search.default_of(best)["score"]
-    about = {} if split.fold is None else {"repeat": split.repeat, "fold": split.fold}
-    return about | {
-        "parameters": best["parameters"],
-        "metric": metric,
-        "score": best["score"],
-        "default_score": None if math.isnan(start) else start,
-        "trials": len({row["trial"] for row in search.table}),
-        "complete": search.complete,
-    }
+    given = head.get_params(deep=False)
+    split_seed = seed if split.seed is None else split.seed
+    folds = inner_folds(cache, split, groups, _count_folds(cache, split, groups), split_seed)
+    search = Search(cache, name, make, folds, groups, metric, split_seed, jobs, dask, time.time() + seconds, None)
+    best = search.run(candidates(space, {key: given[key] for key in space}, TRIALS, seed))
+    default_score = search.default_of(best)["score"]
+    return TuningResult(
+        parameters=best["parameters"],
+        metric=metric,
+        score=best["score"],
+        default_score=None if math.isnan(default_score) else default_score,
+        trials=len({row["trial"] for row in search.table}),
+        complete=search.complete,
+        repeat=split.repeat if split.fold is not None else None,
+        fold=split.fold,
+    )
 
 
-def _inner_count(cache: FeatureCache, split: Split, groups: Groups | None) -> int:
-    """Return how many folds a search has: as many as in ``embedonce tune``, fewer where a class has fewer units."""
-    kept = groups is not None and split.method != "random"
-    units = groups.ids if groups is not None and kept else np.arange(len(cache))
+def _count_folds(cache: FeatureCache, split: Split, groups: Groups | None) -> int:
+    """Return the number of inner folds: fewer than usual where a class has fewer groups or images."""
+    grouped = groups is not None and split.method != "random"
+    units = groups.ids if groups is not None and grouped else np.arange(len(cache))
     pairs = np.unique(np.stack([cache.labels[split.train], units[split.train]]), axis=1)
     labels, counts = np.unique(pairs[0], return_counts=True)
     if counts.min() < 2:
         raise SplitError(
-            f"parameter tune of compare needs two {'groups' if kept else 'images'} of every class in every training "
-            f"part, but {display(cache.class_names[labels[counts.argmin()]])} has one; leave out tune or add images"
+            f"parameter tune of compare needs two {'groups' if grouped else 'images'} of every class in every training "
+            f"part, but {display(cache.class_names[labels[counts.argmin()]])} has one. Leave out tune or add images"
         )
     return int(min(FOLDS, counts.min()))
 
 
-def _words(parameters: Mapping[str, Any], standing: Mapping[str, Any]) -> str:
+def _words(parameters: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     words = ", ".join(f"{key} {value}" for key, value in parameters.items())
-    return f"{words} (as without tuning)" if all(standing[key] == parameters[key] for key in parameters) else words
+    return f"{words} (not changed)" if all(given[key] == parameters[key] for key in parameters) else words

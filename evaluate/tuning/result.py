@@ -13,7 +13,7 @@ import numpy as np
 from ...cache import FeatureCache, display, make_folder, write_atomically
 from ...errors import is_number
 from ...heads import Range, Space
-from ..metrics import METRICS
+from ..metrics import METRICS, PairedTest
 from ..scoring import HeadResult
 from ..shared import INK, as_csv, as_json, describe_cache, how_it_was_made, save_figure
 from ..splits import Split
@@ -46,9 +46,8 @@ class Tuning:
         Mean score over the folds of the best and of the default parameters, in the same rung.
     result, default : HeadResult
         Of both on the test part, fitted on the whole training part; ``default`` is None when it cannot be fitted.
-    difference : dict or None
-        Accuracy of both on the test part compared image by image: see
-        :func:`embedonce.evaluate.metrics.paired_tests.compare_pair`. None when there is nothing to compare.
+    difference : PairedTest or None
+        Accuracy of both on the test part compared image by image; None when there is nothing to compare.
     split : Split
         Training part, which was searched on, and test part.
     folds : list of Split
@@ -75,7 +74,7 @@ class Tuning:
     split: Split
     folds: list[Split]
     seed: int
-    difference: dict[str, Any] | None = None
+    difference: PairedTest | None = None
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     trials: int = 0
@@ -207,7 +206,7 @@ def tuning_results(tuning: Tuning) -> dict[str, Any]:
         "outer": {"best": tuning.result.scores, "default": None if default is None else default.scores},
         "gain": _plain(tuning.gain),
         "optimism": _plain(tuning.optimism),
-        "difference": _plain(tuning.difference),
+        "difference": None if tuning.difference is None else tuning.difference.to_dict(),
         "trials": tuning.trials,
         "seconds": tuning.seconds,
         "notes": tuning.notes,

@@ -147,11 +147,11 @@ def _notes(tuned: Tuning) -> list[str]:
     elif tuned.gain <= 0:
         notes.append("on the test part the tuned parameters are no better than the defaults")
     if tuned.difference is not None:
-        low, high, share = (100 * tuned.difference[name] for name in ("low", "high", "difference"))
-        p = tuned.difference["p"]
+        test = tuned.difference
+        low, high, change = 100 * test.low, 100 * test.high, 100 * test.difference
         notes.append(
-            f"tuning changed the accuracy on the test part by {share:+.1f} points (95 % interval {low:+.1f} to "
-            f"{high:+.1f}, p = {p:.2g})" + (", which may be chance" if low <= 0 <= high or p > 0.05 else "")
+            f"tuning changed the accuracy on the test part by {change:+.1f} points (95 % interval {low:+.1f} to "
+            f"{high:+.1f}, p = {test.p:.2g})" + (", which may be chance" if low <= 0 <= high or test.p > 0.05 else "")
         )
     for name, values in tuned.space.items():
         if tuned.best_parameters != tuned.default_parameters and values.at_its_end(tuned.best_parameters[name]):

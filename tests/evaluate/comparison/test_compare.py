@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from embedonce.errors import CacheError, HeadError, HeadParameterError, OutputError
 from embedonce.evaluate.comparison.run import compare
+from kept_lines import KeptLines
 from sklearn.linear_model import LogisticRegression, Perceptron
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -19,7 +20,7 @@ def comparison(cache_path):
 
 
 def test_heads_learn_what_can_be_learnt(comparison, cache):
-    accuracy = {row["head"]: row["accuracy"] for row in comparison.table}
+    accuracy = {result.name: result.scores["accuracy"] for result in comparison.table}
     assert accuracy["logreg"] >= 0.9
     most = np.bincount(cache.labels[comparison.split.train]).argmax()
     assert accuracy["dummy"] == (cache.labels[comparison.split.test] == most).mean()
@@ -33,17 +34,17 @@ def test_the_scores_are_those_of_plain_scikit_learn(comparison, cache):
 
 
 def test_the_table_has_the_best_head_first_and_numbers_for_all(comparison):
-    accuracies = [row["accuracy"] for row in comparison.table]
+    accuracies = [result.scores["accuracy"] for result in comparison.table]
     assert accuracies == sorted(accuracies, reverse=True)
-    assert {row["head"] for row in comparison.table} == {
+    assert {result.name for result in comparison.table} == {
         "logreg",
         "softmax",
         "dummy",
         "sklearn.linear_model:Perceptron",
     }
-    for row in comparison.table:
-        assert row["fit_seconds"] > 0
-        assert row["predict_seconds"] > 0
+    for result in comparison.table:
+        assert result.fit_seconds > 0
+        assert result.predict_seconds > 0
 
 
 def test_a_head_without_probabilities_is_scored_without_them(comparison):
@@ -77,23 +78,23 @@ def test_heads_can_be_given_with_parameters_or_ready_made(cache):
 
 
 def test_an_unknown_head_or_parameter_stops_before_anything_is_trained(cache):
-    trained = []
+    progress = KeptLines()
     with pytest.raises(HeadError, match="nonsense"):
-        compare(cache, ["logreg", "nonsense"], on_head=trained.append)
+        compare(cache, ["logreg", "nonsense"], progress=progress)
     with pytest.raises(HeadParameterError, match="depth"):
-        compare(cache, {"logreg": {"depth": 3}}, on_head=trained.append)
-    with pytest.raises(HeadError, match="twice"):
-        compare(cache, ["logreg", "logreg"], on_head=trained.append)
+        compare(cache, {"logreg": {"depth": 3}}, progress=progress)
+    with pytest.raises(HeadError, match="name each head once"):
+        compare(cache, ["logreg", "logreg"], progress=progress)
     with pytest.raises(HeadError, match="at least one"):
-        compare(cache, [], on_head=trained.append)
-    assert not trained
+        compare(cache, [], progress=progress)
+    assert not progress.lines
 
 
 def test_a_calibration_that_there_is_not_stops_before_anything_is_tuned(cache):
-    begun = []
+    progress = KeptLines()
     with pytest.raises(HeadParameterError, match="calibrate of compare must be temperature or sigmoid, got 'isotonic'"):
-        compare(cache, ["logreg"], calibrate="isotonic", tune=1, on_head=begun.append)
-    assert not begun
+        compare(cache, ["logreg"], calibrate="isotonic", tune=1, progress=progress)
+    assert not progress.lines
 
 
 def test_a_cache_that_cannot_be_read_is_an_error(tmp_path):
@@ -109,11 +110,11 @@ def test_random_weights_are_noted(comparison):
 def test_a_printed_comparison_has_an_interval_for_what_heads_are_ordered_by(comparison, monkeypatch):
     for skewed, name, title in ((False, "accuracy", " accuracy"), (True, "balanced_accuracy", " balanced")):
         monkeypatch.setattr(type(comparison), "skewed", skewed)
-        head, first, *_ = str(comparison).splitlines()
+        head, _, first, *_ = str(comparison).splitlines()
         best = comparison.table[0]
-        low, high = comparison.result(best["head"]).intervals[name]
-        assert f"{title}       95 % interval" in head
-        assert f"{best[name]:.4f}    {low:.4f} to {high:.4f}" in first
+        low, high = best.intervals[name]
+        assert f"{title}     95 % interval" in head
+        assert f"{best.scores[name]:.4f}  {low:.4f} to {high:.4f}" in first
 
 
 def test_what_an_interpreter_shows_is_one_short_line(comparison):

@@ -27,7 +27,7 @@ def test_the_file_to_begin_with_can_be_read_and_has_every_key_of_it(tmp_path):
         "class_weight",
         "calibrate",
         "tune",
-        "label_budget",
+        "learning_curve",
         "image_models",
         "jobs",
         "fail_under",
@@ -44,7 +44,7 @@ def test_the_file_to_begin_with_can_be_read_and_has_every_key_of_it(tmp_path):
 
 def test_a_file_that_is_there_is_never_overwritten(tmp_path):
     path = written(tmp_path, "seed = 3\n")
-    with pytest.raises(OutputError, match="is there already and stays"):
+    with pytest.raises(OutputError, match="exists and is not replaced"):
         write_config(path)
     assert path.read_text() == "seed = 3\n"
 
@@ -52,7 +52,7 @@ def test_a_file_that_is_there_is_never_overwritten(tmp_path):
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("seed = ", ParameterError, "is no TOML"),
+        ("seed = ", ParameterError, "is not TOML"),
         ("sed = 3", ParameterError, "must hold cache, output, .* got 'sed'"),
         ("seed = true", ParameterError, "key seed .* must be a number, got True"),
         ('folds = "5"', ParameterError, "key folds .* must be a number, got '5'"),

@@ -21,17 +21,19 @@ def folded(cache, in_pairs):
 def test_every_image_is_tested_once_in_every_repeat(folded, cache):
     np.testing.assert_array_equal(folded.split.test, np.arange(len(cache)))
     for repeat in (0, 1):
-        tested = np.concatenate([split.test for split in folded.splits if split.repeat == repeat])
+        tested = np.concatenate([split.test for split in folded.folds if split.repeat == repeat])
         np.testing.assert_array_equal(np.sort(tested), np.arange(len(cache)))
     assert folded.confusion("logreg").sum() == len(cache)
 
 
 def test_the_score_of_every_fold_of_every_repeat_is_kept(folded):
-    rounds = folded.result("logreg").rounds
-    assert [(entry["repeat"], entry["fold"]) for entry in rounds] == [(r, f) for r in (0, 1) for f in (0, 1, 2)]
-    sizes = [entry["test"] for entry in rounds[:3]]
-    first = np.average([entry["accuracy"] for entry in rounds[:3]], weights=sizes)
-    second = np.average([entry["accuracy"] for entry in rounds[3:]], weights=[entry["test"] for entry in rounds[3:]])
+    scores = folded.result("logreg").folds
+    assert [(entry.repeat, entry.fold) for entry in scores] == [(r, f) for r in (0, 1) for f in (0, 1, 2)]
+    sizes = [entry.test for entry in scores[:3]]
+    first = np.average([entry.scores["accuracy"] for entry in scores[:3]], weights=sizes)
+    second = np.average(
+        [entry.scores["accuracy"] for entry in scores[3:]], weights=[entry.test for entry in scores[3:]]
+    )
     assert folded.result("logreg").scores["accuracy"] == pytest.approx((first + second) / 2)
 
 
@@ -51,13 +53,13 @@ def test_no_group_crosses_any_fold_and_the_random_folds_say_how_many_do(folded):
     assert about["groups"]["crossing"] == 0
     assert about["groups"]["leak_share"] == 0
     assert len(about["parts"]) == 6
-    assert folded.random.split.to_dict()["groups"]["leak_share"] > 0.3
-    assert {row["head"] for row in folded.leak_gap} == {"logreg", "dummy"}
+    assert folded.leaky.split.to_dict()["groups"]["leak_share"] > 0.3
+    assert {row.head for row in folded.leakage_gap} == {"logreg", "dummy"}
 
 
 def test_heads_are_compared_by_their_folds(folded):
     (row,) = folded.differences
-    assert (row["a"], row["b"], row["test"]) == ("logreg", "dummy", "corrected resampled t")
+    assert (row.a, row.b, row.test) == ("logreg", "dummy", "corrected resampled t")
     low, high = folded.result("logreg").intervals["accuracy"]
     assert low < folded.result("logreg").scores["accuracy"] < high
 

@@ -205,27 +205,27 @@ def test_a_comparison_shows_what_copies_pretend(copied, tmp_path):
     made = compare(copied, ["knn", "logreg"])
     assert made.split.method == "grouped"
     assert made.split.groups["crossing"] == 0
-    assert made.random.split.method == "random"
-    assert made.random.split.groups["leak_share"] > 0.9
-    gaps = {row["head"]: row for row in made.leak_gap}
+    assert made.leaky.split.method == "random"
+    assert made.leaky.split.groups["leak_share"] > 0.9
+    gaps = {row.head: row for row in made.leakage_gap}
     assert set(gaps) == {"knn", "logreg"}
     for name, row in gaps.items():
-        assert row["grouped"] == made.result(name).scores["accuracy"]
-        assert row["random"] == made.random.result(name).scores["accuracy"]
-        assert row["gap"] == pytest.approx(row["random"] - row["grouped"])
+        assert row.grouped == made.result(name).scores["accuracy"]
+        assert row.random == made.leaky.result(name).scores["accuracy"]
+        assert row.gap == pytest.approx(row.random - row.grouped)
     with without_pictures():
         made.save(tmp_path / "out")
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["split"]["groups"]["crossing"] == 0
     assert results["split"]["groups"]["group_source"] == "found"
-    assert results["random"]["split"]["groups"]["leak_share"] == made.random.split.groups["leak_share"]
-    assert [row["head"] for row in results["leak_gap"]] == [row["head"] for row in made.table]
+    assert results["random"]["split"]["groups"]["leak_share"] == made.leaky.split.groups["leak_share"]
+    assert [row["head"] for row in results["leak_gap"]] == [result.name for result in made.table]
 
 
 def test_without_copies_one_random_split_is_enough(cache):
     made = compare(cache, ["dummy"])
-    assert made.random is None
-    assert made.leak_gap == []
+    assert made.leaky is None
+    assert made.leakage_gap == ()
     assert any("without leakage" in note for note in made.notes)
 
 

@@ -27,18 +27,18 @@ def heads(only_a, only_b, both=50, neither=5):
 @pytest.mark.parametrize(("only_a", "only_b"), [(1, 0), (9, 2), (5, 5), (0, 14)])
 def test_without_groups_the_test_is_mcnemars_exact_one(only_a, only_b):
     found = compare_pair(*heads(only_a, only_b))
-    assert found["test"] == "McNemar"
-    assert found["p"] == pytest.approx(binomtest(only_a, only_a + only_b).pvalue)
-    assert found["discordant"] == [only_a, only_b]
-    assert found["difference"] == pytest.approx((only_a - only_b) / (55 + only_a + only_b))
-    assert found["low"] < found["difference"] < found["high"]
+    assert found.test == "McNemar"
+    assert found.p == pytest.approx(binomtest(only_a, only_a + only_b).pvalue)
+    assert found.discordant == (only_a, only_b)
+    assert found.difference == pytest.approx((only_a - only_b) / (55 + only_a + only_b))
+    assert found.low < found.difference < found.high
 
 
 def test_heads_that_agree_on_every_image_are_no_different_and_the_interval_is_not_empty():
     a, _ = heads(0, 0)
     found = compare_pair(a, a)
-    assert found["p"] == 1
-    assert found["low"] < 0 < found["high"]
+    assert found.p == 1
+    assert found.low < 0 < found.high
 
 
 @given(st.lists(st.integers(-4, 4), min_size=1, max_size=9))
@@ -52,7 +52,7 @@ def test_sign_flips_are_those_of_all_signs(differences):
 @given(st.integers(0, 12), st.integers(0, 12))
 def test_groups_of_one_image_give_mcnemars_p(only_a, only_b):
     a, b = heads(only_a, only_b)
-    expected = compare_pair(a, b)["p"]
+    expected = compare_pair(a, b).p
     assert sign_flip_p(a.astype(int) - b.astype(int)) == pytest.approx(expected)
 
 
@@ -61,10 +61,10 @@ def test_copies_of_one_image_count_as_one():
     plain = compare_pair(a, b)
     groups = np.repeat(np.arange(len(a)), 10)
     copied = compare_pair(np.repeat(a, 10), np.repeat(b, 10), groups)
-    assert copied["test"] == "sign flips of groups"
-    assert copied["p"] == pytest.approx(plain["p"])
-    assert copied["high"] - copied["low"] == pytest.approx(plain["high"] - plain["low"])
-    assert compare_pair(np.repeat(a, 10), np.repeat(b, 10))["p"] < 1e-6 < copied["p"]
+    assert copied.test == "sign flips of groups"
+    assert copied.p == pytest.approx(plain.p)
+    assert copied.high - copied.low == pytest.approx(plain.high - plain.low)
+    assert compare_pair(np.repeat(a, 10), np.repeat(b, 10)).p < 1e-6 < copied.p
 
 
 def test_a_single_image_that_tells_heads_apart_may_stand_for_its_group():
@@ -73,7 +73,7 @@ def test_a_single_image_that_tells_heads_apart_may_stand_for_its_group():
     b = a.copy()
     b[0] = False
     grouped, plain = compare_pair(a, b, groups), compare_pair(a, b)
-    assert grouped["high"] - grouped["low"] > 3 * (plain["high"] - plain["low"])
+    assert grouped.high - grouped.low > 3 * (plain.high - plain.low)
 
 
 def test_the_interval_of_independent_images_is_agrestis_and_mins():
@@ -96,7 +96,7 @@ def test_the_interval_covers_a_true_difference_as_often_as_it_says(wrong, more, 
         first = generator.random(100) >= wrong
         second = first & (generator.random(100) >= more / (1 - wrong))
         found = compare_pair(first[groups], second[groups], groups if size > 1 else None)
-        covered += found["low"] <= more <= found["high"]
+        covered += found.low <= more <= found.high
     assert covered / rounds >= 0.93  # seldom more than one image tells them apart: then it can only be too wide
     assert covered / rounds < 0.98 or wrong < 0.05
 
@@ -106,11 +106,11 @@ def test_the_interval_holds_0_inside_unless_the_test_finds_a_difference(of_group
     a = np.array([right for one, two in of_groups for right in [True] * one + [False] * two] + [True])
     groups = np.r_[np.repeat(np.arange(len(of_groups)), [one + two for one, two in of_groups]), len(of_groups)]
     found = compare_pair(a, np.r_[~a[:-1], True], groups, level=level)
-    assert -1 <= found["low"] <= found["difference"] <= found["high"] <= 1
-    if found["p"] < 1 - level:
-        assert found["low"] >= 0 or found["high"] <= 0
+    assert -1 <= found.low <= found.difference <= found.high <= 1
+    if found.p < 1 - level:
+        assert found.low >= 0 or found.high <= 0
     else:
-        assert found["low"] <= 0 <= found["high"]
+        assert found.low <= 0 <= found.high
 
 
 def test_folds_are_compared_by_the_corrected_t_test():
@@ -119,15 +119,15 @@ def test_folds_are_compared_by_the_corrected_t_test():
     t = 0.02 / np.sqrt((1 / 5 + 20 / 80) * np.var(differences, ddof=1))
     from scipy.stats import t as student
 
-    assert found["p"] == pytest.approx(2 * student.sf(t, 4))
-    assert found["low"] < 0 < found["high"]
-    assert found["test"] == "corrected resampled t"
+    assert found.p == pytest.approx(2 * student.sf(t, 4))
+    assert found.low < 0 < found.high
+    assert found.test == "corrected resampled t"
 
 
 def test_folds_without_any_variance_are_no_proof_beyond_their_signs():
     sizes = [(80, 20)] * 5
-    assert compare_folds([0.0] * 5, sizes)["p"] == 1
-    assert compare_folds([0.02] * 5, sizes)["p"] == 1 / 16
+    assert compare_folds([0.0] * 5, sizes).p == 1
+    assert compare_folds([0.02] * 5, sizes).p == 1 / 16
 
 
 def test_holm_is_the_textbooks_example():
@@ -151,29 +151,29 @@ def test_the_verdict_is_what_the_data_say():
     swapped = base.copy()
     swapped[:3] = ~swapped[:3]
     few = generator.random(40) < 0.9, generator.random(40) < 0.9
-    found = {(row["a"], row["b"]): row for row in compare_all(["good", "bad"], {"good": base, "bad": worse})}
-    assert found["good", "bad"]["verdict"] == "better"
-    assert "good is better than bad" in found["good", "bad"]["text"]
+    found = {(row.a, row.b): row for row in compare_all(["good", "bad"], {"good": base, "bad": worse})}
+    assert found["good", "bad"].verdict == "better"
+    assert "good is better than bad" in found["good", "bad"].text
     tied = compare_all(["x", "y"], {"x": base, "y": swapped})[0]
-    assert tied["verdict"] == "practically tied"
-    assert "practically tied" in tied["text"]
+    assert tied.verdict == "practically tied"
+    assert "practically tied" in tied.text
     unknown = compare_all(["x", "y"], {"x": few[0], "y": few[1]})[0]
-    assert unknown["verdict"] == "undecided"
-    assert "cannot tell" in unknown["text"]
+    assert unknown.verdict == "undecided"
+    assert "no significant difference between" in unknown.text
 
 
 def test_every_two_heads_are_compared_the_better_first_and_p_is_adjusted():
     generator = np.random.default_rng(1)
     correct = {name: generator.random(500) < share for name, share in (("a", 0.7), ("b", 0.8), ("c", 0.9))}
     rows = compare_all(["a", "b", "c"], correct)
-    assert [(row["a"], row["b"]) for row in rows] == [("b", "a"), ("c", "a"), ("c", "b")]
-    assert all(row["p_holm"] >= row["p"] and row["difference"] >= 0 for row in rows)
+    assert [(row.a, row.b) for row in rows] == [("b", "a"), ("c", "a"), ("c", "b")]
+    assert all(row.p_holm >= row.p and row.difference >= 0 for row in rows)
 
 
 def test_with_folds_their_accuracies_decide():
     correct = dict(zip("ab", heads(9, 2), strict=True))
     folds = {"a": [0.9, 0.92, 0.91], "b": [0.8, 0.83, 0.8]}
     row = compare_all(["a", "b"], correct, None, folds, [(60, 30)] * 3)[0]
-    assert row["test"] == "corrected resampled t"
-    assert row["difference"] == pytest.approx(0.1)
-    assert row["discordant"] == [9, 2]
+    assert row.test == "corrected resampled t"
+    assert row.difference == pytest.approx(0.1)
+    assert row.discordant == (9, 2)

@@ -16,8 +16,10 @@ from embedonce.errors import ImageError, SplitError, WeightsError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.report.activation_maps import overlay
 from embedonce.evaluate.report.figures import scores_figure
-from embedonce.evaluate.report.html import as_typed, page_content, seconds, summary, write_report
+from embedonce.evaluate.report.html import as_typed, page_content, summary, write_report
 from embedonce.evaluate.report.label_errors import label_errors, suspects_csv
+from embedonce.evaluate.scoring.results import LeakageGap
+from embedonce.evaluate.shared.tables import format_seconds
 from embedonce.evaluate.splits.split import every_row
 
 
@@ -98,19 +100,18 @@ def test_nothing_of_the_page_is_outside_it(page):
 def test_the_summary_says_who_is_best_and_whether_that_is_real(comparison):
     sentences = summary(comparison)
     best = comparison.table[0]
-    score = best["balanced_accuracy" if comparison.skewed else "accuracy"]
-    assert sentences[0].startswith(f"{best['head']} reaches {100 * score:.1f} %".replace("100.0", "100"))
+    score = best.scores["balanced_accuracy" if comparison.skewed else "accuracy"]
+    assert sentences[0].startswith(f"{best.name} reaches {100 * score:.1f} %".replace("100.0", "100"))
     assert "95 % interval" in sentences[0]
-    assert sum("better" in text or "tied" in text or "cannot tell" in text for text in sentences) == 2
-    assert any("random split would have promised" in text for text in sentences)
+    assert sum("better" in text or "tied" in text or "No significant" in text for text in sentences) == 2
+    assert any("random split overstates" in text or "does not overstate" in text for text in sentences)
 
 
 def test_the_summary_promises_no_gain_where_the_random_split_scores_lower(comparison, monkeypatch):
-    gap = [{"head": "svm", "random": 0.87, "grouped": 0.88, "gap": -0.01, "low": -0.1, "high": 0.1}]
-    monkeypatch.setattr(type(comparison), "leak_gap", gap)
-    said = next(text for text in summary(comparison) if text.startswith("A random split"))
-    assert "would have promised no head more (svm: 87.0 % instead of 88.0 %): there" in said
-    assert "-1.0" not in said
+    monkeypatch.setattr(type(comparison), "leakage_gap", [LeakageGap("svm", 0.87, 0.88, -0.01, -0.1, 0.1)])
+    text = next(text for text in summary(comparison) if text.startswith("A random split"))
+    assert "does not overstate the accuracy (svm: 87.0 % instead of 88.0 %). There" in text
+    assert "-1.0" not in text
 
 
 @pytest.mark.parametrize(
@@ -130,11 +131,11 @@ def test_the_command_is_shown_as_it_is_typed(typed, shown):
 def test_images_on_which_heads_differ_are_shown_as_they_are(cache, comparison):
     content = page_content(comparison)
     for pair, difference in zip(content["pairs"], comparison.differences, strict=True):
-        assert [side["count"] for side in pair["sides"]] == difference["discordant"]
+        assert [side["count"] for side in pair["sides"]] == list(difference.discordant)
         for side in pair["sides"]:
             for entry in side["images"]:
-                assert entry["row"] in comparison.split.test
-                assert content["images"][entry["row"]].startswith("data:image/jpeg;base64,")
+                assert entry.row in comparison.split.test
+                assert content["images"][entry.row].startswith("data:image/jpeg;base64,")
 
 
 def test_without_the_image_folder_paths_stand_for_the_images(comparison, monkeypatch, tmp_path):
@@ -143,8 +144,8 @@ def test_without_the_image_folder_paths_stand_for_the_images(comparison, monkeyp
     assert content["images"] == {}
     page = write_report(comparison, tmp_path / "report.html").read_text("utf-8")
     some = next(entry for pair in content["pairs"] for side in pair["sides"] for entry in side["images"])
-    assert some["path"] in page
-    assert "not where they were embedded" in page
+    assert some.path in page
+    assert "have moved or changed" in page
 
 
 def test_an_image_with_other_content_is_not_shown(cache, comparison, monkeypatch, tmp_path):
@@ -160,21 +161,21 @@ def test_an_image_with_other_content_is_not_shown(cache, comparison, monkeypatch
 def test_maps_stand_under_images_that_a_head_with_maps_got_wrong(comparison, tmp_path, monkeypatch):
     content = page_content(comparison, maps=True)
     pairs, maps = content["pairs"], content["maps"]
-    entries = [entry for pair in pairs for side in pair["sides"] for entry in side["images"]] + content["suspects"]
-    assert {entry["map"] in maps for entry in entries if entry["map"].head != "knn"} <= {True}
+    entries = [entry for pair in pairs for side in pair["sides"] for entry in side["images"]] + content["suspected"]
+    assert {entry.map in maps for entry in entries if entry.map.head != "knn"} <= {True}
     assert not any(one.head == "knn" for one in maps)
     assert maps
     assert all(url.startswith("data:image/jpeg;base64,") for url in maps.values())
     for entry in pairs[0]["sides"][0]["images"]:
-        place = comparison.split.test.tolist().index(entry["row"])
-        predicted = comparison.result(entry["map"].head).predicted[place]
-        assert entry["map"].class_name == comparison.cache.class_names[predicted]
+        place = comparison.split.test.tolist().index(entry.row)
+        predicted = comparison.result(entry.map.head).predicted[place]
+        assert entry.map.class_name == comparison.cache.class_names[predicted]
     # drawn once
     monkeypatch.setattr("embedonce.evaluate.report.html.page_content", lambda *given, **options: content)
     page = write_report(comparison, tmp_path / "report.html", maps=True).read_text("utf-8")
     assert Page(page).open == []
-    assert "red speaks for it, blue against it" in page
-    assert page.count('data-map="where ') == sum(entry["map"] in maps for entry in entries)
+    assert "red supports it, blue opposes it" in page
+    assert page.count('data-map="regions ') == sum(entry.map in maps for entry in entries)
 
 
 def test_a_report_without_weights_or_heads_says_why_there_are_no_maps(cache, comparison, tmp_path, monkeypatch):
@@ -212,11 +213,11 @@ def test_the_same_comparison_gives_the_same_page(comparison, page, tmp_path):
 
 def test_a_comparison_without_random_split_intervals_or_probabilities_has_a_page(cache, tmp_path):
     alone = compare(cache, ["sklearn.linear_model:Perceptron"], split="random")
-    alone.results[0].intervals = {}
+    alone.results[0] = replace(alone.results[0], intervals={})
     page = write_report(alone, tmp_path / "report.html").read_text("utf-8")
     assert Page(page).open == []
     assert "Calibration" not in page
-    assert "Leak gap" not in page
+    assert "Leakage gap" not in page
 
 
 def test_folds_have_a_table_of_all_of_them(cache, tmp_path):
@@ -256,7 +257,7 @@ def test_skewed_classes_put_balanced_accuracy_first(feature_cache, tmp_path):
     assert comparison.skewed
     page = write_report(comparison, tmp_path / "report.html").read_text("utf-8")
     assert page.index("balanced accuracy</th>") < page.index(">accuracy</th>")
-    assert "balanced accuracy comes first" in page
+    assert "balanced accuracy orders the heads" in page
 
 
 def test_a_split_without_test_images_has_nothing_to_report(comparison, tmp_path):
@@ -286,22 +287,22 @@ def test_of_a_group_one_image_is_shown_and_how_many_are_like_it(comparison):
     seen = 0
     for pair in content["pairs"]:
         for side in pair["sides"]:
-            shown = [ids[entry["row"]] for entry in side["images"]]
+            shown = [ids[entry.row] for entry in side["images"]]
             assert len(set(shown)) == len(shown) <= side["groups"] <= side["count"]
             if side["groups"] == len(shown):
-                assert sum(entry["alike"] for entry in side["images"]) == side["count"]
+                assert sum(entry.alike for entry in side["images"]) == side["count"]
             seen += len(shown)
     assert seen
-    shown = [ids[one["row"]] for one in content["suspects"]]
+    shown = [ids[one.row] for one in content["suspected"]]
     assert len(set(shown)) == len(shown)
-    assert sum(one["alike"] for one in content["suspects"]) == content["suspected"]
+    assert sum(one.alike for one in content["suspected"]) == content["suspected_count"]
 
 
 def test_every_suspect_label_stands_in_a_table_with_its_group(comparison, tmp_path):
     comparison.save(tmp_path)
     rows = list(csv.DictReader((tmp_path / "suspects.csv").open()))
     _, listed = label_errors(comparison)
-    assert [row["path"] for row in rows] == [one["path"] for one in listed]
+    assert [row["path"] for row in rows] == [one.path for one in listed]
     groups = dict(zip(comparison.groups.paths, comparison.groups.names, strict=True))
     for row in rows:
         assert row["group"] == groups[row["path"]]
@@ -332,4 +333,4 @@ def test_skewed_classes_are_drawn_by_balanced_accuracy(feature_cache):
     ("value", "shown"), [(0.0, "-"), (1e-9, "< 0.01 s"), (0.0049, "< 0.01 s"), (0.0051, "0.01 s"), (12.3, "12.30 s")]
 )
 def test_no_time_is_rounded_to_none(value, shown):
-    assert seconds(value) == shown
+    assert format_seconds(value) == shown

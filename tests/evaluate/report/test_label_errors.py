@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 from embedonce.evaluate.comparison.run import compare
-from embedonce.evaluate.report.label_errors import label_errors, suspects
+from embedonce.evaluate.report.label_errors import label_errors, suspected_rows
 
 
 def test_flipped_labels_are_found_and_come_first():
@@ -16,19 +16,19 @@ def test_flipped_labels_are_found_and_come_first():
     labels = truth.copy()
     flipped = generator.choice(600, 30, replace=False)
     labels[flipped] = (labels[flipped] + 1) % 3
-    found = suspects(labels, probabilities)
+    found, _ = suspected_rows(labels, probabilities)
     assert np.isin(flipped, found).mean() >= 0.9
     assert np.isin(found[:25], flipped).mean() >= 0.95
 
 
 def test_clean_and_certain_labels_have_no_suspect():
     true = np.arange(30) % 3
-    assert len(suspects(true, np.eye(3)[true] * 0.97 + 0.01)) == 0
+    assert len(suspected_rows(true, np.eye(3)[true] * 0.97 + 0.01)[0]) == 0
 
 
 def test_a_class_that_no_image_is_labelled_with_is_never_suggested():
     probabilities = np.tile([0.1, 0.1, 0.8], (10, 1))
-    assert len(suspects(np.arange(10) % 2, probabilities)) == 0
+    assert len(suspected_rows(np.arange(10) % 2, probabilities)[0]) == 0
 
 
 def test_a_comparison_lists_its_suspects_with_path_and_both_labels(cache_path):
@@ -36,10 +36,10 @@ def test_a_comparison_lists_its_suspects_with_path_and_both_labels(cache_path):
     head, listed = label_errors(comparison)
     assert head == "knn"
     for one in listed:
-        assert comparison.cache.paths[one["row"]] == one["path"]
-        assert one["path"].startswith(one["label"])
-        assert one["suggested"] != one["label"]
-        assert one["p_suggested"] > one["p_label"]
+        assert comparison.cache.paths[one.row] == one.path
+        assert one.path.startswith(one.label)
+        assert one.suggested != one.label
+        assert one.p_suggested > one.p_label
 
 
 def test_what_is_suggested_is_the_class_that_made_the_label_suspect():
@@ -54,11 +54,11 @@ def test_what_is_suggested_is_the_class_that_made_the_label_suspect():
     comparison = SimpleNamespace(cache=cache, results=[result], split=split, groups=None)
     head, listed = label_errors(comparison)
     assert head == "head"
-    (one,) = (entry for entry in listed if entry["row"] == 29)
-    assert (one["path"], one["label"], one["suggested"]) == ("29.png", "c", "b")
-    assert (one["p_label"], one["p_suggested"]) == (0.15, 0.4)
+    (one,) = (entry for entry in listed if entry.row == 29)
+    assert (one.path, one.label, one.suggested) == ("29.png", "c", "b")
+    assert (one.p_label, one.p_suggested) == (0.15, 0.4)
 
 
 def test_without_probabilities_nothing_is_suspect(cache_path):
     comparison = compare(cache_path, ["sklearn.linear_model:Perceptron"], split="random")
-    assert label_errors(comparison) == (None, [])
+    assert label_errors(comparison) == (None, ())

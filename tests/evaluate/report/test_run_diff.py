@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from embedonce.errors import ParameterError
 from embedonce.evaluate.comparison.run import compare
-from embedonce.evaluate.report.run_diff import diff_runs
+from embedonce.evaluate.report.run_diff import diff
 from saving import without_pictures
 
 
@@ -23,45 +23,44 @@ def runs(cache_path, tmp_path_factory):
 
 
 def test_a_run_does_not_differ_from_itself(runs):
-    found = diff_runs(runs / "a", runs / "a")
-    assert found["settings"] == {}
-    assert found["only_a"] == found["only_b"] == []
-    for row in found["heads"]:
-        assert row["accuracy"]["difference"] == 0
-        assert row["paired"]["p"] == 1
+    found = diff(runs / "a", runs / "a")
+    assert found.settings == {}
+    assert found.only_a == found.only_b == []
+    for row in found.heads:
+        assert row.difference("accuracy") == 0
+        assert row.paired.p == 1
 
 
 def test_scores_parameters_and_heads_that_differ_are_told(runs):
-    found = diff_runs(runs / "a", runs / "b")
-    assert found["settings"] == {"logreg: C": {"a": 1.0, "b": 1e-9}}
-    assert (found["only_a"], found["only_b"]) == (["dummy"], ["knn"])
-    (row,) = found["heads"]
-    assert row["accuracy"]["difference"] == pytest.approx(row["accuracy"]["b"] - row["accuracy"]["a"])
-    assert row["paired"]["difference"] == pytest.approx(row["accuracy"]["difference"])
-    assert row["paired"]["test"] == "McNemar"
+    found = diff(runs / "a", runs / "b")
+    assert found.settings == {"logreg: C": {"a": 1.0, "b": 1e-9}}
+    assert (found.only_a, found.only_b) == (["dummy"], ["knn"])
+    (row,) = found.heads
+    assert row.difference("accuracy") == pytest.approx(row.b["accuracy"] - row.a["accuracy"])
+    assert row.paired.difference == pytest.approx(row.difference("accuracy"))
+    assert row.paired.test == "McNemar"
 
 
 def test_groups_of_both_runs_are_kept_together_in_the_test(cache, in_pairs, tmp_path):
     for name, c in (("a", 1.0), ("b", 1e-9)):
         compare(cache, {"logreg": {"C": c}}, split="grouped", groups=in_pairs).save(tmp_path / name)
-    (row,) = diff_runs(tmp_path / "a", tmp_path / "b")["heads"]
-    assert row["paired"]["test"] == "sign flips of groups"
+    (row,) = diff(tmp_path / "a", tmp_path / "b").heads
+    assert row.paired.test == "sign flips of groups"
 
 
 def test_another_split_is_told_and_only_common_images_are_paired(runs, cache_path, tmp_path):
     compare(cache_path, ["logreg"], split="random", seed=1).save(tmp_path / "c")
-    found = diff_runs(runs / "a", tmp_path / "c")
-    assert "split: seed" in found["settings"]
-    paired = found["heads"][0]["paired"]
-    assert paired is None or paired["images"] < 20
+    found = diff(runs / "a", tmp_path / "c")
+    assert "split: seed" in found.settings
+    assert found.heads[0].images < 20
 
 
 def test_a_folder_without_results_is_named(tmp_path):
     with pytest.raises(ParameterError, match="must be a folder that embedonce compare wrote"):
-        diff_runs(tmp_path, tmp_path)
+        diff(tmp_path, tmp_path)
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(ParameterError, match="got another format"):
-        diff_runs(tmp_path, tmp_path)
+        diff(tmp_path, tmp_path)
     (tmp_path / "results.json").write_text('{"format": "embedonce-results", "format_version": 99}')
     with pytest.raises(ParameterError, match="its format version is 99, this embedonce reads up to"):
-        diff_runs(tmp_path, tmp_path)
+        diff(tmp_path, tmp_path)

@@ -18,6 +18,7 @@ from embedonce.cli.app import main
 from embedonce.errors import ClusterError, HeadError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.scoring import dask_backend as parallel_dask
+from kept_lines import KeptLines
 from parallel_heads import Broken, Deadly, FromNowhere, Head, Locked, Slow
 from saving import without_pictures
 
@@ -43,9 +44,9 @@ def scheduler(local):
 
 
 def test_a_cluster_gives_the_table_of_one_process(cache_path, scheduler):
-    announced = []
-    one, many = compare(cache_path, HEADS), compare(cache_path, HEADS, dask=scheduler, on_head=announced.append)
-    assert announced == HEADS
+    progress = KeptLines()
+    one, many = compare(cache_path, HEADS), compare(cache_path, HEADS, dask=scheduler, progress=progress)
+    assert progress.lines == [f"training {name} …" for name in HEADS]
     for here, there in zip(one.results, many.results, strict=True):
         assert there.name == here.name
         np.testing.assert_array_equal(there.predicted, here.predicted)
@@ -53,7 +54,7 @@ def test_a_cluster_gives_the_table_of_one_process(cache_path, scheduler):
             np.testing.assert_allclose(there.probabilities, here.probabilities, atol=1e-6)
     for here, there in zip(one.table, many.table, strict=True):
         for key in ("head", "accuracy", "balanced_accuracy", "macro_f1"):
-            assert there[key] == here[key]
+            assert there.to_dict()[key] == here.to_dict()[key]
     assert len(many.result("softmax").history["loss"]) == 5
     assert any("only with jobs=1" in note for note in many.notes)
 
@@ -76,7 +77,7 @@ def test_the_command_line_takes_a_scheduler(cache_path, scheduler, tmp_path):
         result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
     assert "logreg" in result.stdout
-    assert "beside each other" in result.stdout
+    assert "at the same time" in result.stdout
 
 
 @pytest.mark.slow

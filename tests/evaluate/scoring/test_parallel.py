@@ -17,6 +17,8 @@ from embedonce.cache.reader import FeatureCache
 from embedonce.errors import CacheError, ClusterError, HeadError, HeadParameterError, ParameterError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.scoring.parallel import run_jobs
+from embedonce.extract import NullProgress
+from kept_lines import KeptLines
 from parallel_heads import Broken, ComesBackBroken, Deadly, FromNowhere, Head, Locked, LocksItself, Slow
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find the tests
@@ -41,7 +43,7 @@ def test_the_results_are_those_of_one_process(comparisons):
             assert there.probabilities is None
         else:
             np.testing.assert_allclose(there.probabilities, here.probabilities, atol=1e-6)
-    assert [row["head"] for row in many.table] == [row["head"] for row in one.table]
+    assert [result.name for result in many.table] == [result.name for result in one.table]
 
 
 def test_a_head_that_comes_back_is_fitted_and_has_its_curves(comparisons, cache, tmp_path):
@@ -73,10 +75,14 @@ def test_the_first_process_needs_no_tensorflow_for_a_softmax_head(cache_path, py
 
 
 def test_each_head_is_fitted_in_another_process_and_announced_here(cache_path):
-    announced = []
-    heads = {name: Head() for name in "abcde"}
-    made = compare(cache_path, heads, jobs=2, on_head=lambda name: announced.append((name, threading.current_thread())))
-    assert announced == [(name, threading.main_thread()) for name in "abcde"]
+    class Announced(KeptLines):
+        def say(self, text):
+            assert threading.current_thread() is threading.main_thread()
+            super().say(text)
+
+    heads, progress = {name: Head() for name in "abcde"}, Announced()
+    made = compare(cache_path, heads, jobs=2, progress=progress)
+    assert progress.lines == [f"training {name} …" for name in "abcde"]
     pids = {result.head.process_ for result in made.results}
     assert os.getpid() not in pids
     assert 1 <= len(pids) <= 2
@@ -122,14 +128,13 @@ def test_the_first_error_ends_the_others(cache_path):
 
 @pytest.mark.filterwarnings("error:.*tasks")
 def test_an_interrupt_ends_the_others(cache_path):
-    def interrupt(name):
-        if name == "third":
-            raise KeyboardInterrupt
+    class Interrupting(NullProgress):
+        def say(self, text):
+            if "third" in text:
+                raise KeyboardInterrupt
 
-    begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        compare(cache_path, {"slow": Slow(), "quick": Head(), "third": Head()}, jobs=2, on_head=interrupt)
-    assert time.monotonic() - begin < 150
+        compare(cache_path, {"slow": Slow(), "quick": Head(), "third": Head()}, jobs=2, progress=Interrupting())
 
 
 @pytest.mark.parametrize(

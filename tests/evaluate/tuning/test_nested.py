@@ -16,6 +16,7 @@ from embedonce.evaluate.comparison.config import read_config
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.report.results_json import comparison_results
 from embedonce.evaluate.scoring.heads import make_heads
+from embedonce.evaluate.scoring.results import TuningResult
 from embedonce.evaluate.shared.provenance import as_json
 from embedonce.evaluate.splits.groups import Groups
 from embedonce.evaluate.splits.plan import make_splits
@@ -27,6 +28,7 @@ from embedonce.evaluate.tuning import successive_halving as tune_search
 from embedonce.evaluate.tuning.nested import search_spaces
 from embedonce.heads.registry import make_head
 from embedonce.heads.svm import SVMHead
+from kept_lines import KeptLines
 
 LONG = 600  # seconds that end no search here
 QUICK = {"logreg": {"tol": 1e-2}}
@@ -100,7 +102,7 @@ def results_of(comparison):
 
 def test_the_search_of_a_fold_sees_all_of_its_training_part_and_none_of_its_test_part(cache, groups, watch):
     made = compare(cache, QUICK, groups=groups, folds=2, repeats=2, tune=LONG)
-    splits = made.splits + made.random.splits
+    splits = made.folds + made.leaky.folds
     assert len(watch.fits) == len(splits) == 8
     for split, fits in zip(splits, watch.fits, strict=True):
         seen = np.unique(np.concatenate([rows for _, *both in fits for rows in both]))
@@ -117,35 +119,35 @@ def test_no_group_crosses_an_inner_fold_of_a_grouped_fold(cache, groups, watch):
 
 def test_every_fold_is_scored_with_what_its_own_search_found(nested, cache):
     result = nested.result("logreg")
-    assert [(entry["repeat"], entry["fold"]) for entry in result.tuning] == [(r, f) for r in (0, 1) for f in (0, 1, 2)]
-    for split, entry, scored in zip(nested.splits, result.tuning, result.rounds, strict=True):
-        head = make_head("logreg", tol=1e-2, **entry["parameters"])
+    assert [(entry.repeat, entry.fold) for entry in result.tuning] == [(r, f) for r in (0, 1) for f in (0, 1, 2)]
+    for split, entry, scored in zip(nested.folds, result.tuning, result.folds, strict=True):
+        head = make_head("logreg", tol=1e-2, **entry.parameters)
         head.fit(cache.features[split.train], cache.label_names[split.train])
         said = head.predict(cache.features[split.test])
-        assert np.mean(said == cache.label_names[split.test]) == scored["accuracy"]
+        assert np.mean(said == cache.label_names[split.test]) == scored.scores["accuracy"]
         if split.repeat == 0:
             np.testing.assert_array_equal(np.array(cache.class_names)[result.predicted[split.test]], said)
-    assert result.tuning[0]["parameters"]["C"] == result.head.C
+    assert result.tuning[0].parameters["C"] == result.head.C
 
 
 def test_the_parameters_of_a_fold_are_those_of_the_best_inner_score(cache, groups, nested):
-    split, entry = nested.splits[4], nested.result("logreg").tuning[4]
-    for parameters, score in ((entry["parameters"], entry["score"]), ({"C": 1.0}, entry["default_score"])):
+    split, entry = nested.folds[4], nested.result("logreg").tuning[4]
+    for parameters, score in ((entry.parameters, entry.score), ({"C": 1.0}, entry.default_score)):
         scores = []
         for fold in inner_folds(cache, split, groups, 5, 0):
             head = make_head("logreg", tol=1e-2, **parameters)
             head.fit(cache.features[fold.train], cache.label_names[fold.train])
             scores.append(np.mean(head.predict(cache.features[fold.test]) == cache.label_names[fold.test]))
         assert np.mean(scores) == pytest.approx(score)
-    assert entry["score"] >= entry["default_score"]
+    assert entry.score >= entry.default_score
 
 
 def test_results_json_has_the_parameters_of_every_fold_and_a_note_counts_them(nested, tmp_path):
     nested.save(tmp_path)
     results = json.loads((tmp_path / "results.json").read_text())
-    for about, comparison in ((results, nested), (results["random"], nested.random)):
+    for about, comparison in ((results, nested), (results["random"], nested.leaky)):
         tuning = about["heads"][0]["tuning"]
-        assert tuning == comparison.result("logreg").tuning
+        assert tuning == comparison.result("logreg").tuning.to_dict()
         assert {(entry["complete"], entry["trials"]) for entry in tuning} == {(True, TRIALS + 1)}
         (note,) = [note for note in about["notes"] if "logreg was tuned in the training images of each of" in note]
         method = about["split"]["method"]
@@ -153,19 +155,19 @@ def test_results_json_has_the_parameters_of_every_fold_and_a_note_counts_them(ne
         counts = Counter(entry["parameters"]["C"] for entry in tuning)
         assert sum(map(int, re.findall(r" in (\d+)", note))) == 6
         value, count = counts.most_common(1)[0]
-        assert re.search(rf"C {value}( \(as without tuning\))? in {count}\b", note)
+        assert re.search(rf"C {value}( \(not changed\))? in {count}\b", note)
     assert "C tuned in each fold, class_weight None, max_iter 1000, tol 0.01" in (tmp_path / "report.html").read_text(
         "utf-8"
     )
 
 
 def test_a_note_names_no_more_than_three_and_counts_the_others(cache):
-    splits = make_splits(cache, "random", 0, None, 6).splits
+    plan = make_splits(cache, "random", 0, None, 6)
     chosen = [0.1, 0.1, 1.0, 2.0, 3.0, 4.0]
-    found = [{"logreg": {"parameters": {"C": value}, "complete": True, "metric": "accuracy"}} for value in chosen]
-    assert tune_nested.tuning_notes({"logreg": make_head("logreg")}, splits, found) == [
+    found = [{"logreg": TuningResult({"C": value}, "accuracy", 1.0, 1.0, 17, True)} for value in chosen]
+    assert tune_nested.tuning_notes({"logreg": make_head("logreg")}, plan, found) == [
         "logreg was tuned in the training images of each of the 6 random folds: "
-        "C 0.1 in 2; C 1.0 (as without tuning) in 1; C 2.0 in 1; others in 2"
+        "C 0.1 in 2; C 1.0 (not changed) in 1; C 2.0 in 1; others in 2"
     ]
 
 
@@ -173,7 +175,7 @@ def test_the_folds_of_a_file_are_searched_each_on_its_own(cache, groups, watch, 
     write_folds(make_splits(cache, "grouped", 4, groups, 3), cache, tmp_path / "folds.csv")
     made = compare(cache, QUICK, split=tmp_path / "folds.csv", groups=groups, tune=LONG)
     assert len(watch.fits) == len(made.result("logreg").tuning) == 3
-    for split, fits in zip(made.splits, watch.fits, strict=True):
+    for split, fits in zip(made.folds, watch.fits, strict=True):
         assert not {row for _, *both in fits for rows in both for row in rows} & set(split.test)
 
 
@@ -182,11 +184,11 @@ def test_a_single_split_has_one_search_and_the_random_one_takes_its_parameters(c
     (fits,) = watch.fits
     assert not {row for _, *both in fits for rows in both for row in rows} & set(made.split.test)
     (entry,) = made.result("logreg").tuning
-    assert "fold" not in entry
-    assert made.random.result("logreg").tuning == [entry]
-    assert made.result("logreg").head.C == made.random.result("logreg").head.C == entry["parameters"]["C"]
+    assert "fold" not in entry.to_dict()
+    assert made.leaky.result("logreg").tuning == (entry,)
+    assert made.result("logreg").head.C == made.leaky.result("logreg").head.C == entry.parameters["C"]
     assert any("logreg was tuned in the training images of the grouped split: C " in note for note in made.notes)
-    assert not any("tuned" in note for note in made.random.notes)
+    assert not any("tuned" in note for note in made.leaky.notes)
 
 
 def test_the_time_is_shared_equally_by_all_searches_of_a_head(cache, groups, watch):
@@ -198,14 +200,14 @@ def test_the_time_is_shared_equally_by_all_searches_of_a_head(cache, groups, wat
 def test_however_short_the_time_the_head_as_it_is_is_scored_in_every_fold(cache, groups):
     made = compare(cache, ["logreg"], split="grouped", groups=groups, folds=2, tune=1e-9)
     tuning = made.result("logreg").tuning
-    assert [entry["parameters"] for entry in tuning] == [{"C": 1.0}] * 2
-    assert [(entry["trials"], entry["complete"]) for entry in tuning] == [(1, False)] * 2
-    assert all(entry["score"] == entry["default_score"] for entry in tuning)
+    assert [entry.parameters for entry in tuning] == [{"C": 1.0}] * 2
+    assert [(entry.trials, entry.complete) for entry in tuning] == [(1, False)] * 2
+    assert all(entry.score == entry.default_score for entry in tuning)
     plain = compare(cache, ["logreg"], split="grouped", groups=groups, folds=2)
     assert made.result("logreg").scores == plain.result("logreg").scores
     assert any(
         note.endswith(
-            "C 1.0 (as without tuning) in 2 (its time ended 2 of the 2 searches early: longer may find better ones)"
+            "C 1.0 (not changed) in 2; the time budget ended 2 of 2 searches early, and more time may find better parameters"
         )
         for note in made.notes
     )
@@ -217,12 +219,12 @@ def test_heads_under_names_of_their_own_keep_what_a_file_gives_and_the_rest_is_s
     _, heads = read_config(tmp_path / "heads.toml")
     made = compare(cache, heads, split="random", tune=LONG)
     (sharp,), (soft,) = made.result("sharp-svm").tuning, made.result("soft").tuning
-    assert set(sharp["parameters"]) == {"gamma"}
+    assert set(sharp.parameters) == {"gamma"}
     assert made.result("sharp-svm").head.C == 10
-    assert made.result("sharp-svm").head.gamma == sharp["parameters"]["gamma"]
-    assert set(soft["parameters"]) == {"C"}
-    assert made.result("logreg").tuning == []
-    assert any("logreg was not tuned, since no range" in note for note in made.notes)
+    assert made.result("sharp-svm").head.gamma == sharp.parameters["gamma"]
+    assert set(soft.parameters) == {"C"}
+    assert made.result("logreg").tuning == ()
+    assert any("logreg was not tuned, because no parameter" in note for note in made.notes)
 
 
 def test_of_an_instance_what_differs_from_its_default_stays():
@@ -238,13 +240,13 @@ def test_of_an_instance_what_differs_from_its_default_stays():
         "dummy": set(),
         "c": {"C"},
     }
-    assert set(search_spaces(["knn"], make_heads(["knn"]))["knn"]) == {"n_neighbors", "metric", "weights"}
+    assert set(search_spaces({"knn": {}}, make_heads({"knn": {}}))["knn"]) == {"n_neighbors", "metric", "weights"}
 
 
 def test_an_instance_is_tuned_and_left_as_it_was(cache):
     mine = make_head("logreg", tol=1e-2)
     made = compare(cache, {"mine": mine}, split="random", folds=2, tune=LONG)
-    assert set(made.result("mine").tuning[0]["parameters"]) == {"C"}
+    assert set(made.result("mine").tuning[0].parameters) == {"C"}
     assert made.result("mine").head.tol == 1e-2
     assert mine.get_params() == make_head("logreg", tol=1e-2).get_params()
     assert not hasattr(mine, "classes_")
@@ -259,7 +261,7 @@ def test_tuned_heads_are_calibrated_in_every_fold(cache, groups):
     made = compare(cache, QUICK, groups=groups, split="grouped", folds=2, tune=LONG, calibrate="temperature")
     result = made.result("logreg")
     assert result.head.temperature_ > 0
-    assert result.tuning[0]["parameters"]["C"] == result.head.head_.C
+    assert result.tuning[0].parameters["C"] == result.head.head_.C
 
 
 def test_two_jobs_find_what_one_does_and_every_time_the_same(nested, path, groups):
@@ -276,12 +278,12 @@ def test_two_jobs_find_what_one_does_and_every_time_the_same(nested, path, group
 
 
 def test_searches_and_fits_are_announced_with_their_fold(cache, groups):
-    said = []
-    compare(cache, ["dummy", "logreg"], groups=groups, folds=2, tune=1e-9, on_head=said.append)
-    assert said[:4] == [
-        f"logreg ({method}) (fold {fold} of 2) (tuning)" for method in ("grouped", "random") for fold in (1, 2)
+    progress = KeptLines()
+    compare(cache, ["dummy", "logreg"], groups=groups, folds=2, tune=1e-9, progress=progress)
+    assert progress.lines[:4] == [
+        f"tuning logreg ({method}) (fold {fold} of 2) …" for method in ("grouped", "random") for fold in (1, 2)
     ]
-    assert said[4:6] == ["dummy (grouped) (fold 1 of 2)", "logreg (grouped) (fold 1 of 2)"]
+    assert progress.lines[4:6] == [f"training {name} (grouped) (fold 1 of 2) …" for name in ("dummy", "logreg")]
 
 
 @pytest.mark.parametrize("repeat", [0, 1, 2, 3])
@@ -305,7 +307,7 @@ def test_a_class_of_few_groups_is_searched_in_as_many_folds_as_it_has_and_not_wi
 
     compare(cache, QUICK, **settings(4))
     assert len({tuple(test) for _, _, test in watch.fits[0]}) == 3
-    with pytest.raises(SplitError, match=r"tune of compare needs two groups of every class .* class0 has one; leave"):
+    with pytest.raises(SplitError, match=r"tune of compare needs two groups of every class .* class0 has one. Leave"):
         compare(cache, QUICK, **settings(2))
 
 
@@ -324,10 +326,10 @@ def test_where_classes_are_skewed_it_looks_for_balanced_accuracy(cache, groups):
     split = Split(rows[rows % 3 != 0], rows[rows % 3 == 0], "file", None)
     made = compare(cache, QUICK, split=split, tune=LONG)
     assert made.ranked_by == "balanced_accuracy"
-    assert made.result("logreg").tuning[0]["metric"] == "balanced_accuracy"
+    assert made.result("logreg").tuning[0].metric == "balanced_accuracy"
     assert any("logreg was tuned for balanced accuracy in the training images" in note for note in made.notes)
 
 
 def test_where_classes_are_even_it_looks_for_accuracy(nested):
-    assert {entry["metric"] for entry in nested.result("logreg").tuning} == {"accuracy"}
+    assert {entry.metric for entry in nested.result("logreg").tuning} == {"accuracy"}
     assert not any("tuned for" in note for note in nested.notes)
