@@ -82,7 +82,7 @@ def test_help_has_examples_that_can_be_copied(name, tmp_path, monkeypatch):
         parse(line)  # unwrapped, although the terminal is narrow
 
 
-def test_the_parser_notices_what_is_wrong():
+def test_incorrect_commands_do_not_parse():
     for line in ("embedonce compare a.h5 --head svm -o b", "embedonce info", "embedonce train a.h5 --head svm"):
         with pytest.raises(click.ClickException):
             parse(line)
@@ -91,7 +91,7 @@ def test_the_parser_notices_what_is_wrong():
 
 
 @pages
-def test_every_command_and_option_that_a_sentence_names_exists(page):
+def test_commands_and_options_in_sentences_exist(page):
     known = set().union(*map(options_of, main.commands.values()), OF_BENCHMARKS, {"--version"})
     text = re.sub(r"^```.*?^```", "", TEXTS[page], flags=re.DOTALL | re.MULTILINE)
     for code in re.findall(r"`([^`\n]+)`", text):
@@ -108,7 +108,7 @@ def test_every_command_and_option_that_a_sentence_names_exists(page):
 
 
 @pages
-def test_every_python_snippet_compiles_and_names_what_exists(page):
+def test_python_snippets_compile_with_existing_names(page):
     for block in blocks(page, "python"):
         tree = ast.parse(block)
         for node in ast.walk(tree):
@@ -133,7 +133,7 @@ def check_call(node):
 
 
 @pages
-def test_every_file_of_heads_is_one(page, tmp_path):
+def test_configuration_files_can_be_read(page, tmp_path):
     for block in blocks(page, "toml"):
         (tmp_path / "heads.toml").write_text(block)
         assert read_config(tmp_path / "heads.toml")[1]
@@ -148,7 +148,7 @@ def test_every_python_file_that_a_page_names_exists(page):
 
 
 @pages
-def test_every_link_leads_somewhere(page):
+def test_links_have_targets(page):
     text = re.sub(r"^```.*?^```", "", TEXTS[page], flags=re.DOTALL | re.MULTILINE)
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
         path, _, anchor = target.partition("#")
@@ -177,12 +177,12 @@ def test_the_api_page_has_every_public_name():
     assert sorted(directives) == sorted(set(embedonce.__all__) - {"__version__", "EmbedonceError"} | {"errors"})
 
 
-def test_no_picture_fetches_anything_from_elsewhere():
+def test_no_picture_fetches_from_another_server():
     module = runpy.run_path(str(ROOT / "tools" / "check_site.py"))
     assert not list(module["fetched_addresses"](ROOT / "docs"))
 
 
-def test_addresses_that_a_page_would_fetch_are_found(tmp_path):
+def test_fetched_addresses_are_found(tmp_path):
     fetched_addresses = runpy.run_path(str(ROOT / "tools" / "check_site.py"))["fetched_addresses"]
     (tmp_path / "page.html").write_text(
         '<link rel="stylesheet" href="https://a/x.css"><script src="//b/x.js"></script><img src="x.png">'

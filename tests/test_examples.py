@@ -24,13 +24,13 @@ def run(name, *arguments, folder):
 
 
 @pytest.mark.slow
-def test_a_head_of_ones_own_is_compared(cache_path, tmp_path):
-    said = run("own_head.py", cache_path, folder=tmp_path)
-    assert said.startswith("direction  accuracy")
+def test_custom_head_is_compared(cache_path, tmp_path):
+    output = run("own_head.py", cache_path, folder=tmp_path)
+    assert output.startswith("direction  accuracy")
     assert (tmp_path / "runs" / "own-head" / "report.html").is_file()
 
 
-def test_the_head_of_ones_own_is_a_proper_classifier(cache_path):
+def test_custom_head_is_a_classifier(cache_path):
     head = runpy.run_path(str(EXAMPLES / "own_head.py"))["DirectionHead"]()
     cache = FeatureCache.open(cache_path)
     head.fit(cache.features, cache.label_names)
@@ -41,8 +41,8 @@ def test_the_head_of_ones_own_is_a_proper_classifier(cache_path):
 @pytest.mark.slow
 def test_three_caches_of_one_folder_are_compared(images, tmp_path):
     options = ["--weights", "random:0", "--alpha", 0.35, "--sizes", 48, 64, "--output", tmp_path / "out"]
-    said = run("three_caches.py", images, *options, folder=tmp_path)
-    lines = [line.split()[:2] for line in said.splitlines()[1:-1]]
+    output = run("three_caches.py", images, *options, folder=tmp_path)
+    lines = [line.split()[:2] for line in output.splitlines()[1:-1]]
     assert lines == [[size, head] for size in ("48", "64") for head in ("softmax", "logreg", "svm")]
     tested = [
         {line.split(",")[1] for line in (tmp_path / "out" / size / "predictions.csv").read_text().splitlines()[1:]}
@@ -52,7 +52,7 @@ def test_three_caches_of_one_folder_are_compared(images, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_notebook_runs_from_the_first_cell_to_the_last(images, small, tmp_path, monkeypatch):
+def test_notebook_runs(images, small, tmp_path, monkeypatch):
     notebook = json.loads((EXAMPLES / "from_folder_to_report.ipynb").read_text(encoding="utf-8"))
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}

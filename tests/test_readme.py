@@ -25,7 +25,7 @@ def desk(tmp_path, monkeypatch, make_images, keras_home):
 
 
 @pytest.mark.slow
-def test_the_commands_for_ones_own_images_run(desk):
+def test_commands_run(desk):
     commands = [
         line for kind, block in BLOCKS for line in block.splitlines() if kind == "bash" and line.startswith("embedonce")
     ]

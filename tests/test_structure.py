@@ -163,7 +163,7 @@ def test_the_cache_needs_no_tensorflow_and_no_scikit_learn(python):
     assert not any(f"'{name}'" in loaded for name in ("tensorflow", "sklearn", "matplotlib"))
 
 
-def test_importing_embedonce_and_its_command_line_loads_nothing_heavy(python):
+def test_importing_embedonce_loads_no_heavy_package(python):
     code = "import sys, embedonce, embedonce.cli; print(sorted(sys.modules))"
     loaded = python(code)
     assert not any(f"'{name}'" in loaded for name in (*HEAVY, "h5py", "rich"))

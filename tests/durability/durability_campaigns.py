@@ -1,4 +1,4 @@
-"""Many faults, one count: what the tests run in small and the benchmark in large."""
+"""Campaigns of many faults, short for the tests and long for the benchmark."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ CONTROLS = {
 
 @dataclass(frozen=True)
 class Part:
-    """One of so many processes that share the states of a campaign."""
+    """One of several processes that divide the states of a campaign."""
 
     number: int = 0
     of: int = 1
 
     def has(self, state: int) -> bool:
-        """Say whether a state falls to this part."""
+        """Return whether a state belongs to this part."""
         return state % self.of == self.number
 
 
@@ -48,7 +48,7 @@ class Tally:
     lost, wrong, crashed, left_over : int
         As in `Verdict`.
     caught : int
-        States with anything wrong.
+        States with an error.
     seconds : float
     notes : list of str
         Of the first such states, each with what it takes to make it again.
@@ -173,7 +173,7 @@ def _killed_and_resumed(scenario: Scenario, call: int, root: Path) -> tuple[list
 
 
 def _spread(turn: int, moments: int) -> int:
-    """Return one of so many moments; the golden ratio spreads successive turns evenly, however many there are."""
+    """Return one moment; the golden ratio spreads any number of successive moments evenly."""
     return int((turn + 0.5) * GOLDEN % 1 * moments)
 
 
@@ -199,7 +199,7 @@ def _cut(
 
 
 def leave_a_dead_writers_lock(cache: Path, note: str = '{"host": "gone", "pi') -> None:
-    """Leave what a writer that died leaves: a lock file that nobody holds, and a note on who it was, or half of it."""
+    """Write the files of a writer that died: a lock file without a holder, and the name of the writer, or half of it."""
     folder, start = (cache, "") if cache.is_dir() else (cache.parent, f".{cache.name}")
     (folder / f"{start}.lock").touch()
     (folder / f"{start}.writer.json").write_text(note)

@@ -1,4 +1,4 @@
-"""Media that lie: every byte of a cache changed, once read and once repaired."""
+"""Damaged media: every byte of a cache changed, once read and once repaired."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def byte_flips(cache: Path, images: Images, masks: list[int], part: Part) -> Tal
     images : dict
         What it holds.
     masks : list of int
-        Which bits of the byte are turned; each is a state of its own.
+        Bits of the byte that are flipped; each is a separate state.
     part : Part
 
     Returns
@@ -49,7 +49,7 @@ def byte_flips(cache: Path, images: Images, masks: list[int], part: Part) -> Tal
 
 
 def read_damaged(cache: Path, images: Images) -> Verdict:
-    """Judge what a reader gets from a damaged cache: the right values or a CacheError."""
+    """Check that a reader of a damaged cache gets the correct values or a CacheError."""
     verdict = Verdict()
     try:
         wrong = difference(read(cache), images)
@@ -66,7 +66,7 @@ def read_damaged(cache: Path, images: Images) -> Verdict:
 def repairs(
     cache: Path, images: Images, folder: Path, count: int, seed: int, work: Path, part: Part
 ) -> tuple[Tally, int]:
-    """Damage a cache and bring it up to date: that must end with right values, or refuse and touch nothing.
+    """Damage a cache and bring it up to date: this must end with correct values, or refuse and change nothing.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def repairs(
     -------
     tally : Tally
     repaired : int
-        States that ended with right values; the others were refused.
+        States that ended with correct values; the others were refused.
     """
     tally, begin, repaired = Tally(), time.monotonic(), 0
     places = [(path, position) for path in files_of(cache) for position in range(path.stat().st_size)]

@@ -1,4 +1,4 @@
-"""A disk that forgets: what a power cut may leave of a recorded run.
+"""A simulated disk that forgets: the possible states after a power cut in a recorded run.
 
 The model, which is at least as strict as common journaling file systems:
 
@@ -13,7 +13,7 @@ The model, which is at least as strict as common journaling file systems:
 - Nothing that was durable before and was not touched is harmed; a disk that loses or changes durable data
   is the business of the checksums.
 
-What is left depends only on the record, the moment and the seed.
+The state depends only on the record, the moment and the seed.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Disk:
         self._pending = [change for change in self._pending if change.unsynced]
 
     def live(self) -> Tree:
-        """Return what the running system sees."""
+        """Return the files as the running system sees them."""
         return _collect(self._root, lambda folder: folder.live_names, lambda node: bytes(node.live))
 
     def cut(self, generator: np.random.Generator, page: int) -> Tree:
@@ -142,7 +142,7 @@ class Disk:
         page : int
             Bytes that the disk writes at once.
         """
-        # Extremes first: all lost and all kept are as likely as anything between.
+        # Extremes first: to lose all and to keep all are as likely as any other state.
         names_kept, pages_kept = generator.choice([0.0, 0.25, 0.5, 0.75, 1.0], 2)
         entries: dict[_Node, dict[str, _Node]] = {}
         lost: set[tuple[_Node, str]] = set()
@@ -169,7 +169,7 @@ def _enter(names: dict[str, _Node], name: str, node: _Node | None) -> None:
 
 
 def _torn(node: _Node, generator: np.random.Generator, page: int, kept: float) -> bytes:
-    """Return what a cut leaves of a file's data."""
+    """Return the data of a file after a cut."""
     old, new = node.durable, bytes(node.live)
     if old == new:
         return old
@@ -192,7 +192,7 @@ def _collect(root: _Node, names_of, data_of) -> Tree:  # type: ignore[no-untyped
     result: Tree = {}
 
     def walk(folder: _Node, prefix: str) -> None:
-        for name, node in names_of(folder).items():  # in order of creation, whatever the names are
+        for name, node in names_of(folder).items():  # in order of creation
             result[prefix + name] = None if node.is_folder else data_of(node)
             if node.is_folder:
                 walk(node, f"{prefix}{name}/")
@@ -202,7 +202,7 @@ def _collect(root: _Node, names_of, data_of) -> Tree:  # type: ignore[no-untyped
 
 
 def tree(folder: Path) -> Tree:
-    """Return what a real folder holds, without locks."""
+    """Return the content of a real folder, without locks."""
     found = (path for path in folder.rglob("*") if not is_lock(path.name))
     return {path.relative_to(folder).as_posix(): None if path.is_dir() else path.read_bytes() for path in found}
 
@@ -218,7 +218,7 @@ def write_tree(state: Tree, folder: Path) -> None:
 
 
 def unrecorded(before: Path, events: list[Event], after: Path) -> list[str]:
-    """Return the paths in which a record does not explain the real folder: somebody wrote past the recorder.
+    """Return the paths in which a record does not explain the real folder: a write was not recorded.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
 """Faults at the border to the operating system: record it, end it, make it fail, or make it lie.
 
 The package promises that every durable change goes through the attributes of `os` named in `PATCHED`. Inside
-``with Faults(root, fault)`` these stand under control for paths below ``root``, and every call that changes
+``with Faults(root, fault)`` these are controlled for paths below ``root``, and every call that changes
 something gets a number. That nothing goes past them is checked elsewhere, by replaying the record and
-comparing the result with the real folder. `fsync` is recorded and not performed: what it is worth is judged
-by the simulated disk, and neither a killed process nor an error code needs a real one.
+comparing the result with the real folder. `fsync` is recorded and not performed: the simulated disk
+models its effect, and neither a killed process nor an error code needs a real one.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Fault:
-    """What is to go wrong.
+    """A fault at one call.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class Fault:
 
 
 def is_lock(name: str) -> bool:
-    """Say whether a file is a writer's lock, which has no content and promises nothing."""
+    """Return whether a file is a writer's lock, which has no content."""
     return name.startswith(".") and name.endswith(".lock")
 
 
@@ -144,11 +144,11 @@ class Faults:
             setattr(os, name, function)
 
     def acknowledge(self, numbers: list[int]) -> None:
-        """Record that the rows of these pictures were promised to survive."""
+        """Record that the rows of these pictures are acknowledged."""
         self.events.append(Event("acknowledge", numbers=tuple(numbers)))
 
     def publish(self) -> None:
-        """Record that a whole generation was promised to survive."""
+        """Record that a whole generation is acknowledged."""
         self.events.append(Event("publish"))
 
     def _below(self, path: Any) -> str | None:

@@ -41,7 +41,7 @@ _FACTORS = np.random.default_rng(7).uniform(-1, 1, SIZE * SIZE * 3).astype(np.fl
 
 
 class Picture(NamedTuple):
-    """What stands under a path: the number decides the content, the tick the modification time."""
+    """A picture: the number decides the content, the tick the modification time."""
 
     number: int
     tick: int = 0
@@ -114,7 +114,7 @@ def write_images(folder: Path, images: Images) -> None:
 
 
 def difference(cache: FeatureCache, images: Images) -> str:
-    """Return the first thing in which a cache differs from what the images demand; nothing when it is right.
+    """Return the first difference between a cache and the expected one, or nothing.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def read(path: Path) -> FeatureCache:
 
 @dataclass
 class Watch:
-    """What a run did, seen from outside.
+    """Events of a run.
 
     Attributes
     ----------

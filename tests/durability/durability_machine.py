@@ -1,4 +1,4 @@
-"""Random walks: a folder of images that lives, and a cache beside it, against a plain dict."""
+"""Random walks: a changing folder of images and its cache, compared with a dict."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MOST_CALLS = 90
 
 
 class CacheMachine(RuleBasedStateMachine):
-    """What may happen to a folder and its cache.
+    """Events of a folder and its cache.
 
     Attributes
     ----------
@@ -47,11 +47,11 @@ class CacheMachine(RuleBasedStateMachine):
     images : dict
         The folder.
     published : dict, optional
-        What the folder was when the generation in the cache was made.
+        The folder when the generation in the cache was made.
     known : set of int
         Pictures that must not be embedded again.
     is_damaged : bool
-        Somebody has turned a bit since the last run.
+        A bit was flipped since the last run.
     runs : int
         Of all walks in this process.
     """
@@ -93,7 +93,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(place=PLACES, number=st.sampled_from([EMPTY, NONSENSE]))
     def reject(self, place: str, number: int) -> None:
-        """A file that is no image appears."""
+        """A file that is not an image appears."""
         self.images[place] = Picture(number, self._tick())
 
     @precondition(_has_images)
@@ -158,7 +158,7 @@ class CacheMachine(RuleBasedStateMachine):
             self.known = {picture.number for picture in self.images.values()}
 
     def _shows(self, images: Images) -> bool:
-        """Say whether a reader sees a generation, or could but for the turned bits."""
+        """Return whether a reader sees a generation, or would without the flipped bits."""
         try:
             return not difference(read(self.cache), images)
         except CacheError:
@@ -205,6 +205,6 @@ class CacheMachine(RuleBasedStateMachine):
 
 
 class FolderMachine(CacheMachine):
-    """The same for the other form."""
+    """Random walks of the other form."""
 
     form = FOLDER

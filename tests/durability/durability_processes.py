@@ -35,7 +35,7 @@ READERS = 2
 
 
 class Child:
-    """A forked process that does one thing and sends back what it says.
+    """A forked process that calls one function and sends back its result.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Child:
         if self.pid:
             os.close(end)
             return
-        write = os.write  # as it is before anybody patches it
+        write = os.write  # before it is patched
 
         def send(value: Any) -> None:
             write(end, json.dumps(value).encode() + b"\n")
@@ -116,7 +116,7 @@ def _kill(scenario: Scenario, fault: Fault, root: Path, tally: Tally) -> None:
 def torn_pages(cache: Path, images: Images, count: int, seed: int, part: Part) -> Tally:
     """Replace pages of a cache by zeros or noise and read it.
 
-    A library that trusts a torn structure may end the whole process, so the reader is one of its own.
+    A library that trusts a torn structure may end the whole process, so the reader is a separate process.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Runs a campaign in processes of its own and prints its tally as JSON.
+"""Run a campaign in other processes and print its tally as JSON.
 
     python durability_runner.py {cuts,cuts-after-kills,errors,kills,flips,torn,repairs,races,readers,walks} FOLDER [options]
 
@@ -61,7 +61,7 @@ def call(what: str, folder: Path, **options: Any) -> dict[str, Any]:
 
 
 def shared(work: Callable[[Part, Path], Tally | tuple[Tally, int]], folder: Path, processes: int) -> dict[str, Any]:
-    """Share the states of a campaign out to forked processes and add up their tallies."""
+    """Divide the states of a campaign among forked processes and add up their tallies."""
 
     def run(part: Part) -> Callable[[Callable[[Any], None]], None]:
         def child(send: Callable[[Any], None]) -> None:
@@ -85,7 +85,7 @@ def shared(work: Callable[[Part, Path], Tally | tuple[Tally, int]], folder: Path
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Run what the command line asks for."""
+    """Run the command of the command line."""
     folder: Path = options.folder
     folder.mkdir(parents=True)
     if options.what in ("races", "readers"):

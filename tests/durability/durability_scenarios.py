@@ -1,4 +1,4 @@
-"""The situations that must survive, and the verdict on what was left of them.
+"""Scenarios that a cache must survive, and checks of the state afterwards.
 
 A scenario has the state before, a step that takes it to the state after, and nothing in between that a
 reader may see. The same scenarios serve both forms of a cache, a file and a folder of shards.
@@ -109,21 +109,21 @@ class Scenario:
 
 @dataclass
 class Promise:
-    """What had been acknowledged at the moment of the crash."""
+    """The work that was acknowledged before the crash."""
 
     numbers: frozenset[int] = frozenset()
     is_published: bool = False
 
     @classmethod
     def of(cls, events: list[Event], held: frozenset[int] = frozenset()) -> Promise:
-        """Gather the promises of a record."""
+        """Collect the acknowledged work of a record."""
         numbers = {number for event in events for number in event.numbers}
         return cls(frozenset(numbers) | held, any(event.kind == "publish" for event in events))
 
 
 @dataclass
 class Verdict:
-    """What was wrong with what a crash left; everything is 0 when nothing was.
+    """Errors found after a crash; all are 0 if there is none.
 
     Attributes
     ----------
@@ -146,12 +146,12 @@ class Verdict:
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing was wrong."""
+        """Whether there was no error."""
         return not (self.lost or self.wrong or self.crashed or self.left_over)
 
 
 def examine(scenario: Scenario, root: Path, promise: Promise) -> Verdict:
-    """Judge the caches in ``root`` after a crash: as a reader finds them, and after another run."""
+    """Check the caches in ``root`` after a crash: as a reader finds them, and after another run."""
     verdict = Verdict()
     for path, generations in scenario.readable(root):
         _read_one(path, generations[-1:] if promise.is_published else generations, verdict)
@@ -181,7 +181,7 @@ def examine(scenario: Scenario, root: Path, promise: Promise) -> Verdict:
 
 
 def leftovers(state: Tree) -> list[str]:
-    """Return what a finished run must not leave: temporary files, unfinished work, shards of no generation.
+    """Return files that a finished run must not leave: temporary files, unfinished work, shards of no generation.
 
     Nor must it have set anything aside as damaged, since a crash damages nothing that was finished.
     """
@@ -215,17 +215,17 @@ def _read_one(path: Path, generations: list[Images | None], verdict: Verdict) ->
 
 
 def is_claimed(path: Path) -> bool:
-    """Say whether something stands at a cache's path that claims to be one: a file, or a folder with a manifest."""
+    """Return whether there is a cache at a path: a file, or a folder with a manifest."""
     return path.is_file() or (path / "manifest.json").exists()
 
 
 def record(scenario: Scenario, root: Path, fault: Fault | None = None) -> Faults:
-    """Run a scenario's step on a copy of its start, in ``root``, and return what happened.
+    """Run a scenario's step on a copy of its start, in ``root``, and return the events.
 
     Raises
     ------
     OSError, DiedError
-        What the step raised. The faults stand in the exception's ``faults``.
+        The error of the step. Its attribute ``faults`` has the faults.
     """
     shutil.copytree(scenario.start, root)
     faults = Faults(root, fault or Fault())

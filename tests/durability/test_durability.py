@@ -100,7 +100,7 @@ def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path):
     assert_nothing_wrong(tally)
 
 
-def test_a_power_cut_after_a_killed_run_was_resumed_loses_nothing(tmp_path):
+def test_power_cut_after_a_resumed_run_loses_nothing(tmp_path):
     tally = call("cuts-after-kills", tmp_path / "scratch", kills=2, count=5)
     assert tally["states"] > 50 * len(FORMS)
     assert_nothing_wrong(tally)
@@ -115,7 +115,7 @@ def test_the_bench_notices_a_writer_that_is_careless(tmp_path, form, control):
     assert tally["lost"] + tally["crashed"] > 0
 
 
-def test_a_full_or_broken_disk_at_any_call_ends_cleanly_and_loses_nothing(tmp_path):
+def test_full_or_broken_disk_loses_nothing(tmp_path):
     assert_nothing_wrong(call("errors", tmp_path / "scratch"))
 
 
@@ -127,21 +127,21 @@ def test_no_changed_byte_is_read_as_something_else(tmp_path, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_torn_pages_end_no_reader_and_are_not_read_as_something_else(tmp_path, form):
+def test_torn_pages_are_detected(tmp_path, form):
     tally = call("torn", tmp_path / "scratch", form=form, count=2000, rows=100)
     assert tally["states"] == 2000
     assert_nothing_wrong(tally)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_run_over_damage_ends_with_right_values_or_touches_nothing(tmp_path, form):
+def test_run_over_damage_gives_correct_values_or_refuses(tmp_path, form):
     tally = call("repairs", tmp_path / "scratch", form=form, count=300)
     assert_nothing_wrong(tally)
     assert tally["repaired"] > 250
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_of_several_writers_one_proceeds_and_the_others_are_told_who(tmp_path, form):
+def test_one_of_several_writers_proceeds(tmp_path, form):
     tally = call("races", tmp_path / "scratch", form=form)
     assert tally["refused"] > 0
     assert_nothing_wrong(tally)

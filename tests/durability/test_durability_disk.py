@@ -20,7 +20,7 @@ def folder(tmp_path):
 
 
 def after_cuts(folder, act, count=300):
-    """Return every state that a power cut after ``act`` may leave, as far as so many seeds show them."""
+    """Return every state that a power cut after ``act`` may leave, for some seeds."""
     disk = Disk(folder)
     with Faults(folder) as faults:
         act(folder)
@@ -85,7 +85,7 @@ def test_a_rename_happens_whole_or_not_at_all(folder):
     assert {tuple(sorted(state.items())) for state in states} == {(("a", NEW),), (("a", OLD), ("b", NEW))}
 
 
-def test_names_survive_independently_of_each_other_but_in_order_for_one_name(folder):
+def test_names_survive_independently_but_in_order(folder):
     def act(root):
         write(root / "b", b"", sync=True)
         write(root / "c", b"", sync=True)
@@ -95,7 +95,7 @@ def test_names_survive_independently_of_each_other_but_in_order_for_one_name(fol
     assert names == {frozenset(), frozenset("b"), frozenset("c"), frozenset("bc")}
 
 
-def test_a_folder_whose_name_is_lost_takes_everything_in_it_along(folder):
+def test_a_lost_folder_loses_its_content(folder):
     def act(root):
         os.mkdir(root / "d")
         write(root / "d" / "e", NEW, sync=True)
