@@ -4,10 +4,12 @@ from .errors import EmbedonceError as EmbedonceError
 from .evaluate import Groups as Groups
 from .evaluate import Split as Split
 from .evaluate import compare as compare
+from .evaluate import evaluate_model as evaluate_model
 from .evaluate import explain as explain
 from .evaluate import export as export
 from .evaluate import finetune as finetune
 from .evaluate import predict as predict
+from .evaluate import train as train
 from .evaluate import tune as tune
 from .extract import extract_features as extract_features
 from .extract import verify as verify

@@ -13,10 +13,7 @@ import numpy.typing as npt
 from ...cache import FeatureCache, display
 from ...errors import ModelFileError
 from ...extract import precision_of, require_same_fingerprint
-from ...heads.io import load_head, load_model, load_plain, read_metadata
-
-HASH_BYTES = 8
-"""Bytes that a model file keeps of the content hash of each training image."""
+from ...heads.io import SHORT_HASH_BYTES, load_head, load_model, load_plain, read_metadata
 
 
 @dataclass(frozen=True)
@@ -103,8 +100,8 @@ class ModelFile:
         """Source of the features that the model was trained on; a ModelFileError if the file has none."""
         if not self.metadata.get("fingerprint"):
             raise ModelFileError(
-                f"{self.name} does not say how its features were made. Train it with embedonce train, or save it with "
-                "its cache"
+                f"{self.name} does not say how its features were made. Train it with embedonce train, or give "
+                "save_head its cache"
             )
         names = ("weights", "weights_path", "cache_path")
         provenance = {name: self.metadata[name] for name in names if self.metadata.get(name)}
@@ -131,7 +128,7 @@ class ModelFile:
     def training_hashes(self) -> list[bytes]:
         """Short content hash of every training image; empty if the file has none."""
         data = bytes.fromhex(self.metadata.get("trained_on", ""))
-        return [data[start : start + HASH_BYTES] for start in range(0, len(data), HASH_BYTES)]
+        return [data[start : start + SHORT_HASH_BYTES] for start in range(0, len(data), SHORT_HASH_BYTES)]
 
     def training_mask(self, cache: FeatureCache) -> npt.NDArray[np.bool_]:
         """Return which rows of a cache the model was trained on: bool, shape (n,)."""
@@ -141,4 +138,4 @@ class ModelFile:
 
 def short_hashes(cache: FeatureCache) -> list[bytes]:
     """Return the first bytes of the content hash of every row of a cache."""
-    return [content.tobytes() for content in cache.files.hashes[:, :HASH_BYTES]]
+    return [content.tobytes() for content in cache.files.hashes[:, :SHORT_HASH_BYTES]]

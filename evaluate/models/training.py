@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +11,12 @@ import numpy as np
 from ...cache import FeatureCache, display, make_folder
 from ...errors import ModelSuffixError
 from ...heads import make_head
-from ...heads.io import keras_head, save_head, suffixes_for
+from ...heads.io import cache_metadata, keras_head, save_head, suffixes_for
 from ..duplicates import groups_for
 from ..scoring import HeadResult, approximations, fit_and_score, fit_head, open_views
 from ..splits import GroupsLike, Split, SplitLike, every_row, make_split, notes_on
 from .image_model import build_image_model, decoding_notes, reference_of_cache, save_image_model
-from .model_file import HASH_BYTES, FeatureSource
+from .model_file import FeatureSource
 from .novelty import NoveltyDetector
 
 
@@ -143,13 +142,18 @@ def train(
         seconds = result.fit_seconds
     else:
         seconds = fit_head(estimator, opened, rows, opened_groups, opened_views)
-    metadata = model_metadata(opened, rows, head, result)
-    metadata["views"] = list(opened_views.names) if opened_views is not None and opened_views.train else []
-    metadata["novelty"] = NoveltyDetector.fit(
+    detector = NoveltyDetector.fit(
         lambda part: opened.take(rows.train[part]),
         opened.labels[rows.train].astype(np.intp),
         None if opened_groups is None else opened_groups.ids[rows.train],
-    ).to_dict()
+    )
+    metadata = cache_metadata(opened, rows.train) | {
+        "head": head,
+        "split": rows.to_dict(),
+        "scores": None if result is None else result.scores,
+        "views": list(opened_views.names) if opened_views is not None and opened_views.train else [],
+        "novelty": detector.to_dict(),
+    }
     checked = None
     if image_model:
         reference = reference_of_cache(estimator, opened)
@@ -172,19 +176,3 @@ def train(
         curves = path.with_name(f"{path.stem}.curves.png")
         save_figure(history_figure({head: history}), curves)
     return TrainedModel(estimator, path, rows, result, seconds, checked, notes, curves)
-
-
-def model_metadata(cache: FeatureCache, split: Split, head_name: str, result: HeadResult | None) -> dict[str, Any]:
-    """Return the metadata of a model file, for JSON; ``trained_on`` holds a short hash of every training image."""
-    return {
-        "embedonce": version("embedonce"),
-        "head": head_name,
-        "class_names": cache.class_names,
-        "fingerprint": cache.fingerprint,
-        "weights": cache.provenance.get("weights"),
-        "weights_path": cache.provenance.get("weights_path"),
-        "cache_path": str(cache.path.resolve()),
-        "split": split.to_dict(),
-        "scores": result.scores if result is not None else None,
-        "trained_on": cache.files.hashes[split.train, :HASH_BYTES].tobytes().hex(),
-    }

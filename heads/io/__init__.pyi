@@ -8,5 +8,7 @@ from .files import save_head as save_head
 from .files import suffixes_for as suffixes_for
 from .keras_files import load_model as load_model
 from .keras_files import write_keras_metadata as write_keras_metadata
+from .metadata import SHORT_HASH_BYTES as SHORT_HASH_BYTES
+from .metadata import cache_metadata as cache_metadata
 from .metadata import encode as encode
 from .metadata import with_appended as with_appended

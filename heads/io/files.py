@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...cache import make_folder, write_atomically
+from ...cache import FeatureCache, make_folder, write_atomically
 from ...errors import HeadError, ModelFileError, ModelSuffixError, first_line
 from ..registry import HEADS
 from .keras_files import load_keras_head, save_keras_head
-from .metadata import encode, read_entry, read_footer, with_entry, with_footer
+from .metadata import cache_metadata, encode, read_entry, read_footer, with_entry, with_footer
 
 SUFFIXES = (".skops", ".keras", ".joblib")
 # our own classes that a .skops file may hold; skops itself knows scikit-learn's and NumPy's
@@ -33,7 +33,13 @@ def suffixes_for(head: Any) -> tuple[str, ...]:
     return (known.suffix if known else ".skops", ".joblib")
 
 
-def save_head(head: Any, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
+def save_head(
+    head: Any,
+    path: str | Path,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    cache: FeatureCache | None = None,
+) -> None:
     """Write a fitted head to a file, whole or not at all.
 
     Parameters
@@ -42,8 +48,11 @@ def save_head(head: Any, path: str | Path, metadata: Mapping[str, Any] | None = 
         Fitted.
     path : path-like
         Where to; the suffix decides the format. Missing folders are created.
-    metadata : mapping, optional
-        Kept with the head, see `read_metadata`: the cache's fingerprint, class names, how it was trained.
+    metadata : mapping, default=None
+        JSON-serialisable values that `read_metadata` returns.
+    cache : FeatureCache, default=None
+        Cache whose rows the head was fitted on, such as ``cache.select(rows)``. Its fingerprint and its images become
+        metadata, which `predict`, `explain`, `export` and `evaluate_model` need.
 
     Raises
     ------
@@ -58,6 +67,8 @@ def save_head(head: Any, path: str | Path, metadata: Mapping[str, Any] | None = 
     from sklearn.utils.validation import check_is_fitted
 
     path = Path(path)
+    if cache is not None:
+        metadata = cache_metadata(cache) | dict(metadata or {})
     suffix = path.suffix.lower()
     allowed = suffixes_for(head)
     if suffix not in allowed:

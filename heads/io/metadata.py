@@ -14,13 +14,19 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ...cache import display
+import numpy as np
+import numpy.typing as npt
+
+from ...cache import FeatureCache, display
 from ...errors import ModelFileError, first_line
 
 ENTRY = "embedonce.json"
+SHORT_HASH_BYTES = 8
+"""Bytes that a model file keeps of the content hash of each training image."""
 LABELS = "labels.txt"
 FORMAT = "embedonce model"
 FORMAT_VERSION = 1
@@ -30,6 +36,23 @@ FOOTER_BYTES = 8 + len(FOOTER_MARK)
 LARGEST_DOCUMENT = 64 * 2**20
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
 """What is raised over a damaged zip archive, whichever of its bytes are wrong."""
+
+
+def cache_metadata(cache: FeatureCache, rows: npt.NDArray[np.intp] | None = None) -> dict[str, Any]:
+    """Return the metadata of a head that was fitted on rows of a cache, by default all; JSON-serialisable.
+
+    ``trained_on`` holds a short content hash of every image, by which it is recognized under any name.
+    """
+    hashes = cache.files.hashes if rows is None else cache.files.hashes[rows]
+    return {
+        "embedonce": version("embedonce"),
+        "class_names": cache.class_names,
+        "fingerprint": cache.fingerprint,
+        "weights": cache.provenance.get("weights"),
+        "weights_path": cache.provenance.get("weights_path"),
+        "cache_path": None if cache.path is None else str(cache.path.resolve()),
+        "trained_on": hashes[:, :SHORT_HASH_BYTES].tobytes().hex(),
+    }
 
 
 def encode(metadata: Mapping[str, Any] | None, head: Mapping[str, Any] | None = None) -> bytes:

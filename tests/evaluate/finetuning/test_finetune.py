@@ -29,11 +29,12 @@ from embedonce.evaluate.models.evaluation import evaluate_model
 from embedonce.evaluate.models.exporting import export
 from embedonce.evaluate.models.model_file import ModelFile
 from embedonce.evaluate.models.prediction import predict
-from embedonce.evaluate.models.training import model_metadata, train
+from embedonce.evaluate.models.training import train
 from embedonce.evaluate.splits.groups import Groups
 from embedonce.extract.decoding import decode
 from embedonce.heads.io.files import load_head, read_metadata, save_head
 from embedonce.heads.io.keras_files import write_keras_metadata
+from embedonce.heads.io.metadata import cache_metadata
 
 SOFTMAX = {"epochs": 3, "learning_rate": 0.01}
 
@@ -315,7 +316,7 @@ def test_the_training_images_are_known_by_content(cache, starts):
     from embedonce.evaluate.splits.plan import make_split
 
     split = make_split(cache, "random", 0)
-    metadata = model_metadata(cache, split, "logreg", None)
+    metadata = cache_metadata(cache, split.train)
     rows, notes = training_rows(cache, ModelFile(Path("a.keras"), metadata))
     assert rows.tolist() == split.train.tolist()
     assert not notes
