@@ -1,4 +1,6 @@
+from . import errors as errors
 from .cache import FeatureCache as FeatureCache
+from .cache import info as info
 from .cache import pack as pack
 from .errors import EmbedonceError as EmbedonceError
 from .evaluate import Groups as Groups

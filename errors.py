@@ -7,6 +7,7 @@ is allowed, what it got, and what to do next.
 
 from __future__ import annotations
 
+import importlib
 import operator
 from numbers import Real
 from typing import Any
@@ -83,6 +84,16 @@ def check_int(name: str, owner: str, value: Any, minimum: int, maximum: int | No
         allowed = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
         raise ParameterError(f"parameter {name} of {owner} must be an integer {allowed}, got {value!r}")
     return number
+
+
+def import_optional(package: str, purpose: str) -> Any:
+    """Import a package that embedonce does not require, or raise MissingPackageError."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingPackageError(
+            f"{purpose} needs {package}, which is not installed. Install it with: pip install {package}"
+        ) from error
 
 
 def is_number(value: Any) -> bool:

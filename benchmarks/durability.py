@@ -25,9 +25,8 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from embedonce.cache import publish, shard
+from embedonce.cache import FeatureCache, publish, shard
 from embedonce.cache.partial import PartialRun
-from embedonce.cache.reader import FeatureCache
 from embedonce.extract import run as extract_run
 from embedonce.extract.engines.engines import make_engine
 from embedonce.extract.processors import available_processors

@@ -38,7 +38,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from embedonce.cache.reader import FeatureCache
+from embedonce.cache import FeatureCache
 from embedonce.evaluate.duplicates import log_polar as polar
 from embedonce.evaluate.duplicates.gray_images import Pictures, pictures_of
 from embedonce.evaluate.duplicates.neighbors import Neighbors, nearest_neighbors
@@ -74,10 +74,11 @@ class Generated:
     def __len__(self) -> int:
         return len(self.originals)
 
-    def read_rows(self, start: int, end: int) -> npt.NDArray[np.float32]:
+    def __getitem__(self, rows: slice) -> npt.NDArray[np.float32]:
         """Return the features of some rows: those of the original and noise."""
-        noise = np.random.default_rng(start).standard_normal((end - start, WIDTH), np.float32)
-        features: npt.NDArray[np.float32] = self.codes[self.originals[start:end]] @ self.mixing + 0.3 * noise
+        originals = self.originals[rows]
+        noise = np.random.default_rng(rows.start).standard_normal((len(originals), WIDTH), np.float32)
+        features: npt.NDArray[np.float32] = self.codes[originals] @ self.mixing + 0.3 * noise
         return features
 
 
@@ -91,9 +92,9 @@ class Stored:
     def __len__(self) -> int:
         return len(self.features)
 
-    def read_rows(self, start: int, end: int) -> npt.NDArray[np.float32]:
+    def __getitem__(self, rows: slice) -> npt.NDArray[np.float32]:
         """Return the features of some rows."""
-        return self.features[start:end]
+        return self.features[rows]
 
 
 def search(

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from embedonce.cache.reader import FeatureCache
+from embedonce.cache import FeatureCache
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.splits.plan import make_split
 from embedonce.evaluate.splits.split import Split

@@ -1,3 +1,5 @@
+from .feature_cache import FeatureCache as FeatureCache
+from .feature_cache import StoredRows as StoredRows
 from .files import make_folder as make_folder
 from .files import quarantine as quarantine
 from .files import write_atomically as write_atomically
@@ -17,9 +19,9 @@ from .publish import finish_publication as finish_publication
 from .publish import publish_file as publish_file
 from .publish import publish_shards as publish_shards
 from .publish import remove_uncommitted as remove_uncommitted
-from .reader import FeatureCache as FeatureCache
-from .reader import StoredRows as StoredRows
 from .shard import Shard as Shard
+from .summary import CacheInfo as CacheInfo
+from .summary import info as info
 from .table import HASH_BYTES as HASH_BYTES
 from .table import Features as Features
 from .table import Files as Files

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DamagedCacheError
+from .feature_cache import FeatureCache
 from .manifest import Manifest, read_manifest, shard_name, shards_on_disk
 from .names import display
-from .reader import FeatureCache, open_shard
 from .shard import Shard, rows_of
+from .shards import open_shard
 
 
 @dataclass
@@ -88,7 +89,7 @@ class Inspection:
 
     def cache(self) -> FeatureCache:
         """Return the cache, which must be intact."""
-        return FeatureCache(self.path, self.readable, self.manifest)
+        return FeatureCache.of_shards(self.path, self.readable, self.manifest)
 
 
 def inspect_cache(path: Path) -> Inspection:

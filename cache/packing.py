@@ -7,14 +7,12 @@ import os
 from pathlib import Path
 
 from ..errors import CacheError, OutputError
+from .feature_cache import FeatureCache
 from .files import make_folder, sync_folder
-from .format import FEATURES, SIGNATURES
 from .lock import writer_lock
 from .names import display
 from .place import CacheLocation
 from .publish import publish_file, remove_uncommitted
-from .reader import FeatureCache, StoredRows
-from .table import Table
 
 
 def pack(source: Path | str, target: Path | str) -> FeatureCache:
@@ -56,19 +54,5 @@ def pack(source: Path | str, target: Path | str) -> FeatureCache:
             if place.exists():
                 sync_folder(place.path.parent)  # it may be the work of one who was killed before this
                 raise OutputError(errno.EEXIST, f"the target {shown} exists; choose another name, or remove it first")
-            publish_file(place, _table(cache))
+            publish_file(place, cache.table)
     return FeatureCache.open(place.path)
-
-
-def _table(cache: FeatureCache) -> Table:
-    return Table(
-        fingerprint=cache.fingerprint,
-        provenance=cache.provenance,
-        class_names=[os.fsencode(name) for name in cache.class_names],
-        files=cache.files,
-        labels=cache.labels,
-        features=StoredRows(cache, FEATURES),
-        rejects=cache.reject_files,
-        reasons=[reason for _, reason in cache.rejects],
-        signatures=StoredRows(cache, SIGNATURES) if cache.has(SIGNATURES) else None,
-    )

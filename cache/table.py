@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -61,6 +61,17 @@ class Files:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Files:
+        """Return some rows, in their order."""
+        return Files([self.paths[row] for row in rows], self.sizes[rows], self.mtimes[rows], self.hashes[rows])
+
+    @classmethod
+    def join(cls, parts: Sequence[Files]) -> Files:
+        """Return the rows of all parts, one part after the other."""
+        parts = [cls(), *parts]
+        columns = (np.concatenate([getattr(part, name) for part in parts]) for name in ("sizes", "mtimes", "hashes"))
+        return cls([path for part in parts for path in part.paths], *columns)
 
 
 @dataclass

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from ..cache import display
 from ..extract import AUTO, DECODERS, DTYPES, ENGINES
 from .command import AS_JSON, PATH, POSITIVE, Command, sigterm_as_exit
 from .output import (
@@ -146,28 +145,13 @@ def info(cache: Path, as_json: bool) -> None:
         # print it for a script
         embedonce info photos.h5 --json
     """
-    from ..cache import FeatureCache
-    from ..evaluate.shared import describe_cache
+    from ..cache import info as summarize
 
-    with FeatureCache.open(cache) as opened:
-        if as_json:
-            print_json(describe_cache(opened) | {"reject_reasons": opened.rejects})
-            return
-        images, width = opened.shape
-        lines = {"images": f"{images:,}", "features": f"{width:,} per image, float32"}
-        lines |= {f"  {display(name)}": f"{count:,}" for name, count in opened.class_counts.items()}
-        warning = " - RANDOM: the features mean little" if opened.random_weights else ""
-        lines["weights"] = f"{opened.provenance.get('weights')}{warning}"
-        lines |= {name.replace("_", " "): str(value) for name, value in opened.fingerprint.items()}
-        lines["engines"] = ", ".join(opened.provenance.get("engines", {}))
-        lines["image folder"] = display(opened.provenance.get("image_root", ""))
-        lines["versions"] = ", ".join(f"{name} {value}" for name, value in opened.provenance["versions"].items())
-        lines["rejected"] = f"{len(opened.rejects):,}"
-        longest = max(map(len, lines))
-        for name, value in lines.items():
-            click.echo(f"{name:<{longest}}  {value}")
-        for path, reason in opened.rejects:
-            click.echo(f"  {display(path)}: {reason}")
+    summary = summarize(cache)
+    if as_json:
+        print_json(summary.to_dict())
+    else:
+        click.echo(summary)
 
 
 @click.command(cls=Command, short_help="Check CACHE against its checksums and images.")
@@ -253,7 +237,7 @@ def pack(source: Path, target: str, as_json: bool) -> None:
     if as_json:
         print_json({"cache": str(packed.path), "images": len(packed), "features": packed.shape[1]})
     else:
-        click.echo(f"Wrote {display(str(packed.path))}: {len(packed):,} x {packed.shape[1]:,} features.")
+        click.echo(f"Wrote {packed.display_path}: {len(packed):,} x {packed.shape[1]:,} features.")
 
 
 COMMANDS = (demo, extract, info, verify, doctor, pack)

@@ -33,7 +33,7 @@ def print_report(report: ExtractionReport) -> None:
     """Print what an extraction did."""
     total = len(report.cache) + report.rejected
     if not report.published:
-        click.echo(f"Nothing to embed: {display(str(report.cache.path))} is up to date with {total:,} images.")
+        click.echo(f"Nothing to embed: {report.cache.display_path} is up to date with {total:,} images.")
     else:
         kinds = ("added", "changed", "moved", "removed", "repaired", "unchanged", "resumed")
         parts = [f"{getattr(report, kind):,} {kind}" for kind in kinds if getattr(report, kind)]
@@ -41,19 +41,17 @@ def print_report(report: ExtractionReport) -> None:
         click.echo(f"Embedded {report.embedded:,} images{rate}: {', '.join(parts)}.")
         if report.copied:
             click.echo(f"{report.copied:,} took the features of a file of the same content.")
-        click.echo(
-            f"Wrote {display(str(report.cache.path))}: {len(report.cache):,} x {report.cache.shape[1]:,} features."
-        )
+        click.echo(f"Wrote {report.cache.display_path}: {len(report.cache):,} x {report.cache.shape[1]:,} features.")
     if report.rejected:
         click.secho(f"{report.rejected:,} image(s) could not be embedded:", fg="yellow")
         for path, reason in report.cache.rejects[:5]:
             click.echo(f"  {display(path)}: {reason}")
         if report.rejected > 5:
-            click.echo(f"  … all of them: embedonce info {display(str(report.cache.path))}")
+            click.echo(f"  … all of them: embedonce info {report.cache.display_path}")
     print_notes(report.notes)
     for name, view in report.views.items():
         rate = f" in {view.seconds:.1f} s" if view.embedded else ""
-        click.echo(f"View {name}: {view.embedded:,} embedded{rate}, {display(str(view.cache.path))}")
+        click.echo(f"View {name}: {view.embedded:,} embedded{rate}, {view.cache.display_path}")
 
 
 def print_check(check: Check) -> None:

@@ -80,7 +80,7 @@ def cache_path(tmp_path_factory, images, small) -> Path:
 @pytest.fixture(scope="module")
 def cache(cache_path):
     """``cache_path``, opened."""
-    from embedonce.cache.reader import FeatureCache
+    from embedonce.cache import FeatureCache
 
     with FeatureCache.open(cache_path) as opened:
         yield opened

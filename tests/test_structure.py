@@ -157,7 +157,7 @@ def test_files_of_the_top_level_are_few():
 
 
 def test_the_cache_needs_no_tensorflow_and_no_scikit_learn(python):
-    code = "import sys; import embedonce.cache.reader, embedonce.cache.partial; print(sorted(sys.modules))"
+    code = "import sys; import embedonce.cache.feature_cache, embedonce.cache.partial; print(sorted(sys.modules))"
     loaded = python(code)
     assert "'h5py'" in loaded
     assert not any(f"'{name}'" in loaded for name in ("tensorflow", "sklearn", "matplotlib"))

@@ -175,7 +175,7 @@ def load_or_find_groups(cache: FeatureCache, progress: Progress | None = None) -
     """
     path = groups_path(cache)
     previous = None
-    if path.is_file():
+    if path is not None and path.is_file():
         try:
             kept = _read_kept(path, cache)
             if kept is not None:
@@ -185,8 +185,9 @@ def load_or_find_groups(cache: FeatureCache, progress: Progress | None = None) -
             note = f"groups were looked for anew, and {display(path.name)} stays as it is: {error}"
             return replace(find_groups(cache, progress=progress).groups, notes=(note,))
     groups = find_groups(cache, previous=previous, progress=progress).groups
-    with contextlib.suppress(OutputError):  # a read-only folder costs time at the next comparison, nothing else
-        write_found(groups, cache, path)
+    if path is not None:
+        with contextlib.suppress(OutputError):  # a read-only folder costs time at the next comparison, nothing else
+            write_found(groups, cache, path)
     return groups
 
 
@@ -229,13 +230,13 @@ def groups_for(
             return None, [f"copies of one original could not be looked for, so they may flatter every score: {error}"]
     path = groups_path(cache)
     with contextlib.suppress(SplitError):  # a look-up only; whoever needs the file is told
-        return (_read_kept(path, cache) if path.is_file() else None), []
+        return (_read_kept(path, cache) if path is not None and path.is_file() else None), []
     return None, []
 
 
-def groups_path(cache: FeatureCache) -> Path:
-    """Return the path of the file that a cache's groups are kept in."""
-    return cache.path.with_name(f"{cache.path.name}.groups.csv")
+def groups_path(cache: FeatureCache) -> Path | None:
+    """Return the path of the file with the groups of a cache; None for a cache in memory."""
+    return None if cache.path is None else cache.path.with_name(f"{cache.path.name}.groups.csv")
 
 
 def write_found(groups: Groups, cache: FeatureCache, path: Path | str) -> None:

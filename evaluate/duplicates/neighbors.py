@@ -100,7 +100,7 @@ def reduced_features(cache: FeatureCache) -> npt.NDArray[np.float32]:
 
 def _blocks(cache: FeatureCache) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
     for start in range(0, len(cache), _READ):
-        yield start, cache.read_rows(start, min(start + _READ, len(cache)))
+        yield start, cache[start : start + _READ]
 
 
 def _exact(reduced: npt.NDArray[np.float32], count: int) -> Neighbors:

@@ -40,6 +40,11 @@ def signatures_of(
     stored = cache.signatures
     if stored is not None:
         return stored
+    if "image_size" not in cache.fingerprint:
+        raise GroupsError(
+            f"the cache {cache.display_path} holds arrays without signatures, so near-duplicates cannot be found. Give "
+            "the groups, or use split='random'"
+        )
     root = image_folder(cache, images)
     size, least = cache.fingerprint["image_size"], least_size(cache.fingerprint)
     made = np.zeros((len(cache), SIGNATURE_SIZE**2), np.uint8)
@@ -57,7 +62,7 @@ def signatures_of(
         list(pool.map(make, np.array_split(np.arange(len(cache)), max(1, len(cache) // 64))))
     if unusable:
         raise GroupsError(
-            f"the cache {display(str(cache.path))} holds no signatures, and {len(unusable):,} of its {len(cache):,} "
+            f"the cache {cache.display_path} holds no signatures, and {len(unusable):,} of its {len(cache):,} "
             f"images are gone from {display(str(root))} or have changed: {format_examples(sorted(unusable))}; "
             "give their folder "
             "with --images, or run embedonce extract again"

@@ -173,7 +173,7 @@ def finetune(
         )
     whole.get_layer("head").set_weights(keras_head(head).get_weights())
     labels = _outputs(opened, class_names)
-    initial = cross_entropy(head.predict_proba(opened.take(fit)), labels[fit])
+    initial = cross_entropy(head.predict_proba(opened[fit]), labels[fit])
     weights = _class_weights(head, labels[fit])
     with ImageReader(opened, root) as reader:
         below, above = cut_model(whole)
@@ -194,7 +194,7 @@ def finetune(
     about = {
         "from": str(Path(model).resolve()),
         "from_weights_sha256": metadata["fingerprint"]["weights_sha256"],
-        "cache_path": str(opened.path.resolve()),
+        "cache_path": None if opened.path is None else str(opened.path.resolve()),
         "unfrozen": len(layers),
         "layers": layers,
         "trainable_parameters": parameters,

@@ -59,7 +59,7 @@ def training_rows(cache: FeatureCache, model: ModelFile) -> tuple[Indices, list[
             rows += found[:count]
     if not rows:
         raise ModelFileError(
-            f"{model.name} was trained on none of the images of {display(str(cache.path))}; give the cache that it was "
+            f"{model.name} was trained on none of the images of {cache.display_path}; give the cache that it was "
             "trained on with --cache CACHE"
         )
     notes = []

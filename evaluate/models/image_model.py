@@ -113,7 +113,7 @@ def reference_of_cache(
             rows.append(row)
         except ImageError:
             continue
-    expected = head.predict_proba(cache.take(np.array(rows, np.intp))) if rows else np.zeros((0, len(head.classes_)))
+    expected = head.predict_proba(cache[rows]) if rows else np.zeros((0, len(head.classes_)))
     return ReferencePredictions([cache.paths[row] for row in rows], images, expected)
 
 

@@ -34,7 +34,7 @@ class FeatureSource:
     @classmethod
     def of_cache(cls, cache: FeatureCache) -> FeatureSource:
         """Return the source of a cache's features."""
-        return cls(cache.fingerprint, cache.provenance, f"the cache {display(str(cache.path))}")
+        return cls(cache.fingerprint, cache.provenance, f"the cache {cache.display_path}")
 
     def require_same(self, fingerprint: dict[str, Any]) -> None:
         """Raise a FingerprintError if features of this fingerprint differ from these."""

@@ -185,7 +185,7 @@ def embed_files(
 def _features(paths: list[bytes], embedded: dict[bytes, EmbedResult], cache: FeatureCache | None) -> Any:
     """Return the features of images, those that a cache holds read from it: float32, shape (n, d)."""
     rows = [embedded[path].copy_of for path in paths]
-    cached = iter(() if cache is None else cache.take(np.array([row for row in rows if row is not None], np.intp)))
+    cached = iter(() if cache is None else cache[np.array([row for row in rows if row is not None], np.intp)])
     features: list[Any] = [
         embedded[path].features if row is None else next(cached) for path, row in zip(paths, rows, strict=True)
     ]

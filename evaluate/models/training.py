@@ -143,7 +143,7 @@ def train(
     else:
         seconds = fit_head(estimator, opened, rows, opened_groups, opened_views)
     detector = NoveltyDetector.fit(
-        lambda part: opened.take(rows.train[part]),
+        lambda part: opened[rows.train[part]],
         opened.labels[rows.train].astype(np.intp),
         None if opened_groups is None else opened_groups.ids[rows.train],
     )

@@ -74,7 +74,7 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
     if histories:
         drawn["curves"] = history_figure(histories)
     return {
-        "title": display(comparison.cache.path.name),
+        "title": "features in memory" if comparison.cache.path is None else display(comparison.cache.path.name),
         "results": results,
         "summary": summary(comparison),
         "notes": [_sentence(note, comparison) for note in comparison.notes],

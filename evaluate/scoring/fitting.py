@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import FEATURES, FeatureCache, Features, StoredRows, display, row_blocks
+from ...cache import FeatureCache, Features, StoredRows, display, row_blocks
 from ...errors import ApproximationWarning, HeadError
 from ..metrics import align_probabilities, score
 from ..splits import Groups, Split
@@ -38,7 +38,7 @@ _PREDICTED_ROWS = 8192
 def features_of(cache: FeatureCache, rows: npt.NDArray[np.intp]) -> Features | StoredRows:
     """Return the features of some rows: an array, or from a large cache a source that reads them when wanted."""
     n, d = cache.shape
-    return cache.features[rows] if 4 * n * d <= IN_MEMORY_BYTES else StoredRows(cache, FEATURES, rows)
+    return cache.features[rows] if 4 * n * d <= IN_MEMORY_BYTES else StoredRows(cache, rows)
 
 
 def _sources(cache: FeatureCache, rows: npt.NDArray[np.intp], views: Views | None) -> list[Features | StoredRows]:

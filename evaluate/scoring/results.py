@@ -343,7 +343,7 @@ class ComparisonData:
 
     def __repr__(self) -> str:
         heads = ", ".join(display(result.name) for result in self.table)
-        tested = f"{len(self.split.test):,} test images of {display(str(self.cache.path))}"
+        tested = f"{len(self.split.test):,} test images of {self.cache.display_path}"
         return f"<{type(self).__name__} of {heads} on {tested}; print shows the scores>"
 
     def __str__(self) -> str:

@@ -63,19 +63,20 @@ def open_views(cache: FeatureCache, use: str | None) -> Views | None:
         return None
     if use not in USES:
         raise ParameterError(f"parameter views must be one of {', '.join(USES)}, or None, got {use!r}")
-    names = tuple(name for name in VIEWS["dihedral"] if view_path(cache.path, name).exists())
+    paths = {} if cache.path is None else {name: view_path(cache.path, name) for name in VIEWS["dihedral"]}
+    names = tuple(name for name, path in paths.items() if path.exists())
     if not names:
         raise CacheError(
-            f"{display(str(cache.path))} has no views of its images: embed them with embedonce extract and --views "
+            f"{cache.display_path} has no views of its images: embed them with embedonce extract and --views "
             "flips or dihedral"
         )
-    caches = tuple(FeatureCache.open(view_path(cache.path, name)) for name in names)
+    caches = tuple(FeatureCache.open(paths[name]) for name in names)
     rows = tuple(_aligned(cache, view, name) for view, name in zip(caches, names, strict=True))
     return Views(names, caches, rows, use != "average", use != "train")
 
 
 def _aligned(cache: FeatureCache, view: FeatureCache, name: str) -> Rows:
-    shown = f"the view {name} of {display(str(cache.path))}"
+    shown = f"the view {name} of {cache.display_path}"
     require_same_fingerprint(view.fingerprint, cache.fingerprint | {"view": name}, shown)
     places = {path: row for row, path in enumerate(view.paths)}
     rows = np.array([places.get(path, -1) for path in cache.paths], np.intp)

@@ -6,24 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ...errors import MissingPackageError
+from ...errors import import_optional
 
 
 def data_frame(rows: Iterable[Mapping[str, Any]]) -> Any:
-    """Return a ``pandas.DataFrame`` with one row per mapping.
-
-    Raises
-    ------
-    MissingPackageError
-        When pandas is not installed.
-    """
-    try:
-        import pandas
-    except ImportError as error:
-        raise MissingPackageError(
-            "a data frame needs pandas, which is not installed. Install it with: pip install pandas"
-        ) from error
-    return pandas.DataFrame(list(rows))
+    """Return a ``pandas.DataFrame`` with one row per mapping, or raise MissingPackageError."""
+    return import_optional("pandas", "a data frame").DataFrame(list(rows))
 
 
 def html_table(header: Sequence[str], rows: Iterable[Sequence[Any]], notes: Iterable[str] = ()) -> str:

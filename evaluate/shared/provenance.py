@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...cache import FeatureCache
+from ...cache import FeatureCache, info
 
 
 def how_it_was_made() -> dict[str, Any]:
@@ -32,17 +32,10 @@ def package_versions() -> dict[str, str]:
 
 
 def describe_cache(cache: FeatureCache) -> dict[str, Any]:
-    """Return what a cache holds and how it was made, JSON-serialisable."""
-    images, width = cache.shape
-    return {
-        "path": str(cache.path),
-        "images": images,
-        "features": width,
-        "classes": cache.class_counts,
-        "rejects": len(cache.rejects),
-        "fingerprint": cache.fingerprint,
-        "provenance": cache.provenance,
-    }
+    """Return content and origin of a cache for results.json: `CacheInfo` without the list of rejects."""
+    document = info(cache).to_dict()
+    del document["reject_reasons"]
+    return document
 
 
 def as_json(value: Any) -> bytes:

@@ -107,7 +107,7 @@ class Groups:
         """Raise SplitError unless these are the groups of a cache's rows."""
         if list(self.paths) != cache.paths:
             raise SplitError(
-                f"parameter groups must be of the {len(cache):,} images of {display(str(cache.path))}, got groups of "
+                f"parameter groups must be of the {len(cache):,} images of {cache.display_path}, got groups of "
                 f"{len(self.paths):,} images, not the same ones. Read or find them again for this cache"
             )
 

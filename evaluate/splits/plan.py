@@ -181,7 +181,7 @@ def _given(cache: FeatureCache, split: Any, groups: Groups | None) -> list[Split
     highest = max(int(part.max(initial=-1)) for one in splits for part in (one.train, one.test))
     if highest >= len(cache):
         raise SplitError(
-            f"parameter split must have rows of the {len(cache):,} images of {display(str(cache.path))}, got row "
+            f"parameter split must have rows of the {len(cache):,} images of {cache.display_path}, got row "
             f"{highest}. Make the split for this cache"
         )
     return splits

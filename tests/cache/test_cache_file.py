@@ -11,9 +11,8 @@ import h5py
 import numpy as np
 import pytest
 from cache_tables import make_table, take
+from embedonce.cache import FeatureCache, writer
 from embedonce.cache import format as fmt
-from embedonce.cache import writer
-from embedonce.cache.reader import FeatureCache
 from embedonce.cache.writer import encode, write_cache
 from embedonce.errors import CacheError, DamagedCacheError, OutputError
 from hypothesis import HealthCheck, given, settings

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import xxhash
 from cache_tables import about, by_path, make_table, take
-from embedonce.cache import reader
+from embedonce.cache import FeatureCache, shards
 from embedonce.cache.format import canonical_json
 from embedonce.cache.manifest import read_manifest, shard_name, shards_on_disk
 from embedonce.cache.place import CacheLocation
 from embedonce.cache.publish import publish_shards
-from embedonce.cache.reader import FeatureCache
 from embedonce.cache.writer import write_cache, write_shard
 from embedonce.errors import CacheError, DamagedCacheError
 from hypothesis import HealthCheck, given, settings
@@ -44,7 +43,7 @@ def assert_same(cache, table):
     np.testing.assert_array_equal(cache.labels, table.labels)
     np.testing.assert_array_equal(cache.files.hashes, table.files.hashes)
     np.testing.assert_array_equal(cache.files.sizes, table.files.sizes)
-    np.testing.assert_array_equal(cache.reject_files.mtimes, table.rejects.mtimes)
+    np.testing.assert_array_equal(cache.table.rejects.mtimes, table.rejects.mtimes)
     assert cache.rejects == list(zip(map(os.fsdecode, table.rejects.paths), table.reasons, strict=True))
     assert cache.class_names == [name.decode() for name in table.class_names]
 
@@ -79,7 +78,7 @@ def test_an_open_folder_keeps_its_generation(folder, whole):
 
 def test_a_reader_that_is_overtaken_by_a_writer_takes_the_new_generation(folder, whole, monkeypatch):
     changed = replace(whole, features=whole.features + 1)
-    real, calls = reader.open_shard, []
+    real, calls = shards.open_shard, []
 
     def overtaken(*arguments):
         calls.append(arguments)
@@ -87,7 +86,7 @@ def test_a_reader_that_is_overtaken_by_a_writer_takes_the_new_generation(folder,
             publish_shards(CacheLocation(folder, True), [], [changed], about(changed))
         return real(*arguments)
 
-    monkeypatch.setattr(reader, "open_shard", overtaken)
+    monkeypatch.setattr(shards, "open_shard", overtaken)
     np.testing.assert_array_equal(FeatureCache.open(folder).features, changed.features)
     assert len(calls) == 3
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import os
 
 import pytest
+from embedonce.cache import FeatureCache
 from embedonce.cache.inspection import inspect_cache
 from embedonce.cache.lock import writer_lock
 from embedonce.cache.place import CacheLocation
-from embedonce.cache.reader import FeatureCache
 from embedonce.errors import CacheError, OutputError
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
-from embedonce.cache.reader import FeatureCache
+from embedonce.cache import FeatureCache
 from embedonce.cli.app import main
 from PIL import Image
 from saving import without_pictures

@@ -20,8 +20,8 @@ from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
+from embedonce.cache import FeatureCache
 from embedonce.cache.partial import PartialRun
-from embedonce.cache.reader import FeatureCache
 from embedonce.extract import embed
 from embedonce.extract import run as extract_run
 from embedonce.extract.decoding import decode, resize

@@ -26,7 +26,7 @@ from durability_damage import files_of, read_damaged
 from durability_faults import Fault, Faults
 from durability_images import Images, Watch, difference, read, update, write_images
 from durability_scenarios import ALL, CHANGED, Promise, Scenario, Verdict, examine, pictures, record
-from embedonce.cache.reader import FeatureCache
+from embedonce.cache import FeatureCache
 from embedonce.errors import LockedError
 
 RACERS = 4

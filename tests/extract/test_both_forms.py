@@ -8,12 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from embedonce.cache import publish
+from embedonce.cache import FeatureCache, publish
 from embedonce.cache.format import SIGNATURES
 from embedonce.cache.manifest import read_manifest, shard_name, shards_on_disk
 from embedonce.cache.packing import pack
 from embedonce.cache.place import CacheLocation
-from embedonce.cache.reader import FeatureCache
 from embedonce.cache.writer import write_cache
 from embedonce.errors import CacheError, DamagedCacheError, ImageError
 from embedonce.extract.progress import NullProgress

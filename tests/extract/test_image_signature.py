@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from embedonce.cache import FeatureCache
 from embedonce.cache.format import SIGNATURE_BYTES
-from embedonce.cache.reader import FeatureCache
 from embedonce.extract.decoding import decode, resize
 from embedonce.extract.image_signature import SIGNATURE_SIZE, signature
 from embedonce.extract.run import extract_features

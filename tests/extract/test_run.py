@@ -7,9 +7,9 @@ import sys
 
 import numpy as np
 import pytest
+from embedonce.cache import FeatureCache
 from embedonce.cache.lock import writer_lock
 from embedonce.cache.place import CacheLocation
-from embedonce.cache.reader import FeatureCache
 from embedonce.errors import (
     CacheError,
     FingerprintError,

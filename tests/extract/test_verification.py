@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from embedonce.cache.reader import FeatureCache
+from embedonce.cache import FeatureCache
 from embedonce.errors import CacheError, FingerprintError, ImageFolderError, WeightsError
 from embedonce.extract import verification as module
 from embedonce.extract.run import extract_features

@@ -6,6 +6,7 @@ import json
 import embedonce
 import numpy as np
 import pytest
+from embedonce.cache import FeatureCache
 from embedonce.errors import CacheError, HeadError, HeadParameterError, OutputError
 from embedonce.evaluate.comparison.run import compare
 from kept_lines import KeptLines
@@ -187,3 +188,14 @@ def test_comparing_scikit_learn_heads_imports_no_tensorflow(cache_path, python, 
         "print('tensorflow' in sys.modules)\n"
     )
     assert python(code, cache_path, tmp_path / "results") == "False\n"
+
+
+def test_a_cache_in_memory_is_compared_as_one_on_disk(cache):
+    stored, in_memory = (compare(one, ["knn"], split="random") for one in (cache, cache.select(slice(None))))
+    assert stored.result("knn").scores == in_memory.result("knn").scores
+
+
+def test_without_signatures_and_images_a_note_says_that_nothing_was_grouped(cache):
+    labels = cache.label_names
+    comparison = compare(FeatureCache.from_arrays(cache.features, labels), ["dummy"])
+    assert any("near-duplicates cannot be found. Give the groups" in note for note in comparison.notes)

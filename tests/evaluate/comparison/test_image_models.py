@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from embedonce.cache.reader import FeatureCache
+from embedonce.cache import FeatureCache
 from embedonce.cli.app import main
 from embedonce.errors import HeadError, ImageError, ModelFileError, ParameterError, SplitError
 from embedonce.evaluate.comparison.run import compare

@@ -9,7 +9,7 @@ import embedonce
 import numpy as np
 import photographs
 import pytest
-from embedonce.cache.reader import FeatureCache
+from embedonce.cache import FeatureCache
 from embedonce.cli.output import print_groups
 from embedonce.errors import GroupsError, SplitError
 from embedonce.evaluate.comparison.run import compare

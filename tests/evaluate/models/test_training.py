@@ -7,7 +7,7 @@ import embedonce
 import numpy as np
 import pytest
 from embedonce._keras import import_keras
-from embedonce.cache.reader import FeatureCache
+from embedonce.cache import FeatureCache
 from embedonce.errors import (
     FingerprintError,
     HeadError,

@@ -13,7 +13,7 @@ import cloudpickle
 import embedonce
 import numpy as np
 import pytest
-from embedonce.cache.reader import FeatureCache
+from embedonce.cache import FeatureCache
 from embedonce.errors import CacheError, ClusterError, HeadError, HeadParameterError, ParameterError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.scoring.parallel import run_jobs

@@ -10,7 +10,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from copies import originals, write_copies
-from embedonce.cache.reader import FeatureCache
+from embedonce.cache import FeatureCache
 from embedonce.errors import ParameterError, SplitError
 from embedonce.evaluate.comparison.config import read_config
 from embedonce.evaluate.comparison.run import compare

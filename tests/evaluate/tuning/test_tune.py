@@ -14,7 +14,7 @@ import cloudpickle
 import numpy as np
 import pytest
 from copies import COPIES, originals, write_copies
-from embedonce.cache.reader import FeatureCache
+from embedonce.cache import FeatureCache
 from embedonce.cli.command import head_parameters
 from embedonce.errors import CacheError, HeadError, HeadParameterError, OutputError, ParameterError, SplitError
 from embedonce.evaluate.comparison.run import compare

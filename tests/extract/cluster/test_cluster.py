@@ -15,9 +15,9 @@ from pathlib import Path
 import cloudpickle
 import pytest
 from click.testing import CliRunner
+from embedonce.cache import FeatureCache
 from embedonce.cache.partial import PartialRun
 from embedonce.cache.place import CacheLocation
-from embedonce.cache.reader import FeatureCache
 from embedonce.cli.app import main
 from embedonce.errors import ClusterError, ImageError
 from embedonce.extract.cluster import coordinator as cluster

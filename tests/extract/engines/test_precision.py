@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 from embedonce._keras import import_keras
-from embedonce.cache.reader import FeatureCache
+from embedonce.cache import FeatureCache
 from embedonce.errors import EngineError, FingerprintError, ParameterError
 from embedonce.extract import verification as verify_module
 from embedonce.extract.backbone.keras_model import build_backbone, build_embedder

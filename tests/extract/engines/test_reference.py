@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from embedonce._keras import import_keras
-from embedonce.cache.reader import FeatureCache
+from embedonce.cache import FeatureCache
 from embedonce.extract.engines.native import why_not_native
 from embedonce.extract.run import extract_features
 
