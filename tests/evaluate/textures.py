@@ -91,5 +91,5 @@ class Rows:
     def __len__(self):
         return len(self.features)
 
-    def read_rows(self, start, end):
-        return self.features[start:end]
+    def __getitem__(self, rows):
+        return self.features[rows]
