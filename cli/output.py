@@ -1,4 +1,4 @@
-"""What the command line prints: results as lines and tables for people, as JSON for scripts."""
+"""Output of the commands: lines and tables for people, JSON for scripts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def print_json(value: Any) -> None:
-    """Print a result as the one JSON document on standard output."""
+    """Print a result as JSON."""
     from ..evaluate.shared import as_json
 
     click.echo(as_json(value).decode("ascii"), nl=False)
@@ -62,33 +62,33 @@ def print_check(check: Check) -> None:
         click.echo(f"{'':<17}{check.remedy}")
 
 
-def print_verification(done: Verification) -> None:
-    """Print what a verification found, and what to do about it."""
-    files = "one file" if done.files == 1 else f"{done.files:,} files"
-    if done.intact:
-        click.echo(f"Cache        intact: {done.rows:,} images in {files}, every checksum matches")
+def print_verification(result: Verification) -> None:
+    """Print a verification, and what to do."""
+    files = "one file" if result.files == 1 else f"{result.files:,} files"
+    if result.intact:
+        click.echo(f"Cache        intact: {result.rows:,} images in {files}, every checksum matches")
     else:
-        usable = done.rows - len(done.damaged)
+        usable = result.rows - len(result.damaged)
         click.secho(f"Cache        DAMAGED, but {usable:,} images can still be used", fg="red")
-    _print_some(done.problems, "red")
-    if done.images is not None:
-        kinds = {kind: getattr(done, kind) for kind in ("added", "changed", "moved", "removed")}
+    _print_some(result.problems, "red")
+    if result.images is not None:
+        kinds = {kind: getattr(result, kind) for kind in ("added", "changed", "moved", "removed")}
         counts = ", ".join(f"{len(names):,} {kind}" for kind, names in kinds.items())
-        click.echo(f"Images       {done.unchanged:,} unchanged, {counts} in {display(done.images)}")
+        click.echo(f"Images       {result.unchanged:,} unchanged, {counts} in {display(result.images)}")
         for kind, names in kinds.items():
-            shown = [" -> ".join(map(display, [name] if isinstance(name, str) else name)) for name in names]
-            _print_some([f"{kind}: {name}" for name in shown], "yellow")
-    if done.sampled:
-        verdict = f"{len(done.differing)} DIFFER" if done.differing else "all agree"
+            lines = [" -> ".join(map(display, [name] if isinstance(name, str) else name)) for name in names]
+            _print_some([f"{kind}: {name}" for name in lines], "yellow")
+    if result.sampled:
+        verdict = f"{len(result.differing)} DIFFER" if result.differing else "all agree"
         click.echo(
-            f"Re-embedded  {done.sampled:,} images, {verdict}: largest difference {done.largest_difference:.2g} "
-            f"({done.allowed_difference:.2g} is allowed), {done.identical:,} equal to the last bit"
+            f"Re-embedded  {result.sampled:,} images, {verdict}: largest difference {result.largest_difference:.2g} "
+            f"({result.allowed_difference:.2g} is allowed), {result.identical:,} equal to the last bit"
         )
-        _print_some([f"differs: {display(path)}" for path in done.differing], "red")
-    if done.intact and done.matches and done.differing:
-        click.echo("This machine, or these weights, do not give the stored features: do not add to this cache here.")
-    elif not done.intact or not done.matches:
-        click.echo("To bring it up to date: embedonce extract IMAGES CACHE; it embeds only what is damaged or differs.")
+        _print_some([f"differs: {display(path)}" for path in result.differing], "red")
+    if result.intact and result.matches and result.differing:
+        click.echo("This machine, or these weights, do not give the stored features. Do not add images here.")
+    elif not result.intact or not result.matches:
+        click.echo("To update the cache: embedonce extract IMAGES CACHE. It embeds only damaged and different images.")
 
 
 def _print_some(lines: list[str], colour: str) -> None:
@@ -157,7 +157,7 @@ def print_groups(found: FoundGroups) -> None:
 
 
 def print_scores(result: HeadResult) -> None:
-    """Print one head's scores, a line per class."""
+    """Print the scores of one head, a line per class."""
     from ..evaluate.shared import TextTable, format_number
 
     scores, rows = result.scores, []
@@ -165,32 +165,32 @@ def print_scores(result: HeadResult) -> None:
         values = [format_number(row[key]) for key in ("precision", "recall", "f1")]
         rows.append([display(row["class"]), *values, f"{row['support']:,}"])
     click.echo(TextTable(["class", "precision", "recall", "F1", "images"], rows))
-    shown = [metric for metric in METRICS.values() if metric.shown]
-    values = [f"{metric.column} {format_number(scores[metric.name])}" for metric in shown]
+    metrics = [metric for metric in METRICS.values() if metric.shown]
+    values = [f"{metric.column} {format_number(scores[metric.name])}" for metric in metrics]
     click.echo(f"{display(result.name)}: {', '.join(values)}")
 
 
-def print_explanation(done: Explanation) -> None:
-    """Print what was explained, and whether it adds up."""
-    seen = "" if done.predicted else " (another class is more probable)"
-    click.echo(f"{display(done.path)}: {display(done.class_name)} {100 * done.probability:.1f} %{seen}")
-    height, width = done.heatmap.shape
-    places = f"{height} x {width} places"
-    if done.bias is not None and done.remainder is not None:
+def print_explanation(result: Explanation) -> None:
+    """Print an explanation, and the sum of its map."""
+    note = "" if result.predicted else " (another class is more probable)"
+    click.echo(f"{display(result.path)}: {display(result.class_name)} {100 * result.probability:.1f} %{note}")
+    height, width = result.heatmap.shape
+    regions = f"{height} x {width} regions"
+    if result.bias is not None and result.remainder is not None:
         click.echo(
-            f"The {places}, {done.heatmap.sum():+.3f}, and the bias, {done.bias:+.3f}, add up to the score "
-            f"{done.score:+.3f} within {abs(done.remainder):.1g}."
+            f"The {regions}, {result.heatmap.sum():+.3f}, and the bias, {result.bias:+.3f}, add up to the score "
+            f"{result.score:+.3f} within {abs(result.remainder):.1g}."
         )
     else:
         click.echo(
-            f"Grad-CAM over {places}, which do not add up to the score, {done.score:+.3f}; their mean is what the head "
-            f"saw within {done.feature_difference:.1g}."
+            f"Grad-CAM over {regions}, which do not add up to the score, {result.score:+.3f}. Their mean is the input "
+            f"of the head within {result.feature_difference:.1g}."
         )
-    if done.empty:
-        print_notes(["Grad-CAM finds no place that speaks for this class; a head that is linear has an exact map"])
+    if result.empty:
+        print_notes(["Grad-CAM finds no region that speaks for this class. A linear head has an exact map"])
 
 
 def print_notes(notes: list[str]) -> None:
-    """Print what the user should know besides."""
+    """Print notes for the user."""
     for note in notes:
         click.secho(f"Note: {note}.", fg="yellow")
