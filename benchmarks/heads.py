@@ -1,6 +1,6 @@
 """Compare heads with scikit-learn and Keras in one run, and measure their memory.
 
-    python benchmarks/heads.py CACHE [--rows 12000] [--rounds 3] [--only softmax,logreg,svm,path] [--json FILE]
+    python benchmarks/heads.py CACHE [--rows 12000] [--rounds 3] [--only softmax,logreg,svm] [--json FILE]
     python benchmarks/heads.py --generate 1000000 [--width 1280] [--folder FOLDER] [--only softmax,logreg]
 
 The first form fits and predicts on the features of a cache: a random part of ``--rows`` images trains, the others are
@@ -13,7 +13,6 @@ ratio, accuracies, and the loss if there is one. The baselines are:
   objective, which both minimize, in float64.
 - svm: ``make_pipeline(StandardScaler(), SVC(C=10))`` with the RBF kernel, without probabilities; the head runs
   without and with them.
-- path: eleven values of C, ours begun where the last one ended, theirs one by one.
 
 The second form writes a cache of that many rows of noise around three classes, trains on it in other processes, and
 prints their largest resident memory.
@@ -44,7 +43,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-PATH = np.geomspace(1e-4, 1e1, 11)
 Data = tuple[Any, Any, Any, Any]
 
 
@@ -109,22 +107,6 @@ def pair(name: str, makers: dict[str, Callable[[], Any]], rounds: int, data: Dat
     return rows
 
 
-def measure_path(data: Data) -> list[dict[str, Any]]:
-    """Fit all values of C both ways."""
-    X, y = data[:2]
-    begin = time.perf_counter()
-    theirs = [plain_logreg(C).fit(X, y) for C in PATH]
-    middle = time.perf_counter()
-    ours = make_head("logreg").fit_path(X, y, PATH)
-    end = time.perf_counter()
-    worse = max(objective(a.model_, X, y) / objective(b, X, y) for a, b in zip(ours, theirs, strict=True))
-    return [
-        {"head": "logreg, 11 C", "way": "scikit-learn", "fit": middle - begin, "fit ratio": 1.0},
-        {"head": "logreg, 11 C", "way": "fit_path", "fit": end - middle, "fit ratio": (middle - begin) / (end - middle)}
-        | {"largest loss quotient": worse},
-    ]
-
-
 def compare_ways(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure the selected heads on a cache."""
     cache = FeatureCache.open(options.cache)
@@ -141,8 +123,6 @@ def compare_ways(options: argparse.Namespace) -> list[dict[str, Any]]:
         for C in (1.0, 0.01):
             ways = {"scikit-learn": lambda C=C: plain_logreg(C), "embedonce": lambda C=C: make_head("logreg", C=C)}
             rows += pair(f"logreg, C={C}", ways, options.rounds, data)
-    if "path" in options.only:
-        rows += measure_path(data)
     if "svm" in options.only:
         ways = {
             "scikit-learn": lambda: make_pipeline(StandardScaler(), SVC(C=10.0)),
@@ -239,7 +219,7 @@ def main() -> None:
     parser.add_argument("cache", type=Path, nargs="?")
     parser.add_argument("--rows", type=int, default=12_000, help="images to train on")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", type=lambda names: names.split(","), default=["softmax", "logreg", "path", "svm"])
+    parser.add_argument("--only", type=lambda names: names.split(","), default=["softmax", "logreg", "svm"])
     parser.add_argument("--generate", type=int, help="rows of a generated cache, instead of CACHE")
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--folder", type=Path, help="write the generated cache here")

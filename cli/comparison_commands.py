@@ -88,7 +88,7 @@ def groups(
 @click.command(cls=Command)
 @click.argument("cache", type=PATH)
 @click.option("--head", required=True, metavar="NAME", shell_complete=_complete_heads, help=_HEADS_HELP)
-@click.option("-o", "--output", type=PATH, required=True, help="Write this model file (.keras, .skops or .joblib).")
+@click.option("-o", "--output", type=PATH, required=True, help="Write this model file (.npz, .keras or .joblib).")
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the head.")
 @click.option(
     "--split",
@@ -115,7 +115,7 @@ def train(cache: Path, head: str, output: Path, params: tuple[str, ...], as_json
         # train a softmax head and write an image model
         embedonce train photos.h5 --head softmax -o softmax.keras
         # set a parameter and train on all images
-        embedonce train photos.h5 --head svm -p C=10 --split none -o svm.skops
+        embedonce train photos.h5 --head svm -p C=10 --split none -o svm.npz
     """
     from ..evaluate.models import train as train_head
 

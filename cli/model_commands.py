@@ -29,9 +29,9 @@ def evaluate(model: Path, cache: Path, split: Path | None, include_training: boo
     For example:
 
         # score a model on the images that are left
-        embedonce evaluate svm.skops photos.h5
+        embedonce evaluate svm.npz photos.h5
         # score it on another data set
-        embedonce evaluate svm.skops others.h5
+        embedonce evaluate svm.npz others.h5
     """
     from ..evaluate.models import evaluate_model
 
@@ -73,7 +73,7 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
         # predict the class of an image
         embedonce predict softmax.keras new/a.jpg
         # print the two most probable classes of every image of a folder
-        embedonce predict svm.skops new --top 2 --csv
+        embedonce predict svm.npz new --top 2 --csv
     """
     from ..evaluate.models import predict as predict_classes
     from ..evaluate.shared import as_csv as table
@@ -156,7 +156,7 @@ def export(model: Path, path: Path, images: tuple[Path, ...], as_json: bool, **o
     For example:
 
         # write a model for Keras
-        embedonce export svm.skops -o svm.keras
+        embedonce export svm.npz -o svm.keras
         # write a model for phones and small computers
         embedonce export softmax.keras -o softmax.tflite
     """

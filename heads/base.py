@@ -1,8 +1,4 @@
-"""What all heads share: checked inputs, class labels, and predictions made from one score per class.
-
-A head computes its scores once, in `FeatureHead._scores`; the predicted label and the probabilities
-both follow from them, so that the most probable class is always the predicted one.
-"""
+"""Base classes of the estimators: checked inputs, class labels, and the state that pickles and model files hold."""
 
 from __future__ import annotations
 
@@ -11,21 +7,24 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
 from ..errors import HeadError
-from .numerics import Array, is_source, predicted_indices
+from .numerics import Array, is_source
+from .predictors import Predictor
 
 # float32 first would turn integers into float32; this order keeps float32 as it is, without a copy,
 # and makes everything else float64, as scikit-learn does
 FLOATS = [np.float64, np.float32]
 
 
-class FeatureHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class FeatureHead(Predictor, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Base of the heads: a scikit-learn classifier on feature rows.
 
-    A subclass sets `head_name`, implements `fit` (beginning with `_start_fit`) and `_scores`.
+    A subclass also inherits its predictor and implements `fit`, which begins with `_start_fit`. Its fitted attributes
+    are arrays and JSON values, and end in an underscore.
 
     Attributes
     ----------
@@ -35,11 +34,10 @@ class FeatureHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Width of the feature rows.
     """
 
-    head_name: ClassVar[str]
     reads_rows: ClassVar[bool] = False
-    """Whether `fit` takes features that are read from disk, a `RowSource`."""
-    classes_: Array
-    n_features_in_: int
+    """Whether `fit` takes a `RowSource`, whose features are read from disk."""
+    derived: ClassVar[tuple[str, ...]] = ()
+    """Cached objects that are made from the fitted attributes, and left out of pickles and model files."""
 
     def check_parameters(self) -> None:
         """Check the values of the parameters, as far as they can be without training data; `fit` begins with it.
@@ -52,13 +50,6 @@ class FeatureHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _start_fit(self, X: Any, y: ArrayLike) -> tuple[Any, NDArray[np.intp]]:
         """Check the parameters and the training data, and set `classes_` and `n_features_in_`.
-
-        Parameters
-        ----------
-        X : array-like or RowSource of shape (n, d)
-            Finite feature rows. float32 is used as it is, anything else becomes float64.
-        y : array-like of shape (n,)
-            Class labels: strings or integers.
 
         Returns
         -------
@@ -91,58 +82,54 @@ class FeatureHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise HeadError(
                 f"head {self.head_name!r} needs rows of at least two classes, got one class: {classes[0]!r}"
             )
+        for name in self.derived:
+            self.__dict__.pop(name, None)
         self.classes_ = classes
         return features, codes
 
     def _start_predict(self, X: ArrayLike) -> Array:
-        """Check that the head is fitted and that X has its width; return X as float32 or float64.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            If the head is not fitted.
-        ValueError
-            If X is not a finite array of shape (m, `n_features_in_`).
-        """
         check_is_fitted(self)
         checked: Array = validate_data(self, X, reset=False, dtype=FLOATS)
         return checked
 
-    def _scores(self, X: Array) -> Array:
-        """Return scores, shape (n,) for two classes or (n, k), of checked features."""
-        raise NotImplementedError
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name not in self.derived}
 
-    def predict(self, X: ArrayLike) -> Array:
-        """Predict the class label of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (m, d)
-            Feature rows.
-
-        Returns
-        -------
-        ndarray of shape (m,)
-            Members of `classes_`.
-        """
-        checked = self._start_predict(X)
-        return self.classes_[predicted_indices(self._scores(checked))]
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # files of the first format hold scikit-learn's estimators, whose arrays the setters take, and an older name
+        state = {"inverse_temperature_" if name == "sharpness_" else name: value for name, value in state.items()}
+        super().__setstate__({name: value for name, value in state.items() if name not in _ESTIMATORS})
+        for name in _ESTIMATORS & state.keys():
+            setattr(self, name, state[name])
 
 
-class MarginHead(FeatureHead):
-    """Base of the heads that have a decision function."""
+_ESTIMATORS = {"model_", "scaler_", "neighbors_"}
 
-    def decision_function(self, X: ArrayLike) -> Array:
-        """Return the signed margins of the second of two classes, or one score per class.
 
-        Parameters
-        ----------
-        X : array-like of shape (m, d)
-            Feature rows.
+class StandardizedHead(FeatureHead):
+    """Base of the heads on standardised features.
 
-        Returns
-        -------
-        ndarray of shape (m,) for two classes, otherwise (m, k)
-            `predict` is the class of the highest score, or the second class where the margin is above 0.
-        """
-        return self._scores(self._start_predict(X))
+    Attributes
+    ----------
+    mean_, var_, scale_ : ndarray of shape (d,), float64
+        As of `sklearn.preprocessing.StandardScaler`.
+    n_samples_seen_ : int
+    """
+
+    mean_: Array
+    var_: Array
+    scale_: Array
+    n_samples_seen_: int
+
+    @property
+    def scaler_(self) -> StandardScaler:
+        """The fitted `sklearn.preprocessing.StandardScaler`."""
+        scaler = StandardScaler()
+        scaler.mean_, scaler.var_, scaler.scale_ = self.mean_, self.var_, self.scale_
+        scaler.n_samples_seen_, scaler.n_features_in_ = self.n_samples_seen_, self.n_features_in_
+        return scaler
+
+    @scaler_.setter
+    def scaler_(self, scaler: StandardScaler) -> None:
+        self.mean_, self.var_, self.scale_ = scaler.mean_, scaler.var_, scaler.scale_
+        self.n_samples_seen_ = int(scaler.n_samples_seen_)

@@ -28,8 +28,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.metaestimators import available_if
 
 from ..errors import HeadError
-from .base import MarginHead
-from .numerics import Array, predicted_indices, probabilities
+from .base import StandardizedHead
+from .numerics import Array
+from .predictors import StandardizedPredictor
 
 Codes = NDArray[np.intp]
 
@@ -108,7 +109,7 @@ def smoothed_targets(codes: Codes, n_classes: int) -> Array:
     return targets
 
 
-def fit_sharpness(log_scores: Callable[[Array, float], Array], margins: Array, codes: Codes) -> float:
+def fit_inverse_temperature(log_scores: Callable[[Array, float], Array], margins: Array, codes: Codes) -> float:
     """Find the factor that minimises the log loss of held-out margins.
 
     Parameters
@@ -147,38 +148,21 @@ def _wants_probabilities(head: Any) -> bool:
     return bool(head.probability)
 
 
-class CalibratedMarginHead(MarginHead):
+class CalibratedMarginHead(StandardizedHead, StandardizedPredictor):
     """Base of the heads whose probabilities are read from margins with one fitted factor.
 
-    A subclass has a parameter ``probability`` and implements `_margins`, `_scores_of` and `_log_scores`;
-    its `fit` calls `_calibrate`.
+    A subclass has a parameter ``probability``; its `fit` calls `_calibrate`.
 
     Attributes
     ----------
-    sharpness_ : float
+    inverse_temperature_ : float
         The fitted factor; only with ``probability=True``.
     n_calibration_rows_ : int
         Held-out rows that it was fitted on; 0 if the classes were too small, then the factor is 1.
     """
 
     probability: bool
-    sharpness_: float
     n_calibration_rows_: int
-
-    def _margins(self, X: Array) -> Array:
-        """Return the margins of checked features: (m,), (m, k) or (m, k (k - 1) / 2)."""
-        raise NotImplementedError
-
-    def _scores_of(self, margins: Array) -> Array:
-        """Return what `decision_function` returns for these margins."""
-        raise NotImplementedError
-
-    def _log_scores(self, margins: Array, sharpness: float) -> Array:
-        """Return log scores, shape (m, k), to be normalised to probabilities."""
-        raise NotImplementedError
-
-    def _scores(self, X: Array) -> Array:
-        return self._scores_of(self._margins(X))
 
     def _calibrate(
         self, codes: Codes, groups: ArrayLike | None, fold_margins: Callable[[Codes, Codes, bool], Array]
@@ -212,11 +196,11 @@ class CalibratedMarginHead(MarginHead):
             for number, (train, held) in enumerate(splits, start=1)
         ]
         self.n_calibration_rows_ = sum(len(held) for held, _ in parts)
-        self.sharpness_ = 1.0
+        self.inverse_temperature_ = 1.0
         if parts:
             held = np.concatenate([rows for rows, _ in parts])
             margins = np.concatenate([values for _, values in parts])
-            self.sharpness_ = fit_sharpness(self._log_scores, margins, codes[held])
+            self.inverse_temperature_ = fit_inverse_temperature(self._log_scores, margins, codes[held])
 
     @available_if(_wants_probabilities)  # type: ignore[untyped-decorator, unused-ignore]
     def predict_proba(self, X: ArrayLike) -> Array:
@@ -237,5 +221,4 @@ class CalibratedMarginHead(MarginHead):
         AttributeError
             If the head was made with ``probability=False``.
         """
-        margins = self._margins(self._start_predict(X))
-        return probabilities(self._log_scores(margins, self.sharpness_), predicted_indices(self._scores_of(margins)))
+        return super().predict_proba(X)

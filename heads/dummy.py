@@ -7,19 +7,28 @@ from numpy.typing import ArrayLike
 from sklearn.utils import Tags
 
 from .base import FeatureHead
-from .numerics import Array
+from .predictors import DummyPredictor
 
 
-class DummyHead(FeatureHead):
-    """Predict the most frequent class, whatever the features.
+class DummyHead(FeatureHead, DummyPredictor):
+    """Predict the most frequent class and ignore the features.
 
     Attributes
     ----------
     class_prior_ : ndarray of shape (k,), float64
-        Each class's share of the training rows.
-    """
+        Each class's fraction of the training rows.
 
-    head_name = "dummy"
+    See Also
+    --------
+    embedonce.make_head : Make any head by name.
+
+    Examples
+    --------
+    >>> from embedonce import make_head
+    >>> head = make_head("dummy").fit([[0.0], [1.0], [2.0]], ["cat", "dog", "dog"])
+    >>> head.predict([[0.0]])
+    array(['dog'], dtype='<U3')
+    """
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> DummyHead:
         """Count labels y of shape (n,); X of shape (n, d) is only checked. Return the head.
@@ -40,10 +49,3 @@ class DummyHead(FeatureHead):
         # scikit-learn's checks otherwise expect a classifier to learn something
         tags.classifier_tags.poor_score = True
         return tags
-
-    def _scores(self, X: Array) -> Array:
-        return np.tile(self.class_prior_, (len(X), 1))
-
-    def predict_proba(self, X: ArrayLike) -> Array:
-        """Return the classes' shares of the training rows, (m, k), float64; `predict` is the largest."""
-        return self._scores(self._start_predict(X))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -16,30 +14,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from ..cache import RowSource
-from .base import MarginHead
+from .base import StandardizedHead
 from .calibration import CalibratedMarginHead, Codes
-from .numerics import (
-    Affine,
-    Array,
-    Solution,
-    StandardizedBlocks,
-    class_log_scores,
-    cross_entropy,
-    predicted_indices,
-    probabilities,
-    solve,
-    standard_scaler,
-)
+from .numerics import Array, StandardizedBlocks, cross_entropy, solve, standard_scaler
 from .parameters import check_class_weight, check_flag, check_number, check_random_state, weights_of_classes
+from .predictors import LinearSVMPredictor, LogisticRegressionPredictor
 
 
-def _affine(model: Pipeline, sharpness: float = 1.0) -> Affine:
-    """Return margins of features times a factor; the standardisation becomes a part of the weights."""
-    scaler, linear = model
-    return Affine.of_standardised(linear.coef_, linear.intercept_, scaler.mean_, scaler.scale_, sharpness)
-
-
-class LogisticRegressionHead(MarginHead):
+class LogisticRegressionHead(StandardizedHead, LogisticRegressionPredictor):
     """Logistic regression (multinomial for three or more classes) on standardised features.
 
     The minimum is that of ``make_pipeline(StandardScaler(), LogisticRegression(C=C))`` up to the solver's
@@ -61,11 +43,12 @@ class LogisticRegressionHead(MarginHead):
     ----------
     model_ : sklearn.pipeline.Pipeline
         StandardScaler and LogisticRegression, fitted: usable without embedonce.
+    coef_, intercept_ : ndarray of float64, shapes (k, d) and (k,)
+        Weights of the standardised features; of two classes those of the second alone.
     n_iter_ : int
         Iterations of the solver.
     """
 
-    head_name = "logreg"
     reads_rows = True
 
     def __init__(self, C: float = 1.0, *, max_iter: int = 1000, tol: float = 5e-5, class_weight: Any = None) -> None:
@@ -88,30 +71,32 @@ class LogisticRegressionHead(MarginHead):
         ValueError
             If X or y do not hold finite features and as many labels.
         """
-        return self._fit_all(X, y, [self])[0]
-
-    def fit_path(self, X: ArrayLike | RowSource, y: ArrayLike, Cs: Sequence[float]) -> list[LogisticRegressionHead]:
-        """Fit one head for each C, every one begun where that of the next smaller C ended.
-
-        Parameters
-        ----------
-        X, y
-            As for `fit`.
-        Cs : sequence of float
-            Values of C, in any order.
-
-        Returns
-        -------
-        list of LogisticRegressionHead
-            New heads with the other parameters of this one, fitted, in the order of `Cs`. They share the scaler.
-            Each is at the minimum that `fit` finds, within `tol`.
-
-        Raises
-        ------
-        HeadParameterError, HeadError, ValueError
-            As `fit` does.
-        """
-        return self._fit_all(X, y, [clone(self).set_params(C=C) for C in Cs])
+        features, codes = self._start_fit(X, y)
+        check_class_weight(self.head_name, self.class_weight, self.classes_)
+        scaler = standard_scaler(features)
+        weights = None
+        if self.class_weight is not None:
+            weights = weights_of_classes(self.class_weight, self.classes_, codes)[codes]
+        outputs = len(self.classes_) if len(self.classes_) > 2 else 1
+        solution = solve(
+            StandardizedBlocks(features, scaler),
+            codes,
+            cross_entropy,
+            (outputs, features.shape[1]),
+            C=float(self.C),
+            tol=float(self.tol),
+            max_iter=int(self.max_iter),
+            row_weights=weights,
+        )
+        if not solution.converged:
+            warnings.warn(
+                f"head {self.head_name!r} did not converge in {self.max_iter} iterations; raise max_iter or tol",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        self.scaler_ = scaler
+        self.coef_, self.intercept_, self.n_iter_ = solution.coef, solution.intercept, solution.n_iter
+        return self
 
     def check_parameters(self) -> None:
         """See `FeatureHead`."""
@@ -119,71 +104,19 @@ class LogisticRegressionHead(MarginHead):
         check_number(self.head_name, "max_iter", self.max_iter, at_least=1, integer=True)
         check_number(self.head_name, "tol", self.tol, above=0)
 
-    @classmethod
-    def _fit_all(
-        cls, X: ArrayLike | RowSource, y: ArrayLike, heads: list[LogisticRegressionHead]
-    ) -> list[LogisticRegressionHead]:
-        """Fit heads that differ in C alone, from the smallest C to the largest."""
-        for head in heads:
-            features, codes = head._start_fit(X, y)
-            check_class_weight(cls.head_name, head.class_weight, head.classes_)
-        if not heads:
-            return heads
-        scaler = standard_scaler(features)
-        rows = StandardizedBlocks(features, scaler)
-        fitted = None
-        for head in sorted(heads, key=lambda head: head.C):
-            weights = None
-            if head.class_weight is not None:
-                weights = weights_of_classes(head.class_weight, head.classes_, codes)[codes]
-            fitted = solve(
-                rows,
-                codes,
-                cross_entropy,
-                (len(head.classes_) if len(head.classes_) > 2 else 1, features.shape[1]),
-                C=float(head.C),
-                tol=float(head.tol),
-                max_iter=int(head.max_iter),
-                row_weights=weights,
-                start=fitted,
-            )
-            head._keep(scaler, fitted)
-        return heads
-
-    def _keep(self, scaler: StandardScaler, fitted: Solution) -> None:
-        """Keep what was fitted as a plain scikit-learn pipeline."""
-        if not fitted.converged:
-            warnings.warn(
-                f"head {self.head_name!r} did not converge in {self.max_iter} iterations; raise max_iter or tol",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
+    @property
+    def model_(self) -> Pipeline:
+        """Fitted pipeline of StandardScaler and LogisticRegression, usable without embedonce."""
         linear = LogisticRegression(C=self.C, max_iter=self.max_iter, tol=self.tol, class_weight=self.class_weight)
-        linear.classes_, linear.n_features_in_ = self.classes_, self.n_features_in_
-        linear.coef_, linear.intercept_ = fitted.coef, fitted.intercept
-        linear.n_iter_ = np.array([fitted.n_iter], np.int32)
-        self.model_: Pipeline = make_pipeline(scaler, linear)
-        self.n_iter_: int = fitted.n_iter
+        linear.n_iter_ = np.array([self.n_iter_], np.int32)
+        return _pipeline(self, linear)
 
-    def _scores(self, X: Array) -> Array:
-        scores: Array = self.model_.decision_function(X)
-        return scores
-
-    def predict_proba(self, X: ArrayLike) -> Array:
-        """Return class probabilities of shape (m, k), float64; the highest is the predicted class.
-
-        They are those of scikit-learn's LogisticRegression: a softmax of the decision function, for two
-        classes its logistic function.
-        """
-        scores = self.decision_function(X)
-        return probabilities(class_log_scores(scores), predicted_indices(scores))
-
-    def affine_log_scores(self) -> Affine:
-        """Return what `predict_proba` is the softmax of, as a linear map of the features."""
-        return _affine(self.model_)
+    @model_.setter
+    def model_(self, model: Pipeline) -> None:
+        _take_arrays(self, model)
 
 
-class LinearSVMHead(CalibratedMarginHead):
+class LinearSVMHead(CalibratedMarginHead, LinearSVMPredictor):
     """Linear support vector machine, one class against the rest, on standardised features.
 
     Parameters
@@ -200,7 +133,7 @@ class LinearSVMHead(CalibratedMarginHead):
     class_weight : mapping or "balanced", optional
         Weight of each class's rows.
     probability : bool
-        Whether to fit `sharpness_` on held-out rows, so that there is `predict_proba`. Costs at least
+        Whether to fit `inverse_temperature_` on held-out rows, so that there is `predict_proba`. Costs at least
         one more fit on four fifths of the rows.
     random_state : int
         Seed of liblinear's coordinate descent, which it uses where there are fewer rows than features.
@@ -212,8 +145,6 @@ class LinearSVMHead(CalibratedMarginHead):
     n_iter_ : int
         liblinear's iterations, of the slowest class.
     """
-
-    head_name = "linear-svm"
 
     def __init__(
         self,
@@ -257,8 +188,9 @@ class LinearSVMHead(CalibratedMarginHead):
         features, codes = self._start_fit(X, y)
         check_class_weight(self.head_name, self.class_weight, self.classes_)
         labels = self.classes_[codes]
-        self.model_: Pipeline = self._new_model().fit(features, labels)
-        self.n_iter_: int = int(np.max(self.model_[-1].n_iter_))
+        model = self._new_model().fit(features, labels)
+        _take_arrays(self, model)
+        self.n_iter_ = int(np.max(model[-1].n_iter_))
         if self.probability:
 
             def fold_margins(train: Codes, held: Codes, last: bool) -> Array:
@@ -268,28 +200,37 @@ class LinearSVMHead(CalibratedMarginHead):
             self._calibrate(codes, groups, fold_margins)
         return self
 
-    def _new_model(self) -> Pipeline:
-        return make_pipeline(
-            StandardScaler(),
-            LinearSVC(
-                C=self.C,
-                max_iter=self.max_iter,
-                tol=self.tol,
-                class_weight=self.class_weight,
-                random_state=self.random_state,
-            ),
+    def _new_linear(self) -> LinearSVC:
+        return LinearSVC(
+            C=self.C,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            class_weight=self.class_weight,
+            random_state=self.random_state,
         )
 
-    def _margins(self, X: Array) -> Array:
-        margins: Array = self.model_.decision_function(X)
-        return margins
+    def _new_model(self) -> Pipeline:
+        return make_pipeline(StandardScaler(), self._new_linear())
 
-    def _scores_of(self, margins: Array) -> Array:
-        return margins
+    @property
+    def model_(self) -> Pipeline:
+        """Fitted pipeline of StandardScaler and LinearSVC, usable without embedonce."""
+        linear = self._new_linear()
+        linear.n_iter_ = self.n_iter_
+        return _pipeline(self, linear)
 
-    def _log_scores(self, margins: Array, sharpness: float) -> Array:
-        return class_log_scores(margins, sharpness)
+    @model_.setter
+    def model_(self, model: Pipeline) -> None:
+        _take_arrays(self, model)
 
-    def affine_log_scores(self) -> Affine:
-        """Return what `predict_proba` is the softmax of, as a linear map of the features."""
-        return _affine(self.model_, self.sharpness_)
+
+def _pipeline(head: LogisticRegressionHead | LinearSVMHead, linear: Any) -> Pipeline:
+    """Return a head as a pipeline that ends in a linear estimator, which gets the head's arrays."""
+    linear.classes_, linear.n_features_in_ = head.classes_, head.n_features_in_
+    linear.coef_, linear.intercept_ = head.coef_, head.intercept_
+    return make_pipeline(head.scaler_, linear)
+
+
+def _take_arrays(head: LogisticRegressionHead | LinearSVMHead, model: Pipeline) -> None:
+    head.scaler_, linear = model
+    head.coef_, head.intercept_ = np.ascontiguousarray(linear.coef_), linear.intercept_

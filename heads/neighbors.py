@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,10 @@ class KNNHead(FeatureHead):
 
     Attributes
     ----------
+    rows_ : ndarray of shape (n, d), float32 or float64
+        The training rows; with the cosine metric of length 1.
     neighbors_ : sklearn.neighbors.NearestNeighbors
-        The training rows.
+        The search among them, made when it is first used.
     codes_ : ndarray of shape (n,), intp
         Each training row's index into `classes_`.
     class_weights_ : ndarray of shape (k,), float64
@@ -46,6 +49,7 @@ class KNNHead(FeatureHead):
     """
 
     head_name = "knn"
+    derived = ("neighbors_",)
 
     def __init__(
         self,
@@ -86,9 +90,19 @@ class KNNHead(FeatureHead):
         check_class_weight(self.head_name, self.class_weight, self.classes_)
         self.class_weights_ = weights_of_classes(self.class_weight, self.classes_, codes)
         self.codes_ = codes
-        self.neighbors_ = NearestNeighbors(n_neighbors=int(self.n_neighbors), algorithm="brute")
-        self.neighbors_.fit(self._prepared(features))
+        self.rows_ = self._prepared(features)
+        _ = self.neighbors_  # made now, since predicting must not change an estimator
         return self
+
+    @cached_property
+    def neighbors_(self) -> NearestNeighbors:
+        """Search among the training rows."""
+        return NearestNeighbors(n_neighbors=int(self.n_neighbors), algorithm="brute").fit(self.rows_)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "rows_" not in state and "neighbors_" in state:  # a file of the first format
+            self.rows_ = state["neighbors_"]._fit_X
 
     def _prepared(self, X: Array) -> Array:
         """Return X, with rows of length 1 for the cosine metric; rows of zeros stay zeros."""

@@ -25,14 +25,11 @@ class HeadSpec(NamedTuple):
         A class in it.
     space : mapping of str to Range or Choice
         What is searched when it is tuned; may be empty.
-    suffix : str
-        Of the file that it is saved in. What a ``.skops`` file holds of this class is read without trust.
     """
 
     module: str
     cls: str
     space: Space
-    suffix: str = ".skops"
 
 
 # The ranges are for MobileNetV2's 1,280 features: with so many, linear heads need small C, and gamma="scale" is
@@ -47,7 +44,6 @@ HEADS = {
             "epochs": Range(3, 20, integer=True),
             "batch_size": Choice((32, 64, 128, 256)),
         },
-        suffix=".keras",
     ),
     "logreg": HeadSpec("linear", "LogisticRegressionHead", {"C": Range(1e-5, 10.0)}),
     "svm": HeadSpec("svm", "SVMHead", {"C": Range(0.1, 1000.0), "gamma": Range(5e-5, 3e-3)}),

@@ -16,26 +16,16 @@ from sklearn.utils.validation import check_X_y, column_or_1d
 from .._keras import import_keras
 from ..cache import RowSource, row_blocks
 from ..errors import HeadError
-from .base import FLOATS, MarginHead
+from .base import FLOATS, FeatureHead
 from .keras_model import dense_model
-from .numerics import (
-    Affine,
-    Array,
-    DenseSoftmax,
-    Measured,
-    class_log_scores,
-    glorot_uniform,
-    is_source,
-    predicted_indices,
-    probabilities,
-    shuffled_batches,
-)
+from .numerics import Array, DenseSoftmax, Measured, glorot_uniform, is_source, shuffled_batches
 from .parameters import check_class_weight, check_number, check_random_state, weights_of_classes
+from .predictors import SoftmaxPredictor
 
 MEASURED_ROWS = 8192
 
 
-class SoftmaxHead(MarginHead):
+class SoftmaxHead(FeatureHead, SoftmaxPredictor):
     """Dropout, then a dense softmax layer, on the features as they are; Adam on the cross-entropy.
 
     The same training as ``model.fit`` on a Keras model of these layers, up to rounding, except that every random
@@ -75,8 +65,8 @@ class SoftmaxHead(MarginHead):
         Epochs that were run.
     """
 
-    head_name = "softmax"
     reads_rows = True
+    derived = ("model_",)  # Keras's own pickles import TensorFlow when they are read
 
     def __init__(
         self,
@@ -141,7 +131,6 @@ class SoftmaxHead(MarginHead):
         held = None if validation_data is None else self._checked_validation(*validation_data)
         layer, self.history_ = self._train(_float32(features), codes, held)
         self.coef_, self.intercept_ = np.ascontiguousarray(layer.kernel.T), layer.bias.copy()
-        self.__dict__.pop("model_", None)  # that of an earlier fit
         self.n_iter_ = int(self.epochs)
         return self
 
@@ -152,12 +141,6 @@ class SoftmaxHead(MarginHead):
         adam = import_keras().optimizers.Adam(float(self.learning_rate))
         model.compile(optimizer=adam, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
         return model
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Keras's own pickles import TensorFlow when they are read; the model is made again from the weights
-        state: dict[str, Any] = dict(super().__getstate__())
-        state.pop("model_", None)
-        return state
 
     def _checked_validation(self, X: ArrayLike | RowSource, y: ArrayLike) -> tuple[Array | RowSource, Array]:
         """Return validation features, as float32 or as a source, and class indices."""
@@ -202,23 +185,6 @@ class SoftmaxHead(MarginHead):
                 history["val_accuracy"].append(measured.correct / len(held[1]))
                 history["val_loss"].append(measured.loss / len(held[1]))
         return layer, history
-
-    def _scores(self, X: Array) -> Array:
-        logits: Array = X @ self.coef_.T.astype(X.dtype, copy=False) + self.intercept_.astype(X.dtype, copy=False)
-        # two classes: the margin of the second, as scikit-learn's classifiers have it
-        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
-
-    def affine_log_scores(self) -> Affine:
-        """Return what `predict_proba` is the softmax of, as a linear map of the features."""
-        return Affine.of_margins(self.coef_, self.intercept_)
-
-    def predict_proba(self, X: ArrayLike) -> Array:
-        """Return class probabilities of shape (m, k), float64; the highest is the predicted class.
-
-        They are those of ``model_.predict(X)`` up to rounding.
-        """
-        scores = self.decision_function(X)
-        return probabilities(class_log_scores(scores), predicted_indices(scores))
 
 
 def _float32(X: Array | RowSource) -> Array | RowSource:

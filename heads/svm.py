@@ -25,12 +25,8 @@ from .numerics import (
     NystroemBlocks,
     RBFMachine,
     Solution,
-    margins_and_gradients,
     of_classes,
-    ovr_scores,
     pair_coefficients,
-    pair_log_score_slopes,
-    pair_log_scores,
     pair_signs,
     rbf_matrix,
     solve,
@@ -48,6 +44,7 @@ from .parameters import (
     weights_of_classes,
     wrong_value,
 )
+from .predictors import SVMPredictor
 
 # 3 GiB hold the kernel of 20,000 rows
 MAX_KERNEL_BYTES = 3 * 2**30
@@ -66,7 +63,7 @@ class LibsvmSolution(NamedTuple):
     n_iter: int
 
 
-class SVMHead(CalibratedMarginHead):
+class SVMHead(CalibratedMarginHead, SVMPredictor):
     """Support vector machine with the kernel exp(-gamma |a - b|^2) on standardised features.
 
     Predictions are those of ``make_pipeline(StandardScaler(), SVC(C, gamma=gamma, break_ties=True))`` up
@@ -85,7 +82,7 @@ class SVMHead(CalibratedMarginHead):
     max_iter : int
         Bound on the solver's iterations; -1 for none.
     probability : bool
-        Whether to fit `sharpness_` on held-out rows, so that there is `predict_proba`. The folds reuse the
+        Whether to fit `inverse_temperature_` on held-out rows, so that there is `predict_proba`. The folds reuse the
         kernel matrix, at about the solver's own time. They share the scaler and gamma of all rows.
     max_kernel_bytes : int
         The kernel matrix takes 8 n^2 bytes. Where that is more than this, libsvm evaluates the kernel
@@ -100,8 +97,10 @@ class SVMHead(CalibratedMarginHead):
 
     Attributes
     ----------
+    mean_, var_, scale_ : ndarray of shape (d,), float64
+        Standardisation, fitted on all rows.
     scaler_ : sklearn.preprocessing.StandardScaler
-        Fitted on all rows.
+        The same as an estimator.
     gamma_ : float
         The kernel's width.
     support_ : ndarray of shape (s,), intp
@@ -120,7 +119,6 @@ class SVMHead(CalibratedMarginHead):
         The solver's iterations, of the slowest pair of classes.
     """
 
-    head_name = "svm"
     reads_rows = True
 
     def __init__(
@@ -165,12 +163,12 @@ class SVMHead(CalibratedMarginHead):
         """
         features, codes = self._start_fit(X, y)
         check_class_weight(self.head_name, self.class_weight, self.classes_)
-        self.scaler_ = standard_scaler(features)
+        scaler = self.scaler_ = standard_scaler(features)
         self.approximate_ = len(codes) > self.approximate_above
         if self.approximate_:
             self._fit_approximation(features, codes, groups)
         else:
-            self._fit_exactly(self.scaler_.transform(whole(features)), codes, groups)
+            self._fit_exactly(scaler.transform(whole(features)), codes, groups)
         return self
 
     def _fit_exactly(self, scaled: Array, codes: Codes, groups: ArrayLike | None) -> None:
@@ -208,13 +206,14 @@ class SVMHead(CalibratedMarginHead):
             ApproximationWarning,
             stacklevel=3,
         )
-        variance = float(np.mean(self.scaler_.var_ / np.square(self.scaler_.scale_)))
+        scaler = self.scaler_
+        variance = float(np.mean(scaler.var_ / np.square(scaler.scale_)))
         self.gamma_ = self._gamma_for(variance)
         drawn = np.random.default_rng(self.random_state).permutation(len(codes))[: self.n_components]
         self.support_ = np.sort(drawn)
-        self.support_vectors_ = self.scaler_.transform(take_rows(features, self.support_))
+        self.support_vectors_ = scaler.transform(take_rows(features, self.support_))
         chart = Nystroem.of(self.support_vectors_, self.gamma_)
-        rows = NystroemBlocks(features, self.scaler_, chart, self.max_kernel_bytes)
+        rows = NystroemBlocks(features, scaler, chart, self.max_kernel_bytes)
         signs = pair_signs(len(self.classes_))
         class_weights = np.ones(len(codes))
         if self.class_weight is not None:
@@ -297,47 +296,6 @@ class SVMHead(CalibratedMarginHead):
             int(np.max(solver.n_iter_)),
         )
 
-    def machine(self) -> RBFMachine:
-        """Return the fitted machine on standardised features."""
-        # files of earlier versions hold no approximations
-        approximate = getattr(self, "approximate_", False)
-        coefficients = self.pair_coef_ if approximate else pair_coefficients(self.dual_coef_, self.n_support_)
-        return RBFMachine(self.support_vectors_, coefficients, self.intercept_, self.gamma_)
-
-    def _margins(self, X: Array) -> Array:
-        # the support vectors' dtype decides, so that a row's decision does not depend on its own dtype
-        scaled = self.scaler_.transform(X.astype(self.support_vectors_.dtype, copy=False))
-        return of_classes(self.machine().margins(scaled))
-
-    def _scores_of(self, margins: Array) -> Array:
-        return ovr_scores(margins, len(self.classes_))
-
-    def _log_scores(self, margins: Array, sharpness: float) -> Array:
-        return pair_log_scores(margins, len(self.classes_), sharpness)
-
-    def log_score_gradients(self, row: Array) -> tuple[Array, Array]:
-        """Return what `predict_proba` of a row is the softmax of, and its gradients with regard to the features.
-
-        Parameters
-        ----------
-        row : ndarray of shape (d,)
-            Features of one image.
-
-        Returns
-        -------
-        log_scores : ndarray of shape (k,), float64
-        gradients : ndarray of shape (d, k), float64
-            Those of the smooth log scores: where the votes of the pairs disagree with them, which is rare, the
-            probabilities are lifted by a step, which has no gradient.
-        """
-        scale, binary = self.scaler_.scale_, len(self.classes_) == 2
-        scaled = (np.asarray(row, np.float64) - self.scaler_.mean_) / scale
-        margins, gradients = margins_and_gradients(scaled, *self.machine())
-        log_scores = self._log_scores(of_classes(margins[None]), self.sharpness_)[0]
-        # the margin of two classes is that of the second, and the first has the score 0
-        slopes = (
-            np.array([[0.0, self.sharpness_]])
-            if binary
-            else pair_log_score_slopes(margins, len(self.classes_), self.sharpness_)
-        )
-        return log_scores, (gradients / scale[:, None]) @ slopes
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # the first files of the first format hold no approximations
+        super().__setstate__({"approximate_": False} | state if "dual_coef_" in state else state)

@@ -65,4 +65,4 @@ def test_notebook_runs(images, small, tmp_path, monkeypatch):
             )
             exec(compile(source, cell["id"], "exec"), names)
     assert (tmp_path / "runs" / "notebook" / "report" / "report.html").is_file()
-    assert (tmp_path / "runs" / "notebook" / "logreg.skops").is_file()
+    assert (tmp_path / "runs" / "notebook" / "logreg.npz").is_file()

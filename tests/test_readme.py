@@ -42,7 +42,7 @@ def test_the_python_snippet_runs(desk):
     (snippet,) = [block for kind, block in BLOCKS if kind == "python"]
     exec(compile(snippet, "README.md", "exec"), {})
     assert (desk / "runs" / "photos" / "results.json").is_file()
-    assert (desk / "models" / "logreg.skops").is_file()
+    assert (desk / "models" / "logreg.npz").is_file()
 
 
 def test_every_command_is_in_the_readme():

@@ -15,7 +15,7 @@ from ...errors import HeadError, ImageFolderError, ModelFileError, ModelSuffixEr
 from ...extract import NullProgress, Progress
 from ...extract.backbone import weights_of, weights_sha256
 from ...heads import make_head, weights_of_classes
-from ...heads.io import keras_head, read_parameters
+from ...heads.io import dense_softmax, keras_head, read_parameters
 from ..duplicates import groups_for
 from ..models import ModelFile, ReferencePredictions, save_image_model
 from ..scoring import fit_head
@@ -206,7 +206,7 @@ def finetune(
         "seconds": course.seconds,
     }
     whole.get_layer("mobilenetv2").trainable = False  # as in every other image model
-    save_image_model(whole, path, proof, _metadata(metadata, whole, about))
+    save_image_model(whole, path, proof, _metadata(metadata, whole, about), _trained_head(head, whole))
     _draw(course, path.stem, drawn)
     return FineTuned(path, drawn, layers, parameters, len(fit), len(held), course, notes + more + course.notes)
 
@@ -300,6 +300,13 @@ def _metadata(start: dict[str, Any], whole: Any, about: dict[str, Any]) -> dict[
     kept = {name: start[name] for name in STILL_TRUE if name in start}
     digest = weights_sha256(weights_of(whole.get_layer("mobilenetv2")))
     return kept | {"fingerprint": start["fingerprint"] | {"weights_sha256": digest}, "finetuned": about}
+
+
+def _trained_head(head: Any, whole: Any) -> Any:
+    """Return the dense layer of a trained image model as a softmax head, with the parameters of one."""
+    parameters = head.get_params(deep=False) if head.head_name == "softmax" else {}
+    kernel, bias = whole.get_layer("head").get_weights()
+    return dense_softmax(kernel, bias, head.classes_, parameters, {})
 
 
 def _draw(course: TrainingHistory, name: str, path: Path) -> None:

@@ -90,7 +90,7 @@ def evaluate_model(
     >>> X, y = np.random.default_rng(0).normal(size=(40, 8)).astype("float32"), ["oak", "birch"] * 20
     >>> cache = eo.FeatureCache.from_arrays(X, y)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     model = eo.train(cache, "logreg", f"{folder}/trees.skops")
+    ...     model = eo.train(cache, "logreg", f"{folder}/trees.npz")
     ...     len(eo.evaluate_model(model.path, cache).rows)
     8
     """

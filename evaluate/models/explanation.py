@@ -236,7 +236,7 @@ def explain(
     Examples
     --------
     >>> import embedonce as eo
-    >>> explanation = eo.explain("photos.skops", "new/a.jpg")  # doctest: +SKIP
+    >>> explanation = eo.explain("photos.npz", "new/a.jpg")  # doctest: +SKIP
     >>> explanation.save("a.png")  # doctest: +SKIP
     """
     file = ModelFile.open(model, trust)

@@ -142,8 +142,7 @@ def export(
     metadata = file.metadata | {"class_names": file.classes}
     metadata.setdefault("parameters", head.get_params(deep=False))  # to train the head again in finetune
     if path.suffix.lower() == ".keras":
-        softmax = head if head.head_name == "softmax" else None
-        difference = save_image_model(image_model, path, reference, metadata, softmax)
+        difference = save_image_model(image_model, path, reference, metadata, head)
     else:
         with quiet_native_output():
             converted = converter_for(image_model, (1, None, None, 3), "uint8").convert()

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ...cache import FeatureCache, display
 from ...errors import ModelFileError
 from ...extract import precision_of, require_same_fingerprint
-from ...heads.io import SHORT_HASH_BYTES, load_head, load_model, load_plain, read_metadata
+from ...heads.io import SHORT_HASH_BYTES, load_head, load_model, load_predictor, read_metadata
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class ModelFile:
     @cached_property
     def predictor(self) -> Any:
         """The head for prediction alone, read without scikit-learn where the file allows it."""
-        return load_plain(self.path) or self.head
+        return load_predictor(self.path, trust=self.trust)
 
     @property
     def classes(self) -> list[str]:

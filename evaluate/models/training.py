@@ -85,7 +85,7 @@ def train(
     head : str
         Name of the head: see :func:`make_head`.
     path : path-like
-        ``.keras`` for softmax, ``.skops`` for the others; ``.joblib`` for any head alone.
+        ``.keras`` (image model) for softmax, ``.npz`` for any head, ``.skops`` or ``.joblib`` for foreign classifiers.
     parameters : dict, default=None
         Parameters of the head.
     split : str, path-like, Split, pair of arrays, splitter or list, default="random"

@@ -1,11 +1,12 @@
 from .export_keras import keras_head as keras_head
 from .export_keras import require_exportable as require_exportable
-from .fast_predict import load_plain as load_plain
 from .files import load_head as load_head
+from .files import load_predictor as load_predictor
 from .files import read_metadata as read_metadata
 from .files import read_parameters as read_parameters
 from .files import save_head as save_head
 from .files import suffixes_for as suffixes_for
+from .keras_files import dense_softmax as dense_softmax
 from .keras_files import load_model as load_model
 from .keras_files import write_keras_metadata as write_keras_metadata
 from .metadata import SHORT_HASH_BYTES as SHORT_HASH_BYTES

@@ -68,23 +68,24 @@ def _rbf_model(head: Any) -> Any:
     machine = head.machine()
     vectors = machine.vectors.astype(np.float64) * np.sqrt(machine.gamma)
     features = keras.Input((head.n_features_in_,), name="features")
-    scaled = layers.Normalization(
-        mean=head.scaler_.mean_, variance=np.square(head.scaler_.scale_) / head.gamma_, name="standardise"
-    )(features)
+    scaled = layers.Normalization(mean=head.mean_, variance=np.square(head.scale_) / head.gamma_, name="standardise")(
+        features
+    )
     products = _dense(scaled, "support_vectors", 2 * vectors.T, -np.square(vectors).sum(axis=1))
     exponent = layers.Subtract(name="distances")([products, layers.Dot(axes=1, name="norms")([scaled, scaled])])
     similar = layers.Activation("exponential", name="kernel")(exponent)
 
+    factor = head.inverse_temperature_
     if len(head.classes_) == 2:
-        log_scores = Affine.of_margins(head.sharpness_ * machine.coefficients.T, head.sharpness_ * machine.intercept)
-        output = _dense(similar, "probabilities", *log_scores, activation="softmax")
+        affine = Affine.of_margins(factor * machine.coefficients.T, factor * machine.intercept)
+        output = _dense(similar, "probabilities", *affine, activation="softmax")
     else:
         margins = _dense(similar, "margins", machine.coefficients, machine.intercept)
-        output = layers.Softmax(name="probabilities")(_log_scores(margins, len(head.classes_), head.sharpness_))
+        output = layers.Softmax(name="probabilities")(_log_scores(margins, len(head.classes_), factor))
     return keras.Model(features, output, name="head")
 
 
-def _log_scores(margins: Any, k: int, sharpness: float) -> Any:
+def _log_scores(margins: Any, k: int, inverse_temperature: float) -> Any:
     """Return log scores of margins of pairs, the highest that of the class with most votes.
 
     Layers for `pair_log_scores`, `ovr_scores` and `align_argmax` in the modules beside.
@@ -95,7 +96,7 @@ def _log_scores(margins: Any, k: int, sharpness: float) -> Any:
     lost = ops.cast(ops.less(margins, 0.0), "float32")
     votes = _dense(lost, "votes", second - first, first.sum(axis=0))
     scores = votes + _dense(margins, "sums", first - second, activation="softsign") / 3.0
-    both = np.eye(len(first)) * sharpness
+    both = np.eye(len(first)) * inverse_temperature
     shares = _dense(margins, "pairs", np.hstack([both, -both]), activation="log_sigmoid")
     log_scores = _dense(shares, "log_scores", np.vstack([first, second]))
     below = log_scores - ops.max(log_scores, axis=1, keepdims=True)

@@ -1,36 +1,50 @@
-"""Saving and loading fitted heads.
+"""Model files: writing and reading fitted heads.
 
-Three formats, told apart by the suffix:
+The suffix tells the format:
 
-- ``.skops`` (heads built on scikit-learn): loading runs no code and accepts a fixed list of types.
-- ``.keras`` (the softmax head): Keras's own format, readable by Keras alone.
-- ``.joblib`` (any head): a pickle. Loading one runs whatever its author wants, so it must be asked for.
+- ``.npz`` (heads of embedonce): JSON and NumPy arrays, read with NumPy alone.
+- ``.keras`` (the softmax head, and image models): Keras's format, with the JSON and the arrays of the head inside.
+- ``.skops`` (scikit-learn classifiers): loading runs no code and accepts a fixed list of types.
+- ``.joblib`` (any classifier): a pickle. Loading one runs the code that its author wrote, so it needs trust.
 
-Each keeps a JSON document that `read_metadata` returns without loading the model.
+`read_metadata` returns the metadata of each without loading the head.
 """
 
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ...cache import FeatureCache, make_folder, write_atomically
 from ...errors import HeadError, ModelFileError, ModelSuffixError, first_line
+from ..predictors import PREDICTORS
 from ..registry import HEADS
-from .keras_files import load_keras_head, save_keras_head
-from .metadata import cache_metadata, encode, read_entry, read_footer, with_entry, with_footer
+from .head_arrays import StoredHead, array_bytes, has_arrays, pack_head, read_array, unpack_head
+from .keras_files import load_keras_head, model_sha256, save_keras_head
+from .metadata import (
+    ZIP_ERRORS,
+    cache_metadata,
+    encode,
+    new_archive,
+    read_entry,
+    read_footer,
+    with_entries,
+    with_footer,
+)
 
-SUFFIXES = (".skops", ".keras", ".joblib")
-# our own classes that a .skops file may hold; skops itself knows scikit-learn's and NumPy's
-TRUSTED = tuple(f"embedonce.heads.{head.module}.{head.cls}" for head in HEADS.values() if head.suffix == ".skops")
+SUFFIXES = (".npz", ".keras", ".skops", ".joblib")
+# classes of embedonce in .skops files of the first format; skops itself knows scikit-learn's and NumPy's
+TRUSTED = tuple(f"embedonce.heads.{head.module}.{head.cls}" for head in HEADS.values())
 
 
 def suffixes_for(head: Any) -> tuple[str, ...]:
     """Return the suffixes that a head can be saved with, the recommended one first."""
-    known = HEADS.get(getattr(type(head), "head_name", ""))
-    return (known.suffix if known else ".skops", ".joblib")
+    if not has_arrays(head):
+        return (".skops", ".joblib")
+    return (".keras", ".npz", ".joblib") if head.head_name == "softmax" else (".npz", ".joblib")
 
 
 def save_head(
@@ -79,11 +93,14 @@ def save_head(
         check_is_fitted(head)
     except NotFittedError as error:
         raise HeadError(f"{type(head).__name__} is not fitted: call fit before saving it") from error
-    document = encode(metadata)
-    if suffix == ".skops":
-        data = with_entry(_skops_bytes(head), document)
+    if suffix == ".npz":
+        description, arrays = pack_head(head)
+        entries = {name: array_bytes(array) for name, array in arrays.items()}
+        data = new_archive(encode(metadata, head=description), entries)
+    elif suffix == ".skops":
+        data = with_entries(_skops_bytes(head), encode(metadata))
     elif suffix == ".joblib":
-        data = with_footer(_joblib_bytes(head), document)
+        data = with_footer(_joblib_bytes(head), encode(metadata))
     make_folder(path.parent, "the model")
     if suffix == ".keras":
         save_keras_head(head, path, metadata)
@@ -114,13 +131,47 @@ def load_head(path: str | Path, trust: bool = False) -> Any:
         False.
     """
     path = Path(path)
-    suffix = _known_suffix(path)
-    if suffix == ".keras":
-        return load_keras_head(path)
+    suffix = _suffix_of_existing(path)
+    if suffix in (".npz", ".keras"):
+        metadata, stored, has_weights = _read_archive(path)
+        if stored is not None and has_weights:
+            return _estimator(path, stored)
+        if suffix == ".keras":
+            return load_keras_head(path, metadata, stored)
+        raise ModelFileError(f"{path}: holds no head")
     head = _load_skops(path, trust) if suffix == ".skops" else _load_joblib(path, trust)
     if not (hasattr(head, "predict") and hasattr(head, "classes_")):
         raise ModelFileError(f"{path}: holds no fitted head, but a {type(head).__name__}")
     return head
+
+
+def load_predictor(path: str | Path, trust: bool = False) -> Any:
+    """Read a head for predicting alone, without scikit-learn and Keras where the file and the head allow it.
+
+    Parameters
+    ----------
+    path, trust
+        See `load_head`.
+
+    Returns
+    -------
+    object
+        With ``classes_``, ``predict`` and, if the head has probabilities, ``predict_proba``.
+
+    Raises
+    ------
+    ModelFileError
+        As `load_head`.
+    """
+    path = Path(path)
+    if _suffix_of_existing(path) in (".npz", ".keras"):
+        _, stored, has_weights = _read_archive(path)
+        without_probabilities = stored is not None and not stored.parameters.get("probability", True)
+        if stored is not None and has_weights and stored.name in PREDICTORS and not without_probabilities:
+            predictor = PREDICTORS[stored.name]()
+            vars(predictor).update(stored.attributes)
+            return predictor
+    return load_head(path, trust)
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -132,23 +183,51 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         If there is no such file, it is damaged, or it was not written by embedonce.
     """
     path = Path(path)
-    document = read_footer(path) if _known_suffix(path) == ".joblib" else read_entry(path)
+    document = read_footer(path) if _suffix_of_existing(path) == ".joblib" else read_entry(path)
     metadata: dict[str, Any] = document["metadata"]
     return metadata
 
 
 def read_parameters(path: str | Path) -> Any:
-    """Return the parameters that a softmax head in a ``.keras`` file was made with, without loading it.
+    """Return the parameters that the head in a ``.keras`` or ``.npz`` file was made with, without loading it.
 
     Raises
     ------
     ModelFileError
         As `read_metadata`.
     """
-    return (read_entry(Path(path))["head"] or {}).get("params", {})
+    _, stored, _ = _read_archive(Path(path))
+    return {} if stored is None else stored.parameters
 
 
-def _known_suffix(path: Path) -> str:
+def _read_archive(path: Path) -> tuple[dict[str, Any], StoredHead | None, bool]:
+    """Return the metadata of an archive, its stored head, and whether that has weights (else Keras must read them)."""
+    document = read_entry(path)
+    if document.get("head") is None:
+        return document["metadata"], None, False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            stored = unpack_head(document["head"], lambda entry: read_array(archive, entry))
+            has_weights = path.suffix.lower() == ".npz" or document.get("model_sha256") == model_sha256(archive)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, *ZIP_ERRORS) as error:
+        raise _damaged(path, error) from error
+    if has_weights and "classes_" not in stored.attributes:
+        raise ModelFileError(f"{path}: its head {stored.name!r} is not fitted")
+    return document["metadata"], stored, has_weights
+
+
+def _estimator(path: Path, stored: StoredHead) -> Any:
+    try:
+        return stored.estimator()
+    except (TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ModelFileError:
+    return ModelFileError(f"{path}: damaged: {first_line(error)}")
+
+
+def _suffix_of_existing(path: Path) -> str:
     """Return the suffix of an existing model file, in lower case."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -159,7 +238,7 @@ def _known_suffix(path: Path) -> str:
 
 
 def _skops_bytes(head: Any) -> bytes:
-    """Return a head in skops's format, made sure to load again without trust."""
+    """Return a classifier in skops's format, checked to load again without trust."""
     import skops.io
 
     try:
@@ -167,29 +246,28 @@ def _skops_bytes(head: Any) -> bytes:
         foreign = _foreign_types(data)
     except Exception as error:  # skops raises various errors for what it cannot represent
         raise ModelFileError(
-            f"a {type(head).__name__} does not fit into a .skops file ({first_line(error)}); use .joblib"
+            f"a {type(head).__name__} does not fit into a .skops file ({first_line(error)}). Use .joblib"
         ) from error
     if foreign:
         raise ModelFileError(
-            f"a {type(head).__name__} holds types that a .skops file must not ({', '.join(foreign)}); use .joblib"
+            f"a {type(head).__name__} holds types that a .skops file must not ({', '.join(foreign)}). Use .joblib"
         )
     return data
 
 
 def _joblib_bytes(head: Any) -> bytes:
-    """Return a head pickled by joblib."""
     import joblib
 
     buffer = io.BytesIO()
     try:
         joblib.dump(head, buffer)
-    except Exception as error:  # pickling calls the object's own methods
+    except Exception as error:  # pickling calls the object's methods
         raise ModelFileError(f"a {type(head).__name__} cannot be pickled: {first_line(error)}") from error
     return buffer.getvalue()
 
 
 def _foreign_types(data: bytes) -> list[str]:
-    """Return the names of the types in a skops archive that are neither skops's trusted nor ours."""
+    """Return the names of the types in a skops archive that neither skops nor embedonce trusts."""
     import skops.io
 
     return [name for name in skops.io.get_untrusted_types(data=data) if name not in TRUSTED]
@@ -199,7 +277,7 @@ def _load_skops(path: Path, trust: bool) -> Any:
     """Load a .skops file, refusing types that are not on the list unless `trust`."""
     import skops.io
 
-    read_entry(path)  # a clear error for a damaged or foreign file, before skops looks at it
+    read_entry(path)  # a clear error for a damaged or foreign file, before skops reads it
     try:
         data = path.read_bytes()
         foreign = _foreign_types(data)
@@ -213,7 +291,7 @@ def _load_skops(path: Path, trust: bool) -> Any:
     try:
         return skops.io.loads(data, trusted=[*TRUSTED, *foreign])
     except Exception as error:
-        raise ModelFileError(f"{path}: damaged: {first_line(error)}") from error
+        raise _damaged(path, error) from error
 
 
 def _load_joblib(path: Path, trust: bool) -> Any:
@@ -221,11 +299,11 @@ def _load_joblib(path: Path, trust: bool) -> Any:
     if not trust:
         raise ModelFileError(
             f"{path}: a .joblib file runs code when it is loaded. If you trust its author, load it with "
-            "trust=True (--trust); .skops and .keras files need no trust"
+            "trust=True (--trust). Other model files need no trust"
         )
     import joblib
 
     try:
         return joblib.load(path)
-    except Exception as error:  # unpickling runs code, which raises what it likes
+    except Exception as error:  # unpickling runs code, which raises any error
         raise ModelFileError(f"{path}: damaged, or not a .joblib file: {first_line(error)}") from error

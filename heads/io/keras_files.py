@@ -1,8 +1,15 @@
-"""Softmax heads in Keras's own file format, alone or inside a whole image model."""
+"""Heads in Keras's file format: a softmax head alone, or any head inside an image model.
+
+Such a file also holds the head's JSON and arrays, with the SHA-256 of Keras's part, so that predicting needs no Keras.
+Where Keras's part was changed since, or the file is of the first format, Keras reads the weights.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,74 +20,34 @@ from numpy.typing import NDArray
 from ..._keras import import_keras
 from ...cache import write_atomically
 from ...errors import ModelFileError, first_line
-from .keras_weights import read_dense
-from .metadata import encode, read_entry, with_entry
+from .head_arrays import StoredHead, array_bytes, pack_head
+from .metadata import FOLDER, encode, with_entries
 
 if TYPE_CHECKING:
     from ..softmax import SoftmaxHead
 
 
-def describe_head(head: SoftmaxHead) -> dict[str, Any]:
-    """Return what a Keras file does not hold of a fitted softmax head, for JSON.
-
-    Parameters
-    ----------
-    head : SoftmaxHead
-        Fitted.
-
-    Returns
-    -------
-    dict
-        "name", "params", "history", and "classes" with their dtype.
-
-    Raises
-    ------
-    ModelFileError
-        If the class labels are neither strings nor numbers.
-    """
-    return {
-        "name": head.head_name,
-        "params": {name: _plain(value) for name, value in head.get_params(deep=False).items()},
-        "history": head.history_,
-        "classes": {"values": _class_values(head.classes_), "dtype": head.classes_.dtype.str},
-    }
-
-
 def save_keras_head(head: SoftmaxHead, path: Path, metadata: Mapping[str, Any] | None) -> None:
-    """Write a fitted softmax head as a ``.keras`` file: features in, probabilities out.
-
-    Raises
-    ------
-    ModelFileError
-        If metadata or class labels do not fit into JSON.
-    OutputError
-        If the file cannot be written.
-    """
-    document = encode(metadata, describe_head(head))
-    write_atomically(path, with_entry(model_archive(head.model_), document))
-
-
-def model_archive(model: Any) -> bytes:
-    """Return a Keras model as the bytes of a ``.keras`` file."""
-    # Keras writes to a path of its own choosing only
+    """Write a fitted softmax head as a ``.keras`` file: features in, probabilities out."""
+    # Keras writes to a path with its suffix only
     with tempfile.TemporaryDirectory(prefix="embedonce-") as folder:
         saved = Path(folder) / "head.keras"
-        model.save(saved)
-        return saved.read_bytes()
+        head.model_.save(saved)
+        write_atomically(path, _with_head(saved.read_bytes(), metadata, head))
 
 
-def write_keras_metadata(path: str | Path, metadata: Mapping[str, Any], head: SoftmaxHead | None = None) -> None:
-    """Add embedonce's JSON document to a ``.keras`` file, replacing one that it has.
+def write_keras_metadata(path: str | Path, metadata: Mapping[str, Any], head: Any = None) -> None:
+    """Add the JSON document and the arrays of the head to a ``.keras`` file, replacing those that it has.
 
     Parameters
     ----------
     path : path-like
-        A file that Keras wrote: a head, or a whole model with a sub-model named "head".
+        A file that Keras wrote: a head, or an image model with a sub-model named "head".
     metadata : mapping
-        To be returned by `embedonce.heads.io.files.read_metadata`. Without `head`, its "class_names" (one
-        for each output, in order) become the classes of the loaded head.
-    head : SoftmaxHead, optional
-        The head inside, to keep its classes with their dtype, its parameters and its history.
+        To be returned by `read_metadata`. Without `head`, its "class_names" (one for each output, in order) become
+        the classes of the loaded head.
+    head : FeatureHead, default=None
+        The head inside.
 
     Raises
     ------
@@ -90,14 +57,32 @@ def write_keras_metadata(path: str | Path, metadata: Mapping[str, Any], head: So
         If the file cannot be written.
     """
     path = Path(path)
-    document = encode(metadata, None if head is None else describe_head(head))
     try:
-        archive = with_entry(path.read_bytes(), document)
+        archive = _with_head(path.read_bytes(), metadata, head)
+    except ModelFileError:
+        raise
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # whatever zipfile and zlib say of a damaged archive
+    except Exception as error:  # any error of zipfile and zlib over a damaged archive
         raise ModelFileError(f"{path}: damaged, or not a .keras file: {first_line(error)}") from error
     write_atomically(path, archive)
+
+
+def _with_head(archive: bytes, metadata: Mapping[str, Any] | None, head: Any) -> bytes:
+    """Return a Keras archive with the document and, if there is a head, its arrays."""
+    if head is None:
+        return with_entries(archive, encode(metadata))
+    description, arrays = pack_head(head, FOLDER)
+    with zipfile.ZipFile(io.BytesIO(archive)) as keras_part:
+        document = encode(metadata, head=description, model_sha256=model_sha256(keras_part))
+    return with_entries(archive, document, {name: array_bytes(array) for name, array in arrays.items()})
+
+
+def model_sha256(archive: zipfile.ZipFile) -> str:
+    """Return the SHA-256 of configuration and weights of a Keras archive."""
+    digest = hashlib.sha256(archive.read("config.json"))
+    digest.update(archive.read("model.weights.h5"))
+    return digest.hexdigest()
 
 
 def load_model(path: Path, shown: str) -> Any:
@@ -109,10 +94,6 @@ def load_model(path: Path, shown: str) -> Any:
     shown : str
         The file, for messages.
 
-    Returns
-    -------
-    keras.Model
-
     Raises
     ------
     ModelFileError
@@ -122,45 +103,58 @@ def load_model(path: Path, shown: str) -> Any:
     try:
         # safe_mode refuses Lambda layers, which hold code
         return keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises whatever the damaged part leads to
+    except Exception as error:  # Keras raises any error over a damaged file
         raise ModelFileError(f"{shown}: Keras cannot load it: {first_line(error)}") from error
 
 
-def load_keras_head(path: Path) -> SoftmaxHead:
-    """Read the softmax head of a ``.keras`` file without running code from it, and without Keras where that can be.
+def load_keras_head(path: Path, metadata: Mapping[str, Any], stored: StoredHead | None) -> SoftmaxHead:
+    """Read the dense softmax layer of a ``.keras`` file through Keras, without running code from the file.
 
     Parameters
     ----------
     path : Path
-        A head, or a whole model whose sub-model "head" is one.
-
-    Returns
-    -------
-    SoftmaxHead
-        Fitted: it predicts, and can be fitted again with the parameters it had.
+        A head, or an image model whose sub-model "head" is one.
+    metadata : mapping
+        Its "class_names" are the classes if `stored` has none.
+    stored : StoredHead or None
+        What the file holds of the head beside the weights.
 
     Raises
     ------
     ModelFileError
-        If the file is damaged, was not written by embedonce, would run code, or holds no softmax head.
+        If the file is damaged, would run code, or holds no softmax head.
     """
-    from ..softmax import SoftmaxHead
-
-    document = read_entry(path)
-    kernel, bias = read_dense(path) or _dense_weights(path, _head_model(path))
-    described = document["head"] or {}
+    kernel, bias = _dense_weights(path, _head_model(path))
+    attributes = {} if stored is None else stored.attributes
+    parameters = stored.parameters if stored is not None and stored.name == "softmax" else {}
     try:
-        head = SoftmaxHead(**described.get("params", {}))
-        head.classes_ = _classes(described, document["metadata"])
-        head.history_ = {str(k): [float(x) for x in v] for k, v in described.get("history", {}).items()}
+        classes = attributes["classes_"] if "classes_" in attributes else np.array(metadata["class_names"])
+        head = dense_softmax(kernel, bias, classes, parameters, attributes.get("history_", {}))
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise ModelFileError(f"{path}: embedonce.json in it is damaged: {first_line(error)}") from error
     if kernel.shape[1] != len(head.classes_):
         raise ModelFileError(
             f"{path}: the model 'head' has {kernel.shape[1]} outputs for {len(head.classes_)} class names"
         )
+    return head
+
+
+def dense_softmax(
+    kernel: NDArray[Any],
+    bias: NDArray[Any],
+    classes: NDArray[Any],
+    parameters: Mapping[str, Any],
+    history: Mapping[str, list[float]],
+) -> SoftmaxHead:
+    """Return a fitted softmax head of a kernel (d, k), a bias (k,) and class labels (k,)."""
+    from ..softmax import SoftmaxHead
+
+    if classes.ndim != 1 or len(classes) < 2:
+        raise ValueError("it names fewer than two classes")
+    head = SoftmaxHead(**parameters)
     head.coef_, head.intercept_ = np.ascontiguousarray(kernel.T), bias
-    head.n_features_in_ = len(kernel)
+    head.classes_, head.n_features_in_ = classes, len(kernel)
+    head.history_ = {name: [float(value) for value in values] for name, values in history.items()}
     head.n_iter_ = len(head.history_.get("loss", []))
     return head
 
@@ -193,30 +187,3 @@ def _dense_weights(path: Path, model: Any) -> tuple[NDArray[Any], NDArray[Any]]:
     if len(weights) != 2:
         raise ModelFileError(f"{path}: the dense layer of the model 'head' must have a kernel and a bias")
     return weights[0], weights[1]
-
-
-def _classes(described: Mapping[str, Any], metadata: Mapping[str, Any]) -> NDArray[Any]:
-    """Return the class labels that a document names."""
-    if "classes" in described:
-        values, dtype = described["classes"]["values"], np.dtype(described["classes"]["dtype"])
-    else:
-        values, dtype = metadata["class_names"], None
-    if not isinstance(values, list) or len(values) < 2:
-        raise ValueError("it names fewer than two classes")
-    classes = np.array(values, dtype=dtype)
-    if classes.ndim != 1:
-        raise ValueError("its class names are not a list of names")
-    return classes
-
-
-def _class_values(classes: NDArray[Any]) -> list[Any]:
-    """Return class labels as JSON values."""
-    values: list[Any] = classes.tolist()
-    if not all(isinstance(value, str | int | float) for value in values):
-        raise ModelFileError(f"class labels must be strings or numbers to be saved, got {classes.dtype}")
-    return values
-
-
-def _plain(value: Any) -> Any:
-    """Return a NumPy number as a Python number, anything else as it is."""
-    return value.item() if isinstance(value, np.generic) else value

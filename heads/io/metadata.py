@@ -1,7 +1,7 @@
 """Where each kind of model file keeps embedonce's JSON document, readable without loading the model.
 
-``.skops`` and ``.keras`` files are zip archives and get one more entry; an exported ``.tflite`` file gets an archive of
-its own behind the model. A ``.joblib`` file gets a footer after the pickle, which `joblib.load` does not reach: the
+``.npz``, ``.skops`` and ``.keras`` files are zip archives with an entry for it; an exported ``.tflite`` file gets an
+archive behind the model. A ``.joblib`` file gets a footer after the pickle, which `joblib.load` does not reach: the
 JSON text, its length as 8 bytes (little endian), and a mark.
 """
 
@@ -27,9 +27,12 @@ from ...errors import ModelFileError, first_line
 ENTRY = "embedonce.json"
 SHORT_HASH_BYTES = 8
 """Bytes that a model file keeps of the content hash of each training image."""
+FOLDER = "embedonce/"
+"""Of the arrays of a head inside an archive that is not of embedonce alone."""
 LABELS = "labels.txt"
 FORMAT = "embedonce model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 FOOTER_MARK = b"embedonce-json-1"
 FOOTER_BYTES = 8 + len(FOOTER_MARK)
 # class names and training information of any sensible model; a larger claim is a damaged or hostile file
@@ -55,32 +58,15 @@ def cache_metadata(cache: FeatureCache, rows: npt.NDArray[np.intp] | None = None
     }
 
 
-def encode(metadata: Mapping[str, Any] | None, head: Mapping[str, Any] | None = None) -> bytes:
-    """Return the JSON document of a model file.
-
-    Parameters
-    ----------
-    metadata : mapping, optional
-        What the caller keeps with the model.
-    head : mapping, optional
-        What the file's own format does not hold of the head.
-
-    Returns
-    -------
-    bytes
-        ASCII JSON; names that are not UTF-8 are lone surrogate escapes.
+def encode(metadata: Mapping[str, Any] | None, **more: Any) -> bytes:
+    """Return the JSON document of a model file as ASCII; names that are not UTF-8 are lone surrogate escapes.
 
     Raises
     ------
     ModelFileError
-        If something in it has no place in JSON.
+        If something in it does not fit into JSON.
     """
-    document = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "head": head,
-        "metadata": {} if metadata is None else dict(metadata),
-    }
+    document = {"format": FORMAT, "format_version": FORMAT_VERSION, "metadata": dict(metadata or {}), **more}
     try:
         return json.dumps(document, indent=1).encode("ascii")
     except (TypeError, ValueError) as error:
@@ -107,23 +93,48 @@ def decode(path: Path, text: bytes) -> dict[str, Any]:
     ):
         raise ModelFileError(f"{path}: {ENTRY} in it was not written by embedonce")
     version = document.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in READABLE_VERSIONS:
         raise ModelFileError(
-            f"{path}: its format version is {version!r}, this embedonce reads {FORMAT_VERSION}; "
-            "use the embedonce that wrote it, or a newer one"
+            f"{path}: its format version is {version!r}, this embedonce reads "
+            f"{' and '.join(map(str, READABLE_VERSIONS))}. Use the embedonce that wrote it, or a newer one"
         )
+    if version == 1 and document.get("head"):
+        try:
+            document["head"] = _head_of_version_1(document["head"])
+        except (KeyError, AttributeError) as error:
+            raise ModelFileError(f"{path}: {ENTRY} in it is damaged: {first_line(error)}") from error
     return document
 
 
-def with_entry(archive: bytes, document: bytes) -> bytes:
-    """Return a zip archive with `document` as its only entry of our name."""
+def _head_of_version_1(head: dict[str, Any]) -> dict[str, Any]:
+    """Return the description of a softmax head, whose weights Keras's part of the file holds."""
+    attributes = {"history_": {"mapping": list(head["history"].items())}, "classes_": head["classes"]}
+    return {"name": head["name"], "parameters": head["params"], "attributes": attributes}
+
+
+def with_entries(archive: bytes, document: bytes, entries: Mapping[str, bytes] | None = None) -> bytes:
+    """Return a zip archive with the document and uncompressed entries in place of those of embedonce."""
     source, target = io.BytesIO(archive), io.BytesIO()
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for info in old.infolist():
-            if info.filename != ENTRY:
+            if info.filename != ENTRY and not info.filename.startswith(FOLDER):
                 new.writestr(info, old.read(info))
-        new.writestr(ENTRY, document, compress_type=zipfile.ZIP_DEFLATED)
+        _write_entries(new, document, entries or {})
     return target.getvalue()
+
+
+def new_archive(document: bytes, entries: Mapping[str, bytes]) -> bytes:
+    """Return a zip archive of the document and uncompressed entries."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        _write_entries(archive, document, entries)
+    return target.getvalue()
+
+
+def _write_entries(archive: zipfile.ZipFile, document: bytes, entries: Mapping[str, bytes]) -> None:
+    archive.writestr(ENTRY, document, compress_type=zipfile.ZIP_DEFLATED)
+    for name, data in entries.items():
+        archive.writestr(name, data, compress_type=zipfile.ZIP_STORED)
 
 
 def with_appended(model: bytes, document: bytes, class_names: list[str]) -> bytes:

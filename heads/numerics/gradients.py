@@ -35,7 +35,7 @@ def margins_and_gradients(
     return parts.sum(axis=0) + intercept, 2.0 * gamma * (offsets.T @ parts)
 
 
-def pair_log_score_slopes(margins: Array, n_classes: int, sharpness: float) -> Array:
+def pair_log_score_slopes(margins: Array, n_classes: int, inverse_temperature: float) -> Array:
     """Return the derivatives of `embedonce.heads.numerics.scores.pair_log_scores` with regard to the margins.
 
     Parameters
@@ -44,7 +44,7 @@ def pair_log_score_slopes(margins: Array, n_classes: int, sharpness: float) -> A
         Of one row.
     n_classes : int
         k.
-    sharpness : float
+    inverse_temperature : float
         Above 0.
 
     Returns
@@ -57,6 +57,6 @@ def pair_log_score_slopes(margins: Array, n_classes: int, sharpness: float) -> A
     pairs = np.arange(len(margins))
     slopes = np.zeros((len(margins), n_classes))
     # d/dm log 1 / (1 + exp(-a m)) = a / (1 + exp(a m))
-    slopes[pairs, first] = sharpness * expit(-sharpness * margins)
-    slopes[pairs, second] = -sharpness * expit(sharpness * margins)
+    slopes[pairs, first] = inverse_temperature * expit(-inverse_temperature * margins)
+    slopes[pairs, second] = -inverse_temperature * expit(inverse_temperature * margins)
     return slopes

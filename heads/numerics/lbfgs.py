@@ -57,7 +57,6 @@ def solve(
     tol: float,
     max_iter: int,
     row_weights: Floats | None = None,
-    start: Solution | None = None,
 ) -> Solution:
     """Minimise the weighted mean of losses plus ``|coef|^2 / (2 C sum(row_weights))``.
 
@@ -79,8 +78,6 @@ def solve(
         Bound on iterations.
     row_weights : ndarray of shape (n,), float64, optional
         1 for every row unless given.
-    start : Solution, optional
-        Where to begin, such as the minimum for a neighbouring C; otherwise at zeros.
 
     Returns
     -------
@@ -114,8 +111,6 @@ def solve(
         return loss / total + 0.5 * penalty * float(np.square(coef).sum()), gradient.ravel()
 
     begin = np.zeros((outputs, n_features + 1))
-    if start is not None:
-        begin[:, :-1], begin[:, -1] = start.coef, start.intercept
     # scikit-learn's options
     options = {"maxiter": max_iter, "gtol": tol, "ftol": 64 * np.finfo(float).eps, "maxls": 50}
     with _scipy_on_one_thread():

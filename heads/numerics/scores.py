@@ -81,22 +81,22 @@ def probabilities(log_scores: Array, winner: NDArray[np.intp]) -> Array:
     return align_argmax(shares, winner)
 
 
-def class_log_scores(margins: Array, sharpness: float = 1.0) -> Array:
-    """Return ``sharpness * margins`` with one column per class.
+def class_log_scores(margins: Array, inverse_temperature: float = 1.0) -> Array:
+    """Return ``inverse_temperature * margins`` with one column per class.
 
     Parameters
     ----------
     margins : ndarray of shape (n,) or (n, k)
         The margin of the second of two classes, or one margin per class.
-    sharpness : float
+    inverse_temperature : float
         A factor above 0.
 
     Returns
     -------
     ndarray of shape (n, k), float64
-        For `probabilities`: with two classes that gives 1 / (1 + exp(-sharpness * margin)).
+        For `probabilities`: with two classes that gives 1 / (1 + exp(-inverse_temperature * margin)).
     """
-    scaled = np.asarray(margins, dtype=np.float64) * sharpness
+    scaled = np.asarray(margins, dtype=np.float64) * inverse_temperature
     return np.column_stack([np.zeros(len(scaled)), scaled]) if scaled.ndim == 1 else scaled
 
 
@@ -123,10 +123,10 @@ class Affine(NamedTuple):
         return cls(np.ascontiguousarray(coef.T, np.float64), np.asarray(intercept, np.float64))
 
     @classmethod
-    def of_standardised(cls, coef: Array, intercept: Array, mean: Array, scale: Array, sharpness: float) -> Affine:
+    def of_standardised(cls, coef: Array, intercept: Array, mean: Array, scale: Array, factor: float) -> Affine:
         """Make it of the margins of standardised features times a factor: means (d,) and scales (d,) go into it."""
-        folded = sharpness * coef / scale
-        return cls.of_margins(folded, sharpness * intercept - folded @ mean)
+        folded = factor * coef / scale
+        return cls.of_margins(folded, factor * intercept - folded @ mean)
 
 
 def pair_signs(n_classes: int) -> NDArray[np.float64]:
@@ -146,7 +146,7 @@ def of_classes(margins: Array) -> Array:
     return margins[:, 0] if margins.shape[1] == 1 else margins
 
 
-def pair_log_scores(margins: Array, n_classes: int, sharpness: float) -> Array:
+def pair_log_scores(margins: Array, n_classes: int, inverse_temperature: float) -> Array:
     """Return the logarithm of the product of sigmoids of each class's margins over the others.
 
     Parameters
@@ -156,7 +156,7 @@ def pair_log_scores(margins: Array, n_classes: int, sharpness: float) -> Array:
         (0, 2), ..., (1, 2), ...
     n_classes : int
         k.
-    sharpness : float
+    inverse_temperature : float
         The factor a, above 0.
 
     Returns
@@ -165,12 +165,12 @@ def pair_log_scores(margins: Array, n_classes: int, sharpness: float) -> Array:
         To be normalised by a softmax.
     """
     if margins.ndim == 1:
-        return class_log_scores(margins, sharpness)
+        return class_log_scores(margins, inverse_temperature)
     scores = np.zeros((len(margins), n_classes))
     pair = 0
     for i in range(n_classes):
         for j in range(i + 1, n_classes):
-            scaled = sharpness * margins[:, pair]
+            scaled = inverse_temperature * margins[:, pair]
             scores[:, i] -= np.logaddexp(0.0, -scaled)
             scores[:, j] -= np.logaddexp(0.0, scaled)
             pair += 1

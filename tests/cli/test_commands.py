@@ -77,9 +77,9 @@ def test_json_is_printed_with_json(call, images, cache_path, tmp_path):
         printed["heads"][0]["accuracy"]
         == json.loads((tmp_path / "runs" / "results.json").read_text())["heads"][0]["accuracy"]
     )
-    trained = call("train", cache_path, "--head", "logreg", "-o", tmp_path / "a.skops", "--json").stdout
+    trained = call("train", cache_path, "--head", "logreg", "-o", tmp_path / "a.npz", "--json").stdout
     assert json.loads(trained)["scores"]["accuracy"] > 0.5
-    scored = call("evaluate", tmp_path / "a.skops", cache_path, "--json").stdout
+    scored = call("evaluate", tmp_path / "a.npz", cache_path, "--json").stdout
     assert json.loads(scored)["images"] == 15
 
 
@@ -110,7 +110,7 @@ def test_parallel_heads_give_the_same_results(call, fails, cache_path, tmp_path)
 
 
 def test_training_on_all_images(call, cache_path, tmp_path):
-    shown = call("train", cache_path, "--head", "knn", "--split", "none", "-o", tmp_path / "a.skops").stdout
+    shown = call("train", cache_path, "--head", "knn", "--split", "none", "-o", tmp_path / "a.npz").stdout
     assert "Trained on 72 images" in shown
 
 
@@ -182,9 +182,9 @@ def test_rejects_are_counted_and_shown(call, fails, make_images, tmp_path):
         (["compare", "{cache}", "--heads", "os:path", "-o", "{tmp}/r"], 2, "os:path"),
         (["compare", "{cache}", "--split", "magic", "-o", "{tmp}/r"], 2, "parameter split must be random or"),
         (["compare", "{cache}", "--heads", "logreg", "-o", "{tmp}/text.h5"], 1, "the folder of results"),
-        (["train", "{cache}", "--head", "logreg", "-o", "{tmp}/a.keras"], 2, "must end in .skops or .joblib"),
-        (["train", "{cache}", "--head", "logreg", "-o", "{tmp}/text.h5/a.skops"], 1, "the folder of the model"),
-        (["train", "{cache}", "--head", "logreg", "-p", "C", "-o", "{tmp}/a.skops"], 2, "must be NAME=VALUE, got 'C'"),
+        (["train", "{cache}", "--head", "logreg", "-o", "{tmp}/a.keras"], 2, "must end in .npz or .joblib"),
+        (["train", "{cache}", "--head", "logreg", "-o", "{tmp}/text.h5/a.npz"], 1, "the folder of the model"),
+        (["train", "{cache}", "--head", "logreg", "-p", "C", "-o", "{tmp}/a.npz"], 2, "must be NAME=VALUE, got 'C'"),
         (["verify", "{tmp}/none.h5"], 1, "none.h5: No such file"),
         (["verify", "{tmp}/text.h5"], 1, "text.h5 is no readable feature cache"),
         (["verify", "{cache}", "--images", "{tmp}/empty"], 2, "has no images"),
@@ -192,7 +192,7 @@ def test_rejects_are_counted_and_shown(call, fails, make_images, tmp_path):
         (["pack", "{cache}", "{tmp}/b.h5"], 1, "is one file already"),
         (["pack", "{tmp}/empty", "{tmp}/b.h5"], 1, "is no feature cache"),
         (["extract", "{images}", "{tmp}", *SMALL], 1, "is a folder with other things in it"),
-        (["evaluate", "{tmp}/none.skops", "{cache}"], 1, "there is no such file"),
+        (["evaluate", "{tmp}/none.npz", "{cache}"], 1, "there is no such file"),
         (["evaluate", "{tmp}/text.h5", "{cache}"], 2, "suffix"),
     ],
 )
@@ -230,7 +230,7 @@ def test_names_that_are_not_utf8_work_everywhere(call, draw, tmp_path):
     with without_pictures():
         again = ("--split", tmp_path / "r" / "split.csv", "-o", tmp_path / "s")
         call("compare", tmp_path / "a.h5", "--heads", "logreg", *again)
-    for head, name in (("softmax", "a.keras"), ("logreg", "a.skops"), ("knn", "a.joblib")):
+    for head, name in (("softmax", "a.keras"), ("logreg", "a.npz"), ("knn", "a.joblib")):
         call("train", tmp_path / "a.h5", "--head", head, "-o", tmp_path / name)
         call("evaluate", tmp_path / name, tmp_path / "a.h5", "--trust")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from embedonce.errors import HeadError
-from embedonce.heads.calibration import ENOUGH_ROWS, fit_sharpness, folds, smoothed_targets
+from embedonce.heads.calibration import ENOUGH_ROWS, fit_inverse_temperature, folds, smoothed_targets
 from embedonce.heads.numerics.scores import (
     align_argmax,
     class_log_scores,
@@ -23,27 +23,27 @@ def test_recovers_the_factor_that_made_the_labels():
     margins = rng.normal(size=(20_000, 4))
     p = probabilities(class_log_scores(margins, 2.5), predicted_indices(margins))
     codes = (rng.random((len(p), 1)) > p.cumsum(axis=1)).sum(axis=1)
-    assert fit_sharpness(class_log_scores, margins, codes) == pytest.approx(2.5, rel=0.05)
+    assert fit_inverse_temperature(class_log_scores, margins, codes) == pytest.approx(2.5, rel=0.05)
 
 
 def test_scaling_margins_scales_the_factor_back():
     rng = np.random.default_rng(1)
     margins = rng.normal(size=500)
     codes = (margins + rng.normal(size=500) > 0).astype(np.intp)
-    plain = fit_sharpness(class_log_scores, margins, codes)
-    assert fit_sharpness(class_log_scores, margins * 1e6, codes) == pytest.approx(plain / 1e6, rel=1e-2)
+    plain = fit_inverse_temperature(class_log_scores, margins, codes)
+    assert fit_inverse_temperature(class_log_scores, margins * 1e6, codes) == pytest.approx(plain / 1e6, rel=1e-2)
 
 
 def test_faultless_held_out_rows_do_not_make_it_certain():
     codes = np.repeat([0, 1], 20).astype(np.intp)
-    a = fit_sharpness(class_log_scores, np.where(codes == 1, 1.0, -1.0), codes)
+    a = fit_inverse_temperature(class_log_scores, np.where(codes == 1, 1.0, -1.0), codes)
     # Platt's prior: 21 of 22
     assert 1 / (1 + np.exp(-a)) == pytest.approx(21 / 22, abs=1e-3)
 
 
 def test_no_rows_or_no_margins_give_the_neutral_factor():
-    assert fit_sharpness(class_log_scores, np.zeros((0, 3)), np.zeros(0, np.intp)) == 1.0
-    assert fit_sharpness(class_log_scores, np.zeros((5, 3)), np.zeros(5, np.intp)) == 1.0
+    assert fit_inverse_temperature(class_log_scores, np.zeros((0, 3)), np.zeros(0, np.intp)) == 1.0
+    assert fit_inverse_temperature(class_log_scores, np.zeros((5, 3)), np.zeros(5, np.intp)) == 1.0
 
 
 def test_pairs_of_two_classes_are_the_logistic_function():
@@ -95,7 +95,7 @@ def test_folds_keep_groups_together():
 def test_class_of_one_row_falls_back_to_the_neutral_factor(name):
     X = np.random.default_rng(0).normal(size=(12, 3))
     head = make_head(name).fit(X, ["rare"] + ["common"] * 11)
-    assert head.sharpness_ == 1.0
+    assert head.inverse_temperature_ == 1.0
     assert head.n_calibration_rows_ == 0
     np.testing.assert_allclose(head.predict_proba(X).sum(axis=1), 1)
 
@@ -112,7 +112,10 @@ def test_copies_make_probabilities_too_sure_unless_kept_together(name):
     originals, y = make_classification(120, 20, n_informative=5, class_sep=0.5, flip_y=0.2, random_state=0)
     X = np.repeat(originals, 8, axis=0) + 0.05 * rng.normal(size=(960, 20))
     groups = np.repeat(np.arange(120), 8)
-    assert make_head(name).fit(X, y[groups], groups=groups).sharpness_ < make_head(name).fit(X, y[groups]).sharpness_
+    assert (
+        make_head(name).fit(X, y[groups], groups=groups).inverse_temperature_
+        < make_head(name).fit(X, y[groups]).inverse_temperature_
+    )
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
@@ -127,6 +130,6 @@ def test_log_loss_is_close_to_that_of_the_best_factor_in_hindsight(name, n_class
     for factor in np.geomspace(0.1, 10, 41):
         other = make_head(name, probability=True)
         other.__dict__.update(head.__dict__)
-        other.sharpness_ = head.sharpness_ * factor
+        other.inverse_temperature_ = head.inverse_temperature_ * factor
         losses.append(log_loss(y[800:], other.predict_proba(X[800:])))
     assert fitted < min(losses) + 0.02

@@ -76,31 +76,6 @@ def test_the_gradient_is_the_derivative_of_the_loss(classes, outputs, losses, mo
         assert check_grad(lambda w: objective(w)[0], lambda w: objective(w)[1], point) < 1e-6
 
 
-def test_a_path_gives_the_heads_in_the_order_asked_at_the_minima_of_single_fits():
-    X, codes = blobs(n=150)
-    Cs = [1.0, 0.001, 0.03]
-    path = make_head("logreg", tol=1e-8).fit_path(X, codes, Cs)
-    assert [head.C for head in path] == Cs
-    for head, C in zip(path, Cs, strict=True):
-        single = make_head("logreg", C=C, tol=1e-8).fit(X, codes)
-        np.testing.assert_allclose(head.predict_proba(X), single.predict_proba(X), atol=1e-5)
-
-
-def test_a_path_begins_each_fit_where_the_last_one_ended():
-    X, codes = blobs(n=150)
-    Cs = list(np.geomspace(0.01, 0.1, 8))
-    warm = sum(head.n_iter_ for head in make_head("logreg").fit_path(X, codes, Cs))
-    cold = sum(make_head("logreg", C=C).fit(X, codes).n_iter_ for C in Cs)
-    assert warm < cold
-
-
-def test_a_path_of_nothing_is_empty_and_a_wrong_one_is_refused():
-    X, codes = blobs(n=30)
-    assert make_head("logreg").fit_path(X, codes, []) == []
-    with pytest.raises(ValueError, match="parameter C of head 'logreg' must be"):
-        make_head("logreg").fit_path(X, codes, [1.0, -1.0])
-
-
 def test_a_fit_that_is_cut_off_warns_with_what_to_do():
     X, codes = blobs()
     with pytest.warns(UserWarning, match="did not converge in 2 iterations; raise max_iter or tol"):

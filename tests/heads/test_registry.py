@@ -154,7 +154,7 @@ from embedonce.heads.registry import make_head
 from embedonce.heads.io.files import load_head, save_head
 X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 for name in ["logreg", "svm", "linear-svm", "knn", "dummy"]:
-    path = {str(tmp_path)!r} + f"/{{name}}.skops"
+    path = {str(tmp_path)!r} + f"/{{name}}.npz"
     save_head(make_head(name).fit(X, np.arange(40) % 2), path)
     load_head(path).predict_proba(X)
 """
@@ -198,8 +198,8 @@ main(sys.argv[1:])
 
 def test_one_entry_of_the_table_is_all_that_a_head_needs(python, cache_path, tmp_path):
     assert "dummy, prior, or" in " ".join(python(WITH_ONE_MORE, "train", "--help").split())
-    python(WITH_ONE_MORE, "train", cache_path, "--head", "prior", "-o", tmp_path / "a.skops")
-    assert "prior: accuracy" in python(WITH_ONE_MORE, "evaluate", tmp_path / "a.skops", cache_path)  # without --trust
+    python(WITH_ONE_MORE, "train", cache_path, "--head", "prior", "-o", tmp_path / "a.npz")
+    assert "prior: accuracy" in python(WITH_ONE_MORE, "evaluate", tmp_path / "a.npz", cache_path)  # without --trust
     search = ("--split", "random", "--folds", 2, "--trials", 2, "--json")
     tuned = json.loads(python(WITH_ONE_MORE, "tune", cache_path, "--head", "prior", "-o", tmp_path / "b", *search))
     assert list(tuned["best_parameters"]) == ["floor"]

@@ -91,7 +91,7 @@ def test_kernel_limit_and_kernel_matrix_give_the_same_probabilities():
     X, y = features(3, dtype=np.float64)
     fast = SVMHead(tol=1e-7).fit(X, y)
     lean = SVMHead(tol=1e-7, max_kernel_bytes=0).fit(X, y)
-    assert lean.sharpness_ == pytest.approx(fast.sharpness_, rel=1e-2)
+    assert lean.inverse_temperature_ == pytest.approx(fast.inverse_temperature_, rel=1e-2)
     np.testing.assert_allclose(lean.predict_proba(X), fast.predict_proba(X), atol=1e-2)
 
 
@@ -101,7 +101,7 @@ def test_without_probability_no_folds_are_fitted(monkeypatch):
     monkeypatch.setattr(SVMHead, "_calibrate", lambda *_: pytest.fail("calibrated"))
     head.fit(X, y)
     assert not hasattr(head, "predict_proba")
-    assert not hasattr(head, "sharpness_")
+    assert not hasattr(head, "n_calibration_rows_")
 
 
 def test_constant_features_are_no_obstacle():

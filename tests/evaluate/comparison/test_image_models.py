@@ -26,8 +26,8 @@ from saving import without_pictures
 def files(cache, images, in_pairs, tmp_path_factory):
     """An exported and a fine-tuned model, trained on the grouped split of pairs."""
     folder = tmp_path_factory.mktemp("files")
-    train(cache, "logreg", folder / "start.skops", split="grouped", groups=in_pairs)
-    start = export(folder / "start.skops", folder / "start.keras", check=2).path
+    train(cache, "logreg", folder / "start.npz", split="grouped", groups=in_pairs)
+    start = export(folder / "start.npz", folder / "start.keras", check=2).path
     tuned = finetune(images, start, folder / "tuned.keras", unfreeze=3, epochs=1, groups=in_pairs).path
     return start, tuned
 
@@ -81,8 +81,8 @@ def test_a_model_that_was_trained_on_test_images_is_refused(cache, files, in_pai
 
 @pytest.mark.slow
 def test_a_model_that_was_trained_on_copies_of_test_images_is_refused(cache, images, tmp_path, in_pairs):
-    train(cache, "logreg", tmp_path / "a.skops", split="random", groups=in_pairs)
-    export(tmp_path / "a.skops", tmp_path / "a.keras", check=1)
+    train(cache, "logreg", tmp_path / "a.npz", split="random", groups=in_pairs)
+    export(tmp_path / "a.npz", tmp_path / "a.keras", check=1)
     seen = ModelFile.open(tmp_path / "a.keras").training_mask(cache)
     # a split whose test rows it has not seen, but whose groups it has
     test = np.flatnonzero(~seen)
@@ -107,7 +107,7 @@ def test_nothing_is_trained_before_the_files_are_looked_at(cache, files, in_pair
     with pytest.raises(ModelFileError, match="there is no such file"):
         attempt(tmp_path / "none.keras")
     with pytest.raises(ModelFileError, match=r"must be .keras files of embedonce export or finetune"):
-        attempt(files[0].with_name("start.skops"))
+        attempt(files[0].with_name("start.npz"))
     other = shutil.copy(files[0], tmp_path / "other.keras")
     write_keras_metadata(other, read_metadata(files[0]) | {"class_names": ["ash", "birch", "oak"]})
     with pytest.raises(HeadError, match="must have the classes of the cache, .*, got ash, birch, oak"):

@@ -50,8 +50,8 @@ class Starts(dict):
         if name == "softmax":  # a whole image model as it is trained
             train(self.cache, name, path, parameters=SOFTMAX)
         else:
-            train(self.cache, name, path.with_suffix(".skops"), parameters={"C": 0.01} if name == "logreg" else {})
-            export(path.with_suffix(".skops"), path, check=2)
+            train(self.cache, name, path.with_suffix(".npz"), parameters={"C": 0.01} if name == "logreg" else {})
+            export(path.with_suffix(".npz"), path, check=2)
         self[name] = path
         return path
 
@@ -363,9 +363,9 @@ def test_models_that_cannot_be_trained_on_are_refused(starts, images, cache, tmp
     write_keras_metadata(kernel, read_metadata(kernel) | {"head": "svm", "parameters": {}})
     with pytest.raises(HeadError, match=r"head 'svm' cannot be fine-tuned, .* are softmax, logreg, linear-svm"):
         finetune(images, kernel, tmp_path / "a.keras", unfreeze=3)
-    train(cache, "logreg", tmp_path / "alone.skops")
+    train(cache, "logreg", tmp_path / "alone.npz")
     with pytest.raises(ModelFileError, match="must be a .keras file of embedonce export"):
-        finetune(images, tmp_path / "alone.skops", tmp_path / "a.keras", unfreeze=3)
+        finetune(images, tmp_path / "alone.npz", tmp_path / "a.keras", unfreeze=3)
     save_head(load_head(starts["softmax"]), tmp_path / "alone.keras", read_metadata(starts["softmax"]))
     with pytest.raises(ModelFileError, match="holds no backbone and head"):
         finetune(images, tmp_path / "alone.keras", tmp_path / "a.keras", unfreeze=3)

@@ -136,7 +136,7 @@ def test_one_entry_of_the_table_is_all_that_a_metric_needs(python, cache_path, t
     scores = {row["parameters"]["C"]: row["score"] for row in tuned["table"]}
     assert scores[1.0] < scores[1e-9]
 
-    assert "err " in call("train", cache_path, "--head", "dummy", "-o", tmp_path / "dummy.skops")
+    assert "err " in call("train", cache_path, "--head", "dummy", "-o", tmp_path / "dummy.npz")
 
 
 def test_probabilities_are_put_into_the_order_of_the_class_names():

@@ -32,7 +32,7 @@ from PIL import Image
 @pytest.fixture(scope="module")
 def models(cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    paths = {name: folder / f"{name}{'.keras' if name == 'softmax' else '.skops'}" for name in EXPLAINABLE}
+    paths = {name: folder / f"{name}{'.keras' if name == 'softmax' else '.npz'}" for name in EXPLAINABLE}
     for name, path in paths.items():
         train(cache, name, path, parameters={"epochs": 20, "learning_rate": 0.01} if name == "softmax" else None)
     return paths
@@ -134,9 +134,9 @@ def test_a_map_of_another_image_is_refused(models, image, monkeypatch):
 
 
 def test_what_cannot_be_explained_is_refused_and_says_why(models, cache, image, images, tmp_path):
-    train(cache, "knn", tmp_path / "knn.skops")
+    train(cache, "knn", tmp_path / "knn.npz")
     with pytest.raises(HeadError, match="must hold a head softmax, logreg, linear-svm or svm, .* got 'knn'; train one"):
-        explain(tmp_path / "knn.skops", image)
+        explain(tmp_path / "knn.npz", image)
     with pytest.raises(ParameterError, match="class_name of explain must be one of ash, birch, cedar, got 'oak'"):
         explain(models["logreg"], image, class_name="oak")
     with pytest.raises(ImageFolderError, match="must be one image file, got the folder"):
@@ -152,9 +152,9 @@ def test_what_cannot_be_explained_is_refused_and_says_why(models, cache, image, 
         ("weights_sha256", "0" * 64, FingerprintError, "weights_sha256"),
     ):
         other = metadata | {"fingerprint": metadata["fingerprint"] | {name: value}}
-        save_head(load_head(models["logreg"]), tmp_path / "a.skops", other)
+        save_head(load_head(models["logreg"]), tmp_path / "a.npz", other)
         with pytest.raises(error, match=message):
-            explain(tmp_path / "a.skops", image)
+            explain(tmp_path / "a.npz", image)
 
 
 @pytest.mark.parametrize("name", ["logreg", "svm"])

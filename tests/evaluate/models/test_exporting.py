@@ -55,7 +55,7 @@ def models(cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     parameters = {"softmax": {"epochs": 40, "learning_rate": 0.01}}
     paths = {
-        name: folder / f"{name}{'.keras' if name == 'softmax' else '.skops'}"
+        name: folder / f"{name}{'.keras' if name == 'softmax' else '.npz'}"
         for name in ("softmax", "logreg", "linear-svm", "svm")
     }
     for name, path in paths.items():
@@ -68,7 +68,7 @@ def exported(models, images, cache_path, tmp_path_factory):
     """Path and checked images of exports by head: every head, both formats, and every way to check them."""
     folder = tmp_path_factory.mktemp("exported")
     metadata = {name: value for name, value in read_metadata(models["linear-svm"]).items() if name != "cache_path"}
-    without_cache = folder / "without-cache.skops"
+    without_cache = folder / "without-cache.npz"
     save_head(load_head(models["linear-svm"]), without_cache, metadata)
     with pytest.raises(ModelFileError, match=r"Give it with --cache CACHE, or images with --images PATH"):
         export(without_cache, folder / "linear-svm.keras")
@@ -153,20 +153,20 @@ def test_unreadable_images_check_nothing(models, tmp_path):
 
 
 def test_heads_that_are_not_layers_are_refused(cache, tmp_path):
-    train(cache, "knn", tmp_path / "knn.skops")
+    train(cache, "knn", tmp_path / "knn.npz")
     with pytest.raises(HeadError, match=r"'knn' cannot be exported"):
-        export(tmp_path / "knn.skops", tmp_path / "a.keras")
-    train(cache, "svm", tmp_path / "svm.skops", parameters={"probability": False})
+        export(tmp_path / "knn.npz", tmp_path / "a.keras")
+    train(cache, "svm", tmp_path / "svm.npz", parameters={"probability": False})
     with pytest.raises(HeadError, match="trained with probability=False"):
-        export(tmp_path / "svm.skops", tmp_path / "a.keras")
+        export(tmp_path / "svm.npz", tmp_path / "a.keras")
 
 
 def test_another_precision_or_backbone_is_refused(models, tmp_path):
     metadata = read_metadata(models["logreg"])
     other = metadata | {"fingerprint": metadata["fingerprint"] | {"dtype": DTYPES["int8"]}}
-    save_head(load_head(models["logreg"]), tmp_path / "a.skops", other)
+    save_head(load_head(models["logreg"]), tmp_path / "a.npz", other)
     with pytest.raises(ModelFileError, match="holds features of precision int8, but an image model needs float32"):
-        export(tmp_path / "a.skops", tmp_path / "a.keras")
+        export(tmp_path / "a.npz", tmp_path / "a.keras")
     with pytest.raises(FingerprintError, match="weights_sha256"):
         export(models["logreg"], tmp_path / "a.keras", weights="random:1")
 

@@ -20,7 +20,7 @@ from embedonce.heads.registry import make_head
 
 @pytest.fixture(scope="module")
 def model(cache, tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "trees.skops"
+    path = tmp_path_factory.mktemp("models") / "trees.npz"
     train(cache, "logreg", path)
     return path
 
@@ -120,7 +120,7 @@ def test_wrong_input_says_what_is_wrong(model, images, cache, tmp_path):
         predict(model, tmp_path / "none.jpg")
     with pytest.raises(ImageFolderError, match="has no images"):
         predict(model, tmp_path)
-    plain = tmp_path / "plain.skops"
+    plain = tmp_path / "plain.npz"
     save_head(make_head("dummy").fit(cache.features, cache.label_names), plain)
     with pytest.raises(ModelFileError, match="does not say how its features were made"):
         predict(plain, images)

@@ -104,7 +104,7 @@ def test_an_incorrect_suffix_is_refused_before_training(cache, tmp_path, head, n
 def test_an_output_that_cannot_be_written_is_refused(cache, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="folder of the model"):
-        train(cache, "logreg", tmp_path / "file" / "a.skops")
+        train(cache, "logreg", tmp_path / "file" / "a.npz")
 
 
 def test_training_images_are_left_out_of_the_scores(trained, cache):
@@ -118,14 +118,14 @@ def test_training_images_are_left_out_of_the_scores(trained, cache):
 
 
 def test_a_model_of_all_images_cannot_be_scored(cache, tmp_path):
-    done = train(cache, "logreg", tmp_path / "a.skops", split="none")
+    done = train(cache, "logreg", tmp_path / "a.npz", split="none")
     assert done.result is None
     with pytest.raises(SplitError, match="trained on every one of these images"):
-        evaluate_model(tmp_path / "a.skops", cache)
+        evaluate_model(tmp_path / "a.npz", cache)
 
 
 def test_training_images_are_recognized_by_content(cache, tmp_path, make_images, small):
-    done = train(cache, "logreg", tmp_path / "a.skops")
+    done = train(cache, "logreg", tmp_path / "a.npz")
     copies = make_images(tmp_path / "copies", ("ash", "birch"), per_class=30)  # 24 known of each class, and 6 more
     for image in sorted(copies.rglob("*.*")):
         image.rename(image.with_stem(f"renamed-{image.stem}"))
@@ -151,19 +151,19 @@ def test_a_class_that_the_model_does_not_know_is_named(trained, tmp_path, make_i
 
 
 def test_the_test_part_of_a_split_file_can_be_scored(cache, tmp_path):
-    train(cache, "logreg", tmp_path / "a.skops")
+    train(cache, "logreg", tmp_path / "a.npz")
     lines = ["path,part", f"{cache.paths[0]},train"] + [f"{path},test" for path in cache.paths[1:]]
     (tmp_path / "s.csv").write_text("\n".join(lines))
-    done = evaluate_model(tmp_path / "a.skops", cache, split=tmp_path / "s.csv", include_training=True)
+    done = evaluate_model(tmp_path / "a.npz", cache, split=tmp_path / "s.csv", include_training=True)
     assert len(done.rows) == 71
 
 
 def test_a_head_without_fingerprint_is_scored_with_a_note(cache, tmp_path):
     head = embedonce.make_head("logreg").fit(cache.features, cache.label_names)
-    embedonce.save_head(head, tmp_path / "a.skops")
-    done = evaluate_model(tmp_path / "a.skops", cache)
+    embedonce.save_head(head, tmp_path / "a.npz")
+    done = evaluate_model(tmp_path / "a.npz", cache)
     assert any("does not say which features" in note for note in done.notes)
     narrow = embedonce.make_head("logreg").fit(cache.features[:, :9], cache.label_names)
-    embedonce.save_head(narrow, tmp_path / "b.skops")
+    embedonce.save_head(narrow, tmp_path / "b.npz")
     with pytest.raises(ModelFileError, match="takes 9 features, the cache has 1280"):
-        evaluate_model(tmp_path / "b.skops", cache)
+        evaluate_model(tmp_path / "b.npz", cache)

@@ -51,5 +51,5 @@ def test_an_approximation_is_a_note_of_the_comparison_and_no_warning(cache, recw
 
 
 def test_training_an_approximation_says_so(cache, tmp_path):
-    trained = train(cache, "svm", tmp_path / "svm.skops", parameters={"approximate_above": 5, "n_components": 9})
+    trained = train(cache, "svm", tmp_path / "svm.npz", parameters={"approximate_above": 5, "n_components": 9})
     assert any("approximation by 9" in note for note in trained.notes)

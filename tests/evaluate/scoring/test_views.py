@@ -149,20 +149,20 @@ def test_stacked_rows_are_the_sources_one_after_the_other(sizes, ends):
 
 
 def test_train_uses_views_and_the_model_says_which(cache, tmp_path):
-    trained = train(cache, "logreg", tmp_path / "head.skops", views="both")
+    trained = train(cache, "logreg", tmp_path / "head.npz", views="both")
     assert any("its views" in note for note in trained.notes)
-    assert read_metadata(tmp_path / "head.skops")["views"] == list(VIEWS["flips"])
-    train(cache, "logreg", tmp_path / "plain.skops")
-    assert read_metadata(tmp_path / "plain.skops")["views"] == []
-    shares = [load_head(tmp_path / name).predict_proba(cache.features) for name in ("head.skops", "plain.skops")]
+    assert read_metadata(tmp_path / "head.npz")["views"] == list(VIEWS["flips"])
+    train(cache, "logreg", tmp_path / "plain.npz")
+    assert read_metadata(tmp_path / "plain.npz")["views"] == []
+    shares = [load_head(tmp_path / name).predict_proba(cache.features) for name in ("head.npz", "plain.npz")]
     assert not np.allclose(*shares)
 
 
 def test_predict_averages_over_the_views_of_images(cache, viewed, images, tmp_path):
-    train(cache, "logreg", tmp_path / "head.skops", split="none")
-    found = predict(tmp_path / "head.skops", images, views="flips", top=3)
+    train(cache, "logreg", tmp_path / "head.npz", split="none")
+    found = predict(tmp_path / "head.npz", images, views="flips", top=3)
     sources = [cache, *(FeatureCache.open(view_path(viewed, name)) for name in VIEWS["flips"])]
-    head = load_head(tmp_path / "head.skops")
+    head = load_head(tmp_path / "head.npz")
     expected = np.mean([head.predict_proba(source.features) for source in sources], axis=0)
     order = np.argsort(-expected, axis=1)
     for one, row, places in zip(found, expected, order, strict=True):
@@ -170,6 +170,6 @@ def test_predict_averages_over_the_views_of_images(cache, viewed, images, tmp_pa
 
 
 def test_predict_cannot_average_without_probabilities(cache, images, tmp_path):
-    train(cache, "linear-svm", tmp_path / "head.skops", parameters={"probability": False})
+    train(cache, "linear-svm", tmp_path / "head.npz", parameters={"probability": False})
     with pytest.raises(HeadError, match="views of predict must be 'none' for a head without probabilities"):
-        predict(tmp_path / "head.skops", images, views="flips")
+        predict(tmp_path / "head.npz", images, views="flips")
