@@ -27,14 +27,16 @@ CONTROLS = {
 
 @dataclass(frozen=True)
 class Part:
-    """One of several processes that divide the states of a campaign."""
+    """One of several processes that divide every `stride`-th state of a campaign."""
 
     number: int = 0
     of: int = 1
+    stride: int = 1
 
     def has(self, state: int) -> bool:
         """Return whether a state belongs to this part."""
-        return state % self.of == self.number
+        index, rest = divmod(state, self.stride)
+        return rest == 0 and index % self.of == self.number
 
 
 @dataclass

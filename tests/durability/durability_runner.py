@@ -60,7 +60,9 @@ def call(what: str, folder: Path, **options: Any) -> dict[str, Any]:
     return result
 
 
-def shared(work: Callable[[Part, Path], Tally | tuple[Tally, int]], folder: Path, processes: int) -> dict[str, Any]:
+def shared(
+    work: Callable[[Part, Path], Tally | tuple[Tally, int]], folder: Path, processes: int, stride: int = 1
+) -> dict[str, Any]:
     """Divide the states of a campaign among forked processes and add up their tallies."""
 
     def run(part: Part) -> Callable[[Callable[[Any], None]], None]:
@@ -73,7 +75,7 @@ def shared(work: Callable[[Part, Path], Tally | tuple[Tally, int]], folder: Path
 
         return child
 
-    children = [Child(run(Part(number, processes))) for number in range(processes)]
+    children = [Child(run(Part(number, processes, stride))) for number in range(processes)]
     total, repaired = Tally(), 0
     for child in children:
         ended_by, said = child.wait()
@@ -106,7 +108,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "errors": lambda part, work: disk_errors(scenarios, ALL_ERRORS if options.every else USUAL_ERRORS, work, part),
         "kills": lambda part, work: kills(scenarios, options.count, work, part),
     }
-    return shared(campaigns[options.what], folder, options.processes)
+    return shared(campaigns[options.what], folder, options.processes, options.stride)
 
 
 def _damage(options: argparse.Namespace) -> dict[str, Any]:
@@ -126,7 +128,7 @@ def _damage(options: argparse.Namespace) -> dict[str, Any]:
             return torn_pages(scratch / options.form, content, options.count, options.seed, part)
         return byte_flips(scratch / options.form, content, options.masks, part)
 
-    return shared(work, options.folder, options.processes)
+    return shared(work, options.folder, options.processes, options.stride)
 
 
 def _walks(options: argparse.Namespace, part: Part) -> Tally:
@@ -173,6 +175,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=26, help="of torn")
     parser.add_argument("--rows", type=int, default=2, help="of a shard, of flips, torn and repairs")
     parser.add_argument("--seconds", type=float, default=2.0, help="of races and readers")
+    parser.add_argument("--stride", type=int, default=1, help="try every so many-th call or byte, of errors and flips")
     parser.add_argument("--processes", type=int, default=2)
     json.dump(run(parser.parse_args()), sys.stdout)
 
