@@ -14,10 +14,18 @@ from typing import Any
 import click
 
 from ..errors import EmbedonceError, HeadParameterError
+from ..extract import AUTO, ENGINES
 
 PATH = click.Path(path_type=Path)
 POSITIVE = click.IntRange(min=1)
 SEED = click.IntRange(min=0, max=2**32 - 1)
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice([AUTO, *ENGINES]),
+    default=AUTO,
+    show_default=True,
+    help="Inference engine; auto takes the fastest.",
+)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

@@ -88,7 +88,7 @@ def groups(
 @click.command(cls=Command)
 @click.argument("cache", type=PATH)
 @click.option("--head", required=True, metavar="NAME", shell_complete=_complete_heads, help=_HEADS_HELP)
-@click.option("-o", "--output", type=PATH, required=True, help="Write this model file (.npz, .keras or .joblib).")
+@click.option("-o", "--output", "path", type=PATH, required=True, help="Write this .npz, .keras or .joblib file.")
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the head.")
 @click.option(
     "--split",
@@ -102,7 +102,7 @@ def groups(
 @_VIEWS
 @click.option("--weights", type=PATH, metavar="FILE", help="Backbone weights, if the file has moved.")
 @AS_JSON
-def train(cache: Path, head: str, output: Path, params: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def train(cache: Path, head: str, path: Path, params: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Train one head on CACHE and write it to a file.
 
     A softmax head that is written as .keras becomes an image model, which plain Keras opens.
@@ -122,7 +122,7 @@ def train(cache: Path, head: str, output: Path, params: tuple[str, ...], as_json
     chosen = dict(parameter(text) for text in params)
     if not as_json:
         announce(head)
-    trained = train_head(cache, head, output, parameters=chosen, **options)
+    trained = train_head(cache, head, path, parameters=chosen, **options)
     if as_json:
         print_json(trained.to_dict())
         return

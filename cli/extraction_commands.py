@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from ..extract import AUTO, DECODERS, DTYPES, ENGINES
-from .command import AS_JSON, PATH, POSITIVE, Command, sigterm_as_exit
+from ..extract import DECODERS, DTYPES
+from .command import AS_JSON, ENGINE, PATH, POSITIVE, Command, sigterm_as_exit
 from .output import (
     print_check,
     print_comparison,
@@ -18,13 +18,6 @@ from .output import (
 )
 
 _CACHE = click.argument("cache", type=PATH)
-_ENGINE = click.option(
-    "--engine",
-    type=click.Choice([AUTO, *ENGINES]),
-    default=AUTO,
-    show_default=True,
-    help="Inference engine; auto takes the fastest.",
-)
 _FOLLOW_LINKS = click.option("--follow-links", is_flag=True, help="Enter links to folders.")
 _WEIGHTS = click.option(
     "--weights", default="imagenet", show_default=True, metavar="imagenet|FILE|random:SEED", help="Backbone weights."
@@ -67,7 +60,7 @@ def demo(output: Path) -> None:
 @_WEIGHTS
 @_ALPHA
 @_IMAGE_SIZE
-@_ENGINE
+@ENGINE
 @click.option(
     "--precision",
     type=click.Choice(list(DTYPES)),
@@ -160,7 +153,7 @@ def info(cache: Path, as_json: bool) -> None:
 @click.option("--sample", type=click.IntRange(min=0), default=16, show_default=True, help="Images to embed again.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of the sample.")
 @click.option("--weights", type=PATH, metavar="FILE", help="Backbone weights, if the file has moved.")
-@_ENGINE
+@ENGINE
 @_FOLLOW_LINKS
 @AS_JSON
 def verify(cache: Path, as_json: bool, **options: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..cache import display
-from .command import AS_JSON, PATH, POSITIVE, SEED, Command
+from .command import AS_JSON, ENGINE, PATH, POSITIVE, SEED, Command
 from .output import print_explanation, print_json, print_notes, print_scores
 
 _TRUST = click.option("--trust", is_flag=True, help="Load a model file that may run code.")
@@ -51,6 +51,7 @@ def evaluate(model: Path, cache: Path, split: Path | None, include_training: boo
 @click.option("--top", type=POSITIVE, default=1, show_default=True, help="Classes to print for each image.")
 @click.option("--cache", type=PATH, metavar="CACHE", help="Read features from this cache if possible.")
 @_WEIGHTS
+@ENGINE
 @_TRUST
 @click.option(
     "--views",
@@ -104,12 +105,12 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
 @click.command(cls=Command)
 @click.argument("model", type=PATH)
 @click.argument("image", type=PATH)
-@click.option("-o", "--output", "path", type=PATH, required=True, help="Write this .png, .svg or .pdf file.")
+@click.option("-o", "--output", type=PATH, required=True, help="Write this .png, .svg or .pdf file.")
 @click.option("--class", "class_name", metavar="NAME", help="Class to explain. [default: the predicted one]")
 @_WEIGHTS
 @_TRUST
 @AS_JSON
-def explain(model: Path, image: Path, path: Path, as_json: bool, **options: Any) -> None:
+def explain(model: Path, image: Path, output: Path, as_json: bool, **options: Any) -> None:
     """Draw which regions of IMAGE speak for a class.
 
     For softmax, logreg and linear-svm heads, the values of the regions and the bias of the head add up to the score of
@@ -126,15 +127,15 @@ def explain(model: Path, image: Path, path: Path, as_json: bool, **options: Any)
     from ..evaluate.models import explain as explain_image
     from ..evaluate.models import require_picture
 
-    require_picture(path)  # before the work, not after it
-    make_folder(path.parent, "the picture")
+    require_picture(output)  # before the work, not after it
+    make_folder(output.parent, "the picture")
     explanation = explain_image(model, image, **options)
-    explanation.save(path)
+    explanation.save(output)
     if as_json:
-        print_json({"output": str(path)} | explanation.to_dict())
+        print_json({"output": str(output)} | explanation.to_dict())
     else:
         print_explanation(explanation)
-        click.echo(f"Wrote {display(str(path))}")
+        click.echo(f"Wrote {display(str(output))}")
 
 
 @click.command(cls=Command, short_help="Write MODEL as one file, from image to class.")

@@ -92,7 +92,7 @@ def evaluate_model(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     model = eo.train(cache, "logreg", f"{folder}/trees.npz")
     ...     len(eo.evaluate_model(model.path, cache).rows)
-    8
+    3
     """
     file = ModelFile.open(model, trust)
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
