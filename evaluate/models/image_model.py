@@ -122,7 +122,8 @@ def save_image_model(
 ) -> float:
     """Write an image model as a .keras file with metadata, once the file, loaded again, agrees with the reference.
 
-    The file also holds `head`, the one inside, as arrays. Returns the largest difference of a probability. If the model disagrees or the file cannot be written, an older file stays as it was.
+    The file also holds `head`, the one inside, as arrays. Returns the largest difference of a probability. If the model
+    disagrees or the file cannot be written, an older file stays as it was.
     """
     with tempfile.TemporaryDirectory(prefix="embedonce-") as folder:
         temporary = Path(folder) / "model.keras"
