@@ -18,6 +18,7 @@ from .evaluate import finetune as finetune
 from .evaluate import predict as predict
 from .evaluate import train as train
 from .evaluate import tune as tune
+from .extract import doctor as doctor
 from .extract import extract_features as extract_features
 from .extract import verify as verify
 from .heads import make_head as make_head

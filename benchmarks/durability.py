@@ -29,9 +29,8 @@ from embedonce.cache import FeatureCache, publish, shard
 from embedonce.cache.partial import PartialRun
 from embedonce.extract import run as extract_run
 from embedonce.extract.engines.engines import make_engine
-from embedonce.extract.processors import available_processors
-from embedonce.extract.progress import NullProgress
 from embedonce.extract.recipe import make_recipe
+from joblib import cpu_count
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "durability"))
 
@@ -148,28 +147,24 @@ def extraction_cost(options: argparse.Namespace, folder: Path) -> dict[str, Any]
                 mock.patch.object(os, "fsync", watch.around("fsync", fsync)),
             ):
                 begin = time.perf_counter()
-                report = extract_run.update_cache(
+                cache = extract_run.extract_features(
                     options.cost,
                     folder / f"{turn}-{len(seen)}-{kind.partition(' ')[0]}.h5",
                     weights=options.weights,
                     alpha=options.alpha,
                     image_size=options.image_size,
-                    engine="auto",
-                    workers=None,
-                    strict=False,
-                    follow_links=False,
-                    progress=NullProgress(),
+                    progress=False,
                 )
                 total = time.perf_counter() - begin
             seen.append({"total": total, **watch.seconds})
-            print(f"{kind}: {report.embedded:,} forward passes, " + _seconds(seen[-1]), file=sys.stderr)
-            images = len(report.cache)
-            report.cache.close()
+            print(f"{kind}: {cache.report.embedded:,} forward passes, " + _seconds(seen[-1]), file=sys.stderr)
+            images = len(cache)
+            cache.close()
     best = {kind: min(seen, key=lambda times: times["total"]) for kind, seen in runs.items()}
     durable = best["with fsync"]
     return {
         "images": images,
-        "processors": available_processors(),
+        "processors": cpu_count(),
         "runs": runs,
         "share_of_commits_and_publish": (durable["commits"] + durable["publish"]) / durable["total"],
         "share_of_fsync": durable["fsync"] / durable["total"],
@@ -221,7 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=1.0, help="factor of the numbers of states and seconds")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=available_processors())
+    parser.add_argument("--processes", type=int, default=cpu_count())
     parser.add_argument("--only", nargs="+", help="commands of the runner, such as cuts, kills or controls")
     parser.add_argument("--cost", type=Path, metavar="IMAGES", help="time a real extraction of this folder instead")
     parser.add_argument("--weights", default="imagenet")

@@ -51,9 +51,9 @@ from embedonce.extract.embed import read_image
 from embedonce.extract.engines.engines import make_engine
 from embedonce.extract.engines.native import why_not_native
 from embedonce.extract.engines.protocol import Session
-from embedonce.extract.processors import available_processors
 from embedonce.extract.recipe import Recipe, make_recipe
-from embedonce.extract.scan import scan
+from embedonce.extract.scan import scan_folder
+from joblib import cpu_count
 from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
@@ -97,7 +97,7 @@ def training_rate(folder: Path, recipe: Recipe) -> float:
     """Return images/s of an epoch of the softmax head behind the frozen backbone."""
     keras = import_keras()
     dataset, embedder, images = keras_pipeline(folder, recipe)
-    classes = len(scan(folder).class_names)
+    classes = len(scan_folder(folder).class_names)
     output = keras.layers.Dense(classes, activation="softmax")(keras.layers.Dropout(0.2)(embedder.output))
     model = keras.Model(embedder.input, output)
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
@@ -143,7 +143,7 @@ def torchvision_rate(recipe: Recipe) -> float | None:
         from torchvision.models import mobilenet_v2
     except ImportError:
         return None
-    torch.set_num_threads(available_processors())
+    torch.set_num_threads(cpu_count())
     model = mobilenet_v2(weights=None).features.eval().to(memory_format=torch.channels_last)
     rates = []
     for batch_size in (1, 32):
@@ -189,7 +189,7 @@ def extract_seconds(
 
 def link_tree(source: Path, target: Path) -> None:
     """Copy a folder of images by hard links, or by symbolic ones where those are impossible."""
-    for image in scan(source).images:
+    for image in scan_folder(source).images:
         name = os.fsdecode(image.path)
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -202,7 +202,7 @@ def stage_times(folder: Path, recipe: Recipe, images: int = 500) -> dict[str, fl
     """Return the milliseconds that one thread spends on an image in each stage, the median of many."""
     session = make_engine("auto", recipe).session()
     times = []
-    found = scan(folder).images
+    found = scan_folder(folder).images
     for image in found[:: max(1, len(found) // images)][:images]:
         ticks = [time.perf_counter()]
         data, _ = read_image(folder, image)
@@ -245,7 +245,7 @@ def draw(rates: dict[str, float], stages: dict[str, float], path: Path) -> None:
 
 def enlarge(source: Path, target: Path, count: int) -> int:
     """Write some of the images as JPEG files of 768 pixels, and return how many."""
-    images = scan(source).images
+    images = scan_folder(source).images
     chosen = images[:: max(1, len(images) // count)][:count]
     for image in chosen:
         path = target / f"{os.path.splitext(os.fsdecode(image.path))[0]}.jpg"
@@ -257,7 +257,7 @@ def enlarge(source: Path, target: Path, count: int) -> int:
 
 def add_images(folder: Path, count: int) -> None:
     """Write new images: inverted versions of some that are there."""
-    for number, image in enumerate(scan(folder).images[:: len(scan(folder).images) // count][:count]):
+    for number, image in enumerate(scan_folder(folder).images[:: len(scan_folder(folder).images) // count][:count]):
         path = folder / os.fsdecode(image.path)
         ImageOps.invert(Image.open(path).convert("RGB")).save(path.with_name(f"new{number}.png"))
 
@@ -274,7 +274,7 @@ def main() -> None:
     options = parser.parse_args()
 
     recipe = make_recipe(options.weights, options.alpha, options.image_size)
-    total = len(scan(options.images).images)
+    total = len(scan_folder(options.images).images)
     names = ["litert"] if why_not_native() else ["native", "litert"]
     turns = {f"engine {name}": in_memory(name, recipe) for name in names}  # converts the model if need be
     if recipe.alpha == 1.0 and recipe.image_size == 224:
@@ -314,7 +314,7 @@ def main() -> None:
     best = max((name for name in rates if name.startswith("engine")), key=lambda name: rates[name])
     ceiling = rates[best]
 
-    table = Table(title=f"{total:,} images, {available_processors()} processors")
+    table = Table(title=f"{total:,} images, {cpu_count()} processors")
     for column in ("measured", "images/s", "to keras", "to ceiling"):
         table.add_column(column, justify="left" if column == "measured" else "right")
     for name, rate in sorted(rates.items(), key=lambda item: -item[1]):
@@ -324,7 +324,7 @@ def main() -> None:
     Console().print(table)
     result = {
         "images": total,
-        "processors": available_processors(),
+        "processors": cpu_count(),
         "images_per_second": rates,
         "seconds": seconds,
         "stage_milliseconds": stages,

@@ -46,7 +46,7 @@ from embedonce.evaluate.duplicates.search import NEIGHBORS, Duplicates, find_dup
 from embedonce.evaluate.duplicates.thumbnails import PIXELS, SIDE, Thumbnails
 from embedonce.evaluate.splits.groups import name_groups, read_group_names
 from embedonce.evaluate.splits.plan import make_splits
-from embedonce.extract.processors import available_processors
+from joblib import cpu_count
 from PIL import Image, ImageEnhance, ImageOps
 from rich.console import Console
 from rich.table import Table
@@ -410,7 +410,7 @@ def main() -> None:
     if options.cache and not options.truth:
         parser.error("a cache needs --truth")
 
-    result: dict[str, Any] = {"processors": available_processors()}
+    result: dict[str, Any] = {"processors": cpu_count()}
     if options.cache:
         cache = FeatureCache.open(options.cache)
         if options.signatures:

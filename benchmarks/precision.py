@@ -32,10 +32,10 @@ from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.splits.plan import make_split
 from embedonce.evaluate.splits.split import Split
 from embedonce.extract.engines.engines import make_engine
-from embedonce.extract.processors import available_processors
 from embedonce.extract.recipe import make_recipe
-from embedonce.extract.scan import scan
+from embedonce.extract.scan import scan_folder
 from extraction import extract_seconds
+from joblib import cpu_count
 from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.table import Table
@@ -53,7 +53,7 @@ BUDGET = 300
 
 def reducible(folder: Path, image_size: int) -> bool:
     """Return whether the folder has a JPEG file that ``--decoding reduced`` would decode at a fraction."""
-    for image in scan(folder).images:
+    for image in scan_folder(folder).images:
         try:
             with Image.open(folder / os.fsdecode(image.path)) as opened:
                 if opened.format == "JPEG" and min(opened.size) >= 2 * image_size:
@@ -133,7 +133,7 @@ def main() -> None:
 
     base = measured["float32"]
     columns = list(base["accuracies"])
-    title = f"{len(paths[0]):,} images, {options.seeds} seeds, {available_processors()} processors"
+    title = f"{len(paths[0]):,} images, {options.seeds} seeds, {cpu_count()} processors"
     table = Table(title=title)
     for column in ("extraction", "images/s", *columns):
         table.add_column(column, justify="left" if column == "extraction" else "right")

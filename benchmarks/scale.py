@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from embedonce.extract.scan import scan
+from embedonce.extract.scan import scan_folder
 from rich.console import Console
 from rich.table import Table
 
@@ -30,7 +30,7 @@ _STRIDE = 7919  # a prime: walks over all images, and over all classes from the 
 
 def make_images(source: Path, target: Path, count: int, mark: int = 0, every: int = 1) -> int:
     """Write ``count`` images made from those in ``source``, or every so many of them, and return how many."""
-    images = [image.path for image in scan(source).images if image.path.lower().endswith((b".jpg", b".jpeg"))]
+    images = [image.path for image in scan_folder(source).images if image.path.lower().endswith((b".jpg", b".jpeg"))]
     contents: dict[bytes, bytes] = {}
     written = 0
     for number in range(0, count, every):

@@ -41,7 +41,7 @@ from embedonce.evaluate.metrics.clusters import units
 from embedonce.evaluate.metrics.intervals import score_intervals
 from embedonce.evaluate.metrics.metrics import score
 from embedonce.evaluate.metrics.paired_tests import compare_folds, compare_pair
-from embedonce.extract.processors import available_processors
+from joblib import cpu_count
 from rich.console import Console
 from rich.table import Table
 
@@ -231,9 +231,9 @@ def fractions(function: Callable[..., Found], first_seed: int, rounds: int, *arg
     """Return how often each answer is yes."""
     from joblib import Parallel, delayed
 
-    seeds = np.array_split(first_seed + np.arange(rounds), 4 * available_processors())
+    seeds = np.array_split(first_seed + np.arange(rounds), 4 * cpu_count())
     # forked, so that they inherit functools.cache
-    run = Parallel(available_processors(), backend="multiprocessing")
+    run = Parallel(cpu_count(), backend="multiprocessing")
     parts = run(delayed(_many)(function, arguments, part) for part in seeds)
     answers = [answer for part in parts for answer in part]
     # rounds without an answer, such as an area when only one class was drawn, do not count

@@ -50,6 +50,8 @@ class FeatureCache:
         Versions, engine, image folder: how the cache was made, without influence on the values.
     files : Files
         Sizes, modification times and content hashes of the rows.
+    report : ExtractionReport or None
+        Result of the extraction that returned this cache; None for other caches.
     table : Table
         The content as it is written to disk.
     shards : sequence of Shard
@@ -89,6 +91,7 @@ class FeatureCache:
         self.rejects = [
             (os.fsdecode(name), reason) for name, reason in zip(table.rejects.paths, table.reasons, strict=True)
         ]
+        self.report: Any = None
         self._generation = generation
         self._matrices: dict[Matrix, Rows | StoredMatrix] = {
             matrix: rows if isinstance(rows, StoredMatrix) else _read_only(np.asarray(rows))

@@ -43,10 +43,10 @@ def demo(output: Path) -> None:
 
     click.echo("Handwritten digits from scikit-learn: 1,797 images in ten folders.")
     result = run_demo(output, make_progress(True))
-    print_report(result.report)
+    print_report(result.cache)
     print_comparison(result.comparison)
     click.echo(f"Images            {result.images}")
-    click.echo(f"Feature cache     {result.report.cache.path}")
+    click.echo(f"Feature cache     {result.cache.path}")
     click.echo(f"Confusion matrix  {result.results / 'confusion.png'}")
     click.echo(f"Training curves   {result.results / 'curves-softmax.png'}")
     click.echo(f"Report            {result.results / 'report.html'}")
@@ -115,14 +115,14 @@ def extract(images: Path, cache: str, as_json: bool, **options: Any) -> None:
         # embed millions of images into a folder of shards, on a cluster
         embedonce extract photos photos.cache/ --dask tcp://host:8786
     """
-    from ..extract import make_progress, update_cache
+    from ..extract import extract_features
 
     with sigterm_as_exit():
-        report = update_cache(images, cache, progress=make_progress(True), **options)
+        updated = extract_features(images, cache, progress=True, **options)
     if as_json:
-        print_json(report.as_dict())
+        print_json(updated.report.to_dict())
     else:
-        print_report(report)
+        print_report(updated)
 
 
 @click.command(cls=Command)
@@ -169,11 +169,11 @@ def verify(cache: Path, as_json: bool, **options: Any) -> None:
         # check also that the cache matches its image folder
         embedonce verify photos.h5 --images photos
     """
-    from ..extract import make_progress, verify_cache
+    from ..extract import verify as verify_cache
 
-    verification = verify_cache(cache, progress=make_progress(True), **options)
+    verification = verify_cache(cache, progress=True, **options)
     if as_json:
-        print_json(verification.as_dict())
+        print_json(verification.to_dict())
     else:
         print_verification(verification)
     if not verification.ok:
@@ -201,13 +201,9 @@ def doctor(folder: Path, as_json: bool, **options: Any) -> None:
     from ..extract import FAIL
     from ..extract import doctor as run_checks
 
-    checks = []
-    for check in run_checks(folder, **options):
-        checks.append(check)
-        if not as_json:
-            print_check(check)
+    checks = run_checks(folder, progress=None if as_json else print_check, **options)
     if as_json:
-        print_json([check.as_dict() for check in checks])
+        print_json([check.to_dict() for check in checks])
     if any(check.status == FAIL for check in checks):
         click.get_current_context().exit(1)
 

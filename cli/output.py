@@ -10,11 +10,12 @@ from ..cache import display
 from ..evaluate.metrics import METRICS
 
 if TYPE_CHECKING:
+    from ..cache import FeatureCache
     from ..evaluate.comparison import Comparison
     from ..evaluate.duplicates import FoundGroups
     from ..evaluate.models import Explanation
     from ..evaluate.scoring import HeadResult
-    from ..extract import Check, ExtractionReport, Verification
+    from ..extract import Check, Verification
 
 
 def print_json(value: Any) -> None:
@@ -29,11 +30,13 @@ def announce(head: str) -> None:
     click.echo(f"training {display(head)} …", err=True)
 
 
-def print_report(report: ExtractionReport) -> None:
-    """Print what an extraction did."""
-    total = len(report.cache) + report.rejected
+def print_report(cache: FeatureCache) -> None:
+    """Print the report of an extraction."""
+    from ..extract import view_path
+
+    report, path = cache.report, cache.display_path
     if not report.published:
-        click.echo(f"Nothing to embed: {report.cache.display_path} is up to date with {total:,} images.")
+        click.echo(f"Nothing to embed: {path} is up to date with {len(cache) + report.rejected:,} images.")
     else:
         kinds = ("added", "changed", "moved", "removed", "repaired", "unchanged", "resumed")
         parts = [f"{getattr(report, kind):,} {kind}" for kind in kinds if getattr(report, kind)]
@@ -41,23 +44,23 @@ def print_report(report: ExtractionReport) -> None:
         click.echo(f"Embedded {report.embedded:,} images{rate}: {', '.join(parts)}.")
         if report.copied:
             click.echo(f"{report.copied:,} took the features of a file of the same content.")
-        click.echo(f"Wrote {report.cache.display_path}: {len(report.cache):,} x {report.cache.shape[1]:,} features.")
+        click.echo(f"Wrote {path}: {len(cache):,} x {cache.shape[1]:,} features.")
     if report.rejected:
         click.secho(f"{report.rejected:,} image(s) could not be embedded:", fg="yellow")
-        for path, reason in report.cache.rejects[:5]:
-            click.echo(f"  {display(path)}: {reason}")
+        for name, reason in report.rejects[:5]:
+            click.echo(f"  {display(name)}: {reason}")
         if report.rejected > 5:
-            click.echo(f"  … all of them: embedonce info {report.cache.display_path}")
+            click.echo(f"  … all of them: embedonce info {path}")
     print_notes(report.notes)
     for name, view in report.views.items():
         rate = f" in {view.seconds:.1f} s" if view.embedded else ""
-        click.echo(f"View {name}: {view.embedded:,} embedded{rate}, {view.cache.display_path}")
+        click.echo(f"View {name}: {view.embedded:,} embedded{rate}, {display(str(view_path(cache.path, name)))}")
 
 
 def print_check(check: Check) -> None:
-    """Print what was found of one thing, and what to do about it."""
+    """Print the result of one check."""
     colour = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}[check.status]
-    click.echo(f"{click.style(check.status, fg=colour)}  {check.name:<10} {check.found}")
+    click.echo(f"{click.style(check.status, fg=colour)}  {check.name:<10} {check.finding}")
     if check.remedy:
         click.echo(f"{'':<17}{check.remedy}")
 

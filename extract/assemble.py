@@ -1,4 +1,4 @@
-"""Putting rows together: the tables that a run writes."""
+"""Assembly of the tables that a run writes."""
 
 from __future__ import annotations
 
@@ -16,51 +16,42 @@ from .scan import ImageFile
 
 @dataclass
 class Assembler:
-    """Makes tables of one run.
-
-    Attributes
-    ----------
-    inventory : Inventory
-    fingerprint, provenance : dict
-        Of the run.
-    class_names : list of bytes
-        Sorted.
-    """
+    """Makes the tables of one run; ``class_names`` are sorted."""
 
     inventory: Inventory
     fingerprint: dict[str, Any]
     provenance: dict[str, Any]
     class_names: list[bytes]
 
-    def about(self) -> Manifest:
-        """Return what holds for all of the run's shards."""
+    def manifest(self) -> Manifest:
+        """Return a manifest without shards."""
         return Manifest(self.fingerprint, self.provenance, self.class_names, [])
 
-    def of_done(self, part: list[EmbedResult]) -> Table:
+    def table_of_results(self, results: list[EmbedResult]) -> Table:
         """Return the table of images that were just embedded, copied or rejected."""
-        rows = [item for item in part if not item.reason]
+        rows = [item for item in results if not item.reason]
         copied = [item.copy_of for item in rows if item.copy_of is not None]
 
         def read(matrix: Matrix) -> Rows:
             copies = iter(self.inventory.gather(copied, matrix))
-            made = [item.features if matrix == FEATURES else item.signature for item in rows]
-            values = [next(copies) if values is None else values for values in made]
+            computed = [item.features if matrix == FEATURES else item.signature for item in rows]
+            values = [next(copies) if values is None else values for values in computed]
             return np.stack(values) if values else np.zeros((0, matrix.width), matrix.dtype)
 
         return self._table(
             [(item.image, item.digest) for item in rows],
-            [(item.image, item.digest, item.reason) for item in part if item.reason],
+            [(item.image, item.digest, item.reason) for item in results if item.reason],
             read,
             self.inventory.has_signatures(copied),
         )
 
-    def of_known(self, items: list[StoredImage]) -> Table:
-        """Return the table of images whose rows stand somewhere in the inventory, in the order given."""
+    def table_of_stored(self, items: list[StoredImage]) -> Table:
+        """Return the table of images of the inventory, in the order given."""
         rows = [item for item in items if item.row >= 0]
         return self._table(
             [(item.image, item.digest) for item in rows],
             [(item.image, item.digest, item.reason) for item in items if item.row < 0],
-            lambda matrix: self.inventory.rows_of(rows, matrix),
+            lambda matrix: self.inventory.lazy_rows(rows, matrix),
             self.inventory.has_signatures(rows),
         )
 

@@ -1,9 +1,8 @@
-"""Bytes of an image file to the pixels that ``keras.utils.image_dataset_from_directory`` would see.
+"""From the bytes of an image file to the pixels of ``keras.utils.image_dataset_from_directory``, without TensorFlow.
 
 The reference is ``tf.io.decode_image(channels=3, expand_animations=False)`` and ``tf.image.resize`` with
-``bilinear``. Here both are had without TensorFlow: libjpeg-turbo with the fast integer DCT gives the very
-bytes of TensorFlow's JPEG decoder, Pillow those of its PNG, BMP and GIF decoders, and the resize below
-does the same float32 operations in the same order, so that results are equal to the last bit.
+``bilinear``. libjpeg-turbo with the fast integer DCT gives the bytes of TensorFlow's JPEG decoder, Pillow those of its
+PNG, BMP and GIF decoders, and the resize below does the same float32 operations in the same order: all bits are equal.
 """
 
 from __future__ import annotations
@@ -39,16 +38,16 @@ _OTHER_FORMATS = (
 )
 
 
-def decode(data: bytes, least: int | None = None) -> Pixels:
+def decode(data: bytes, minimum: int | None = None) -> Pixels:
     """Decode an image file to RGB.
 
     Parameters
     ----------
     data : bytes
-    least : int, optional
+    minimum : int, default=None
         Decode a JPEG file to the half, quarter or eighth of its height and width that still has this many pixels on
         both sides. The bytes are those of ``tf.io.decode_jpeg`` with the same ``ratio``. Other formats, and smaller
-        JPEG files, are decoded whole.
+        JPEG files, are decoded in full size.
 
     Returns
     -------
@@ -58,10 +57,10 @@ def decode(data: bytes, least: int | None = None) -> Pixels:
     Raises
     ------
     ImageError
-        With the reason, in one line.
+        With the reason.
     """
     if data.startswith(b"\xff\xd8\xff"):
-        return _decode_jpeg(data, least)
+        return _decode_jpeg(data, minimum)
     if data.startswith((b"\x89PNG\r\n\x1a\n", b"BM", b"GIF87a", b"GIF89a")):
         return _decode_with_pillow(data)
     if not data:
@@ -77,18 +76,18 @@ def _check_size(height: int, width: int) -> None:
         raise ImageError(f"too large: {width} x {height} pixels, the limit is {MAX_PIXELS // 1_000_000} megapixels")
 
 
-def _decode_jpeg(data: bytes, least: int | None) -> Pixels:
+def _decode_jpeg(data: bytes, minimum: int | None) -> Pixels:
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
         _check_size(height, width)
         four_channels = colorspace in ("CMYK", "YCCK")
         options: dict[str, Any] = {"colorspace": "CMYK" if four_channels else "RGB", "fastdct": True}
-        if least is not None:
-            options |= _fraction(height, width, least)
+        if minimum is not None:
+            options |= _fraction(height, width, minimum)
         try:
             pixels: Pixels = simplejpeg.decode_jpeg(data, **options)
         except ValueError as error:
-            # Stray bytes between two markers harm no pixel; cameras write them and TensorFlow reads over them.
+            # Stray bytes between two markers change no pixel; cameras write them and TensorFlow skips them.
             if "extraneous bytes before marker" not in str(error):
                 raise
             pixels = simplejpeg.decode_jpeg(data, strict=False, **options)
@@ -107,13 +106,13 @@ def _decode_jpeg(data: bytes, least: int | None) -> Pixels:
     return pixels
 
 
-def _fraction(height: int, width: int, least: int) -> dict[str, int]:
-    """Return what makes simplejpeg decode at the smallest fraction that leaves ``least`` pixels on both sides.
+def _fraction(height: int, width: int, minimum: int) -> dict[str, int]:
+    """Return simplejpeg's options for the smallest fraction with ``minimum`` pixels on both sides.
 
-    libjpeg-turbo could take any eighth; those between the powers of two have no vector code and save no time.
+    libjpeg-turbo allows any eighth, but those between the powers of two have no vector code and save no time.
     """
     for divisor in (8, 4, 2):
-        if min(height, width) // divisor >= least:
+        if min(height, width) // divisor >= minimum:
             return {"min_height": -(-height // divisor), "min_width": -(-width // divisor)}
     return {}
 
@@ -121,7 +120,7 @@ def _fraction(height: int, width: int, least: int) -> dict[str, int]:
 def _decode_with_pillow(data: bytes) -> Pixels:
     from PIL import Image, UnidentifiedImageError
 
-    _check_size(*_claimed_size(data))  # before Pillow, which warns of large images and stops only at larger ones
+    _check_size(*_claimed_size(data))  # before Pillow, which only warns of such images
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "BMP", "DIB", "GIF")) as image:
             _check_size(image.height, image.width)
@@ -141,21 +140,21 @@ def _decode_with_pillow(data: bytes) -> Pixels:
 
 
 def _claimed_size(data: bytes) -> tuple[int, int]:
-    """Return height and width as the header of a PNG, GIF or BMP file says; (0, 0) when it is cut off."""
+    """Return height and width from the header of a PNG, GIF or BMP file; (0, 0) when it is truncated."""
     if data.startswith(b"\x89PNG"):
-        layout, place = ">II", 16
+        layout, offset = ">II", 16
     elif data.startswith(b"GIF8"):
-        layout, place = "<HH", 6
+        layout, offset = "<HH", 6
     else:  # a BMP; the header of OS/2, 12 bytes long, has shorter numbers
-        layout, place = ("<HH", 18) if data[14:18] == b"\x0c\0\0\0" else ("<ii", 18)
-    if len(data) < place + struct.calcsize(layout):
+        layout, offset = ("<HH", 18) if data[14:18] == b"\x0c\0\0\0" else ("<ii", 18)
+    if len(data) < offset + struct.calcsize(layout):
         return 0, 0
-    width, height = struct.unpack_from(layout, data, place)
-    return abs(height), abs(width)  # a BMP that is stored from the top has a height below 0
+    width, height = struct.unpack_from(layout, data, offset)
+    return abs(height), abs(width)  # a BMP that is stored from the top has a negative height
 
 
 def image_format(data: bytes) -> str:
-    """Name the format that an image file's first bytes announce."""
+    """Return the format by an image file's first bytes."""
     for magic, name in ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG", "PNG"), (b"BM", "BMP"), (b"GIF8", "GIF")):
         if data.startswith(magic):
             return name
@@ -168,7 +167,7 @@ def _as_reference(image: Image.Image) -> Pixels:
         gray = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=2)
     if kind in ("BMP", "DIB") and mode == "P":
-        # TensorFlow reads an 8-bit BMP as gray and does not look at its palette.
+        # TensorFlow reads an 8-bit BMP as gray and ignores its palette.
         return np.repeat(np.asarray(image)[..., None], 3, axis=2)
     if kind in ("BMP", "DIB") and mode == "1":
         raise ImageError("unsupported format: a BMP of 1 bit per pixel")
@@ -186,17 +185,9 @@ def _as_reference(image: Image.Image) -> Pixels:
 
 
 def resize(pixels: Pixels, image_size: int) -> npt.NDArray[np.float32]:
-    """Resize as ``tf.image.resize(pixels, (image_size, image_size))`` does: bilinear, no antialiasing.
+    """Resize to float32, shape (image_size, image_size, 3), 0 to 255: bilinear, no antialiasing.
 
-    Parameters
-    ----------
-    pixels : ndarray of uint8, shape (height, width, 3)
-    image_size : int
-
-    Returns
-    -------
-    ndarray of float32, shape (image_size, image_size, 3)
-        0 to 255. Equal to TensorFlow's result to the last bit.
+    All bits are equal to those of ``tf.image.resize(pixels, (image_size, image_size))``.
     """
     height, width = pixels.shape[:2]
     top, bottom, y = _weights(height, image_size)
@@ -219,22 +210,16 @@ def resize(pixels: Pixels, image_size: int) -> npt.NDArray[np.float32]:
 
 
 def resize_into(out: npt.NDArray[np.float32], pixels: Pixels) -> None:
-    """Put pixels, resized where need be, into a place of the caller's.
+    """Resize pixels, if necessary, into an existing array of shape (image_size, image_size, 3).
 
-    A fresh array of this size costs more in page faults than the conversion itself.
-
-    Parameters
-    ----------
-    out : ndarray of float32, shape (image_size, image_size, 3)
-        Is filled with RGB, 0 to 255.
-    pixels : ndarray of uint8, shape (height, width, 3)
+    A new array of this size costs more in page faults than the conversion.
     """
     np.copyto(out, pixels if pixels.shape == out.shape else resize(pixels, len(out)))
 
 
 @lru_cache(maxsize=64)
 def _weights(size: int, target: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-    """Return lower index, upper index and weight of the upper one, with half-pixel centres, in float32."""
+    """Return lower index, upper index and weight of the upper one, with half-pixel centres."""
     scale = np.float32(size) / np.float32(target)
     centre = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
     floor = np.floor(centre)

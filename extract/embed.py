@@ -1,4 +1,4 @@
-"""The hot loop: threads that read, hash, decode and embed, and one collector that commits."""
+"""The inner loop: threads that read, hash, decode and embed, and one collector that commits."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from .plan import StoredImage
 from .recipe import Recipe
 from .scan import ImageFile
 
-SLICE_IMAGES = 8  # what a worker takes at once, so that the threads seldom meet
+SLICE_IMAGES = 8  # images that a worker takes at once, so that the threads rarely wait for the lock
 SEGMENT_ROWS = 512
-SEGMENT_SECONDS = 10.0  # a slow machine commits by the clock, so that little is ever lost
+SEGMENT_SECONDS = 10.0  # a slow machine commits by the clock, so that a crash loses little
 MAX_BYTES = 1 << 30
 """Larger files are rejected unread; an image of 50 megapixels has at most 400 MB when it is not compressed."""
 _ATTEMPTS = 4
@@ -35,21 +35,21 @@ _ATTEMPTS = 4
 
 @dataclass(slots=True)
 class EmbedResult:
-    """An image that was dealt with: exactly one of ``features``, ``copy_of`` and ``reason`` is set.
+    """Result for one image: exactly one of ``features``, ``copy_of`` and ``reason`` is set.
 
     Attributes
     ----------
     image : ImageFile
-        As it was when read.
+        Path, size and time when it was read.
     digest : bytes
         SHA-256 of its content; zeros when it could not be read.
-    features : ndarray of float32, shape (d,), optional
-    signature : ndarray of uint8, shape (784,), optional
+    features : ndarray of float32, shape (d,), or None
+    signature : ndarray of uint8, shape (784,), or None
         Set with the features.
-    copy_of : Known, optional
-        A known row of the same content.
+    copy_of : StoredImage or None
+        A stored row of the same content.
     reason : str
-        Why it was rejected.
+        Reason of a reject.
     """
 
     image: ImageFile
@@ -61,45 +61,41 @@ class EmbedResult:
 
 
 class KnownContent(Protocol):
-    """Where rows of known content are looked up: a dict, or what a worker of a cluster has of it."""
+    """Rows by content: a dict, or its counterpart on a worker of a cluster."""
 
     def get(self, digest: bytes, /) -> StoredImage | None:
-        """Return a row of the content with this SHA-256, if there is one."""
+        """Return a row of the content with this SHA-256, or None."""
 
 
 def embed_images(
     root: Path,
     images: list[ImageFile],
-    known: KnownContent,
+    content: KnownContent,
     recipe: Recipe,
     engine: Engine,
     workers: int,
     commit: Callable[[list[EmbedResult]], None],
     advance: Callable[[int], None],
 ) -> None:
-    """Embed images in ``workers`` threads and commit them in segments.
+    """Embed images in ``workers`` threads, each with its own session, and commit them in segments.
+
+    When the calling thread is interrupted, the workers finish their current image, and the results are committed
+    before the interrupt is raised again.
 
     Parameters
     ----------
     root : Path
         The image folder.
     images : list of ImageFile
-    known : mapping of bytes to Known
+    content : KnownContent
         Rows by content, which are copied instead of computed.
     recipe : Recipe
-        How images are decoded.
     engine : Engine
     workers : int
-        Number of threads, each with a session of its own.
     commit : callable
-        Called in the calling thread with the images done since the last call.
+        Called in the calling thread with the results since the last call.
     advance : callable
-        Called with the number of images done since the last call.
-
-    Notes
-    -----
-    When the calling thread is interrupted, the workers end after the image at hand and what is done is
-    committed before the interrupt goes on.
+        Called with the number of results since the last call.
     """
     pending = _SharedIterator(images)
     done: queue.SimpleQueue[list[EmbedResult] | BaseException | None] = queue.SimpleQueue()
@@ -109,7 +105,7 @@ def embed_images(
         try:
             size = max(session.batch_size, SLICE_IMAGES)
             while not stop.is_set() and (part := pending.take(size)):
-                done.put(_embed_slice(root, part, known, recipe, session, stop))
+                done.put(_embed_slice(root, part, content, recipe, session, stop))
             done.put(None)
         except BaseException as error:  # handed to the calling thread, which raises it
             done.put(error)
@@ -162,7 +158,7 @@ class _SharedIterator:
 def _embed_slice(
     root: Path,
     images: list[ImageFile],
-    known: KnownContent,
+    content: KnownContent,
     recipe: Recipe,
     session: Session,
     stop: threading.Event,
@@ -188,14 +184,14 @@ def _embed_slice(
             continue
         result = EmbedResult(image, hashlib.sha256(data).digest())
         results.append(result)
-        result.copy_of = known.get(result.digest)
+        result.copy_of = content.get(result.digest)
         if result.copy_of is None:
             try:
                 pixels = recipe.decode(data)
             except ImageError as error:
                 result.reason = str(error)
                 continue
-            result.signature = _fill(session.slot(len(waiting)), pixels)  # nobody may hold the slot at the run
+            result.signature = _fill(session.slot(len(waiting)), pixels)  # no reference to the slot remains
             waiting.append(result)
             if len(waiting) == session.batch_size:
                 run()
@@ -205,24 +201,18 @@ def _embed_slice(
 
 
 def _fill(slot: npt.NDArray[np.float32], pixels: Pixels) -> npt.NDArray[np.uint8]:
-    """Put an image where the engine wants it and return its signature."""
+    """Put an image into a slot and return its signature."""
     resize_into(slot, pixels)
     return signature(slot)
 
 
 def read_image(root: Path, image: ImageFile) -> tuple[bytes, ImageFile]:
-    """Read a file whole, as one state of it.
-
-    Returns
-    -------
-    data : bytes
-    image : ImageFile
-        With the size and time that belong to ``data``.
+    """Read one consistent state of a file, and return its bytes and their size and time.
 
     Raises
     ------
     ImageError
-        When it cannot be read, is no regular file, is too large, or changes while it is read.
+        When it cannot be read, is not a regular file, is too large, or changes while it is read.
     """
     path = os.path.join(os.fsencode(root), image.path)
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe must not block
@@ -244,16 +234,16 @@ def read_image(root: Path, image: ImageFile) -> tuple[bytes, ImageFile]:
             raise ImageError(f"cannot be read: {error.strerror}") from error
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
             continue
-        unsure = _seconds_unsure(after.st_mtime_ns)
-        if unsure <= 0 or data == earlier:
+        wait = _seconds_until_time_is_reliable(after.st_mtime_ns)
+        if wait <= 0 or data == earlier:
             return data, ImageFile(image.path, after.st_size, after.st_mtime_ns)
         earlier = data
-        time.sleep(unsure)
+        time.sleep(wait)
     raise ImageError("changes while it is read")
 
 
 def _read_all(file: int, size: int) -> bytes:
-    """Read a file that should be this large, in one call where it is; of one that grows, as much as shows that."""
+    """Read a file of this size in one call; read one byte more, at least, of a file that has grown."""
     data = os.read(file, size + 1)
     if len(data) in (0, size):
         return data
@@ -264,11 +254,10 @@ def _read_all(file: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _seconds_unsure(mtime: int) -> float:
-    """Return for how long a file may still be changed without its time telling.
+def _seconds_until_time_is_reliable(mtime: int) -> float:
+    """Return for how many seconds a file can still change under the same modification time.
 
-    Time stamps have steps of some milliseconds, on memory cards of two seconds: a file that was written this very
-    moment can be written again under the same time.
+    Time stamps have steps of some milliseconds, on memory cards of two seconds.
     """
     step = 2.0 if mtime % 1_000_000_000 == 0 else 0.02
     age = time.time() - mtime / 1e9

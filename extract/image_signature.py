@@ -1,6 +1,6 @@
-"""Signatures: thumbnails by which near duplicates of an image are found later, made while it is decoded anyway.
+"""Signatures: thumbnails for the search for near-duplicates, made at the extraction.
 
-docs/FORMAT.md says what a signature is; another one needs another version of the format.
+docs/FORMAT.md defines them; another definition needs another version of the format.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def signature(image: npt.NDArray[np.float32] | npt.NDArray[np.uint8]) -> npt.NDA
     Parameters
     ----------
     image : ndarray of float32 or uint8, shape (s, s, 3), C-contiguous
-        RGB, 0 to 255, of at least 28 pixels a side. Whole numbers give the same bytes in both types.
+        RGB, 0 to 255, at least 28 pixels on a side. Whole numbers give the same bytes in both types.
 
     Returns
     -------
     ndarray of uint8, shape (784,)
-        Row by row. Equal images give equal bytes: every sum is taken in one order, pixel after pixel.
+        Row by row. Equal images give equal bytes, because every sum has one order.
     """
     size = len(image)
     rows = _sums(image.reshape(size, -1))
@@ -39,21 +39,21 @@ def signature(image: npt.NDArray[np.float32] | npt.NDArray[np.uint8]) -> npt.NDA
 
 
 def _sums(lines: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Return the sums of 28 runs of rows; those of whole numbers are exact in float32."""
+    """Return the sums of 28 blocks of rows; those of whole numbers are exact in float32."""
     size, width = lines.shape
     if size % SIGNATURE_SIZE == 0:  # the same additions in one call
         whole: npt.NDArray[np.float32] = lines.reshape(SIGNATURE_SIZE, -1, width).sum(axis=1, dtype=np.float32)
         return whole
     sums = np.empty((SIGNATURE_SIZE, width), np.float32)
     borders = _borders(size)
-    for place in range(SIGNATURE_SIZE):
-        np.add.reduce(lines[borders[place] : borders[place + 1]], axis=0, dtype=np.float32, out=sums[place])
+    for index in range(SIGNATURE_SIZE):
+        np.add.reduce(lines[borders[index] : borders[index + 1]], axis=0, dtype=np.float32, out=sums[index])
     return sums
 
 
 @lru_cache(maxsize=8)
 def _borders(size: int) -> list[int]:
-    """Return where the areas begin and end: k * size / 28, rounded, halves up."""
+    """Return the borders of the areas: k * size / 28, rounded, halves up."""
     return [(2 * size * k + SIGNATURE_SIZE) // (2 * SIGNATURE_SIZE) for k in range(SIGNATURE_SIZE + 1)]
 
 

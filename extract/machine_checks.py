@@ -1,4 +1,4 @@
-"""What this machine has of all that an extraction needs, and what to do about what it lacks."""
+"""Checks of the machine: everything that an extraction needs, and advice on what is missing."""
 
 from __future__ import annotations
 
@@ -9,94 +9,124 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ..cache import CacheLocation, display, write_atomically, writer_lock
 from ..errors import EmbedonceError, LockedError, WeightsError, first_line
 from .backbone import imagenet_path, imagenet_url, resolve_weights
-from .engines import any_prepared, chosen_engine, make_prepared, store_folder, why_not_native
+from .engines import any_prepared, chosen_engine, make_prepared, preferred_engine, store_folder, why_not_native
 from .options import ComputeOptions
-from .processors import available_processors
 
-PASS, WARN, FAIL = "PASS", "WARN", "FAIL"
+Status = Literal["PASS", "WARN", "FAIL"]
+PASS: Status = "PASS"
+WARN: Status = "WARN"
+FAIL: Status = "FAIL"
 
 NEEDED = ("numpy", "scipy", "scikit-learn", "h5py", "simplejpeg", "pillow", "ai-edge-litert", "tensorflow", "keras")
 OPTIONAL = {"distributed": "embedonce[cluster]", "faiss-cpu": "embedonce[large]"}
 FAST = {"x86_64": ("AVX2", "FMA3"), "amd64": ("AVX2", "FMA3"), "aarch64": ("ASIMD",), "arm64": ("ASIMD",)}
-"""What the engines' quick kernels need, by the processor's kind."""
+"""Features of a processor that the engines' fast kernels need, by architecture."""
 SECONDS = 2.0
-"""How long the engine is measured."""
+"""Duration of the engine's measurement."""
 _GB = 1e9
 _REINSTALL = "pip install --force-reinstall ai-edge-litert"
-_LEAST_MEMORY, _LEAST_DISK = 1.0, 1.0  # GB that an extraction of some thousand images is comfortable with
+_MINIMUM_MEMORY, _MINIMUM_DISK = 1.0, 1.0  # GB for an extraction of some thousand images
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes
     ----------
     name : str
     status : {"PASS", "WARN", "FAIL"}
         WARN: works, but slowly, not yet, or not everywhere. FAIL: something will not work.
-    found : str
+    finding : str
     remedy : str
-        What to do; empty for PASS.
+        Advice; empty for PASS.
     """
 
     name: str
-    status: str
-    found: str
+    status: Status
+    finding: str
     remedy: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return it JSON-serialisable."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return all values, JSON-serialisable."""
         return asdict(self)
 
 
 def doctor(
-    folder: Path | str = ".", *, weights: str | Path = "imagenet", alpha: float = 1.0, image_size: int = 224
-) -> Iterator[Check]:
-    """Look at everything, one thing after the other; nothing stays behind.
+    folder: Path | str = ".",
+    *,
+    weights: str | Path = "imagenet",
+    alpha: float = 1.0,
+    image_size: int = 224,
+    progress: Callable[[Check], None] | None = None,
+) -> list[Check]:
+    """Check this machine: packages, processor, memory, disk, locks, weights, and the speed of the engine.
+
+    Takes some seconds, fetches nothing and leaves no file.
 
     Parameters
     ----------
-    folder : path-like
-        Where caches are to be written.
-    weights : str or path-like
-        As :func:`embedonce.extract_features` takes them. Nothing is fetched.
-    alpha : float
-    image_size : int
+    folder : path-like, default="."
+        Folder for caches.
+    weights : str or path-like, default="imagenet"
+        Weights of the backbone; see `extract_features`.
+    alpha : float, default=1.0
+        Width multiplier of MobileNetV2.
+    image_size : int, default=224
+        Height and width of images in pixels.
+    progress : callable, default=None
+        Called with each `Check` when it is finished.
 
-    Yields
-    ------
-    Check
-        As soon as it is known.
+    Returns
+    -------
+    list of Check
+
+    See Also
+    --------
+    verify : Check a cache.
+
+    Examples
+    --------
+    >>> from embedonce import doctor
+    >>> checks = doctor(weights="random:0", alpha=0.35, image_size=32)
+    >>> [check.name for check in checks if check.status == "FAIL"]
+    []
+    >>> checks[0].name, checks[0].status
+    ('Python', 'PASS')
     """
-    yield _python()
-    yield _packages()
-    yield _optional()
-    yield _processor()
-    yield _memory()
-    yield _disk(Path(folder))
-    yield _try("writing", lambda: _writing(Path(folder)), "choose another folder, on a disk of this machine")
-    yield _weights(weights, alpha, image_size)
-    yield _try("engine", lambda: _engine(alpha, image_size), _REINSTALL)
-
-
-def _try(name: str, check: Callable[[], Check], remedy: str) -> Check:
-    """Return what a check finds; one that raises has failed."""
-    try:
-        return check()
-    except (EmbedonceError, OSError, ImportError, RuntimeError, ValueError) as error:
-        return Check(name, FAIL, f"{type(error).__name__}: {first_line(error)}", remedy)
+    folder = Path(folder)
+    steps: list[tuple[str, Callable[[], Check], str]] = [
+        ("Python", _python, ""),
+        ("packages", _packages, ""),
+        ("extras", _optional, ""),
+        ("processor", _processor, ""),
+        ("memory", _memory, ""),
+        ("disk", lambda: _disk(folder), ""),
+        ("writing", lambda: _writing(folder), "choose another folder, on a disk of this machine"),
+        ("weights", lambda: _weights(weights, alpha, image_size), ""),
+        ("engine", lambda: _engine(alpha, image_size), _REINSTALL),
+    ]
+    checks = []
+    for name, step, remedy in steps:
+        try:
+            check = step()
+        except (EmbedonceError, OSError, ImportError, RuntimeError, ValueError) as error:
+            check = Check(name, FAIL, f"{type(error).__name__}: {first_line(error)}", remedy)
+        checks.append(check)
+        if progress is not None:
+            progress(check)
+    return checks
 
 
 def _python() -> Check:
@@ -104,26 +134,26 @@ def _python() -> Check:
 
 
 def _versions(names: Iterable[str]) -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in names:
         with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            versions[name] = version(name)
+    return versions
 
 
 def _packages() -> Check:
-    found = _versions(("embedonce", *NEEDED))
-    shown = ", ".join(f"{name} {number}" for name, number in found.items())
-    missing = [name for name in NEEDED if name not in found]
+    versions = _versions(("embedonce", *NEEDED))
+    finding = ", ".join(f"{name} {number}" for name, number in versions.items())
+    missing = [name for name in NEEDED if name not in versions]
     if missing:
-        return Check("packages", FAIL, f"{', '.join(missing)} missing; {shown}", f"pip install {' '.join(missing)}")
-    return Check("packages", PASS, shown)
+        return Check("packages", FAIL, f"{', '.join(missing)} missing; {finding}", f"pip install {' '.join(missing)}")
+    return Check("packages", PASS, finding)
 
 
 def _optional() -> Check:
-    found = _versions(OPTIONAL)
-    shown = [f"{name} {found[name]}" if name in found else f"no {name} ({extra})" for name, extra in OPTIONAL.items()]
-    return Check("extras", PASS, ", ".join(shown))
+    versions = _versions(OPTIONAL)
+    parts = [f"{name} {versions[name]}" if name in versions else f"no {name} ({OPTIONAL[name]})" for name in OPTIONAL]
+    return Check("extras", PASS, ", ".join(parts))
 
 
 def _processor_features() -> set[str]:
@@ -133,21 +163,20 @@ def _processor_features() -> set[str]:
 
 
 def _processor() -> Check:
-    features = _processor_features()
-    count = available_processors()
-    shown = f"{count} processor{'s' if count != 1 else ''}"
+    from joblib import cpu_count
+
+    features, count = _processor_features(), cpu_count()
     notable = sorted(name for name in features if name.startswith(("AVX", "ASIMD", "FMA", "NEON", "SVE", "X86_V")))
-    found = f"{shown}, {', '.join(notable)}" if notable else shown
-    lacking = [name for name in FAST.get(platform.machine().lower(), ()) if not _has(name, features)]
-    if lacking:
-        return Check(
-            "processor", WARN, f"{found}; no {', '.join(lacking)}", "expect it to be slow; use a newer machine"
-        )
-    return Check("processor", PASS, found)
+    finding = ", ".join([f"{count} processor{'s' if count != 1 else ''}", *notable])
+    missing = [name for name in FAST.get(platform.machine().lower(), ()) if not _has(name, features)]
+    if missing:
+        remedy = "expect it to be slow; use a newer machine"
+        return Check("processor", WARN, f"{finding}; no {', '.join(missing)}", remedy)
+    return Check("processor", PASS, finding)
 
 
 def _has(name: str, features: set[str]) -> bool:
-    # NumPy 2.4 groups what processors of one level have: X86_V3 is AVX2, FMA3 and others, X86_V4 AVX512F too
+    # NumPy 2.4 groups features by level: X86_V3 is AVX2, FMA3 and others, X86_V4 AVX512F too
     groups = {"AVX2": {"X86_V3", "X86_V4"}, "FMA3": {"X86_V3", "X86_V4"}, "AVX512F": {"X86_V4"}}
     return name in features or bool(features & groups.get(name, set()))
 
@@ -155,52 +184,52 @@ def _has(name: str, features: set[str]) -> bool:
 def _memory() -> Check:
     try:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / _GB
-    except (AttributeError, ValueError, OSError):  # not on Windows, where TensorFlow says itself what it lacks
+    except (AttributeError, ValueError, OSError):  # Windows
         return Check("memory", PASS, "unknown on this system")
-    found = f"{free:.1f} GB free"
-    if free < _LEAST_MEMORY:
+    finding = f"{free:.1f} GB free"
+    if free < _MINIMUM_MEMORY:
         remedy = "close other programs, or embed with --workers 1 and --threads"
-        return Check("memory", WARN, f"{found}, less than {_LEAST_MEMORY:.0f}", remedy)
-    return Check("memory", PASS, found)
+        return Check("memory", WARN, f"{finding}, less than {_MINIMUM_MEMORY:.0f}", remedy)
+    return Check("memory", PASS, finding)
 
 
 def _disk(folder: Path) -> Check:
-    shown = display(str(folder))
+    name = display(str(folder))
     try:
         free = shutil.disk_usage(folder).free / _GB
     except OSError as error:
-        return Check("disk", FAIL, f"{shown}: {error.strerror}", "make the folder, or give another one")
-    found = f"{free:.1f} GB free in {shown}: {int(free * _GB / 6000):,} images"  # 5,120 of features and 784 beside them
-    if free < _LEAST_DISK:
-        return Check("disk", WARN, found, "a new generation of a cache is written beside the old one: free some space")
-    return Check("disk", PASS, found)
+        return Check("disk", FAIL, f"{name}: {error.strerror}", "make the folder, or give another one")
+    finding = f"{free:.1f} GB free in {name}: {int(free * _GB / 6000):,} images"  # features 5,120, signature 784 bytes
+    if free < _MINIMUM_DISK:
+        return Check("disk", WARN, finding, "free some space: an update writes a new cache before deleting the old one")
+    return Check("disk", PASS, finding)
 
 
 def _writing(folder: Path) -> Check:
-    """Write, rename and lock in a folder of its own."""
-    shown = display(str(folder))
-    with tempfile.TemporaryDirectory(prefix=".embedonce-", dir=folder) as own:
+    """Write, rename and lock in a temporary folder."""
+    name = display(str(folder))
+    with tempfile.TemporaryDirectory(prefix=".embedonce-", dir=folder) as temporary:
         begin = time.perf_counter()
-        write_atomically(Path(own) / "file", bytes(1_000_000))
+        write_atomically(Path(temporary) / "file", bytes(1_000_000))
         seconds = time.perf_counter() - begin
-        place = CacheLocation.of(Path(own) / "doctor.h5")
+        location = CacheLocation.of(Path(temporary) / "doctor.h5")
         refused: list[bool] = []
 
-        def another() -> None:
+        def second_writer() -> None:
             try:
-                with writer_lock(place):
+                with writer_lock(location):
                     refused.append(False)
             except LockedError:
                 refused.append(True)
 
-        with writer_lock(place):
-            thread = threading.Thread(target=another)
+        with writer_lock(location):
+            thread = threading.Thread(target=second_writer)
             thread.start()
             thread.join()
     if refused != [True]:
         remedy = "never run two extractions into one cache here; better, choose a folder on a disk of this machine"
-        return Check("writing", FAIL, f"{shown} does not lock files: two writers would not notice each other", remedy)
-    return Check("writing", PASS, f"{shown} locks files, and takes a megabyte to the disk in {1000 * seconds:.0f} ms")
+        return Check("writing", FAIL, f"{name} does not lock files: two writers would not notice each other", remedy)
+    return Check("writing", PASS, f"{name} locks files, and writes a megabyte to the disk in {1000 * seconds:.0f} ms")
 
 
 def _weights(weights: str | Path, alpha: float, image_size: int) -> Check:
@@ -221,16 +250,18 @@ def _weights(weights: str | Path, alpha: float, image_size: int) -> Check:
 
 
 def _engine(alpha: float, image_size: int) -> Check:
-    """Measure what ``--engine auto`` would take, on a backbone that was converted before."""
+    """Measure the engine of ``--engine auto`` on a backbone from the store."""
     name = chosen_engine(ComputeOptions(), "float32")
-    about = f"MobileNetV2 (alpha {alpha:g}) at {image_size} pixels"
+    preference = " (EMBEDONCE_ENGINE)" if preferred_engine() else ""
+    backbone = f"MobileNetV2 (alpha {alpha:g}) at {image_size} pixels"
     if name == "keras":
-        return Check("engine", WARN, "ai-edge-litert is not installed, and Keras is slow", _REINSTALL)
+        reason = "" if preference else "ai-edge-litert is not installed, and "
+        return Check("engine", WARN, f"{name}{preference}; {reason}Keras is slow", "" if preference else _REINSTALL)
     prepared = any_prepared(alpha, image_size, name)
     if prepared is None:
         remedy = "the first embedonce extract prepares it, once"
-        found = f"{name}; {about} is not in {display(str(store_folder()))} yet, so not measured"
-        return Check("engine", WARN, found, remedy)
+        finding = f"{name}{preference}; {backbone} is not in {display(str(store_folder()))} yet, so not measured"
+        return Check("engine", WARN, finding, remedy)
     engine = make_prepared(name, prepared, image_size)
     counts: list[int] = []
 
@@ -238,12 +269,12 @@ def _engine(alpha: float, image_size: int) -> Check:
         session = engine.session()
         session.slot(0)[:] = 127.0
         session.run(1)
-        done, end = 0, time.perf_counter() + SECONDS
+        count, end = 0, time.perf_counter() + SECONDS
         while time.perf_counter() < end:
             session.slot(0)[:] = 127.0
             session.run(1)
-            done += 1
-        counts.append(done)
+            count += 1
+        counts.append(count)
 
     threads = [threading.Thread(target=work) for _ in range(engine.default_workers())]
     for thread in threads:
@@ -252,10 +283,10 @@ def _engine(alpha: float, image_size: int) -> Check:
         thread.join()
     rate = sum(counts) / SECONDS
     if not rate:
-        return Check("engine", FAIL, f"{name}; {about} gave no features", _REINSTALL)
-    found = f"{name}, {about}: {rate:.0f} images/s in memory, 10,000 in {10_000 / rate:,.0f} s"
+        return Check("engine", FAIL, f"{name}{preference}; {backbone} gave no features", _REINSTALL)
+    finding = f"{name}{preference}, {backbone}: {rate:.0f} images/s in memory, 10,000 in {10_000 / rate:,.0f} s"
     features = _processor_features()
-    if (reason := why_not_native()) and _has("AVX2", features) and not _has("AVX512F", features):
+    if (reason := why_not_native()) and not preference and _has("AVX2", features) and not _has("AVX512F", features):
         remedy = "install gcc or clang, and embedonce again, for a faster engine"
-        return Check("engine", WARN, f"{found}; native cannot run: {reason}", remedy)
-    return Check("engine", PASS, found)
+        return Check("engine", WARN, f"{finding}; native cannot run: {reason}", remedy)
+    return Check("engine", PASS, finding)

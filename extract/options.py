@@ -1,38 +1,49 @@
-"""What can be chosen about an extraction: the names of the choices, and which of them exclude each other.
+"""Options of an extraction: their allowed values, and which of them exclude each other.
 
-Precision and decoding decide feature values, and are part of the fingerprint; the means decide none.
+Precision, decoding and view decide feature values and are part of the fingerprint; the compute options decide none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import ParameterError, check_int
-from .engine_registry import ENGINES, engines_for
+
+EngineName = Literal["auto", "native", "litert", "keras"]
+Precision = Literal["float32", "int8", "float16", "bfloat16"]
+Decoding = Literal["exact", "reduced"]
+Views = Literal["none", "flips", "dihedral"]
 
 AUTO = "auto"
 
+ENGINES = {
+    "native": ("float32",),
+    "litert": ("float32", "int8"),
+    "keras": ("float32", "float16", "bfloat16"),
+}
+"""Engine: the precisions that it computes."""
+
 DTYPES = {"float32": "float32", "int8": "int8", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
-"""Precision: what the fingerprint has as ``dtype``."""
+"""Precision: its ``dtype`` in the fingerprint."""
 
 DECODERS = {"exact": "tensorflow decode_image", "reduced": "tensorflow decode_image, large JPEG reduced"}
-"""Decoding: what the fingerprint has as ``decoder``."""
+"""Decoding: its ``decoder`` in the fingerprint."""
 
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """What computes, and with how much of the machine.
+    """Engine and number of threads.
 
     Attributes
     ----------
     engine : str
-        ``auto``, or one of :data:`embedonce.extract.engine_registry.ENGINES`.
+        ``auto`` or a key of `ENGINES`.
     workers : int or None
-        Threads that read, decode and embed; None for what suits the engine.
+        Threads that read, decode and embed; None for the default of the engine.
     threads : int or None
-        Threads inside each interpreter, or of TensorFlow; None for what suits the engine.
+        Threads inside each interpreter, or of TensorFlow; None for the default of the engine.
     """
 
     engine: str = AUTO
@@ -40,30 +51,29 @@ class ComputeOptions:
     threads: int | None = None
 
 
-def check_options(means: ComputeOptions, precision: str, decoding: str = "exact") -> None:
-    """Refuse what cannot be, before any work.
+def engines_for(precision: str) -> list[str]:
+    """Return the names of the engines that compute a precision."""
+    return [name for name, precisions in ENGINES.items() if precision in precisions]
 
-    Raises
-    ------
-    ParameterError
-        When there is no such choice, or two of them exclude each other.
-    """
-    _require_one_of("engine", means.engine, (AUTO, *ENGINES))
+
+def check_options(options: ComputeOptions, precision: str, decoding: str = "exact") -> None:
+    """Raise ParameterError for an unknown value, and for options that exclude each other."""
+    _require_one_of("engine", options.engine, (AUTO, *ENGINES))
     _require_one_of("precision", precision, DTYPES)
     _require_one_of("decoding", decoding, DECODERS)
-    for name, value in (("workers", means.workers), ("threads", means.threads)):
+    for name, value in (("workers", options.workers), ("threads", options.threads)):
         if value is not None:
             check_int(name, "extract", value, 1)
-    if means.engine == "native" and means.threads not in (None, 1):
+    if options.engine == "native" and options.threads not in (None, 1):
         raise ParameterError(
-            f"parameter threads of extract must be 1 for engine native, got {means.threads}; its sessions share their "
-            "weights and need a few megabytes each: use --workers, or engine litert"
+            f"parameter threads of extract must be 1 for engine native, got {options.threads}. Use --workers: native "
+            "sessions share their weights and need a few megabytes each. Or use engine litert"
         )
     allowed = (AUTO, *engines_for(precision))
-    if means.engine not in allowed:
+    if options.engine not in allowed:
         raise ParameterError(
             f"parameter engine of extract must be {' or '.join(allowed)} for precision {precision}, got "
-            f"{means.engine!r}; {means.engine} computes {' or '.join(ENGINES[means.engine].precisions)}"
+            f"{options.engine!r}; {options.engine} computes {' or '.join(ENGINES[options.engine])}"
         )
 
 

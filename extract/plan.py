@@ -1,4 +1,4 @@
-"""What an extraction has to do: the folder as it is, against the rows that are known already."""
+"""The plan of an extraction: the images of the folder, compared with the rows that earlier runs have stored."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _OPEN_FILES = 64
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An image that an earlier run dealt with.
+    """An image that an earlier run embedded or rejected.
 
     Attributes
     ----------
     image : ImageFile
-        As it was then.
+        Path, size and time at that run.
     digest : bytes
         SHA-256 of its content.
     source, row : int
-        Where its features and its signature stand; ``row`` is -1 for a reject.
+        Location of its features and its signature; ``row`` is -1 for a reject.
     reason : str
-        Of a reject.
+        Reason of a reject.
     """
 
     image: ImageFile
@@ -39,9 +39,9 @@ class StoredImage:
 
 
 class Inventory:
-    """All rows at hand: those of the published cache and of committed segments, later ones winning.
+    """All rows of the published cache and of committed segments; later ones replace earlier ones.
 
-    Features and signatures stay on the disk until somebody asks for them.
+    Features and signatures stay on the disk until they are needed.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Inventory:
         self._opened: OrderedDict[Path, Shard] = OrderedDict()
 
     def add_shard(self, shard: Shard, damaged: Iterable[int] = ()) -> int:
-        """Add the rows of a published shard, but for the damaged ones, and return its number as a source."""
+        """Add the rows of a published shard, without the damaged ones, and return its number as a source."""
         return self._add(shard, shard.table, set(damaged))
 
     def add_segment(self, path: Path, table: Table) -> int:
@@ -60,31 +60,25 @@ class Inventory:
         return self._add(path, table, set())
 
     def gather(self, items: list[StoredImage], matrix: Matrix) -> Rows:
-        """Return what a matrix has of images that were embedded, row by row: shape (len(items), d).
-
-        Raises
-        ------
-        DamagedCacheError
-            When they were damaged since they were checked or committed.
-        """
+        """Return rows of a matrix: shape (len(items), d). Raises DamagedCacheError for rows damaged since the check."""
         sources = np.array([item.source for item in items], np.intp)
-        places = np.array([item.row for item in items], np.intp)
+        indices = np.array([item.row for item in items], np.intp)
         rows = np.empty((len(items), self.width(items, matrix)), matrix.dtype)
         for source in np.unique(sources).tolist():
-            mine = np.flatnonzero(sources == source)
-            rows[mine] = self._open(source).rows(places[mine], matrix)
+            mask = np.flatnonzero(sources == source)
+            rows[mask] = self._open(source).rows(indices[mask], matrix)
         return rows
 
-    def rows_of(self, items: list[StoredImage], matrix: Matrix) -> Gathered:
-        """Return what a matrix has of images that were embedded, to be read when it is needed."""
-        return Gathered(self, items, matrix)
+    def lazy_rows(self, items: list[StoredImage], matrix: Matrix) -> LazyRows:
+        """Return rows of a matrix that are read when they are needed."""
+        return LazyRows(self, items, matrix)
 
     def width(self, items: list[StoredImage], matrix: Matrix) -> int:
         """Return the number of columns of a matrix; 0 for no rows of features."""
         return matrix.width or (self._open(items[0].source).width(matrix) if items else 0)
 
     def has_signatures(self, items: list[StoredImage]) -> bool:
-        """Return whether every one of the images, which were embedded, has a signature."""
+        """Return whether all of these embedded images have signatures."""
         return self._unsigned.isdisjoint(item.source for item in items)
 
     def _open(self, source: int) -> Shard:
@@ -116,8 +110,8 @@ class Inventory:
         return source
 
 
-class Gathered:
-    """Rows of an inventory in an order of one's own, a `RowSource`."""
+class LazyRows:
+    """Rows of an inventory in a given order, a `RowSource`."""
 
     def __init__(self, inventory: Inventory, items: list[StoredImage], matrix: Matrix) -> None:
         self._inventory = inventory
@@ -137,31 +131,31 @@ def _images(files: Files) -> Iterable[tuple[ImageFile, bytes]]:
 
 @dataclass
 class Plan:
-    """What to do with every image of a scan.
+    """Images by what has to be done.
 
     Attributes
     ----------
-    unchanged : list of Known
-        Same path, size and modification time as before.
+    unchanged : list of StoredImage
+        Images with the same path, size and modification time as before.
     todo : list of ImageFile
-        New, or different in size or time.
-    gone : set of bytes
-        Known paths that the folder no longer has.
+        Images that are new, or differ in size or time.
+    removed : set of bytes
+        Stored paths that the folder no longer has.
     """
 
     unchanged: list[StoredImage] = field(default_factory=list)
     todo: list[ImageFile] = field(default_factory=list)
-    gone: set[bytes] = field(default_factory=set)
+    removed: set[bytes] = field(default_factory=set)
 
 
 def make_plan(scan: Scan, inventory: Inventory) -> Plan:
-    """Compare a scan with what is known."""
+    """Compare a scan with the inventory."""
     plan = Plan()
     for image in scan.images:
-        known = inventory.by_path.get(image.path)
-        if known is not None and known.image == image and any(known.digest):  # what could not be read may be by now
-            plan.unchanged.append(known)
+        stored = inventory.by_path.get(image.path)
+        if stored is not None and stored.image == image and any(stored.digest):  # zeros: it could not be read then
+            plan.unchanged.append(stored)
         else:
             plan.todo.append(image)
-    plan.gone = set(inventory.by_path) - {image.path for image in scan.images}
+    plan.removed = set(inventory.by_path) - {image.path for image in scan.images}
     return plan

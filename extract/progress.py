@@ -15,30 +15,22 @@ PLAIN_INTERVAL = 10.0  # seconds between two lines where no bar can be drawn
 
 
 class Progress(Protocol):
-    """What long work reports to."""
+    """Progress display of long work."""
 
     def say(self, text: str) -> None:
-        """Show a line about what happens now."""
+        """Show a line."""
 
     def working(self, text: str, done: str) -> AbstractContextManager[None]:
-        """Show that something takes its time, and afterwards how long it took.
-
-        Parameters
-        ----------
-        text : str
-            What happens, such as ``preparing the model …``.
-        done : str
-            What has happened then, such as ``prepared``.
-        """
+        """Show ``text``, such as "preparing the model …", and at the end ``done``, such as "prepared", with seconds."""
 
     def start(self, total: int, what: str = "embedding") -> None:
-        """Begin to count images; ``what`` is what happens to them."""
+        """Start to count images; ``what`` names the work."""
 
     def advance(self, count: int) -> None:
         """Count further images."""
 
     def close(self) -> None:
-        """End; nothing is shown afterwards."""
+        """Stop showing."""
 
 
 class NullProgress:
@@ -88,9 +80,9 @@ class Bar:
         from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
         begin = time.monotonic()
-        with _own_descriptor(self._stream) as stream:
+        with _duplicate_descriptor(self._stream) as stream:
             columns = (SpinnerColumn(), TextColumn(f"[dim]{escape(text)}"), TimeElapsedColumn())
-            # Python's own output must go where it goes without a spinner, which can be nowhere
+            # Python's output must go where it goes without a spinner, which can be the null device
             settings: dict[str, Any] = {"transient": True, "redirect_stdout": False, "redirect_stderr": False}
             with RichProgress(*columns, console=Console(file=stream), **settings) as spinner:
                 spinner.add_task("", total=None)
@@ -148,30 +140,28 @@ class Lines:
 
 
 @contextlib.contextmanager
-def _own_descriptor(stream: TextIO) -> Iterator[TextIO]:
-    """Give a stream to the same terminal that stays open when TensorFlow's messages are sent to nowhere.
-
-    :func:`embedonce._keras.quiet_native_output` does that by turning the descriptor of standard error away, for
-    as long as a conversion takes: just when there is something to wait for.
-    """
+def _duplicate_descriptor(stream: TextIO) -> Iterator[TextIO]:
+    """Give a stream to the same terminal that works while `embedonce._keras.quiet_native_output` redirects stderr."""
     try:
         descriptor = os.dup(stream.fileno())
     except (OSError, io.UnsupportedOperation):
         yield stream
         return
-    with open(descriptor, "w", encoding=stream.encoding, errors=stream.errors) as own:
-        yield own
+    with open(descriptor, "w", encoding=stream.encoding, errors=stream.errors) as duplicate:
+        yield duplicate
 
 
-def make_progress(show: bool | None = None) -> Progress:
-    """Return the progress display that suits standard error.
+def make_progress(show: bool | Progress | None = None) -> Progress:
+    """Return the progress display for standard error.
 
     Parameters
     ----------
-    show : bool, optional
-        True for a bar on a terminal and lines elsewhere, False for nothing; by default a bar on a terminal
-        and nothing elsewhere.
+    show : bool or Progress, default=None
+        True for a bar on a terminal and lines elsewhere, False for nothing, None for a bar on a terminal and nothing
+        elsewhere. A display is returned as it is.
     """
+    if show is not None and not isinstance(show, bool):
+        return show
     stream: TextIO | None = sys.stderr
     if stream is None:  # it was closed before Python started
         return NullProgress()

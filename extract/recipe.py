@@ -1,4 +1,4 @@
-"""A recipe: all that decides what features an image gets, and the fingerprint of it."""
+"""The recipe of an extraction: everything that decides the features of an image, and its fingerprint."""
 
 from __future__ import annotations
 
@@ -14,31 +14,20 @@ from ..errors import FingerprintError, ParameterError, WeightsError, check_int, 
 from .backbone import WeightsSource, resolve_weights
 from .decoding import Pixels, decode
 from .options import DECODERS, DTYPES
-from .views import IDENTITY, TURNS
+from .views import IDENTITY, VIEW_TRANSFORMS
 
 MINIMUM_IMAGE_SIZE = 32
 
 Hashes = Mapping[str, str]
-"""What is part of a fingerprint but known only when the backbone has been made once: ``weights_sha256``, over its
-arrays, so that one set of weights in two kinds of file is one fingerprint; ``quantized_model_sha256``, of precision
-int8 alone, because how a converter rounds is up to it."""
+"""The part of a fingerprint that is known only once the backbone exists: ``weights_sha256``, over its arrays, so that
+equal weights in two kinds of file have one fingerprint; and, for precision int8, ``quantized_model_sha256``, because
+converters round differently."""
 HASHES = ("weights_sha256", "quantized_model_sha256")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The parameters of an extraction that decide the feature values.
-
-    Attributes
-    ----------
-    weights : WeightsSource
-    alpha : float
-    image_size : int
-    precision : {"float32", "int8", "float16", "bfloat16"}
-    decoding : {"exact", "reduced"}
-    view : str
-        Which view of the images is embedded: see `embedonce.extract.views.TURNS`.
-    """
+    """The parameters of an extraction that decide the feature values."""
 
     weights: WeightsSource
     alpha: float
@@ -49,7 +38,7 @@ class Recipe:
 
     @property
     def key(self) -> dict[str, Any]:
-        """What the converted backbone is made from, known without loading it."""
+        """Everything that the converted backbone is made from, known without loading it."""
         key = {
             "architecture": "MobileNetV2",
             "weights": self.weights.identity,
@@ -61,17 +50,11 @@ class Recipe:
     def decode(self, data: bytes) -> Pixels:
         """Decode an image file with this recipe's decoding and view."""
         pixels = decode(data, self.image_size if self.decoding == "reduced" else None)
-        return np.ascontiguousarray(TURNS[self.view](pixels))
+        return np.ascontiguousarray(VIEW_TRANSFORMS[self.view](pixels))
 
     def fingerprint(self, hashes: Hashes) -> dict[str, Any]:
-        """Return everything that decides a feature value.
-
-        Parameters
-        ----------
-        hashes : mapping of str to str
-            Of the backbone, as the engine has them.
-        """
-        turned = {} if self.view == IDENTITY else {"view": self.view}
+        """Return everything that decides a feature value; ``hashes`` are those of the engine's backbone."""
+        view = {} if self.view == IDENTITY else {"view": self.view}
         return {
             "architecture": "MobileNetV2",
             "alpha": self.alpha,
@@ -82,7 +65,7 @@ class Recipe:
             "resize": "bilinear, no antialiasing",
             "scaling": "-1 to 1",
             "dtype": DTYPES[self.precision],
-            **turned,
+            **view,
             **hashes,
         }
 
@@ -114,42 +97,40 @@ def make_recipe(
 
 
 class HasFingerprint(Protocol):
-    """What says how its features were made."""
+    """An object that says how its features were made."""
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What the features depend on."""
+        """Everything that decides the features."""
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Where the weights are, and more."""
+        """Path of the weights, and more."""
 
 
 def recipe_of(cache: HasFingerprint, weights: str | Path | None = None) -> Recipe:
-    """Return the recipe that a cache was made with.
+    """Return the recipe of a cache, manifest or model file.
+
+    A precision, decoding or view that only a later embedonce knows becomes the default one; the fingerprints differ
+    then.
 
     Parameters
     ----------
-    cache : Manifest, FeatureCache, or what a model file keeps of one
-        Its fingerprint and provenance are looked at.
-    weights : str or path-like, optional
-        The backbone's weights; by default where the cache says that they were.
+    cache : HasFingerprint
+    weights : str or path-like, default=None
+        Weights of the backbone; None for the path in the provenance.
 
     Raises
     ------
     WeightsError
-        When the weights are gone.
-
-    Notes
-    -----
-    A precision, decoding or view that only a later embedonce knows becomes the default one; the fingerprints differ
-    then.
+        When the weights do not exist any more.
     """
     if weights is None:
         path = cache.provenance.get("weights_path")
         if path is not None and not Path(path).is_file():
             raise WeightsError(
-                f"the weights file that the cache was made with, {display(path)}, is gone; give it with --weights FILE"
+                f"the weights file that the cache was made with, {display(path)}, no longer exists. Name it with "
+                "--weights FILE"
             )
         weights = path or cache.provenance.get("weights", "")
     alpha, size = float(cache.fingerprint["alpha"]), int(cache.fingerprint["image_size"])
@@ -158,65 +139,59 @@ def recipe_of(cache: HasFingerprint, weights: str | Path | None = None) -> Recip
 
 
 def precision_of(fingerprint: Mapping[str, Any]) -> str:
-    """Return the precision that a fingerprint stands for."""
+    """Return the precision of a fingerprint."""
     return {dtype: name for name, dtype in DTYPES.items()}.get(str(fingerprint.get("dtype")), "float32")
 
 
 def decoding_of(fingerprint: Mapping[str, Any]) -> str:
-    """Return the decoding that a fingerprint stands for."""
+    """Return the decoding of a fingerprint."""
     return {decoder: name for name, decoder in DECODERS.items()}.get(str(fingerprint.get("decoder")), "exact")
 
 
 def view_of(fingerprint: Mapping[str, Any]) -> str:
-    """Return the view that a fingerprint stands for."""
+    """Return the view of a fingerprint."""
     view = str(fingerprint.get("view", IDENTITY))
-    return view if view in TURNS else IDENTITY
+    return view if view in VIEW_TRANSFORMS else IDENTITY
 
 
-def least_size(fingerprint: Mapping[str, Any]) -> int | None:
-    """Return the pixels that `decode` must leave of images of a fingerprint; None when it leaves all."""
+def minimum_size(fingerprint: Mapping[str, Any]) -> int | None:
+    """Return the ``minimum`` for `decode` of a fingerprint's images; None for exact decoding."""
     return int(fingerprint["image_size"]) if decoding_of(fingerprint) == "reduced" else None
 
 
 def require_same_fingerprint(
-    stored: dict[str, Any], wanted: dict[str, Any], what: str, provenance: Mapping[str, Any] | None = None
+    stored: dict[str, Any], current: dict[str, Any], what: str, provenance: Mapping[str, Any] | None = None
 ) -> None:
-    """Refuse to mix features that were made in two ways.
+    """Raise FingerprintError, naming every field that differs, when two fingerprints are not equal.
 
     Parameters
     ----------
-    stored, wanted : dict
-        Fingerprints.
+    stored, current : dict
     what : str
-        What holds the stored one, as the error begins.
-    provenance : mapping, optional
-        What stands beside the stored one; it may say how to get there.
-
-    Raises
-    ------
-    FingerprintError
-        Naming every field that differs.
+        Subject of the error, such as ``the cache lung.h5``.
+    provenance : mapping, default=None
+        Provenance of ``stored``, for advice.
     """
-    names = sorted(set(stored) | set(wanted))
-    different = [name for name in names if stored.get(name) != wanted.get(name)]
+    names = sorted(set(stored) | set(current))
+    different = [name for name in names if stored.get(name) != current.get(name)]
     if different:
         fields = "; ".join(
-            f"{name} is {_short(stored.get(name))} there, {_short(wanted.get(name))} here" for name in different
+            f"{name} is {_short(stored.get(name))} there, {_short(current.get(name))} here" for name in different
         )
         raise FingerprintError(
-            f"{what} holds features made in another way: {fields}; {_remedy(different, provenance or {})}, or another "
-            "cache path"
+            f"{what} holds features made in another way: {fields}. {_remedy(different, provenance or {})}, or use "
+            "another cache path"
         )
 
 
 def _remedy(different: list[str], provenance: Mapping[str, Any]) -> str:
     if different != ["quantized_model_sha256"]:
-        return "give the same options as then"
+        return "Give the same options as then"
     engines = provenance.get("engines", {}).values()
     makers = sorted({versions["converted with"] for versions in engines if "converted with" in versions})
     made_with = f" (made with {' or '.join(makers)})" if makers else ""
     return (
-        f"rounding to 8 bits gave another model here than then{made_with}: bring the folder of converted models from "
+        f"Rounding to 8 bits gave another model here than then{made_with}. Copy the folder of converted models from "
         "there, or install that TensorFlow and empty the folder here (EMBEDONCE_HOME, or embedonce in your cache "
         "folder)"
     )

@@ -1,4 +1,4 @@
-"""The extraction run: bring a cache up to date with a folder of images, at the price of what changed."""
+"""The extraction run: bring a cache up to date with a folder of images, at the cost of the changes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,16 +35,16 @@ from .assemble import Assembler
 from .cluster import Job, SliceResult, connected, embed_on_cluster
 from .embed import EmbedResult, embed_images
 from .engines import Engine, is_quick, known_hashes, make_engine, note_engine
-from .options import ComputeOptions, check_options
+from .options import ComputeOptions, Decoding, EngineName, Precision, Views, check_options
 from .plan import Inventory, Plan, StoredImage, make_plan
 from .progress import Progress, make_progress
 from .recipe import HASHES, Recipe, make_recipe, require_same_fingerprint
-from .report import ExtractionReport, notes_on_damage, notes_on_scan, strict_error
-from .scan import ImageFile, Scan, scan
+from .report import ExtractionReport, count_changes, notes_on_damage, notes_on_scan, strict_error
+from .scan import ImageFile, Scan, scan_folder
 from .views import IDENTITY, view_names, view_path
 
 SHARD_ROWS = 65_536
-"""Images of a full shard: 387 MB of 1280 features and a signature each; it is what an update of one image rewrites."""
+"""Images of a full shard: 387 MB of 1280 features and a signature each, which an update of one image rewrites."""
 
 
 def extract_features(
@@ -53,66 +54,65 @@ def extract_features(
     weights: str | Path = "imagenet",
     alpha: float = 1.0,
     image_size: int = 224,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     workers: int | None = None,
     strict: bool = False,
     follow_links: bool = False,
-    progress: bool | None = None,
+    progress: bool | Progress | None = None,
     dask: Any = None,
-    precision: str = "float32",
-    decoding: str = "exact",
+    precision: Precision = "float32",
+    decoding: Decoding = "exact",
     threads: int | None = None,
-    views: str = "none",
+    views: Views = "none",
 ) -> FeatureCache:
-    """Embed every image of a folder once, or bring an existing cache up to date with it.
+    """Embed every image of a folder once, or bring an existing cache up to date with the folder.
 
     Parameters
     ----------
     images : path-like
         Folder with one folder of images per class.
     cache : path-like
-        The cache to write: a file, such as ``lung.h5``, or a folder of shards, such as ``lung.cache/`` (the
-        slash at the end or the ending ``.cache`` ask for one). When it exists, only what is new, changed or
-        damaged is embedded.
-    weights : str or path-like
+        The cache to write: a file, such as ``lung.h5``, or a folder of shards, such as ``lung.cache/`` (a slash at the
+        end or the ending ``.cache``). If it exists, only new, changed and damaged images are embedded.
+    weights : str or path-like, default="imagenet"
         ``imagenet``, a Keras weights file or saved model, or ``random:SEED``.
-    alpha : float
+    alpha : float, default=1.0
         Width multiplier of MobileNetV2.
-    image_size : int
+    image_size : int, default=224
         Height and width, in pixels, that images are resized to.
-    engine : {"auto", "native", "litert", "keras"}
-        What computes. The features agree within 1e-3. ``auto`` is the fastest that there is: kernels of our own on
-        processors with AVX2 and no AVX-512, otherwise LiteRT; Keras for precisions of a GPU.
-    workers : int, optional
-        Number of threads; by default what suits the engine and the processor. With ``dask``, threads of each task,
-        by default 1, since every thread of a Dask worker takes a slice of its own.
-    strict : bool
+    engine : {"auto", "native", "litert", "keras"}, default="auto"
+        Inference engine. The features of all engines agree within 1e-3. ``auto`` is the fastest one: ``native`` on
+        processors with AVX2 and without AVX-512, ``litert`` on others, ``keras`` for the precisions of GPUs.
+    workers : int, default=None
+        Number of threads; None for the default of the engine. With ``dask``, threads of each task; None for 1, because
+        every thread of a Dask worker takes a slice.
+    strict : bool, default=False
         Raise when an image cannot be embedded, instead of listing it in ``cache.rejects``.
-    follow_links : bool
+    follow_links : bool, default=False
         Enter links to folders.
-    progress : bool, optional
-        Show progress on standard error; by default only on a terminal.
-    dask : str, path-like or distributed.Client, optional
+    progress : bool, default=None
+        Show progress on standard error; None for terminals only.
+    dask : str, path-like or distributed.Client, default=None
         Embed on a Dask cluster: the scheduler's address, the path of its scheduler file (``.json``), or a client. Every
         worker needs embedonce and, under the same paths, the image folder and the cache's folder.
-    precision : {"float32", "int8", "float16", "bfloat16"}
-        Of the backbone's arithmetic; the features are float32 whatever it is. ``int8`` needs LiteRT and is faster
-        where the processor multiplies bytes (AVX-512 VNNI). ``float16`` and ``bfloat16`` (of activations; weights stay
-        float32) are for GPUs, need Keras and are slower than float32 on processors. Heads must be trained and used on
-        features of one precision.
-    decoding : {"exact", "reduced"}
+    precision : {"float32", "int8", "float16", "bfloat16"}, default="float32"
+        Precision of the backbone's arithmetic; features are always float32. ``int8`` needs LiteRT and is faster on
+        processors with AVX-512 VNNI. ``float16`` and ``bfloat16`` (activations only) need Keras and a GPU to be fast.
+        Train and use heads on features of one precision.
+    decoding : {"exact", "reduced"}, default="exact"
         ``exact`` gives the pixels of ``image_dataset_from_directory``. ``reduced`` decodes JPEG files of at least twice
         ``image_size`` at a half, a quarter or an eighth, which is faster and gives other features.
-    threads : int, optional
-        Threads inside each interpreter, by default 1, for machines with little memory for their processors; there are
-        fewer ``workers`` then. With Keras, the threads of TensorFlow, by default all. They change no feature.
-    views : {"none", "flips", "dihedral"}
-        Embed views of every image too: mirrored (three views), or mirrored and in quarter turns (seven). Each view has
-        a cache of its own in the folder ``NAME.views`` beside the cache, brought up to date as this one is.
+    threads : int, default=None
+        Threads inside each interpreter, for machines with little memory per processor; None for 1. With Keras, the
+        threads of TensorFlow; None for all. They change no feature.
+    views : {"none", "flips", "dihedral"}, default="none"
+        Also embed augmented views of every image: mirrored (three views), or mirrored and rotated (seven). Each view
+        has its own cache in the folder ``NAME.views`` next to the cache.
 
     Returns
     -------
     FeatureCache
+        The cache, open. Its ``report`` counts what was embedded, and lists rejects and notices.
 
     Raises
     ------
@@ -121,78 +121,64 @@ def extract_features(
     FingerprintError
         The existing cache was made with other weights, alpha, image size, precision or decoding.
     CacheError
-        What stands at ``cache`` is no feature cache; it is left as it is.
-    WeightsError, EngineError, ClusterError, LockedError, OutputError, ImageError
-        As their names say; no committed work is lost.
+        The file or folder at ``cache`` is not a feature cache; it is not changed.
+    ParameterError, WeightsError, EngineError, ClusterError, LockedError, OutputError, ImageError
+        See their names; committed work is never lost.
+
+    See Also
+    --------
+    verify : Compare a cache with its images.
+    FeatureCache.open : Open an existing cache.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from embedonce import extract_features
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in ("ash", "birch"):
+    ...     (folder / "images" / name).mkdir(parents=True)
+    ...     Image.new("RGB", (40, 40), "green").save(folder / "images" / name / "1.png")
+    >>> tiny = {"weights": "random:0", "alpha": 0.35, "image_size": 32}
+    >>> cache = extract_features(folder / "images", folder / "trees.h5", **tiny)
+    >>> cache.features.shape, cache.class_names, cache.report.added
+    ((2, 1280), ['ash', 'birch'], 2)
     """
-    return update_cache(
-        images,
-        cache,
-        weights=weights,
-        alpha=alpha,
-        image_size=image_size,
-        engine=engine,
-        workers=workers,
-        strict=strict,
-        follow_links=follow_links,
-        progress=make_progress(progress),
-        dask=dask,
-        precision=precision,
-        decoding=decoding,
-        threads=threads,
-        views=views,
-    ).cache
-
-
-def update_cache(
-    images: Path | str,
-    cache: Path | str,
-    *,
-    weights: str | Path,
-    alpha: float,
-    image_size: int,
-    engine: str,
-    workers: int | None,
-    strict: bool,
-    follow_links: bool,
-    progress: Progress,
-    dask: Any = None,
-    precision: str = "float32",
-    decoding: str = "exact",
-    threads: int | None = None,
-    views: str = "none",
-) -> ExtractionReport:
-    """Do what :func:`extract_features` does and report what was done."""
-    means = ComputeOptions(engine, workers, threads)
-    check_options(means, precision, decoding)
+    options = ComputeOptions(engine, workers, threads)
+    check_options(options, precision, decoding)
     names = view_names(views)
-    place = CacheLocation.of(cache)
+    location = CacheLocation.of(cache)
+    bar = make_progress(progress)
     with connected(dask) as client:  # first, since a scan can take minutes
-        found = scan(images, follow_links=follow_links)
+        scan = scan_folder(images, follow_links=follow_links)
 
-        def update(place: CacheLocation, view: str) -> ExtractionReport:
-            make_folder(place.path if place.sharded else place.path.parent, "the cache")
-            with writer_lock(place):
+        def update(location: CacheLocation, view: str) -> FeatureCache:
+            make_folder(location.path if location.sharded else location.path.parent, "the cache")
+            with writer_lock(location):
                 try:
                     recipe = make_recipe(weights, alpha, image_size, precision, decoding, view)
                 except WeightsError as error:
-                    raise WeightsError(f"{error}{_earlier_weights(place)}") from error
-                return _Run(found, place, recipe, means, strict, progress, client).run()
+                    raise WeightsError(f"{error}{_earlier_weights(location)}") from error
+                return _Run(scan, location, recipe, options, strict, bar, client).run()
 
-        report = update(place, IDENTITY)
+        updated = update(location, IDENTITY)
+        reports = {}
         for name in names:
-            report.views[name] = update(CacheLocation.of(view_path(place.path, name)), name)
-    return report
+            with update(CacheLocation.of(view_path(location.path, name)), name) as view:
+                reports[name] = view.report
+    updated.report = replace(updated.report, views=reports)
+    return updated
 
 
-def _earlier_weights(place: CacheLocation) -> str:
-    """Return, as the end of an error, which weights a cache was made with; empty when that is unknown."""
+def _earlier_weights(location: CacheLocation) -> str:
+    """Return, as the end of an error, the weights file that a cache was made with; empty if it is unknown."""
     try:
-        with FeatureCache.open(place.path) as cache:
+        with FeatureCache.open(location.path) as cache:
             path = cache.provenance.get("weights_path")
     except CacheError:
         return ""
-    return f"; {display(str(place.path))} was made with --weights {display(path)}" if path else ""
+    return f". {display(str(location.path))} was made with --weights {display(path)}" if path else ""
 
 
 class _Run:
@@ -200,33 +186,33 @@ class _Run:
 
     def __init__(
         self,
-        found: Scan,
-        place: CacheLocation,
+        scan: Scan,
+        location: CacheLocation,
         recipe: Recipe,
-        means: ComputeOptions,
+        options: ComputeOptions,
         strict: bool,
         progress: Progress,
-        client: Any = None,
+        client: Any,
     ) -> None:
-        self.found = found
-        self.place = place
+        self.scan = scan
+        self.location = location
         self.recipe = recipe
-        self.means = means
+        self.options = options
         self.strict = strict
         self.progress = progress
         self.client = client
-        self.partial = PartialRun(place)
+        self.partial = PartialRun(location)
         self.inventory = Inventory()
         self.engine: Engine | None = None
         self.earlier_engines: dict[str, dict[str, str]] = {}
         self.fingerprint: dict[str, Any] = {}
         self.embedded = self.copied = 0
-        self.aside: list[Path] = []
+        self.quarantined: list[Path] = []
         self.versions = {name: version(name) for name in ("embedonce", "numpy", "simplejpeg", "pillow")}
 
-    def run(self) -> ExtractionReport:
-        remove_uncommitted(self.place)
-        old = inspect_cache(self.place.path) if self.place.exists() else None
+    def run(self) -> FeatureCache:
+        remove_uncommitted(self.location)
+        old = inspect_cache(self.location.path) if self.location.exists() else None
         segments, dropped = self.partial.recover()
         self._set_fingerprint(old, segments)
         published: list[int] = []  # the sources of the readable shards
@@ -240,83 +226,83 @@ class _Run:
         for segment in segments:
             self.inventory.add_segment(segment.path, segment.table)
             self._remember_engines(segment)
-        plan = make_plan(self.found, self.inventory)
+        plan = make_plan(self.scan, self.inventory)
         if old is not None and not segments and not dropped and self._is_up_to_date(plan, old):
-            finish_publication(self.place, old.manifest)
+            finish_publication(self.location, old.manifest)
             cache = old.cache()
             if self.strict and cache.rejects:
                 raise strict_error(cache.rejects)
-            report = ExtractionReport(cache, unchanged=len(self.found.images), rejected=len(cache.rejects))
+            report = ExtractionReport(unchanged=len(self.scan.images))
         else:
             try:
-                report = self._update(plan, old, published)
+                cache, seconds = self._update(plan, old, published)
             finally:
                 self.inventory.close()
-            report.count_changes(self.found, before, self.inventory, damaged)
-            report.resumed = sum(item.source >= len(published) for item in plan.unchanged)
-        report.notes = notes_on_damage(old.problems if old is not None else [], self.aside, dropped)
-        report.notes += notes_on_scan(self.found)
-        return report
+            report = replace(
+                count_changes(self.scan, before, self.inventory, damaged),
+                embedded=self.embedded,
+                copied=self.copied,
+                resumed=sum(item.source >= len(published) for item in plan.unchanged),
+                seconds=seconds,
+                published=True,
+            )
+        notes = notes_on_damage(old.problems if old is not None else [], self.quarantined, dropped)
+        cache.report = replace(report, rejects=cache.rejects, notes=notes + notes_on_scan(self.scan))
+        return cache
 
     def _remember_engines(self, shard: Shard) -> None:
         for name, versions in shard.table.provenance.get("engines", {}).items():
             note_engine(self.earlier_engines, name, versions)
 
     def _set_fingerprint(self, old: Inspection | None, segments: list[Shard]) -> None:
-        shown = f"the cache {display(str(self.place.path))}"
-        stored: list[tuple[Table | Manifest, str]] = [(shard.table, shown) for shard in old.readable] if old else []
+        name = f"the cache {display(str(self.location.path))}"
+        stored: list[tuple[Table | Manifest, str]] = [(shard.table, name) for shard in old.readable] if old else []
         if old is not None and old.manifest is not None:
-            stored.append((old.manifest, shown))
-        for about, what in stored[:1]:  # all but the weights can be compared before they are loaded
-            hashes = {name: about.fingerprint[name] for name in HASHES if name in about.fingerprint}
-            require_same_fingerprint(about.fingerprint, self.recipe.fingerprint({}) | hashes, what)
+            stored.append((old.manifest, name))
+        for metadata, what in stored[:1]:  # everything but the weights can be compared before they are loaded
+            hashes = {name: metadata.fingerprint[name] for name in HASHES if name in metadata.fingerprint}
+            require_same_fingerprint(metadata.fingerprint, self.recipe.fingerprint({}) | hashes, what)
         self.fingerprint = self.recipe.fingerprint(known_hashes(self.recipe) or self._get_engine().hashes)
         unfinished = f"the unfinished run {display(str(self.partial.folder))}"
-        for about, what in (*stored, *((segment.table, unfinished) for segment in segments)):
-            require_same_fingerprint(about.fingerprint, self.fingerprint, what, about.provenance)
+        for metadata, what in (*stored, *((segment.table, unfinished) for segment in segments)):
+            require_same_fingerprint(metadata.fingerprint, self.fingerprint, what, metadata.provenance)
 
     def _get_engine(self) -> Engine:
         if self.engine is None:
             text = f"preparing MobileNetV2 for the weights {self.recipe.weights.label}, once …"
-            quick = is_quick(self.means, self.recipe)
+            quick = is_quick(self.options, self.recipe)
             with contextlib.nullcontext() if quick else self.progress.working(text, "prepared"):
-                self.engine = make_engine(self.means.engine, self.recipe, self.means.threads)
+                self.engine = make_engine(self.options.engine, self.recipe, self.options.threads)
         return self.engine
 
     def _is_up_to_date(self, plan: Plan, old: Inspection) -> bool:
-        about = old.about
-        same_root = about is not None and about.provenance.get("image_root") == str(self.found.root)
-        return old.intact and same_root and not plan.todo and not plan.gone
+        metadata = old.about
+        same_root = metadata is not None and metadata.provenance.get("image_root") == str(self.scan.root)
+        return old.intact and same_root and not plan.todo and not plan.removed
 
-    def _update(self, plan: Plan, old: Inspection | None, published: list[int]) -> ExtractionReport:
+    def _update(self, plan: Plan, old: Inspection | None, published: list[int]) -> tuple[FeatureCache, float]:
+        """Embed and publish; return the new cache and the seconds that embedding took."""
         seconds = self._embed(plan) if plan.todo else 0.0
-        items = [self.inventory.by_path[image.path] for image in self.found.images]
+        items = [self.inventory.by_path[image.path] for image in self.scan.images]
         rejects = [(os.fsdecode(item.image.path), item.reason) for item in items if item.row < 0]
         if len(rejects) == len(items):
             path, reason = rejects[0]
             raise ImageFolderError(
                 f"none of the {len(items)} images can be embedded; the first: {display(path)}: {reason}"
             )
-        if self.strict and rejects:  # before publishing: what was embedded stays committed
+        if self.strict and rejects:  # before publishing: the embedded images stay committed
             raise strict_error(rejects)
         self._publish(items, old, published)
         self.inventory.close()
         self.partial.discard()
-        return ExtractionReport(
-            FeatureCache.open(self.place.path),
-            embedded=self.embedded,
-            copied=self.copied,
-            rejected=len(rejects),
-            seconds=seconds,
-            published=True,
-        )
+        return FeatureCache.open(self.location.path), seconds
 
     def _embed(self, plan: Plan) -> float:
-        def commit(part: list[EmbedResult]) -> None:
-            table = self._assembler().of_done(part)
+        def commit(results: list[EmbedResult]) -> None:
+            table = self._assembler().table_of_results(results)
             self.inventory.add_segment(self.partial.commit(table), table)
-            self.embedded += sum(item.features is not None for item in part)
-            self.copied += sum(item.copy_of is not None for item in part)
+            self.embedded += sum(item.features is not None for item in results)
+            self.copied += sum(item.copy_of is not None for item in results)
 
         engine = self._get_engine() if self.client is None else None
         self.progress.start(len(plan.todo))
@@ -326,12 +312,12 @@ class _Run:
                 self._embed_on_cluster(plan.todo, commit)
             else:
                 embed_images(
-                    self.found.root,
+                    self.scan.root,
                     plan.todo,
                     self.inventory.by_digest,
                     self.recipe,
                     engine,
-                    self.means.workers or engine.default_workers(),
+                    self.options.workers or engine.default_workers(),
                     commit,
                     self.progress.advance,
                 )
@@ -344,41 +330,43 @@ class _Run:
             self.embedded += result.embedded
             note_engine(self.earlier_engines, result.engine, result.versions)
 
-        job = Job(self.found.root, self.recipe, self.means, self.fingerprint, self._provenance())
+        job = Job(self.scan.root, self.recipe, self.options, self.fingerprint, self._provenance())
         embed_on_cluster(self.client, job, images, self.inventory, self.partial, commit, finished, self.progress)
 
     def _publish(self, items: list[StoredImage], old: Inspection | None, published: list[int]) -> None:
         assembler = self._assembler()
         for state in old.shards if old is not None else ():
             if state.shard is None and state.path.exists():
-                self.aside.append(quarantine(state.path))
-        if not self.place.sharded:
-            publish_file(self.place, assembler.of_known(items))
+                self.quarantined.append(quarantine(state.path))
+        if not self.location.sharded:
+            publish_file(self.location, assembler.table_of_stored(items))
             return
-        kept = self._kept(items, old, published)
-        rest = [item for item in items if item.source not in kept]
+        reused = self._reusable_shards(items, old, published)
+        rest = [item for item in items if item.source not in reused]
         chunks = (rest[start : start + SHARD_ROWS] for start in range(0, len(rest), SHARD_ROWS))
-        tables = (assembler.of_known(chunk) for chunk in chunks)
-        publish_shards(self.place, list(kept.values()), tables, assembler.about())
+        tables = (assembler.table_of_stored(chunk) for chunk in chunks)
+        publish_shards(self.location, list(reused.values()), tables, assembler.manifest())
 
-    def _kept(self, items: list[StoredImage], old: Inspection | None, published: list[int]) -> dict[int, str]:
-        """Return the source and digest of every shard that goes into the new generation as it is.
+    def _reusable_shards(
+        self, items: list[StoredImage], old: Inspection | None, published: list[int]
+    ) -> dict[int, str]:
+        """Return source and digest of every shard that the new generation takes unchanged.
 
-        That is one of which every row is still wanted. A small one is merged with new rows where there are
-        some, so that many small updates do not leave many small shards.
+        Every row of such a shard is still needed. If there are new rows, small shards are merged with them, so that
+        many small updates do not leave many small shards.
         """
-        wanted = Counter(item.source for item in items)
+        needed = Counter(item.source for item in items)
         whole = {
             source: shard
             for source, shard in zip(published, old.readable if old is not None else (), strict=True)
-            if wanted[source] == len(shard) + len(shard.table.rejects)
+            if needed[source] == len(shard) + len(shard.table.rejects)
         }
-        if len(items) > sum(wanted[source] for source in whole):
-            whole = {source: shard for source, shard in whole.items() if wanted[source] * 2 >= SHARD_ROWS}
+        if len(items) > sum(needed[source] for source in whole):
+            whole = {source: shard for source, shard in whole.items() if needed[source] * 2 >= SHARD_ROWS}
         return {source: shard.digest for source, shard in whole.items()}
 
     def _assembler(self) -> Assembler:
-        return Assembler(self.inventory, self.fingerprint, self._provenance(), self.found.class_names)
+        return Assembler(self.inventory, self.fingerprint, self._provenance(), self.scan.class_names)
 
     def _provenance(self) -> dict[str, Any]:
         engines = dict(self.earlier_engines)
@@ -386,7 +374,7 @@ class _Run:
             note_engine(engines, self.engine.name, self.engine.versions())
         return {
             "engines": engines,
-            "image_root": str(self.found.root),
+            "image_root": str(self.scan.root),
             "versions": self.versions,
             "weights": self.recipe.weights.label,
             "weights_path": str(self.recipe.weights.path.resolve()) if self.recipe.weights.path else None,

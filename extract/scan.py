@@ -1,4 +1,4 @@
-"""Finding the images: class-per-folder directories, as ``image_dataset_from_directory`` reads them."""
+"""The search for images in class-per-folder directories, as in ``image_dataset_from_directory``."""
 
 from __future__ import annotations
 
@@ -15,22 +15,12 @@ from ..errors import ImageFolderError
 
 EXTENSIONS = (b".bmp", b".gif", b".jpeg", b".jpg", b".png")
 UNREAD = tuple(b".avif .dcm .heic .heif .jfif .jp2 .jpe .ndpi .svs .tif .tiff .webp".split())
-"""Endings of images that are not read, so that a folder of them is not left out in silence."""
+"""Suffixes of images that are not read; the user is told about them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image file as the scan saw it.
-
-    Attributes
-    ----------
-    path : bytes
-        Relative to the image folder, with ``/`` between the parts.
-    size : int
-        In bytes.
-    mtime : int
-        Modification time in nanoseconds since 1970.
-    """
+    """An image file: path relative to the image folder, with ``/``; size in bytes; time in nanoseconds since 1970."""
 
     path: bytes
     size: int
@@ -39,24 +29,23 @@ class ImageFile:
 
 @dataclass
 class Scan:
-    """What a folder holds.
+    """Images and class folders of a folder, all sorted.
 
     Attributes
     ----------
     root : Path
         The folder, resolved.
     class_names : list of bytes
-        Folders with at least one image, sorted.
+        Folders with at least one image.
     images : list of ImageFile
-        Sorted by path.
     outside : int
-        Images that stand in no class folder and are left out.
+        Number of images outside class folders, which are left out.
     skipped : list of (bytes, str)
-        Paths with an image's name that were not read, and why.
+        Path and reason of every file with an image's name that was not read.
     unread : list of bytes
         Paths of images of formats that are not read.
     empty : list of bytes
-        Folders that would be a class and hold no image, sorted.
+        Class folders without images.
     """
 
     root: Path
@@ -69,27 +58,17 @@ class Scan:
 
     @property
     def unread_text(self) -> str:
-        """What images of other formats there are, such as ``3 .heic, 1 .webp``; empty when there are none."""
+        """Images of other formats, such as ``3 .heic, 1 .webp``; empty if there are none."""
         counts = Counter(format_of(path) for path in self.unread)
-        return ", ".join(f"{count:,} {ending}" for ending, count in sorted(counts.items()))
+        return ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(counts.items()))
 
 
-def scan(folder: Path | str, *, follow_links: bool = False) -> Scan:
-    """Find the images below a folder of class folders.
+def scan_folder(folder: Path | str, *, follow_links: bool = False) -> Scan:
+    """Find the images of a folder of class folders.
 
-    The first folder below ``folder`` is the class; images may stand deeper. Names that begin with a dot
-    are left out. Endings are ``.jpg .jpeg .png .bmp .gif`` in upper or lower case. A link to a regular file
-    is an image; a link to a folder is entered only on request. Pipes, devices and sockets are never opened.
-
-    Parameters
-    ----------
-    folder : path-like
-    follow_links : bool
-        Enter links to folders, each at most once on a way down.
-
-    Returns
-    -------
-    Scan
+    The first folder below ``folder`` is the class; images may be in deeper folders. Names that begin with a dot are
+    left out. Suffixes are ``.jpg .jpeg .png .bmp .gif`` in upper or lower case. A link to a regular file is an image; a
+    link to a folder is entered with ``follow_links``. Pipes, devices and sockets are never opened.
 
     Raises
     ------
@@ -97,96 +76,84 @@ def scan(folder: Path | str, *, follow_links: bool = False) -> Scan:
         When the folder cannot be read, or has images in fewer than two class folders.
     """
     folder = Path(folder)
-    shown = display(str(folder))
+    name = display(str(folder))
     if not os.path.isdir(folder):
         what = "is a file" if os.path.exists(folder) else "does not exist"
         raise ImageFolderError(
-            f"the image folder {shown} {what}; give a folder that holds one folder of images per class"
+            f"the image folder {name} {what}. Give a folder that holds one folder of images per class"
         )
     result = Scan(folder.resolve())
     try:
         _walk(os.fsencode(result.root), b"", result, follow_links, ())
     except OSError as error:
-        name = display(error.filename) if error.filename else shown
-        raise ImageFolderError(f"cannot read {name}: {error.strerror}") from error
+        unreadable = display(error.filename) if error.filename else name
+        raise ImageFolderError(f"cannot read {unreadable}: {error.strerror}") from error
     result.images.sort(key=lambda image: image.path)
     result.class_names = sorted({image.path.partition(b"/")[0] for image in result.images})
     result.empty = sorted(set(result.empty) - set(result.class_names))
     if len(result.class_names) < 2:
-        raise ImageFolderError(f"the image folder {shown} {_what_is_wrong(result)}")
+        raise ImageFolderError(f"the image folder {name} {_problem(result)}")
     return result
 
 
 class FoundImages(NamedTuple):
-    """Images wherever they are.
-
-    Attributes
-    ----------
-    images : list of ImageFile
-        With absolute paths, each once: in the order given, those of a folder by path.
-    unread : list of bytes
-        Paths of images in the folders whose formats are not read, sorted.
-    """
+    """Images with absolute paths, each once, and the sorted paths of images in the folders that are not read."""
 
     images: list[ImageFile]
     unread: list[bytes]
 
 
 def format_of(path: bytes) -> str:
-    """Return the ending of a path in lower case, with its dot."""
+    """Return the suffix of a path in lower case, with its dot."""
     return os.fsdecode(os.path.splitext(path.lower())[1])
 
 
 def find_images(paths: Sequence[Path | str]) -> FoundImages:
-    """Find images wherever they are.
+    """Find images outside a data set.
 
     Parameters
     ----------
     paths : sequence of path-like
-        Files, whatever their ending, and folders, whose images are taken as :func:`scan` knows them, however deep.
-
-    Returns
-    -------
-    FoundImages
+        Files with any suffix, and folders, whose images are sorted by path. The order is kept.
 
     Raises
     ------
     ImageFolderError
-        When there is no such file or folder, or a folder holds no image.
+        When a file or folder does not exist, or a folder holds no image.
     """
-    found: dict[bytes, ImageFile] = {}
+    images: dict[bytes, ImageFile] = {}
     unread: set[bytes] = set()
-    for given in paths:
-        path, shown = os.path.abspath(os.fsencode(given)), display(str(given))
+    for argument in paths:
+        path, name = os.path.abspath(os.fsencode(argument)), display(str(argument))
         try:
             if not os.path.isdir(path):
                 status = os.stat(path)
-                found[path] = ImageFile(path, status.st_size, status.st_mtime_ns)
+                images[path] = ImageFile(path, status.st_size, status.st_mtime_ns)
                 continue
             result = Scan(Path(os.fsdecode(path)))
             _walk(path, path, result, False, ())
         except OSError as error:
-            raise ImageFolderError(f"cannot read {shown}: {error.strerror}; give an image or a folder") from error
+            raise ImageFolderError(f"cannot read {name}: {error.strerror}. Give an image or a folder") from error
         if not result.images:
-            raise ImageFolderError(f"the folder {shown} {_no_images(result)}; give an image or a folder of images")
-        found |= {image.path: image for image in sorted(result.images, key=lambda image: image.path)}
+            raise ImageFolderError(f"the folder {name} {_no_images(result)}. Give an image or a folder of images")
+        images |= {image.path: image for image in sorted(result.images, key=lambda image: image.path)}
         unread.update(result.unread)
-    return FoundImages(list(found.values()), sorted(unread - set(found)))
+    return FoundImages(list(images.values()), sorted(unread - set(images)))
 
 
-def _what_is_wrong(result: Scan) -> str:
-    layout = "put the images into one folder per class, for example cats/1.jpg and dogs/1.jpg"
+def _problem(result: Scan) -> str:
+    layout = "Put the images into one folder per class, for example cats/1.jpg and dogs/1.jpg"
     if result.class_names:
-        return f"has images of one class only ({display(result.class_names[0])}); {layout}"
+        return f"has images of one class only ({display(result.class_names[0])}). {layout}"
     if result.outside:
-        return f"has {result.outside} image(s) but no class folders; {layout}"
-    return f"{_no_images(result)}; {layout}"
+        return f"has {result.outside} image(s) but no class folders. {layout}"
+    return f"{_no_images(result)}. {layout}"
 
 
 def _no_images(result: Scan) -> str:
-    endings = " ".join(ending.decode() for ending in EXTENSIONS)
+    suffixes = " ".join(suffix.decode() for suffix in EXTENSIONS)
     others = f", only {result.unread_text}, which are not read: convert them to JPEG or PNG" if result.unread else ""
-    return f"has no images ({endings}){others}"
+    return f"has no images ({suffixes}){others}"
 
 
 def _walk(folder: bytes, relative: bytes, result: Scan, follow_links: bool, above: tuple[tuple[int, int], ...]) -> None:
@@ -211,14 +178,14 @@ def _walk(folder: bytes, relative: bytes, result: Scan, follow_links: bool, abov
                 result.unread.append(path)
             elif entry.is_symlink() and entry.is_dir():
                 result.skipped.append((path, "a link to a folder"))
-    for place, path in folders:
-        _walk(place, path, result, follow_links, (*above, here))
+    for location, path in folders:
+        _walk(location, path, result, follow_links, (*above, here))
 
 
 def _add(entry: os.DirEntry[bytes], path: bytes, result: Scan) -> None:
     try:
         status = entry.stat()
-    except OSError as error:  # a dangling or looping link, or a file that has just gone
+    except OSError as error:  # a dangling or looping link, or a file that was just removed
         result.skipped.append((path, (error.strerror or "cannot be read").lower()))
         return
     if not stat.S_ISREG(status.st_mode):

@@ -1,11 +1,11 @@
-"""Verification: whether a cache is intact, matches its images, and would be made again by this machine."""
+"""Verification: whether a cache is intact, matches its images, and is reproduced by this machine."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,50 +15,50 @@ from ..cache import FEATURES, HASH_BYTES, Inspection, display, inspect_cache
 from ..errors import ImageError
 from .decoding import resize_into
 from .embed import read_image
-from .engines import Engine, allowed_difference, make_engine
+from .engines import allowed_difference, make_engine
+from .options import EngineName
 from .plan import Inventory, StoredImage
-from .processors import available_processors
 from .progress import Progress, make_progress
-from .recipe import Recipe, recipe_of, require_same_fingerprint
-from .scan import ImageFile, scan
+from .recipe import recipe_of, require_same_fingerprint
+from .scan import ImageFile, Scan, scan_folder
 
-SAMPLE = 16
-_STEP = 64  # images between two strokes of the progress bar
+_STEP = 64  # images between two updates of the progress bar
+
+Matching = list[tuple[ImageFile, StoredImage]]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Verification:
-    """What a verification found.
+    """Result of a verification.
 
     Attributes
     ----------
     cache : str
-        Its path.
+        Path of the cache.
     rows : int
-        Embedded images whose checksums were looked at.
+        Embedded images whose checksums were compared.
     files : int
         Cache files: 1, or the number of shards.
     problems : list of str
-        A line for everything that is damaged.
+        A line for every damaged part.
     damaged : list of str
         Images whose stored features or signatures are damaged.
     images : str or None
-        The image folder that it was compared with.
+        The image folder that the cache was compared with.
     unchanged : int
-        Images of the folder with the content that the cache knows, by SHA-256.
+        Images of the folder with the stored content, by SHA-256.
     added, changed, removed : list of str
-        Paths, against the cache.
+        Paths that differ from the cache.
     moved : list of (str, str)
-        Old and new path of content that stands elsewhere now.
+        Old and new path of images that were moved.
     sampled : int
         Images that were embedded again.
-    largest_difference : float
-        Between a stored feature and the same one computed now.
-    allowed_difference : float
-    differing : list of str
-        Images of the sample beyond what is allowed.
     identical : int
-        Images of the sample with the very bits that are stored.
+        Images of the sample with exactly the stored features.
+    largest_difference, allowed_difference : float
+        Largest difference between a stored and a new feature, and its limit.
+    differing : list of str
+        Images of the sample beyond the limit.
     """
 
     cache: str
@@ -80,99 +80,96 @@ class Verification:
 
     @property
     def intact(self) -> bool:
-        """Whether every byte that matters is as it was written."""
+        """Whether all checksums match."""
         return not self.problems
 
     @property
     def matches(self) -> bool:
-        """Whether the images are those of the cache, as far as they were looked at."""
+        """Whether the images are those of the cache, as far as they were compared."""
         return not (self.added or self.changed or self.moved or self.removed)
 
     @property
     def ok(self) -> bool:
-        """Whether all that was looked at is as it should be."""
+        """Whether no damage and no difference was found."""
         return self.intact and self.matches and not self.differing
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return all of it, JSON-serialisable."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {"ok": self.ok, "intact": self.intact, "matches": self.matches} | values
+    def to_dict(self) -> dict[str, Any]:
+        """Return all values, JSON-serialisable."""
+        return {"ok": self.ok, "intact": self.intact, "matches": self.matches} | asdict(self)
 
 
 def verify(
     cache: Path | str,
     images: Path | str | None = None,
     *,
-    sample: int = SAMPLE,
+    sample: int = 16,
     seed: int = 0,
     weights: str | Path | None = None,
-    engine: str = "auto",
+    engine: EngineName = "auto",
     follow_links: bool = False,
-    progress: bool | None = None,
+    progress: bool | Progress | None = None,
 ) -> Verification:
-    """Check every checksum of a cache and, with its images, whether they are still those that were embedded.
+    """Check every checksum of a cache and, with its images, whether these are still the embedded ones.
 
-    Every image is read and compared by its SHA-256, so that a change which kept size and time is found too. Then
-    a sample is embedded again, which proves that this machine and these weights still give the stored features.
+    Every image is read and compared by its SHA-256, which also finds changes that kept size and time. Then a sample is
+    embedded again, to check that this machine and these weights still give the stored features.
 
     Parameters
     ----------
     cache : path-like
         A file or a folder of shards. It is only read.
-    images : path-like, optional
+    images : path-like, default=None
         The image folder.
-    sample : int
-        How many images to embed again; 0 for none.
-    seed : int
-        Of the choice of the sample.
-    weights : str or path-like, optional
-        The backbone's weights, when they are not where the cache says.
-    engine : str
-        What computes: see :func:`embedonce.extract_features`.
-    follow_links : bool
-        Enter links to folders, as the extraction did.
-    progress : bool, optional
-        Show progress on standard error; by default only on a terminal.
+    sample : int, default=16
+        Number of images to embed again; 0 for none.
+    seed : int, default=0
+        Random seed of the sample.
+    weights : str or path-like, default=None
+        Weights of the backbone; None for those that the cache names.
+    engine : {"auto", "native", "litert", "keras"}, default="auto"
+        Inference engine; see `extract_features`.
+    follow_links : bool, default=False
+        Enter links to folders, as in the extraction.
+    progress : bool, default=None
+        Show progress on standard error; None for terminals only.
 
     Returns
     -------
     Verification
-        Damage and differences are findings, not errors.
+        Damage and differences are results, not errors.
 
     Raises
     ------
     CacheError
         There is no cache, or it is not recognisable as one.
     ImageFolderError, WeightsError, FingerprintError, EngineError
-        The images, or what is needed to embed them again, are not to be had.
+        The images cannot be read, or cannot be embedded as for the cache.
+
+    See Also
+    --------
+    extract_features : Make a cache, repair it, or bring it up to date.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from embedonce import extract_features, verify
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in ("ash", "birch"):
+    ...     (folder / "images" / name).mkdir(parents=True)
+    ...     Image.new("RGB", (40, 40), "green").save(folder / "images" / name / "1.png")
+    >>> tiny = {"weights": "random:0", "alpha": 0.35, "image_size": 32}
+    >>> cache = extract_features(folder / "images", folder / "trees.h5", **tiny)
+    >>> (folder / "images" / "ash" / "1.png").rename(folder / "images" / "ash" / "2.png").name
+    '2.png'
+    >>> result = verify(folder / "trees.h5", folder / "images")
+    >>> result.intact, result.unchanged, result.moved
+    (True, 1, [('ash/1.png', 'ash/2.png')])
     """
-    return verify_cache(
-        Path(cache),
-        images,
-        sample=sample,
-        seed=seed,
-        weights=weights,
-        engine=engine,
-        follow_links=follow_links,
-        progress=make_progress(progress),
-    )
-
-
-def verify_cache(
-    cache: Path,
-    images: Path | str | None,
-    *,
-    sample: int,
-    seed: int,
-    weights: str | Path | None,
-    engine: str,
-    follow_links: bool,
-    progress: Progress,
-) -> Verification:
-    """Do what :func:`verify` does."""
-    inspection = inspect_cache(cache)
+    inspection = inspect_cache(Path(cache))
     damaged = {path for state in inspection.shards for path in state.damaged_paths}
-    done = Verification(
+    verification = Verification(
         str(cache),
         rows=sum(map(len, inspection.readable)),
         files=len(inspection.shards),
@@ -183,80 +180,34 @@ def verify_cache(
     for state in inspection.shards:
         if state.shard is not None:
             inventory.add_shard(state.shard, state.damaged_rows.tolist())
-    whole = len(inspection.readable) == len(inspection.shards) and not inspection.problem
-    if images is not None and whole:  # without its tables, nobody knows which images the cache should have
-        found = scan(images, follow_links=follow_links)
-        done.images = str(found.root)
-        matching = _compare(done, found.root, found.images, inventory, damaged, progress)
+    complete = len(inspection.readable) == len(inspection.shards) and not inspection.problem
+    if images is not None and complete:  # without its tables, the images of the cache are unknown
+        scan = scan_folder(images, follow_links=follow_links)
+        digests = _digests(scan, make_progress(progress))
+        verification, matching = _compare(verification, scan, digests, inventory, damaged)
         if sample and matching:
-            recipe, made = _engine_of(inspection, engine, weights)
-            _embed_again(done, found.root, matching, inventory, recipe, made, sample, seed)
+            chosen = np.random.default_rng(seed).choice(len(matching), min(sample, len(matching)), replace=False)
+            sampled = [matching[index] for index in np.sort(chosen)]
+            verification = _embed_again(verification, scan, sampled, inventory, inspection, engine, weights)
     inventory.close()
-    return done
+    return verification
 
 
-def _engine_of(inspection: Inspection, name: str, weights: str | Path | None) -> tuple[Recipe, Engine]:
-    """Return the recipe of a cache and an engine with its backbone, or fail because that is another one."""
-    about = inspection.about
-    assert about is not None  # the cache is whole
-    recipe = recipe_of(about, weights)
-    engine = make_engine(name, recipe)
-    found, what = recipe.fingerprint(engine.hashes), f"the cache {display(str(inspection.path))}"
-    require_same_fingerprint(about.fingerprint, found, what, about.provenance)
-    return recipe, engine
-
-
-def _compare(
-    done: Verification,
-    root: Path,
-    images: list[ImageFile],
-    inventory: Inventory,
-    damaged: set[bytes],
-    progress: Progress,
-) -> list[tuple[ImageFile, StoredImage]]:
-    """Sort the images into kinds, and return those of known content with their rows."""
-    digests = _digests(root, images, progress)
-    present = {image.path for image in images}
-    vanished: dict[bytes, list[StoredImage]] = {}
-    for path, row in inventory.by_path.items():
-        if path not in present:
-            vanished.setdefault(row.digest, []).append(row)
-    matching: list[tuple[ImageFile, StoredImage]] = []
-    for image, digest in zip(images, digests, strict=True):
-        known = inventory.by_path.get(image.path)
-        name = os.fsdecode(image.path)
-        if image.path in damaged:
-            continue
-        if known is not None and known.digest == digest:
-            done.unchanged += 1
-            matching.append((image, known))
-        elif known is not None:
-            done.changed.append(name)
-        elif vanished.get(digest):
-            origin = vanished[digest].pop()
-            done.moved.append((os.fsdecode(origin.image.path), name))
-            matching.append((image, origin))
-        else:
-            done.added.append(name)
-    done.removed = sorted(os.fsdecode(row.image.path) for rest in vanished.values() for row in rest)
-    done.removed += sorted(os.fsdecode(path) for path in damaged - present)
-    return [(image, known) for image, known in matching if known.row >= 0]
-
-
-def _digests(root: Path, images: list[ImageFile], progress: Progress) -> list[bytes]:
+def _digests(scan: Scan, progress: Progress) -> list[bytes]:
     """Return the SHA-256 of every image; zeros, as in a cache, for one that cannot be read."""
+    from joblib import cpu_count
 
     def digest(image: ImageFile) -> bytes:
         try:
-            return hashlib.sha256(read_image(root, image)[0]).digest()
+            return hashlib.sha256(read_image(scan.root, image)[0]).digest()
         except ImageError:
             return bytes(HASH_BYTES)
 
     digests: list[bytes] = []
-    progress.start(len(images), "reading")
+    progress.start(len(scan.images), "reading")
     try:
-        with ThreadPoolExecutor(available_processors()) as pool:
-            for value in pool.map(digest, images):
+        with ThreadPoolExecutor(cpu_count()) as pool:
+            for value in pool.map(digest, scan.images):
                 digests.append(value)
                 if len(digests) % _STEP == 0:
                     progress.advance(_STEP)
@@ -265,33 +216,84 @@ def _digests(root: Path, images: list[ImageFile], progress: Progress) -> list[by
     return digests
 
 
+def _compare(
+    verification: Verification, scan: Scan, digests: list[bytes], inventory: Inventory, damaged: set[bytes]
+) -> tuple[Verification, Matching]:
+    """Compare the images with the cache; return the differences, and the embedded images of stored content."""
+    present = {image.path for image in scan.images}
+    vanished: dict[bytes, list[StoredImage]] = {}
+    for path, stored in inventory.by_path.items():
+        if path not in present:
+            vanished.setdefault(stored.digest, []).append(stored)
+    unchanged, matching = 0, []
+    added, changed, moved = [], [], []
+    for image, digest in zip(scan.images, digests, strict=True):
+        before = inventory.by_path.get(image.path)
+        name = os.fsdecode(image.path)
+        if image.path in damaged:
+            continue
+        if before is not None and before.digest == digest:
+            unchanged += 1
+            matching.append((image, before))
+        elif before is not None:
+            changed.append(name)
+        elif vanished.get(digest):
+            origin = vanished[digest].pop()
+            moved.append((os.fsdecode(origin.image.path), name))
+            matching.append((image, origin))
+        else:
+            added.append(name)
+    removed = sorted(os.fsdecode(stored.image.path) for rest in vanished.values() for stored in rest)
+    removed += sorted(os.fsdecode(path) for path in damaged - present)
+    verification = replace(
+        verification,
+        images=str(scan.root),
+        unchanged=unchanged,
+        added=added,
+        changed=changed,
+        moved=moved,
+        removed=removed,
+    )
+    return verification, [(image, stored) for image, stored in matching if stored.row >= 0]
+
+
 def _embed_again(
-    done: Verification,
-    root: Path,
-    matching: list[tuple[ImageFile, StoredImage]],
+    verification: Verification,
+    scan: Scan,
+    sample: Matching,
     inventory: Inventory,
-    recipe: Recipe,
-    engine: Engine,
-    count: int,
-    seed: int,
-) -> None:
-    chosen = np.random.default_rng(seed).choice(len(matching), min(count, len(matching)), replace=False)
-    sample = [matching[place] for place in np.sort(chosen)]
-    stored = inventory.gather([known for _, known in sample], FEATURES)
-    done.allowed_difference = allowed_difference(stored, recipe.precision)
+    inspection: Inspection,
+    engine_name: str,
+    weights: str | Path | None,
+) -> Verification:
+    """Compare stored features with new ones; raise FingerprintError when this machine would make another cache."""
+    metadata = inspection.about
+    assert metadata is not None  # the cache is complete
+    recipe = recipe_of(metadata, weights)
+    engine = make_engine(engine_name, recipe)
+    name = f"the cache {display(str(inspection.path))}"
+    require_same_fingerprint(metadata.fingerprint, recipe.fingerprint(engine.hashes), name, metadata.provenance)
+    stored = inventory.gather([item for _, item in sample], FEATURES)
+    allowed = allowed_difference(stored, recipe.precision)
     session = engine.session()
-    for (image, known), expected in zip(sample, stored, strict=True):
+    differences: dict[str, float] = {}
+    identical = 0
+    for (image, item), expected in zip(sample, stored, strict=True):
         try:
-            data, _ = read_image(root, image)
+            data, _ = read_image(scan.root, image)
         except ImageError:
             data = b""
-        if hashlib.sha256(data).digest() != known.digest:
-            continue  # it has gone or changed since it was looked at, which is not the cache's fault
+        if hashlib.sha256(data).digest() != item.digest:
+            continue  # it was removed or changed since its digest was computed
         resize_into(session.slot(0), recipe.decode(data))
-        got = session.run(1)[0]
-        difference = float(np.abs(got - expected).max())
-        done.sampled += 1
-        done.identical += bool((got == expected).all())
-        done.largest_difference = max(done.largest_difference, difference)
-        if not difference <= done.allowed_difference:  # also when it is not a number
-            done.differing.append(os.fsdecode(image.path))
+        features = session.run(1)[0]
+        differences[os.fsdecode(image.path)] = float(np.abs(features - expected).max())
+        identical += bool((features == expected).all())
+    return replace(
+        verification,
+        sampled=len(differences),
+        identical=identical,
+        largest_difference=max(differences.values(), default=0.0),
+        allowed_difference=allowed,
+        differing=[path for path, value in differences.items() if not value <= allowed],  # also NaN
+    )

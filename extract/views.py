@@ -1,7 +1,6 @@
-"""Views of an image, turned and mirrored: their features stand in caches of their own beside the images' cache.
+"""Augmented views: mirrored and rotated images, whose features have their own caches next to that of the images.
 
-Row by row they have the paths and contents of the images that they are views of, so that no view can come onto another
-side of a split than its image.
+Row by row they have the paths and contents of their images, so that a view is always on its image's side of a split.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ Array = npt.NDArray[Any]
 
 IDENTITY = "identity"
 
-TURNS: Mapping[str, Callable[[Array], Array]] = {
+VIEW_TRANSFORMS: Mapping[str, Callable[[Array], Array]] = {
     IDENTITY: lambda pixels: pixels,
     "flip-left-right": np.fliplr,
     "flip-top-bottom": np.flipud,
@@ -29,26 +28,24 @@ TURNS: Mapping[str, Callable[[Array], Array]] = {
     "transpose": lambda pixels: pixels.transpose(1, 0, 2),
     "transverse": lambda pixels: pixels[::-1, ::-1].transpose(1, 0, 2),
 }
-"""What makes each view of the pixels (h, w, 3): Pillow's names, angles counterclockwise."""
+"""Transform of pixels (h, w, 3) for each view: Pillow's names, angles counterclockwise."""
 
-VIEWS: dict[str, tuple[str, ...]] = {"none": (), "flips": tuple(TURNS)[1:4], "dihedral": tuple(TURNS)[1:]}
-"""Which views there are beside the image itself."""
+VIEWS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "flips": tuple(VIEW_TRANSFORMS)[1:4],
+    "dihedral": tuple(VIEW_TRANSFORMS)[1:],
+}
+"""Augmented views of each choice, without the image itself."""
 
 
 def view_names(views: str) -> tuple[str, ...]:
-    """Return the names of the views beside the image itself.
-
-    Raises
-    ------
-    ParameterError
-        When there is no such choice.
-    """
+    """Return the augmented views of a choice, without the image itself; raise ParameterError for an unknown choice."""
     if views not in VIEWS:
         raise ParameterError(f"parameter views must be one of {', '.join(VIEWS)}, got {views!r}")
     return VIEWS[views]
 
 
 def view_path(cache: Path, view: str) -> Path:
-    """Return where the features of a view of the images of a cache stand, in the same form."""
+    """Return the path of the cache of an augmented view, in the form of the images' cache."""
     stem = cache.name if cache.suffix not in (".h5", ".hdf5", ".cache") else cache.stem
     return cache.with_name(f"{stem}.views") / f"{view}{'.cache' if cache.is_dir() else '.h5'}"

@@ -21,8 +21,19 @@ SMALL = {"weights": "random:0", "alpha": 0.35, "image_size": 64}
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_home(tmp_path_factory):
-    """Converted models go to a folder of this session, never to the user's."""
-    os.environ["EMBEDONCE_HOME"] = str(tmp_path_factory.mktemp("home"))
+    """Converted models go to a folder that the workers of a session share, never to the user's."""
+    root = tmp_path_factory.getbasetemp()
+    home = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "home"
+    home.mkdir(exist_ok=True)
+    os.environ["EMBEDONCE_HOME"] = str(home)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _same_engine_on_every_processor():
+    """``auto`` is the native engine wherever it runs, also in child processes; set EMBEDONCE_ENGINE for another one."""
+    from embedonce.extract.engines.native import why_not_native
+
+    os.environ.setdefault("EMBEDONCE_ENGINE", "litert" if why_not_native() else "native")
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...cache import display, make_folder
+from ...cache import FeatureCache, display, make_folder
 from ...errors import OutputError, WeightsError
-from ...extract import ExtractionReport, Progress, make_recipe, update_cache
+from ...extract import Progress, extract_features, make_recipe
 from ...extract.backbone import imagenet_path, imagenet_url
 from .result import Comparison
 from .run import compare
@@ -26,7 +26,7 @@ HEADS: dict[str, dict[str, int]] = {"softmax": {"epochs": 40}, "logreg": {}, "sv
 class Demo:
     """Result of the demo: its extraction, its comparison, the folder of images and the folder of results."""
 
-    report: ExtractionReport
+    cache: FeatureCache
     comparison: Comparison
     images: Path
     results: Path
@@ -39,21 +39,11 @@ def run_demo(folder: Path, progress: Progress) -> Demo:
     """
     images = write_digits(make_folder(folder, "the demo") / "digits")
     weights = _weights(progress)
-    report = update_cache(
-        images,
-        folder / f"digits-{weights.replace(':', '-')}.h5",
-        weights=weights,
-        alpha=1.0,
-        image_size=IMAGE_SIZE,
-        engine="auto",
-        workers=None,
-        strict=False,
-        follow_links=False,
-        progress=progress,
-    )
-    comparison = compare(report.cache, HEADS, progress=progress)
+    path = folder / f"digits-{weights.replace(':', '-')}.h5"
+    cache = extract_features(images, path, weights=weights, image_size=IMAGE_SIZE, progress=progress)
+    comparison = compare(cache, HEADS, progress=progress)
     comparison.save(folder / "results")
-    return Demo(report, comparison, images, folder / "results")
+    return Demo(cache, comparison, images, folder / "results")
 
 
 def write_digits(folder: Path) -> Path:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, display
 from ...errors import HeadError, ImageError, ModelFileError, ParameterError, SplitError
-from ...extract import NullProgress, Progress, decode, least_size
+from ...extract import NullProgress, Progress, decode, minimum_size
 from ..metrics import align_probabilities, score
 from ..models import ModelFile, short_hashes
 from ..scoring import HeadResult
@@ -215,7 +215,7 @@ def _classify(
     network: Any, model: ImageModel, cache: FeatureCache, rows: npt.NDArray[np.intp], progress: Progress
 ) -> npt.NDArray[np.float64]:
     """Return the probabilities of images in their original sizes; consecutive images of one size are one batch."""
-    root, minimum = image_folder(cache), least_size(model.file.metadata["fingerprint"])
+    root, minimum = image_folder(cache), minimum_size(model.file.metadata["fingerprint"])
     probabilities: list[npt.NDArray[np.float64]] = []
     batch: list[npt.NDArray[np.uint8]] = []
 

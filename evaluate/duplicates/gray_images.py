@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache
 from ...errors import ImageError
-from ...extract import decode, least_size
+from ...extract import decode, minimum_size
 from ..shared import image_folder, read_unchanged
 
 PICTURE_SIDE = 96
@@ -90,7 +90,7 @@ def pictures_of(cache: FeatureCache, images: Path | str | None = None) -> Pictur
     root = image_folder(cache, images)
     if not root.is_dir():
         return None
-    least = least_size(cache.fingerprint)
+    least = minimum_size(cache.fingerprint)
     return Pictures(lambda row: decode(read_unchanged(cache, root, row), least))
 
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from joblib import cpu_count
 
 from ...cache import FeatureCache
 from ...errors import GroupsError
-from ...extract import available_processors
 
 COMPONENTS = 256
 _SAMPLE = 20_000  # rows that the principal components are found on
@@ -129,7 +129,7 @@ def _approximate(reduced: npt.NDArray[np.float32], count: int) -> Neighbors:
             f"finding groups among more than {APPROXIMATE_ABOVE:,} images needs an approximate index; "
             "install it with: pip install embedonce[large]"
         ) from error
-    faiss.omp_set_num_threads(available_processors())
+    faiss.omp_set_num_threads(cpu_count())
     cells = int(4 * np.sqrt(len(reduced)))
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(reduced.shape[1]), reduced.shape[1], cells, faiss.METRIC_INNER_PRODUCT)
     index.cp.seed = 0

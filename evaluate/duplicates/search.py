@@ -29,8 +29,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from joblib import cpu_count
 
-from ...extract import available_processors
 from . import log_polar as polar
 from .gray_images import Pictures
 from .neighbors import Neighbors
@@ -153,7 +153,7 @@ class _Search:
         self._link_identical()
         if self.n > 1:
             # every thread of the pool multiplies small matrices: BLAS's own threads would only get into its way
-            with threadpool_limits(1, "blas"), ThreadPoolExecutor(available_processors()) as self.pool:
+            with threadpool_limits(1, "blas"), ThreadPoolExecutor(cpu_count()) as self.pool:
                 spectra = polar.ring_spectra(self.thumbnails)
                 tests = self.tests = PairTests(self.thumbnails, spectra, self.pictures, self.pool)
                 candidates = self._centred_candidates(spectra)

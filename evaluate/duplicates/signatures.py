@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from joblib import cpu_count
 
 from ...cache import FeatureCache, display
 from ...errors import GroupsError, ImageError
-from ...extract import SIGNATURE_SIZE, available_processors, decode, least_size, resize, signature
+from ...extract import SIGNATURE_SIZE, decode, minimum_size, resize, signature
 from ..shared import format_examples, image_folder, read_unchanged
 
 
@@ -46,7 +47,7 @@ def signatures_of(
             "the groups, or use split='random'"
         )
     root = image_folder(cache, images)
-    size, least = cache.fingerprint["image_size"], least_size(cache.fingerprint)
+    size, least = cache.fingerprint["image_size"], minimum_size(cache.fingerprint)
     made = np.zeros((len(cache), SIGNATURE_SIZE**2), np.uint8)
     unusable: list[str] = []
 
@@ -58,7 +59,7 @@ def signatures_of(
                 unusable.append(cache.paths[row])
         advance(len(rows))
 
-    with ThreadPoolExecutor(available_processors()) as pool:
+    with ThreadPoolExecutor(cpu_count()) as pool:
         list(pool.map(make, np.array_split(np.arange(len(cache)), max(1, len(cache) // 64))))
     if unusable:
         raise GroupsError(

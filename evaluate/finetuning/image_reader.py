@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from joblib import cpu_count
 
 from ...cache import FeatureCache, display
 from ...errors import ImageError
-from ...extract import TURNS, VIEWS, available_processors, decode, least_size, resize_into
+from ...extract import VIEW_TRANSFORMS, VIEWS, decode, minimum_size, resize_into
 from ..shared import read_unchanged
 
 Indices = npt.NDArray[np.intp]
@@ -21,7 +22,7 @@ Pixels = npt.NDArray[np.float32]
 AUGMENTATIONS = {name: 1 + len(views) for name, views in VIEWS.items()}
 """Names, and how many views of an image each has, the image itself among them."""
 
-_TURNS = tuple(TURNS.values())
+_TURNS = tuple(VIEW_TRANSFORMS.values())
 _AHEAD = 2  # batches that are read while one is trained on
 
 
@@ -38,9 +39,9 @@ class ImageReader:
     def __init__(self, cache: FeatureCache, root: Path) -> None:
         self._cache = cache
         self._root = root
-        self._least = least_size(cache.fingerprint)
+        self._least = minimum_size(cache.fingerprint)
         self._side = int(cache.fingerprint["image_size"])
-        self._threads = ThreadPoolExecutor(available_processors())
+        self._threads = ThreadPoolExecutor(cpu_count())
 
     def __enter__(self) -> ImageReader:
         return self

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..._keras import import_keras
 from ...cache import FeatureCache, display, write_atomically
 from ...errors import ImageError, ModelFileError
-from ...extract import decode, decoding_of, least_size, recipe_of
+from ...extract import decode, decoding_of, minimum_size, recipe_of
 from ...extract.backbone import build_backbone, pooled_features, weights_of, weights_sha256
 from ...heads.io import write_keras_metadata
 from ..shared import evenly_spaced_indices, image_folder, read_unchanged
@@ -104,7 +104,7 @@ def reference_of_cache(
     Images that are gone from the image folder, or have changed, are left out.
     """
     among = np.arange(len(cache)) if among is None else among
-    root, minimum_size = image_folder(cache), least_size(cache.fingerprint)
+    root, minimum_size = image_folder(cache), minimum_size(cache.fingerprint)
     rows: list[int] = []
     images: list[npt.NDArray[np.uint8]] = []
     for row in among[evenly_spaced_indices(len(among), count)].tolist():

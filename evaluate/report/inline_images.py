@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from joblib import cpu_count
+
 from ...cache import FeatureCache
 from ...errors import ImageError
-from ...extract import Pixels, available_processors, decode
+from ...extract import Pixels, decode
 from ..shared import GRID, INK, QUIET, image_folder, read_unchanged
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def pictures(cache: FeatureCache, rows: Iterable[int]) -> dict[int, str]:
     """Return images of a cache as data URLs, by row; images that are missing or have changed are left out."""
     root = image_folder(cache)
     chosen = sorted(set(rows))
-    with ThreadPoolExecutor(available_processors()) as pool:
+    with ThreadPoolExecutor(cpu_count()) as pool:
         urls = pool.map(lambda row: _picture(cache, root, row), chosen)
         return {row: url for row, url in zip(chosen, urls, strict=True) if url is not None}
 

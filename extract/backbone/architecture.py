@@ -1,4 +1,4 @@
-"""What MobileNetV2 consists of: names, shapes and order of its layers in Keras, known without Keras.
+"""The architecture of MobileNetV2: names, shapes and order of its layers in Keras, known without Keras.
 
 Sandler et al., 2018, arXiv:1801.04381, table 2; names and roundings are those of ``keras.applications.MobileNetV2``.
 """
@@ -20,13 +20,13 @@ BLOCKS = (
 )
 """Output channels at alpha 1.0, and stride, of each inverted residual block."""
 EPSILON = 1e-3
-"""What is added to every variance in batch normalisation."""
+"""Term that batch normalisation adds to every variance."""
 NORMALISATION = ("gamma", "beta", "moving_mean", "moving_variance")
 _EXPANSION = 6
 
 
 def block_prefix(number: int) -> str:
-    """Return how the names of a block's layers begin."""
+    """Return the prefix of the names of a block's layers."""
     return f"block_{number}_" if number else "expanded_conv_"
 
 
@@ -36,13 +36,7 @@ def normalisation_of(convolution: str) -> str:
 
 
 def kernel_shapes(alpha: float) -> dict[str, tuple[int, int, int, int]]:
-    """Return the shape of every convolution's kernel, in order.
-
-    Returns
-    -------
-    dict of str to tuple
-        (rows, columns, channels in, channels out); of depthwise ones (3, 3, channels, 1).
-    """
+    """Return the kernel shapes, in order: (rows, columns, channels in, channels out), or (3, 3, channels, 1)."""
     channels = _rounded(32 * alpha)
     shapes: dict[str, tuple[int, int, int, int]] = {"Conv1": (3, 3, 3, channels)}
     for number, (filters, _) in enumerate(BLOCKS):
@@ -68,14 +62,14 @@ def weight_shapes(alpha: float) -> dict[str, tuple[int, ...]]:
 
 
 def is_depthwise(convolution: str) -> bool:
-    """Return whether a convolution has one filter a channel."""
+    """Return whether a convolution has one filter per channel."""
     return convolution.endswith("depthwise")
 
 
 def random_weights(seed: int, alpha: float) -> Weights:
-    """Return normal kernels, from the one NumPy generator whose stream is frozen for good, and neutral normalisation.
+    """Return normal kernels, from the NumPy generator whose stream never changes, and neutral normalisation.
 
-    The variance keeps signals alive through 52 layers: 2 / fan-in before a ReLU (He et al., 2015,
+    The variance keeps the scale of signals through 52 layers: 2 / fan-in before a ReLU (He et al., 2015,
     arXiv:1502.01852), 1 / fan-in where a bottleneck ends without one.
     """
     generator = np.random.RandomState(seed)
@@ -93,7 +87,7 @@ def random_weights(seed: int, alpha: float) -> Weights:
 
 
 def weights_sha256(weights: Weights) -> str:
-    """Return the SHA-256 over all weights of a backbone, whatever kind of file they came from."""
+    """Return the SHA-256 over all weights of a backbone; it does not depend on the kind of file."""
     state = hashlib.sha256()
     for path, weight in weights.items():
         value = np.ascontiguousarray(weight, dtype="<f4")
@@ -103,6 +97,6 @@ def weights_sha256(weights: Weights) -> str:
 
 
 def _rounded(channels: float) -> int:
-    """Return the nearest multiple of 8, at least 8 and 90 % of what it was."""
+    """Return the nearest multiple of 8, at least 8 and 90 % of ``channels``."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded

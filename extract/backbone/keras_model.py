@@ -1,4 +1,4 @@
-"""The frozen MobileNetV2 in Keras. Everything here needs TensorFlow, and imports it when called."""
+"""The frozen MobileNetV2 in Keras. Imports TensorFlow when called."""
 
 from __future__ import annotations
 
@@ -21,24 +21,20 @@ from .resolve import WeightsSource
 
 
 def build_backbone(source: WeightsSource, alpha: float, image_size: int, dtype: str = "float32") -> Any:
-    """Build the frozen convolutional base.
+    """Build the frozen convolutional base, named ``mobilenetv2``.
 
     Parameters
     ----------
     source : WeightsSource
     alpha : float
-        Width multiplier.
     image_size : int
-        Height and width of the input, in pixels.
     dtype : str
-        Keras's policy for the layers: ``float32``, ``mixed_float16`` or ``mixed_bfloat16``. The weights are float32
-        in all of them.
+        Keras's policy for the layers: ``float32``, ``mixed_float16`` or ``mixed_bfloat16``. Weights are float32.
 
     Returns
     -------
     keras.Model
-        Named ``mobilenetv2``; images of shape (b, image_size, image_size, 3), scaled to -1 to 1, in;
-        feature maps (b, h, w, d) out. Not trainable.
+        From images (b, s, s, 3), -1 to 1, to feature maps (b, h, w, d). Not trainable.
 
     Raises
     ------
@@ -57,22 +53,21 @@ def build_backbone(source: WeightsSource, alpha: float, image_size: int, dtype: 
             variable.assign(weights[variable.path])
     else:
         assert source.path is not None
-        for variable in backbone.weights:  # to see afterwards whether each was really loaded
+        for variable in backbone.weights:  # to detect variables that are not loaded
             variable.assign(np.full(variable.shape, np.nan, np.float32))
         try:
             if zipfile.is_zipfile(source.path) or source.path.suffix == ".keras":
                 _copy_from_model(keras, source.path, backbone)
             else:
-                with warnings.catch_warnings():  # Keras 3.15 warns of hundreds of containers that hold nothing
+                with warnings.catch_warnings():  # Keras 3.15 warns of hundreds of empty containers
                     warnings.simplefilter("ignore")
                     backbone.load_weights(source.path)
         except WeightsError:
             raise
-        except Exception as error:  # Keras, h5py and zipfile raise what they like
+        except Exception as error:  # Keras, h5py and zipfile raise many types
             raise WeightsError(
                 f"the weights file {display(str(source.path))} does not fit MobileNetV2 with alpha {alpha}: "
-                f"{first_line(error)[:200]}; "
-                "give the --alpha that it was trained with, or another file"
+                f"{first_line(error)[:200]}. Give the --alpha that it was trained with, or another file"
             ) from error
         _require_all_loaded(source.path, backbone)
     backbone.trainable = False
@@ -81,7 +76,7 @@ def build_backbone(source: WeightsSource, alpha: float, image_size: int, dtype: 
 
 @contextlib.contextmanager
 def _policy(keras: Any, dtype: str) -> Iterator[None]:
-    """Let the layers that are made meanwhile have a policy of their own; keras.applications takes none."""
+    """Set the policy of layers made in this context, because keras.applications has no parameter for it."""
     users = keras.config.dtype_policy()
     keras.config.set_dtype_policy(dtype)
     try:
@@ -91,33 +86,27 @@ def _policy(keras: Any, dtype: str) -> Iterator[None]:
 
 
 def _require_all_loaded(path: Path, backbone: Any) -> None:
-    """Refuse weights that are missing or not finite: Keras leaves out what a file does not have, with a warning."""
+    """Raise WeightsError for weights that are missing or not finite: Keras only warns about missing ones."""
     for variable in backbone.weights:
         if not np.isfinite(np.asarray(variable)).all():
             raise WeightsError(
-                f"the weights file {display(str(path))} has no usable values for {variable.path} of MobileNetV2; "
-                "give another file"
+                f"the weights file {display(str(path))} has no usable values for {variable.path} of MobileNetV2. "
+                "Give another file"
             )
 
 
 def build_embedder(backbone: Any) -> Any:
-    """Wrap a backbone into the whole way from pixels to features.
-
-    Returns
-    -------
-    keras.Model
-        float32 images (b, s, s, 3), 0 to 255, in; pooled float32 features (b, d) out.
-    """
+    """Return a keras.Model from float32 images (b, s, s, 3), 0 to 255, to pooled float32 features (b, d)."""
     keras = import_keras()
     image = keras.Input(backbone.input_shape[1:], name="image")
     return keras.Model(image, pooled_features(backbone, image), name="embedder")
 
 
 def pooled_features(backbone: Any, image: Any) -> Any:
-    """Put scaling, backbone and pooling behind a symbolic image of 0 to 255.
+    """Return the symbolic features of a symbolic image, 0 to 255: scaling, backbone and pooling.
 
-    The scaling is ``mobilenet_v2.preprocess_input`` as a layer that every Keras can load. Both are float32 whatever
-    the backbone is: a mean over float16 would lose what its summands have.
+    The scaling is ``mobilenet_v2.preprocess_input`` as a layer that every Keras can load. Scaling and pooling are
+    always float32, because a mean over float16 would lose precision.
     """
     layers = import_keras().layers
     maps = backbone(_scaled(image), training=False)
@@ -125,22 +114,13 @@ def pooled_features(backbone: Any, image: Any) -> Any:
 
 
 def feature_map(backbone: Any, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return what global average pooling takes the mean of.
+    """Return the last feature map, shape (h, w, d), of an image, shape (s, s, 3), 0 to 255.
 
-    Parameters
-    ----------
-    backbone : keras.Model
-    image : ndarray of float32, shape (s, s, 3)
-        0 to 255, of the backbone's size.
-
-    Returns
-    -------
-    ndarray of float32, shape (h, w, d)
-        The last feature map: 7 x 7 places for images of 224 pixels.
+    It has 7 x 7 positions for images of 224 pixels; the features are their mean.
     """
     maps = backbone(_scaled(image[None]), training=False)
-    places: npt.NDArray[np.float32] = np.asarray(maps, np.float32)[0]
-    return places
+    feature_map: npt.NDArray[np.float32] = np.asarray(maps, np.float32)[0]
+    return feature_map
 
 
 def _scaled(image: Any) -> Any:
@@ -148,7 +128,7 @@ def _scaled(image: Any) -> Any:
 
 
 def weights_of(backbone: Any) -> Weights:
-    """Return the weights of a backbone as arrays, also of one inside a larger model."""
+    """Return the weights of a backbone as arrays; it may be part of a larger model."""
     return {
         f"{layer.name}/{variable.name}": np.asarray(variable) for layer in backbone.layers for variable in layer.weights
     }
@@ -156,12 +136,12 @@ def weights_of(backbone: Any) -> Weights:
 
 def _copy_from_model(keras: Any, path: Path, backbone: Any) -> None:
     model = keras.models.load_model(path, compile=False, safe_mode=True)
-    found = _find_mobilenet(model)
-    if found is None:
+    mobilenet = _find_mobilenet(model)
+    if mobilenet is None:
         raise WeightsError(f"the saved model {display(str(path))} contains no MobileNetV2")
     for layer in backbone.layers:
         if layer.weights:
-            layer.set_weights(found.get_layer(layer.name).get_weights())
+            layer.set_weights(mobilenet.get_layer(layer.name).get_weights())
 
 
 def _find_mobilenet(model: Any) -> Any:
@@ -169,4 +149,4 @@ def _find_mobilenet(model: Any) -> Any:
     names = {layer.name for layer in layers}
     if {"Conv1", "Conv_1", "block_16_project"} <= names:
         return model
-    return next((found for layer in layers if (found := _find_mobilenet(layer)) is not None), None)
+    return next((part for layer in layers if (part := _find_mobilenet(layer)) is not None), None)

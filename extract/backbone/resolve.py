@@ -1,4 +1,4 @@
-"""Which weights the backbone gets: Keras's ImageNet weights, a file, or random numbers for trying out."""
+"""The source of the backbone's weights: Keras's ImageNet weights, a file, or random numbers for trials."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """Where the backbone's weights come from.
+    """Source of the backbone's weights.
 
     Attributes
     ----------
     label : str
-        As it is shown: ``imagenet``, ``random:SEED`` or the file's name.
+        Displayed name: ``imagenet``, ``random:SEED`` or the file's name.
     path : Path or None
         The weights file; None for random weights.
     seed : int or None
-        Of random weights.
+        Seed of random weights.
     identity : str
-        Equal for equal sources: the file's SHA-256, or ``random:SEED``.
+        The file's SHA-256, or ``random:SEED``.
     """
 
     label: str
@@ -40,25 +40,21 @@ class WeightsSource:
 
 
 def resolve_weights(weights: str | Path, alpha: float, image_size: int, *, timeout: float = 30.0) -> WeightsSource:
-    """Find the weights that a user named.
+    """Find the weights that a user named, and download those of ImageNet if they are missing.
 
     Parameters
     ----------
     weights : str or Path
-        ``imagenet``, ``random:SEED`` or the path of a Keras weights file or of a saved Keras model that
-        contains a MobileNetV2.
-    alpha : float
-        Width multiplier; chooses among the ImageNet files.
-    image_size : int
-        In pixels; chooses among the ImageNet files.
+        ``imagenet``, ``random:SEED``, or the path of a Keras weights file or of a saved Keras model with a MobileNetV2.
+    alpha, image_size : float, int
+        They choose the ImageNet file.
     timeout : float
-        Seconds without an answer after which a download is given up.
+        Seconds without an answer after which a download fails.
 
     Raises
     ------
     WeightsError
-        When there are no such weights; for ``imagenet`` without network the message says which file to
-        fetch, from where, and where to put it.
+        When the weights do not exist. Without network the message names the ImageNet file, its address and its folder.
     """
     name = str(weights)
     if name == "imagenet":
@@ -83,7 +79,7 @@ def resolve_weights(weights: str | Path, alpha: float, image_size: int, *, timeo
 
 
 def imagenet_path(alpha: float, image_size: int) -> Path:
-    """Return the path where Keras stores the ImageNet weights of a MobileNetV2 without its top."""
+    """Return the path of Keras's ImageNet weights without top."""
     if alpha not in IMAGENET_ALPHAS:
         allowed = ", ".join(map(str, IMAGENET_ALPHAS))
         raise ParameterError(
@@ -93,15 +89,15 @@ def imagenet_path(alpha: float, image_size: int) -> Path:
     rows = image_size if image_size in IMAGENET_SIZES else 224  # as Keras does
     try:
         home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    except RuntimeError as error:  # no HOME, and a user whom the system does not know, as in some containers
+    except RuntimeError as error:  # no HOME, and a user without an entry, as in some containers
         raise WeightsError(
-            "there is no home folder to look for Keras's weights in; set HOME or KERAS_HOME, or give --weights FILE"
+            "there is no home folder with Keras's weights. Set HOME or KERAS_HOME, or give --weights FILE"
         ) from error
     return home / "models" / f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{rows}_no_top.h5"
 
 
 def imagenet_url(alpha: float, image_size: int) -> str:
-    """Return where Keras's ImageNet weights are to be had."""
+    """Return the address of Keras's ImageNet weights."""
     return _URL + imagenet_path(alpha, image_size).name
 
 
@@ -110,16 +106,16 @@ def _download(path: Path, timeout: float) -> None:
     try:
         with urllib.request.urlopen(url, timeout=timeout) as answer:
             data = answer.read()
-    except (OSError, ValueError, http.client.HTTPException) as error:  # the last when the line is cut
+    except (OSError, ValueError, http.client.HTTPException) as error:  # the last when the connection breaks
         reason = getattr(error, "reason", None) or error
         raise WeightsError(
-            f"the ImageNet weights are not on this machine and cannot be fetched ({reason}): "
-            f"fetch {url} elsewhere and put it at {display(str(path))}, or give --weights FILE"
+            f"the ImageNet weights are not on this machine and cannot be fetched ({reason}). "
+            f"Fetch {url} elsewhere and put it at {display(str(path))}, or give --weights FILE"
         ) from error
     try:
         write_atomically(make_folder(path.parent, "Keras's weights") / path.name, data)
     except OutputError as error:
-        raise WeightsError(f"the ImageNet weights cannot be kept: {error.strerror}") from error
+        raise WeightsError(f"the ImageNet weights cannot be stored: {error.strerror}") from error
 
 
 def _require_no_cache(path: Path) -> None:
@@ -128,8 +124,8 @@ def _require_no_cache(path: Path) -> None:
     except CacheError:
         return
     raise WeightsError(
-        f"weights must be those of a MobileNetV2, got {display(str(path))}, which is a feature cache; "
-        "embedonce info says which weights it was made with"
+        f"weights must be those of a MobileNetV2, got {display(str(path))}, which is a feature cache. "
+        "embedonce info names the weights that it was made with"
     )
 
 

@@ -1,8 +1,8 @@
-"""Extraction on a Dask cluster: the coordinating process, which cuts, submits, checks and takes over.
+"""Extraction on a Dask cluster: the coordinating process, which submits slices, checks results and commits them.
 
-It holds the writer's lock. Workers write segments into the folder of unfinished work, on the file system that all of
-them share, under names of this run; each finished segment is renamed to a name that no worker knows, checked, and only
-then counted. A worker that was given up but goes on can therefore never change rows that somebody relies on.
+It holds the writer's lock. Workers write segments into the folder of unfinished work, on the shared file system, under
+names of this run. Each finished segment is renamed to a name that no worker has, checked, and only then counted. So a
+worker that Dask considers lost, but that still runs, cannot change rows that were counted.
 """
 
 from __future__ import annotations
@@ -25,28 +25,27 @@ from ..embed import SEGMENT_ROWS, EmbedResult, read_image
 from ..plan import Inventory
 from ..progress import Progress
 from ..scan import ImageFile
-from .worker import PATIENCE, Job, KnownDigests, SliceResult, embed_slice
+from .worker import PATIENCE, Job, SliceResult, StoredDigests, embed_slice
 
-SLICE_ROWS = 512  # some seconds of one thread: small enough to balance, large enough for a segment of its own
+SLICE_ROWS = 512  # some seconds of one thread: small enough to balance, large enough for a segment
 CONNECT_SECONDS = 10.0
 _AHEAD = 4  # slices per thread that wait at the scheduler, which must not hold millions of paths
-_LEAST_AHEAD = 64  # for workers that join later
+_MINIMUM_AHEAD = 64  # for workers that join later
 _POLL_SECONDS = 1.0
-_AGAIN = "run the same command again"
+_AGAIN = "Run the same command again"
 _ADDRESS = re.compile(r"((tcp|tls|ucx|ws|wss)://)?[^/\s]+:[0-9]+")
 
 
 @contextlib.contextmanager
 def connected(dask: Any, what: str = "extract") -> Iterator[Any]:
-    """Hold a client of a Dask cluster.
+    """Connect to a Dask cluster, and yield a client; yield None for None.
 
     Parameters
     ----------
     dask : str, path-like, distributed.Client or None
-        The scheduler's address; its scheduler file, which ends in ``.json``; a client, which stays open; or None, which
-        gives None.
+        The scheduler's address, its scheduler file (``.json``), or a client, which stays open.
     what : str
-        The function that the parameter belongs to, for errors.
+        Function of the parameter, for errors.
 
     Raises
     ------
@@ -60,7 +59,7 @@ def connected(dask: Any, what: str = "extract") -> Iterator[Any]:
         import distributed
     except ImportError as error:
         raise ClusterError(
-            f"parameter dask of {what} needs Dask ({first_line(error)}): pip install 'embedonce[cluster]'"
+            f"parameter dask of {what} needs Dask ({first_line(error)}). Run: pip install 'embedonce[cluster]'"
         ) from error
     if isinstance(dask, distributed.Client):
         if dask.asynchronous:
@@ -80,12 +79,12 @@ def connected(dask: Any, what: str = "extract") -> Iterator[Any]:
             client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ImportError) as error:
             raise ClusterError(
-                f"cannot reach the Dask scheduler {address} ({first_line(error)}); start one with: dask scheduler"
+                f"cannot reach the Dask scheduler {address} ({first_line(error)}). Start one with: dask scheduler"
             ) from error
         try:
             yield client
         finally:
-            with contextlib.suppress(Exception):  # a scheduler that is gone needs no farewell
+            with contextlib.suppress(Exception):  # the scheduler may be lost
                 client.close(timeout=CONNECT_SECONDS)
 
 
@@ -96,17 +95,17 @@ def _address(name: str) -> str:
         address = json.loads(Path(name).read_text(encoding="utf-8"))["address"]
     except OSError as error:
         raise ClusterError(
-            f"cannot read the scheduler file {display(name)}: {error.strerror}; "
-            "make one with: dask scheduler --scheduler-file FILE.json"
+            f"cannot read the scheduler file {display(name)}: {error.strerror}. "
+            "Make one with: dask scheduler --scheduler-file FILE.json"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ClusterError(f"{display(name)} is no scheduler file: it has no address") from error
+        raise ClusterError(f"{display(name)} is not a scheduler file: it has no address") from error
     return str(address)
 
 
 @contextlib.contextmanager
 def _quiet_dask() -> Iterator[None]:
-    """Keep Dask's log of lost connections off the screen: what matters becomes an error of ours."""
+    """Hide Dask's log of lost connections; they become a ClusterError."""
     loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "distributed.core")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -128,29 +127,26 @@ def embed_on_cluster(
     finished: Callable[[SliceResult], None],
     progress: Progress,
 ) -> None:
-    """Embed images on a cluster and take the segments over as they come.
+    """Embed images, in scan order, on a cluster, and add the rows of every segment to the inventory.
 
     Parameters
     ----------
     client : distributed.Client
     job : Job
-        Without the file of known contents, which is written here.
+        Without the file of stored digests, which is written here.
     images : list of ImageFile
-        In scan order; cut into slices of `SLICE_ROWS`.
     inventory : Inventory
-        Gets the rows of every segment.
     partial : PartialRun
     commit : callable
-        Called with images of known content, to be committed as copies.
+        Called with images of stored content, to be committed as copies.
     finished : callable
-        Called for each slice whose segment has been taken over.
+        Called for each slice whose segment is committed.
     progress : Progress
 
     Raises
     ------
     ClusterError
-        When a worker cannot do its part, a slice is lost with one worker after the other, or the scheduler is lost.
-        What was committed stays.
+        When a worker fails, a slice is lost with several workers, or the scheduler is lost. Committed work stays.
     """
     run = _Coordinator(client, job, inventory, partial, progress)
     copies: list[EmbedResult] = []
@@ -169,7 +165,7 @@ def embed_on_cluster(
 
 
 class _Coordinator:
-    """What the coordinating process knows of one run."""
+    """State of one run in the coordinating process."""
 
     def __init__(self, client: Any, job: Job, inventory: Inventory, partial: PartialRun, progress: Progress) -> None:
         self._client = client
@@ -180,34 +176,34 @@ class _Coordinator:
         self._alone = False
 
     def results(self, images: list[ImageFile]) -> Generator[tuple[list[ImageFile], SliceResult], None, None]:
-        """Submit the slices, never too many at once, and yield each with its result."""
+        """Submit the slices, a limited number at once, and yield each with its result."""
         slices = (images[start : start + SLICE_ROWS] for start in range(0, len(images), SLICE_ROWS))
         waiting: dict[str, tuple[Any, list[ImageFile]]] = {}
-        done: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        with self._known_digests() as job, self._cancelling(waiting):
+        finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        with self._stored_digests() as job, self._cancelling(waiting):
             while True:
                 for part in _up_to(self._ahead() - len(waiting), slices):
                     segment = self._partial.reserve()
-                    key = f"embedonce-{segment.name}"  # a name of this run alone
+                    key = f"embedonce-{segment.name}"  # unique to this run
                     future = self._client.submit(embed_slice, job, part, segment, key=key, pure=False)
                     waiting[key] = future, part
-                    future.add_done_callback(done.put)
+                    future.add_done_callback(finished.put)
                 if not waiting:
                     return
-                future = self._next(done)
+                future = self._next(finished)
                 part = waiting[future.key][1]
                 yield part, self._result(future, part)
                 del waiting[future.key]
 
     def take(self, part: list[ImageFile], result: SliceResult) -> list[EmbedResult]:
-        """Make a finished segment our own, check it, and return the slice's copies."""
+        """Rename and check a finished segment, and return the slice's images of stored content."""
         paths = [image.path for image, _ in result.copies]
         if result.segment is not None:
             path = self._claim(result)
             table = self._checked(path, result.worker)
             paths += table.files.paths + table.rejects.paths
         if sorted(paths) != sorted(image.path for image in part):
-            raise ClusterError(f"worker {result.worker} returned other images than it was given; {_AGAIN}")
+            raise ClusterError(f"worker {result.worker} returned other images than it was given. {_AGAIN}")
         if result.segment is not None:
             self._inventory.add_segment(path, table)
         return [
@@ -215,17 +211,17 @@ class _Coordinator:
         ]
 
     def _checked(self, path: Path, worker: str) -> Table:
-        """Return what stands in a segment, read back whole: the network and a foreign disk lie between."""
+        """Read and check a whole segment, and return its table."""
         try:
             shard = Shard.open(path)
             try:
-                whole = not len(shard.damaged_rows()) and shard.table.fingerprint == self._job.fingerprint
+                intact = not len(shard.damaged_rows()) and shard.table.fingerprint == self._job.fingerprint
             finally:
                 shard.close()
         except CacheError as error:
             raise ClusterError(f"worker {worker} has written a segment that is damaged: {error}") from error
-        if not whole:
-            raise ClusterError(f"worker {worker} has written a segment that is damaged: {display(str(path))}; {_AGAIN}")
+        if not intact:
+            raise ClusterError(f"worker {worker} has written a segment that is damaged: {display(str(path))}. {_AGAIN}")
         rejects = zip(shard.table.rejects.paths, shard.table.rejects.hashes, shard.table.reasons, strict=True)
         for name, digest, reason in rejects:
             if not digest.any() and reason.startswith("cannot be read"):
@@ -243,25 +239,25 @@ class _Coordinator:
                     folder = display(str(result.segment.parent))
                     raise ClusterError(
                         f"worker {result.worker} has written {result.segment.name} to {folder}, but this machine does "
-                        "not find it there; the folder of the cache must be on a file system that all workers share"
+                        "not find it there. The folder of the cache must be on a file system that all workers share"
                     ) from error
             time.sleep(0.1)
 
     def _require_unreadable_here(self, path: bytes, reason: str, worker: str) -> None:
-        """Refuse to reject an image because one machine does not see it: its folder may not be mounted there."""
+        """Raise ClusterError for a reject that this machine can read: the folder may not be mounted on the worker's."""
         try:
             read_image(self._job.root, ImageFile(path, 0, 0))
         except ImageError:
             return
         raise ClusterError(
-            f"worker {worker} says of {display(path)} that it {reason}, but this machine can read it; make the image "
-            f"folder {display(str(self._job.root))} readable there, then {_AGAIN}"
+            f"worker {worker} says of {display(path)} that it {reason}, but this machine can read it. Make the image "
+            f"folder {display(str(self._job.root))} readable there. {_AGAIN}"
         )
 
-    def _next(self, done: queue.SimpleQueue[Any]) -> Any:
+    def _next(self, finished: queue.SimpleQueue[Any]) -> Any:
         while True:
             try:
-                return done.get(timeout=_POLL_SECONDS)
+                return finished.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 if self._client.status in ("closing", "closed"):
                     raise self._lost() from None
@@ -281,43 +277,41 @@ class _Coordinator:
         if isinstance(error, KilledWorker):
             raise ClusterError(
                 f"{images} was lost with {error.allowed_failures + 1} workers, the last of them "
-                f"{error.last_worker.address}: they were killed, crashed, or ran out of memory; what was committed is "
-                f"kept, look at their logs and {_AGAIN}"
+                f"{error.last_worker.address}: they were killed, crashed, or ran out of memory. Committed work is "
+                f"kept. Look at their logs. {_AGAIN}"
             ) from error
         raise ClusterError(
-            f"{images} failed on the cluster: {type(error).__name__}: {first_line(error)}; scheduler and workers need "
-            "the same embedonce and the same versions of Dask as this process; what was committed is kept"
+            f"{images} failed on the cluster: {type(error).__name__}: {first_line(error)}. Scheduler and workers need "
+            "the same embedonce and the same versions of Dask as this process. Committed work is kept"
         ) from error
 
     def _lost(self) -> ClusterError:
-        return ClusterError(
-            f"the Dask scheduler was lost, or has cancelled the run; what was committed is kept, {_AGAIN}"
-        )
+        return ClusterError(f"the Dask scheduler was lost, or has cancelled the run. Committed work is kept. {_AGAIN}")
 
     def _ahead(self) -> int:
-        """Return how many slices may wait or run at the cluster."""
+        """Return the maximum number of slices that wait or run at the cluster."""
         try:
             threads: int = sum(self._client.nthreads().values())
-        except Exception as error:  # whatever Dask raises when nobody answers
+        except Exception as error:  # Dask raises many types when the scheduler is lost
             raise self._lost() from error
         if not threads and not self._alone:
             self._progress.say("the Dask cluster has no worker; waiting for one")
         self._alone = not threads
-        return max(_LEAST_AHEAD, _AHEAD * threads)
+        return max(_MINIMUM_AHEAD, _AHEAD * threads)
 
     @contextlib.contextmanager
-    def _known_digests(self) -> Iterator[Job]:
-        """Lay the known contents where every worker reads them.
+    def _stored_digests(self) -> Iterator[Job]:
+        """Write the digests of stored images to a file for the workers; yield the job with its path.
 
-        What is scattered through Dask is lost with its workers; a file is not. Its name is that of a temporary file,
-        so that the next run removes it when this one is killed.
+        Data that Dask scatters is lost with its workers. The file has the name of a temporary file, so that the next
+        run removes it when this one is killed.
         """
-        known = self._inventory.by_digest
-        if not known:
+        stored = self._inventory.by_digest
+        if not stored:
             yield self._job
             return
         path = self._partial.temporary("known-digests")
-        write_atomically(path, KnownDigests.pack(list(known)))
+        write_atomically(path, StoredDigests.pack(list(stored)))
         try:
             yield replace(self._job, digests=path)
         finally:
@@ -326,7 +320,7 @@ class _Coordinator:
 
     @contextlib.contextmanager
     def _cancelling(self, waiting: dict[str, tuple[Any, list[ImageFile]]]) -> Iterator[None]:
-        """Take back what still waits, however the run ends; what runs ends by itself and stays a segment."""
+        """Cancel waiting slices when the run ends; running ones finish and stay segments."""
         try:
             yield
         finally:

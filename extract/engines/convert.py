@@ -1,4 +1,4 @@
-"""The Keras model as a LiteRT model of equal features. Everything here needs TensorFlow, and imports it when called."""
+"""Conversion of the Keras model to a LiteRT model of equal features. Imports TensorFlow when called."""
 
 from __future__ import annotations
 
@@ -13,23 +13,18 @@ from .protocol import check_against_reference
 
 
 def convert(embedder: Any, image_size: int) -> bytes:
-    """Convert the way from pixels to features, and check the result against Keras.
+    """Convert an embedder of Keras, and check the features against Keras.
 
     Parameters
     ----------
     embedder : keras.Model
-        As :func:`embedonce.extract.backbone.keras_model.build_embedder` makes it.
+        See `embedonce.extract.backbone.keras_model.build_embedder`.
     image_size : int
 
     Returns
     -------
     bytes
         LiteRT model: float32 (1, s, s, 3), 0 to 255, to float32 (1, d).
-
-    Raises
-    ------
-    EngineError
-        When the converted model disagrees with Keras.
     """
     with quiet_native_output():
         model: bytes = converter_of(embedder, image_size).convert()
@@ -37,17 +32,17 @@ def convert(embedder: Any, image_size: int) -> bytes:
     def keras(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return np.asarray(embedder(images, training=False))
 
-    check_against_reference(keras, Interpreter(model), image_size, "litert", "Keras")
+    check_against_reference(keras, Interpreter(model), image_size, ("litert", "Keras"))
     return model
 
 
 def converter_of(embedder: Any, image_size: int) -> Any:
-    """Return a ``tf.lite.TFLiteConverter`` of the way from pixels to features, for one image at a time."""
+    """Return a ``tf.lite.TFLiteConverter`` of an embedder, for one image at a time."""
     return converter_for(embedder, (1, image_size, image_size, 3))
 
 
 def converter_for(model: Any, shape: tuple[int | None, ...], dtype: str = "float32") -> Any:
-    """Return a ``tf.lite.TFLiteConverter`` of a Keras model that gets an image of this shape and dtype."""
+    """Return a ``tf.lite.TFLiteConverter`` of a Keras model for images of this shape and dtype."""
     import tensorflow as tf
 
     def embed(image: Any) -> Any:

@@ -1,43 +1,52 @@
-"""Inference engines behind one interface: make a session per worker, call it with images.
+"""The inference engines: native, LiteRT and Keras, and the choice between them.
 
-``native`` is the fastest on processors with AVX2 and no AVX-512, ``litert`` on others; ``keras`` is the reference, and
-what a GPU uses.
+``native`` is the fastest on processors with AVX2 and without AVX-512, ``litert`` on others. ``keras`` is the reference
+and runs on a GPU.
 """
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..._keras import import_keras
 from ...errors import ParameterError
 from ..backbone import Weights, weights_from, weights_sha256
-from ..engine_registry import ENGINES, engine_class, engines_for
-from ..options import AUTO, DTYPES, ComputeOptions, check_options
-from ..processors import available_processors
+from ..options import AUTO, DTYPES, ENGINES, ComputeOptions, check_options, engines_for
 from ..recipe import Hashes, Recipe
 from .convert import convert
 from .fold import fold, from_bytes, to_bytes
+from .litert import Interpreter
 from .native import NativeSession, native_is_fastest, require_native
 from .native_plan import make_program
-from .prepared_models import Prepared, is_prepared, known_hashes, load_prepared, prepare, remember_weights
-from .protocol import Engine, PreparedModel, Session, check_against_reference
+from .prepared_models import (
+    PreparedModel,
+    is_prepared,
+    load_prepared,
+    make_prepared_model,
+    store_prepared,
+    store_weights_hash,
+)
+from .protocol import Engine, Features, Images, Session, check_against_reference
 from .quantize import quantize
 from .reference import reference_features
 
+PREFERENCE = "EMBEDONCE_ENGINE"
+"""Environment variable that sets which engine ``auto`` chooses."""
+
 
 class NativeEngine:
-    """The folded weights in kernels of our own; imports no TensorFlow when the store has them."""
+    """The folded weights in embedonce's compiled kernels."""
 
     name = "native"
 
-    def __init__(self, prepared: Prepared, image_size: int, threads: int = 1) -> None:
+    def __init__(self, prepared: PreparedModel, image_size: int, threads: int = 1) -> None:
         require_native()
-        self.hashes: Hashes = prepared.hashes
+        self.hashes = prepared.hashes
         self._program = make_program(from_bytes(prepared.model), image_size)
 
     def versions(self) -> dict[str, str]:
@@ -47,28 +56,28 @@ class NativeEngine:
         return NativeSession(self._program)
 
     def default_workers(self) -> int:
-        return available_processors()
+        return _processors()
 
     @staticmethod
     def prepare(recipe: Recipe) -> PreparedModel:
-        """Fold the weights, and check the result against plain NumPy."""
+        """Fold the weights, and check the kernels against NumPy."""
         require_native()
         weights = _weights(recipe)
         folded = fold(weights)
         session = NativeSession(make_program(folded, recipe.image_size))
         check_against_reference(
-            lambda images: reference_features(folded, images), session, recipe.image_size, "native", "plain NumPy"
+            lambda images: reference_features(folded, images), session, recipe.image_size, ("native", "plain NumPy")
         )
-        return PreparedModel(weights, to_bytes(folded), f"numpy {version('numpy')}")
+        return make_prepared_model(recipe, weights, to_bytes(folded), f"numpy {version('numpy')}")
 
 
 class LiteRTEngine:
-    """The converted backbone in LiteRT; imports no TensorFlow when the store has it."""
+    """The converted backbone in LiteRT."""
 
     name = "litert"
 
-    def __init__(self, prepared: Prepared, image_size: int, threads: int = 1) -> None:
-        self.hashes: Hashes = prepared.hashes
+    def __init__(self, prepared: PreparedModel, image_size: int, threads: int = 1) -> None:
+        self.hashes = prepared.hashes
         self._prepared = prepared
         self._threads = threads
 
@@ -76,30 +85,28 @@ class LiteRTEngine:
         return {"ai-edge-litert": _version("ai-edge-litert"), "converted with": self._prepared.made_with}
 
     def session(self) -> Session:
-        from .litert import Interpreter
-
         return Interpreter(self._prepared.model, self._threads)
 
     def default_workers(self) -> int:
-        return max(1, available_processors() // self._threads)
+        return max(1, _processors() // self._threads)
 
     @staticmethod
     def prepare(recipe: Recipe) -> PreparedModel:
-        """Convert the Keras model: float32 (1, s, s, 3), 0 to 255, to float32 (1, d); checked against Keras."""
+        """Convert the Keras model, and check the result against Keras."""
         from ..backbone import build_backbone, build_embedder, weights_of
 
         backbone = build_backbone(recipe.weights, recipe.alpha, recipe.image_size)
         make = quantize if recipe.precision == "int8" else convert
         model = make(build_embedder(backbone), recipe.image_size)
-        return PreparedModel(weights_of(backbone), model, f"tensorflow {version('tensorflow')}")
+        return make_prepared_model(recipe, weights_of(backbone), model, f"tensorflow {version('tensorflow')}")
 
 
 class KerasEngine:
-    """The Keras model itself, in batches of one fixed size."""
+    """The Keras model, in batches of one fixed size."""
 
     name = "keras"
     batch_size = 32
-    gpu_batch_size = 128  # a GPU idles over 32; the size moves float32 features by some 2e-6
+    gpu_batch_size = 128  # a GPU idles over 32; the size changes float32 features by some 2e-6
 
     def __init__(self, recipe: Recipe, threads: int | None = None) -> None:
         import_keras()  # quietly
@@ -116,7 +123,7 @@ class KerasEngine:
         self.hashes: Hashes = {"weights_sha256": digest}
         self._embedder: Any = build_embedder(backbone)
         self._image_size = recipe.image_size
-        remember_weights(recipe, digest)
+        store_weights_hash(recipe, digest)
 
     def versions(self) -> dict[str, str]:
         return {name: _version(name) for name in ("tensorflow", "keras")}
@@ -134,14 +141,104 @@ class _KerasSession:
         self.batch_size = batch_size
         self._images = np.zeros((batch_size, image_size, image_size, 3), np.float32)
 
-    def slot(self, position: int) -> npt.NDArray[np.float32]:
-        image: npt.NDArray[np.float32] = self._images[position]
+    def slot(self, position: int) -> Images:
+        image: Images = self._images[position]
         return image
 
-    def run(self, count: int) -> npt.NDArray[np.float32]:
-        # Always the whole batch: a smaller one would be compiled anew and would move the last bits.
-        features: npt.NDArray[np.float32] = self._embedder.predict_on_batch(self._images)
+    def run(self, count: int) -> Features:
+        # Always the whole batch: a smaller one would be compiled again and would change the last bits.
+        features: Features = self._embedder.predict_on_batch(self._images)
         return features[:count]
+
+
+_PREPARING: dict[str, type[NativeEngine] | type[LiteRTEngine]] = {"native": NativeEngine, "litert": LiteRTEngine}
+
+
+def make_engine(name: str, recipe: Recipe, threads: int | None = None) -> Engine:
+    """Make an engine for a recipe; ``auto`` is what `chosen_engine` says.
+
+    Raises
+    ------
+    EngineError
+        When the name is unknown, the engine does not compute the recipe's precision, or it is not installed.
+    WeightsError
+        When the weights do not fit.
+    """
+    options = ComputeOptions(name, threads=threads)
+    check_options(options, recipe.precision)
+    chosen = chosen_engine(options, recipe.precision)
+    if chosen not in _PREPARING:
+        return KerasEngine(recipe, threads)
+    prepared = load_prepared(recipe, chosen) or prepare(recipe, chosen)
+    return make_prepared(chosen, prepared, recipe.image_size, threads or 1)
+
+
+def prepare(recipe: Recipe, engine: str) -> PreparedModel:
+    """Make what ``native`` or ``litert`` reads, check the features, and store it."""
+    prepared = _PREPARING[engine].prepare(recipe)
+    store_prepared(recipe, engine, prepared)
+    return prepared
+
+
+def make_prepared(name: str, prepared: PreparedModel, image_size: int, threads: int = 1) -> Engine:
+    """Make the engine ``native`` or ``litert`` from a prepared model."""
+    return _PREPARING[name](prepared, image_size, threads)
+
+
+def is_quick(options: ComputeOptions, recipe: Recipe) -> bool:
+    """Return whether `make_engine` finds what earlier runs have prepared."""
+    return is_prepared(recipe, chosen_engine(options, recipe.precision))
+
+
+def chosen_engine(options: ComputeOptions, precision: str) -> str:
+    """Return the name of the engine that computes.
+
+    ``auto`` is the only engine that computes the precision, if there is only one. Otherwise it is native where native
+    is the fastest (or EMBEDONCE_ENGINE names it) and an interpreter has one thread; then LiteRT, if it is installed;
+    then Keras.
+    """
+    if options.engine != AUTO:
+        return options.engine
+    candidates = engines_for(precision)
+    if len(candidates) == 1:
+        return candidates[0]
+    preferred = preferred_engine()
+    if preferred not in (None, "native"):
+        return preferred
+    if options.threads in (None, 1) and (preferred == "native" or native_is_fastest()):
+        return "native"
+    return "litert" if find_spec("ai_edge_litert") else "keras"
+
+
+def preferred_engine() -> str | None:
+    """Return the engine that ``$EMBEDONCE_ENGINE`` names for ``auto``, or None."""
+    name = os.environ.get(PREFERENCE) or None
+    if name is not None and name not in ENGINES:
+        raise ParameterError(f"environment variable {PREFERENCE} must be one of {', '.join(ENGINES)}, got {name!r}")
+    return name
+
+
+def note_engine(engines: dict[str, dict[str, str]], name: str, versions: dict[str, str]) -> None:
+    """Add an engine to the engines of a provenance, in place.
+
+    The same engine in other versions gets a number, such as ``litert (2)``; ``name`` may have one already.
+    """
+    name = label = name.partition(" (")[0]
+    number = 1
+    while label in engines:
+        if engines[label] == versions:
+            return
+        number += 1
+        label = f"{name} ({number})"
+    engines[label] = versions
+
+
+def _processors() -> int:
+    """Return the number of processors that this process may use, by its affinity and its container's limit."""
+    from joblib import cpu_count
+
+    count: int = cpu_count()
+    return count
 
 
 def _weights(recipe: Recipe) -> Weights:
@@ -156,90 +253,12 @@ def _weights(recipe: Recipe) -> Weights:
 def _limit_tensorflow(tf: Any, threads: int) -> None:
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-    except RuntimeError as error:  # it has made its threads, and another number
+    except RuntimeError as error:  # its threads exist already, in another number
         raise ParameterError(
             "parameter threads of extract must be what TensorFlow began with in this process, "
-            f"{tf.config.threading.get_intra_op_parallelism_threads() or 'all'}, got {threads}; give it before "
-            "anything else uses TensorFlow, in a new process, or use engine litert"
+            f"{tf.config.threading.get_intra_op_parallelism_threads() or 'all'}, got {threads}. Start a new process, "
+            "or use engine litert"
         ) from error
-
-
-def make_engine(name: str, recipe: Recipe, threads: int | None = None) -> Engine:
-    """Make an engine ready for a recipe.
-
-    Parameters
-    ----------
-    name : str
-        One of :data:`embedonce.extract.engine_registry.ENGINES`, or ``auto``, the fastest that is installed
-        and computes the recipe's precision: see :func:`chosen_engine`.
-    recipe : Recipe
-    threads : int, optional
-        Inside each interpreter, by default 1; or of TensorFlow, by default all.
-
-    Raises
-    ------
-    EngineError
-        When the name is unknown, the engine does not compute the recipe's precision, or it is not installed.
-    WeightsError
-        When the weights do not fit.
-    """
-    means = ComputeOptions(name, threads=threads)
-    check_options(means, recipe.precision)
-    chosen = chosen_engine(means, recipe.precision)
-    if ENGINES[chosen].form is None:
-        made: Engine = engine_class(chosen)(recipe, threads)
-        return made
-    prepared = load_prepared(recipe, chosen) or prepare(recipe, chosen)
-    return make_prepared(chosen, prepared, recipe.image_size, threads or 1)
-
-
-def make_prepared(name: str, prepared: Prepared, image_size: int, threads: int = 1) -> Engine:
-    """Make an engine that reads a prepared backbone."""
-    made: Engine = engine_class(name)(prepared, image_size, threads)
-    return made
-
-
-def is_quick(means: ComputeOptions, recipe: Recipe) -> bool:
-    """Return whether :func:`make_engine` finds what earlier runs have prepared."""
-    chosen = chosen_engine(means, recipe.precision)
-    return known_hashes(recipe) is not None if ENGINES[chosen].form is None else is_prepared(recipe, chosen)
-
-
-def chosen_engine(means: ComputeOptions, precision: str) -> str:
-    """Return which engine computes.
-
-    ``auto`` is the one that computes the precision, where there is one alone. Otherwise it is native where that is the
-    fastest, unless threads inside an interpreter are asked for; then LiteRT, where it is installed; then Keras.
-    """
-    if means.engine != AUTO:
-        return means.engine
-    able = engines_for(precision)
-    if len(able) == 1:
-        return able[0]
-    if native_is_fastest() and means.threads in (None, 1):
-        return "native"
-    return "litert" if find_spec("ai_edge_litert") else "keras"
-
-
-def note_engine(engines: dict[str, dict[str, str]], name: str, versions: dict[str, str]) -> None:
-    """Add an engine to the engines of a provenance; the same engine in other versions gets a number behind its name.
-
-    Parameters
-    ----------
-    engines : dict of str to dict
-        Changed in place.
-    name : str
-        Such as ``litert``, or ``litert (2)`` from another provenance.
-    versions : dict of str to str
-    """
-    name = label = name.partition(" (")[0]
-    number = 1
-    while label in engines:
-        if engines[label] == versions:
-            return
-        number += 1
-        label = f"{name} ({number})"
-    engines[label] = versions
 
 
 def _version(package: str) -> str:

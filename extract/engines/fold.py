@@ -1,7 +1,4 @@
-"""The backbone as 52 convolutions with a bias each: batch normalisation folded into the kernels.
-
-This is what the native engine computes with, kept in a file of its own, so that nothing else is needed to read it.
-"""
+"""The backbone as 52 convolutions with biases: batch normalisation folded into the kernels, for the native engine."""
 
 from __future__ import annotations
 
@@ -25,15 +22,7 @@ _NAMES = [f"{name}.{part}" for name in kernel_shapes(1.0) for part in ("kernel",
 def fold(weights: Weights) -> Folded:
     """Fold batch normalisation into the convolutions before it.
 
-    Parameters
-    ----------
-    weights : Weights
-        Of the backbone.
-
-    Returns
-    -------
-    Folded
-        ``kernel * s`` and ``beta - mean * s`` with ``s = gamma / sqrt(variance + epsilon)``, computed in float64.
+    Each becomes ``kernel * s`` and ``beta - mean * s`` with ``s = gamma / sqrt(variance + epsilon)``, in float64.
     """
     folded = {}
     for name in kernel_shapes(1.0):  # the names are those of every width

@@ -1,7 +1,7 @@
 """The LiteRT engine: one interpreter per worker, of one thread by default, one image at a time.
 
-One image at a time gives the same bits whatever the number of workers or the point of resume, and keeps
-a layer's activations in the processor's cache.
+One image at a time gives the same bits for every number of workers and after a resumed run, and keeps a layer's
+activations in the processor's cache.
 """
 
 from __future__ import annotations
@@ -16,19 +16,9 @@ from ...errors import EngineError, first_line
 
 
 class Interpreter:
-    """A converted backbone, ready to be run by one thread.
+    """A converted backbone for one calling thread.
 
-    Parameters
-    ----------
-    model : bytes
-        LiteRT model, float32 (1, s, s, 3) to float32 (1, d).
-    threads : int
-        That share the work of a layer. They do not change a bit: each computes outputs of its own.
-
-    Raises
-    ------
-    EngineError
-        When LiteRT is not installed or refuses the model.
+    ``threads`` share the work of a layer. They change no bit, because each computes different outputs.
     """
 
     batch_size = 1
@@ -39,7 +29,7 @@ class Interpreter:
         self._output = self._interpreter.get_output_details()[0]["index"]
 
     def slot(self, position: int) -> npt.NDArray[np.float32]:
-        """Return the input tensor itself. LiteRT refuses to run while anybody holds it."""
+        """Return the input tensor. LiteRT refuses to run while a reference to it exists."""
         view: npt.NDArray[np.float32] = self._interpreter.tensor(self._input)()[position]
         return view
 
@@ -51,7 +41,7 @@ class Interpreter:
 
 
 def open_interpreter(model: bytes, threads: int = 1) -> Any:
-    """Return LiteRT's own interpreter of a model, its tensors allocated.
+    """Return LiteRT's interpreter of a model, with its tensors allocated.
 
     Raises
     ------
@@ -62,12 +52,12 @@ def open_interpreter(model: bytes, threads: int = 1) -> Any:
         from ai_edge_litert import interpreter as litert
     except ImportError as error:
         raise EngineError(
-            f"the engine litert cannot be imported ({first_line(error)}); install ai-edge-litert, or use --engine keras"
+            f"the engine litert cannot be imported ({first_line(error)}). Install ai-edge-litert, or use --engine keras"
         ) from error
     try:
         with quiet_native_output():
             interpreter: Any = litert.Interpreter(model_content=model, num_threads=threads)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise EngineError(f"LiteRT cannot run the converted model: {first_line(error)}; use --engine keras") from error
+        raise EngineError(f"LiteRT cannot run the converted model: {first_line(error)}. Use --engine keras") from error
     return interpreter

@@ -1,7 +1,7 @@
-"""The native engine: MobileNetV2 in compiled kernels of our own, one image at a time on one thread.
+"""The native engine: MobileNetV2 in embedonce's compiled kernels, one image at a time on one thread.
 
-It is there where the package was installed with a C compiler, or from a wheel, and the processor has AVX2 and FMA. Its
-features have the same bits whatever the number of workers, and on every such processor.
+It runs where the package was installed with a C compiler, or from a wheel, and the processor has AVX2 and FMA. Its
+features have the same bits for every number of workers, and on every such processor.
 """
 
 from __future__ import annotations
@@ -21,18 +21,7 @@ _POINTER = ctypes.c_void_p
 
 
 class NativeSession:
-    """A program ready to be run by one thread.
-
-    Parameters
-    ----------
-    program : Program
-        May be shared by any number of sessions.
-
-    Raises
-    ------
-    EngineError
-        When this machine cannot run it.
-    """
+    """A program with the memory for one thread; sessions can share the program."""
 
     batch_size = 1
 
@@ -43,7 +32,7 @@ class NativeSession:
         self._features, self._written = program.features, program.plan.features
         self._arena = aligned(program.arena)
         self._pointers = (ctypes.c_void_p * (3 * program.plan.pixels))()
-        self._program = program  # its weights must live as long
+        self._program = program  # keeps its weights alive
         self._embed = library.embedonce_embed
         self._fixed = (
             ctypes.byref(program.plan),
@@ -55,7 +44,7 @@ class NativeSession:
         )
 
     def slot(self, position: int) -> npt.NDArray[np.float32]:
-        """Return where the image goes: float32, shape (s, s, 3), 0 to 255."""
+        """Return the input: float32, shape (s, s, 3), 0 to 255."""
         return self._image
 
     def run(self, count: int) -> npt.NDArray[np.float32]:
@@ -66,37 +55,31 @@ class NativeSession:
 
 
 def require_native() -> Any:
-    """Return the compiled kernels, for ctypes.
-
-    Raises
-    ------
-    EngineError
-        When this machine cannot run them.
-    """
+    """Return the compiled kernels, for ctypes; raise EngineError when this machine cannot run them."""
     library = _library()
     if isinstance(library, str):
-        raise EngineError(f"the engine native cannot run here: {library}; use --engine litert")
+        raise EngineError(f"the engine native cannot run here: {library}. Use --engine litert")
     return library
 
 
 def why_not_native() -> str:
-    """Return why the native engine cannot run on this machine; nothing when it can."""
+    """Return why the native engine cannot run on this machine; an empty string when it can."""
     library = _library()
     return library if isinstance(library, str) else ""
 
 
 def native_is_fastest() -> bool:
-    """Return whether it can run here and the processor has no AVX-512, which LiteRT uses and our kernels do not."""
+    """Return whether it runs here and the processor has no AVX-512, which LiteRT uses and these kernels do not."""
     library = _library()
     return not isinstance(library, str) and bool(library.embedonce_widest())
 
 
 @lru_cache(maxsize=1)
 def _library() -> Any | str:
-    """Return the compiled kernels, or why there are none."""
+    """Return the compiled kernels, or the reason why there are none."""
     spec = find_spec(f"{__package__}._native")
     if spec is None or spec.origin is None:
-        return "its kernels were not compiled when embedonce was installed, for want of a C compiler"
+        return "its kernels were not compiled, because there was no C compiler when embedonce was installed"
     try:
         library = ctypes.CDLL(spec.origin)
         supported = library.embedonce_supported()

@@ -1,4 +1,4 @@
-"""What the native engine computes, where, and with which weights: the tables that ``_native.c`` goes by."""
+"""The program of the native engine: layout of weights and memory, read by ``_native.c``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..backbone import BLOCKS, block_prefix
 from .fold import Folded
 
 PANEL = 16
-"""Channels that lie side by side in an expanded map."""
+"""Adjacent channels of an expanded map."""
 _ALIGNMENT = 16  # floats: a line of the processor's cache
-_WHOLE = 256  # places of a map that is not cut into strips
-_STRIP = 112  # places of a strip at least: tiles are full, and the strip stays in the second-level cache
+_WHOLE = 256  # positions of a map that is not cut into strips
+_STRIP = 112  # minimum positions of a strip: tiles are full, and the strip stays in the second-level cache
 
 Array = npt.NDArray[np.float32]
 
@@ -44,18 +44,9 @@ class Plan(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Program:
-    """A backbone for one image size, ready to be run by any number of threads.
+    """A backbone for one image size; threads share it, and need ``arena`` floats each.
 
-    Attributes
-    ----------
-    plan : Plan
-    blocks : ctypes array of Block
-    weights : ndarray of float32, aligned
-        Shared by all threads.
-    arena : int
-        Floats that each thread needs for itself.
-    features : int
-        Of an image; the plan's are whole panels, of which the last may be filled up.
+    ``features`` is the number of features of an image; that of the plan is a multiple of `PANEL`.
     """
 
     plan: Plan
@@ -73,14 +64,7 @@ def aligned(floats: int) -> Array:
 
 
 def make_program(folded: Folded, image_size: int) -> Program:
-    """Lay out weights and memory.
-
-    Parameters
-    ----------
-    folded : Folded
-        As :func:`embedonce.extract.engines.fold.fold` makes them; widths follow from their shapes.
-    image_size : int
-    """
+    """Lay out folded weights and memory; the widths of the layers follow from the shapes of the weights."""
     weights = _Weights()
     blocks = (Block * len(BLOCKS))()
     size = (image_size + 1) // 2
@@ -123,8 +107,8 @@ def make_program(folded: Folded, image_size: int) -> Program:
         block.ring = block.height if block.strip == size else (block.strip - 1) * block.stride + 3
         largest["out"] = max(largest["out"], size * size * out)
         row = (block.width + 2) * PANEL
-        kept = row * block.ring * (1 if block.strip == size else block.panels)
-        largest["expanded"] = max(largest["expanded"], kept)
+        floats = row * block.ring * (1 if block.strip == size else block.panels)
+        largest["expanded"] = max(largest["expanded"], floats)
         largest["deep"] = max(largest["deep"], block.strip * size * wide)
         largest["row"] = max(largest["row"], row)
         largest["pixels"] = max(largest["pixels"], block.ring * block.width, block.strip * size)
@@ -137,7 +121,7 @@ def make_program(folded: Folded, image_size: int) -> Program:
     side = image_size + 1 + image_size % 2
     plan = Plan(size=image_size, blocks=len(BLOCKS), features=panels * PANEL, head=head, pixels=largest["pixels"])
     arena = 0
-    for name, floats in (
+    for name, length in (
         ("padded", 3 * side * side),
         ("first", largest["out"]),
         ("second", largest["out"]),
@@ -146,12 +130,12 @@ def make_program(folded: Folded, image_size: int) -> Program:
         ("zeros", largest["row"]),
     ):
         setattr(plan, name, arena)
-        arena += -(-floats // _ALIGNMENT) * _ALIGNMENT
+        arena += -(-length // _ALIGNMENT) * _ALIGNMENT
     return Program(plan, blocks, weights.packed(), arena, kernel.shape[1])
 
 
 def column_widths(columns: int) -> list[int]:
-    """Return how ``_native.c`` cuts a product's columns, a multiple of 8, into panels."""
+    """Return the widths of the panels into which ``_native.c`` cuts a product's columns, a multiple of 8."""
     widths = []
     while columns:
         widths.append(16 if columns % 16 == 0 else 24 if columns >= 24 else 8)
@@ -160,15 +144,15 @@ def column_widths(columns: int) -> list[int]:
 
 
 class _Weights:
-    """Weights in the order in which they are read: for each panel its biases, then its rows."""
+    """Weights in reading order: for each panel its biases, then its rows."""
 
     def __init__(self) -> None:
         self._parts: list[Array] = []
         self._length = 0
 
     def add(self, matrix: Array, bias: Array, widths: list[int]) -> int:
-        """Append a matrix (inputs, columns), zeros behind its last column, and return where it begins."""
-        place = self._length
+        """Append a matrix (inputs, columns), with zeros behind its last column, and return its offset."""
+        offset = self._length
         rows = np.zeros((len(matrix) + 1, sum(widths)), np.float32)
         rows[0, : len(bias)], rows[1:, : matrix.shape[1]] = bias, matrix
         start = 0
@@ -176,7 +160,7 @@ class _Weights:
             self._append(rows[:, start : start + width].ravel())
             start += width
         self._append(np.zeros(-self._length % _ALIGNMENT, np.float32))
-        return place
+        return offset
 
     def _append(self, part: Array) -> None:
         self._parts.append(part)

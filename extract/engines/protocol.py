@@ -1,33 +1,33 @@
-"""What every engine offers, and the proof that it computes what it should."""
+"""The interface of an engine, and the check that it computes the reference's features."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ...errors import EngineError
-from ..backbone import Weights
 from ..recipe import Hashes
 from .tolerance import allowed_difference
 
-Expect = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+Images = npt.NDArray[np.float32]
+Features = npt.NDArray[np.float32]
 
 
 class Session(Protocol):
-    """What one worker has of an engine: slots to put images into, and a run over them."""
+    """One worker's part of an engine: slots for images, and a run over them."""
 
     @property
     def batch_size(self) -> int:
-        """How many slots there are."""
+        """Number of slots."""
 
-    def slot(self, position: int) -> npt.NDArray[np.float32]:
-        """Return where an image goes: float32, shape (s, s, 3), 0 to 255. Let go of it before the run."""
+    def slot(self, position: int) -> Images:
+        """Return a slot: float32, shape (s, s, 3), 0 to 255. Drop the reference before the run."""
 
-    def run(self, count: int) -> npt.NDArray[np.float32]:
-        """Embed the first ``count`` slots: float32, shape (count, d), an array of its own."""
+    def run(self, count: int) -> Features:
+        """Embed the first ``count`` slots: float32, shape (count, d), a new array."""
 
 
 class Engine(Protocol):
@@ -37,47 +37,33 @@ class Engine(Protocol):
     hashes: Hashes
 
     def versions(self) -> dict[str, str]:
-        """Return the versions of what computes, for the provenance."""
+        """Return the versions of the runtime, for the provenance."""
 
     def session(self) -> Session:
-        """Return something to call from one thread."""
+        """Return a session for one thread."""
 
     def default_workers(self) -> int:
-        """Return how many threads serve it best on this machine."""
+        """Return the number of threads that is fastest on this machine."""
 
 
-class PreparedModel(NamedTuple):
-    """What an engine reads, made of a recipe's weights.
-
-    Attributes
-    ----------
-    weights : mapping of str to ndarray
-    model : bytes
-    made_with : str
-        Package and version.
-    """
-
-    weights: Weights
-    model: bytes
-    made_with: str
-
-
-def check_against_reference(expect: Expect, session: Session, image_size: int, engine: str, reference: str) -> None:
-    """Run two images through an engine, smooth and rough, before anybody relies on it.
+def check_against_reference(
+    reference: Callable[[Images], Features], session: Session, image_size: int, names: tuple[str, str]
+) -> None:
+    """Compare the features of two images, smooth and rough, with those of a reference.
 
     Parameters
     ----------
-    expect : callable
-        Gives the features, shape (n, d), of images of float32, shape (n, s, s, 3), 0 to 255.
+    reference : callable
+        From images, shape (n, s, s, 3), 0 to 255, to features, shape (n, d).
     session : Session
     image_size : int
-    engine, reference : str
-        As the error names the engine and what ``expect`` computes with.
+    names : (str, str)
+        Names of engine and reference for the error.
 
     Raises
     ------
     EngineError
-        When their features differ by more than float32 explains.
+        When the features differ by more than float32 explains.
     """
     rows = np.linspace(0, 255, image_size, dtype=np.float32)
     smooth = np.stack(
@@ -85,13 +71,13 @@ def check_against_reference(expect: Expect, session: Session, image_size: int, e
     )
     rough = np.random.RandomState(0).uniform(0, 255, (image_size, image_size, 3))
     images = np.stack([smooth.transpose(1, 2, 0), rough]).astype(np.float32)
-    expected = expect(images)
-    got = []
+    expected = reference(images)
+    features = []
     for image in images:
         np.copyto(session.slot(0), image)
-        got.append(session.run(1)[0])
-    difference = float(np.abs(np.stack(got) - expected).max())
+        features.append(session.run(1)[0])
+    difference = float(np.abs(np.stack(features) - expected).max())
     if not difference <= allowed_difference(expected):
         raise EngineError(
-            f"the engine {engine} differs from {reference} by {difference:.2g} on this machine; use another --engine"
+            f"the engine {names[0]} differs from {names[1]} by {difference:.2g} on this machine. Use another --engine"
         )

@@ -1,4 +1,4 @@
-"""MobileNetV2 in plain NumPy, as slow as it is simple: what the native kernels are checked against on every machine."""
+"""MobileNetV2 in plain NumPy, slow and simple: the reference of the native kernels on every machine."""
 
 from __future__ import annotations
 
@@ -12,18 +12,7 @@ Array = npt.NDArray[np.float32]
 
 
 def reference_features(folded: Folded, images: Array) -> Array:
-    """Embed images.
-
-    Parameters
-    ----------
-    folded : Folded
-    images : ndarray of float32, shape (n, s, s, 3)
-        0 to 255.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, d)
-    """
+    """Embed images of shape (n, s, s, 3), 0 to 255: float32, shape (n, d)."""
     return np.stack([_embed(folded, image) for image in images])
 
 
@@ -53,7 +42,7 @@ def _embed(folded: Folded, image: Array) -> Array:
 
 
 def _taps(maps: Array, stride: int) -> list[Array]:
-    """Return what each of the nine weights of a 3 x 3 kernel sees, zeros around the map as Keras pads it."""
+    """Return the inputs of the nine weights of a 3 x 3 kernel, with zeros around the map as Keras pads it."""
     size = len(maps)
     before = 1 if stride == 1 else size % 2
     out = -(-size // stride)

@@ -26,7 +26,6 @@ from embedonce.extract import embed
 from embedonce.extract import run as extract_run
 from embedonce.extract.decoding import decode, resize
 from embedonce.extract.image_signature import signature
-from embedonce.extract.progress import NullProgress
 from embedonce.extract.report import ExtractionReport
 from PIL import Image
 
@@ -259,15 +258,8 @@ def stand_in(watch: Watch, shard_rows: int = SHARD_ROWS) -> Iterator[None]:
 def update(images: Path, cache: Path, watch: Watch | None = None, shard_rows: int = SHARD_ROWS) -> ExtractionReport:
     """Bring a cache up to date as ``embedonce extract`` does, with the stand-in engine."""
     with stand_in(watch or Watch(), shard_rows):
-        return extract_run.update_cache(
-            images,
-            cache,
-            weights="random:0",
-            alpha=0.35,
-            image_size=SIZE,
-            engine="auto",
-            workers=1,
-            strict=False,
-            follow_links=False,
-            progress=NullProgress(),
+        updated = extract_run.extract_features(
+            images, cache, weights="random:0", alpha=0.35, image_size=SIZE, workers=1, progress=False
         )
+        report: ExtractionReport = updated.report
+        return report

@@ -15,8 +15,7 @@ from embedonce.cache.packing import pack
 from embedonce.cache.place import CacheLocation
 from embedonce.cache.writer import write_cache
 from embedonce.errors import CacheError, DamagedCacheError, ImageError
-from embedonce.extract.progress import NullProgress
-from embedonce.extract.run import extract_features, update_cache
+from embedonce.extract.run import extract_features
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +36,7 @@ def target(tmp_path, request):
 @pytest.fixture
 def run_to(folder, small):
     """Return a function that runs into a path that the test names."""
-    defaults = {"engine": "auto", "workers": None, "strict": False, "follow_links": False, "progress": NullProgress()}
-    return lambda path, **options: update_cache(folder, path, **(small | defaults | options))
+    return lambda path, **options: extract_features(folder, path, **(small | options))
 
 
 @pytest.fixture
@@ -47,20 +45,21 @@ def run(run_to, target):
     return lambda **options: run_to(target, **options)
 
 
-def assert_fresh(report, folder, tmp_path, small):
+def assert_fresh(updated, folder, tmp_path, small):
     """Assert that a cache is what a fresh extraction of the folder gives."""
     (fresh := tmp_path / "fresh.h5").unlink(missing_ok=True)
     expected = extract_features(folder, fresh, **small)
-    assert report.cache.paths == expected.paths
-    assert report.cache.rejects == expected.rejects
-    assert report.cache.class_names == expected.class_names
-    np.testing.assert_array_equal(report.cache.features, expected.features)
-    np.testing.assert_array_equal(report.cache.signatures, expected.signatures)
-    np.testing.assert_array_equal(report.cache.labels, expected.labels)
-    np.testing.assert_array_equal(report.cache.files.hashes, expected.files.hashes)
+    assert updated.paths == expected.paths
+    assert updated.rejects == expected.rejects
+    assert updated.class_names == expected.class_names
+    np.testing.assert_array_equal(updated.features, expected.features)
+    np.testing.assert_array_equal(updated.signatures, expected.signatures)
+    np.testing.assert_array_equal(updated.labels, expected.labels)
+    np.testing.assert_array_equal(updated.files.hashes, expected.files.hashes)
 
 
-def test_new_changed_moved_copied_touched_and_removed_images_cost_what_changed(run, folder, draw, tmp_path, small):
+@pytest.mark.usefixtures("each_engine")
+def test_an_update_embeds_only_new_and_changed_images(run, folder, draw, tmp_path, small):
     run()
     draw(1, 50).save(folder / "ash" / "new.png")
     draw(1, 51).save(folder / "birch" / "001.png")
@@ -69,12 +68,18 @@ def test_new_changed_moved_copied_touched_and_removed_images_cost_what_changed(r
     shutil.copy(folder / "cedar" / "005.png", folder / "birch" / "copy.png")
     os.utime(folder / "cedar" / "006.jpeg", (1, 1))
     (folder / "birch" / "bad.jpg").write_bytes(b"")
-    report = run()
-    assert (report.embedded, report.added, report.changed, report.moved, report.removed) == (2, 3, 1, 1, 1)
-    assert (report.copied, report.unchanged) == (3, 21)  # the moved, the copied and the touched one
-    assert report.rejected == 1
-    assert_fresh(report, folder, tmp_path, small)
-    assert run().published is False
+    updated = run()
+    assert (
+        updated.report.embedded,
+        updated.report.added,
+        updated.report.changed,
+        updated.report.moved,
+        updated.report.removed,
+    ) == (2, 3, 1, 1, 1)
+    assert (updated.report.copied, updated.report.unchanged) == (3, 21)  # the moved, the copied and the touched one
+    assert updated.report.rejected == 1
+    assert_fresh(updated, folder, tmp_path, small)
+    assert run().report.published is False
 
 
 def test_a_new_class_and_a_class_that_goes(run, folder, draw, tmp_path, small):
@@ -82,15 +87,13 @@ def test_a_new_class_and_a_class_that_goes(run, folder, draw, tmp_path, small):
     (folder / "aspen").mkdir()
     draw(2, 70).save(folder / "aspen" / "1.png")
     shutil.rmtree(folder / "birch")
-    report = run()
-    assert (report.embedded, report.removed) == (1, 8)
-    assert report.cache.class_counts == {"ash": 8, "aspen": 1, "cedar": 8}
-    assert_fresh(report, folder, tmp_path, small)
+    updated = run()
+    assert (updated.report.embedded, updated.report.removed) == (1, 8)
+    assert updated.class_counts == {"ash": 8, "aspen": 1, "cedar": 8}
+    assert_fresh(updated, folder, tmp_path, small)
 
 
-def test_a_folder_of_images_that_was_renamed_is_written_down_at_no_cost(
-    run, folder, tmp_path, small, target, monkeypatch
-):
+def test_a_renamed_image_folder_embeds_nothing(run, folder, tmp_path, small, target, monkeypatch):
     run()
     shards = set(shards_on_disk(target)) if target.is_dir() else None
     folder.rename(tmp_path / "elsewhere")
@@ -101,6 +104,7 @@ def test_a_folder_of_images_that_was_renamed_is_written_down_at_no_cost(
         assert set(shards_on_disk(target)) == shards
 
 
+@pytest.mark.usefixtures("each_engine")
 def test_a_folder_of_shards_packs_to_the_bytes_of_a_file(run_to, tmp_path):
     run_to(tmp_path / "a.cache")
     run_to(tmp_path / "a.h5")
@@ -109,7 +113,7 @@ def test_a_folder_of_shards_packs_to_the_bytes_of_a_file(run_to, tmp_path):
     assert (tmp_path / "packed.h5").read_bytes() == (tmp_path / "a.h5").read_bytes()
 
 
-def test_only_the_shards_that_changed_are_written_and_few_stay_small(run_to, folder, draw, tmp_path):
+def test_only_changed_shards_are_written_and_few_stay_small(run_to, folder, draw, tmp_path):
     path = tmp_path / "a.cache"
     run_to(path)
     first = set(shards_on_disk(path))
@@ -127,9 +131,9 @@ def test_only_the_shards_that_changed_are_written_and_few_stay_small(run_to, fol
 
 
 def test_the_number_of_shards_changes_no_row(run_to, tmp_path, monkeypatch):
-    one = run_to(tmp_path / "a.cache").cache
+    one = run_to(tmp_path / "a.cache")
     monkeypatch.setattr("embedonce.extract.run.SHARD_ROWS", 5)
-    two = run_to(tmp_path / "b.cache").cache
+    two = run_to(tmp_path / "b.cache")
     assert (len(one.shards), len(two.shards)) == (3, 5)
     assert one.paths == two.paths
     np.testing.assert_array_equal(one.features, two.features)
@@ -146,31 +150,32 @@ def flip(path, place):
     path.write_bytes(data)
 
 
+@pytest.mark.usefixtures("each_engine")
 def test_damaged_rows_and_nothing_else_are_embedded_again(run, target, folder, tmp_path, small):
-    cache = run().cache
+    cache = run()
     rows = [cache.paths.index(name) for name in ("ash/001.png", "ash/005.png")]
     for row in rows:
         flip(files_of(target)[0], cache.features[row].tobytes())
     with pytest.raises(DamagedCacheError, match=r"2 image\(s\) are damaged \(ash/001\.png, ash/005\.png\)"):
         _ = FeatureCache.open(target).features
-    report = run()
-    assert (report.embedded, report.repaired, report.unchanged) == (2, 2, 22)
-    assert "the features of 2 image(s) are damaged: ash/001.png, ash/005.png" in report.notes[0]
-    assert_fresh(report, folder, tmp_path, small)
-    assert run().published is False
+    updated = run()
+    assert (updated.report.embedded, updated.report.repaired, updated.report.unchanged) == (2, 2, 22)
+    assert "the features of 2 image(s) are damaged: ash/001.png, ash/005.png" in updated.report.notes[0]
+    assert_fresh(updated, folder, tmp_path, small)
+    assert run().report.published is False
 
 
 def test_rows_with_damaged_signatures_are_embedded_again(run, target, folder, tmp_path, small):
-    cache = run().cache
+    cache = run()
     row = cache.paths.index("ash/005.png")
     flip(files_of(target)[0], cache.signatures[row].tobytes())
     with pytest.raises(DamagedCacheError, match=r"stored signatures of 1 image\(s\) are damaged \(ash/005\.png\)"):
         _ = FeatureCache.open(target).signatures
-    report = run()
-    assert (report.embedded, report.repaired, report.unchanged) == (1, 1, 23)
-    assert "the signatures of 1 image(s) are damaged: ash/005.png" in report.notes[0]
-    assert_fresh(report, folder, tmp_path, small)
-    assert run().published is False
+    updated = run()
+    assert (updated.report.embedded, updated.report.repaired, updated.report.unchanged) == (1, 1, 23)
+    assert "the signatures of 1 image(s) are damaged: ash/005.png" in updated.report.notes[0]
+    assert_fresh(updated, folder, tmp_path, small)
+    assert run().report.published is False
 
 
 def forget_signatures(path):
@@ -185,22 +190,22 @@ def forget_signatures(path):
         publish.publish_shards(CacheLocation(path, True), [], tables, read_manifest(path))
 
 
-def test_a_cache_without_signatures_is_brought_up_to_date_and_stays_without(run, target, folder, draw):
-    before = run().cache
+def test_an_update_of_a_cache_without_signatures_adds_none(run, target, folder, draw):
+    before = run()
     forget_signatures(target)
     assert FeatureCache.open(target).signatures is None
-    report = run()
-    assert (report.published, report.unchanged, report.cache.signatures) == (False, 24, None)
+    updated = run()
+    assert (updated.report.published, updated.report.unchanged, updated.signatures) == (False, 24, None)
     draw(1, 50).save(folder / "ash" / "new.png")
     shutil.copy(folder / "cedar" / "005.png", folder / "birch" / "copy.png")
-    report = run()
-    assert (report.embedded, report.copied, report.unchanged) == (1, 1, 24)
-    assert report.cache.signatures is None
-    kept = [report.cache.paths.index(path) for path in before.paths]
-    np.testing.assert_array_equal(report.cache.features[kept], before.features)
+    updated = run()
+    assert (updated.report.embedded, updated.report.copied, updated.report.unchanged) == (1, 1, 24)
+    assert updated.signatures is None
+    kept = [updated.paths.index(path) for path in before.paths]
+    np.testing.assert_array_equal(updated.features[kept], before.features)
     shutil.rmtree(folder / "birch")
-    assert run().cache.signatures is None
-    assert run().published is False
+    assert run().signatures is None
+    assert run().report.published is False
 
 
 def test_a_cache_of_which_no_old_row_is_left_has_signatures(run, target, folder, draw):
@@ -208,12 +213,12 @@ def test_a_cache_of_which_no_old_row_is_left_has_signatures(run, target, folder,
     forget_signatures(target)
     for number, image in enumerate(sorted(folder.rglob("*.*"))):
         draw(number % 3, 200 + number).save(image)
-    report = run()
-    assert report.embedded == 24
-    assert report.cache.signatures.shape == (24, 784)
+    updated = run()
+    assert updated.report.embedded == 24
+    assert updated.signatures.shape == (24, 784)
 
 
-def test_a_file_of_version_1_and_one_packed_from_shards_are_the_same(run_to, folder, draw, tmp_path):
+def test_shards_of_version_1_pack_to_the_bytes_of_a_file(run_to, folder, draw, tmp_path):
     for name in ("a.cache", "a.h5"):
         run_to(tmp_path / name)
         forget_signatures(tmp_path / name)
@@ -226,20 +231,20 @@ def test_a_file_of_version_1_and_one_packed_from_shards_are_the_same(run_to, fol
     assert (tmp_path / "packed.h5").read_bytes() == (tmp_path / "a.h5").read_bytes()
 
 
-def test_a_damaged_file_is_kept_aside_and_only_its_images_are_embedded_again(run, target, folder, tmp_path, small):
-    cache = run().cache
+def test_a_damaged_file_is_kept_and_its_images_embedded_again(run, target, folder, tmp_path, small):
+    cache = run()
     victim = files_of(target)[0]
     images = len(cache.shards[0])
     flip(victim, cache.files.hashes[0].tobytes())
     damaged = victim.read_bytes()
-    report = run()
-    assert report.embedded == images == (24 if target.is_file() else 8)
-    assert (report.repaired, report.added) == (0, images)  # nobody knows any more which they were
-    assert victim.name in report.notes[0]
-    assert f"{victim.name}.damaged" in report.notes[1]
+    updated = run()
+    assert updated.report.embedded == images == (24 if target.is_file() else 8)
+    assert (updated.report.repaired, updated.report.added) == (0, images)  # nobody knows any more which they were
+    assert victim.name in updated.report.notes[0]
+    assert f"{victim.name}.damaged" in updated.report.notes[1]
     assert (victim.parent / f"{victim.name}.damaged").read_bytes() == damaged
-    assert_fresh(report, folder, tmp_path, small)
-    assert run().published is False
+    assert_fresh(updated, folder, tmp_path, small)
+    assert run().report.published is False
 
 
 def test_a_damaged_or_missing_manifest_costs_nothing(run_to, folder, tmp_path, small):
@@ -249,18 +254,18 @@ def test_a_damaged_or_missing_manifest_costs_nothing(run_to, folder, tmp_path, s
         damage()
         with pytest.raises(CacheError, match=r"manifest\.json"):
             FeatureCache.open(path)
-        report = run_to(path)
-        assert (report.embedded, report.unchanged) == (0, 24)
-        assert_fresh(report, folder, tmp_path, small)
+        updated = run_to(path)
+        assert (updated.report.embedded, updated.report.unchanged) == (0, 24)
+        assert_fresh(updated, folder, tmp_path, small)
 
 
 def test_a_missing_shard_is_embedded_again(run_to, folder, tmp_path, small):
     path = tmp_path / "a.cache"
     run_to(path)
     files_of(path)[1].unlink()
-    report = run_to(path)
-    assert report.embedded == 8
-    assert_fresh(report, folder, tmp_path, small)
+    updated = run_to(path)
+    assert updated.report.embedded == 8
+    assert_fresh(updated, folder, tmp_path, small)
 
 
 def test_a_file_of_a_later_version_is_never_repaired(run, target):
@@ -283,7 +288,7 @@ def test_an_unfinished_run_is_resumed(run, folder, target):
         with pytest.raises(CacheError, match="is not finished"):
             FeatureCache.open(target)
     (folder / "ash" / "bad.jpg").unlink()
-    report = run(strict=True)
+    report = run(strict=True).report
     assert (report.embedded, report.resumed) == (0, 24)
 
 
@@ -300,7 +305,7 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(run, target, tmp_
     assert all(other.read_bytes() == b"mine" for other in others)
 
 
-def test_what_stands_in_the_folder_of_unfinished_work_and_is_not_ours_stays(run, target, folder):
+def test_unknown_files_among_unfinished_work_stay(run, target, folder):
     (folder / "ash" / "bad.jpg").write_bytes(b"")
     with pytest.raises(ImageError):
         run(strict=True)
@@ -322,6 +327,6 @@ def test_a_file_that_could_not_be_read_is_tried_again(run, folder, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(embed, "read_image", denied)
-        assert run().cache.rejects == [("ash/000.jpg", "cannot be read: Permission denied")]
-    report = run()
+        assert run().rejects == [("ash/000.jpg", "cannot be read: Permission denied")]
+    report = run().report
     assert (report.embedded, report.rejected) == (1, 0)

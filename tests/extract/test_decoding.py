@@ -207,7 +207,7 @@ def test_the_limit_is_on_the_size_before_the_reduction(monkeypatch):
 
 
 @pytest.mark.parametrize("least", [8, 50])
-def test_no_damaged_jpeg_raises_anything_but_an_image_error_reduced(least):
+def test_a_damaged_jpeg_raises_only_image_errors_reduced(least):
     generator = np.random.default_rng(2)
     for name in sorted(name for name in SUPPORTED if name.startswith("jpeg")):
         for _ in range(15):

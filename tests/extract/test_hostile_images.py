@@ -15,8 +15,7 @@ import pytest
 from embedonce.cache.names import display
 from embedonce.errors import ImageError
 from embedonce.extract import embed
-from embedonce.extract.progress import NullProgress
-from embedonce.extract.run import update_cache
+from embedonce.extract.run import extract_features
 from embedonce.extract.scan import ImageFile
 from PIL import Image
 
@@ -29,10 +28,9 @@ def folder(tmp_path, make_images):
 @pytest.fixture
 def run(folder, tmp_path, small, request):
     """Return a function that runs into one file, or into what the test asks for: the form decodes no image."""
-    defaults = {"engine": "auto", "workers": None, "strict": False, "follow_links": False, "progress": NullProgress()}
 
     def update(**options):
-        return update_cache(folder, tmp_path / getattr(request, "param", "a.h5"), **(small | defaults | options))
+        return extract_features(folder, tmp_path / getattr(request, "param", "a.h5"), **(small | options))
 
     return update
 
@@ -95,11 +93,11 @@ def rows(cache):
 )
 def test_what_is_no_image_is_rejected_with_the_reason(run, put, name, data, reason):
     put(name, data)
-    report = run()
-    ((path, told),) = report.cache.rejects
+    updated = run()
+    ((path, told),) = updated.rejects
     assert path == f"ash/{name}"
     assert told.startswith(reason)
-    assert len(report.cache) == 4
+    assert len(updated) == 4
 
 
 @pytest.mark.parametrize(("kind", "ending"), [("JPEG", "jpg"), ("PNG", "png")])
@@ -107,7 +105,7 @@ def test_what_is_no_image_is_rejected_with_the_reason(run, put, name, data, reas
 def test_a_truncated_image_is_rejected_as_truncated(run, put, photo, kind, ending, share):
     data = saved(photo, format=kind)
     put(f"half.{ending}", data[: int(len(data) * share)])
-    ((path, reason),) = run().cache.rejects
+    ((path, reason),) = run().rejects
     assert path == f"ash/half.{ending}"
     assert reason.startswith(f"truncated {kind}")
 
@@ -119,7 +117,7 @@ def test_a_wrong_ending_does_no_harm(run, put, photo, row_of, kind, ending):
     image = photo.quantize(64) if kind == "GIF" else photo
     data = saved(image, format=kind)
     put(f"wrong.{ending}", data)
-    cache = run().cache
+    cache = run()
     assert cache.rejects == []
     with Image.open(io.BytesIO(data)) as opened:
         decoded = np.asarray(opened.convert("RGB"))
@@ -133,7 +131,7 @@ def test_of_an_animation_the_first_frame_is_embedded(run, put, photo, row_of):
     first = photo.quantize(32)
     others = [photo.rotate(90 * k).quantize(32) for k in (1, 2)]
     put("film.gif", saved(first, format="GIF", save_all=True, append_images=others))
-    np.testing.assert_array_equal(rows(run().cache)["ash/film.gif"], row_of(first.convert("RGB")))
+    np.testing.assert_array_equal(rows(run())["ash/film.gif"], row_of(first.convert("RGB")))
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +148,7 @@ def tf():
     ("mode", "kind"),
     [("L", "PNG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("P", "PNG"), ("RGBA", "PNG"), ("LA", "PNG"), ("I;16", "PNG")],
 )
-def test_other_colours_are_embedded_as_the_reference_decoder_gives_them(run, put, photo, row_of, tf, mode, kind):
+def test_other_colours_are_decoded_as_by_the_reference(run, put, photo, row_of, tf, mode, kind):
     if mode == "I;16":
         image = Image.fromarray((np.asarray(photo.convert("L")).astype(np.uint16) * 257) ^ 77)
     elif mode == "P":
@@ -163,7 +161,7 @@ def test_other_colours_are_embedded_as_the_reference_decoder_gives_them(run, put
     data = saved(image, format=kind)
     put(f"x.{kind.lower()}", data)
     expected = tf.io.decode_image(data, channels=3, expand_animations=False).numpy()
-    np.testing.assert_array_equal(rows(run().cache)[f"ash/x.{kind.lower()}"], row_of(expected))
+    np.testing.assert_array_equal(rows(run())[f"ash/x.{kind.lower()}"], row_of(expected))
 
 
 def _png_of_size(width: int, height: int) -> bytes:
@@ -187,13 +185,13 @@ def _jpeg_of_size(photo: Image.Image, width: int, height: int) -> bytes:
     return bytes(data)
 
 
-def test_more_than_50_megapixels_by_the_header_are_rejected_before_decoding(run, put, photo):
+def test_headers_above_50_megapixels_are_rejected(run, put, photo):
     import resource
 
     put("bomb.png", _png_of_size(100_000, 100_000))
     put("bomb.jpg", _jpeg_of_size(photo, 65_500, 65_500))
     run_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    rejects = dict(run().cache.rejects)
+    rejects = dict(run().rejects)
     assert rejects["ash/bomb.png"] == "too large: 100000 x 100000 pixels, the limit is 50 megapixels"
     assert rejects["ash/bomb.jpg"] == "too large: 65500 x 65500 pixels, the limit is 50 megapixels"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - run_before < 1_000_000  # kB; decoded it would be 13 GB
@@ -229,12 +227,12 @@ def test_what_is_no_regular_file_is_skipped_and_never_opened(run, folder, tmp_pa
 
 def test_a_link_to_a_folder_above_ends(run, folder):
     (folder / "ash" / "up").symlink_to(folder, target_is_directory=True)
-    report = run(follow_links=True)
-    assert set(report.cache.class_names) == {"ash", "birch"}
+    updated = run(follow_links=True)
+    assert set(updated.class_names) == {"ash", "birch"}
 
 
 @pytest.mark.parametrize("run", ["a.h5", "a.cache"], indirect=True)
-def test_names_that_look_alike_are_kept_apart_and_shown_in_one_line(run, put, photo):
+def test_similar_names_stay_separate_and_print_in_one_line(run, put, photo):
     composed, decomposed = (unicodedata.normalize(form, "é.png") for form in ("NFC", "NFD"))
     names = [
         "line\nbreak.png",
@@ -249,14 +247,14 @@ def test_names_that_look_alike_are_kept_apart_and_shown_in_one_line(run, put, ph
     for number, name in enumerate(names):
         images[b"ash/" + os.fsencode(name)] = photo.rotate(number)
         put(name, saved(photo.rotate(number), format="PNG"))
-    cache = run().cache
+    cache = run()
     found = rows(cache)
     assert {os.fsencode(path) for path in found} >= set(images)
     assert len({features.tobytes() for path, features in found.items() if os.fsencode(path) in images}) == len(names)
     for path in images:
         assert display(path).isprintable()
     assert len({display(path) for path in images}) == len(names)
-    assert run().published is False
+    assert run().report.published is False
 
 
 def test_a_file_that_vanishes_during_the_run_is_rejected(run, folder, monkeypatch):
@@ -268,13 +266,13 @@ def test_a_file_that_vanishes_during_the_run_is_rejected(run, folder, monkeypatc
         return real(root, image)
 
     monkeypatch.setattr(embed, "read_image", vanishing)
-    report = run()
-    assert report.cache.rejects == [("ash/001.png", "cannot be read: No such file or directory")]
-    assert len(report.cache) == 3
+    updated = run()
+    assert updated.rejects == [("ash/001.png", "cannot be read: No such file or directory")]
+    assert len(updated) == 3
     assert run().removed == 1
 
 
-def test_a_file_that_is_replaced_during_the_run_is_embedded_as_it_is_then(run, folder, monkeypatch, photo, row_of):
+def test_a_file_replaced_during_the_run_is_embedded_as_read(run, folder, monkeypatch, photo, row_of):
     real = embed.read_image
     content = saved(photo.rotate(33), format="PNG")
 
@@ -285,13 +283,13 @@ def test_a_file_that_is_replaced_during_the_run_is_embedded_as_it_is_then(run, f
 
     with monkeypatch.context() as patch:
         patch.setattr(embed, "read_image", changing)
-        cache = run().cache
+        cache = run()
     np.testing.assert_array_equal(rows(cache)["ash/001.png"], row_of(np.asarray(photo.rotate(33))))
     assert cache.files.sizes[cache.paths.index("ash/001.png")] == len(content)
-    assert run().published is False
+    assert run().report.published is False
 
 
-def test_a_file_that_keeps_changing_is_never_half_old_and_half_new(run, folder, photo, row_of):
+def test_a_changing_file_is_never_half_old_and_half_new(run, folder, photo, row_of):
     """A writer overwrites an image in place, at full speed, while runs read it."""
     target = folder / "ash" / "001.png"
     states = [saved(photo.rotate(angle), format="PNG") for angle in (0, 45)]
@@ -313,7 +311,7 @@ def test_a_file_that_keeps_changing_is_never_half_old_and_half_new(run, folder, 
     thread.start()
     try:
         for _ in range(15):
-            cache = run().cache
+            cache = run()
             found = rows(cache)
             if "ash/001.png" in found:
                 assert found["ash/001.png"].tobytes() in allowed
@@ -323,13 +321,11 @@ def test_a_file_that_keeps_changing_is_never_half_old_and_half_new(run, folder, 
         stop.set()
         thread.join()
     run()
-    assert rows(run().cache)["ash/001.png"].tobytes() in allowed
+    assert rows(run())["ash/001.png"].tobytes() in allowed
 
 
 @pytest.mark.parametrize(("mtime", "seconds"), [(None, 0.02), ("whole second", 2.0)])
-def test_a_change_that_neither_size_nor_time_tell_is_found_while_the_file_is_fresh(
-    tmp_path, monkeypatch, mtime, seconds
-):
+def test_a_change_in_the_same_tick_of_the_clock_is_found(tmp_path, monkeypatch, mtime, seconds):
     """A file written twice within one step of its time stamp looks the same before and after."""
     path = tmp_path / "x.bmp"
     path.write_bytes(b"half old, ")
@@ -393,9 +389,9 @@ def test_an_old_file_is_read_once(tmp_path, monkeypatch):
 def test_two_files_of_one_content_both_keep_their_row(run, put, folder):
     data = (folder / "birch" / "001.png").read_bytes()
     put("copy.png", data)
-    report = run()
-    found = rows(report.cache)
-    assert report.embedded + report.copied == 5
-    assert report.copied <= 1  # none when both are under way at once
+    updated = run()
+    found = rows(updated)
+    assert updated.report.embedded + updated.report.copied == 5
+    assert updated.report.copied <= 1  # none when both are under way at once
     np.testing.assert_array_equal(found["ash/copy.png"], found["birch/001.png"])
-    assert len(report.cache) == 5
+    assert len(updated) == 5

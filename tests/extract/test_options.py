@@ -1,6 +1,9 @@
-"""Threads and batches: what computes decides no feature."""
+"""Options of an extraction, and threads, which change no feature."""
 
 from __future__ import annotations
+
+import io
+import os
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from embedonce._keras import import_keras
 from embedonce.errors import ParameterError
 from embedonce.extract.engines import engines
 from embedonce.extract.engines.litert import Interpreter
-from embedonce.extract.engines.prepared_models import load_prepared, prepare
+from embedonce.extract.engines.prepared_models import load_prepared
 from embedonce.extract.recipe import make_recipe
 from embedonce.extract.run import extract_features
 
@@ -24,10 +27,10 @@ def test_threads_inside_an_interpreter_change_no_bit(images, tmp_path, small, pr
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_threads_change_no_bit_of_the_largest_layers_either(precision):
+def test_threads_change_no_bit_of_large_layers(precision):
     """Small layers may not be worth sharing to LiteRT; those of 224 pixels are."""
-    recipe = make_recipe("random:0", 1.0, 224, precision)
-    model = (load_prepared(recipe) or prepare(recipe)).model
+    recipe = make_recipe("random:0", 0.35, 224, precision)
+    model = (load_prepared(recipe, "litert") or engines.prepare(recipe, "litert")).model
     image = np.random.RandomState(0).uniform(0, 255, (224, 224, 3)).astype(np.float32)
     rows = []
     for threads in (1, 2, 4):
@@ -53,42 +56,59 @@ def test_an_interpreter_gets_the_threads_that_were_asked_for(cache_path, small, 
     ("processors", "threads", "workers"), [(8, None, 8), (8, 1, 8), (8, 3, 2), (8, 8, 1), (2, 16, 1)]
 )
 def test_workers_and_threads_share_the_processors(cache_path, small, monkeypatch, processors, threads, workers):
-    monkeypatch.setattr(engines, "available_processors", lambda: processors)
+    monkeypatch.setattr("joblib.cpu_count", lambda: processors)
     assert engines.make_engine("litert", make_recipe(*small.values()), threads).default_workers() == workers
 
 
-def test_threads_of_keras_are_those_of_tensorflow(images, tmp_path, cache, python):
+def test_threads_of_keras_are_those_of_tensorflow(python):
     code = (
-        "import sys, embedonce\n"
-        "small = dict(weights='random:0', alpha=0.35, image_size=64, engine='keras', threads=1)\n"
-        "embedonce.extract_features(sys.argv[1], sys.argv[2], **small)\n"
+        "import embedonce\n"
+        "from embedonce.extract.engines.engines import make_engine\n"
+        "from embedonce.extract.recipe import make_recipe\n"
+        "recipe = make_recipe('random:0', 0.35, 32)\n"
+        "make_engine('keras', recipe, 1)\n"
         "import tensorflow as tf\n"
         "print(tf.config.threading.get_intra_op_parallelism_threads())\n"
-        "embedonce.extract_features(sys.argv[1], sys.argv[2] + '.again.h5', **small)\n"  # the same number is no change
-        "try: embedonce.extract_features(sys.argv[1], sys.argv[2] + '.other.h5', **small | {'threads': 2})\n"
+        "try: make_engine('keras', recipe, 2)\n"
         "except embedonce.EmbedonceError as error: print(error)\n"
     )
-    number, error = python(code, images, tmp_path / "a.h5").splitlines()
+    number, error = python(code).splitlines()
     assert number == "1"
     assert error.startswith("parameter threads of extract must be what TensorFlow began with in this process, 1, got 2")
 
 
 def test_threads_of_keras_come_too_late_once_tensorflow_runs(small):
     import_keras().ops.zeros(1)
-    with pytest.raises(ParameterError, match=r"in this process, all, got 3; give it before .* or use engine litert"):
+    with pytest.raises(ParameterError, match=r"in this process, all, got 3. Start a new process, or use engine lit"):
         engines.make_engine("keras", make_recipe(*small.values()), 3)
 
 
-def test_keras_takes_larger_batches_on_a_gpu(images, small, monkeypatch, tmp_path):
-    import tensorflow as tf
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processor affinity")
+def test_workers_are_no_more_than_the_affinity_allows(python):
+    code = (
+        "import os\n"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "from embedonce.extract.engines.engines import LiteRTEngine, PreparedModel\n"
+        "print(LiteRTEngine(PreparedModel({}, b'', ''), 32).default_workers())\n"
+    )
+    assert python(code) == "1\n"
 
-    recipe = make_recipe(*small.values())
-    assert engines.make_engine("keras", recipe).session().batch_size == 32
-    one = extract_features(images, tmp_path / "one.h5", engine="keras", **small)
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["a GPU"] if kind == "GPU" else [])
-    session = engines.make_engine("keras", recipe).session()
-    assert session.batch_size == 128
-    assert session.slot(127).shape == (64, 64, 3)
-    other = extract_features(images, tmp_path / "other.h5", engine="keras", **small)
-    assert other.fingerprint == one.fingerprint
-    np.testing.assert_allclose(one.features, other.features, atol=1e-4, rtol=1e-4)
+
+@pytest.mark.parametrize(
+    "quota",
+    [
+        {"cpu.max": "200000 100000\n"},
+        {"cpu.max": "150000 100000\n"},
+        {"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"},
+    ],
+)
+def test_workers_are_no_more_than_the_container_allows(quota, monkeypatch):
+    """Of 64 processors, with the files of versions 2 and 1 of cgroups."""
+    from joblib.externals.loky.backend import context
+
+    files = {f"/sys/fs/cgroup/{name}": text for name, text in quota.items()}
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)), raising=False)
+    monkeypatch.setattr(context, "open", lambda path: io.StringIO(files[path]), raising=False)
+    monkeypatch.setattr(os.path, "exists", files.__contains__)
+    assert engines.LiteRTEngine(engines.PreparedModel({}, b"", ""), 32).default_workers() == 2

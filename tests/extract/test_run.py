@@ -22,7 +22,7 @@ from embedonce.errors import (
 )
 from embedonce.extract import embed
 from embedonce.extract.progress import NullProgress
-from embedonce.extract.run import extract_features, update_cache
+from embedonce.extract.run import extract_features
 
 
 @pytest.fixture
@@ -32,41 +32,41 @@ def folder(tmp_path, make_images):
 
 @pytest.fixture
 def run(folder, tmp_path, small):
-    defaults = {"engine": "auto", "workers": None, "strict": False, "follow_links": False, "progress": NullProgress()}
-
     def update(images=folder, **options):
-        return update_cache(images, tmp_path / "a.h5", **(small | defaults | options))
+        return extract_features(images, tmp_path / "a.h5", **(small | options))
 
     return update
 
 
+@pytest.mark.usefixtures("each_engine")
 def test_a_first_run_embeds_everything(run):
-    report = run()
-    assert (report.embedded, report.added, report.published) == (24, 24, True)
-    assert len(report.cache) == 24
-    assert report.cache.class_counts == {"ash": 8, "birch": 8, "cedar": 8}
-    assert report.images_per_second > 0
+    updated = run()
+    assert (updated.report.embedded, updated.report.added, updated.report.published) == (24, 24, True)
+    assert len(updated) == 24
+    assert updated.class_counts == {"ash": 8, "birch": 8, "cedar": 8}
+    assert updated.report.images_per_second > 0
 
 
 def test_a_second_run_embeds_and_writes_nothing(run, tmp_path):
     run()
     before = (tmp_path / "a.h5").stat()
-    report = run()
+    report = run().report
     assert (report.embedded, report.unchanged, report.published) == (0, 24, False)
     assert (tmp_path / "a.h5").stat().st_ino == before.st_ino
 
 
-def test_a_second_run_imports_no_tensorflow_whatever_the_engine(run, folder, tmp_path, python):
+def test_a_second_run_imports_no_tensorflow(run, folder, tmp_path, python):
     run()
     code = (
         "import sys, embedonce\n"
         "embedonce.extract_features(sys.argv[1], sys.argv[2], weights='random:0', alpha=0.35, image_size=64, engine=sys.argv[3])\n"
         "print('tensorflow' in sys.modules)\n"
     )
-    for engine in ("auto", "native", "litert", "keras"):
+    for engine in ("auto", "keras"):
         assert python(code, folder, tmp_path / "a.h5", engine) == "False\n"
 
 
+@pytest.mark.usefixtures("each_engine")
 def test_embedding_new_images_imports_no_tensorflow(run, folder, tmp_path, python, draw):
     run()
     draw(0, 99).save(folder / "ash" / "new.png")
@@ -78,34 +78,36 @@ def test_embedding_new_images_imports_no_tensorflow(run, folder, tmp_path, pytho
     assert python(code, folder, tmp_path / "a.h5") == "25 False\n"
 
 
-def test_images_that_cannot_be_embedded_are_listed_and_not_tried_again(run, folder, monkeypatch):
+@pytest.mark.usefixtures("each_engine")
+def test_rejects_are_listed_and_not_tried_again(run, folder, monkeypatch):
     (folder / "ash" / "bad.jpg").write_bytes(b"")
     (folder / "birch" / "half.png").write_bytes((folder / "birch" / "001.png").read_bytes()[:500])
-    report = run()
-    assert report.rejected == 2
-    rejects = dict(report.cache.rejects)
+    updated = run()
+    assert updated.report.rejected == 2
+    rejects = dict(updated.rejects)
     assert rejects["ash/bad.jpg"] == "the file is empty"
     assert "truncated" in rejects["birch/half.png"]
-    assert len(report.cache) == 24
+    assert len(updated) == 24
     monkeypatch.setattr(embed, "read_image", None)  # a second look would fail
-    assert run().rejected == 2
+    assert run().report.rejected == 2
 
 
-def test_a_mended_image_is_embedded(run, folder, draw):
+def test_a_repaired_image_is_embedded(run, folder, draw):
     (folder / "ash" / "bad.jpg").write_bytes(b"")
     run()
     draw(0, 77).save(folder / "ash" / "bad.jpg")
-    report = run()
+    report = run().report
     assert (report.embedded, report.rejected) == (1, 0)
 
 
+@pytest.mark.usefixtures("each_engine")
 def test_strict_fails_naming_the_images_and_keeps_the_work(run, folder, tmp_path):
     (folder / "ash" / "bad.jpg").write_bytes(b"nonsense")
     with pytest.raises(ImageError, match=r"1 image\(s\) cannot be embedded \(--strict\): ash/bad\.jpg: not an image"):
         run(strict=True)
     assert not (tmp_path / "a.h5").exists()
     (folder / "ash" / "bad.jpg").unlink()
-    report = run(strict=True)
+    report = run(strict=True).report
     assert (report.embedded, report.resumed) == (0, 24)
     (folder / "ash" / "bad.jpg").write_bytes(b"nonsense")
     run()
@@ -113,7 +115,7 @@ def test_strict_fails_naming_the_images_and_keeps_the_work(run, folder, tmp_path
         run(strict=True)
 
 
-def test_when_no_image_can_be_embedded_the_first_reason_is_given(tmp_path, small):
+def test_without_any_image_the_first_reason_is_given(tmp_path, small):
     for name in ("a", "b"):
         (tmp_path / "images" / name).mkdir(parents=True)
         (tmp_path / "images" / name / "1.jpg").write_bytes(b"text")
@@ -126,7 +128,7 @@ def test_when_no_image_can_be_embedded_the_first_reason_is_given(tmp_path, small
     ("options", "field"),
     [({"alpha": 0.5}, "alpha"), ({"image_size": 96}, "image_size"), ({"weights": "random:1"}, "weights")],
 )
-def test_a_cache_of_another_fingerprint_is_refused_naming_the_field(run, tmp_path, options, field):
+def test_another_fingerprint_is_refused_with_the_field(run, tmp_path, options, field):
     run()
     before = (tmp_path / "a.h5").read_bytes()
     with pytest.raises(FingerprintError, match=f"{field}.* there, .* here"):
@@ -134,7 +136,7 @@ def test_a_cache_of_another_fingerprint_is_refused_naming_the_field(run, tmp_pat
     assert (tmp_path / "a.h5").read_bytes() == before
 
 
-def test_what_is_no_cache_is_never_overwritten(run, tmp_path):
+def test_a_file_that_is_not_a_cache_is_never_overwritten(run, tmp_path):
     (tmp_path / "a.h5").write_text("my thesis")
     with pytest.raises(CacheError, match="no readable feature cache"):
         run()
@@ -174,27 +176,28 @@ def test_a_cache_path_that_is_a_folder_or_cannot_be_is_named(folder, tmp_path, s
 
 def test_images_outside_class_folders_are_noted(run, folder, draw):
     draw(0, 0).save(folder / "stray.png")
-    assert any("1 image(s) stand outside" in note for note in run().notes)
+    assert any("1 image(s) outside the class folders" in note for note in run().report.notes)
 
 
 def test_what_was_left_out_of_the_folder_is_noted(run, folder):
     (folder / "none").mkdir()
     (folder / "ash" / "photo.HEIC").write_bytes(b"")
-    notes = run().notes
-    assert any("left out: 1 .heic; convert them to JPEG or PNG" in note for note in notes)
-    assert "folders without images are no class: none" in notes
-    assert not any("parts of a split" in note for note in notes)
+    notes = run().report.notes
+    assert any("left out: 1 .heic. Convert them to JPEG or PNG" in note for note in notes)
+    assert "folders without images are not classes: none" in notes
+    assert not any("sides of a split" in note for note in notes)
 
 
 def test_parts_of_a_split_that_became_classes_are_noted(run, tmp_path, draw):
     for part in ("Train", "test"):
         (tmp_path / "parts" / part / "ash").mkdir(parents=True)
         draw(0, len(part)).save(tmp_path / "parts" / part / "ash" / "1.png")
-    notes = run(tmp_path / "parts").notes
-    assert any("the folders Train, test became the classes; if they are parts" in note for note in notes)
+    notes = run(tmp_path / "parts").report.notes
+    assert any("the folders Train, test became the classes; If they are the sides" in note for note in notes)
 
 
-def test_missing_imagenet_weights_name_those_that_the_cache_was_made_with(run, tmp_path, keras_home, monkeypatch):
+@pytest.mark.usefixtures("each_engine")
+def test_missing_weights_name_those_of_the_cache(run, tmp_path, keras_home, monkeypatch):
     weights = tmp_path / "kept.weights.h5"
     shutil.copy(next((keras_home / "models").iterdir()), weights)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "none"))
@@ -230,6 +233,7 @@ embedonce.extract_features(sys.argv[1], sys.argv[2], weights="random:0", alpha=0
 """
 
 
+@pytest.mark.usefixtures("each_engine")
 @pytest.mark.parametrize(("commits", "moment"), [(1, "after"), (2, "before"), (3, "after"), (5, "after")])
 def test_a_killed_run_is_resumed_to_the_same_bytes(folder, tmp_path, small, run, commits, moment):
     extract_features(folder, tmp_path / "whole.h5", **small)
@@ -238,13 +242,14 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(folder, tmp_path, small, run,
     )
     assert killed.returncode == -9
     assert not (tmp_path / "a.h5").exists()
-    report = run()
+    report = run().report
     assert report.resumed >= min(5 * commits, 24)
     assert report.embedded == 24 - report.resumed
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
     assert not (tmp_path / "a.h5.partial").exists()
 
 
+@pytest.mark.usefixtures("each_engine")
 def test_an_interrupt_keeps_what_was_embedded(run, monkeypatch):
     monkeypatch.setattr(embed, "SEGMENT_ROWS", 4)
     monkeypatch.setattr(embed, "SLICE_IMAGES", 1)
@@ -259,7 +264,7 @@ def test_an_interrupt_keeps_what_was_embedded(run, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         run(progress=Interrupting())
-    report = run()
+    report = run().report
     assert report.resumed >= 10
     assert report.embedded == 24 - report.resumed
 
@@ -280,18 +285,18 @@ def test_a_full_disk_keeps_what_was_committed(run, monkeypatch, tmp_path):
         patch.setattr(os, "write", full)
         with pytest.raises(OutputError, match=r"cannot write .*segment.*No space left"):
             run()
-    report = run()
+    report = run().report
     assert report.resumed == 10
     assert report.embedded == 14
 
 
-def test_unfinished_work_of_another_fingerprint_is_not_thrown_away(run, monkeypatch, folder, tmp_path):
+def test_unfinished_work_of_another_fingerprint_is_kept(run, monkeypatch, folder, tmp_path):
     (folder / "ash" / "bad.jpg").write_bytes(b"")
     with pytest.raises(ImageError):
         run(strict=True)
     with pytest.raises(FingerprintError, match=r"unfinished run .*a\.h5\.partial.*alpha"):
         run(alpha=0.5)
-    assert run().resumed == 25  # the reject as well
+    assert run().report.resumed == 25  # the reject as well
 
 
 def test_a_damaged_segment_is_dropped_and_said(run, folder, tmp_path):
@@ -302,12 +307,12 @@ def test_a_damaged_segment_is_dropped_and_said(run, folder, tmp_path):
     data = bytearray(segment.read_bytes())
     data[len(data) // 2] ^= 255
     segment.write_bytes(data)
-    report = run()
+    report = run().report
     assert report.embedded == 24
     assert any("damaged unfinished work" in note for note in report.notes)
 
 
-def test_a_file_that_is_gone_or_changing_is_rejected_not_half_read(folder, monkeypatch):
+def test_missing_special_and_changing_files_are_rejected(folder, monkeypatch):
     from embedonce.extract.scan import ImageFile
 
     with pytest.raises(ImageError, match="cannot be read: No such file"):

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 from embedonce.errors import ImageFolderError
-from embedonce.extract.scan import find_images, scan
+from embedonce.extract.scan import find_images, scan_folder
 
 
 def touch(path):
@@ -20,8 +20,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_classes_and_images_are_sorted_and_endings_are_case_insensitive(folder):
-    found = scan(folder)
+def test_images_are_sorted_and_suffixes_are_case_insensitive(folder):
+    found = scan_folder(folder)
     assert found.class_names == [b"a", b"b"]
     assert [image.path for image in found.images] == [
         b"a/deep/er/3.PnG",
@@ -38,33 +38,33 @@ def test_hidden_files_and_folders_are_left_out(folder):
     touch(folder / "a" / ".hidden.jpg")
     touch(folder / ".git" / "1.jpg")
     touch(folder / "a" / ".thumbs" / "1.jpg")
-    assert len(scan(folder).images) == 5
+    assert len(scan_folder(folder).images) == 5
 
 
 def test_images_outside_class_folders_are_counted(folder):
     touch(folder / "stray.png")
-    assert scan(folder).outside == 1
+    assert scan_folder(folder).outside == 1
 
 
-def test_a_link_to_a_file_is_read_and_one_to_a_folder_only_on_request(folder, tmp_path_factory):
+def test_links_to_folders_are_entered_only_on_request(folder, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     touch(other / "far.jpg")
     (folder / "a" / "link.jpg").symlink_to(other / "far.jpg")
     (folder / "a" / "more").symlink_to(other)
-    paths = [image.path for image in scan(folder).images]
+    paths = [image.path for image in scan_folder(folder).images]
     assert b"a/link.jpg" in paths
     assert b"a/more/far.jpg" not in paths
-    assert b"a/more/far.jpg" in [image.path for image in scan(folder, follow_links=True).images]
+    assert b"a/more/far.jpg" in [image.path for image in scan_folder(folder, follow_links=True).images]
 
 
 def test_a_link_back_up_ends(folder):
     (folder / "a" / "again").symlink_to(folder)
-    found = scan(folder, follow_links=True)
+    found = scan_folder(folder, follow_links=True)
     assert (b"a/again", "a link to a folder above it") in found.skipped
     assert len(found.images) == 5
 
 
-def test_dangling_and_looping_links_pipes_and_sockets_are_skipped(folder):
+def test_broken_links_pipes_and_sockets_are_skipped(folder):
     (folder / "a" / "gone.jpg").symlink_to("nowhere.jpg")
     (folder / "a" / "loop.jpg").symlink_to("loop.jpg")
     (folder / "a" / "folder.jpg").mkdir()
@@ -76,7 +76,7 @@ def test_dangling_and_looping_links_pipes_and_sockets_are_skipped(folder):
             server.bind("socket.png")
         finally:
             os.chdir(here)
-    found = scan(folder)
+    found = scan_folder(folder)
     reasons = dict(found.skipped)
     assert reasons[b"a/pipe.jpg"] == reasons[b"a/socket.png"] == "not a regular file"
     assert b"a/gone.jpg" in reasons
@@ -84,19 +84,19 @@ def test_dangling_and_looping_links_pipes_and_sockets_are_skipped(folder):
     assert len(found.images) == 5
 
 
-def test_names_that_are_not_utf8_and_nfc_nfd_twins_are_kept_apart(folder):
+def test_non_utf8_and_nfc_nfd_names_stay_separate(folder):
     nfc, nfd = "a/é.png".encode(), "a/e\u0301.png".encode()
     for name in (b"a/\xff\xfe.jpg", b"a/line\nbreak.jpg", nfc, nfd):
         with open(os.path.join(os.fsencode(folder), name), "wb"):
             pass
-    paths = [image.path for image in scan(folder).images]
+    paths = [image.path for image in scan_folder(folder).images]
     assert {b"a/\xff\xfe.jpg", b"a/line\nbreak.jpg", nfc, nfd} <= set(paths)
 
 
-def test_classes_are_sorted_by_name_although_paths_sort_otherwise(tmp_path):
+def test_classes_are_sorted_by_name_not_by_path(tmp_path):
     for name in ("a-b/1.png", "a/1.png"):
         touch(tmp_path / name)
-    assert scan(tmp_path).class_names == [b"a", b"a-b"]
+    assert scan_folder(tmp_path).class_names == [b"a", b"a-b"]
 
 
 @pytest.mark.parametrize(
@@ -111,21 +111,21 @@ def test_folders_without_two_classes_are_explained(tmp_path, names, message):
     for name in names:
         touch(tmp_path / name)
     with pytest.raises(ImageFolderError, match=message):
-        scan(tmp_path)
+        scan_folder(tmp_path)
 
 
 def test_a_missing_folder_and_a_file_are_told_apart(tmp_path):
     with pytest.raises(ImageFolderError, match="does not exist"):
-        scan(tmp_path / "none")
+        scan_folder(tmp_path / "none")
     (tmp_path / "file").write_text("")
     with pytest.raises(ImageFolderError, match="is a file"):
-        scan(tmp_path / "file")
+        scan_folder(tmp_path / "file")
 
 
 def test_images_of_other_formats_are_counted_by_their_ending(folder):
     for name in ("1.HEIC", "2.heic", "deep/3.webp", "notes.txt"):
         touch(folder / "a" / name)
-    found = scan(folder)
+    found = scan_folder(folder)
     assert len(found.images) == 5
     assert found.unread_text == "2 .heic, 1 .webp"
 
@@ -134,7 +134,7 @@ def test_a_folder_of_other_formats_says_what_there_is(tmp_path):
     touch(tmp_path / "a" / "1.heic")
     touch(tmp_path / "b" / "2.heic")
     with pytest.raises(ImageFolderError, match="only 2 .heic, which are not read: convert them to JPEG or PNG; put"):
-        scan(tmp_path)
+        scan_folder(tmp_path)
     with pytest.raises(ImageFolderError, match="only 2 .heic"):
         find_images([tmp_path])
 
@@ -142,12 +142,12 @@ def test_a_folder_of_other_formats_says_what_there_is(tmp_path):
 def test_a_folder_without_images_is_no_class_and_is_named(folder):
     (folder / "empty" / "deeper").mkdir(parents=True)
     touch(folder / "formats" / "1.tiff")
-    found = scan(folder)
+    found = scan_folder(folder)
     assert found.empty == [b"c", b"empty", b"formats"]
     assert not set(found.empty) & set(found.class_names)
 
 
 def test_a_link_to_a_folder_that_is_not_entered_is_named(folder, tmp_path_factory):
     (folder / "more").symlink_to(tmp_path_factory.mktemp("other"))
-    assert scan(folder).skipped == [(b"more", "a link to a folder")]
-    assert scan(folder, follow_links=True).skipped == []
+    assert scan_folder(folder).skipped == [(b"more", "a link to a folder")]
+    assert scan_folder(folder, follow_links=True).skipped == []

@@ -32,7 +32,7 @@ def test_an_intact_cache_of_unchanged_images_is_proved(path, folder):
     assert (done.rows, done.unchanged, done.sampled, done.identical) == (24, 25, 16, 16)
     assert done.files == (1 if path.is_file() else 3)
     assert done.largest_difference == 0 < done.allowed_difference < 0.1
-    assert done.as_dict()["ok"] is True
+    assert done.to_dict()["ok"] is True
 
 
 def test_without_images_only_the_checksums_are_looked_at(path):
@@ -152,7 +152,7 @@ def test_the_sample_is_chosen_by_the_seed(path, folder, monkeypatch):
     assert seen[:4] == seen[4:8] != seen[8:]
 
 
-def test_an_image_that_goes_while_it_is_verified_is_not_the_caches_fault(path, folder, monkeypatch):
+def test_an_image_removed_during_verification_is_no_problem(path, folder, monkeypatch):
     real = module._embed_again
 
     def meanwhile(*arguments):
@@ -170,7 +170,7 @@ def test_other_weights_are_refused(path, folder):
         verify(path, folder, weights="random:1")
 
 
-def test_without_the_weights_a_sample_cannot_be_embedded_but_all_else_is_compared(path, folder, tmp_path, monkeypatch):
+def test_without_weights_only_the_sample_fails(path, folder, tmp_path, monkeypatch):
     def gone(*_):
         raise WeightsError("the weights file is gone; give it with --weights FILE")
 

@@ -1,4 +1,4 @@
-"""Views of images in caches beside the images' own."""
+"""Augmented views of images in caches next to that of the images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from embedonce import FeatureCache, extract_features
 from embedonce.cli.app import main
 from embedonce.errors import ParameterError
 from embedonce.extract.verification import verify
-from embedonce.extract.views import TURNS, VIEWS, view_path
+from embedonce.extract.views import VIEW_TRANSFORMS, VIEWS, view_path
 from PIL import Image
 
 PILLOW = {
@@ -37,12 +37,12 @@ def viewed(images, small, tmp_path_factory):
 def test_a_view_of_pixels_is_pillows(name):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     expected = np.asarray(Image.fromarray(pixels).transpose(PILLOW[name]))
-    np.testing.assert_array_equal(TURNS[name](pixels), expected)
+    np.testing.assert_array_equal(VIEW_TRANSFORMS[name](pixels), expected)
 
 
 def test_flips_are_the_views_that_keep_the_format_of_an_image():
     for name in VIEWS["flips"]:
-        assert TURNS[name](np.zeros((4, 6, 3), np.uint8)).shape == (4, 6, 3)
+        assert VIEW_TRANSFORMS[name](np.zeros((4, 6, 3), np.uint8)).shape == (4, 6, 3)
 
 
 @pytest.mark.parametrize("name", ["flip-left-right", "rotate-90", "transverse"])
@@ -58,7 +58,7 @@ def test_features_of_a_view_are_those_of_the_turned_image_file(name, viewed, ima
     np.testing.assert_allclose(view.features[rows], turned.features, atol=1e-4)
 
 
-def test_every_view_has_the_images_of_the_cache_and_says_which_view_it_is(viewed, images):
+def test_every_view_has_the_images_of_the_cache(viewed, images):
     cache = FeatureCache.open(viewed)
     assert "view" not in cache.fingerprint
     for name in VIEWS["dihedral"]:

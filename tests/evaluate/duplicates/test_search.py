@@ -191,7 +191,7 @@ def test_the_number_of_threads_does_not_matter(monkeypatch, augmented):
     signatures, features = augmented[0][: 9 * 20], features_of(augmented[1][: 9 * 20], noise=2)
     made = []
     for threads in (1, 2, 7):
-        monkeypatch.setattr(duplicates, "available_processors", lambda threads=threads: threads)
+        monkeypatch.setattr(duplicates, "cpu_count", lambda threads=threads: threads)
         made.append(find(signatures, features))
     for other in made[1:]:
         np.testing.assert_array_equal(made[0].groups, other.groups)

@@ -136,7 +136,7 @@ def test_the_two_parts_of_a_model_are_the_model(whole, unfreeze):
         assert inside.shape == (3, 2, 2, 56)
 
 
-ROWS, TURNS = np.array([5, 3, 60, 7, 30]), np.array([0, 3, 1, 2, 0])
+ROWS, VIEW_TRANSFORMS = np.array([5, 3, 60, 7, 30]), np.array([0, 3, 1, 2, 0])
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def frozen_part(whole, images, cache):
     unfreeze_last(whole.get_layer("mobilenetv2"), 10)
     below, _ = finetune_cut.cut_model(whole)
     with finetune_images.ImageReader(cache, images) as reader:
-        return below, np.concatenate([np.asarray(below(part)) for _, part in reader.batches(ROWS, 2, TURNS)])
+        return below, np.concatenate([np.asarray(below(part)) for _, part in reader.batches(ROWS, 2, VIEW_TRANSFORMS)])
 
 
 @pytest.mark.parametrize("room", [0, 2**16, 2**30])
@@ -163,12 +163,12 @@ def test_every_view_goes_through_the_frozen_part_once_while_there_is_room(
         )
         frozen = finetune_cut.FrozenPart(below, reader, 100)
         for _ in range(2):
-            parts = list(frozen.batches(ROWS, 2, TURNS))
+            parts = list(frozen.batches(ROWS, 2, VIEW_TRANSFORMS))
             assert np.concatenate([places for places, _ in parts]).tolist() == list(range(5))
             np.testing.assert_allclose(np.concatenate([got for _, got in parts]), expected, atol=1e-5)
         assert len(seen) == {0: 10, 2**16: 5, 2**30: 5}[room]
-        list(frozen.batches(ROWS, 4, TURNS[::-1].copy()))
-    assert set(seen) >= set(zip(ROWS.tolist(), TURNS.tolist(), strict=True))
+        list(frozen.batches(ROWS, 4, VIEW_TRANSFORMS[::-1].copy()))
+    assert set(seen) >= set(zip(ROWS.tolist(), VIEW_TRANSFORMS.tolist(), strict=True))
 
 
 @pytest.fixture(scope="module")

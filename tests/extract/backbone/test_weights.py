@@ -30,7 +30,7 @@ def backbone():
     return build_backbone(resolve_weights("random:3", 0.35, 64), 0.35, 64)
 
 
-def test_random_weights_are_the_same_for_a_seed_and_differ_between_seeds(backbone):
+def test_random_weights_depend_on_the_seed_alone(backbone):
     same = build_backbone(resolve_weights("random:3", 0.35, 64), 0.35, 64)
     other = build_backbone(resolve_weights("random:4", 0.35, 64), 0.35, 64)
     assert digest(same) == digest(backbone) != digest(other)
@@ -51,7 +51,7 @@ def test_random_features_tell_images_apart(backbone):
     assert features.std(axis=0).max() > 1e-3
 
 
-def test_a_weights_file_and_a_saved_model_of_the_same_weights_have_one_fingerprint(backbone, tmp_path):
+def test_equal_weights_in_other_files_have_one_fingerprint(backbone, tmp_path):
     keras = import_keras()
     backbone.save_weights(tmp_path / "a.weights.h5")
     image = keras.Input((64, 64, 3))
@@ -107,7 +107,7 @@ def test_a_missing_file_is_refused():
         resolve_weights("nope.h5", 1.0, 224)
 
 
-def test_without_network_the_message_says_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
+def test_without_network_the_error_names_file_address_and_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
 
     def offline(url, timeout):
@@ -122,7 +122,7 @@ def test_without_network_the_message_says_what_to_fetch_and_where_to_put_it(tmp_
     assert str(tmp_path / "models" / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5") in message
 
 
-def test_a_download_that_breaks_off_is_one_error_and_keeps_nothing(tmp_path, monkeypatch):
+def test_an_interrupted_download_is_one_error_and_leaves_no_file(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
 
     class Cut(io.BytesIO):

@@ -1,4 +1,4 @@
-"""A run on a Dask cluster gives the bytes of a run on one machine, whatever is lost on the way."""
+"""A run on a Dask cluster gives the bytes of a run on one machine, also when workers are lost."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from embedonce.cli.app import main
 from embedonce.errors import ClusterError, ImageError
 from embedonce.extract.cluster import coordinator as cluster
 from embedonce.extract.cluster import worker as cluster_worker
-from embedonce.extract.cluster.worker import KnownDigests, embed_slice
+from embedonce.extract.cluster.worker import StoredDigests, embed_slice
 from embedonce.extract.engines.engines import note_engine
 from embedonce.extract.progress import NullProgress
-from embedonce.extract.run import extract_features, update_cache
+from embedonce.extract.run import extract_features
 
 distributed = pytest.importorskip("distributed")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find the tests
@@ -36,8 +36,8 @@ SMALL_OPTIONS = ("--weights", "random:0", "--alpha", "0.35", "--image-size", "64
 
 @pytest.fixture(scope="module")
 def local(_own_home):
-    with distributed.LocalCluster(n_workers=2, **LOCAL) as made:
-        yield made
+    with distributed.LocalCluster(n_workers=2, **LOCAL) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -61,10 +61,8 @@ def folder(tmp_path, make_images):
 
 @pytest.fixture
 def run(folder, tmp_path, small):
-    defaults = {"engine": "auto", "workers": None, "strict": False, "follow_links": False, "progress": NullProgress()}
-
     def update(name="a.h5", **options):
-        return update_cache(folder, tmp_path / name, **(small | defaults | options))
+        return extract_features(folder, tmp_path / name, **(small | options))
 
     return update
 
@@ -83,7 +81,7 @@ def assert_same(tmp_path, one, other):
 
 
 @pytest.mark.slow
-def test_workers_that_have_no_converted_model_make_it_once_on_their_machine(run, tmp_path):
+def test_workers_convert_a_missing_model_once_per_machine(run, tmp_path):
     run("one.h5", engine="litert")
     home = tmp_path / "home"
     with (
@@ -111,28 +109,28 @@ class AtFirst(NullProgress):
 
 @pytest.mark.parametrize(
     "options",
-    [{"precision": "int8", "threads": 2}, {"precision": "float16"}, {"decoding": "reduced", "threads": 2}],
+    [{"precision": "int8", "threads": 2}, {"decoding": "reduced", "threads": 2}],
     ids=lambda options: " ".join(map(str, options.values())),
 )
-def test_a_cluster_embeds_as_it_is_told(run, scheduler, tmp_path, draw, folder, options):
+def test_a_cluster_uses_the_options_of_the_run(run, scheduler, tmp_path, draw, folder, options):
     for number in range(2):
         draw(0, number, 150, 200).save(folder / "ash" / f"large{number}.jpg")
-    made = run("one.h5", **options).cache
+    made = run("one.h5", **options)
     run("many.h5", dask=scheduler, **options)
     assert_same(tmp_path, "one.h5", "many.h5")
-    assert not (made.features == run("plain.h5").cache.features).all()
+    assert not (made.features == run("plain.h5").features).all()
 
 
 @pytest.mark.parametrize(("ending", "workers"), [("h5", None), ("cache", 2)])
 def test_a_cluster_gives_the_bytes_of_one_machine(run, scheduler, tmp_path, ending, workers):
     run(f"one.{ending}")
-    report = run(f"many.{ending}", dask=scheduler, workers=workers)
+    report = run(f"many.{ending}", dask=scheduler, workers=workers).report
     assert (report.embedded, report.added, report.rejected) == (24, 24, 0)
     assert_same(tmp_path, f"one.{ending}", f"many.{ending}")
-    assert run(f"many.{ending}", dask=scheduler).published is False
+    assert run(f"many.{ending}", dask=scheduler).report.published is False
 
 
-def test_a_client_and_a_scheduler_file_will_do_and_the_client_stays_open(folder, scheduler, tmp_path, small):
+def test_a_client_stays_open_and_a_scheduler_file_is_read(folder, scheduler, tmp_path, small):
     with distributed.Client(scheduler, set_as_default=False) as client:
         assert len(extract_features(folder, tmp_path / "a.h5", dask=client, **small)) == 24
         assert client.status == "running"
@@ -157,7 +155,7 @@ def test_moved_and_copied_images_are_not_embedded_again(run, folder, scheduler, 
     draw(0, 99).save(folder / "cedar" / "new.png")
     os.utime(folder / "cedar" / "006.jpeg", (1, 1))
     for ending in ("h5", "cache"):
-        report = run(f"many.{ending}", dask=scheduler)
+        report = run(f"many.{ending}", dask=scheduler).report
         assert (report.embedded, report.copied, report.moved, report.added) == (1, 10, 8, 2)
         run(f"one.{ending}")
         assert_same(tmp_path, f"one.{ending}", f"many.{ending}")
@@ -166,7 +164,7 @@ def test_moved_and_copied_images_are_not_embedded_again(run, folder, scheduler, 
 def test_two_new_files_of_one_content_both_get_their_row(run, folder, scheduler, tmp_path):
     shutil.copy(folder / "ash" / "000.jpg", folder / "cedar" / "copy.jpg")
     run("one.h5")
-    assert len(run("many.h5", dask=scheduler).cache) == 25
+    assert len(run("many.h5", dask=scheduler)) == 25
     assert_same(tmp_path, "one.h5", "many.h5")
 
 
@@ -174,12 +172,12 @@ def test_rejects_are_those_of_one_machine(run, folder, scheduler, tmp_path):
     (folder / "ash" / "bad.jpg").write_bytes(b"")
     (folder / "birch" / "half.png").write_bytes((folder / "birch" / "001.png").read_bytes()[:500])
     run("one.h5")
-    report = run("many.h5", dask=scheduler)
+    report = run("many.h5", dask=scheduler).report
     assert (report.embedded, report.rejected) == (24, 2)
     assert_same(tmp_path, "one.h5", "many.h5")
     with pytest.raises(ImageError, match=r"2 image\(s\) cannot be embedded \(--strict\)"):
         run("strict.h5", dask=scheduler, strict=True)
-    assert run("strict.h5").resumed == 26
+    assert run("strict.h5").report.resumed == 26
 
 
 @pytest.mark.parametrize(("ending", "victims"), [("h5", 2), ("cache", 1)])
@@ -199,7 +197,7 @@ def test_killed_workers_change_no_byte(run, folder, tmp_path, make_images, endin
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
 
-        report = run(f"many.{ending}", dask=client, progress=AtFirst(kill))
+        report = run(f"many.{ending}", dask=client, progress=AtFirst(kill)).report
     assert killed == pids
     assert (report.embedded, report.copied, report.moved) == (64, 24, 8)  # the first of a kind look all the same
     assert_same(tmp_path, f"one.{ending}", f"many.{ending}")
@@ -220,7 +218,7 @@ class Deadly(distributed.WorkerPlugin):
         sys.modules["embedonce.extract.cluster.worker"].embed_images = deadly
 
 
-def test_a_slice_that_ends_every_worker_is_one_error_and_the_rest_is_kept(run, tmp_path, small):
+def test_a_slice_that_kills_every_worker_is_one_error(run, tmp_path, small):
     import dask
 
     run("one.h5")
@@ -234,7 +232,7 @@ def test_a_slice_that_ends_every_worker_is_one_error_and_the_rest_is_kept(run, t
             ClusterError, match=r"the slice from \S+ to \S+ was lost with 2 workers, the last of them tcp:"
         ):
             run("many.h5", dask=client)
-    report = run("many.h5")
+    report = run("many.h5").report
     assert 0 < report.resumed <= 22
     assert report.embedded == 24 - report.resumed
     assert_same(tmp_path, "one.h5", "many.h5")
@@ -270,13 +268,13 @@ def test_a_killed_coordinator_is_resumed_to_the_same_bytes(run, folder, schedule
     command = [sys.executable, "-c", KILLED, folder, tmp_path / "many.h5", scheduler, moment]
     assert subprocess.run(command, timeout=60, check=False).returncode == -signal.SIGKILL
     assert not (tmp_path / "many.h5").exists()
-    report = run("many.h5", dask=scheduler if again == "on the cluster" else None)
+    report = run("many.h5", dask=scheduler if again == "on the cluster" else None).report
     assert report.resumed >= 6
     assert report.embedded == 24 - report.resumed
     assert_same(tmp_path, "one.h5", "many.h5")
 
 
-def test_an_interrupt_keeps_what_was_done_and_takes_back_what_waits(run, folder, scheduler, tmp_path):
+def test_an_interrupt_keeps_results_and_cancels_waiting_slices(run, folder, scheduler, tmp_path):
     run("one.h5")
 
     def interrupt():
@@ -289,12 +287,12 @@ def test_an_interrupt_keeps_what_was_done_and_takes_back_what_waits(run, folder,
         while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) and time.monotonic() < end:
             time.sleep(0.05)
         assert client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) == 0
-    report = run("many.h5", dask=scheduler)
+    report = run("many.h5", dask=scheduler).report
     assert report.resumed >= 2
     assert_same(tmp_path, "one.h5", "many.h5")
 
 
-def test_a_scheduler_that_is_lost_is_one_error_and_what_was_done_is_kept(run, tmp_path, monkeypatch):
+def test_a_lost_scheduler_is_one_error_and_results_are_kept(run, tmp_path, monkeypatch):
     run("one.h5")
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1.0)
     with (
@@ -302,11 +300,11 @@ def test_a_scheduler_that_is_lost_is_one_error_and_what_was_done_is_kept(run, tm
         pytest.raises(ClusterError, match="the Dask scheduler was lost, or has cancelled the run"),
     ):
         run("many.h5", dask=own.scheduler_address, progress=AtFirst(own.close))
-    assert run("many.h5").resumed >= 2
+    assert run("many.h5").report.resumed >= 2
     assert_same(tmp_path, "one.h5", "many.h5")
 
 
-# What a worker may be like, as functions that stand in for the task and change its part of the world.
+# Replacements of the task that simulate failing workers.
 
 
 def without_images(job, images, segment):
@@ -389,10 +387,10 @@ def whole(tmp_path_factory, make_images, small):
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        (without_images, r"worker tcp://[\d.:]+: it cannot see the image folder, /nowhere/images; every worker needs"),
+        (without_images, r"worker tcp://[\d.:]+: it cannot see the image folder, /nowhere/images. Every worker needs"),
         (
             without_the_cache_folder,
-            r"worker tcp://[\d.:]+: it cannot see the folder of unfinished work, /nowhere; every",
+            r"worker tcp://[\d.:]+: it cannot see the folder of unfinished work, /nowhere. Every",
         ),
         (
             with_a_folder_of_its_own,
@@ -402,25 +400,25 @@ def whole(tmp_path_factory, make_images, small):
         (with_other_weights, r"worker tcp://[\d.:]+: its backbone for the weights random:0 has the hash .*has 0000"),
         (
             with_another_quantised_model,
-            r"worker tcp://[\d.:]+: its backbone .*has 0000.*set EMBEDONCE_HOME to one folder",
+            r"worker tcp://[\d.:]+: its backbone .*has 0000.*EMBEDONCE_HOME to one folder",
         ),
-        (without_the_weights_file, r"worker tcp://[\d.:]+: weights must be .*nowhere/my\.h5.*every worker needs the"),
+        (without_the_weights_file, r"worker tcp://[\d.:]+: weights must be .*nowhere/my\.h5.*Every worker needs the"),
         (
             with_the_converted_model_alone,
-            r"worker tcp://[\d.:]+: weights must be .*nowhere/my\.h5.*every worker needs the weights file",
+            r"worker tcp://[\d.:]+: weights must be .*nowhere/my\.h5.*Every worker needs the weights file",
         ),
         (with_a_changed_weights_file, r"worker tcp://[\d.:]+: its weights file .*000\.jpg is not that of the coordin"),
         (
             with_another_embedonce,
-            r"worker tcp://[\d.:]+: it has embedonce .*, the coordinating process 0\.0\.1; install",
+            r"worker tcp://[\d.:]+: it has embedonce .*, the coordinating process 0\.0\.1. Install",
         ),
-        (with_a_failing_disk, r"worker tcp://[\d.:]+ .*segment-00000.*run the same command again"),
+        (with_a_failing_disk, r"worker tcp://[\d.:]+ .*segment-00000.*Run the same command again"),
         (with_a_bug, r"worker tcp://[\d.:]+ returned other images than it was given"),
-        (without_some_package, r"ModuleNotFoundError: No module named 'embedonce'; scheduler and workers need"),
+        (without_some_package, r"ModuleNotFoundError: No module named 'embedonce'. Scheduler and workers need"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_worker_that_cannot_is_named_and_the_next_run_puts_it_right(
+def test_a_failing_worker_is_named_and_the_next_run_repairs_it(
     whole, scheduler, tmp_path, small, monkeypatch, task, message
 ):
     images, expected = whole
@@ -443,12 +441,12 @@ def with_another_numpy(job, images, segment):
 def test_a_worker_with_other_versions_is_written_down(run, scheduler, monkeypatch):
     import numpy as np
 
-    [(engine, versions)] = run("one.h5").cache.provenance["engines"].items()
+    [(engine, versions)] = run("one.h5").provenance["engines"].items()
     monkeypatch.setattr(cluster, "embed_slice", with_another_numpy)
-    assert run(dask=scheduler).cache.provenance["engines"] == {engine: versions | {"numpy": np.__version__}}
+    assert run(dask=scheduler).provenance["engines"] == {engine: versions | {"numpy": np.__version__}}
 
 
-def test_engines_of_other_versions_get_a_number_and_equal_ones_none():
+def test_engines_of_other_versions_get_a_number():
     engines = {}
     for name, version in [("litert", "1"), ("litert", "2"), ("litert (2)", "1"), ("keras", "1"), ("litert", "3")]:
         note_engine(engines, name, {"version": version})
@@ -462,10 +460,10 @@ def test_engines_of_other_versions_get_a_number_and_equal_ones_none():
 
 def test_known_contents_are_found_and_others_are_not():
     digests = [bytes([value]) * 32 for value in (7, 0, 255)]
-    known = KnownDigests(KnownDigests.pack(digests))
+    known = StoredDigests(StoredDigests.pack(digests))
     assert [known.get(digest).digest for digest in digests] == digests
     assert known.get(bytes([8]) * 32) is None
-    assert KnownDigests(b"").get(digests[0]) is None
+    assert StoredDigests(b"").get(digests[0]) is None
 
 
 def test_no_two_runs_give_a_worker_the_same_name(tmp_path):
@@ -473,8 +471,8 @@ def test_no_two_runs_give_a_worker_the_same_name(tmp_path):
     assert PartialRun(place).reserve() != PartialRun(place).reserve()
 
 
-def test_a_worker_that_was_given_up_cannot_change_what_was_taken_over(run, folder, tmp_path):
-    cache = run("one.h5").cache
+def test_a_lost_worker_cannot_change_a_committed_segment(run, folder, tmp_path):
+    cache = run("one.h5")
     partial = PartialRun(CacheLocation.of(tmp_path / "a.h5"))
     name = partial.reserve()
     shutil.copy(tmp_path / "one.h5", name)
@@ -484,7 +482,7 @@ def test_a_worker_that_was_given_up_cannot_change_what_was_taken_over(run, folde
     (segment,), (damaged,) = PartialRun(CacheLocation.of(tmp_path / "a.h5")).recover()
     assert segment.path == claimed
     assert "segment-00000003.h5" in damaged  # the late one has a name of ours as well
-    report = run("a.h5")
+    report = run("a.h5").report
     assert (report.embedded, report.resumed) == (0, 24)
     assert_same(tmp_path, "one.h5", "a.h5")
 
@@ -494,7 +492,7 @@ def test_a_worker_that_was_given_up_cannot_change_what_was_taken_over(run, folde
     [
         (
             "tcp://127.0.0.1:1",
-            r"cannot reach the Dask scheduler tcp://127\.0\.0\.1:1 \(.*start one with: dask scheduler",
+            r"cannot reach the Dask scheduler tcp://127\.0\.0\.1:1 \(.*Start one with: dask scheduler",
         ),
         ("localhost", r"parameter dask of extract must be a scheduler's address, .* got 'localhost'"),
         ("", r"parameter dask of extract must be a scheduler's address, .* got ''"),
@@ -502,19 +500,17 @@ def test_a_worker_that_was_given_up_cannot_change_what_was_taken_over(run, folde
         ("none.json", r"cannot read the scheduler file none\.json: No such file"),
     ],
 )
-def test_a_scheduler_that_cannot_be_is_one_error_within_seconds(run, tmp_path, monkeypatch, dask, message):
+def test_an_unreachable_scheduler_is_one_error(run, tmp_path, monkeypatch, dask, message):
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
-    begin = time.monotonic()
     with pytest.raises(ClusterError, match=message):
         run(dask=dask)
-    assert time.monotonic() - begin < 5
     assert os.listdir(tmp_path) == ["images"]
 
 
-def test_a_file_that_is_no_scheduler_file_is_named(run, tmp_path):
+def test_a_file_that_is_not_a_scheduler_file_is_named(run, tmp_path):
     for text in ("my thesis", "[]", "{}"):
         (tmp_path / "a.json").write_text(text)
-        with pytest.raises(ClusterError, match=r"a\.json is no scheduler file: it has no address"):
+        with pytest.raises(ClusterError, match=r"a\.json is not a scheduler file: it has no address"):
             run(dask=str(tmp_path / "a.json"))
 
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from embedonce._keras import import_keras
-from embedonce.errors import EngineError
+from embedonce.errors import EngineError, ParameterError
 from embedonce.extract.backbone.architecture import (
     kernel_shapes,
     random_weights,
@@ -79,7 +79,7 @@ WIDTHS_AND_SIZES = [
 
 @needs_native
 @pytest.mark.parametrize(("alpha", "size"), WIDTHS_AND_SIZES)
-def test_features_are_those_of_keras_whatever_the_width_and_size(alpha, size):
+def test_features_equal_keras_for_every_width_and_size(alpha, size):
     backbone, images = built(alpha, size), random_images(size)
     expected = np.asarray(build_embedder(backbone)(images, training=False))
     got = embed(NativeSession(make_program(fold(weights_of(backbone)), size)), images)
@@ -96,7 +96,7 @@ def test_plain_numpy_gives_the_features_of_keras(alpha, size):
 
 
 @pytest.mark.parametrize(("alpha", "size"), [*WIDTHS_AND_SIZES[:-1], (2.0, 32)])
-def test_names_shapes_and_order_of_the_weights_are_those_of_keras(alpha, size):
+def test_names_shapes_and_order_of_weights_equal_keras(alpha, size):
     backbone = built(alpha, size)
     assert {variable.path: tuple(variable.shape) for variable in backbone.weights} == weight_shapes(alpha)
     assert list(weight_shapes(alpha)) == [variable.path for variable in backbone.weights]
@@ -117,7 +117,7 @@ def write_legacy(backbone, path):
                 group[name] = np.asarray(variable)
 
 
-def test_weights_are_read_without_keras_from_both_forms_of_its_files(backbone, tmp_path):
+def test_both_forms_of_weights_files_are_read_without_keras(backbone, tmp_path):
     backbone.save_weights(tmp_path / "new.weights.h5")
     write_legacy(backbone, tmp_path / "old.h5")
     expected = weights_of(backbone)
@@ -219,7 +219,7 @@ def test_what_is_no_number_stays_so(folded):
     assert np.isnan(embed(NativeSession(make_program(broken, 64)), random_images(64, 1))).any()
 
 
-def test_folding_gives_the_arithmetic_of_convolution_and_normalisation(backbone, folded):
+def test_folding_equals_convolution_and_normalisation(backbone, folded):
     """One pixel of the first convolution, by hand."""
     kernel = np.asarray(backbone.get_layer("Conv1").weights[0], np.float64)
     gamma, beta, mean, variance = (np.asarray(weight, np.float64) for weight in backbone.get_layer("bn_Conv1").weights)
@@ -250,8 +250,9 @@ def test_panels_of_columns_fill_a_product_exactly(columns):
 
 
 @needs_native
-def test_auto_is_native_where_its_vectors_are_the_widest_and_litert_where_threads_are_asked_for(monkeypatch):
+def test_auto_depends_on_the_processor_threads_and_precision(monkeypatch):
     assert engines.chosen_engine(ComputeOptions("native"), "float32") == "native"
+    monkeypatch.delenv("EMBEDONCE_ENGINE")
     for widest in (False, True):
         monkeypatch.setattr(engines, "native_is_fastest", lambda widest=widest: widest)
         assert engines.chosen_engine(ComputeOptions(), "float32") == ("native" if widest else "litert")
@@ -261,13 +262,24 @@ def test_auto_is_native_where_its_vectors_are_the_widest_and_litert_where_thread
         assert engines.chosen_engine(ComputeOptions(), "bfloat16") == "keras"
 
 
+@needs_native
+@pytest.mark.parametrize("preferred", ["native", "litert", "keras"])
+def test_the_environment_sets_what_auto_chooses(monkeypatch, preferred):
+    monkeypatch.setenv("EMBEDONCE_ENGINE", preferred)
+    assert engines.chosen_engine(ComputeOptions(), "float32") == preferred
+    assert engines.chosen_engine(ComputeOptions("litert"), "float32") == "litert"
+    assert engines.chosen_engine(ComputeOptions(), "int8") == "litert"
+    assert engines.chosen_engine(ComputeOptions(threads=2), "float32") != "native"
+    monkeypatch.setenv("EMBEDONCE_ENGINE", "warp")
+    with pytest.raises(ParameterError, match="EMBEDONCE_ENGINE must be one of native, litert, keras, got 'warp'"):
+        engines.chosen_engine(ComputeOptions(), "float32")
+
+
 @pytest.mark.parametrize(
     ("missing", "reason"),
     [("spec", "not compiled when embedonce was installed"), ("processor", "AVX2"), ("file", "cannot be loaded")],
 )
-def test_without_kernels_auto_takes_another_engine_and_native_says_what_to_do(
-    images, tmp_path, small, monkeypatch, missing, reason
-):
+def test_without_kernels_auto_is_litert_and_native_an_error(images, tmp_path, small, monkeypatch, missing, reason):
     class Spec:
         origin = str(tmp_path / "nothing.so")
 
@@ -279,6 +291,7 @@ def test_without_kernels_auto_takes_another_engine_and_native_says_what_to_do(
         def embedonce_supported():
             return 0
 
+    monkeypatch.delenv("EMBEDONCE_ENGINE")
     monkeypatch.setattr(native, "find_spec", lambda name: None if missing == "spec" else Spec)
     if missing == "processor":
         monkeypatch.setattr(native.ctypes, "CDLL", Library)
@@ -332,7 +345,7 @@ def test_kernels_that_disagree_with_plain_numpy_are_refused(small, tmp_path, mon
 
 
 @needs_native
-def test_not_even_the_first_run_with_it_imports_tensorflow_or_litert(images, small, tmp_path, python, cache_path):
+def test_the_first_native_run_imports_no_tensorflow(images, small, tmp_path, python, cache_path):
     extract_features(images, tmp_path / "a.h5", engine="native", **small)
     code = (
         "import os, sys, embedonce\n"

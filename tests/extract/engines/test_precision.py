@@ -59,7 +59,7 @@ def test_the_fingerprint_of_float32_is_that_of_the_first_caches(cache):
     }
 
 
-def test_the_store_finds_the_models_that_earlier_versions_have_converted(small):
+def test_the_store_finds_models_of_earlier_versions(small):
     recipe = make_recipe(small["weights"], small["alpha"], small["image_size"])
     key = {"architecture": "MobileNetV2", "weights": "random:0", "alpha": 0.35, "image_size": 64, "layout": 1}
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
@@ -78,7 +78,7 @@ def test_a_precision_is_near_float32_and_not_equal_to_it(made, cache, precision)
 @pytest.mark.parametrize(
     ("precision", "dtype"), [("int8", "int8"), ("float16", "mixed_float16"), ("bfloat16", "mixed_bfloat16")]
 )
-def test_a_precision_differs_in_the_fingerprint_and_comes_back_from_it(made, cache, precision, dtype):
+def test_a_precision_is_in_the_fingerprint(made, cache, precision, dtype):
     found = made[precision].fingerprint
     assert {name for name in found if found[name] != cache.fingerprint.get(name)} == (
         {"dtype", "quantized_model_sha256"} if precision == "int8" else {"dtype"}
@@ -127,7 +127,7 @@ def test_a_precision_is_proved_by_embedding_again(made, images, precision):
 
 
 @pytest.mark.parametrize(("factor", "differing"), [(1 + 1 / 128, 0), (0.5, 6)])
-def test_the_tolerance_of_int8_allows_steps_of_rounding_and_no_more(made, images, monkeypatch, factor, differing):
+def test_the_tolerance_of_int8_allows_rounding_and_no_more(made, images, monkeypatch, factor, differing):
     real = verify_module.make_engine
 
     class Drifting:
@@ -161,7 +161,7 @@ def test_the_calibration_images_are_always_the_same():
     assert 225 < max(map(np.max, once)) <= 255
 
 
-def test_a_damaged_quantised_model_is_made_again_and_is_the_same(made, images, tmp_path, monkeypatch, small):
+def test_a_damaged_quantised_model_is_made_again_identically(made, images, tmp_path, monkeypatch, small):
     home = shutil.copytree(store.store_folder(), tmp_path / "home")
     monkeypatch.setenv("EMBEDONCE_HOME", str(home))
     recipe = make_recipe(*small.values(), precision="int8")
@@ -173,9 +173,7 @@ def test_a_damaged_quantised_model_is_made_again_and_is_the_same(made, images, t
     assert model.read_bytes() == intact
 
 
-def test_a_quantised_model_that_is_another_one_here_is_refused_with_the_way_out(
-    made, own_home, images, small, monkeypatch
-):
+def test_another_quantised_model_is_refused_with_advice(made, own_home, images, small, monkeypatch):
     """As another version of TensorFlow would make it."""
     monkeypatch.setattr(quantize, "_SIDES", (64,))
     path = made["int8"].path
@@ -277,12 +275,12 @@ def test_what_cannot_be_is_refused_before_any_work(tmp_path, options, message):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_cache_is_not_verified_by_an_engine_of_another_precision(made, images):
+def test_verify_refuses_an_engine_of_another_precision(made, images):
     with pytest.raises(ParameterError, match="must be auto or litert for precision int8, got 'keras'"):
         verify(made["int8"].path, images, engine="keras")
 
 
-def test_a_precision_of_a_later_embedonce_is_refused_by_its_name(cache_path, images):
+def test_an_unknown_precision_is_read_as_float32(cache_path, images):
     cache = FeatureCache.open(cache_path)
     cache.fingerprint["dtype"] = ["int4"]
     assert recipe_of(cache).precision == "float32"

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from embedonce._keras import import_keras
 from embedonce.cache import FeatureCache
+from embedonce.extract.engines.engines import make_engine
 from embedonce.extract.engines.native import why_not_native
+from embedonce.extract.recipe import make_recipe
 from embedonce.extract.run import extract_features
 
 
@@ -45,32 +47,48 @@ def weights_file(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def expected(images, weights_file):
+    return keras_features(images, weights_file, 0.35, 64)
+
+
 @pytest.mark.parametrize("engine", ["native", "litert", "keras"])
-def test_features_labels_and_order_equal_keras(images, tmp_path, weights_file, engine):
+def test_features_labels_and_order_equal_keras(images, tmp_path, weights_file, cache, expected, engine):
     if engine == "native" and why_not_native():
         pytest.skip(why_not_native())
-    paths, labels, class_names, expected = keras_features(images, weights_file, 0.35, 64)
-    cache = extract_features(images, tmp_path / "a.h5", weights=weights_file, alpha=0.35, image_size=64, engine=engine)
-    assert cache.paths == paths
-    assert cache.class_names == class_names
-    np.testing.assert_array_equal(cache.labels, labels)
-    assert expected.std() > 0.01
-    assert_close(cache.features, expected)
+    paths, labels, class_names, features = expected
+    other = extract_features(images, tmp_path / "a.h5", weights=weights_file, alpha=0.35, image_size=64, engine=engine)
+    assert other.paths == paths
+    assert other.class_names == class_names
+    np.testing.assert_array_equal(other.labels, labels)
+    np.testing.assert_array_equal(other.signatures, cache.signatures)
+    assert features.std() > 0.01
+    assert_close(other.features, features)
 
 
-def test_the_number_of_workers_does_not_change_a_bit(images, tmp_path, small, cache):
-    other = extract_features(images, tmp_path / "a.h5", workers=5, **small)
-    np.testing.assert_array_equal(other.features, cache.features)
-    assert (tmp_path / "a.h5").read_bytes() == cache.path.read_bytes()
+@pytest.mark.usefixtures("each_engine")
+def test_the_number_of_workers_does_not_change_a_bit(images, tmp_path, small):
+    for workers in (1, 5):
+        extract_features(images, tmp_path / f"{workers}.h5", workers=workers, **small)
+    assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "5.h5").read_bytes()
 
 
-def test_the_keras_engine_gives_the_same_whatever_the_batch(images, tmp_path, small, monkeypatch):
-    from embedonce.extract.engines.engines import KerasEngine
+def test_the_batch_size_of_keras_changes_only_rounding(small, monkeypatch):
+    import tensorflow as tf
 
-    one = extract_features(images, tmp_path / "a.h5", engine="keras", **small)
-    monkeypatch.setattr(KerasEngine, "batch_size", 7)
-    other = extract_features(images, tmp_path / "b.h5", engine="keras", **small)
-    np.testing.assert_allclose(one.features, other.features, atol=1e-4, rtol=1e-4)
+    engine = make_engine("keras", make_recipe(*small.values()))
+    assert engine.session().batch_size == 32
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["a GPU"] if kind == "GPU" else [])
+    gpu_engine = make_engine("keras", make_recipe(*small.values()))
+    assert gpu_engine.session().batch_size == 128
+    assert gpu_engine.hashes == engine.hashes
+    images = np.random.default_rng(0).uniform(0, 255, (3, 64, 64, 3)).astype(np.float32)
+    features = []
+    for session in (engine.session(), gpu_engine.session()):
+        for position, image in enumerate(images):
+            np.copyto(session.slot(position), image)
+        features.append(session.run(3))
+    np.testing.assert_allclose(features[0], features[1], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.lung
@@ -87,13 +105,13 @@ def test_features_of_lung_images_equal_keras(lung_data, tmp_path, name, alpha):
         for image in sorted(folder.iterdir())[:10]:
             (tmp_path / "images" / folder.name / image.name).symlink_to(image)
     weights = lung_data / "weights" / name
-    paths, _, _, expected = keras_features(tmp_path / "images", weights, alpha, 224)
-    for engine in ("auto", "litert", "keras"):
+    paths, _, _, features = keras_features(tmp_path / "images", weights, alpha, 224)
+    for engine in ("native", "litert", "keras")[bool(why_not_native()) :]:
         cache = extract_features(
             tmp_path / "images", tmp_path / f"{engine}.h5", weights=weights, alpha=alpha, engine=engine
         )
         assert cache.paths == paths
-        assert_close(cache.features, expected)
+        assert_close(cache.features, features)
 
 
 def test_reading_the_cache_again_needs_no_images(cache_path):
