@@ -397,7 +397,7 @@ print([name for name in ("tensorflow", "keras", "sklearn", "scipy", "matplotlib"
 
 @pytest.mark.slow
 def test_the_demo_runs_offline(call, tmp_path, monkeypatch):
-    import embedonce.extract.weights as weights
+    import embedonce.extract.backbone.resolve as weights
 
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr(weights, "_URL", "http://127.0.0.1:9/")  # nothing listens there

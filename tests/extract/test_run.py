@@ -193,7 +193,7 @@ def test_parts_of_a_split_that_became_classes_are_noted(run, tmp_path, draw):
         (tmp_path / "parts" / part / "ash").mkdir(parents=True)
         draw(0, len(part)).save(tmp_path / "parts" / part / "ash" / "1.png")
     notes = run(tmp_path / "parts").report.notes
-    assert any("the folders Train, test became the classes; If they are the sides" in note for note in notes)
+    assert any("the folders Train, test became the classes. If they are the sides" in note for note in notes)
 
 
 @pytest.mark.usefixtures("each_engine")

@@ -133,7 +133,7 @@ def test_images_of_other_formats_are_counted_by_their_ending(folder):
 def test_a_folder_of_other_formats_says_what_there_is(tmp_path):
     touch(tmp_path / "a" / "1.heic")
     touch(tmp_path / "b" / "2.heic")
-    with pytest.raises(ImageFolderError, match="only 2 .heic, which are not read: convert them to JPEG or PNG; put"):
+    with pytest.raises(ImageFolderError, match="only 2 .heic, which are not read: convert them to JPEG or PNG. Put"):
         scan_folder(tmp_path)
     with pytest.raises(ImageFolderError, match="only 2 .heic"):
         find_images([tmp_path])

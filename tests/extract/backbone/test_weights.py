@@ -10,15 +10,16 @@ import urllib.request
 import numpy as np
 import pytest
 from embedonce._keras import import_keras
-from embedonce.errors import ParameterError, WeightsError
+from embedonce.errors import EngineError, ParameterError, WeightsError
 from embedonce.extract.backbone.architecture import weights_sha256
 from embedonce.extract.backbone.keras_model import build_backbone, build_embedder, weights_of
 from embedonce.extract.backbone.read_h5 import weights_from
 from embedonce.extract.backbone.resolve import imagenet_path, resolve_weights
 from embedonce.extract.engines import convert
 from embedonce.extract.engines import prepared_models as store
+from embedonce.extract.engines.engines import prepare
+from embedonce.extract.engines.native import why_not_native
 from embedonce.extract.recipe import make_recipe
-from embedonce.extract.run import extract_features
 
 
 def digest(backbone):
@@ -36,12 +37,9 @@ def test_random_weights_depend_on_the_seed_alone(backbone):
     assert digest(same) == digest(backbone) != digest(other)
 
 
-def test_a_feature_cache_is_not_taken_for_weights(tmp_path, make_images):
-    cache = extract_features(
-        make_images(tmp_path / "images", per_class=1), tmp_path / "a.h5", weights="random:0", alpha=0.35
-    )
-    with pytest.raises(WeightsError, match=r"must be those of a MobileNetV2, got .*a\.h5, which is a feature cache"):
-        resolve_weights(cache.path, 0.35, 224)
+def test_a_feature_cache_is_not_taken_for_weights(cache_path):
+    with pytest.raises(WeightsError, match=r"must be those of a MobileNetV2, got .*\.h5, which is a feature cache"):
+        resolve_weights(cache_path, 0.35, 224)
 
 
 def test_random_features_tell_images_apart(backbone):
@@ -155,48 +153,44 @@ def recipe(tmp_path, monkeypatch):
     return make_recipe("random:3", 0.35, 64)
 
 
+ENGINE = "litert" if why_not_native() else "native"  # native needs no conversion by TensorFlow
+
+
 def test_a_prepared_backbone_is_kept_and_found_again(recipe, tmp_path):
-    assert store.load_prepared(recipe) is None
+    assert store.load_prepared(recipe, ENGINE) is None
     assert store.known_hashes(recipe) is None
-    prepared = store.prepare(recipe)
-    assert store.load_prepared(recipe) == prepared
+    prepared = prepare(recipe, ENGINE)
+    assert store.load_prepared(recipe, ENGINE) == prepared
     assert store.known_hashes(recipe) == prepared.hashes
-    assert store.load_prepared(make_recipe("random:4", 0.35, 64)) is None
-    assert store.load_prepared(make_recipe("random:3", 0.35, 96)) is None
+    assert store.load_prepared(make_recipe("random:4", 0.35, 64), ENGINE) is None
+    assert store.load_prepared(make_recipe("random:3", 0.35, 96), ENGINE) is None
+    (path,) = (tmp_path / "home").glob("*.json")
+    about = json.loads(path.read_text())
+    assert about["made_from"] == recipe.key
+    assert prepared.made_with in about.values()
 
 
-@pytest.mark.parametrize("ending", [".tflite", ".json"])
+@pytest.mark.parametrize("ending", [store.FORMATS[ENGINE].suffix, ".json"])
 def test_a_damaged_prepared_backbone_is_not_used(recipe, tmp_path, ending):
-    store.prepare(recipe)
+    prepare(recipe, ENGINE)
     (path,) = (tmp_path / "home").glob(f"*{ending}")
     path.write_bytes(path.read_bytes()[:-9])
-    assert store.load_prepared(recipe) is None
+    assert store.load_prepared(recipe, ENGINE) is None
 
 
 def test_a_home_that_cannot_be_written_stops_nothing(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("EMBEDONCE_HOME", str(tmp_path / "file"))
-    prepared = store.prepare(make_recipe("random:3", 0.35, 64))
-    assert prepared.model
+    assert prepare(make_recipe("random:3", 0.35, 64), ENGINE).model
 
 
 def test_a_conversion_that_disagrees_with_keras_is_refused(recipe, monkeypatch, backbone):
-    from embedonce.errors import EngineError
-
     other = build_embedder(build_backbone(resolve_weights("random:9", 0.35, 64), 0.35, 64))
-    wrong = convert.converter_of(other, 64)
-    monkeypatch.setattr(convert, "converter_of", lambda embedder, size: wrong)
+    converter = convert.converter_of(other, 64)
+    monkeypatch.setattr(convert, "converter_of", lambda embedder, size: converter)
     with pytest.raises(EngineError, match="differs from Keras"):
-        store.prepare(recipe)
-    assert store.load_prepared(recipe) is None
-
-
-def test_what_was_kept_says_what_it_was_made_from(recipe, tmp_path):
-    store.prepare(recipe)
-    (path,) = (tmp_path / "home").glob("*.json")
-    about = json.loads(path.read_text())
-    assert about["made_from"] == recipe.key
-    assert about["made_with"].startswith("tensorflow ")
+        prepare(recipe, "litert")
+    assert store.load_prepared(recipe, "litert") is None
 
 
 def test_without_a_home_folder_the_error_says_what_to_set(monkeypatch):
@@ -205,5 +199,5 @@ def test_without_a_home_folder_the_error_says_what_to_set(monkeypatch):
 
     monkeypatch.delenv("KERAS_HOME", raising=False)
     monkeypatch.setattr("pathlib.Path.home", no_home)
-    with pytest.raises(WeightsError, match="set HOME or KERAS_HOME, or give --weights FILE"):
+    with pytest.raises(WeightsError, match="Set HOME or KERAS_HOME, or give --weights FILE"):
         resolve_weights("imagenet", 1.0, 224)

@@ -12,9 +12,10 @@ from embedonce._keras import import_keras
 from embedonce.cache import FeatureCache
 from embedonce.errors import EngineError, FingerprintError, ParameterError
 from embedonce.extract import verification as verify_module
+from embedonce.extract.backbone.architecture import random_weights
 from embedonce.extract.backbone.keras_model import build_backbone, build_embedder
-from embedonce.extract.engines import convert, quantize
 from embedonce.extract.engines import prepared_models as store
+from embedonce.extract.engines import quantize
 from embedonce.extract.engines.engines import KerasEngine, LiteRTEngine, make_engine
 from embedonce.extract.engines.tolerance import TOLERANCES, allowed_difference
 from embedonce.extract.recipe import make_recipe, recipe_of
@@ -31,6 +32,17 @@ def made(tmp_path_factory, images, small):
     for precision in PRECISIONS:
         extract_features(images, folder / f"{precision}.h5", precision=precision, **small)
     return {precision: FeatureCache.open(folder / f"{precision}.h5") for precision in PRECISIONS}
+
+
+@pytest.fixture(scope="module")
+def int8_model(made, small):
+    """The converted model of the cache of precision int8."""
+    return store.load_prepared(make_recipe(*small.values(), precision="int8"), "litert")
+
+
+@pytest.fixture(scope="module")
+def other_embedder():
+    return build_embedder(build_backbone(make_recipe("random:9", 0.35, 64).weights, 0.35, 64))
 
 
 @pytest.fixture
@@ -88,10 +100,10 @@ def test_a_precision_is_in_the_fingerprint(made, cache, precision, dtype):
     assert recipe_of(cache).precision == "float32"
 
 
-def test_int8_is_fingerprinted_by_the_model_that_computes(made, small):
+def test_int8_is_fingerprinted_by_the_model_that_computes(made, int8_model, small):
     recipe = make_recipe(*small.values(), precision="int8")
-    model = store.load_prepared(recipe).model
-    assert made["int8"].fingerprint["quantized_model_sha256"] == hashlib.sha256(model).hexdigest()
+    digest = hashlib.sha256(int8_model.model).hexdigest()
+    assert made["int8"].fingerprint["quantized_model_sha256"] == digest
     assert store.known_hashes(recipe) == make_engine("auto", recipe).hashes
 
 
@@ -99,7 +111,7 @@ def test_int8_is_fingerprinted_by_the_model_that_computes(made, small):
 def test_a_cache_of_one_precision_refuses_another(made, cache_path, images, tmp_path, small, there, here):
     shutil.copy(cache_path if there == "float32" else made[there].path, tmp_path / "a.h5")
     before = (tmp_path / "a.h5").read_bytes()
-    with pytest.raises(FingerprintError, match=r"another way: dtype is .* there, .* here; give the same options as"):
+    with pytest.raises(FingerprintError, match=r"another way: dtype is .* there, .* here. Give the same options as"):
         extract_features(images, tmp_path / "a.h5", precision=here, **small)
     assert (tmp_path / "a.h5").read_bytes() == before
 
@@ -161,10 +173,9 @@ def test_the_calibration_images_are_always_the_same():
     assert 225 < max(map(np.max, once)) <= 255
 
 
-def test_a_damaged_quantised_model_is_made_again_identically(made, images, tmp_path, monkeypatch, small):
-    home = shutil.copytree(store.store_folder(), tmp_path / "home")
-    monkeypatch.setenv("EMBEDONCE_HOME", str(home))
+def test_a_damaged_quantised_model_is_made_again_identically(made, int8_model, images, own_home, tmp_path, small):
     recipe = make_recipe(*small.values(), precision="int8")
+    store.store_prepared(recipe, "litert", int8_model)
     model = store._path(recipe)
     intact = model.read_bytes()
     model.write_bytes(intact[:-9])
@@ -173,14 +184,18 @@ def test_a_damaged_quantised_model_is_made_again_identically(made, images, tmp_p
     assert model.read_bytes() == intact
 
 
-def test_another_quantised_model_is_refused_with_advice(made, own_home, images, small, monkeypatch):
+def test_another_quantised_model_is_refused_with_advice(made, int8_model, own_home, images, small):
     """As another version of TensorFlow would make it."""
-    monkeypatch.setattr(quantize, "_SIDES", (64,))
+    other = random_weights(1, small["alpha"])
+    recipe = make_recipe(*small.values(), precision="int8")
+    prepared = store.make_prepared_model(recipe, other, int8_model.model + b"\0", "tensorflow 9.9")
+    hashes = made["int8"].fingerprint["weights_sha256"]
+    store.store_prepared(recipe, "litert", prepared._replace(hashes=prepared.hashes | {"weights_sha256": hashes}))
     path = made["int8"].path
     before = path.read_bytes()
     message = (
-        r"quantized_model_sha256 is .*; rounding to 8 bits gave another model here than then \(made with tensorflow "
-        r"[\d.]+\): bring the folder of converted models .*EMBEDONCE_HOME.*, or another cache path$"
+        r"quantized_model_sha256 is .*\. Rounding to 8 bits gave another model here than then \(made with tensorflow "
+        r"[\d.]+\)\. Copy the folder of converted models .*EMBEDONCE_HOME.*, or use another cache path$"
     )
     with pytest.raises(FingerprintError, match=message):
         extract_features(images, path, precision="int8", **small)
@@ -189,19 +204,13 @@ def test_another_quantised_model_is_refused_with_advice(made, own_home, images, 
     assert path.read_bytes() == before
 
 
-def test_a_quantised_model_that_disagrees_with_keras_is_refused(own_home, small, monkeypatch):
-    source = make_recipe("random:9", 0.35, 64).weights
-    other = build_embedder(build_backbone(source, 0.35, 64))
-    real = convert.converter_of
-    monkeypatch.setattr(quantize, "converter_of", lambda embedder, size: real(other, size))
-    recipe = make_recipe(*small.values(), precision="int8")
-    with pytest.raises(EngineError, match=r"agrees too little with Keras .*median cosine -?0\.\d+, 0\.8 is the least"):
-        store.prepare(recipe)
-    assert store.load_prepared(recipe) is None
+@pytest.mark.parametrize("failure", ["other weights", "no numbers"])
+def test_a_quantised_model_unlike_keras_is_refused(int8_model, other_embedder, monkeypatch, failure):
+    class Converter:
+        def convert(self):
+            return int8_model.model
 
-
-def test_a_quantised_model_that_gives_no_numbers_is_refused(small, monkeypatch):
-    class Broken:
+    class NoNumbers:
         def __init__(self, model):
             self.image = np.zeros((1, 64, 64, 3), np.float32)
 
@@ -211,9 +220,11 @@ def test_a_quantised_model_that_gives_no_numbers_is_refused(small, monkeypatch):
         def run(self, count):
             return np.full((1, 1280), np.nan, np.float32)
 
-    monkeypatch.setattr(quantize, "Interpreter", Broken)
-    with pytest.raises(EngineError, match="median cosine nan"):
-        store.prepare(make_recipe(*small.values(), precision="int8"))
+    monkeypatch.setattr(quantize, "converter_of", lambda embedder, size: Converter())
+    if failure == "no numbers":
+        monkeypatch.setattr(quantize, "Interpreter", NoNumbers)
+    with pytest.raises(EngineError, match=r"agrees too little with Keras .*median cosine (-?0\.\d+|nan), the minimum"):
+        quantize.quantize(other_embedder, 64)
 
 
 @pytest.mark.parametrize(("precision", "engine"), [("int8", LiteRTEngine), ("float16", KerasEngine)])
