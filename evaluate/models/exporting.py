@@ -183,7 +183,7 @@ def _reference_of_images(
     features = {image.path: row for image in chosen if (row := embedded[image.path].features) is not None}
     if not features:
         return ReferencePredictions([], [], np.zeros((0, len(file.classes))))
-    minimum_size = minimum_size(file.source.fingerprint)
+    minimum = minimum_size(file.source.fingerprint)
     names = [os.fsdecode(path) for path in features]
-    pixels = [decode(Path(name).read_bytes(), minimum_size) for name in names]
+    pixels = [decode(Path(name).read_bytes(), minimum) for name in names]
     return ReferencePredictions(names, pixels, file.head.predict_proba(np.stack(list(features.values()))))

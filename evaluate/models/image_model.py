@@ -104,12 +104,12 @@ def reference_of_cache(
     Images that are gone from the image folder, or have changed, are left out.
     """
     among = np.arange(len(cache)) if among is None else among
-    root, minimum_size = image_folder(cache), minimum_size(cache.fingerprint)
+    root, minimum = image_folder(cache), minimum_size(cache.fingerprint)
     rows: list[int] = []
     images: list[npt.NDArray[np.uint8]] = []
     for row in among[evenly_spaced_indices(len(among), count)].tolist():
         try:
-            images.append(decode(read_unchanged(cache, root, row), minimum_size))
+            images.append(decode(read_unchanged(cache, root, row), minimum))
             rows.append(row)
         except ImageError:
             continue
