@@ -32,8 +32,6 @@ def announce(head: str) -> None:
 
 def print_report(cache: FeatureCache) -> None:
     """Print the report of an extraction."""
-    from ..extract import view_path
-
     report, path = cache.report, cache.display_path
     if not report.published:
         click.echo(f"Nothing to embed: {path} is up to date with {len(cache) + report.rejected:,} images.")
@@ -54,7 +52,7 @@ def print_report(cache: FeatureCache) -> None:
     print_notes(report.notes)
     for name, view in report.views.items():
         rate = f" in {view.seconds:.1f} s" if view.embedded else ""
-        click.echo(f"View {name}: {view.embedded:,} embedded{rate}, {display(str(view_path(cache.path, name)))}")
+        click.echo(f"View {name}: {view.embedded:,} embedded{rate}")
 
 
 def print_check(check: Check) -> None:

@@ -6,7 +6,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from embedonce.cache import FeatureCache
 from embedonce.cache.format import SIGNATURE_BYTES
 from embedonce.extract.decoding import decode, resize
 from embedonce.extract.image_signature import SIGNATURE_SIZE, signature
