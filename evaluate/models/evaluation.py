@@ -87,12 +87,13 @@ def evaluate_model(
     Examples
     --------
     >>> import tempfile, numpy as np, embedonce as eo
-    >>> X, y = np.random.default_rng(0).normal(size=(40, 8)).astype("float32"), ["oak", "birch"] * 20
-    >>> cache = eo.FeatureCache.from_arrays(X, y)
+    >>> X = np.random.default_rng(0).normal(size=(40, 8))
+    >>> cache = eo.FeatureCache.from_arrays(X, ["ash", "birch"] * 20)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     model = eo.train(cache, "logreg", f"{folder}/trees.npz")
-    ...     len(eo.evaluate_model(model.path, cache).rows)
-    3
+    ...     model = eo.train(cache, "knn", f"{folder}/trees.skops")
+    ...     evaluation = eo.evaluate_model(model.path, cache)
+    >>> len(evaluation.rows), evaluation.left_out
+    (8, 32)
     """
     file = ModelFile.open(model, trust)
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)

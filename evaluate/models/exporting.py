@@ -116,6 +116,12 @@ def export(
     --------
     train : Train a head and write it to a file.
     finetune : Train the last layers of an exported model's backbone.
+
+    Examples
+    --------
+    >>> import embedonce as eo
+    >>> eo.export("photos.skops", "photos.tflite").checked  # doctest: +SKIP
+    100
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:

@@ -125,6 +125,13 @@ def predict(
     --------
     explain : Find the places of an image that speak for a class.
     evaluate_model : Score a model on labelled images.
+
+    Examples
+    --------
+    >>> import embedonce as eo
+    >>> predictions = eo.predict("photos.skops", "new", top=2)  # doctest: +SKIP
+    >>> predictions[0].classes  # doctest: +SKIP
+    (('birch', 0.97), ('ash', 0.02))
     """
     check_int("top", "predict", top, 1)
     files, unread = find_images([images] if isinstance(images, (str, os.PathLike)) else images)

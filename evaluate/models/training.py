@@ -114,6 +114,15 @@ def train(
     compare : Train and compare heads on one cache.
     predict : Classify images with the written file.
     evaluate_model : Score the written file on another cache.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, embedonce as eo
+    >>> cache = eo.FeatureCache.from_arrays(np.eye(2).repeat(20, axis=0), ["ash"] * 20 + ["birch"] * 20)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model = eo.train(cache, "knn", f"{folder}/trees.skops")
+    >>> model.result.scores["accuracy"]
+    1.0
     """
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
     path = Path(path)

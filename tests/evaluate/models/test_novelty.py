@@ -30,61 +30,61 @@ def detector(X, codes, groups=None):
     return NoveltyDetector.fit(lambda some: X[some], codes, groups)
 
 
-def test_the_distance_is_that_in_standard_deviations_from_the_nearest_class():
+def test_distances_are_standard_deviations_from_a_class():
     X, codes = rows()
-    found = detector(X, codes)
+    fitted = detector(X, codes)
     scale = np.sqrt(np.mean([X[codes == code].var(axis=0) for code in range(3)], axis=0))
     point = X[codes == 1].mean(axis=0) + 2.5 * scale
-    assert found.distances(point[None])[0] == pytest.approx(2.5, rel=1e-3)
+    assert fitted.distances(point[None])[0] == pytest.approx(2.5, rel=1e-3)
 
 
-def test_new_images_of_the_same_kind_are_seldom_flagged_and_others_always():
+def test_other_images_are_flagged_and_similar_ones_seldom():
     X, codes = rows()
-    found = detector(X, codes)
-    assert np.mean(found.distances(rows(seed=1)[0]) > found.threshold) < 0.005
+    fitted = detector(X, codes)
+    assert np.mean(fitted.distances(rows(seed=1)[0]) > fitted.threshold) < 0.005
     assert (
-        found.distances(np.random.default_rng(2).normal(size=(50, 30)).astype(np.float32) * 20) > found.threshold
+        fitted.distances(np.random.default_rng(2).normal(size=(50, 30)).astype(np.float32) * 20) > fitted.threshold
     ).all()
 
 
 def test_few_images_are_held_out_to_find_the_threshold():
     X, codes = rows(n=24, d=300)
-    found = detector(X, codes)
-    assert found.threshold > found.distances(X).max()  # those that the means were made of are nearer
-    assert np.mean(found.distances(rows(n=300, d=300, seed=1)[0]) > found.threshold) < 0.2
+    fitted = detector(X, codes)
+    assert fitted.threshold > fitted.distances(X).max()  # those that the means were made of are nearer
+    assert np.mean(fitted.distances(rows(n=300, d=300, seed=1)[0]) > fitted.threshold) < 0.2
 
 
-def test_copies_of_one_original_are_held_out_together():
+def test_near_duplicates_are_held_out_together():
     X, codes = rows(n=60, d=300)
     copied, copied_codes = np.repeat(X, 10, axis=0), np.repeat(codes, 10)
     groups = np.repeat(np.arange(60), 10)
     assert detector(copied, copied_codes, groups).threshold > 1.05 * detector(copied, copied_codes).threshold
 
 
-def test_a_class_that_a_sample_of_many_images_misses_is_known_all_the_same():
+def test_a_class_that_the_sample_misses_is_added():
     X, codes = rows(n=ENOUGH_ROWS + 5000, d=4)
     rare = np.random.default_rng(0).permutation(len(codes))[ENOUGH_ROWS : ENOUGH_ROWS + 2]
     X[rare] = 1000
     codes[rare] = 3
-    found = detector(X, codes)
-    assert len(found.means) == 4
-    assert (found.distances(X[rare]) <= found.threshold).all()
+    fitted = detector(X, codes)
+    assert len(fitted.means) == 4
+    assert (fitted.distances(X[rare]) <= fitted.threshold).all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_one_image_of_each_class_or_constant_features_give_finite_distances(n):
+def test_constant_features_give_finite_distances(n):
     X, codes = np.ones((n, 4), np.float32), np.arange(n)
-    found = detector(X, codes)
-    assert found.distances(X).tolist() == [0.0] * n
-    assert (found.distances(X + 1) > found.threshold).all()
+    fitted = detector(X, codes)
+    assert fitted.distances(X).tolist() == [0.0] * n
+    assert (fitted.distances(X + 1) > fitted.threshold).all()
 
 
-def test_what_a_model_file_keeps_of_it_is_read_back_exactly():
-    found = detector(*rows())
-    again = NoveltyDetector.of_metadata(json.loads(json.dumps({"novelty": found.to_dict()})), "it")
-    np.testing.assert_array_equal(again.means, found.means)
-    np.testing.assert_array_equal(again.scale, found.scale)
-    assert again.threshold == found.threshold
+def test_a_stored_detector_is_read_back_exactly():
+    fitted = detector(*rows())
+    again = NoveltyDetector.of_metadata(json.loads(json.dumps({"novelty": fitted.to_dict()})), "it")
+    np.testing.assert_array_equal(again.means, fitted.means)
+    np.testing.assert_array_equal(again.scale, fitted.scale)
+    assert again.threshold == fitted.threshold
     assert NoveltyDetector.of_metadata({}, "an old model") is None
 
 
@@ -100,12 +100,12 @@ def model(cache_path, tmp_path_factory):
     """A model whose threshold is as far as its farthest training image: random weights tell few kinds apart."""
     folder = tmp_path_factory.mktemp("models")
     cache = FeatureCache.open(cache_path)
-    train(cache, "logreg", folder / "first.npz", split="none")
-    metadata = read_metadata(folder / "first.npz")
-    found = NoveltyDetector.of_metadata(metadata, "it")
-    metadata["novelty"]["threshold"] = 1.001 * float(found.distances(cache.features).max())
-    save_head(load_head(folder / "first.npz"), folder / "trees.npz", metadata)
-    return folder / "trees.npz"
+    train(cache, "logreg", folder / "first.skops", split="none")
+    metadata = read_metadata(folder / "first.skops")
+    fitted = NoveltyDetector.of_metadata(metadata, "it")
+    metadata["novelty"]["threshold"] = 1.001 * float(fitted.distances(cache.features).max())
+    save_head(load_head(folder / "first.skops"), folder / "trees.skops", metadata)
+    return folder / "trees.skops"
 
 
 @pytest.fixture
@@ -116,14 +116,14 @@ def strange(tmp_path):
     return path
 
 
-def test_predict_marks_an_image_unlike_all_training_images_and_no_training_image(model, images, strange):
+def test_predict_marks_images_unlike_the_training_images(model, images, strange):
     known = predict(model, images)
     assert not any(one.unlike_training for one in known)
     assert all(0 < one.novelty <= 1 for one in known)
     assert predict(model, strange)[0].unlike_training
 
 
-def test_the_command_says_so_in_words_csv_and_json(model, images, strange):
+def test_the_command_marks_them_in_text_csv_and_json(model, images, strange):
     def run(*options):
         done = CliRunner().invoke(main, ["predict", str(model), str(strange), str(images / "ash"), *options])
         assert done.exit_code == 0, done.output
@@ -138,9 +138,9 @@ def test_the_command_says_so_in_words_csv_and_json(model, images, strange):
     assert [one["unlike_training"] for one in answers] == [True] + [False] * (len(answers) - 1)
 
 
-def test_a_model_without_it_predicts_as_before(model, images, tmp_path):
+def test_a_model_without_novelty_predicts(model, images, tmp_path):
     old = {name: value for name, value in read_metadata(model).items() if name != "novelty"}
-    save_head(load_head(model), tmp_path / "old.npz", old)
-    found = predict(tmp_path / "old.npz", images)
-    assert {one.novelty for one in found} == {None}
-    assert not any(one.unlike_training for one in found)
+    save_head(load_head(model), tmp_path / "old.skops", old)
+    predictions = predict(tmp_path / "old.skops", images)
+    assert {one.novelty for one in predictions} == {None}
+    assert not any(one.unlike_training for one in predictions)

@@ -44,13 +44,13 @@ def test_predictions_are_those_of_the_cached_features(model, images, cache):
     np.testing.assert_allclose([[share for _, share in one.classes] for one in found], expected, atol=1e-3)
 
 
-def test_files_and_folders_are_taken_in_their_order_each_once(model, images):
+def test_files_and_folders_keep_their_order(model, images):
     some = sorted((images / "cedar").iterdir())
     found = predict(model, [some[3], images / "cedar", some[1]])
     assert [one.path for one in found] == [str(path) for path in (some[3], *some[:3], *some[4:])]
 
 
-def test_what_cannot_be_read_has_a_reason_and_the_others_their_class(model, images, tmp_path, run):
+def test_an_unreadable_image_has_a_reason(model, images, tmp_path, run):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image")
     good = next((images / "ash").iterdir())
@@ -62,7 +62,7 @@ def test_what_cannot_be_read_has_a_reason_and_the_others_their_class(model, imag
     assert json.loads(run(model, broken, good, "--json", status=1))[0]["error"] == found[0].reason
 
 
-def test_a_cache_spares_embedding_what_it_holds(model, images, cache, monkeypatch):
+def test_features_are_taken_from_a_cache(model, images, cache, monkeypatch):
     plain = predict(model, images / "ash")
 
     def refuse(self, data):
@@ -90,7 +90,7 @@ def test_the_command_prints_a_line_csv_or_json(model, images, run):
     assert 0 < answer["probability"] <= 1
 
 
-def test_a_head_without_probabilities_says_the_class_alone(cache, images, tmp_path, run):
+def test_a_head_without_probabilities_gives_classes(cache, images, tmp_path, run):
     path = tmp_path / "plain.joblib"
     train(cache, "sklearn.linear_model:Perceptron", path)
     (one,) = predict(path, next((images / "ash").iterdir()), trust=True, top=3)
@@ -113,7 +113,7 @@ def test_no_tensorflow_is_needed(model, images, python):
     assert python(code, model, images / "ash").split() == ["24", "False"]
 
 
-def test_wrong_input_says_what_is_wrong(model, images, cache, tmp_path):
+def test_invalid_input_is_refused_with_a_reason(model, images, cache, tmp_path):
     with pytest.raises(ParameterError, match="top of predict must be an integer of at least 1, got 0"):
         predict(model, images, top=0)
     with pytest.raises(ImageFolderError, match=r"cannot read .*none.jpg: No such file"):
@@ -134,7 +134,7 @@ def test_images_are_found_at_every_depth_but_not_hidden_ones(images, tmp_path):
     assert [Path(image.path.decode()).name for image in find_images([tmp_path]).images] == ["deep.png", "top.png"]
 
 
-def test_images_of_other_formats_in_a_folder_are_not_left_out_in_silence(model, images, tmp_path):
+def test_images_of_other_formats_are_reported(model, images, tmp_path):
     shutil.copy(next((images / "ash").glob("*.png")), tmp_path / "z.png")
     for name in ("a.HEIC", "deep/b.webp", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import embedonce as eo
+import numpy as np
+import pytest
+from embedonce.errors import ModelFileError, SplitError
+from embedonce.evaluate.models.model_file import ModelFile
+
+
+def test_every_way_to_save_a_model_gives_a_usable_file(cache, images, tmp_path):
+    train_rows = np.arange(0, len(cache), 2)
+    head = eo.make_head("svm").fit(cache[train_rows], cache.label_names[train_rows])
+    eo.save_head(head, tmp_path / "saved.skops", cache=cache.select(train_rows))
+    comparison = eo.compare(cache, ["svm"], split="random", seed=1)
+    comparison.result("svm").save_model(tmp_path / "compared.skops")
+    paths = [
+        eo.train(cache, "svm", tmp_path / "trained.skops").path,
+        tmp_path / "saved.skops",
+        tmp_path / "compared.skops",
+    ]
+    left_out = []
+    for path in paths:
+        expected = ModelFile.open(path).head.predict(cache.features[:24]).tolist()
+        assert [prediction.classes[0][0] for prediction in eo.predict(path, images / "ash")] == expected
+        assert eo.explain(path, images / "ash" / "000.jpg").method == "grad-cam"
+        assert eo.export(path, path.with_suffix(".keras"), check=2).checked == 2
+        left_out.append(eo.evaluate_model(path, cache).left_out)
+    assert left_out == [57, 36, 57]
+    assert eo.evaluate_model(paths[2], cache).result.scores["accuracy"] == comparison.result("svm").scores["accuracy"]
+
+
+def test_a_head_of_every_row_cannot_be_scored_on_its_cache(cache, tmp_path):
+    head = eo.make_head("logreg").fit(cache.features, cache.label_names)
+    eo.save_head(head, tmp_path / "a.skops", cache=cache)
+    with pytest.raises(SplitError, match="trained on every one of these images"):
+        eo.evaluate_model(tmp_path / "a.skops", cache)
+
+
+def test_a_model_file_is_read_when_it_is_used(cache, tmp_path):
+    head = eo.make_head("dummy").fit(cache.features, cache.label_names)
+    eo.save_head(head, tmp_path / "a.joblib", {"head": "dummy"})
+    file = ModelFile.open(tmp_path / "a.joblib")
+    assert (file.metadata["head"], file.training_hashes) == ("dummy", [])
+    with pytest.raises(ModelFileError, match="runs code when it is loaded"):
+        file.head  # noqa: B018
+    with pytest.raises(ModelFileError, match="does not say how its features were made"):
+        file.source  # noqa: B018
+    with pytest.raises(ModelFileError, match="needs the cache that it was trained on"):
+        file.open_cache()
+    trusted = ModelFile.open(tmp_path / "a.joblib", trust=True)
+    assert trusted.head is trusted.head
+    assert trusted.classes == cache.class_names
