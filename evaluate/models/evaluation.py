@@ -93,7 +93,7 @@ def evaluate_model(
     ...     model = eo.train(cache, "knn", f"{folder}/trees.skops")
     ...     evaluation = eo.evaluate_model(model.path, cache)
     >>> len(evaluation.rows), evaluation.left_out
-    (8, 32)
+    (4, 36)
     """
     file = ModelFile.open(model, trust)
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, display
 from ...errors import HeadError
+from ...heads.io import save_head
 from ..metrics import METRICS, HeadDifference, Metric, are_skewed, leading_metric, shown_metrics
 from ..shared import (
     Record,
@@ -165,6 +167,8 @@ class HeadResult:
         Scores of every fold of every repeat; empty without folds.
     tuning : Records of TuningResult
         Result of the search in every fold, or in the single split; empty without tuning.
+    trained_on : tuple of FeatureCache and Split, or None
+        Cache and split whose training part the head was fitted on.
 
     See Also
     --------
@@ -190,6 +194,7 @@ class HeadResult:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     folds: Records[FoldScores] = field(default_factory=Records)
     tuning: Records[TuningResult] = field(default_factory=Records)
+    trained_on: tuple[FeatureCache, Split] | None = field(default=None, repr=False)
 
     @property
     def history(self) -> dict[str, list[float]] | None:
@@ -205,6 +210,31 @@ class HeadResult:
             | {"accuracy_low": low, "accuracy_high": high}
             | {"fit_seconds": self.fit_seconds, "predict_seconds": self.predict_seconds}
         )
+
+    def save_model(self, path: Path | str) -> None:
+        """Write the fitted head to a model file for `predict`, `explain`, `export` and `evaluate_model`.
+
+        Parameters
+        ----------
+        path : path-like
+            The suffix decides the format: see :func:`embedonce.save_head`.
+
+        Raises
+        ------
+        HeadError
+            If this is not a result of a comparison.
+        ModelFileError, OutputError
+            If the head does not fit into such a file, or the file cannot be written.
+
+        See Also
+        --------
+        embedonce.train : Train one head and write it to a file.
+        """
+        if self.trained_on is None:
+            raise HeadError(f"the training images of head {self.name!r} are not known. Take it from Comparison.result")
+        cache, split = self.trained_on
+        metadata = {"head": getattr(self.head, "head_name", self.name), "split": split.to_dict(), "scores": self.scores}
+        save_head(self.head, path, metadata, cache=cache, rows=split.train)
 
     def to_frame(self) -> Any:
         """Return the values of :meth:`to_dict` as a pandas DataFrame of one row."""

@@ -18,6 +18,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ...cache import FeatureCache, make_folder, write_atomically
 from ...errors import HeadError, ModelFileError, ModelSuffixError, first_line
 from ..predictors import PREDICTORS
@@ -53,6 +56,7 @@ def save_head(
     metadata: Mapping[str, Any] | None = None,
     *,
     cache: FeatureCache | None = None,
+    rows: NDArray[np.intp] | None = None,
 ) -> None:
     """Write a fitted head to a file, whole or not at all.
 
@@ -65,8 +69,10 @@ def save_head(
     metadata : mapping, default=None
         JSON-serialisable values that `read_metadata` returns.
     cache : FeatureCache, default=None
-        Cache whose rows the head was fitted on, such as ``cache.select(rows)``. Its fingerprint and its images become
-        metadata, which `predict`, `explain`, `export` and `evaluate_model` need.
+        Cache that the head was fitted on. Its fingerprint and its images become metadata, which `predict`, `explain`,
+        `export` and `evaluate_model` need.
+    rows : ndarray of intp, default=None
+        Rows of `cache` that the head was fitted on, by default all.
 
     Raises
     ------
@@ -82,7 +88,7 @@ def save_head(
 
     path = Path(path)
     if cache is not None:
-        metadata = cache_metadata(cache) | dict(metadata or {})
+        metadata = cache_metadata(cache, rows) | dict(metadata or {})
     suffix = path.suffix.lower()
     allowed = suffixes_for(head)
     if suffix not in allowed:

@@ -10,23 +10,20 @@ from embedonce.evaluate.models.model_file import ModelFile
 def test_every_way_to_save_a_model_gives_a_usable_file(cache, images, tmp_path):
     train_rows = np.arange(0, len(cache), 2)
     head = eo.make_head("svm").fit(cache[train_rows], cache.label_names[train_rows])
-    eo.save_head(head, tmp_path / "saved.skops", cache=cache.select(train_rows))
+    eo.save_head(head, tmp_path / "saved.skops", cache=cache, rows=train_rows)
     comparison = eo.compare(cache, ["svm"], split="random", seed=1)
     comparison.result("svm").save_model(tmp_path / "compared.skops")
-    paths = [
-        eo.train(cache, "svm", tmp_path / "trained.skops").path,
-        tmp_path / "saved.skops",
-        tmp_path / "compared.skops",
-    ]
-    left_out = []
-    for path in paths:
+    train_count = len(comparison.split.train)
+    trained = eo.train(cache, "svm", tmp_path / "trained.skops").path  # other tests export and explain such a file
+    for path, rows in ((trained, 57), (tmp_path / "saved.skops", 36), (tmp_path / "compared.skops", train_count)):
         expected = ModelFile.open(path).head.predict(cache.features[:24]).tolist()
         assert [prediction.classes[0][0] for prediction in eo.predict(path, images / "ash")] == expected
+        assert eo.evaluate_model(path, cache).left_out == rows
+    for path in (tmp_path / "saved.skops", tmp_path / "compared.skops"):
         assert eo.explain(path, images / "ash" / "000.jpg").method == "grad-cam"
-        assert eo.export(path, path.with_suffix(".keras"), check=2).checked == 2
-        left_out.append(eo.evaluate_model(path, cache).left_out)
-    assert left_out == [57, 36, 57]
-    assert eo.evaluate_model(paths[2], cache).result.scores["accuracy"] == comparison.result("svm").scores["accuracy"]
+        assert eo.export(path, path.with_suffix(".keras"), check=1).checked == 1
+    scores = eo.evaluate_model(tmp_path / "compared.skops", cache).result.scores
+    assert scores["accuracy"] == comparison.result("svm").scores["accuracy"]
 
 
 def test_a_head_of_every_row_cannot_be_scored_on_its_cache(cache, tmp_path):
