@@ -90,7 +90,7 @@ def evaluate_model(
     >>> X = np.random.default_rng(0).normal(size=(40, 8))
     >>> cache = eo.FeatureCache.from_arrays(X, ["ash", "birch"] * 20)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     model = eo.train(cache, "knn", f"{folder}/trees.skops")
+    ...     model = eo.train(cache, "knn", f"{folder}/trees.npz")
     ...     evaluation = eo.evaluate_model(model.path, cache)
     >>> len(evaluation.rows), evaluation.left_out
     (4, 36)

@@ -120,7 +120,7 @@ def export(
     Examples
     --------
     >>> import embedonce as eo
-    >>> eo.export("photos.skops", "photos.tflite").checked  # doctest: +SKIP
+    >>> eo.export("photos.npz", "photos.tflite").checked  # doctest: +SKIP
     100
     """
     path = Path(path)

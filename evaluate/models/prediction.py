@@ -129,7 +129,7 @@ def predict(
     Examples
     --------
     >>> import embedonce as eo
-    >>> predictions = eo.predict("photos.skops", "new", top=2)  # doctest: +SKIP
+    >>> predictions = eo.predict("photos.npz", "new", top=2)  # doctest: +SKIP
     >>> predictions[0].classes  # doctest: +SKIP
     (('birch', 0.97), ('ash', 0.02))
     """

@@ -120,7 +120,7 @@ def train(
     >>> import tempfile, numpy as np, embedonce as eo
     >>> cache = eo.FeatureCache.from_arrays(np.eye(2).repeat(20, axis=0), ["ash"] * 20 + ["birch"] * 20)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     model = eo.train(cache, "knn", f"{folder}/trees.skops")
+    ...     model = eo.train(cache, "knn", f"{folder}/trees.npz")
     >>> model.result.scores["accuracy"]
     1.0
     """

@@ -10,27 +10,27 @@ from embedonce.evaluate.models.model_file import ModelFile
 def test_every_way_to_save_a_model_gives_a_usable_file(cache, images, tmp_path):
     train_rows = np.arange(0, len(cache), 2)
     head = eo.make_head("svm").fit(cache[train_rows], cache.label_names[train_rows])
-    eo.save_head(head, tmp_path / "saved.skops", cache=cache, rows=train_rows)
+    eo.save_head(head, tmp_path / "saved.npz", cache=cache, rows=train_rows)
     comparison = eo.compare(cache, ["svm"], split="random", seed=1)
-    comparison.result("svm").save_model(tmp_path / "compared.skops")
+    comparison.result("svm").save_model(tmp_path / "compared.npz")
     train_count = len(comparison.split.train)
-    trained = eo.train(cache, "svm", tmp_path / "trained.skops").path  # other tests export and explain such a file
-    for path, rows in ((trained, 57), (tmp_path / "saved.skops", 36), (tmp_path / "compared.skops", train_count)):
+    trained = eo.train(cache, "svm", tmp_path / "trained.npz").path  # other tests export it
+    for path, rows in ((trained, 57), (tmp_path / "saved.npz", 36), (tmp_path / "compared.npz", train_count)):
         expected = ModelFile.open(path).head.predict(cache.features[:24]).tolist()
         assert [prediction.classes[0][0] for prediction in eo.predict(path, images / "ash")] == expected
         assert eo.evaluate_model(path, cache).left_out == rows
-    for path in (tmp_path / "saved.skops", tmp_path / "compared.skops"):
+    for path in (tmp_path / "saved.npz", tmp_path / "compared.npz"):
         assert eo.explain(path, images / "ash" / "000.jpg").method == "grad-cam"
         assert eo.export(path, path.with_suffix(".keras"), check=1).checked == 1
-    scores = eo.evaluate_model(tmp_path / "compared.skops", cache).result.scores
+    scores = eo.evaluate_model(tmp_path / "compared.npz", cache).result.scores
     assert scores["accuracy"] == comparison.result("svm").scores["accuracy"]
 
 
 def test_a_head_of_every_row_cannot_be_scored_on_its_cache(cache, tmp_path):
     head = eo.make_head("logreg").fit(cache.features, cache.label_names)
-    eo.save_head(head, tmp_path / "a.skops", cache=cache)
+    eo.save_head(head, tmp_path / "a.npz", cache=cache)
     with pytest.raises(SplitError, match="trained on every one of these images"):
-        eo.evaluate_model(tmp_path / "a.skops", cache)
+        eo.evaluate_model(tmp_path / "a.npz", cache)
 
 
 def test_a_model_file_is_read_when_it_is_used(cache, tmp_path):

@@ -100,12 +100,12 @@ def model(cache_path, tmp_path_factory):
     """A model whose threshold is as far as its farthest training image: random weights tell few kinds apart."""
     folder = tmp_path_factory.mktemp("models")
     cache = FeatureCache.open(cache_path)
-    train(cache, "logreg", folder / "first.skops", split="none")
-    metadata = read_metadata(folder / "first.skops")
+    train(cache, "logreg", folder / "first.npz", split="none")
+    metadata = read_metadata(folder / "first.npz")
     fitted = NoveltyDetector.of_metadata(metadata, "it")
     metadata["novelty"]["threshold"] = 1.001 * float(fitted.distances(cache.features).max())
-    save_head(load_head(folder / "first.skops"), folder / "trees.skops", metadata)
-    return folder / "trees.skops"
+    save_head(load_head(folder / "first.npz"), folder / "trees.npz", metadata)
+    return folder / "trees.npz"
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def test_the_command_marks_them_in_text_csv_and_json(model, images, strange):
 
 def test_a_model_without_novelty_predicts(model, images, tmp_path):
     old = {name: value for name, value in read_metadata(model).items() if name != "novelty"}
-    save_head(load_head(model), tmp_path / "old.skops", old)
-    predictions = predict(tmp_path / "old.skops", images)
+    save_head(load_head(model), tmp_path / "old.npz", old)
+    predictions = predict(tmp_path / "old.npz", images)
     assert {one.novelty for one in predictions} == {None}
     assert not any(one.unlike_training for one in predictions)
