@@ -81,7 +81,7 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
 
     predictions = predict_classes(model, images, **options)
     if as_json:
-        print_json([prediction.to_dict() for prediction in predictions])
+        print_json(predictions.to_dict())
     elif as_csv:
         lines = [
             [prediction.path, name, *("" if value is None else f"{value:.6g}" for value in (p, prediction.novelty))]
@@ -92,12 +92,10 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
     else:
         here = os.getcwd().rstrip(os.sep) + os.sep
         for prediction in predictions:
-            classes = ", ".join(
-                display(name) + ("" if p is None else f" {100 * p:.1f} %") for name, p in prediction.classes
-            )
+            classes = [display(name) + ("" if p is None else f" {100 * p:.1f} %") for name, p in prediction.classes]
             unlike = " (unlike the training images)" if prediction.unlike_training else ""
             path = display(prediction.path.removeprefix(here))
-            click.echo(f"{path}: {classes or f'not read, {prediction.reason}'}{unlike}")
+            click.echo(f"{path}: {', '.join(classes) or f'not read, {prediction.reason}'}{unlike}")
     if any(prediction.reason for prediction in predictions):
         click.get_current_context().exit(1)
 
@@ -177,29 +175,11 @@ def export(model: Path, path: Path, images: tuple[Path, ...], as_json: bool, **o
 
 @click.command(cls=Command, short_help="Train the last layers of MODEL's backbone.")
 @click.argument("images", type=PATH)
-@click.option(
-    "--from",
-    "model",
-    type=PATH,
-    required=True,
-    metavar="MODEL",
-    help="Image model (.keras) to start from.",
-)
-@click.option(
-    "--unfreeze",
-    type=int,
-    required=True,
-    metavar="N",
-    help="Train the last N layers of the backbone.",
-)
+@click.option("--from", "model", type=PATH, required=True, metavar="MODEL", help="Image model (.keras) to start from.")
+@click.option("--unfreeze", type=int, required=True, metavar="N", help="Train the last N layers of the backbone.")
 @click.option("-o", "--output", "path", type=PATH, required=True, help="Write this .keras file.")
 @click.option("--cache", type=PATH, metavar="CACHE", help="Cache of MODEL, if it has moved.")
-@click.option(
-    "--groups",
-    type=PATH,
-    metavar="FILE",
-    help="CSV with the columns path,group.",
-)
+@click.option("--groups", type=PATH, metavar="FILE", help="CSV with the columns path,group.")
 @click.option(
     "--augment",
     type=click.Choice(["none", "flips", "dihedral"]),
@@ -210,11 +190,7 @@ def export(model: Path, path: Path, images: tuple[Path, ...], as_json: bool, **o
 @click.option("--learning-rate", type=float, default=1e-5, show_default=True, help="Learning rate of Adam.")
 @click.option("--epochs", type=POSITIVE, default=10, show_default=True, help="Largest number of epochs.")
 @click.option(
-    "--patience",
-    type=POSITIVE,
-    default=2,
-    show_default=True,
-    help="Stop after this many epochs without improvement.",
+    "--patience", type=POSITIVE, default=2, show_default=True, help="Stop after this many epochs without improvement."
 )
 @click.option("--batch-size", type=POSITIVE, default=32, show_default=True, help="Images per step.")
 @click.option("--random-state", type=SEED, default=0, show_default=True, help="Random seed of the training.")

@@ -40,6 +40,10 @@ class Evaluation:
         counts = {"images": len(self.rows), "left_out": self.left_out}
         return counts | {"scores": self.result.scores, "notes": self.notes}
 
+    def to_frame(self) -> Any:
+        """Return the scores as a pandas DataFrame of one row."""
+        return self.result.to_frame()
+
 
 def evaluate_model(
     model: Path | str,

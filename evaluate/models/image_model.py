@@ -44,7 +44,7 @@ def decoding_notes(source: FeatureSource) -> list[str]:
     if decoding_of(source.fingerprint) != "reduced":
         return []
     return [
-        "the features come from JPEG files that were decoded at a fraction of their size where they were large; give "
+        "the features come from JPEG files that were decoded at a fraction of their size where they were large. Give "
         "the image model such pixels: on large images that were decoded whole, it is a little off"
     ]
 

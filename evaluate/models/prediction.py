@@ -25,6 +25,7 @@ from ...extract import (
     view_names,
 )
 from ...extract.engines import make_engine
+from ..shared import Records
 from .model_file import FeatureSource, ModelFile
 from .novelty import NoveltyDetector
 
@@ -79,7 +80,7 @@ def predict(
     trust: bool = False,
     views: Literal["none", "flips", "dihedral"] = "none",
     progress: Progress | None = None,
-) -> list[Prediction]:
+) -> Records[Prediction]:
     """Predict the classes of images.
 
     Parameters
@@ -104,9 +105,9 @@ def predict(
 
     Returns
     -------
-    list of Prediction
-        In the order given, folders by path. An image that cannot be read has a reason. Images of formats that are not
-        read come last.
+    Records of Prediction
+        A tuple in the order given, folders by path. An image that cannot be read has a reason. Images of other formats
+        come last.
 
     Raises
     ------
@@ -158,9 +159,9 @@ def predict(
         novelty = [None] * len(paths) if detector is None else detector.novelty(features).tolist()
         for path, classes, distance in zip(paths, _classes(head, [features, *others], top), novelty, strict=True):
             predictions[path] = Prediction(os.fsdecode(path), tuple(classes), "", distance)
-    reason = "its format {} is not known; convert it to JPEG or PNG"
+    reason = "its format {} is not read. Convert it to JPEG or PNG"
     unknown = [Prediction(os.fsdecode(path), reason=reason.format(format_of(path))) for path in unread]
-    return [*predictions.values(), *unknown]
+    return Records([*predictions.values(), *unknown])
 
 
 def embed_files(

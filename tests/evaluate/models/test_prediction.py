@@ -144,5 +144,5 @@ def test_images_of_other_formats_are_reported(model, images, tmp_path):
     assert found[0].classes
     assert not found[0].reason
     assert [one.reason for one in found[1:]] == [
-        f"its format {ending} is not known; convert it to JPEG or PNG" for ending in (".heic", ".webp")
+        f"its format {ending} is not read. Convert it to JPEG or PNG" for ending in (".heic", ".webp")
     ]
