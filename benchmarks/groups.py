@@ -122,7 +122,7 @@ def search(
         "threshold": found.thresholds.centred,
         "threshold_shifted": found.thresholds.shifted,
         "threshold_on_images": None if pictures is None else found.thresholds.images,
-        "proven_on_images": len(found.verified.first),
+        "accepted_on_images": len(found.verified.first),
         "rejected_on_images": len(found.rejected.first),
         "pairs_tested": found.tested,
         "without_structure": found.flat,

@@ -71,17 +71,17 @@ def groups(
         # draw the largest groups and the pairs near the threshold
         embedonce groups photos.h5 -o groups.csv --report groups
     """
-    from ..evaluate.duplicates import find_and_write
+    from ..evaluate import find_groups
     from ..extract import make_progress
 
-    found, written = find_and_write(
+    found = find_groups(
         cache, output, within_class=within_class, images=images, report=report, progress=make_progress(True)
     )
     if as_json:
-        print_json(found.summary())
+        print_json(found.to_dict())
         return
     print_groups(found)
-    for path in written:
+    for path in found.written:
         click.echo(f"Wrote {display(str(path))}")
 
 

@@ -12,7 +12,7 @@ from ..evaluate.metrics import METRICS
 if TYPE_CHECKING:
     from ..cache import FeatureCache
     from ..evaluate.comparison import Comparison
-    from ..evaluate.duplicates import FoundGroups
+    from ..evaluate.duplicates import NearDuplicates
     from ..evaluate.models import Explanation
     from ..evaluate.scoring import HeadResult
     from ..extract import Check, Verification
@@ -119,38 +119,38 @@ def print_comparison(comparison: Comparison) -> None:
     print_notes(comparison.notes)
 
 
-def print_groups(found: FoundGroups) -> None:
-    """Print which copies were found, and how sure that is."""
-    about = found.summary()
+def print_groups(found: NearDuplicates) -> None:
+    """Print the groups of near-duplicates, and how certain they are."""
+    about = found.to_dict()
     if not about["groups_of_several"]:
-        click.echo(f"No copies among {about['images']:,} images ({about['seconds']:.1f} s).")
+        click.echo(f"No near-duplicates among {about['images']:,} images ({about['seconds']:.1f} s).")
     else:
         click.echo(
-            f"{about['images_with_a_copy']:,} of {about['images']:,} images have a copy: "
+            f"{about['images_with_near_duplicates']:,} of {about['images']:,} images have near-duplicates: "
             f"{about['groups_of_several']:,} groups of 2 to {about['largest']:,} images, "
             f"half of them of {about['median_size']:.0f} or more ({about['seconds']:.1f} s)."
         )
     if about["identical_files"]:
-        click.echo(f"{about['identical_files']:,} files have the very content of another.")
+        click.echo(f"{about['identical_files']:,} files have the same bytes as another.")
     on_images = about["threshold_on_images"]
-    decided = about["proven_on_images"] + about["rejected_on_images"]
+    decided = about["accepted_on_images"] + about["rejected_on_images"]
     click.echo(
         f"Doubtful: {len(about['doubtful']):,} of {about['pairs_tested']:,} compared pairs scored within "
         f"0.1 of the threshold, {about['threshold']:.2f}"
         + ("." if on_images is None else f" ({on_images:.2f} for the {decided:,} that were compared on the images).")
     )
     if on_images is None:
-        click.echo(
-            "The images are not at hand, so pairs that their signatures leave in doubt were not taken for copies."
-        )
+        click.echo("The images are not available, so pairs that are in doubt from their signatures do not count.")
     if about["without_structure"]:
         click.echo(
-            f"{about['without_structure']:,} images are too plain to be recognised, other than as the same file."
+            f"{about['without_structure']:,} images have too little structure to be compared; only identical files are "
+            "found among them."
         )
     conflicts = about["label_conflicts"]
     if conflicts:
         click.secho(
-            f"{len(conflicts):,} group(s) hold images with different labels, probably label errors:", fg="yellow"
+            f"{len(conflicts):,} group(s) have images with different labels, which are suspected label errors:",
+            fg="yellow",
         )
         _print_some(
             [", ".join(map(display, paths[:4])) + (" …" if len(paths) > 4 else "") for paths in conflicts], "yellow"

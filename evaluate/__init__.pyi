@@ -1,6 +1,6 @@
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
-from .duplicates import FoundGroups as FoundGroups
+from .duplicates import NearDuplicates as NearDuplicates
 from .duplicates import find_groups as find_groups
 from .finetuning import finetune as finetune
 from .models import Explanation as Explanation

@@ -1,4 +1,4 @@
-"""Contact sheets: the images of groups side by side, for people to look at."""
+"""Contact sheets: the images of groups side by side."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...cache import FeatureCache, display
+from ...cache import FeatureCache
 from ...errors import ImageError
 from ...extract import decode, resize
 from ..shared import INK, image_folder, read_unchanged, save_figure
-from .find import FoundGroups
+from .result import NearDuplicates, labels_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,46 +24,34 @@ _PIXELS = 112
 _MISSING = np.full((_PIXELS, _PIXELS, 3), 230, np.uint8)
 
 
-def save_group_sheets(found: FoundGroups, folder: Path, images: Path | str | None = None) -> list[Path]:
-    """Draw the largest groups, the doubtful pairs and the groups with different labels.
+def save_group_sheets(found: NearDuplicates, folder: Path, images: Path | str | None = None) -> list[Path]:
+    """Draw the largest groups, the doubtful pairs and the groups with different labels, and return the paths.
 
-    Parameters
-    ----------
-    found : FoundGroups
-    folder : Path
-        Exists. Gets ``largest.png``, ``doubtful.png`` and ``labels.png``, as far as there is anything to show.
-    images : path-like, optional
-        The image folder; by default the one that was embedded. An image that is gone or has changed is a gray square.
-
-    Returns
-    -------
-    list of Path
-        What was written.
+    The existing folder gets ``largest.png``, ``doubtful.png`` and ``labels.png``, as far as they have content. Images
+    are read from ``images``, by default the folder that was embedded; a missing or changed one is a gray square.
     """
     root = image_folder(found.cache, images)
     sheets = {
         "largest.png": [(f"{len(rows):,} images", rows) for rows in found.members[:_SHOWN_GROUPS]],
-        "labels.png": [(_labels_of(found.cache, rows), rows) for rows in found.label_conflicts[:_SHOWN_GROUPS]],
+        "labels.png": [(labels_of(found.cache, rows), rows) for rows in found.label_conflicts[:_SHOWN_GROUPS]],
     }
     written = []
     for name, lines in sheets.items():
         if lines:
             written.append(folder / name)
             save_figure(_sheet(found.cache, root, lines, _SHOWN_IMAGES), written[-1])
-    doubtful = found.duplicates.doubtful[:_SHOWN_PAIRS]
+    doubtful = found.search.doubtful[:_SHOWN_PAIRS]
     if doubtful:
         pairs = [
-            (f"{pair.score:.3f}: {'copies' if pair.proven else 'not copies'}", np.array([pair.first, pair.second]))
+            (
+                f"{pair.score:.3f}: {'near-duplicates' if pair.accepted else 'different'}",
+                np.array([pair.first, pair.second]),
+            )
             for pair in doubtful
         ]
         written.append(folder / "doubtful.png")
         save_figure(_sheet(found.cache, root, pairs, 2, blocks=4), written[-1])
     return written
-
-
-def _labels_of(cache: FeatureCache, rows: np.ndarray[Any, np.dtype[np.intp]]) -> str:
-    counts = np.bincount(cache.labels[rows], minlength=len(cache.class_names))
-    return ", ".join(f"{count} {display(name)}" for name, count in zip(cache.class_names, counts, strict=True) if count)
 
 
 def _sheet(
@@ -81,12 +69,12 @@ def _sheet(
     figure = Figure(figsize=(1.15 * wide * blocks, 1.45 * height), dpi=100)
     for number, (title, rows) in enumerate(lines):
         down, block = divmod(number, blocks)
-        for place, row in enumerate(rows[:wide]):
-            left = (block * wide + place + 0.04) / (blocks * wide)
+        for index, row in enumerate(rows[:wide]):
+            left = (block * wide + index + 0.04) / (blocks * wide)
             ax = figure.add_axes((left, 1 - (down + 0.99) / height, 0.92 / (blocks * wide), 0.8 / height))
             ax.imshow(_thumbnail(cache, root, row), interpolation="nearest")
             ax.set_axis_off()
-            if place == 0:
+            if index == 0:
                 ax.set_title(title, loc="left", fontsize=9, color=INK, pad=2)
     return figure
 

@@ -1,193 +1,159 @@
-"""Which images of a cache come from one original, found once and kept beside the cache."""
+"""Groups of near-duplicates among the images of a cache, found once and kept next to the cache."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from ...cache import FeatureCache, display, write_atomically
+from ...cache import FeatureCache, display, make_folder, write_atomically
 from ...errors import GroupsError, OutputError, SplitError
 from ...extract import NullProgress, Progress
-from ..shared import as_csv, read_table
+from ..shared import as_json, read_table
 from ..splits import Groups, GroupsLike, SplitLike, as_groups, name_groups, read_group_names
+from .contact_sheets import save_group_sheets
 from .gray_images import pictures_of
 from .neighbors import nearest_neighbors
-from .search import NEIGHBORS, Duplicates, find_duplicates
+from .result import NearDuplicates, write_stored_groups
+from .search import NEIGHBORS, find_duplicates
 from .signatures import signatures_of
-
-
-@dataclass
-class FoundGroups:
-    """Groups of near duplicates, and how sure they are.
-
-    Attributes
-    ----------
-    cache : FeatureCache
-    groups : Groups
-        A group for every image; most of them have one image where there are no copies.
-    duplicates : Duplicates
-        The pairs that were proven or nearly so.
-    seconds : float
-        Time that it took.
-    """
-
-    cache: FeatureCache
-    groups: Groups
-    duplicates: Duplicates
-    seconds: float
-
-    @cached_property
-    def members(self) -> list[npt.NDArray[np.intp]]:
-        """Rows of every group of two images or more, the largest group first."""
-        rows: dict[int, list[int]] = defaultdict(list)
-        for row, group in enumerate(self.groups.ids.tolist()):
-            rows[group].append(row)
-        several = [np.array(part) for part in rows.values() if len(part) > 1]
-        return sorted(several, key=lambda part: (-len(part), int(part[0])))
-
-    @cached_property
-    def label_conflicts(self) -> list[npt.NDArray[np.intp]]:
-        """Rows of every group whose images have different labels: probably some are wrong."""
-        labels = self.cache.labels
-        return [rows for rows in self.members if len(np.unique(labels[rows])) > 1]
-
-    def summary(self) -> dict[str, Any]:
-        """Return what was found in numbers, JSON-serialisable."""
-        sizes = [len(rows) for rows in self.members]
-        names = self.cache.paths
-        limits = self.duplicates.thresholds
-        return {
-            "images": len(self.cache),
-            "groups": len(self.groups),
-            "groups_of_several": len(sizes),
-            "images_with_a_copy": sum(sizes),
-            "largest": max(sizes, default=1),
-            "median_size": float(np.median(sizes)) if sizes else 1.0,
-            "identical_files": len(self.cache) - len(np.unique(self.cache.files.hashes, axis=0)),
-            "threshold": limits.centred,
-            "threshold_shifted": limits.shifted,
-            "threshold_on_images": None if np.isnan(limits.images) else limits.images,
-            "proven_on_images": len(self.duplicates.verified.first),
-            "rejected_on_images": len(self.duplicates.rejected.first),
-            "pairs_tested": self.duplicates.tested,
-            "without_structure": self.duplicates.flat,
-            "doubtful": [
-                {
-                    "first": names[pair.first],
-                    "second": names[pair.second],
-                    "score": pair.score,
-                    "limit": pair.limit,
-                    "copies": pair.proven,
-                    "on_images": pair.on_images,
-                }
-                for pair in self.duplicates.doubtful
-            ],
-            "label_conflicts": [[names[row] for row in rows] for rows in self.label_conflicts],
-            "seconds": self.seconds,
-        }
 
 
 def find_groups(
     cache: FeatureCache | Path | str,
+    output: Path | str | None = None,
     *,
-    images: Path | str | None = None,
     within_class: bool = False,
-    previous: Mapping[str, str] | None = None,
+    images: Path | str | None = None,
+    report: Path | str | None = None,
     progress: Progress | None = None,
-) -> FoundGroups:
-    """Find the images of a cache that are copies of one original, however turned, cropped or recompressed.
+) -> NearDuplicates:
+    """Find the near-duplicates in a cache: rotated, mirrored, cropped, zoomed or recompressed images.
 
     Parameters
     ----------
     cache : FeatureCache or path-like
-    images : path-like, optional
-        The image folder; by default the one that was embedded. Doubtful pairs are verified on the images; without
-        them, only pairs that the signatures prove are copies. A cache that holds no signatures cannot do without.
-    within_class : bool
-        Look only within each class. By default copies with different labels are found as well, and are probably
-        label errors.
-    previous : mapping of str to str, optional
-        Path to group of an earlier time: groups that are still there keep their names.
-    progress : Progress, optional
+    output : path-like, default=None
+        Groups file to write. Groups that it already has keep their names.
+    within_class : bool, default=False
+        Search only within each class. By default near-duplicates with different labels are found as well, and are
+        suspected label errors.
+    images : path-like, default=None
+        Folder of the images; by default the one that was embedded. Doubtful pairs are verified on the images. Without
+        them only pairs that are certain from their signatures count, and a cache without signatures is an error.
+    report : path-like, default=None
+        Folder to write ``groups.json`` and contact sheets to.
+    progress : Progress, default=None
+        Progress bar of the search.
 
     Returns
     -------
-    FoundGroups
+    NearDuplicates
 
     Raises
     ------
     CacheError, DamagedCacheError
-        When the cache cannot be read.
+        If the cache cannot be read.
     GroupsError
-        When signatures are missing and cannot be made.
+        If signatures are missing and cannot be made.
+    SplitError
+        If the file at ``output`` is not a groups file; it is not changed.
+    OutputError
+        If a file cannot be written.
+
+    See Also
+    --------
+    embedonce.compare : Keeps each group on one side of the split.
+    embedonce.Groups : Groups of any kind.
 
     Notes
     -----
-    How: see :mod:`embedonce.evaluate.duplicates.search`. Half a minute to a minute for 15,000 images on two processors.
+    :mod:`embedonce.evaluate.duplicates.search` describes the method. It takes half a minute to a minute for 15,000
+    images on two processors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from embedonce import FeatureCache, find_groups
+    >>> features = [[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
+    >>> cache = FeatureCache.from_arrays(features, ["cat", "dog", "dog"], signatures=np.zeros((3, 784)))
+    >>> found = find_groups(cache)
+    >>> found.members, found.label_conflicts
+    ([array([0, 2])], [array([0, 2])])
     """
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
-    shown = progress if progress is not None else NullProgress()
+    previous = read_group_names(output) if output is not None and Path(output).exists() else None
+    if output is not None:
+        make_folder(Path(output).parent, "groups")  # before the search, which takes long
+    if report is not None:
+        make_folder(Path(report), "the report")
+    found = _find(opened, images, within_class, previous, progress)
+    written: list[Path] = []
+    if output is not None:
+        found.save(output)
+        written.append(Path(output))
+    if report is not None:
+        written.append(Path(report) / "groups.json")
+        write_atomically(written[-1], as_json(found.to_dict()))
+        written += save_group_sheets(found, Path(report), images)
+    return replace(found, written=tuple(written))
+
+
+def _find(
+    cache: FeatureCache,
+    images: Path | str | None = None,
+    within_class: bool = False,
+    previous: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> NearDuplicates:
+    """Search, and name the groups; those in ``previous`` (path to group) keep their names."""
+    bar = progress if progress is not None else NullProgress()
     begin = time.monotonic()
-    shown.start(len(opened), "looking for copies")
+    bar.start(len(cache), "searching near-duplicates")
 
     def advance(stage: str, count: int) -> None:
         if stage == "comparing":  # the longest stage, and the only one whose length is known
-            shown.advance(count)
+            bar.advance(count)
 
     try:
-        signatures = signatures_of(opened, images)
-        neighbors = nearest_neighbors(opened, NEIGHBORS)
-        found = find_duplicates(
-            signatures,
-            neighbors,
-            opened.files.hashes,
-            opened.labels,
+        search = find_duplicates(
+            signatures_of(cache, images),
+            nearest_neighbors(cache, NEIGHBORS),
+            cache.files.hashes,
+            cache.labels,
             within_class=within_class,
-            pictures=pictures_of(opened, images),
+            pictures=pictures_of(cache, images),
             advance=advance,
         )
     finally:
-        shown.close()
-    groups = name_groups(opened, found.groups, "found", previous)
-    return FoundGroups(opened, groups, found, time.monotonic() - begin)
+        bar.close()
+    groups = name_groups(cache, search.groups, "found", previous)
+    return NearDuplicates(cache, groups, search, time.monotonic() - begin)
 
 
 def load_or_find_groups(cache: FeatureCache, progress: Progress | None = None) -> Groups:
-    """Return the groups of a cache, from the file beside it when that is of these very images, otherwise found anew.
+    """Return the groups of a cache from ``NAME.groups.csv`` next to it, or find them and write that file.
 
-    Found groups are kept as ``NAME.groups.csv`` beside the cache, where they can be read and corrected: while the
-    images are the same, what stands there counts. A file that cannot be read stays, and the notes of the groups say why
-    it does not count.
-
-    Raises
-    ------
-    GroupsError, CacheError
-        See :func:`find_groups`.
+    Groups in the file count, corrections included, while the images are the same. A file that cannot be read is not
+    changed, and a note of the groups says so.
     """
     path = groups_path(cache)
     previous = None
     if path is not None and path.is_file():
         try:
-            kept = _read_kept(path, cache)
-            if kept is not None:
-                return kept
+            stored = _read_stored(path, cache)
+            if stored is not None:
+                return stored
             previous = read_group_names(path)
-        except SplitError as error:  # not ours, or a correction by hand that went wrong: it is never written over
-            note = f"groups were looked for anew, and {display(path.name)} stays as it is: {error}"
-            return replace(find_groups(cache, progress=progress).groups, notes=(note,))
-    groups = find_groups(cache, previous=previous, progress=progress).groups
+        except SplitError as error:  # another file, or a correction with a mistake: it must not be overwritten
+            note = f"groups were searched again, and {display(path.name)} was not changed: {error}"
+            return replace(_find(cache, progress=progress).groups, notes=(note,))
+    groups = _find(cache, previous=previous, progress=progress).groups
     if path is not None:
-        with contextlib.suppress(OutputError):  # a read-only folder costs time at the next comparison, nothing else
-            write_found(groups, cache, path)
+        with contextlib.suppress(OutputError):  # in a read-only folder the next comparison searches again
+            write_stored_groups(groups, cache, path)
     return groups
 
 
@@ -197,67 +163,41 @@ def groups_for(
     split: SplitLike | None = None,
     progress: Progress | None = None,
 ) -> tuple[Groups | None, list[str]]:
-    """Return the groups that a comparison should know, and what its reader should know of them.
+    """Return the groups to use for a split, and notes on them.
 
-    Parameters
-    ----------
-    cache : FeatureCache
-    groups : Groups or path-like, optional
-        The user's, or the path of a groups file. Otherwise the groups beside the cache; they are found when the split
-        needs them, and only looked up when it does not.
-    split : str, path-like or Split, optional
-        None for a comparison that wants groups if they can be had, ``grouped`` for one that needs them.
-    progress : Progress, optional
-
-    Raises
-    ------
-    SplitError
-        When the groups file does not fit the cache.
-    GroupsError
-        When a grouped split needs groups that cannot be found.
+    Without ``groups``, they are found if the split needs them (``grouped``) or may use them (None), else only read
+    from the file next to the cache. Groups that cannot be found are an error for ``grouped``, and a note for None.
     """
     if groups is not None:
         given = as_groups(groups, cache)
         return given, list(given.notes)
-    if isinstance(split, str) and split == "grouped":
-        known = load_or_find_groups(cache, progress)
-        return known, list(known.notes)
-    if split is None:
+    needed = isinstance(split, str) and split == "grouped"
+    if needed or split is None:
         try:
-            known = load_or_find_groups(cache, progress)
-            return known, list(known.notes)
+            loaded = load_or_find_groups(cache, progress)
         except GroupsError as error:
-            return None, [f"copies of one original could not be looked for, so they may flatter every score: {error}"]
+            if needed:
+                raise
+            return None, [f"near-duplicates could not be searched, so every score may be too high: {error}"]
+        return loaded, list(loaded.notes)
     path = groups_path(cache)
-    with contextlib.suppress(SplitError):  # a look-up only; whoever needs the file is told
-        return (_read_kept(path, cache) if path is not None and path.is_file() else None), []
+    with contextlib.suppress(SplitError):  # the groups are optional here
+        return (_read_stored(path, cache) if path is not None and path.is_file() else None), []
     return None, []
 
 
 def groups_path(cache: FeatureCache) -> Path | None:
-    """Return the path of the file with the groups of a cache; None for a cache in memory."""
+    """Return the path of the groups file next to a cache; None for a cache in memory."""
     return None if cache.path is None else cache.path.with_name(f"{cache.path.name}.groups.csv")
 
 
-def write_found(groups: Groups, cache: FeatureCache, path: Path | str) -> None:
-    """Write groups as CSV with the columns ``path,group,sha256``: the third tells for which content they hold.
-
-    Raises
-    ------
-    OutputError
-        When the file cannot be written.
-    """
-    digests = (digest.tobytes().hex() for digest in cache.files.hashes)
-    write_atomically(path, as_csv(["path", "group", "sha256"], zip(groups.paths, groups.names, digests, strict=True)))
-
-
-def _read_kept(path: Path, cache: FeatureCache) -> Groups | None:
-    """Return the groups that a file holds; None when it is of other images."""
+def _read_stored(path: Path, cache: FeatureCache) -> Groups | None:
+    """Return the groups in a file, or None if it is of other images."""
     rows = {row["path"]: row for _, row in read_table(path, "groups file", ("path", "group", "sha256"))}
     if set(rows) != set(cache.paths):
         return None
     for name, digest in zip(cache.paths, cache.files.hashes, strict=True):
         if rows[name]["sha256"] != digest.tobytes().hex():
             return None
-    given = read_group_names(path)  # a correction may have left a group empty, or an image in two
-    return Groups(list(cache.paths), [given[name] for name in cache.paths], "found")
+    names = read_group_names(path)  # raises if a correction left a group empty, or an image in two
+    return Groups(list(cache.paths), [names[name] for name in cache.paths], "found")

@@ -1,4 +1,4 @@
-"""How well two thumbnails agree after a rotation about the centre, a mirroring and a zoom: all of them at once.
+"""Agreement of two thumbnails over all rotations about the centre, mirrorings and zooms at once.
 
 A picture is sampled on rings about its centre, whose radii grow by a fixed ratio. There a rotation is a shift along the
 rings, a mirroring reverses them, and a zoom is a shift from ring to ring (log-polar sampling; Reddy and Chatterji,
@@ -29,13 +29,9 @@ ZOOMS = int(np.ceil(np.log(MAXIMUM_ZOOM) / np.log(RATIO)))
 class Spectra(NamedTuple):
     """Rings of some images.
 
-    Attributes
-    ----------
-    halves : ndarray of float16, shape (n, 33, 20, 2)
-        Real and imaginary part of the Fourier coefficients along each ring, scaled by the square root of the ring's
-        share of the area, and so that an image's rings have an energy of 1. Half precision halves the memory.
-    energy : ndarray of float32, shape (n, 20)
-        Of each ring, scaled alike.
+    ``halves``, float16, shape (n, 33, 20, 2), are real and imaginary part of the Fourier coefficients along each ring,
+    scaled by the square root of the ring's fraction of the area, and so that an image's rings have an energy of 1; half
+    precision halves the memory. ``energy``, float32, shape (n, 20), is that of each ring, scaled alike.
     """
 
     halves: npt.NDArray[np.float16]
@@ -48,17 +44,11 @@ class Spectra(NamedTuple):
 
 
 class Centred(NamedTuple):
-    """The best agreement of each pair.
+    """The best agreement of each pair, arrays of shape (k,).
 
-    Attributes
-    ----------
-    score : ndarray of float32
-        Normalised correlation over the rings that both have, -1 to 1.
-    mirror : ndarray of bool
-    zoom : ndarray of intp
-        Ring of the first image that the first ring of the second falls on.
-    shift : ndarray of intp
-        Angle of the first image, in steps of 1/64 turn, that angle 0 of the second falls on.
+    ``score``, float32, is the normalised correlation over the rings that both have, -1 to 1; ``zoom``, intp, the ring
+    of the first image that matches the first ring of the second; ``shift``, intp, the angle of the first image, in
+    steps of 1/64 turn, that matches angle 0 of the second.
     """
 
     score: npt.NDArray[np.float32]
@@ -67,23 +57,23 @@ class Centred(NamedTuple):
     shift: npt.NDArray[np.intp]
 
     def at(self, which: npt.NDArray[Any]) -> Centred:
-        """Return some of the pairs, by mask or by number."""
+        """Return some of the pairs, by mask or by index."""
         return Centred(self.score[which], self.mirror[which], self.zoom[which], self.shift[which])
 
-    def put(self, where: Any, found: Centred) -> None:
-        """Write what was found into some of the places, by mask, slice or number."""
-        self.score[where], self.mirror[where] = found.score, found.mirror
-        self.zoom[where], self.shift[where] = found.zoom, found.shift
+    def put(self, where: Any, agreement: Centred) -> None:
+        """Write the agreement of some pairs, by mask, slice or index."""
+        self.score[where], self.mirror[where] = agreement.score, agreement.mirror
+        self.zoom[where], self.shift[where] = agreement.zoom, agreement.shift
 
 
 def empty(count: int) -> Centred:
-    """Return the place for the agreement of so many pairs."""
+    """Return zeros for the agreement of ``count`` pairs."""
     whole = np.zeros(count, np.intp)
     return Centred(np.zeros(count, np.float32), np.zeros(count, bool), whole, whole.copy())
 
 
 def ring_spectra(thumbnails: Thumbnails, block: int = 2048) -> Spectra:
-    """Return the rings of all thumbnails. They take 2.7 kB an image."""
+    """Return the rings of all thumbnails, 2.7 kB an image."""
     sampling, weight = _sampling()
     halves = np.empty((len(thumbnails), ANGLES // 2 + 1, RINGS, 2), np.float16)
     energy = np.empty((len(thumbnails), RINGS), np.float32)
@@ -100,29 +90,17 @@ def ring_spectra(thumbnails: Thumbnails, block: int = 2048) -> Spectra:
 
 
 def correlate(spectra: Spectra, row: int, others: npt.NDArray[np.intp]) -> Centred:
-    """Compare one image with others, over all rotations, both mirrorings and all zooms.
-
-    Parameters
-    ----------
-    spectra : Spectra
-    row : int
-    others : ndarray of intp, shape (k,)
-
-    Returns
-    -------
-    Centred
-        Arrays of shape (k,).
-    """
+    """Compare one image with others, shape (k,), over all rotations, both mirrorings and all zooms."""
     shifts = 2 * ZOOMS + 1
     ring = np.arange(RINGS)[:, None] + np.arange(-ZOOMS, ZOOMS + 1)  # of the image, by ring of the other and zoom
     inside = (ring >= 0) & (ring < RINGS)
     ring = np.clip(ring, 0, RINGS - 1)
-    mine = np.where(inside, spectra.values(np.array([row]))[0][:, ring], 0)  # (33, 20, zooms)
-    theirs = spectra.values(others).transpose(1, 0, 2)  # (33, k, 20)
-    products = np.stack([theirs.conj() @ mine, theirs @ mine])  # (2, 33, k, zooms)
+    one = np.where(inside, spectra.values(np.array([row]))[0][:, ring], 0)  # (33, 20, zooms)
+    other = spectra.values(others).transpose(1, 0, 2)  # (33, k, 20)
+    products = np.stack([other.conj() @ one, other @ one])  # (2, 33, k, zooms)
     correlation = np.fft.irfft(products, ANGLES, axis=1)  # (2, 64, k, zooms)
-    my_energy = np.where(inside, spectra.energy[row][ring], 0).sum(0)
-    energy = my_energy * (spectra.energy[others] @ inside.astype(np.float32))  # (k, zooms)
+    energy_of_one = np.where(inside, spectra.energy[row][ring], 0).sum(0)
+    energy = energy_of_one * (spectra.energy[others] @ inside.astype(np.float32))  # (k, zooms)
     correlation /= np.sqrt(np.maximum(energy, 1e-12))
     flat = correlation.transpose(2, 0, 3, 1).reshape(len(others), 2 * shifts * ANGLES)
     best = flat.argmax(1)
@@ -133,16 +111,12 @@ def correlate(spectra: Spectra, row: int, others: npt.NDArray[np.intp]) -> Centr
 
 
 def as_affine(centred: Centred) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
-    """Return the transforms that map the second image's places to the first's.
+    """Return the maps from the second image to the first: mirror, bool (k,), and affine, float32 (k, 6).
 
-    Returns
-    -------
-    mirror : ndarray of bool, shape (k,)
-        The second image is turned upside down first.
-    affine : ndarray of float32, shape (k, 6)
-        As :mod:`embedonce.evaluate.duplicates.registration` takes them.
+    They are those of :mod:`embedonce.evaluate.duplicates.registration`; mirror flips the second image upside down
+    first.
     """
-    # Angles are sampled in the middle of their steps, so that reversing them moves them by one.
+    # angles are sampled in the middle of their steps, so that reversing them shifts them by one
     angle = 2 * np.pi * (centred.shift + centred.mirror) / ANGLES
     scale = RATIO**centred.zoom
     cosine, sine, zero = scale * np.cos(angle), scale * np.sin(angle), np.zeros(len(angle))
@@ -163,6 +137,6 @@ def _sampling() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     column = np.arange(len(x))
     for down in (0, 1):
         for right in (0, 1):
-            share = np.abs(1 - right - (x - left)) * np.abs(1 - down - (y - top))
-            np.add.at(matrix, ((top + down) * SIDE + left + right, column), share)
+            weight = np.abs(1 - right - (x - left)) * np.abs(1 - down - (y - top))
+            np.add.at(matrix, ((top + down) * SIDE + left + right, column), weight)
     return matrix, np.sqrt(radius / radius.sum()).astype(np.float32)

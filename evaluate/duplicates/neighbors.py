@@ -1,4 +1,4 @@
-"""Nearest neighbours among a cache's features, in blocks, so that memory stays bounded."""
+"""Nearest neighbours among a cache's features, in blocks, so that memory is bounded."""
 
 from __future__ import annotations
 
@@ -13,23 +13,18 @@ from ...cache import FeatureCache
 from ...errors import GroupsError
 
 COMPONENTS = 256
-_SAMPLE = 20_000  # rows that the principal components are found on
+_SAMPLE = 20_000  # rows that the principal components are computed from
 _READ = 4096
-_PRODUCTS = 8 << 20  # bytes of similarities that are held at a time, and as many again of what is made of them
+_PRODUCTS = 8 << 20  # bytes of similarities at a time, and as many of their order
 APPROXIMATE_ABOVE = 200_000
-"""Rows from which on an approximate index is used: comparing all with all grows with their square."""
+"""Rows from which an approximate index is used, since comparing all pairs grows with their square."""
 
 
 class Neighbors(NamedTuple):
     """The nearest rows of each row, nearest first.
 
-    Attributes
-    ----------
-    rows : ndarray of intp, shape (n, k)
-    similarity : ndarray of float32, shape (n, k)
-        Cosine of the reduced features.
-    reduced : ndarray of float32, shape (n, at most 256)
-        The features that were compared, at unit length.
+    ``rows``, intp, and ``similarity``, float32, are of shape (n, k); ``reduced``, float32, shape (n, at most 256), has
+    the compared features, at unit length; similarity is their cosine.
     """
 
     rows: npt.NDArray[np.intp]
@@ -37,34 +32,18 @@ class Neighbors(NamedTuple):
     reduced: npt.NDArray[np.float32]
 
     def further(self, row: int, count: int) -> npt.NDArray[np.intp]:
-        """Return the ``count`` nearest rows of one row, in no order, itself among them."""
+        """Return the ``count`` nearest rows of one row, in any order, itself included."""
         if count >= len(self.reduced):
             return np.arange(len(self.reduced))
         return np.argpartition(-(self.reduced @ self.reduced[row]), count)[:count]
 
 
 def nearest_neighbors(cache: FeatureCache, count: int) -> Neighbors:
-    """Find the nearest neighbours of every row.
+    """Find the ``count`` nearest neighbours of every row, fewer in a smaller cache.
 
-    Parameters
-    ----------
-    cache : FeatureCache
-    count : int
-        How many of each; fewer in a smaller cache.
-
-    Returns
-    -------
-    Neighbors
-
-    Raises
-    ------
-    GroupsError
-        When there are more than 200,000 rows and Faiss, which finds neighbours among these, is not installed.
-
-    Notes
-    -----
-    Features are reduced to 256 principal components, each divided by the fourth root of its variance, half the way to
-    whitening: the leading components tell the class, which all candidates share, the later ones the image.
+    Features are reduced to 256 principal components, each divided by the fourth root of its variance, half of
+    whitening: the leading components describe the class, which all candidates share, the later ones the image. More
+    than 200,000 rows need Faiss, else GroupsError is raised.
     """
     reduced = reduced_features(cache)
     count = min(count, len(reduced) - 1)
@@ -88,8 +67,8 @@ def reduced_features(cache: FeatureCache) -> npt.NDArray[np.float32]:
     mean = total / max(len(chosen), 1)
     covariance = products / max(len(chosen), 1) - np.outer(mean, mean)
     variances, axes = np.linalg.eigh(covariance)
-    kept = np.flatnonzero(variances > variances[-1] * 1e-7)[::-1][:COMPONENTS]
-    projection = (axes[:, kept] / variances[kept] ** 0.25).astype(np.float32)
+    leading = np.flatnonzero(variances > variances[-1] * 1e-7)[::-1][:COMPONENTS]
+    projection = (axes[:, leading] / variances[leading] ** 0.25).astype(np.float32)
     reduced = np.empty((rows, projection.shape[1]), np.float32)
     for start, block in _blocks(cache):
         part = (block - mean.astype(np.float32)) @ projection
@@ -121,13 +100,13 @@ def _exact(reduced: npt.NDArray[np.float32], count: int) -> Neighbors:
 
 
 def _approximate(reduced: npt.NDArray[np.float32], count: int) -> Neighbors:
-    """Find them in an inverted file index: only the cells nearest to a row are searched."""
+    """Search an inverted file index: only the cells nearest to a row."""
     try:
         import faiss
     except ImportError as error:
         raise GroupsError(
-            f"finding groups among more than {APPROXIMATE_ABOVE:,} images needs an approximate index; "
-            "install it with: pip install embedonce[large]"
+            f"finding groups among more than {APPROXIMATE_ABOVE:,} images needs an approximate index. "
+            "Install it with: pip install embedonce[large]"
         ) from error
     faiss.omp_set_num_threads(cpu_count())
     cells = int(4 * np.sqrt(len(reduced)))
@@ -140,13 +119,13 @@ def _approximate(reduced: npt.NDArray[np.float32], count: int) -> Neighbors:
     similarity = np.empty((len(reduced), count), np.float32)
     for start in range(0, len(reduced), _READ):
         end = min(start + _READ, len(reduced))
-        values, found = index.search(reduced[start:end], count + 1)
-        # A row finds itself first, unless identical rows come before it; then the last one is left out.
-        own = found == np.arange(start, end)[:, None]
-        own[~own.any(1), -1] = True
-        rows[start:end] = found[~own].reshape(-1, count)
-        similarity[start:end] = values[~own].reshape(-1, count)
-    # -1 stands where the searched cells held too few; a row as its own neighbour is never a pair
+        values, nearest = index.search(reduced[start:end], count + 1)
+        # a row finds itself first, unless identical rows come before it; then the last one is removed
+        itself = nearest == np.arange(start, end)[:, None]
+        itself[~itself.any(1), -1] = True
+        rows[start:end] = nearest[~itself].reshape(-1, count)
+        similarity[start:end] = values[~itself].reshape(-1, count)
+    # -1 marks searched cells with too few rows; a row paired with itself is ignored
     missing = rows < 0
     rows[missing] = np.broadcast_to(np.arange(len(reduced))[:, None], rows.shape)[missing]
     similarity[missing] = -np.inf

@@ -1,4 +1,4 @@
-"""The tests that a pair of images must pass to be copies: registration from several starts, and verification."""
+"""Tests of pairs of images: registration from several starts, and verification on the images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from . import log_polar as polar
+from . import log_polar
 from .gray_images import Pictures
 from .pairs import Rows, Scores
 from .registration import Registration, register
@@ -19,12 +19,12 @@ from .translation import shift_hypotheses
 from .verification import verify
 
 MINIMUM_SCORE = 0.75
-"""A pair is proven when the registration explains more than half of the fine structure's variance: 0.75² = 0.56. This
-holds for signatures and for images."""
+"""A pair is accepted if the registration explains more than half of the variance of the fine structure (0.75² = 0.56),
+on signatures and on images."""
 
 _FALSE_DISCOVERIES = 0.02
-_FALSE_AGREEMENTS = 0.25  # copies, too, lie in the gap there: strong recompression leaves little of the fine structure
-_DOUBTFUL = 0.5  # a pair below its threshold, but above this, is verified on the images
+_FALSE_AGREEMENTS = 0.25  # near-duplicates lie in the gap as well, since strong recompression removes fine structure
+_DOUBTFUL = 0.5  # a pair between this and its threshold is verified on the images
 _STRETCHES = (1.0, 1.4, 1 / 1.4)  # of one axis against the other
 _CHUNK = 64  # pairs that are registered together: their arrays fit the second-level cache
 _VERIFIED_TOGETHER = 8  # pairs; twelve times as many pixels
@@ -34,16 +34,9 @@ PairsOfRows = tuple[Rows, Rows]
 
 
 class Thresholds(NamedTuple):
-    """From where on a pair is proven.
+    """Scores from which a pair is accepted: registered about the centre, from shifted positions, and on the images.
 
-    Attributes
-    ----------
-    centred : float
-        Score of a pair that is registered about the centre.
-    shifted : float
-        Score of one that is registered from shifted positions.
-    images : float
-        Agreement on the images; NaN when there are none.
+    The last is NaN without images.
     """
 
     centred: float = MINIMUM_SCORE
@@ -54,69 +47,61 @@ class Thresholds(NamedTuple):
 class PairTests:
     """Tests of pairs, and the thresholds of one data set.
 
-    Parameters
-    ----------
-    thumbnails : Thumbnails
-    spectra : Spectra
-        Of the thumbnails.
-    pictures : Pictures, optional
-        The images. Without them, every pair is decided by its signatures.
-    pool : Executor
-        Runs the tests of many pairs.
+    Without ``pictures``, every pair is decided by its signatures. ``pool`` runs the tests of many pairs.
     """
 
     def __init__(
-        self, thumbnails: Thumbnails, spectra: polar.Spectra, pictures: Pictures | None, pool: Executor
+        self, thumbnails: Thumbnails, spectra: log_polar.Spectra, pictures: Pictures | None, pool: Executor
     ) -> None:
         self.thumbnails = thumbnails
         self.spectra = spectra
         self.pictures = pictures
         self.pool = pool
-        self._known, self._keys = polar.empty(0), np.zeros(0, np.int64)
+        self._agreement, self._keys = log_polar.empty(0), np.zeros(0, np.int64)
 
-    def remember(self, first: Rows, second: Rows, found: polar.Centred) -> None:
-        """Keep the agreement of pairs about the centre, so that it is not looked for again."""
+    def remember(self, first: Rows, second: Rows, agreement: log_polar.Centred) -> None:
+        """Store the agreement of pairs about the centre for later tests."""
         keys = self._key(first, second)
         order = np.argsort(keys)
-        self._keys, self._known = keys[order], found.at(order)
+        self._keys, self._agreement = keys[order], agreement.at(order)
 
     def _key(self, first: Rows, second: Rows) -> npt.NDArray[np.int64]:
         keys: npt.NDArray[np.int64] = first.astype(np.int64) * len(self.thumbnails) + second
         return keys
 
-    def _best_about_the_centre(self, first: Rows, second: Rows) -> polar.Centred:
+    def _best_about_the_centre(self, first: Rows, second: Rows) -> log_polar.Centred:
         keys = self._key(first, second)
-        place = np.searchsorted(self._keys, keys)
-        known = np.zeros(len(keys), bool)
-        inside = place < len(self._keys)
-        known[inside] = self._keys[place[inside]] == keys[inside]
-        best = polar.empty(len(keys))
-        best.put(known, self._known.at(place[known]))
-        for row in np.flatnonzero(~known):
-            best.put(slice(row, row + 1), polar.correlate(self.spectra, int(first[row]), second[row : row + 1]))
+        position = np.searchsorted(self._keys, keys)
+        stored = np.zeros(len(keys), bool)
+        inside = position < len(self._keys)
+        stored[inside] = self._keys[position[inside]] == keys[inside]
+        best = log_polar.empty(len(keys))
+        best.put(stored, self._agreement.at(position[stored]))
+        for row in np.flatnonzero(~stored):
+            best.put(slice(row, row + 1), log_polar.correlate(self.spectra, int(first[row]), second[row : row + 1]))
         return best
 
     def thresholds(self, unrelated: PairsOfRows, likely: PairsOfRows) -> Thresholds:
-        """Learn the thresholds from pairs that are hardly copies, and from the likeliest copies of some images."""
+        """Learn the thresholds from pairs that are almost surely unrelated, and from likely near-duplicates."""
         centred, null, doubtful = self._limit(self.centred, unrelated, likely)
         shifted, further_null, further = self._limit(self.shifted, unrelated, likely)
-        if self.pictures is None:  # nothing can put a mistake right, so the stricter one holds for both
+        if self.pictures is None:  # without images to correct mistakes, the stricter one is used for both
             return Thresholds(max(centred, shifted), max(centred, shifted))
-        least = max(MINIMUM_SCORE, null_limit(null), null_limit(further_null))
-        return Thresholds(centred, shifted, gap_limit(np.concatenate([doubtful, further]), least, _FALSE_AGREEMENTS))
+        minimum = max(MINIMUM_SCORE, null_limit(null), null_limit(further_null))
+        return Thresholds(centred, shifted, gap_limit(np.concatenate([doubtful, further]), minimum, _FALSE_AGREEMENTS))
 
     def centred(self, first: Rows, second: Rows) -> Registration:
         """Register pairs from the best position about the centre."""
         return self._about_the_centre(first, second, (1.0,))
 
     def stretched(self, first: Rows, second: Rows) -> Registration:
-        """Register pairs from there and from stretched positions."""
+        """Register pairs from the best position about the centre and from stretched ones."""
         return self._about_the_centre(first, second, _STRETCHES)
 
     def _about_the_centre(self, first: Rows, second: Rows, stretches: tuple[float, ...]) -> Registration:
         def run(part: Rows) -> Registration:
             rows, others = first[part], second[part]
-            mirror, affine = polar.as_affine(self._best_about_the_centre(rows, others))
+            mirror, affine = log_polar.as_affine(self._best_about_the_centre(rows, others))
             stretched = [(mirror, affine * np.repeat(np.array([by, 1 / by], np.float32), 3)) for by in stretches]
             return register(self.thumbnails, rows, others, stretched)
 
@@ -139,27 +124,27 @@ class PairTests:
     def in_doubt(self, score: Scores, threshold: float) -> npt.NDArray[np.bool_]:
         """Return which pairs the images must decide.
 
-        Where the threshold had to be raised, unrelated images agree well on their signatures: there only equal ones are
-        beyond doubt.
+        If the threshold had to be raised, unrelated images agree well on their signatures: then only equal ones are
+        certain.
         """
         if self.pictures is None:
             return np.zeros(len(score), bool)
-        sure = threshold if threshold == MINIMUM_SCORE else EQUAL
-        doubtful: npt.NDArray[np.bool_] = (score >= _DOUBTFUL) & (score < sure)
+        certain = threshold if threshold == MINIMUM_SCORE else EQUAL
+        doubtful: npt.NDArray[np.bool_] = (score >= _DOUBTFUL) & (score < certain)
         return doubtful
 
     def verify(self, first: Rows, second: Rows, registered: Registration) -> Scores:
-        """Return the agreement of pairs on the images; NaN where there are none."""
+        """Return the agreement of pairs on the images, NaN without images."""
         pictures = self.pictures
         if pictures is None:
             return np.full(len(first), np.nan, np.float32)
         size = _VERIFIED_TOGETHER
         parts = [np.arange(start, min(start + size, len(first))) for start in range(0, len(first), size)]
-        found = self.pool.map(lambda part: verify(pictures, first[part], second[part], registered.at(part)), parts)
-        return np.concatenate([np.zeros(0, np.float32), *found])
+        agreements = self.pool.map(lambda part: verify(pictures, first[part], second[part], registered.at(part)), parts)
+        return np.concatenate([np.zeros(0, np.float32), *agreements])
 
     def _limit(self, test: Register, unrelated: PairsOfRows, likely: PairsOfRows) -> tuple[float, Scores, Scores]:
-        """Return a stage's threshold, and the agreement on the images of unrelated pairs and of doubtful ones."""
+        """Return a stage's threshold, and the agreement on the images of unrelated and of doubtful pairs."""
         null, registered = test(*unrelated), test(*likely)
         limit = gap_limit(registered.score, max(MINIMUM_SCORE, null_limit(null.score)), _FALSE_DISCOVERIES)
         doubtful = np.flatnonzero(self.in_doubt(registered.score, limit))

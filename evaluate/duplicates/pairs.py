@@ -19,29 +19,18 @@ class Pairs(NamedTuple):
     score: Scores
 
     def at(self, which: npt.NDArray[Any]) -> Pairs:
-        """Return some of the pairs, by mask or by number."""
+        """Return some of the pairs, by mask or by index."""
         return Pairs(self.first[which], self.second[which], self.score[which])
 
 
 class Decision(NamedTuple):
-    """What was decided on a pair that came near to the other decision.
-
-    Attributes
-    ----------
-    first, second : int
-        Rows.
-    score, limit : float
-        What the pair reached, and from where on it would have been a copy.
-    proven : bool
-    on_images : bool
-        By the images rather than by their signatures.
-    """
+    """A pair of rows near the threshold, whether it was accepted, and whether the images decided."""
 
     first: int
     second: int
     score: float
     limit: float
-    proven: bool
+    accepted: bool
     on_images: bool
 
 
@@ -55,7 +44,7 @@ def near_decisions(pairs: Pairs, limit: float, distance: float, on_images: bool)
 
 
 def concatenate(parts: list[Pairs]) -> Pairs:
-    """Return the pairs of all parts in their order; no parts are no pairs."""
+    """Return the pairs of all parts in their order."""
     none = Pairs(np.zeros(0, np.intp), np.zeros(0, np.intp), np.zeros(0, np.float32))
     return Pairs(*(np.concatenate(column) for column in zip(none, *parts, strict=True)))
 

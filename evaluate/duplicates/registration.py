@@ -1,11 +1,11 @@
-"""Registration of pairs of thumbnails: the affine map under which one shows what the other shows, and how well.
+"""Registration of pairs of thumbnails: the affine map under which both show the same, and how well they agree.
 
 Gauss-Newton steps on the difference of the two normalised pictures, from coarse to fine (Lucas and Kanade, 1981; the
 normalisation against brightness and contrast after Evangelidis and Psarakis, 2008, doi:10.1109/TPAMI.2008.113). Many
 pairs take their steps together.
 
-A map is six numbers ``a b c d e f``: a place (x, y) of the second image, in pixels from the centre and with y reversed
-when it is mirrored, stands at (a x + b y + c, d x + e y + f) of the first.
+A map is six numbers ``a b c d e f``: the position (x, y) of the second image, in pixels from the centre and with y
+reversed if it is mirrored, is (a x + b y + c, d x + e y + f) in the first.
 """
 
 from __future__ import annotations
@@ -22,33 +22,27 @@ Affine = npt.NDArray[np.float32]
 Mirror = npt.NDArray[np.bool_]
 
 MINIMUM_OVERLAP = 0.3
-"""Share of the second image that must lie inside the first for a score to count."""
+"""Fraction of the second image that must lie inside the first for a score to count."""
 
 MAXIMUM_SCALE = 2.2
 MAXIMUM_STRETCH = 2.1
-"""A map that enlarges or reduces by more, or one direction against the other by more, is no copy's: it lays a whole
-picture over a spot, or over a single edge, and such spots are alike in many pictures."""
+"""A map with a larger scale, or a larger ratio of scales, is implausible: it maps a whole picture onto a spot or an
+edge, and spots are similar in many pictures."""
 
 STEPS = (8, 4, 3)  # Gauss-Newton steps on each level
-_STRIDE = (2, 1, 1)  # the coarse level is so smooth that every second pixel tells the same
+_STRIDE = (2, 1, 1)  # the coarse level is so smooth that every second pixel suffices
 _HOPELESS = (0.5, 0.4)
-"""Scores of the coarse and the middle level below which a pair is left: of some 3,900 pairs of histology that were
-proven in the end, none had less than 0.68 on the coarse level."""
+"""Scores of the coarse and the middle level below which a pair is abandoned: of about 3,900 accepted pairs of
+histology, none had less than 0.68 on the coarse level."""
 
 _DAMPING = 1.02
 
 
 class Registration(NamedTuple):
-    """Pairs after registration.
+    """Pairs after registration: score, float32 (k,), mirror, bool (k,), and map, float32 (k, 6).
 
-    Attributes
-    ----------
-    score : ndarray of float32, shape (k,)
-        Normalised correlation over the common area, -1 to 1; -1 where the two share too little or the map is no
-        copy's. Of a pair that was left early, the score of the level that it was left on.
-    mirror : ndarray of bool, shape (k,)
-    affine : ndarray of float32, shape (k, 6)
-        The map that was found.
+    The score is the normalised correlation over the common area, -1 to 1; -1 if the common area is too small or the map
+    is implausible. A pair that was abandoned early has the score of its last level.
     """
 
     score: npt.NDArray[np.float32]
@@ -56,7 +50,7 @@ class Registration(NamedTuple):
     affine: Affine
 
     def at(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Registration:
-        """Return some of the pairs, by mask or by number."""
+        """Return some of the pairs, by mask or by index."""
         return Registration(self.score[which], self.mirror[which], self.affine[which])
 
 
@@ -66,21 +60,11 @@ def register(
     second: npt.NDArray[np.intp],
     hypotheses: list[tuple[Mirror, Affine]],
 ) -> Registration:
-    """Register pairs of images and score them.
+    """Register pairs of images, rows ``first`` and ``second`` of shape (k,), and score them on the finest level.
 
-    Parameters
-    ----------
-    thumbnails : Thumbnails
-    first, second : ndarray of intp, shape (k,)
-        Rows of the pairs.
-    hypotheses : list of (mirror, affine)
-        Maps to start from, each with one map for every pair: bool (k,) and float32 (k, 6). The one that leads furthest
-        on the coarsest level is refined.
-
-    Returns
-    -------
-    Registered
-        With the score of the finest level. Pairs that agree too badly on a coarser one are not taken to the next.
+    Each hypothesis is a map to start from for every pair: mirror, bool (k,), and affine, float32 (k, 6). The one with
+    the best score on the coarsest level is refined. Pairs that agree too little on a coarser level do not reach the
+    next.
     """
     score = np.full(len(first), -1, np.float32)
     mirror, affine = (part.copy() for part in hypotheses[0])
@@ -90,8 +74,8 @@ def register(
         better = reached > score
         score = np.where(better, reached, score)
         affine[better], mirror[better] = refined[better], start_mirror[better]
-    for level, least in enumerate(_HOPELESS, 1):
-        left = np.flatnonzero(score >= least)
+    for level, minimum in enumerate(_HOPELESS, 1):
+        left = np.flatnonzero(score >= minimum)
         if not len(left):
             break
         pictures = thumbnails.bands(first[left], LEVELS[level]), thumbnails.bands(second[left], LEVELS[level])
@@ -105,32 +89,19 @@ def plausible(affine: Affine) -> npt.NDArray[np.bool_]:
     """Return which maps augmentation could have made: bool, shape (k,)."""
     scales = np.linalg.svd(affine[:, [0, 1, 3, 4]].reshape(-1, 2, 2), compute_uv=False)
     large, small = scales[:, 0], scales[:, 1]
-    kept: npt.NDArray[np.bool_] = (
+    in_range: npt.NDArray[np.bool_] = (
         (large <= MAXIMUM_SCALE) & (small >= 1 / MAXIMUM_SCALE) & (large <= MAXIMUM_STRETCH * small)
     )
-    return kept
+    return in_range
 
 
 def descend(
     first: Bands, second: Bands, mirror: Mirror, affine: Affine, steps: int, stride: int = 1
 ) -> tuple[npt.NDArray[np.float32], Affine]:
-    """Take Gauss-Newton steps and return the best score on the way and its map.
+    """Take Gauss-Newton steps and return the best scores, float32, shape (k,), and their maps, float32, shape (k, 6).
 
-    Parameters
-    ----------
-    first, second : ndarray of float32, shape (k, side * side)
-        Square pictures.
-    mirror : ndarray of bool, shape (k,)
-    affine : ndarray of float32, shape (k, 6)
-        Where to start, in pixels of these pictures.
-    steps : int
-    stride : int
-        Only every so many rows and columns of the second picture are compared.
-
-    Returns
-    -------
-    score : ndarray of float32, shape (k,)
-    affine : ndarray of float32, shape (k, 6)
+    ``first`` and ``second`` are square pictures, float32, shape (k, side * side); ``affine`` is in pixels of these.
+    Every ``stride``-th row and column of the second picture is compared.
     """
     side = isqrt(first.shape[1])
     x, y = _grid(side, stride, mirror)
@@ -169,13 +140,13 @@ def descend(
 
 
 def warp(first: Bands, mirror: Mirror, affine: Affine) -> tuple[Bands, Bands]:
-    """Return the first pictures as they lie over the second ones, and where they do: 1 or 0. Both (k, side * side)."""
+    """Return the first pictures mapped onto the second ones, and 1 where they overlap, else 0: (k, side * side)."""
     x, y = _grid(isqrt(first.shape[1]), 1, mirror)
     return _sample(first, x, y, affine)[:2]
 
 
 def _grid(side: int, stride: int, mirror: Mirror) -> tuple[Bands, Bands]:
-    """Return the places of the second pictures' pixels: x of shape (p,), y of shape (k, p)."""
+    """Return the positions of the second pictures' pixels: x of shape (p,), y of shape (k, p)."""
     grid = np.arange(0, side, stride) - np.float32((side - 1) / 2)
     x = np.tile(grid, len(grid)).astype(np.float32)
     y = np.where(mirror[:, None], -1, 1).astype(np.float32) * np.repeat(grid, len(grid)).astype(np.float32)
@@ -183,7 +154,7 @@ def _grid(side: int, stride: int, mirror: Mirror) -> tuple[Bands, Bands]:
 
 
 def _sample(first: Bands, x: Bands, y: Bands, affine: Affine) -> tuple[Bands, Bands, Bands, Bands]:
-    """Return pictures at the places where maps lead: values, 1 for inside and 0 for outside, slopes along x and y."""
+    """Return pictures at mapped positions: values, 1 for inside and 0 for outside, slopes along x and y."""
     side = isqrt(first.shape[1])
     centre, limit = np.float32((side - 1) / 2), side - 1 - 1e-3
     column = affine[:, 0:1] * x + affine[:, 1:2] * y + (affine[:, 2:3] + centre)
@@ -195,12 +166,12 @@ def _sample(first: Bands, x: Bands, y: Bands, affine: Affine) -> tuple[Bands, Ba
     column -= left
     row -= top
     flat = first.reshape(-1)
-    place = (np.arange(len(first)) * side * side)[:, None] + (top * side + left)
-    upper, lower = flat[place], flat[place + side]
-    along_upper, along_lower = flat[place + 1] - upper, flat[place + side + 1] - lower
+    index = (np.arange(len(first)) * side * side)[:, None] + (top * side + left)
+    upper, lower = flat[index], flat[index + side]
+    along_upper, along_lower = flat[index + 1] - upper, flat[index + side + 1] - lower
     upper += along_upper * column
     lower += along_lower * column
-    lower -= upper  # from here on the slope along y
+    lower -= upper  # now the slope along y
     along_lower -= along_upper
     along_lower *= row
     along_lower += along_upper

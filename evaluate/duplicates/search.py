@@ -1,24 +1,26 @@
-"""Groups of images that are copies of one original: turned, mirrored, cropped, zoomed, recompressed or brightened.
+"""Groups of near-duplicates: images of one original, rotated, mirrored, cropped, zoomed, recompressed or brightened.
 
-Candidates are the nearest neighbours among the features. Whether two candidates show the same thing is then decided on
-the images themselves, small as their signatures are: two pictures of one original can be laid over each other so that
-their fine structure agrees, two others cannot, however alike they look. Measured on histology, the registered
-correlation of copies lies above 0.8 and that of others below 0.6, with next to nothing between. On photographs the two
-overlap; then the images decide, if they are at hand.
+Candidates are nearest neighbours among the features. Whether two candidates show the same is then decided on the images
+themselves, at the small size of their signatures: two pictures of one original can be registered so that their fine
+structure agrees, and two others cannot, however similar they look. Measured on histology, the registered correlation of
+near-duplicates is above 0.8 and that of other pairs below 0.6, with almost nothing between. On photographs the two
+overlap; then the images decide, if they are available.
 
 1. Files of the same content belong together.
-2. Neighbours are compared over all rotations about the centre, mirrorings and zooms (:mod:`~.polar`); promising ones
-   are registered (:mod:`~.registration`).
-3. Neighbours that are still apart are registered from shifted positions (:mod:`~.shifts`): crops.
+2. Neighbours are compared over all rotations about the centre, mirrorings and zooms
+   (:mod:`embedonce.evaluate.duplicates.log_polar`); promising pairs are registered
+   (:mod:`embedonce.evaluate.duplicates.registration`).
+3. Neighbours in different groups are registered from shifted positions
+   (:mod:`embedonce.evaluate.duplicates.translation`): crops.
 4. Images that are still alone are compared with many more, and registered from stretched positions as well: the
-   features of a strongly distorted copy are far from those of its original.
+   features of a strongly distorted image are far from those of its original.
 
-Each stage has a threshold of its own, which the data set tells (:mod:`~.thresholds`): a search over shifts finds better
-agreement between unrelated images than one about the centre. A pair that stays below it is verified on larger pictures
-(:mod:`~.verification`), and is left apart where there are none.
+Each stage has its threshold, which the data set determines (:mod:`embedonce.evaluate.duplicates.thresholds`): a search
+over shifts finds better agreement between unrelated images than one about the centre. A pair below it is verified on
+larger pictures (:mod:`embedonce.evaluate.duplicates.verification`), or rejected where there are none.
 
-Groups are the connected components of the proven pairs. A pair inside a group is not tested again, and two groups are
-left alone after a few failures, so the work grows with the number of images, not of pairs.
+Groups are the connected components of the accepted pairs. A pair inside a group is not tested again, and two groups are
+not compared again after a few failures, so the work grows with the number of images, not of pairs.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 from joblib import cpu_count
 
-from . import log_polar as polar
+from . import log_polar
 from .gray_images import Pictures
 from .neighbors import Neighbors
 from .pair_tests import PairTests, Register, Thresholds
@@ -40,38 +42,28 @@ from .registration import Registration
 from .thumbnails import Thumbnails
 
 NEIGHBORS = 24
-DOUBT = 0.1  # scores this near to the threshold, on either side, are shown to the user
+DOUBT = 0.1  # scores within this distance of the threshold are reported
 _NULL_PAIRS = 400
-_SAMPLE = 500  # images whose likeliest copies tell where the thresholds are
+_SAMPLE = 500  # images whose likeliest near-duplicates determine the thresholds
 _PROMISING = 0.3  # a lower correlation about the centre is never registered from there
 _FAILURES_OF_PAIR = 3
-_REJECTIONS = 3  # by its picture, in each stage, after which an image is not verified again: reading takes long
-_HOPELESS = 512  # pictures of the likeliest pairs; when none of them is of a copy, no more are read
-_LONELY = 2  # images of groups up to this size get the second look …
-_SECOND_LOOKS = 500  # … but so many at most, the most promising first: in a set without copies all are alone
+_REJECTIONS = 3  # of its picture, in each stage, after which an image is not verified again, since reading is slow
+_HOPELESS = 512  # pictures of the likeliest pairs; if none of them agrees, no more are read
+_LONELY = 2  # images of groups up to this size are compared again …
+_SECOND_LOOKS = 500  # … but at most so many, the most promising first: without near-duplicates all are alone
 _FURTHER = 1000  # images that each of them is compared with
 
 
 @dataclass
 class Duplicates:
-    """What was found.
+    """Result of a search.
 
-    Attributes
-    ----------
-    groups : ndarray of intp, shape (n,)
-        Group of every row, numbered from 0 by first member. An image without a copy is a group of its own.
-    links : Pairs
-        The pairs that are proven by their signatures. Files of the same content have score 1.
-    verified, rejected : Pairs
-        The pairs that are proven by the images, and those that are not, with their agreement there. The groups are the
-        connected components of ``links`` and ``verified``.
-    thresholds : Thresholds
-    doubtful : list of Decision
-        Pairs that came near to the other decision, the nearest first.
-    tested : int
-        How many pairs were registered.
-    flat : int
-        Images with too little structure to be recognised, other than by content.
+    ``groups``, intp, shape (n,), numbers the group of every row from 0 by first member. They are the connected
+    components of ``links``, the pairs that are accepted by their signatures (score 1 for files of the same content),
+    and ``verified``, those that are accepted by the images; ``rejected`` pairs are not, and both have their agreement
+    on the images as score. ``doubtful`` are the pairs near a threshold, the nearest first; ``tested`` is the number of
+    pairs that were registered, and ``flat`` that of images with too little structure to be compared other than by
+    content.
     """
 
     groups: Rows
@@ -94,74 +86,52 @@ def find_duplicates(
     pictures: Pictures | None = None,
     advance: Callable[[str, int], None] = lambda what, count: None,
 ) -> Duplicates:
-    """Group the images that are copies of one original.
+    """Group near-duplicates by signatures, uint8, shape (n, 784), among the neighbours of every row.
 
-    Parameters
-    ----------
-    signatures : ndarray of uint8, shape (n, 784)
-    neighbors : Neighbors
-        Of every row.
-    hashes : ndarray of uint8, shape (n, 32)
-        Of the files' content.
-    labels : ndarray of int, shape (n,)
-    within_class : bool
-        Look for copies only within each class.
-    pictures : Pictures, optional
-        The images, to verify doubtful pairs on them. Without them, only pairs that the signatures prove are copies.
-    advance : callable
-        Called with the name of a stage and the number of pairs that were dealt with.
-
-    Returns
-    -------
-    Duplicates
+    ``hashes``, uint8, shape (n, 32), are those of the files' content. ``pictures`` verify doubtful pairs; without them
+    only pairs that are certain from the signatures count. ``advance`` is called with the name of a stage and the number
+    of pairs that were processed.
     """
-    return _Search(signatures, neighbors, hashes, np.asarray(labels), within_class, pictures, advance).run()
+    return _Search(Thumbnails(signatures), neighbors, hashes, np.asarray(labels), within_class, pictures, advance).run()
 
 
+@dataclass
 class _Search:
-    def __init__(
-        self,
-        signatures: npt.NDArray[np.uint8],
-        neighbors: Neighbors,
-        hashes: npt.NDArray[np.uint8],
-        labels: npt.NDArray[np.integer],
-        within_class: bool,
-        pictures: Pictures | None,
-        advance: Callable[[str, int], None],
-    ) -> None:
-        self.thumbnails = Thumbnails(signatures)
-        self.neighbors = neighbors
-        self.hashes = hashes
-        self.labels = labels
-        self.within_class = within_class
-        self.pictures = pictures
-        self.advance = advance
-        self.n = len(signatures)
+    thumbnails: Thumbnails
+    neighbors: Neighbors
+    hashes: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.integer]
+    within_class: bool
+    pictures: Pictures | None
+    advance: Callable[[str, int], None]
+
+    def __post_init__(self) -> None:
+        self.n = len(self.thumbnails)
         self.textured = self.thumbnails.textured()
-        self.links: list[Pairs] = []
-        self.doubtful: list[Decision] = []
-        self.tested = 0
         self.groups: Rows = np.arange(self.n)
         self.thresholds = Thresholds()
+        self.links: list[Pairs] = []
         self.verified: list[Pairs] = []
         self.rejected: list[Pairs] = []
-        self.asked = self.agreed = 0  # of the pairs that were compared on the images
+        self.doubtful: list[Decision] = []
+        self.tested = 0
+        self.verifiable = self.agreeing = 0  # numbers of pairs that were compared on the images
 
     def run(self) -> Duplicates:
         from threadpoolctl import threadpool_limits
 
         self._link_identical()
         if self.n > 1:
-            # every thread of the pool multiplies small matrices: BLAS's own threads would only get into its way
+            # every thread of the pool multiplies small matrices, which threads of BLAS would only slow down
             with threadpool_limits(1, "blas"), ThreadPoolExecutor(cpu_count()) as self.pool:
-                spectra = polar.ring_spectra(self.thumbnails)
+                spectra = log_polar.ring_spectra(self.thumbnails)
                 tests = self.tests = PairTests(self.thumbnails, spectra, self.pictures, self.pool)
                 candidates = self._centred_candidates(spectra)
                 generator = np.random.default_rng(0)
                 limits = self.thresholds = tests.thresholds(
                     self._unrelated(generator), self._likeliest(candidates, generator)
                 )
-                self._link(candidates, tests.centred, limits.centred, "turned", 8)
+                self._link(candidates, tests.centred, limits.centred, "centred", 8)
                 self._link(self._shifted_candidates(), tests.shifted, limits.shifted, "shifted", 2)
                 self._link(self._lonely_candidates(spectra, candidates), tests.stretched, limits.centred, "alone", 3)
         return Duplicates(
@@ -187,7 +157,7 @@ class _Search:
         self._join(self.links[-1])
 
     def _unrelated(self, generator: np.random.Generator) -> tuple[Rows, Rows]:
-        """Return pairs of one class: they are the likeliest to be mistaken for copies."""
+        """Return pairs of one class, which are the likeliest to be mistaken for near-duplicates."""
         textured = np.flatnonzero(self.textured)
         first = generator.choice(textured, _NULL_PAIRS) if len(textured) else textured
         second = first.copy()
@@ -205,22 +175,22 @@ class _Search:
             chosen = chosen[np.sort(generator.choice(len(chosen), _SAMPLE, replace=False))]
         return candidates.first[chosen], candidates.second[chosen]
 
-    def _centred_candidates(self, spectra: polar.Spectra) -> Pairs:
+    def _centred_candidates(self, spectra: log_polar.Spectra) -> Pairs:
         pairs = self._open_neighbors()
         ends = np.searchsorted(pairs.first, np.arange(self.n + 1))
-        found = polar.empty(len(pairs.first))
+        agreement = log_polar.empty(len(pairs.first))
 
         def compare(rows: Rows) -> None:
             for row in rows:
-                mine = slice(ends[row], ends[row + 1])
+                part = slice(ends[row], ends[row + 1])
                 if ends[row] < ends[row + 1]:
-                    found.put(mine, polar.correlate(spectra, row, pairs.second[mine]))
+                    agreement.put(part, log_polar.correlate(spectra, row, pairs.second[part]))
             self.advance("comparing", len(rows))
 
         list(self.pool.map(compare, np.array_split(np.arange(self.n), max(1, self.n // 256))))
-        promising = found.score >= _PROMISING
-        candidates = pairs.at(promising)._replace(score=found.score[promising])
-        self.tests.remember(candidates.first, candidates.second, found.at(promising))
+        promising = agreement.score >= _PROMISING
+        candidates = pairs.at(promising)._replace(score=agreement.score[promising])
+        self.tests.remember(candidates.first, candidates.second, agreement.at(promising))
         return candidates
 
     def _shifted_candidates(self) -> Pairs:
@@ -230,8 +200,8 @@ class _Search:
         rank = np.arange(len(order)) - np.searchsorted(pairs.first[order], pairs.first[order])
         return pairs.at(order[rank < 2])
 
-    def _lonely_candidates(self, spectra: polar.Spectra, seen: Pairs) -> Pairs:
-        """Return, for each image that is nearly alone, the three that look most alike of a thousand neighbours."""
+    def _lonely_candidates(self, spectra: log_polar.Spectra, seen: Pairs) -> Pairs:
+        """Return, for each image that is almost alone, the three most similar of a thousand neighbours."""
         sizes = np.bincount(self.groups, minlength=self.n)[self.groups]
         lonely = np.flatnonzero((sizes <= _LONELY) & self.textured)
         promise = np.zeros(self.n, np.float32)
@@ -239,20 +209,20 @@ class _Search:
         np.maximum.at(promise, seen.second, seen.score)
         lonely = lonely[np.argsort(-promise[lonely], kind="stable")][:_SECOND_LOOKS]
 
-        def look(row: int) -> Pairs:
+        def most_similar(row: int) -> Pairs:
             others = self.neighbors.further(row, _FURTHER)
             others = others[(self.groups[others] != self.groups[row]) & self.textured[others]]
             if self.within_class:
                 others = others[self.labels[others] == self.labels[row]]
-            score = polar.correlate(spectra, row, others).score
+            score = log_polar.correlate(spectra, row, others).score
             best = np.argsort(-score, kind="stable")[:3]
-            self.advance("looking again", 1)
+            self.advance("comparing again", 1)
             return Pairs(np.full(len(best), row), others[best], score[best])
 
-        return concatenate(list(self.pool.map(look, lonely.tolist())))
+        return concatenate(list(self.pool.map(most_similar, lonely.tolist())))
 
     def _open_neighbors(self) -> Pairs:
-        """Return the neighbours that are not in one group yet, each pair once, by first row."""
+        """Return the neighbours in different groups, each pair once, by first row."""
         rows, similarity = self.neighbors.rows, self.neighbors.similarity
         first = np.repeat(np.arange(self.n), rows.shape[1])
         second, score = rows.ravel(), similarity.ravel()
@@ -267,20 +237,20 @@ class _Search:
         return Pairs(first[keep], second[keep], score[keep].astype(np.float32))
 
     def _link(self, candidates: Pairs, test: Register, threshold: float, stage: str, failures_of_image: int) -> None:
-        """Test candidates, the best of every group first, until nothing is left that could change the groups."""
+        """Test candidates, the best of every group first, until no test could change the groups."""
         pending = candidates.at(np.argsort(-candidates.score, kind="stable"))
         failed = concatenate([])
         failures, rejections = np.zeros(self.n, np.intp), np.zeros(self.n, np.intp)
         while len(pending.first):
             first, second = pending.first, pending.second
-            tired, counts = np.unique(self._key(failed), return_counts=True)
+            exhausted, counts = np.unique(self._key(failed), return_counts=True)
             keep = (failures[first] < failures_of_image) & (failures[second] < failures_of_image)
             keep &= self.groups[first] != self.groups[second]
-            keep &= ~np.isin(self._key(pending), tired[counts >= _FAILURES_OF_PAIR])
+            keep &= ~np.isin(self._key(pending), exhausted[counts >= _FAILURES_OF_PAIR])
             pending = pending.at(keep)
             if not len(pending.first):
                 break
-            # The best pair of every group, so that no group is tested twice before its first test is known.
+            # the best pair of every group, so that a group is tested again only after its first result
             ends = self.groups[pending.first], self.groups[pending.second]
             best = np.union1d(*(np.unique(groups, return_index=True)[1] for groups in ends))
             best = best[np.unique(self._key(pending.at(best)), return_index=True)[1]]
@@ -289,25 +259,27 @@ class _Search:
             chosen = chosen._replace(score=registered.score)
             self.tested += len(best)
             self.advance(stage, len(best))
-            proven = self._proven(chosen, registered, threshold, rejections)
-            self._join(chosen.at(proven))
-            refused = chosen.at(~proven)
+            accepted = self._accepted(chosen, registered, threshold, rejections)
+            self._join(chosen.at(accepted))
+            refused = chosen.at(~accepted)
             failed = concatenate([failed, refused])
             np.add.at(failures, refused.first, 1)
             np.add.at(failures, refused.second, 1)
             pending = pending.at(np.setdiff1d(np.arange(len(pending.first)), best))
 
-    def _proven(
+    def _accepted(
         self, pairs: Pairs, registered: Registration, threshold: float, rejections: Rows
     ) -> npt.NDArray[np.bool_]:
-        """Return which pairs are copies, by their signatures or, where these leave a doubt, by the images.
+        """Return which pairs are near-duplicates, by their signatures or, in case of doubt, by the images.
 
-        ``rejections`` counts, for every row, how often its picture was not that of a copy.
+        ``rejections`` counts, for every row, how often its picture was rejected.
         """
         doubtful = self.tests.in_doubt(pairs.score, threshold)
-        tired = np.maximum(rejections[pairs.first], rejections[pairs.second]) >= _REJECTIONS
-        asked = np.flatnonzero(doubtful & ~tired)
-        asked, tested = self._verified(asked[np.argsort(-pairs.score[asked], kind="stable")], pairs, registered)
+        exhausted = np.maximum(rejections[pairs.first], rejections[pairs.second]) >= _REJECTIONS
+        verifiable = np.flatnonzero(doubtful & ~exhausted)
+        verifiable, tested = self._verified(
+            verifiable[np.argsort(-pairs.score[verifiable], kind="stable")], pairs, registered
+        )
         agree = tested.score >= self.thresholds.images
         unreadable = np.isnan(tested.score)
         refused = tested.at(~agree & ~unreadable)
@@ -317,42 +289,42 @@ class _Search:
             np.add.at(rejections, side, 1)
 
         by_signature = ~doubtful
-        by_signature[asked[unreadable]] = True
+        by_signature[verifiable[unreadable]] = True
         limit = np.full(len(doubtful), threshold)
-        limit[asked[unreadable]] = max(self.thresholds.centred, self.thresholds.shifted)
-        proven: npt.NDArray[np.bool_] = by_signature & (pairs.score >= limit)
-        self.links.append(pairs.at(proven))
+        limit[verifiable[unreadable]] = max(self.thresholds.centred, self.thresholds.shifted)
+        accepted: npt.NDArray[np.bool_] = by_signature & (pairs.score >= limit)
+        self.links.append(pairs.at(accepted))
         self.doubtful += near_decisions(pairs.at(by_signature), threshold, DOUBT, False)
         self.doubtful += near_decisions(tested.at(~unreadable), self.thresholds.images, DOUBT, True)
-        proven[asked[agree]] = True
-        return proven
+        accepted[verifiable[agree]] = True
+        return accepted
 
-    def _verified(self, asked: Rows, pairs: Pairs, registered: Registration) -> tuple[Rows, Pairs]:
-        """Compare pictures, those of the likeliest pairs first; return which pairs, and their agreement."""
+    def _verified(self, verifiable: Rows, pairs: Pairs, registered: Registration) -> tuple[Rows, Pairs]:
+        """Compare pictures, the likeliest pairs first; return the indices of the pairs, and their agreement."""
         parts: list[Pairs] = []
-        for start in range(0, len(asked), _HOPELESS):
-            if self.asked >= _HOPELESS and not self.agreed:
-                asked = asked[:start]
+        for start in range(0, len(verifiable), _HOPELESS):
+            if self.verifiable >= _HOPELESS and not self.agreeing:
+                verifiable = verifiable[:start]
                 break
-            chosen = asked[start : start + _HOPELESS]
+            chosen = verifiable[start : start + _HOPELESS]
             rows = pairs.first[chosen], pairs.second[chosen]
             part = Pairs(*rows, self.tests.verify(*rows, registered.at(chosen)))
-            self.asked += int((~np.isnan(part.score)).sum())
-            self.agreed += int((part.score >= self.thresholds.images).sum())
+            self.verifiable += int((~np.isnan(part.score)).sum())
+            self.agreeing += int((part.score >= self.thresholds.images).sum())
             parts.append(part)
-        return asked, concatenate(parts)
+        return verifiable, concatenate(parts)
 
     def _key(self, pairs: Pairs) -> npt.NDArray[np.int64]:
-        """Return a number for the two groups of each pair, whichever comes first."""
-        mine, other = self.groups[pairs.first].astype(np.int64), self.groups[pairs.second].astype(np.int64)
-        key: npt.NDArray[np.int64] = np.minimum(mine, other) * self.n + np.maximum(mine, other)
+        """Return a number for the two groups of each pair, in any order."""
+        one, other = self.groups[pairs.first].astype(np.int64), self.groups[pairs.second].astype(np.int64)
+        key: npt.NDArray[np.int64] = np.minimum(one, other) * self.n + np.maximum(one, other)
         return key
 
     def _join(self, pairs: Pairs) -> None:
-        """Make one group of the groups of each pair."""
+        """Merge the groups of each pair."""
         from scipy import sparse
         from scipy.sparse.csgraph import connected_components
 
-        mine, other = self.groups[pairs.first], self.groups[pairs.second]
-        graph = sparse.coo_array((np.ones(len(mine), np.int8), (mine, other)), shape=(self.n, self.n))
+        one, other = self.groups[pairs.first], self.groups[pairs.second]
+        graph = sparse.coo_array((np.ones(len(one), np.int8), (one, other)), shape=(self.n, self.n))
         self.groups = connected_components(graph, directed=False)[1].astype(np.intp)[self.groups]

@@ -1,8 +1,7 @@
-"""The signatures of a cache's images: stored beside the features, or made again from the images."""
+"""The signatures of a cache's images: stored next to the features, or made from the images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,27 +15,10 @@ from ...extract import SIGNATURE_SIZE, decode, minimum_size, resize, signature
 from ..shared import format_examples, image_folder, read_unchanged
 
 
-def signatures_of(
-    cache: FeatureCache, images: Path | str | None = None, advance: Callable[[int], None] = lambda count: None
-) -> npt.NDArray[np.uint8]:
-    """Return the signatures of a cache's images.
+def signatures_of(cache: FeatureCache, images: Path | str | None = None) -> npt.NDArray[np.uint8]:
+    """Return the signatures of a cache's images: uint8, shape (n, 784).
 
-    Parameters
-    ----------
-    cache : FeatureCache
-    images : path-like, optional
-        The image folder, for a cache without signatures; by default the one that was embedded.
-    advance : callable
-        Called with a number of images, when they have to be read.
-
-    Returns
-    -------
-    ndarray of uint8, shape (n, 784)
-
-    Raises
-    ------
-    GroupsError
-        When the cache has none and the images are gone or have changed.
+    For a cache without signatures they are made from the images in ``images``, by default the folder that was embedded.
     """
     stored = cache.signatures
     if stored is not None:
@@ -47,25 +29,23 @@ def signatures_of(
             "the groups, or use split='random'"
         )
     root = image_folder(cache, images)
-    size, least = cache.fingerprint["image_size"], minimum_size(cache.fingerprint)
-    made = np.zeros((len(cache), SIGNATURE_SIZE**2), np.uint8)
+    size, minimum = cache.fingerprint["image_size"], minimum_size(cache.fingerprint)
+    signatures = np.zeros((len(cache), SIGNATURE_SIZE**2), np.uint8)
     unusable: list[str] = []
 
     def make(rows: npt.NDArray[np.intp]) -> None:
         for row in rows.tolist():
             try:
-                made[row] = signature(resize(decode(read_unchanged(cache, root, row), least), size))
+                signatures[row] = signature(resize(decode(read_unchanged(cache, root, row), minimum), size))
             except ImageError:
                 unusable.append(cache.paths[row])
-        advance(len(rows))
 
     with ThreadPoolExecutor(cpu_count()) as pool:
         list(pool.map(make, np.array_split(np.arange(len(cache)), max(1, len(cache) // 64))))
     if unusable:
         raise GroupsError(
-            f"the cache {cache.display_path} holds no signatures, and {len(unusable):,} of its {len(cache):,} "
-            f"images are gone from {display(str(root))} or have changed: {format_examples(sorted(unusable))}; "
-            "give their folder "
-            "with --images, or run embedonce extract again"
+            f"the cache {cache.display_path} has no signatures, and {len(unusable):,} of its {len(cache):,} "
+            f"images are gone from {display(str(root))} or have changed: {format_examples(sorted(unusable))}. Give "
+            "their folder with --images, or run embedonce extract again"
         )
-    return made
+    return signatures

@@ -1,14 +1,15 @@
-"""From which score on two images are copies, as the scores of a data set itself tell.
+"""Thresholds for the scores of near-duplicates, as the scores of a data set determine them.
 
-Plain pictures, such as digits, agree by chance far better than tissue does, so no fixed score will do. Two things are
-asked of a threshold, after Fisher's transformation, under which the spread of a correlation hardly depends on its size:
+Plain pictures, such as digits, agree by chance far better than tissue does, so a fixed score does not work. A threshold
+must meet two conditions, after Fisher's transformation, under which the spread of a correlation is almost independent
+of its size:
 
 - Unrelated pairs lie far below it (:func:`null_limit`).
-- There is a gap below it (:func:`gap_limit`). Where there are copies, candidates fall into those that agree and those
-  that do not; where there are none, scores thin out steadily, and the best of them mean nothing. While the density of
-  chance scores falls fast, the pairs just below a threshold are no fewer than the chance pairs above it, so their ratio
-  estimates the share of false ones among the proven, from above, in the manner of an empirical false discovery rate
-  (Efron, 2004, doi:10.1198/016214504000000089).
+- There is a gap below it (:func:`gap_limit`). With near-duplicates, candidates fall into those that agree and those
+  that do not; without, scores thin out steadily, and the highest mean nothing. While the density of chance scores falls
+  fast, there are at least as many pairs just below a threshold as chance pairs above it, so their ratio is an upper
+  estimate of the fraction of false pairs, in the manner of an empirical false discovery rate (Efron, 2004,
+  doi:10.1198/016214504000000089).
 """
 
 from __future__ import annotations
@@ -24,56 +25,38 @@ GAP = 0.3
 or from 0.982 to 0.990."""
 
 EQUAL = 0.9995
-"""What only equal pictures reach, after rounding; Fisher's transformation is cut off here."""
+"""Only equal pictures reach it, after rounding; Fisher's transformation is cut off here."""
 
-_FEWEST = 20
+_MINIMUM_SCORES = 20
 
 
 def null_limit(scores: Scores) -> float:
     """Return a score far above those of unrelated pairs: five standard deviations above their median.
 
-    Parameters
-    ----------
-    scores : ndarray of float32, shape (k,)
-        Of pairs drawn at random; those of -1 do not count. Fewer than 20 tell nothing, and give 0.
-
-    Notes
-    -----
-    The deviation is taken from quartiles: where few originals have many copies, there are copies among these pairs too,
-    far outside.
+    Scores of -1 and NaN do not count; fewer than 20 scores give 0. The deviation is taken from quartiles, since with
+    few originals some of these pairs are near-duplicates, far outside.
     """
     z = _fisher(scores[scores > -1])  # of NaN neither
-    if len(z) < _FEWEST:
+    if len(z) < _MINIMUM_SCORES:
         return 0.0
     low, middle, high = np.quantile(z, [0.25, 0.5, 0.75])
     deviation = max(middle - low, high - middle) / 0.6745
     return float(np.tanh(middle + NULL_DEVIATIONS * deviation))
 
 
-def gap_limit(scores: Scores, least: float, share: float) -> float:
-    """Return the smallest threshold, not below ``least``, under which there is a gap.
+def gap_limit(scores: Scores, minimum: float, fraction: float) -> float:
+    """Return the smallest threshold, ``minimum`` to 0.9995, with a gap below it in the scores of candidates.
 
-    Parameters
-    ----------
-    scores : ndarray of float32, shape (k,)
-        Of candidates, the likeliest copies of each image.
-    least : float
-    share : float
-        So many scores may lie in the interval below the threshold for each one above it.
-
-    Returns
-    -------
-    float
-        At most 0.9995, which only equal pictures reach.
+    In a gap, the interval below the threshold has at most ``fraction`` scores for each one above it.
     """
     z = np.sort(_fisher(scores[scores > -1]))
-    begin = float(_fisher(np.array([least])).item())
+    begin = float(_fisher(np.array([minimum])).item())
     # the count below falls only where a score leaves the interval
-    places = np.concatenate([[begin], np.nextafter(z[z + GAP > begin] + GAP, np.inf)])
-    at = np.searchsorted(z, places)
-    below = at - np.searchsorted(z, places - GAP)
-    enough = below <= share * (len(z) - at)
-    return float(min(np.tanh(places[enough.argmax()]), EQUAL))
+    limits = np.concatenate([[begin], np.nextafter(z[z + GAP > begin] + GAP, np.inf)])
+    position = np.searchsorted(z, limits)
+    below = position - np.searchsorted(z, limits - GAP)
+    enough = below <= fraction * (len(z) - position)
+    return float(min(np.tanh(limits[enough.argmax()]), EQUAL))
 
 
 def _fisher(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

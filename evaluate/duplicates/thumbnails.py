@@ -1,4 +1,4 @@
-"""Signatures as pictures: the thumbnails of images, band-passed, as registration wants them."""
+"""Signatures as pictures: the band-passed thumbnails of images, for registration."""
 
 from __future__ import annotations
 
@@ -11,28 +11,23 @@ from ...extract import SIGNATURE_SIZE
 
 SIDE = SIGNATURE_SIZE
 PIXELS = SIDE * SIDE
-OUTER = 4.0  # pixels; structure coarser than this is illumination and staining, not the tissue's own pattern
+OUTER = 4.0  # pixels; coarser structure is illumination and staining, not tissue
 LEVELS = (1.5, 0.7, 0.0)
-"""Blur of the levels from coarse to fine, in pixels: a wide blur lets a registration find its way from far."""
+"""Blur of the levels from coarse to fine, in pixels: a wide blur lets a registration converge from far."""
 
 MINIMUM_TEXTURE = 1.5
-"""Standard deviation, in gray levels, below which a thumbnail is flat: nothing in it could be recognised again."""
+"""Standard deviation, in gray levels, below which a thumbnail is flat: too little structure to compare."""
 
-_ROUNDING = 0.01  # gray levels; what is left of a flat thumbnail, while a single other pixel leaves 0.03
+_ROUNDING = 0.01  # gray levels; the deviation of a flat thumbnail, while a single other pixel gives 0.03
 
 Gray = npt.NDArray[np.uint8]
 Bands = npt.NDArray[np.float32]
 
 
 class Thumbnails:
-    """The signatures of many images.
+    """The signatures of many images, uint8, shape (n, 784): luma thumbnails of 28 x 28 pixels.
 
-    Only the bytes are kept; what is made of them is made of some rows at a time.
-
-    Parameters
-    ----------
-    signatures : ndarray of uint8, shape (n, 784)
-        Luma thumbnails of 28 x 28 pixels, as a cache holds them.
+    Only the bytes are stored; everything else is computed for some rows at a time.
     """
 
     def __init__(self, signatures: Gray) -> None:
@@ -42,19 +37,9 @@ class Thumbnails:
         return len(self.signatures)
 
     def bands(self, rows: npt.NDArray[np.intp], blur: float = 0.0) -> Bands:
-        """Return the band-passed thumbnails of some rows.
+        """Return the band-passed thumbnails of some rows, with an inner ``blur`` in pixels: float32, shape (k, 784).
 
-        Parameters
-        ----------
-        rows : ndarray of intp, shape (k,)
-        blur : float
-            Inner blur, in pixels.
-
-        Returns
-        -------
-        ndarray of float32, shape (k, 784)
-            Each of mean 0 and standard deviation 1, so that brightness and contrast play no part; zeros for a flat
-            thumbnail.
+        Each has mean 0 and standard deviation 1, so that brightness and contrast do not matter; a flat one is zeros.
         """
         images = self.signatures[rows].reshape(-1, SIDE, SIDE).astype(np.float32)
         outer = gaussian(SIDE, OUTER)
@@ -67,7 +52,7 @@ class Thumbnails:
         return flat
 
     def textured(self, block: int = 4096) -> npt.NDArray[np.bool_]:
-        """Return which thumbnails have enough structure to be recognised: bool, shape (n,)."""
+        """Return which thumbnails have enough structure to be compared: bool, shape (n,)."""
         outer = gaussian(SIDE, OUTER)
         parts = []
         for start in range(0, len(self), block):
@@ -79,7 +64,7 @@ class Thumbnails:
 @lru_cache(maxsize=16)
 def gaussian(side: int, sigma: float) -> npt.NDArray[np.float32]:
     """Return the matrix that blurs a column of pixels; its rows sum to 1, so that the border does not darken."""
-    place = np.arange(side)
-    weights = np.exp(-((place[:, None] - place) ** 2) / (2 * sigma**2))
+    position = np.arange(side)
+    weights = np.exp(-((position[:, None] - position) ** 2) / (2 * sigma**2))
     matrix: npt.NDArray[np.float32] = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
     return matrix

@@ -1,4 +1,4 @@
-"""Where a crop may come from: the best translation of one thumbnail over another, in 8 positions and 3 zooms."""
+"""Starting maps for crops: the best translation of one thumbnail over another, in 8 positions and 3 zooms."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy.typing as npt
 from .registration import Affine, Mirror
 from .thumbnails import LEVELS, SIDE, Bands, Thumbnails
 
-_COARSE = 2  # the coarse level is so smooth that every second pixel tells the same
+_COARSE = 2  # the coarse level is so smooth that every second pixel suffices
 _HALF = SIDE // _COARSE
 _PADDED = 2 * _HALF
 _MINIMUM_OVERLAP = 0.35
 _REDUCED = 0.8
 _ZOOMS = ((1.0, 1.0), (1.0, _REDUCED), (_REDUCED, 1.0))
-"""How far the first and the second image are reduced: a crop must be reduced to lie over its original. Registration
-finds its way from a zoom that is wrong by an eighth, so these cover crops down to seven tenths of a side."""
+"""Scales of the first and the second image: a crop must be reduced to match its original. Registration converges from a
+zoom that is off by an eighth, so these cover crops down to seven tenths of a side."""
 
-_KEPT = 3  # of the positions and zooms
+_HYPOTHESES = 3  # the most promising of the positions and zooms
 
 _POSITIONS = [(mirror, turns) for mirror in (False, True) for turns in range(4)]
 
@@ -27,68 +27,59 @@ _POSITIONS = [(mirror, turns) for mirror in (False, True) for turns in range(4)]
 def shift_hypotheses(
     thumbnails: Thumbnails, first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]
 ) -> list[tuple[Mirror, Affine]]:
-    """Return starting maps for pairs that may be shifted against each other.
+    """Return starting maps for pairs that may be shifted against each other, as ``register`` takes them.
 
-    Parameters
-    ----------
-    thumbnails : Thumbnails
-    first, second : ndarray of intp, shape (k,)
-
-    Returns
-    -------
-    list of (mirror, affine)
-        The three most promising of the four rotations by a quarter turn with and without mirroring, at three zooms,
-        each with the translation whose overlap correlates most: as
-        :func:`~embedonce.evaluate.duplicates.registration.register` takes them.
+    They are the three most promising of the rotations by quarter turns with and without mirroring, at three zooms, each
+    with the translation whose overlap correlates most.
     """
-    mine, theirs = thumbnails.bands(first, LEVELS[0]), thumbnails.bands(second, LEVELS[0])
+    one, other = thumbnails.bands(first, LEVELS[0]), thumbnails.bands(second, LEVELS[0])
     scores = np.empty((len(_ZOOMS) * len(_POSITIONS), len(first)), np.float32)
     steps = np.empty((len(scores), len(first), 2), np.float32)
-    originals = {zoom: _reduced(mine, zoom) for zoom in (1.0, _REDUCED)}
+    originals = {zoom: _reduced(one, zoom) for zoom in (1.0, _REDUCED)}
     transformed = {zoom: _transform(picture).conj() for zoom, picture in originals.items()}
     energies = {zoom: _transform(picture**2).conj() for zoom, picture in originals.items()}
     for zoom in (1.0, _REDUCED):
-        picture = _reduced(theirs, zoom)
+        picture = _reduced(other, zoom)
         moved = [_transform(_in_position(picture, position)) for position in _POSITIONS]
         energy = _transform(picture**2)
-        for place, zooms in enumerate(_ZOOMS):
+        for zoom_index, zooms in enumerate(_ZOOMS):
             if zooms[1] != zoom:
                 continue
-            # Masks look the same in every position, so the energy of a turned picture is the turned map of its energy.
-            my_energy = _back(energies[zooms[0]] * _mask(zoom))
-            their_energy = _back(energy * _mask(zooms[0]).conj())
+            # Masks are equal in every position, so the energy of a rotated picture is the rotated map of its energy.
+            energy_of_one = _back(energies[zooms[0]] * _mask(zoom))
+            energy_of_other = _back(energy * _mask(zooms[0]).conj())
             overlap = _back(_mask(zoom) * _mask(zooms[0]).conj()) >= _MINIMUM_OVERLAP * _HALF**2
             for number, position in enumerate(_POSITIONS):
-                norm = my_energy * _in_position(their_energy, position)
+                norm = energy_of_one * _in_position(energy_of_other, position)
                 product = _back(moved[number] * transformed[zooms[0]])
                 correlation = np.where(overlap, product / np.sqrt(np.maximum(norm, 1e-6)), -1).reshape(len(first), -1)
                 best = correlation.argmax(1)
-                row = place * len(_POSITIONS) + number
+                row = zoom_index * len(_POSITIONS) + number
                 scores[row] = correlation[np.arange(len(first)), best]
                 down, right = np.divmod(best, _PADDED - 1)
                 steps[row] = np.stack([right, down], 1) - (_HALF - 1)
-    order = np.argsort(-scores, axis=0, kind="stable")[:_KEPT]
-    return [_maps(kept, steps[kept, np.arange(len(first))]) for kept in order]
+    order = np.argsort(-scores, axis=0, kind="stable")[:_HYPOTHESES]
+    return [_maps(chosen, steps[chosen, np.arange(len(first))]) for chosen in order]
 
 
 def _in_position(pictures: npt.NDArray[np.float32], position: tuple[bool, int]) -> npt.NDArray[np.float32]:
-    """Return pictures mirrored and turned about their centre."""
+    """Return pictures mirrored and rotated about their centre."""
     mirror, turns = position
     return np.rot90(pictures[:, ::-1] if mirror else pictures, -turns, axes=(1, 2))
 
 
-def _maps(kept: npt.NDArray[np.intp], steps: npt.NDArray[np.float32]) -> tuple[Mirror, Affine]:
+def _maps(chosen: npt.NDArray[np.intp], steps: npt.NDArray[np.float32]) -> tuple[Mirror, Affine]:
     """Return the maps from the second image to the first.
 
-    The second, reduced, mirrored and turned, agrees with the reduced first when it is moved back by ``steps``.
+    The second, reduced, mirrored and rotated, agrees with the reduced first when it is moved back by ``steps``.
     """
-    place, position = np.divmod(kept, len(_POSITIONS))
+    zoom_index, position = np.divmod(chosen, len(_POSITIONS))
     mirror = np.array([mirror for mirror, _ in _POSITIONS])[position]
     quarter = np.array([turns for _, turns in _POSITIONS])[position]
-    my_zoom, their_zoom = np.array(_ZOOMS)[place].T
+    zoom_of_first, zoom_of_second = np.array(_ZOOMS)[zoom_index].T
     cosine, sine = np.array([1, 0, -1, 0])[quarter], np.array([0, 1, 0, -1])[quarter]
-    scale = their_zoom / my_zoom
-    right, down = -_COARSE * steps.T / my_zoom
+    scale = zoom_of_second / zoom_of_first
+    right, down = -_COARSE * steps.T / zoom_of_first
     return mirror, np.stack([scale * cosine, -scale * sine, right, scale * sine, scale * cosine, down], 1).astype(
         np.float32
     )
@@ -125,7 +116,7 @@ def _transform(images: npt.NDArray[np.float32]) -> npt.NDArray[np.complex64]:
 
 
 def _back(products: npt.NDArray[np.complex64]) -> npt.NDArray[np.float32]:
-    """Return the map of all translations by up to 13 pixels, none of them in the middle: (k, 27, 27)."""
+    """Return the map of all translations by up to 13 pixels, with zero in the middle: (k, 27, 27)."""
     from scipy import fft
 
     images: npt.NDArray[np.float32] = fft.fftshift(fft.irfft2(products, (_PADDED, _PADDED)), axes=(1, 2))

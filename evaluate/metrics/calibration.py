@@ -1,4 +1,4 @@
-"""Whether probabilities can be believed: reliability, calibration error, and accuracy at a confidence."""
+"""Calibration of probabilities: reliability, calibration error, and accuracy at a confidence."""
 
 from __future__ import annotations
 
@@ -15,85 +15,59 @@ Probabilities = npt.NDArray[np.float64]
 
 
 def probability_scores(true: npt.NDArray[np.intp], probabilities: Probabilities) -> dict[str, float]:
-    """Return ``brier`` and ``ece``.
+    """Return ``brier`` and ``ece`` of probabilities, shape (t, k).
 
-    Parameters
-    ----------
-    true : ndarray of intp, shape (t,)
-    probabilities : ndarray of float64, shape (t, k)
-
-    Returns
-    -------
-    dict
-        ``brier``, the mean squared distance of the probabilities from the truth, summed over classes (Brier, 1950,
-        doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2), from 0 to 2; ``ece``, the expected calibration error:
-        the mean over images of the distance between confidence and accuracy in the image's bin (Guo et al., 2017,
-        https://proceedings.mlr.press/v70/guo17a.html).
+    ``brier`` is the mean squared distance of the probabilities from the truth, summed over classes (Brier, 1950,
+    doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2), from 0 to 2; ``ece`` the expected calibration error: the mean
+    over images of the distance between confidence and accuracy in the image's bin (Guo et al., 2017,
+    https://proceedings.mlr.press/v70/guo17a.html).
     """
     truth = np.zeros_like(probabilities)
     truth[np.arange(len(true)), true] = 1
     bins = reliability(true, probabilities)
-    gaps = [one["count"] * abs(one["accuracy"] - one["confidence"]) for one in bins]
+    gaps = [filled["count"] * abs(filled["accuracy"] - filled["confidence"]) for filled in bins]
     return {"brier": float(((probabilities - truth) ** 2).sum(axis=1).mean()), "ece": float(sum(gaps) / len(true))}
 
 
 def reliability(true: npt.NDArray[np.intp], probabilities: Probabilities, bins: int = BINS) -> list[dict[str, Any]]:
-    """Return how often predictions are right, by the probability that they claim.
+    """Return the accuracy by confidence, in bins of equal width that have images.
 
-    Parameters
-    ----------
-    true : ndarray of intp, shape (t,)
-    probabilities : ndarray of float64, shape (t, k)
-    bins : int
-        Of equal width, from 0 to 1.
-
-    Returns
-    -------
-    list of dict
-        For each bin that has images: ``confidence``, the mean probability of the predicted class; ``accuracy``;
-        ``count``; ``low`` and ``high``, Wilson's 95 % interval of the accuracy.
+    Each bin is a dict: ``confidence``, the mean probability of the predicted class; ``accuracy``; ``count``; ``low``
+    and ``high``, Wilson's 95 % interval of the accuracy.
     """
     from scipy.stats import binomtest
 
-    confidence, right = _confidence(true, probabilities)
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    found = []
-    for number in np.unique(place):
-        mine = place == number
-        ends = binomtest(int(right[mine].sum()), int(mine.sum())).proportion_ci(method="wilson")
-        found.append(
+    confidence, correct = _confidence(true, probabilities)
+    bin_of_image = np.minimum((confidence * bins).astype(int), bins - 1)
+    filled = []
+    for number in np.unique(bin_of_image):
+        mask = bin_of_image == number
+        ends = binomtest(int(correct[mask].sum()), int(mask.sum())).proportion_ci(method="wilson")
+        filled.append(
             {
-                "confidence": float(confidence[mine].mean()),
-                "accuracy": float(right[mine].mean()),
-                "count": int(mine.sum()),
+                "confidence": float(confidence[mask].mean()),
+                "accuracy": float(correct[mask].mean()),
+                "count": int(mask.sum()),
                 "low": float(ends.low),
                 "high": float(ends.high),
             }
         )
-    return found
+    return filled
 
 
 def coverage(true: npt.NDArray[np.intp], probabilities: Probabilities) -> dict[str, Any]:
-    """Return what is gained by deciding only where the head is sure.
+    """Return the accuracy of the most confident predictions.
 
-    Parameters
-    ----------
-    true : ndarray of intp, shape (t,)
-    probabilities : ndarray of float64, shape (t, k)
-
-    Returns
-    -------
-    dict
-        ``curve``: at most 200 points of ``threshold`` of the confidence, ``coverage``, the share of images at or above
-        it, and ``accuracy`` among them, from the surest image to all (risk and coverage: Geifman and El-Yaniv, 2017,
-        https://arxiv.org/abs/1705.08500); ``targets``: for accuracies of 0.95, 0.99 and 0.999 the largest coverage
-        that reaches them and its threshold, or None where none does.
+    ``curve`` has at most 200 points: ``threshold`` of the confidence, ``coverage``, the fraction of images at or above
+    it, and ``accuracy`` among them, from the most confident image to all (risk and coverage: Geifman and El-Yaniv,
+    2017, https://arxiv.org/abs/1705.08500). ``targets`` has, for accuracies of 0.95, 0.99 and 0.999, the largest
+    coverage that reaches them and its threshold, or None.
     """
-    confidence, right = _confidence(true, probabilities)
+    confidence, correct = _confidence(true, probabilities)
     order = np.argsort(-confidence, kind="stable")
     ordered = confidence[order]
-    accuracy = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    # images of equal confidence come in together
+    accuracy = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
+    # images of equal confidence are included together
     ends = np.flatnonzero(np.r_[ordered[1:] != ordered[:-1], True])
     targets = []
     for target in TARGETS:
@@ -105,8 +79,8 @@ def coverage(true: npt.NDArray[np.intp], probabilities: Probabilities) -> dict[s
 
 
 def _point(place: int, confidence: npt.NDArray[Any], accuracy: npt.NDArray[Any]) -> dict[str, float]:
-    share = (place + 1) / len(confidence)
-    return {"threshold": float(confidence[place]), "coverage": share, "accuracy": float(accuracy[place])}
+    fraction = (place + 1) / len(confidence)
+    return {"threshold": float(confidence[place]), "coverage": fraction, "accuracy": float(accuracy[place])}
 
 
 def _confidence(

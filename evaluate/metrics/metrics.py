@@ -1,4 +1,4 @@
-"""Scores of a head's predictions, by scikit-learn's definitions: one table of them, by which everything else goes.
+"""Scores of predictions by scikit-learn's definitions, in one table.
 
 Results, means over folds, tables, intervals, ``--fail-under`` and ``tune --metric`` follow from :data:`METRICS`.
 """
@@ -11,37 +11,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-if TYPE_CHECKING:  # it takes some milliseconds of every start, since the command line reads the table
+if TYPE_CHECKING:  # the command line reads the table, and the import takes milliseconds
     import numpy.typing as npt
 
     Counts: TypeAlias = npt.NDArray[np.float64]
-    """Shape (..., 3, k): of each class the images predicted rightly, all of it, and all that are predicted as it."""
+    """Shape (..., 3, k): for each class its correctly predicted images, its images, and the images predicted as it."""
 
 
 class Metric(NamedTuple):
     """A score, and how it is shown.
 
-    Attributes
-    ----------
-    name : str
-        Its key in the results, and its name on the command line.
-    title : str
-        What figures and the report call it.
-    measure : callable
-        Takes ``Counts``, float64, shape (..., 3, k), and returns the score of each, float64, shape (...).
-        With ``of_probabilities`` it takes the true classes, intp, shape (n,), and their probabilities, float64, shape
-        (n, k), and returns the score, or None where there is none.
-    heading : str
-        A shorter title, for the columns of printed tables; the title where there is none.
-    of_probabilities : bool
-        Whether a head without probabilities has no such score.
-    higher_is_better : bool
-    bounds : tuple of float
-        The lowest and the highest value. They decide the scale of the interval of a function of counts.
-    percent : bool
-        Whether the report shows it in percent.
-    shown : bool
-        Whether it is a column of the tables that are printed, and of the report's; results always have it.
+    ``measure`` takes ``Counts``, float64, shape (..., 3, k), and returns the score of each, float64, shape (...). With
+    ``of_probabilities`` it takes the true classes, intp, shape (n,), and their probabilities, float64, shape (n, k),
+    and returns the score, or None if it is undefined. ``title`` is the name in figures and in the report, ``heading`` a
+    shorter one for columns. ``bounds``, the lowest and the highest value, are the scale of the interval of a function
+    of counts. ``shown`` metrics are columns of tables; results have all of them.
     """
 
     name: str
@@ -56,59 +40,59 @@ class Metric(NamedTuple):
 
     @property
     def column(self) -> str:
-        """What heads a column of it."""
+        """Its heading in tables."""
         return self.heading or self.title
 
     @property
     def sign(self) -> int:
-        """1 where more is better, -1 where less is."""
+        """1 if more is better, else -1."""
         return 1 if self.higher_is_better else -1
 
 
 def accuracy(counts: Counts) -> npt.NDArray[np.float64]:
-    """Return the share of right predictions."""
-    right, of_class, _ = np.moveaxis(counts, -2, 0)
-    share: npt.NDArray[np.float64] = right.sum(-1) / of_class.sum(-1)
-    return share
+    """Return the fraction of correct predictions."""
+    correct, of_class, _ = np.moveaxis(counts, -2, 0)
+    fraction: npt.NDArray[np.float64] = correct.sum(-1) / of_class.sum(-1)
+    return fraction
 
 
 def balanced_accuracy(counts: Counts) -> npt.NDArray[np.float64]:
-    """Return the mean recall of the classes that occur; scikit-learn's own function warns about the others."""
-    right, of_class, _ = np.moveaxis(counts, -2, 0)
-    return _mean_where(right, of_class, of_class > 0)
+    """Return the mean recall of the classes that occur; scikit-learn's function warns about the others."""
+    correct, of_class, _ = np.moveaxis(counts, -2, 0)
+    return _mean_where(correct, of_class, of_class > 0)
 
 
 def macro_f1(counts: Counts) -> npt.NDArray[np.float64]:
     """Return the mean F1 of the classes that occur or are predicted."""
-    right, of_class, predicted = np.moveaxis(counts, -2, 0)
+    correct, of_class, predicted = np.moveaxis(counts, -2, 0)
     both = of_class + predicted
-    return _mean_where(2 * right, both, both > 0)
+    return _mean_where(2 * correct, both, both > 0)
 
 
 def matthews(counts: Counts) -> npt.NDArray[np.float64]:
-    """Return Matthews's correlation of the predicted with the true class, 0 where there is only one of either.
+    """Return Matthews's correlation of the predicted with the true class, 0 if either is constant.
 
-    Of any number of classes (Gorodkin, 2004, doi:10.1016/j.compbiolchem.2004.09.006).
+    For any number of classes (Gorodkin, 2004, doi:10.1016/j.compbiolchem.2004.09.006).
     """
-    right, of_class, predicted = np.moveaxis(counts, -2, 0)
+    correct, of_class, predicted = np.moveaxis(counts, -2, 0)
     total = of_class.sum(-1)
-    together = right.sum(-1) * total - (of_class * predicted).sum(-1)
-    apart = (total**2 - (of_class**2).sum(-1)) * (total**2 - (predicted**2).sum(-1))
+    agreement = correct.sum(-1) * total - (of_class * predicted).sum(-1)
+    spread = (total**2 - (of_class**2).sum(-1)) * (total**2 - (predicted**2).sum(-1))
     correlation: npt.NDArray[np.float64] = np.divide(
-        together, np.sqrt(apart), out=np.zeros(np.shape(apart)), where=apart > 0
+        agreement, np.sqrt(spread), out=np.zeros(np.shape(spread)), where=spread > 0
     )
     return correlation
 
 
 def log_loss(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -> float:
-    """Return the mean negative logarithm, natural, of the true class's probability."""
+    """Return the mean negative natural logarithm of the true class's probability."""
     from sklearn import metrics
 
     return float(metrics.log_loss(true, probabilities, labels=list(range(probabilities.shape[1]))))
 
 
 def roc_auc(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -> float | None:
-    """Return the mean area under the one-vs-rest ROC curves of the classes that occur, None where it is one class."""
+    """Return the mean area under the one-vs-rest ROC curves of the classes that occur, None for one class."""
     from sklearn import metrics
 
     present = np.unique(true)
@@ -128,11 +112,11 @@ METRICS = {
         Metric("mcc", "Matthews correlation", matthews, heading="MCC", bounds=(-1.0, 1.0), shown=False),
     )
 }
-"""Every score by its name, in the order in which results and tables have them."""
+"""Every score by its name, in the order of results and tables."""
 
 
 SKEWED = 1.5
-"""From this ratio of the largest to the smallest class on, accuracy mostly tells about the largest."""
+"""From this ratio of the largest to the smallest class on, accuracy mostly measures the largest."""
 
 
 def are_skewed(labels: npt.NDArray[np.integer]) -> bool:
@@ -143,12 +127,12 @@ def are_skewed(labels: npt.NDArray[np.integer]) -> bool:
 
 
 def leading_metric(skewed: bool) -> str:
-    """Return the score by which heads are ordered: ``accuracy``, or ``balanced_accuracy`` when classes are skewed."""
+    """Return the score that orders heads: ``accuracy``, or ``balanced_accuracy`` if classes are skewed."""
     return "balanced_accuracy" if skewed else "accuracy"
 
 
 def shown_metrics(first: str) -> list[Metric]:
-    """Return the metrics that are columns of tables, one of them before the others."""
+    """Return the metrics that are columns of tables, ``first`` before the others."""
     shown = [metric for metric in METRICS.values() if metric.shown and metric.name != first]
     return [METRICS[first], *shown]
 
@@ -159,22 +143,12 @@ def score(
     probabilities: npt.NDArray[np.float64] | None,
     class_names: list[str],
 ) -> dict[str, Any]:
-    """Score predictions.
+    """Score predictions: a float or None for each of :data:`METRICS`, ``per_class`` and ``confusion``.
 
-    Parameters
-    ----------
-    true, predicted : ndarray of intp, shape (n,)
-        Indices into ``class_names``.
-    probabilities : ndarray of float64, shape (n, k), optional
-        Columns in the order of ``class_names``.
-    class_names : list of str, length k
-
-    Returns
-    -------
-    dict
-        A float for each of :data:`METRICS`, or None: those of probabilities have none without these, and the area
-        under the curve none with a single true class. ``per_class``, a list of precision, recall, f1 and support;
-        ``confusion``, a k x k list, rows true and columns predicted.
+    ``true`` and ``predicted`` are intp, shape (n,); the columns of ``probabilities``, float64, shape (n, k), are in the
+    order of ``class_names``. Metrics of probabilities are None without these, and the area under the curve for a single
+    true class. ``per_class`` is a list of precision, recall, f1 and support; ``confusion`` is a k x k list, rows true
+    and columns predicted.
     """
     from sklearn import metrics
 
@@ -216,7 +190,6 @@ def align_probabilities(
 def _mean_where(
     above: npt.NDArray[np.floating], below: npt.NDArray[np.floating], where: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float64]:
-    """Return the mean of quotients over the last axis, where there are any."""
-    shares = np.divide(above, below, out=np.zeros(above.shape), where=where)
-    mean: npt.NDArray[np.float64] = shares.sum(-1) / np.maximum(where.sum(-1), 1)
+    quotients = np.divide(above, below, out=np.zeros(above.shape), where=where)
+    mean: npt.NDArray[np.float64] = quotients.sum(-1) / np.maximum(where.sum(-1), 1)
     return mean

@@ -1,4 +1,4 @@
-"""Is one head better than another? Paired tests, intervals of differences, and what the data say in words."""
+"""Differences between heads: paired tests, intervals, and their result in words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .clusters import Clusters, Interval, mean_error, units
 from .intervals import LEVEL
 
 MARGIN = 0.01
-"""Heads whose accuracies differ by less, for certain, are practically tied: one percentage point."""
+"""Heads whose accuracies certainly differ by less are practically tied: one percentage point."""
 
 Correct = npt.NDArray[np.bool_]
 
@@ -79,42 +79,27 @@ class HeadDifference(Record):
 def compare_pair(
     a_correct: Correct, b_correct: Correct, groups: npt.NDArray[np.integer] | None = None, *, level: float = LEVEL
 ) -> PairedTest:
-    """Compare two heads on the same test images.
+    """Compare two heads on the same test images, by which of them each classifies correctly: bool, shape (t,).
 
-    Parameters
-    ----------
-    a_correct, b_correct : ndarray of bool, shape (t,)
-        Which images each head classifies rightly.
-    groups : ndarray of int, shape (t,), optional
-        Images of one group are not independent.
-    level : float
-        Of the interval.
-
-    Returns
-    -------
-    PairedTest
-
-    Notes
-    -----
-    Without groups: McNemar's exact test (1947, doi:10.1007/BF02295996), by the binomial distribution of the discordant
-    images; without such images p is 1. With groups: the exact sign-flip test, in which each group's difference is as
-    likely to favour one head as the other (Good, 2005, chapter 3); with one image a group it is McNemar's. The interval
-    is :func:`difference_interval`, and the test, being exact, decides whether 0 lies in it: where p is below
-    ``1 - level`` it ends at 0, where it would go further, and otherwise it is widened as far as 0.
+    Without groups it is McNemar's exact test (1947, doi:10.1007/BF02295996), by the binomial distribution of the
+    discordant images; without such images p is 1. With groups, the exact sign-flip test: each group's difference is
+    equally likely to favour either head (Good, 2005, chapter 3), which equals McNemar's for groups of one image. The
+    interval is :func:`difference_interval`, made consistent with the exact test: if p is below ``1 - level`` it ends at
+    0 at most, otherwise it is widened to 0.
     """
     from scipy.stats import binomtest
 
     difference = a_correct.astype(np.float64) - b_correct.astype(np.float64)
     discordant = (int((difference > 0).sum()), int((difference < 0).sum()))
-    drawn = units(groups, len(difference))
-    if drawn.alone:
+    clusters = units(groups, len(difference))
+    if clusters.alone:
         test = "McNemar"
         p = float(binomtest(discordant[0], sum(discordant)).pvalue) if sum(discordant) else 1.0
     else:
         test = "sign flips of groups"
-        p = sign_flip_p(np.bincount(drawn.of_row, difference, drawn.groups).astype(np.int64))
+        p = sign_flip_p(np.bincount(clusters.of_row, difference, clusters.groups).astype(np.int64))
     mean = float(difference.mean())
-    low, high = difference_interval(difference, drawn, level)
+    low, high = difference_interval(difference, clusters, level)
     if p >= 1 - level:
         low, high = min(low, 0.0), max(high, 0.0)
     elif mean > 0:
@@ -124,37 +109,25 @@ def compare_pair(
     return PairedTest(mean, low, high, p, test, discordant)
 
 
-def difference_interval(difference: npt.NDArray[np.float64], drawn: Clusters, level: float = LEVEL) -> Interval:
+def difference_interval(difference: npt.NDArray[np.float64], clusters: Clusters, level: float = LEVEL) -> Interval:
     """Return the interval of the difference of two accuracies on the same images.
 
-    Parameters
-    ----------
-    difference : ndarray of float64, shape (t,)
-        1 where only the first head is right, -1 where only the second is, 0 elsewhere.
-    drawn : Units
-    level : float
-
-    Returns
-    -------
-    (float, float)
-
-    Notes
-    -----
-    That of Agresti and Min (2005, doi:10.1002/sim.1781): normal, after half an image is added to those that both heads
-    classify rightly, that only the first does, that only the second does, and that neither does. So it holds what it
-    says where hardly an image tells the heads apart, and has a width where none does. It is that of as many images as
-    the groups are worth: so many as have the standard error of :func:`embedonce.evaluate.metrics.clusters.mean_error`.
+    ``difference``, shape (t,), is 1 where only the first head is correct, -1 where only the second is, and 0 elsewhere.
+    The interval is that of Agresti and Min (2005, doi:10.1002/sim.1781): normal, after half an image is added to those
+    that both heads classify correctly, only the first, only the second, and neither. So it keeps its coverage with few
+    discordant images, and has a width without any. Groups count as the number of images that have the standard error of
+    :func:`embedonce.evaluate.metrics.clusters.mean_error`.
     """
     from scipy.stats import norm
 
     rows, variance = len(difference), float(difference.var())
-    if drawn.alone:
+    if clusters.alone:
         images = float(rows)
     elif variance == 0:
-        images = drawn.effective
+        images = clusters.effective
     else:
-        unbiased = variance * drawn.groups / max(drawn.groups - 1, 1)  # as the standard error is
-        images = min(float(rows), unbiased / mean_error(difference, drawn) ** 2)
+        unbiased = variance * clusters.groups / max(clusters.groups - 1, 1)  # as the standard error is
+        images = min(float(rows), unbiased / mean_error(difference, clusters) ** 2)
     centre = images * float(difference.mean()) / (images + 2)
     discordant = (images * float(np.abs(difference).mean()) + 1) / (images + 2)
     reach = float(norm.ppf((1 + level) / 2)) * float(np.sqrt((discordant - centre**2) / (images + 2)))
@@ -162,21 +135,14 @@ def difference_interval(difference: npt.NDArray[np.float64], drawn: Clusters, le
 
 
 def sign_flip_p(differences: npt.NDArray[np.int64]) -> float:
-    """Return the two-sided p of a sum when each term is as likely to have the other sign.
+    """Return the exact two-sided p of the sum of ``differences``, int64, if their signs are random.
 
-    Parameters
-    ----------
-    differences : ndarray of int64, shape (g,)
-
-    Returns
-    -------
-    float
-        Exact: the distribution of the sum is that of independent two-point variables, by convolution.
+    The distribution of the sum is that of independent two-point variables, by convolution.
     """
     sizes = np.abs(differences[differences != 0])
     if not len(sizes):
         return 1.0
-    # the places of the distribution are the sums from -total to total
+    # the distribution is over the sums from -total to total
     distribution = np.ones(1)
     for size in np.sort(sizes):
         wider = np.zeros(len(distribution) + 2 * size)
@@ -199,28 +165,11 @@ def compare_folds(
 ) -> PairedTest:
     """Compare two heads by their accuracies on the folds of a cross-validation.
 
-    Parameters
-    ----------
-    differences : sequence of float
-        Accuracy of a less that of b on every fold of every repeat.
-    sizes : sequence of (int, int)
-        Training and test images of each.
-    discordant : tuple of int, default=(0, 0)
-        See :class:`PairedTest`.
-    level : float, default=0.95
-        Confidence level of the interval.
-
-    Returns
-    -------
-    PairedTest
-        ``difference`` is the mean of the differences.
-
-    Notes
-    -----
-    The corrected resampled t test of Nadeau and Bengio (2003, doi:10.1023/A:1024068626366): folds share training
-    images, so the variance of the mean is ``(1 / J + n_test / n_train)`` times that of a fold, with J - 1 degrees of
-    freedom. Where all J folds differ by the very same amount there is no variance to test with; p is then that of J
-    signs that all agree, ``2 ** (1 - J)``.
+    ``differences`` are the accuracies of a less those of b on every fold of every repeat, and ``sizes`` the numbers of
+    training and test images of each. The corrected resampled t test of Nadeau and Bengio (2003,
+    doi:10.1023/A:1024068626366): folds share training images, so the variance of the mean is ``(1 / J + n_test /
+    n_train)`` times that of a fold, with J - 1 degrees of freedom. If all J folds differ by the same amount there is no
+    variance to test with; p is then that of J equal signs, ``2 ** (1 - J)``.
     """
     from scipy.stats import t
 
@@ -238,17 +187,10 @@ def compare_folds(
 
 
 def holm(p_values: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Return p values that are adjusted for their number by Holm's step-down method.
+    """Return p values adjusted by Holm's step-down method, in the given order.
 
-    Parameters
-    ----------
-    p_values : sequence of float
-
-    Returns
-    -------
-    ndarray of float64
-        ``max over j <= i of min(1, (m - j + 1) p_(j))`` for the i-th smallest of m (Holm, 1979,
-        https://www.jstor.org/stable/4615733), in the order given.
+    ``max over j <= i of min(1, (m - j + 1) p_(j))`` for the i-th smallest of m (Holm, 1979,
+    https://www.jstor.org/stable/4615733).
     """
     values = np.asarray(p_values, np.float64)
     order = np.argsort(values, kind="stable")
@@ -267,27 +209,10 @@ def compare_all(
     margin: float = MARGIN,
     level: float = LEVEL,
 ) -> Records[HeadDifference]:
-    """Compare every two heads.
+    """Compare every two heads by :func:`compare_pair`, or with ``folds`` by :func:`compare_folds`.
 
-    Parameters
-    ----------
-    names : sequence of str
-    correct : mapping of str to ndarray of bool, shape (t,)
-        Test images that each head classifies correctly.
-    groups : ndarray of int, shape (t,), default=None
-    folds : mapping of str to sequence of float, default=None
-        Accuracy on every fold; then the test is :func:`compare_folds`.
-    sizes : sequence of (int, int), default=None
-        Training and test images of each fold.
-    margin : float, default=0.01
-        Accuracies that certainly differ by less are practically tied.
-    level : float, default=0.95
-
-    Returns
-    -------
-    Records of HeadDifference
-        The verdict is ``better`` when ``p_holm`` is below ``1 - level``, otherwise ``practically tied`` when the
-        interval lies within the margin, otherwise ``undecided``.
+    The verdict is ``better`` if ``p_holm`` is below ``1 - level``, otherwise ``practically tied`` if the interval lies
+    within the margin, otherwise ``undecided``.
     """
     pairs, tests = [], []
     for one, two in combinations(names, 2):
@@ -312,7 +237,7 @@ def compare_all(
 
 
 def verdict_text(found: HeadDifference, level: float = LEVEL) -> str:
-    """Return the result of a comparison of two heads as a sentence without full stop."""
+    """Return the verdict on two heads as a sentence without full stop."""
     a, b = display(found.a), display(found.b)
     ends = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
     p = "p < 0.001" if found.p_holm < 0.001 else f"p = {found.p_holm:.2g}"

@@ -1,9 +1,9 @@
 """The confidence interval of the area under the ROC curve.
 
-Areas near 1 are far from normally distributed, and a sample in which next to no pair is out of order shows hardly
-anything of how far the area varies. So the interval holds every area from which the one that was found is not further
-away than chance would have it, the standard error being that of the supposed area, not of the found one: a score
-interval (Newcombe, 2006, doi:10.1002/sim.2324, method 5).
+Areas near 1 are far from normally distributed, and a sample in which almost no pair is out of order shows little of the
+variance of the area. So this is a score interval (Newcombe, 2006, doi:10.1002/sim.2324, method 5): it has every area
+from which the observed one is within the quantile of the standard error, where the standard error is that of the
+supposed area and not of the observed one.
 """
 
 from __future__ import annotations
@@ -19,29 +19,15 @@ _EDGE = 1e-9
 
 
 def area_interval(
-    true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64], drawn: Clusters, level: float
+    true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64], clusters: Clusters, level: float
 ) -> Interval | None:
-    """Return the interval of the mean area under the one-vs-rest ROC curves of the classes that occur.
+    """Return the interval of the mean one-vs-rest area of the classes that occur, None for one class.
 
-    Parameters
-    ----------
-    true : ndarray of intp, shape (t,)
-    probabilities : ndarray of float64, shape (t, k)
-    drawn : Units
-    level : float
-
-    Returns
-    -------
-    (float, float) or None
-        None with a single class.
-
-    Notes
-    -----
-    The variance of the supposed area is that of two normally distributed classes (:func:`binormal_variance`), for as
-    many images as the groups are worth; where the sample varies more than that, it is as many times larger. The
-    sample's variance is that of the placements of its images (DeLong, DeLong and Clarke-Pearson, 1988,
-    doi:10.2307/2531595), with groups that of Obuchowski (1997, doi:10.2307/2533958), at least what the correlation
-    within groups gives, see :func:`embedonce.evaluate.metrics.clusters.design_effect`.
+    The variance of the supposed area is that of two normally distributed classes (:func:`binormal_variance`), for the
+    effective number of images; if the sample varies more, it is multiplied by the ratio. The variance of the sample is
+    that of the placements of its images (DeLong, DeLong and Clarke-Pearson, 1988, doi:10.2307/2531595), with groups
+    that of Obuchowski (1997, doi:10.2307/2533958), at least that by
+    :func:`embedonce.evaluate.metrics.clusters.design_effect`.
     """
     from scipy.stats import norm
 
@@ -52,12 +38,12 @@ def area_interval(
     positives = [true == index for index in classes]
     placed = [placements(side, probabilities[:, index]) for index, side in zip(classes, positives, strict=True)]
     area = float(np.mean([values[side].mean() for values, side in zip(placed, positives, strict=True)]))
-    pulls = np.array([_pulls(values, side) for values, side in zip(placed, positives, strict=True)])
-    variances = (pulls**2).sum(1) / rows**2
-    pull = pulls.mean(0)
-    variance = float((pull**2).sum()) / rows**2
-    effect = _effect(pull, np.mean(placed, axis=0), drawn, len(classes), variance)
-    # areas of several classes against the rest do not vary alike, so that their mean varies less
+    influences = np.array([_influences(values, side) for values, side in zip(placed, positives, strict=True)])
+    variances = (influences**2).sum(1) / rows**2
+    influence = influences.mean(0)
+    variance = float((influence**2).sum()) / rows**2
+    effect = _effect(influence, np.mean(placed, axis=0), clusters, len(classes), variance)
+    # one-vs-rest areas of several classes vary differently, so their mean varies less
     shared = variance / variances.mean() if variance > 0 else 1.0
     sides = [(side.sum() / effect, (rows - side.sum()) / effect) for side in positives]
 
@@ -70,7 +56,7 @@ def area_interval(
 
 
 def placements(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return of every image the share of those of the other side that are in order with it, ties for half.
+    """Return, for every image, the fraction of those of the other side that are in order with it, ties for half.
 
     The mean over the positives, and that over the negatives, is the area under the ROC curve.
     """
@@ -78,17 +64,17 @@ def placements(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64])
 
     above = rankdata(scores)
     for side in (positive, ~positive):
-        above[side] -= rankdata(scores[side])  # now how many of the other side are below
-    shares: npt.NDArray[np.float64] = above / np.where(positive, (~positive).sum(), positive.sum())
-    return np.where(positive, shares, 1 - shares)
+        above[side] -= rankdata(scores[side])  # the number of the other side that is below
+    fractions: npt.NDArray[np.float64] = above / np.where(positive, (~positive).sum(), positive.sum())
+    return np.where(positive, fractions, 1 - fractions)
 
 
 def binormal_variance(area: float, positives: float, negatives: float) -> float:
-    """Return the variance of an area of so many images, normally distributed with one variance in either class.
+    """Return the variance of an area if both classes are normally distributed with equal variances.
 
     ``(A (1 - A) + (m + n - 2) (Q - A^2)) / (m n)`` (Bamber, 1975, doi:10.1016/0022-2496(75)90001-2), where Q is the
-    chance that two images of one side are both in order with one of the other. That of two normal variables with
-    correlation 1/2 is ``A - 2 T(z, 1 / sqrt(3))`` for ``A = Phi(z)`` and Owen's (1956) function T.
+    probability that two images of one side are both in order with one of the other. With a correlation of 1/2 it is ``A
+    - 2 T(z, 1 / sqrt(3))`` for ``A = Phi(z)`` and Owen's (1956) function T.
     """
     from scipy.special import ndtri, owens_t
 
@@ -97,33 +83,39 @@ def binormal_variance(area: float, positives: float, negatives: float) -> float:
     return float(area * (1 - area) + images * max(both - area**2, 0.0)) / pairs
 
 
-def _pulls(placed: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Return what every image adds to the area, as values whose mean is 0 and whose variance over t is the area's."""
+def _influences(placed: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Return the influence of every image on the area: mean 0, and variance over t that of the area."""
     images = np.where(positive, positive.sum(), (~positive).sum())
-    pulls: npt.NDArray[np.float64] = (placed - placed[positive].mean()) * len(placed) / images
-    return pulls
+    influences: npt.NDArray[np.float64] = (placed - placed[positive].mean()) * len(placed) / images
+    return influences
 
 
 def _effect(
-    pull: npt.NDArray[np.float64], placed: npt.NDArray[np.float64], drawn: Clusters, classes: int, variance: float
+    influence: npt.NDArray[np.float64],
+    placed: npt.NDArray[np.float64],
+    clusters: Clusters,
+    classes: int,
+    variance: float,
 ) -> float:
-    """Return by how many times groups make the variance larger, at least 1."""
-    if drawn.alone:
+    """Return the factor by which groups increase the variance, at least 1."""
+    if clusters.alone:
         return 1.0
     if variance == 0:
-        return len(pull) / drawn.effective
-    by_correlation = design_effect(pull, drawn, telling=count_informative_groups(placed, drawn), means=classes)
-    return max(1.0, by_correlation, error_by_groups(pull, drawn, classes) ** 2 / variance)
+        return len(influence) / clusters.effective
+    by_correlation = design_effect(
+        influence, clusters, informative=count_informative_groups(placed, clusters), means=classes
+    )
+    return max(1.0, by_correlation, error_by_groups(influence, clusters, classes) ** 2 / variance)
 
 
 def _invert_score_test(value: float, reach: Callable[[float], float]) -> Interval:
-    """Return the ends of the supposed values, from 0 to 1, that are not further from ``value`` than they reach."""
+    """Return the lowest and highest supposed value, 0 to 1, within ``reach`` of ``value``."""
     from scipy.optimize import brentq
 
     def excess(supposed: float) -> float:
         return abs(supposed - value) - reach(supposed)
 
-    # next to 0 and 1, where nothing varies, everything is further away
+    # next to 0 and 1 the variance is 0, so every value is further away
     first, last, inside = _EDGE, 1 - _EDGE, min(max(value, _EDGE), 1 - _EDGE)
     low = float(brentq(excess, first, inside)) if excess(first) > 0 > excess(inside) else min(first, value)
     high = float(brentq(excess, inside, last)) if excess(last) > 0 > excess(inside) else max(last, value)

@@ -1,4 +1,4 @@
-"""CSV files of ours: UTF-8, names that are not UTF-8 keep their bytes."""
+"""CSV files in UTF-8, in which names that are not UTF-8 keep their bytes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,7 @@ _NEEDS_QUOTES = frozenset(',"\r\n')
 
 
 def as_csv(header: list[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """Return a table as CSV in UTF-8; names that are not UTF-8 keep their bytes.
-
-    Parameters
-    ----------
-    header : list of str
-    rows : iterable of sequences
-        As long as the header. What is not text is written as ``str`` shows it.
-    """
+    """Return a table as CSV; values that are not text are written as ``str`` shows them."""
     lines = (",".join(_quoted(str(value)) for value in row) + "\n" for row in (header, *rows))
     return "".join(lines).encode("utf-8", "surrogateescape")
 
@@ -32,25 +25,10 @@ def _quoted(text: str) -> str:
 
 
 def read_table(path: Path, what: str, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Read a CSV file with a header line.
+    """Return the line number and the fields of each row of a CSV file with a header line.
 
-    Parameters
-    ----------
-    path : Path
-    what : str
-        Names the file in errors, such as ``split file``.
-    columns : sequence of str
-        That must be there; others may.
-
-    Returns
-    -------
-    list of (int, dict)
-        Line number and fields of each row. A field that its row is too short for is empty.
-
-    Raises
-    ------
-    SplitError
-        When the file cannot be read or lacks a column.
+    ``what`` names the file in errors, such as ``split file``; other columns than the required ones may exist. Missing
+    fields of a short row are empty.
     """
     shown = display(str(path))
     header, rows = _read(path, what)
@@ -63,13 +41,7 @@ def read_table(path: Path, what: str, columns: Sequence[str]) -> list[tuple[int,
 
 
 def read_header(path: Path, what: str) -> list[str]:
-    """Return the columns of a CSV file with a header line.
-
-    Raises
-    ------
-    SplitError
-        When the file cannot be read.
-    """
+    """Return the columns of a CSV file with a header line."""
     return _read(path, what)[0]
 
 
@@ -84,6 +56,6 @@ def _read(path: Path, what: str) -> tuple[list[str], list[tuple[int, dict[str, s
         raise SplitError(f"cannot read the {what} {display(str(path))}: {error}") from error
 
 
-def format_examples(names: Sequence[str], most: int = 3) -> str:
-    """Return the first few names for an error message, for people."""
-    return ", ".join(display(name) for name in names[:most]) + (", …" if len(names) > most else "")
+def format_examples(names: Sequence[str], maximum: int = 3) -> str:
+    """Return the first few names for an error message."""
+    return ", ".join(display(name) for name in names[:maximum]) + (", …" if len(names) > maximum else "")

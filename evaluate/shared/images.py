@@ -1,4 +1,4 @@
-"""The images of a cache where they stand."""
+"""The images of a cache in their folder."""
 
 from __future__ import annotations
 
@@ -20,24 +20,21 @@ def image_folder(cache: FeatureCache, images: Path | str | None = None) -> Path:
 
 
 def evenly_spaced_indices(total: int, count: int) -> npt.NDArray[np.intp]:
-    """Return up to ``count`` places among ``total``, evenly spread and in order: intp, shape (min(count, total),)."""
+    """Return up to ``count`` evenly spaced indices below ``total``, in order: intp."""
     return np.linspace(0, total - 1, min(count, total)).astype(np.intp)
 
 
 def first_of_each(groups: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return the place at which each group occurs first, in order, and how often it occurs: both intp, shape (g,)."""
+    """Return the index at which each group occurs first, in order, and how often it occurs: intp, shape (g,)."""
     _, firsts, counts = np.unique(groups, return_index=True, return_counts=True)
     order = np.argsort(firsts)
     return firsts[order].astype(np.intp), counts[order].astype(np.intp)
 
 
 def read_unchanged(cache: FeatureCache, root: Path, row: int) -> bytes:
-    """Return the content of an image's file, if it is still the one that was embedded.
+    """Return the content of an image's file, or raise ImageError if it is missing or not the one that was embedded.
 
-    Raises
-    ------
-    ImageError
-        When it is gone or has another content. A touched or copied file is still the same image.
+    A touched or copied file is still the same image.
     """
     image = ImageFile(os.fsencode(cache.paths[row]), int(cache.files.sizes[row]), int(cache.files.mtimes[row]))
     data, _ = read_image(root, image)

@@ -1,4 +1,4 @@
-"""Figures: confusion matrices and training curves, drawn without a display and without global state."""
+"""Figures of confusion matrices and training curves, drawn without a display and without global state."""
 
 from __future__ import annotations
 
@@ -18,26 +18,13 @@ if TYPE_CHECKING:
 INK = "#22303c"
 GRID = "#e3e8ec"
 QUIET = "#9aa7b1"
-_TRAINING, _VALIDATION = "#2a78b5", "#d1603d"  # told apart also in gray and by the colour-blind
+_TRAINING, _VALIDATION = "#2a78b5", "#d1603d"  # distinct also in gray and for the colour-blind
 _DPI = 150
 _MOST_NUMBERS = 20  # classes up to which every cell shows its numbers
 
 
 def confusion_figure(matrices: dict[str, Any], class_names: list[str], subtitles: dict[str, str]) -> Figure:
-    """Draw confusion matrices side by side.
-
-    Parameters
-    ----------
-    matrices : dict of str to array-like of int, shape (k, k)
-        Per title; rows true, columns predicted.
-    class_names : list of str, length k
-    subtitles : dict of str to str
-        A line under each title.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
+    """Draw confusion matrices (title to k x k counts, rows true) side by side, with a subtitle for each title."""
     from matplotlib.figure import Figure
 
     classes = len(class_names)
@@ -57,11 +44,11 @@ def confusion_figure(matrices: dict[str, Any], class_names: list[str], subtitles
 
 
 def draw_confusion(ax: Axes, matrix: Any, class_names: list[str]) -> None:
-    """Draw one confusion matrix on given axes: colour and share per row, counts in the cells."""
+    """Draw a confusion matrix on given axes: colour and fraction per row, counts in the cells."""
     totals = matrix.sum(axis=1, keepdims=True)
-    shares = matrix / np.maximum(totals, 1)
+    fractions = matrix / np.maximum(totals, 1)
     classes = len(class_names)
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+    ax.imshow(fractions, cmap="Blues", vmin=0, vmax=1, aspect="equal")
     names = [_shorten(display(name)) for name in class_names]
     size = float(np.clip(0.3 * 72 * _side(classes) / classes, 4, 10))  # points; a third of a cell
     slanted: dict[str, Any] = {"rotation": 40, "ha": "right"} if sum(map(len, names)) > 36 else {}
@@ -80,28 +67,20 @@ def draw_confusion(ax: Axes, matrix: Any, class_names: list[str]) -> None:
         return
     for row in range(classes):
         for column in range(classes):
-            colour = "white" if shares[row, column] > 0.55 else INK
+            colour = "white" if fractions[row, column] > 0.55 else INK
             text = f"{matrix[row, column]:,}"
             if classes <= 10:
-                text += f"\n{percent(shares[row, column])}"
+                text += f"\n{percent(fractions[row, column])}"
             if matrix[row, column] == 0:
                 text, colour = "0", QUIET
             ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
 
 
 def history_figure(histories: dict[str, dict[str, list[float]]]) -> Figure:
-    """Draw accuracy and loss per epoch.
+    """Draw accuracy and loss per epoch, one row per head.
 
-    Parameters
-    ----------
-    histories : dict of str to history
-        Per head: lists ``accuracy`` and ``loss``, with ``val_`` for the validation part. ``epoch``, their numbers
-        where they do not begin at 1, is of a fine-tuning, whose epoch of the lowest validation loss is marked.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One row per head, accuracy on the left and loss on the right.
+    A history has lists ``accuracy`` and ``loss``, with ``val_`` for the validation part. ``epoch``, the numbers of the
+    epochs if they do not begin at 1, belongs to a fine-tuning, whose epoch of the lowest validation loss is marked.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -119,7 +98,7 @@ def history_figure(histories: dict[str, dict[str, list[float]]]) -> Figure:
                 ax.axvline(epochs[best], color=INK, linewidth=1, linestyle=":", zorder=0)
                 value = history[f"val_{key}"][best]
                 ring = {"markersize": 12, "markerfacecolor": "none", "markeredgecolor": INK, "linestyle": ""}
-                ax.plot(epochs[best], value, "o", label=f"kept: epoch {epochs[best]:.0f}", **ring)
+                ax.plot(epochs[best], value, "o", label=f"best: epoch {epochs[best]:.0f}", **ring)
             ax.set_title(f"{display(name)}: {key}", fontsize=12, fontweight="bold", color=INK, loc="left")
             ax.set_xlabel("epoch", color=INK)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -138,13 +117,7 @@ def _draw_curve(ax: Axes, epochs: Any, values: Sequence[float], label: str, colo
 
 
 def save_figure(figure: Figure, path: Path | str) -> None:
-    """Write a figure in the format that the path's ending names.
-
-    Raises
-    ------
-    OutputError
-        When it cannot be written.
-    """
+    """Write a figure in the format that the suffix of the path names."""
     import matplotlib as mpl
 
     buffer = io.BytesIO()
@@ -168,9 +141,9 @@ def _side(classes: int) -> float:
     return float(np.clip(1.8 + 0.62 * classes, 3.4, 14.0))
 
 
-def percent(share: float) -> str:
-    """Return a share in percent; rounding never turns it into none or all."""
-    return f"{100 * share:.0f} %" if share in (0, 1) else f"{100 * min(max(share, 0.001), 0.999):.1f} %"
+def percent(fraction: float) -> str:
+    """Return a fraction in percent; rounding never turns it into none or all."""
+    return f"{100 * fraction:.0f} %" if fraction in (0, 1) else f"{100 * min(max(fraction, 0.001), 0.999):.1f} %"
 
 
 def _shorten(name: str, longest: int = 24) -> str:

@@ -1,4 +1,4 @@
-"""How a result was made: command, time, versions and cache, and how it is written as JSON."""
+"""How a result was made: command, time, versions and cache; and its JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...cache import FeatureCache, info
 
 
 def how_it_was_made() -> dict[str, Any]:
-    """Return the command, the time and the versions that a result was made with."""
+    """Return the command, the time and the versions of a result."""
     versions = {"python": platform.python_version()} | package_versions()
     return {"command": sys.argv, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions}
 
@@ -40,10 +40,10 @@ def describe_cache(cache: FeatureCache) -> dict[str, Any]:
 
 def as_json(value: Any) -> bytes:
     """Return strict JSON, indented, ASCII (names that are not UTF-8 become lone surrogate escapes)."""
-    return (json.dumps(value, indent=1, default=_plain, allow_nan=False) + "\n").encode("ascii")
+    return (json.dumps(value, indent=1, default=_as_builtin, allow_nan=False) + "\n").encode("ascii")
 
 
-def _plain(value: Any) -> Any:
+def _as_builtin(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):

@@ -1,4 +1,4 @@
-"""Photographs for tests of near-duplicates: tiles of scikit-learn's two, and copies as augmentation makes them."""
+"""Photographs for tests of near-duplicates: tiles of scikit-learn's two, and their augmented variants."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 TILE = 96
-KINDS = ("turned", "mirrored", "cropped off the centre", "recompressed", "brighter")
+KINDS = ("rotated", "mirrored", "cropped off the centre", "recompressed", "brighter")
 
 
 def tiles():
@@ -20,21 +20,21 @@ def tiles():
     parts = picture[: height * TILE, : width * TILE].reshape(height, TILE, width, TILE, 3).swapaxes(1, 2)
     parts = parts.reshape(-1, TILE, TILE, 3)
     blocks = parts.mean(3).reshape(-1, TILE // 8, 8, TILE // 8, 8).std((2, 4))
-    kept = list(parts[(blocks > 5).mean((1, 2)) > 0.6])
-    assert len(kept) >= 12
-    return kept
+    textured = list(parts[(blocks > 5).mean((1, 2)) > 0.6])
+    assert len(textured) >= 12
+    return textured
 
 
-def turned(tile, angle):
-    """Return a tile turned and cropped so far that no corner is empty."""
+def rotated(tile, angle):
+    """Return a rotated tile, cropped so far that no corner is empty."""
     radians = np.deg2rad(abs(angle))
     edge = (TILE - TILE / (np.cos(radians) + np.sin(radians))) / 2
     whole = Image.fromarray(tile).rotate(angle, Image.Resampling.BICUBIC)
     return np.asarray(whole.resize((TILE, TILE), Image.Resampling.BICUBIC, box=(edge, edge, TILE - edge, TILE - edge)))
 
 
-def copies(tile, number):
-    """Return a copy of each of ``KINDS``; each number gives others."""
+def variants(tile, number):
+    """Return a near-duplicate of each of ``KINDS``; each number gives others."""
     generator = np.random.default_rng([13, number])
     left, top = generator.integers(0, TILE // 5, 2)
     inner = TILE * 4 // 5
@@ -42,7 +42,7 @@ def copies(tile, number):
     file = io.BytesIO()
     Image.fromarray(tile).save(file, "JPEG", quality=50)
     return [
-        turned(tile, generator.uniform(5, 25)),
+        rotated(tile, generator.uniform(5, 25)),
         tile[:, ::-1],
         np.asarray(cropped.resize((TILE, TILE), Image.Resampling.BICUBIC)),
         np.asarray(Image.open(file).convert("RGB")),

@@ -15,6 +15,7 @@ def cache_of(labels_by_path, classes=None, rejects=()):
     hashes = np.arange(len(labels) * 32, dtype=np.int64).astype(np.uint8).reshape(-1, 32)
     return _Cache(
         path="trees.h5",
+        display_path="trees.h5",
         paths=list(labels_by_path),
         labels=labels,
         class_names=names,

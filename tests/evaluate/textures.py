@@ -1,4 +1,4 @@
-"""Pictures for tests of near-duplicates: textures, and what augmentation makes of them."""
+"""Pictures for tests of near-duplicates: textures, and their augmented variants."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def view(picture, angle=0.0, zoom=1.0, stretch=1.0, centre=(0.0, 0.0), mirror=Fa
     return moved[:, ::-1] if mirror else moved
 
 
-def crop(picture, share, corner=(0.0, 0.0)):
-    """Return a crop of a share of each side; ``corner`` is 0 for the upper left and 1 for the lower right."""
-    room = (1 - share) / 2
-    return view(picture, zoom=1 / share, centre=((2 * corner[0] - 1) * room, (2 * corner[1] - 1) * room))
+def crop(picture, fraction, corner=(0.0, 0.0)):
+    """Return a crop of a fraction of each side; ``corner`` is 0 for the upper left and 1 for the lower right."""
+    room = (1 - fraction) / 2
+    return view(picture, zoom=1 / fraction, centre=((2 * corner[0] - 1) * room, (2 * corner[1] - 1) * room))
 
 
 def jpeg(picture, quality):
@@ -58,8 +58,8 @@ def thumbnail(picture):
     return small.round().clip(0, 255).astype(np.uint8).ravel()
 
 
-def copies(picture, number):
-    """Return eight copies of a picture, as augmentation makes them; each number gives others."""
+def variants(picture, number):
+    """Return eight near-duplicates of a picture, as augmentation makes them; each number gives others."""
     generator = np.random.default_rng([11, number])
     angle, other = generator.uniform(5, 25, 2)
     return [
@@ -75,14 +75,14 @@ def copies(picture, number):
 
 
 def features_of(originals, noise=0.5):
-    """Return features that a good backbone could give: near for the copies of an original, far for others."""
+    """Return features that a good backbone could give: near for the near-duplicates of an original, far for others."""
     generator = np.random.default_rng(17)
     centres = generator.normal(size=(int(np.max(originals, initial=0)) + 1, 32))
     return (centres[originals] + generator.normal(0, noise, (len(originals), 32))).astype(np.float32)
 
 
 class Rows:
-    """What a search for neighbours sees of a cache."""
+    """Features as a search for neighbours reads them."""
 
     def __init__(self, features):
         self.features = np.asarray(features, np.float32)

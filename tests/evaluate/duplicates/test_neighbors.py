@@ -68,7 +68,7 @@ def test_constant_features_have_neighbours_and_no_nan():
     assert np.isfinite(found.similarity).all()
 
 
-def test_further_neighbours_are_the_nearest_ones_and_the_row_itself():
+def test_further_neighbours_include_the_row():
     found = neighbors.nearest_neighbors(clustered(120), 5)
     expected = np.argsort(-(found.reduced @ found.reduced[7]))[:30]
     assert set(found.further(7, 30)) == set(expected)

@@ -9,11 +9,9 @@ from embedonce.evaluate.duplicates.pairs import Pairs
 from embedonce.evaluate.duplicates.registration import Registration
 from embedonce.evaluate.duplicates.search import _Search, find_duplicates
 from embedonce.evaluate.duplicates.thumbnails import PIXELS, Thumbnails
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
-from textures import Rows, copies, crop, features_of, texture, thumbnail, view
+from textures import Rows, crop, features_of, texture, thumbnail, variants, view
 
 ORIGINALS = 24
 
@@ -41,7 +39,7 @@ def components(links, count):
     return connected_components(graph, directed=False)[1]
 
 
-def share_grouped(groups):
+def fraction_grouped(groups):
     sizes = np.bincount(groups)[groups]
     return (sizes > 1).mean()
 
@@ -51,22 +49,22 @@ def as_signatures(pictures):
 
 
 def flips(picture):
-    """Return copies that are exact, so that a test of something else is not one of registration."""
+    """Return exact near-duplicates, for tests of anything but registration."""
     return [picture, picture[:, ::-1], np.rot90(picture), picture * 0.8]
 
 
 @pytest.fixture(scope="module")
 def exact():
     """Signatures and originals of 24 pictures in four versions each."""
-    signatures = as_signatures([copy for number in range(ORIGINALS) for copy in flips(texture(number))])
+    signatures = as_signatures([flip for number in range(ORIGINALS) for flip in flips(texture(number))])
     return signatures, np.repeat(np.arange(ORIGINALS), 4)
 
 
 @pytest.fixture(scope="module")
 def augmented():
-    """Signatures and originals of 60 pictures with eight copies each."""
-    pictures = [[texture(number), *copies(texture(number), number)] for number in range(60)]
-    return as_signatures([copy for part in pictures for copy in part]), np.repeat(np.arange(60), 9)
+    """Signatures and originals of 24 pictures with eight near-duplicates each."""
+    pictures = [[texture(number), *variants(texture(number), number)] for number in range(ORIGINALS)]
+    return as_signatures([variant for part in pictures for variant in part]), np.repeat(np.arange(ORIGINALS), 9)
 
 
 @pytest.fixture(scope="module")
@@ -79,39 +77,39 @@ def found_augmented(augmented):
     return find(augmented[0], features_of(augmented[1]))
 
 
-def test_copies_are_grouped_and_nothing_else(exact, found_exact):
+def test_near_duplicates_are_grouped_and_nothing_else(exact, found_exact):
     original, found = exact[1], found_exact
     assert partition(found.groups) == partition(original)
     np.testing.assert_array_equal(found.groups, original)  # numbered by first member
     assert found.flat == 0
 
 
-def test_no_two_originals_are_ever_joined_however_they_are_augmented(augmented, found_augmented):
+def test_augmented_originals_are_never_joined(augmented, found_augmented):
     original = augmented[1]
     for rows in partition(found_augmented.groups):
         assert len(set(original[list(rows)])) == 1
 
 
-def test_every_copy_is_found_crops_off_the_centre_included(augmented, found_augmented):
+def test_every_augmented_variant_is_found(augmented, found_augmented):
     assert partition(found_augmented.groups) == partition(augmented[1])
 
 
-def test_the_links_hold_the_groups_together_and_are_above_the_threshold(exact, found_exact):
+def test_links_connect_groups_and_exceed_the_threshold(exact, found_exact):
     (signatures, original), found = exact, found_exact
     assert (found.links.score >= min(found.thresholds.centred, found.thresholds.shifted)).all()
     assert (original[found.links.first] == original[found.links.second]).all()
     assert partition(components(found.links, len(signatures))) == partition(original)
     for pair in found.doubtful:
         assert abs(pair.score - pair.limit) < duplicates.DOUBT
-        assert pair.proven == (pair.score >= pair.limit)
+        assert pair.accepted == (pair.score >= pair.limit)
         assert not pair.on_images
 
 
 def test_unrelated_pictures_are_not_grouped():
     # as candidates for each other, in small clusters of the features, as in a data set of one tissue
-    found = find(as_signatures([texture(5000 + number) for number in range(150)]), features_of(np.arange(150) // 6))
-    assert len(np.unique(found.groups)) == 150
-    assert found.tested > 150
+    found = find(as_signatures([texture(5000 + number) for number in range(60)]), features_of(np.arange(60) // 6))
+    assert len(np.unique(found.groups)) == 60
+    assert found.tested > 60
 
 
 @pytest.fixture(scope="module")
@@ -119,21 +117,16 @@ def digits():
     """Handwritten digits as pictures: signatures, features and labels."""
     from sklearn.datasets import load_digits
 
-    pixels, labels = load_digits(return_X_y=True)
+    pixels, labels = (part[:400] for part in load_digits(return_X_y=True))
     large = np.kron(pixels.reshape(-1, 8, 8), np.ones((4, 4)))[:, 2:30, 2:30] * 15.9
     return large.round().astype(np.uint8).reshape(-1, PIXELS), pixels.astype(np.float32), labels
 
 
 @pytest.mark.slow
-def test_plain_pictures_are_hardly_grouped(digits):
+@pytest.mark.parametrize("classes", [10, 1])
+def test_plain_pictures_are_almost_never_grouped(digits, classes):
     signatures, features, labels = digits
-    assert share_grouped(find(signatures, features, labels=labels).groups) < 0.01
-
-
-@pytest.mark.slow
-def test_plain_pictures_are_hardly_grouped_when_all_are_one_class(digits):
-    signatures, features, _ = digits
-    assert share_grouped(find(signatures, features).groups) < 0.01
+    assert fraction_grouped(find(signatures, features, labels=labels % classes).groups) < 0.01
 
 
 def test_flat_pictures_are_never_grouped():
@@ -151,7 +144,7 @@ def test_pictures_with_a_little_noise_are_flat():
     assert len(np.unique(found.groups)) == 30
 
 
-def test_identical_content_is_grouped_whatever_it_looks_like():
+def test_identical_files_are_grouped_even_if_flat():
     signatures = np.concatenate([np.full((3, PIXELS), 9, np.uint8), as_signatures([texture(n) for n in range(3)])])
     hashes = different(6)
     hashes[4] = hashes[1] = hashes[0]
@@ -161,15 +154,15 @@ def test_identical_content_is_grouped_whatever_it_looks_like():
 
 
 def test_within_class_keeps_classes_apart(exact):
-    signatures, original = (part[: 4 * 12] for part in exact)
-    labels = np.tile([0, 0, 1, 1], 12).astype(np.int32)
+    signatures, original = (part[: 4 * 6] for part in exact)
+    labels = np.tile([0, 0, 1, 1], 6).astype(np.int32)
     across = find(signatures, features_of(original), labels=labels)
     within = find(signatures, features_of(original), labels=labels, within_class=True)
     assert partition(across.groups) == partition(original)
     assert partition(within.groups) == partition(original * 2 + labels)
 
 
-def test_within_class_parts_identical_content_too():
+def test_within_class_separates_identical_files():
     signatures = as_signatures([texture(0)] * 4)
     hashes = np.zeros((4, 32), np.uint8)
     labels = np.array([0, 1, 0, 1], np.int32)
@@ -178,49 +171,47 @@ def test_within_class_parts_identical_content_too():
     assert partition(within.groups) == {frozenset({0, 2}), frozenset({1, 3})}
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(seed=st.integers(0, 2**32 - 1))
-def test_the_order_of_the_rows_does_not_matter(exact, seed):
-    signatures, original = (part[: 4 * 16] for part in exact)
-    order = np.random.default_rng(seed).permutation(len(signatures))
+def test_the_order_of_the_rows_does_not_matter(exact):
+    signatures, original = (part[: 4 * 8] for part in exact)
+    order = np.random.default_rng(0).permutation(len(signatures))
     features = features_of(original)
     assert partition(find(signatures[order], features[order]).groups) == partition(original[order])
 
 
 def test_the_number_of_threads_does_not_matter(monkeypatch, augmented):
-    signatures, features = augmented[0][: 9 * 20], features_of(augmented[1][: 9 * 20], noise=2)
-    made = []
-    for threads in (1, 2, 7):
+    signatures, features = augmented[0][: 9 * 8], features_of(augmented[1][: 9 * 8], noise=2)
+    results = []
+    for threads in (1, 3):
         monkeypatch.setattr(duplicates, "cpu_count", lambda threads=threads: threads)
-        made.append(find(signatures, features))
-    for other in made[1:]:
-        np.testing.assert_array_equal(made[0].groups, other.groups)
-        np.testing.assert_array_equal(made[0].links.first, other.links.first)
-        np.testing.assert_array_equal(made[0].links.second, other.links.second)
-        assert made[0].tested == other.tested
+        results.append(find(signatures, features))
+    one, other = results
+    np.testing.assert_array_equal(one.groups, other.groups)
+    np.testing.assert_array_equal(one.links.first, other.links.first)
+    np.testing.assert_array_equal(one.links.second, other.links.second)
+    assert one.tested == other.tested
 
 
-def test_a_chain_of_zooms_is_one_group_and_stays_apart_from_others():
-    # each is a copy of the next, the ends share only a part
+def test_a_chain_of_zooms_is_one_group():
+    # each is a near-duplicate of the next; the ends overlap only in a part
     zooms = 1.15 ** np.arange(6)
     chain = [view(texture(1), zoom=zoom) for zoom in zooms]
-    others = [texture(5000 + number) for number in range(60)]
-    found = find(as_signatures([*chain, *others]), features_of(np.array([0] * 6 + list(range(1, 61)))))
-    assert partition(found.groups) == {frozenset(range(6)), *(frozenset({row}) for row in range(6, 66))}
+    others = [texture(5000 + number) for number in range(20)]
+    found = find(as_signatures([*chain, *others]), features_of(np.array([0] * 6 + list(range(1, 21)))))
+    assert partition(found.groups) == {frozenset(range(6)), *(frozenset({row}) for row in range(6, 26))}
 
 
 def test_a_near_crop_joins_its_original():
-    pictures = [texture(number) for number in range(40)]
-    features = features_of(np.array([*range(40), *range(10)]))
+    pictures = [texture(number) for number in range(20)]
+    features = features_of(np.array([*range(20), *range(10)]))
     found = find(as_signatures([*pictures, *(crop(picture, 0.9, (0, 1)) for picture in pictures[:10])]), features)
     assert partition(found.groups) == {
-        *(frozenset({number, 40 + number}) for number in range(10)),
-        *(frozenset({number}) for number in range(10, 40)),
+        *(frozenset({number, 20 + number}) for number in range(10)),
+        *(frozenset({number}) for number in range(10, 20)),
     }
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_no_image_or_one_is_no_problem(count):
+def test_no_image_or_one_has_no_pairs(count):
     found = find(as_signatures([texture(0)])[:count], np.ones((count, 4)))
     assert found.groups.tolist() == list(range(count))
     assert found.tested == 0
@@ -233,13 +224,13 @@ def test_two_images_are_enough(second, groups):
 
 
 def test_progress_counts_every_row_once(exact):
-    signatures, _ = exact
+    signatures = exact[0][:24]
     counted = {}
     find(signatures, advance=lambda what, count: counted.update({what: counted.get(what, 0) + count}))
     assert counted["comparing"] == len(signatures)
 
 
-def test_a_flat_thumbnail_has_bands_of_zero_and_a_textured_one_of_unit_deviation():
+def test_bands_of_flat_thumbnails_are_zero():
     signatures = np.stack([np.full(PIXELS, 200, np.uint8), thumbnail(texture(0))])
     thumbnails = Thumbnails(signatures)
     bands = thumbnails.bands(np.arange(2))
@@ -249,7 +240,7 @@ def test_a_flat_thumbnail_has_bands_of_zero_and_a_textured_one_of_unit_deviation
 
 
 @pytest.mark.parametrize(("agreement", "read"), [(0.0, [512, 0]), (1.0, [2000, 2000])])
-def test_pictures_are_read_no_longer_when_none_of_the_likeliest_pairs_is_a_copy(agreement, read):
+def test_reading_stops_if_no_likely_pair_agrees(agreement, read):
     rows = np.arange(2000)
     pairs = Pairs(rows, rows[::-1], np.linspace(0.9, 0.5, 2000, dtype=np.float32))
     registered = Registration(pairs.score, np.zeros(2000, bool), np.zeros((2000, 6), np.float32))
@@ -259,7 +250,13 @@ def test_pictures_are_read_no_longer_when_none_of_the_likeliest_pairs_is_a_copy(
             return np.full(len(first), agreement, np.float32)
 
     search = _Search(
-        np.zeros((2000, 784), np.uint8), None, np.zeros((2000, 32), np.uint8), rows, False, None, lambda *_: None
+        Thumbnails(np.zeros((2000, 784), np.uint8)),
+        None,
+        np.zeros((2000, 32), np.uint8),
+        rows,
+        False,
+        None,
+        lambda *_: None,
     )
     search.tests, search.thresholds = Tests(), Thresholds(images=0.75)
     for expected in read:

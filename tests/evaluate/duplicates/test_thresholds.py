@@ -14,7 +14,7 @@ def test_the_null_limit_is_five_deviations_above_the_median():
     assert null_limit(scores(0.2, 0.1, 20_000)) == pytest.approx(np.tanh(0.7), abs=0.01)
 
 
-def test_copies_among_unrelated_pairs_hardly_move_the_null_limit():
+def test_near_duplicates_barely_move_the_null_limit():
     mixed = np.concatenate([scores(0.2, 0.1, 1000), scores(2.0, 0.1, 100)])
     assert null_limit(mixed) == pytest.approx(null_limit(scores(0.2, 0.1, 1000)), abs=0.08)
 
@@ -25,7 +25,7 @@ def test_few_pairs_and_pairs_without_a_score_tell_nothing():
     assert null_limit(np.full(100, np.nan, np.float32)) == 0
 
 
-def test_where_copies_stand_apart_the_threshold_is_the_least_one():
+def test_with_a_clear_gap_the_threshold_is_the_minimum():
     assert gap_limit(np.concatenate([scores(0.3, 0.1, 500), scores(2.0, 0.2, 300)]), 0.75, 0.02) == 0.75
 
 
@@ -43,7 +43,7 @@ def test_copies_beyond_a_gap_above_steady_scores_are_proven():
     assert steady.max() < limit < copies.min()
 
 
-def test_the_interval_below_the_limit_holds_no_more_than_its_share():
+def test_the_interval_below_the_limit_is_nearly_empty():
     mixed = np.concatenate([scores(0.7, 0.3, 400, 1), scores(1.6, 0.5, 400, 2)])
     for share in (0.02, 0.1, 0.5):
         z = np.arctanh(np.clip(mixed.astype(float), -EQUAL, EQUAL))

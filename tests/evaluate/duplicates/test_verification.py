@@ -39,7 +39,7 @@ def gray(luma):
 
 def test_recompressed_darkened_and_resized_tiles_agree():
     for number, tile in enumerate(TILES):
-        *_, recompressed, darker = photographs.copies(tile, number)
+        *_, recompressed, darker = photographs.variants(tile, number)
         assert agreement(tile, recompressed) > 0.6
         assert agreement(tile, darker) > 0.9
         assert agreement(tile, np.kron(tile, np.ones((2, 2, 1), np.uint8))) > 0.9
@@ -87,7 +87,7 @@ def test_an_image_that_cannot_be_read_gives_no_answer():
 
 
 def test_pictures_are_read_once_and_the_oldest_are_forgotten(monkeypatch):
-    monkeypatch.setattr(pictures_module, "_KEPT", 2)
+    monkeypatch.setattr(pictures_module, "_CACHED", 2)
     read = []
     pictures = Pictures(lambda row: read.append(row) or TILES[row])
     for row in (0, 1, 0, 2, 0, 1):
@@ -100,7 +100,7 @@ def test_pictures_are_read_once_and_the_oldest_are_forgotten(monkeypatch):
 @pytest.fixture(scope="module")
 def copied():
     """Tiles with five copies each: images, signatures, originals, and features of a mediocre backbone."""
-    images = [image for number, tile in enumerate(TILES) for image in (tile, *photographs.copies(tile, number))]
+    images = [image for number, tile in enumerate(TILES) for image in (tile, *photographs.variants(tile, number))]
     signatures = np.stack([signature(np.ascontiguousarray(image)) for image in images])
     original = np.repeat(np.arange(len(TILES)), 1 + len(photographs.KINDS))
     return images, signatures, original, features_of(original, noise=2)
@@ -113,7 +113,7 @@ def find(signatures, features, pictures):
     return find_duplicates(signatures, neighbors, hashes, np.zeros(count, np.int32), pictures=pictures)
 
 
-def test_copies_of_photographs_are_found_on_the_images_and_nothing_else(copied):
+def test_photographs_are_grouped_by_their_images(copied):
     images, signatures, original, features = copied
     found = find(signatures, features, pictures_of(images))
     by_signature = find(signatures, features, None)

@@ -7,18 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 
-def drawn(rows, seed=0, sharpness=1.0):
-    """Labels that are drawn from the probabilities: perfectly calibrated unless they are sharpened."""
+def sample(rows, seed=0, inverse_temperature=1.0):
+    """Labels that are sample from the probabilities: perfectly calibrated unless they are sharpened."""
     generator = np.random.default_rng(seed)
     honest = generator.dirichlet([0.5, 0.5, 0.5], rows)
     true = np.array([generator.choice(3, p=row) for row in honest])
-    claimed = honest**sharpness
+    claimed = honest**inverse_temperature
     return true, claimed / claimed.sum(axis=1, keepdims=True)
 
 
-def test_honest_probabilities_have_a_small_calibration_error_and_boasting_ones_a_large():
-    assert probability_scores(*drawn(4000))["ece"] < 0.03
-    assert probability_scores(*drawn(4000, sharpness=4))["ece"] > 0.1
+def test_overconfidence_increases_the_calibration_error():
+    assert probability_scores(*sample(4000))["ece"] < 0.03
+    assert probability_scores(*sample(4000, inverse_temperature=4))["ece"] > 0.1
 
 
 def test_the_scores_are_what_their_definitions_say():
@@ -31,14 +31,14 @@ def test_the_scores_are_what_their_definitions_say():
 
 
 def test_honest_bins_hold_their_confidence_in_the_interval():
-    bins = reliability(*drawn(4000))
+    bins = reliability(*sample(4000))
     assert sum(one["count"] for one in bins) == 4000
     inside = [one["low"] <= one["confidence"] <= one["high"] for one in bins if one["count"] > 50]
     assert np.mean(inside) > 0.8
 
 
 def test_deciding_only_where_a_head_is_sure_is_more_accurate():
-    found = coverage(*drawn(4000))
+    found = coverage(*sample(4000))
     curve = found["curve"]
     assert curve[-1]["coverage"] == 1
     assert curve[len(curve) // 5]["accuracy"] > curve[-1]["accuracy"] + 0.1

@@ -19,8 +19,8 @@ def predictions(rows, accuracy, seed=0, classes=3):
     generator = np.random.default_rng(seed)
     true = generator.integers(0, classes, rows)
     logits = generator.normal(size=(rows, classes))
-    right = generator.random(rows) < accuracy
-    wanted = np.where(right, true, (true + 1) % classes)
+    correct = generator.random(rows) < accuracy
+    wanted = np.where(correct, true, (true + 1) % classes)
     logits[np.arange(rows), wanted] = logits.max(axis=1) + generator.random(rows)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     return true, probabilities.argmax(axis=1), probabilities
@@ -40,33 +40,38 @@ def test_every_interval_holds_its_score(grouped):
 
 @pytest.mark.parametrize("accuracy", [0.8, 0.95, 0.99])
 @pytest.mark.parametrize("size", [1, 6, 20])
-def test_the_interval_of_the_accuracy_covers_the_truth_as_often_as_it_says(accuracy, size):
+def test_the_accuracy_interval_has_nominal_coverage(accuracy, size):
     generator = np.random.default_rng(0)
     covered, rounds, count = 0, 300, 100
     groups = np.repeat(np.arange(count), size)
-    # the larger the groups, the more they are right or wrong as a whole
+    # the larger the groups, the more they are correct or wrong as a whole
     spread = {1: np.inf, 6: 4, 20: 0.5}[size]
     for _ in range(rounds):
         one = size == 1
-        share = np.full(count, accuracy) if one else generator.beta(accuracy * spread, (1 - accuracy) * spread, count)
-        right = generator.random(count * size) < np.repeat(share, size)
+        fraction = (
+            np.full(count, accuracy) if one else generator.beta(accuracy * spread, (1 - accuracy) * spread, count)
+        )
+        correct = generator.random(count * size) < np.repeat(fraction, size)
         true = np.zeros(count * size, np.intp)
-        predicted = (~right).astype(np.intp)
+        predicted = (~correct).astype(np.intp)
         low, high = score_intervals(true, predicted, None, ["a", "b"], groups, resamples=200)["accuracy"]
         covered += low <= accuracy <= high
     assert 0.91 <= covered / rounds <= 0.99
 
 
-@pytest.mark.parametrize("share", [0.5, 0.8])
-def test_the_interval_of_a_correlation_covers_the_truth_as_often_as_it_says(share):
+@pytest.mark.parametrize("fraction", [0.5, 0.8])
+def test_the_correlation_interval_has_nominal_coverage(fraction):
     recall, false_alarms, count = 0.85, 0.1, 400
-    cells = [[(1 - share) * (1 - false_alarms), (1 - share) * false_alarms], [share * (1 - recall), share * recall]]
+    cells = [
+        [(1 - fraction) * (1 - false_alarms), (1 - fraction) * false_alarms],
+        [fraction * (1 - recall), fraction * recall],
+    ]
     shares = np.array(cells)
     truth = float(matthews(np.stack([np.diagonal(shares), shares.sum(1), shares.sum(0)])))
     generator = np.random.default_rng(0)
     covered, rounds = 0, 300
     for _ in range(rounds):
-        true = (generator.random(count) < share).astype(np.intp)
+        true = (generator.random(count) < fraction).astype(np.intp)
         predicted = (generator.random(count) < np.where(true == 1, recall, false_alarms)).astype(np.intp)
         low, high = score_intervals(true, predicted, None, ["a", "b"], resamples=200)["mcc"]
         covered += low <= truth <= high
@@ -81,7 +86,7 @@ def test_a_score_below_nought_has_an_interval_within_its_bounds():
     assert -1 < low < score(true, predicted, None, ["a", "b"])["mcc"] < high < 0
 
 
-def test_without_any_error_the_interval_still_has_a_width_of_as_many_images_as_groups():
+def test_without_errors_groups_decide_the_width():
     true = np.zeros(60, np.intp)
     alone = score_intervals(true, true, None, NAMES)["accuracy"]
     grouped = score_intervals(true, true, None, NAMES, np.arange(60) // 6)["accuracy"]
@@ -102,7 +107,7 @@ def test_copies_make_an_interval_wider_not_narrower():
     assert widths[1] == pytest.approx(high - low, rel=0.05)
 
 
-def test_the_area_is_the_one_of_scikit_learn_and_its_interval_shrinks_with_more_images():
+def test_the_area_interval_shrinks_with_more_images():
     widths = []
     for rows in (100, 1600):
         true, predicted, probabilities = predictions(rows, 0.7)
@@ -129,7 +134,7 @@ def test_the_same_seed_gives_the_same_intervals():
     assert score_intervals(*made, NAMES, seed=3) == score_intervals(*made, NAMES, seed=3)
 
 
-def test_scores_that_cannot_be_had_have_no_interval():
+def test_undefined_scores_have_no_interval():
     true, predicted, probabilities = predictions(50, 0.8)
     assert set(score_intervals(true, predicted, None, NAMES)) == {"accuracy", "balanced_accuracy", "macro_f1", "mcc"}
     one = np.zeros(50, np.intp)
@@ -144,8 +149,8 @@ def test_ends_are_in_order_and_inside_whatever_the_predictions(rows, seed):
     generator = np.random.default_rng(seed)
     true, predicted = generator.integers(0, 2, (2, rows))
     for name, (low, high) in score_intervals(true, predicted, None, ["a", "b"], resamples=50).items():
-        least, most = METRICS[name].bounds
-        assert least <= low <= high <= most, name
+        minimum, maximum = METRICS[name].bounds
+        assert minimum <= low <= high <= maximum, name
 
 
 def test_errors_in_a_few_large_groups_are_not_taken_for_many():
@@ -155,11 +160,11 @@ def test_errors_in_a_few_large_groups_are_not_taken_for_many():
     in_small = (np.isin(groups, np.arange(10, 30))).astype(np.intp)
     small = score_intervals(true, in_small, None, ["a", "b"], groups)["accuracy"]
     plain = score_intervals(true, in_small, None, ["a", "b"])["accuracy"]
-    # all images of a group are wrong together, though by chance in no large one: there, it might have been
+    # all images of a group are incorrect together, by chance only in small groups
     assert small[1] - small[0] > 1.5 * (plain[1] - plain[0])
 
 
-def test_without_any_error_a_rare_class_makes_the_interval_of_the_mean_over_classes_wider():
+def test_without_errors_a_rare_class_widens_the_interval():
     true = np.r_[np.zeros(990, np.intp), np.ones(10, np.intp)]
     found = score_intervals(true, true, None, ["a", "b"])
     assert found["accuracy"] == wilson_interval(1.0, 0.0, 1000)
@@ -167,22 +172,24 @@ def test_without_any_error_a_rare_class_makes_the_interval_of_the_mean_over_clas
 
 
 @given(st.integers(1, 1000), st.floats(0, 1), st.floats(1, 20))
-def test_the_interval_of_a_share_holds_it_and_mirrors(images, share, effect):
-    share = round(share * images) / images
-    deviation = np.sqrt(effect * share * (1 - share) / images)
-    low, high = wilson_interval(share, deviation, images)
-    assert 0 <= low <= share <= high <= 1
-    np.testing.assert_allclose(wilson_interval(1 - share, deviation, images), (1 - high, 1 - low), atol=1e-9)
+def test_the_interval_of_a_fraction_contains_it_and_mirrors(images, fraction, effect):
+    fraction = round(fraction * images) / images
+    deviation = np.sqrt(effect * fraction * (1 - fraction) / images)
+    low, high = wilson_interval(fraction, deviation, images)
+    assert 0 <= low <= fraction <= high <= 1
+    np.testing.assert_allclose(wilson_interval(1 - fraction, deviation, images), (1 - high, 1 - low), atol=1e-9)
 
 
-def test_the_interval_of_a_share_of_independent_images_is_wilsons():
-    for right in (0, 1, 90, 100):
-        share = right / 100
-        expected = binomtest(right, 100).proportion_ci(method="wilson")
-        assert wilson_interval(share, np.sqrt(share * (1 - share) / 100), 100) == pytest.approx(tuple(expected))
+def test_the_interval_of_independent_images_is_wilsons():
+    for correct in (0, 1, 90, 100):
+        fraction = correct / 100
+        expected = binomtest(correct, 100).proportion_ci(method="wilson")
+        assert wilson_interval(fraction, np.sqrt(fraction * (1 - fraction) / 100), 100) == pytest.approx(
+            tuple(expected)
+        )
 
 
-def test_the_interval_of_a_mean_of_symmetric_values_is_students_but_for_one_degree_of_freedom():
+def test_the_interval_of_symmetric_values_is_students():
     values = np.r_[np.arange(50.0), np.arange(50.0)]
     reach = ttest_1samp(values, 0).confidence_interval().high - values.mean()
     wider = reach * student.ppf(0.975, 98) / student.ppf(0.975, 99)
@@ -190,7 +197,7 @@ def test_the_interval_of_a_mean_of_symmetric_values_is_students_but_for_one_degr
     assert mean_interval(values, units(None, 100)) == pytest.approx(expected, rel=1e-9)
 
 
-def test_the_interval_of_a_mean_of_skewed_values_reaches_farther_up_and_covers_the_truth():
+def test_the_interval_of_skewed_values_has_coverage():
     generator = np.random.default_rng(0)
     covered = 0
     for _ in range(400):
@@ -201,7 +208,7 @@ def test_the_interval_of_a_mean_of_skewed_values_reaches_farther_up_and_covers_t
     assert covered / 400 > 0.91  # Student's t: 0.90
 
 
-def test_copies_do_not_make_the_interval_of_a_mean_narrower():
+def test_near_duplicates_do_not_narrow_the_interval():
     values = np.random.default_rng(0).lognormal(size=60)
     copied = mean_interval(np.repeat(values, 5), units(np.repeat(np.arange(60), 5), 300))
     assert copied == pytest.approx(mean_interval(values, units(None, 60)), rel=1e-9)

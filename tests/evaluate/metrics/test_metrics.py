@@ -6,9 +6,11 @@ from pathlib import Path
 import embedonce
 import numpy as np
 import pytest
-from embedonce.evaluate.metrics.metrics import METRICS, align_probabilities, matthews, score
+from embedonce.cli.app import main
+from embedonce.evaluate.metrics.metrics import METRICS, Metric, align_probabilities, matthews, score
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from saving import without_pictures
 from sklearn import metrics
 
 NAMES = ["a", "b", "c"]
@@ -36,7 +38,7 @@ def test_scores_are_those_of_scikit_learn(seed):
     assert np.sum(scores["confusion"]) == len(true)
 
 
-def test_a_perfect_and_a_wrong_prediction_by_hand():
+def test_scores_by_hand():
     true = np.array([0, 0, 1, 2])
     scores = score(true, np.array([0, 1, 1, 2]), None, NAMES)
     assert scores["accuracy"] == 0.75
@@ -53,7 +55,7 @@ def test_a_perfect_and_a_wrong_prediction_by_hand():
     assert scores["roc_auc"] is None
 
 
-def test_a_class_without_test_images_does_not_spoil_the_means():
+def test_means_skip_classes_without_test_images():
     true = np.array([0, 0, 1, 1])
     probabilities = np.array([[0.9, 0.1, 0], [0.8, 0.2, 0], [0.1, 0.9, 0], [0.2, 0.8, 0]])
     scores = score(true, probabilities.argmax(1), probabilities, NAMES)
@@ -61,7 +63,7 @@ def test_a_class_without_test_images_does_not_spoil_the_means():
     assert scores["per_class"][2]["support"] == 0
 
 
-def test_a_head_of_one_answer_correlates_with_nothing():
+def test_a_constant_prediction_has_no_correlation():
     true = np.repeat([0, 1], [90, 10])
     scores = score(true, np.zeros(100, np.intp), None, ["a", "b"])
     assert (scores["accuracy"], scores["mcc"]) == (0.9, 0.0)
@@ -69,7 +71,7 @@ def test_a_head_of_one_answer_correlates_with_nothing():
     assert score(true, 1 - true, None, ["a", "b"])["mcc"] == -1.0
 
 
-def test_many_counts_are_scored_one_by_one():
+def test_many_counts_are_scored_at_once():
     matrices = np.random.default_rng(0).integers(0, 9, (5, 2, 3, 3)).astype(np.float64)
     counts = np.stack([np.diagonal(matrices, axis1=-2, axis2=-1), matrices.sum(-1), matrices.sum(-2)], axis=-2)
     for metric in METRICS.values():
@@ -79,7 +81,7 @@ def test_many_counts_are_scored_one_by_one():
     assert matthews(np.zeros((3, 3))) == 0
 
 
-def test_every_metric_stands_in_the_documentation():
+def test_every_metric_is_documented():
     root = Path(embedonce.__file__).parent
     for page in ("docs/RESULTS.md", "docs/howto/ci-gate.md"):
         text = (root / page).read_text("utf-8")
@@ -87,39 +89,19 @@ def test_every_metric_stands_in_the_documentation():
             assert f"`{name}`" in text, f"{page} does not name {name}"
 
 
-WITH_ONE_MORE = """
-import sys
-import numpy as np
-from embedonce.evaluate.metrics.metrics import METRICS, Metric
-
 def errors(counts):
     return 1 - counts[..., 0, :].sum(-1) / counts[..., 1, :].sum(-1)
 
-METRICS["errors"] = Metric("errors", "share of errors", errors, heading="err", higher_is_better=False)
-from embedonce.cli.app import main
-main(sys.argv[1:])
-"""
 
-
-def test_one_entry_of_the_table_is_all_that_a_metric_needs(python, cache_path, tmp_path):
-    def call(*arguments, status=0):
-        return python(WITH_ONE_MORE, *arguments, status=status)
-
-    assert "log_loss, roc_auc, mcc, errors" in call("compare", "--help").replace("\n", " ").replace("  ", "")
-    command = (
-        "compare",
-        cache_path,
-        "--heads",
-        "logreg,dummy",
-        "--split",
-        "random",
-        "--folds",
-        2,
-        "-o",
-        tmp_path / "a",
+def test_a_metric_needs_one_entry_of_the_table_only(cache, cache_path, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(
+        METRICS, "errors", Metric("errors", "fraction of errors", errors, heading="err", higher_is_better=False)
     )
-    shown = call(*command, "--fail-under", "dummy.errors=0.1", "--fail-under", "logreg.errors=0.9", status=1)
-    heading = next(line for line in shown.splitlines() if line.strip().startswith("head "))
+    command = ["compare", str(cache_path), "--heads", "logreg,dummy", "--split", "random", "--folds", "2"]
+    with without_pictures(), pytest.raises(SystemExit) as stopped:
+        main([*command, "-o", str(tmp_path / "a"), "--fail-under", "dummy.errors=0.1"])
+    assert stopped.value.code == 1
+    heading = next(line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("head "))
     assert heading.split()[-6:] == ["AUC", "err", "fit", "s", "predict", "s"]
     results = json.loads((tmp_path / "a" / "results.json").read_text("ascii"))
     for head in results["heads"]:
@@ -127,18 +109,10 @@ def test_one_entry_of_the_table_is_all_that_a_metric_needs(python, cache_path, t
         assert head["rounds"][1]["errors"] == pytest.approx(1 - head["rounds"][1]["accuracy"])
         low, high = head["intervals"]["accuracy"]
         assert head["intervals"]["errors"] == pytest.approx([1 - high, 1 - low])
-    assert ">share of errors</th>" in (tmp_path / "a" / "report.html").read_text("utf-8")
-    assert json.loads(call("diff", tmp_path / "a", tmp_path / "a", "--json"))["heads"][0]["errors"]["difference"] == 0
-
-    search = ("--metric", "errors", "--split", "random", "--folds", 2, "--space", "C=1e-9,1", "--json")
-    tuned = json.loads(call("tune", cache_path, "--head", "logreg", "-o", tmp_path / "b", *search))
-    assert tuned["best_parameters"] == {"C": 1.0}
-    scores = {row["parameters"]["C"]: row["score"] for row in tuned["table"]}
-    assert scores[1.0] < scores[1e-9]
-
-    assert "err " in call("train", cache_path, "--head", "dummy", "-o", tmp_path / "dummy.npz")
+    tuned = embedonce.tune(cache, "logreg", metric="errors", split="random", folds=2, space={"C": [1e-9, 1.0]})
+    assert tuned.best_parameters == {"C": 1.0}
 
 
-def test_probabilities_are_put_into_the_order_of_the_class_names():
+def test_probabilities_follow_the_class_names():
     aligned = align_probabilities(np.array([[0.3, 0.7]]), np.array(["c", "a"]), NAMES)
     np.testing.assert_array_equal(aligned, [[0.7, 0, 0.3]])

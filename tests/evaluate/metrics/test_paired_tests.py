@@ -34,7 +34,7 @@ def test_without_groups_the_test_is_mcnemars_exact_one(only_a, only_b):
     assert found.low < found.difference < found.high
 
 
-def test_heads_that_agree_on_every_image_are_no_different_and_the_interval_is_not_empty():
+def test_equal_heads_have_an_interval_with_a_width():
     a, _ = heads(0, 0)
     found = compare_pair(a, a)
     assert found.p == 1
@@ -67,7 +67,7 @@ def test_copies_of_one_image_count_as_one():
     assert compare_pair(np.repeat(a, 10), np.repeat(b, 10)).p < 1e-6 < copied.p
 
 
-def test_a_single_image_that_tells_heads_apart_may_stand_for_its_group():
+def test_one_discordant_image_counts_as_a_group():
     groups = np.repeat(np.arange(40), 20)
     a = np.ones(800, bool)
     b = a.copy()
@@ -76,7 +76,7 @@ def test_a_single_image_that_tells_heads_apart_may_stand_for_its_group():
     assert grouped.high - grouped.low > 3 * (plain.high - plain.low)
 
 
-def test_the_interval_of_independent_images_is_agrestis_and_mins():
+def test_without_groups_it_is_the_interval_of_agresti_and_min():
     a, b = heads(9, 2, both=80, neither=9)
     difference = a.astype(float) - b
     # half an image more in each of the four cells
@@ -88,7 +88,7 @@ def test_the_interval_of_independent_images_is_agrestis_and_mins():
 
 @pytest.mark.parametrize("size", [1, 10])
 @pytest.mark.parametrize(("wrong", "more"), [(0.01, 0.01), (0.05, 0.05), (0.2, 0.1)])
-def test_the_interval_covers_a_true_difference_as_often_as_it_says(wrong, more, size):
+def test_the_difference_interval_has_nominal_coverage(wrong, more, size):
     generator = np.random.default_rng(0)
     covered, rounds, groups = 0, 400, np.repeat(np.arange(100), size)
     for _ in range(rounds):
@@ -102,7 +102,7 @@ def test_the_interval_covers_a_true_difference_as_often_as_it_says(wrong, more, 
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12), st.sampled_from([0.9, 0.95]))
-def test_the_interval_holds_0_inside_unless_the_test_finds_a_difference(of_groups, level):
+def test_the_interval_agrees_with_the_exact_test(of_groups, level):
     a = np.array([right for one, two in of_groups for right in [True] * one + [False] * two] + [True])
     groups = np.r_[np.repeat(np.arange(len(of_groups)), [one + two for one, two in of_groups]), len(of_groups)]
     found = compare_pair(a, np.r_[~a[:-1], True], groups, level=level)
@@ -124,7 +124,7 @@ def test_folds_are_compared_by_the_corrected_t_test():
     assert found.test == "corrected resampled t"
 
 
-def test_folds_without_any_variance_are_no_proof_beyond_their_signs():
+def test_folds_without_variance_are_tested_by_signs():
     sizes = [(80, 20)] * 5
     assert compare_folds([0.0] * 5, sizes).p == 1
     assert compare_folds([0.02] * 5, sizes).p == 1 / 16
@@ -162,7 +162,7 @@ def test_the_verdict_is_what_the_data_say():
     assert "no significant difference between" in unknown.text
 
 
-def test_every_two_heads_are_compared_the_better_first_and_p_is_adjusted():
+def test_all_pairs_are_compared_with_adjusted_p():
     generator = np.random.default_rng(1)
     correct = {name: generator.random(500) < share for name, share in (("a", 0.7), ("b", 0.8), ("c", 0.9))}
     rows = compare_all(["a", "b", "c"], correct)

@@ -9,7 +9,7 @@ def texts(ax):
     return [text.get_text() for text in ax.texts]
 
 
-def test_a_confusion_matrix_shows_names_counts_and_shares_of_rows():
+def test_a_confusion_matrix_shows_counts_and_fractions():
     figure = confusion_figure({"logreg": [[9, 1], [0, 1200]]}, ["cats", "dogs"], {"logreg": "accuracy 0.9"})
     (ax,) = figure.axes
     shown = texts(ax)
