@@ -40,32 +40,14 @@ class FeatureHead(Predictor, ClassifierMixin, BaseEstimator):  # type: ignore[mi
     """Cached objects that are made from the fitted attributes, and left out of pickles and model files."""
 
     def check_parameters(self) -> None:
-        """Check the values of the parameters, as far as they can be without training data; `fit` begins with it.
-
-        Raises
-        ------
-        HeadParameterError
-            If a parameter has a value that it does not take.
-        """
+        """Raise `HeadParameterError` if a value is not allowed, as far as that is known without training data."""
 
     def _start_fit(self, X: Any, y: ArrayLike) -> tuple[Any, NDArray[np.intp]]:
-        """Check the parameters and the training data, and set `classes_` and `n_features_in_`.
+        """Check parameters and data, set `classes_` and `n_features_in_`, and return features and class indices.
 
-        Returns
-        -------
-        X : ndarray or RowSource of shape (n, d), float32 or float64
-            The checked features; a source, whose rows are not read here, as it is.
-        codes : ndarray of shape (n,), intp
-            Each row's index into `classes_`.
-
-        Raises
-        ------
-        HeadParameterError
-            If a parameter has a value that it does not take.
-        ValueError
-            If X or y are of unequal length, empty, not finite or not labels of classes.
-        HeadError
-            If there are fewer than two classes, or the head cannot train on a RowSource.
+        Features (n, d) are float32 or float64; a source is returned without reading its rows. Class indices (n,) are
+        intp. Raises `HeadParameterError`, `HeadError` (one class, or a source for a head that needs memory), or
+        ValueError.
         """
         self.check_parameters()
         if is_source(X):

@@ -1,9 +1,9 @@
-"""Any head with its probabilities corrected by what it says of training rows that it was not fitted on."""
+"""Any head with its probabilities calibrated on training rows that it was not fitted on."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,20 +20,20 @@ _SMALLEST = 1e-12
 
 
 class CalibratedHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A head whose probabilities are calibrated on folds of the training rows.
+    """Head whose probabilities are calibrated on folds of the training rows.
 
-    The head is fitted on all training rows; what corrects its probabilities is fitted on those that heads, each fitted
-    without a fold, give for the fold. Rows of one group are never on both sides of a fold.
+    The head is fitted on all training rows. The correction of its probabilities is fitted on those of held-out rows of
+    folds. Rows of one group are never on both sides of a fold.
 
     Parameters
     ----------
     head : classifier
         With ``predict_proba``; it is cloned.
-    method : str
-        ``temperature``: one factor on the log probabilities, which changes no prediction (Guo et al., 2017,
-        https://proceedings.mlr.press/v70/guo17a.html). ``sigmoid``: a logistic curve for each class against the others,
-        normalised to a sum of 1 (Platt, 1999; Zadrozny and Elkan, 2002), after which another class may be the most
-        probable and is then predicted.
+    method : {"temperature", "sigmoid"}, default="temperature"
+        "temperature" is one factor on the log probabilities, which changes no prediction (Guo et al., 2017,
+        https://proceedings.mlr.press/v70/guo17a.html). "sigmoid" is a logistic curve for each class against the
+        others, normalised to a sum of 1 (Platt, 1999; Zadrozny and Elkan, 2002); it may change the most probable
+        class, which is then predicted.
 
     Attributes
     ----------
@@ -41,14 +41,14 @@ class CalibratedHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     head_ : classifier
         Fitted on all training rows.
     temperature_ : float
-        Of ``temperature``: above 1 where the head was too sure.
+        With "temperature": above 1 if the head was too confident.
     curves_ : ndarray of float64, shape (k, 2)
-        Of ``sigmoid``: slope and intercept on the log odds of each class.
+        With "sigmoid": slope and intercept on the log odds of each class.
     """
 
     head_name = "calibrated"
 
-    def __init__(self, head: Any, method: str = "temperature") -> None:
+    def __init__(self, head: Any, method: Literal["temperature", "sigmoid"] = "temperature") -> None:
         self.head = head
         self.method = method
 
@@ -61,36 +61,32 @@ class CalibratedHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> CalibratedHead:
         """Fit the head on rows X (n, d) with labels y (n,), and its correction on folds of them.
 
-        Raises
-        ------
-        HeadParameterError
-            If the method is none of these.
-        HeadError
-            If the head has no probabilities, or a class has too few rows (or groups) to be held out.
+        Raises `HeadParameterError` for an unknown method, and `HeadError` if the head has no probabilities, or a class
+        has too few rows (or groups) to be held out.
         """
         check_choice(self.head_name, "method", self.method, METHODS)
         if not hasattr(self.head, "predict_proba"):
             raise HeadError(
-                f"parameter head of head {self.head_name!r} must have probabilities, got {type(self.head).__name__}; "
-                "use it without calibration"
+                f"parameter head of head {self.head_name!r} must have probabilities, got {type(self.head).__name__}. "
+                "Use it without calibration"
             )
         rows, labels = np.asarray(X), np.asarray(y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
-        said, true = [], []
-        for train, held in folds(codes, groups):
+        logs, true = [], []
+        for train, held_out in folds(codes, groups):
             inner = clone(self.head)
             if groups is not None and "groups" in inspect.signature(inner.fit).parameters:
                 inner.fit(rows[train], labels[train], groups=groups[train])
             else:
                 inner.fit(rows[train], labels[train])
-            said.append(_logarithms(inner, rows[held]))
-            true.append(codes[held])
-        if not said:
+            logs.append(_logarithms(inner, rows[held_out]))
+            true.append(codes[held_out])
+        if not logs:
             unit = "images" if groups is None else "groups"
             raise HeadError(
                 f"calibrating a head needs at least two {unit} of every class, so that some can be held out"
             )
-        self._fit_correction(np.concatenate(said), np.concatenate(true))
+        self._fit_correction(np.concatenate(logs), np.concatenate(true))
         self.head_ = clone(self.head)
         takes = inspect.signature(self.head_.fit).parameters
         extra = {"groups": groups, "validation_data": validation_data}
@@ -105,8 +101,8 @@ class CalibratedHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self.method == "temperature":
 
             def loss(log_temperature: float) -> float:
-                sharpened = log_softmax(logs / np.exp(log_temperature), axis=1)
-                return -float(sharpened[np.arange(len(true)), true].mean())
+                scaled = log_softmax(logs / np.exp(log_temperature), axis=1)
+                return -float(scaled[np.arange(len(true)), true].mean())
 
             self.temperature_ = float(np.exp(minimize_scalar(loss, bounds=(-3, 5), method="bounded").x))
             return
@@ -116,7 +112,7 @@ class CalibratedHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.curves_[code] = model.coef_[0, 0], model.intercept_[0]
 
     def predict_proba(self, X: ArrayLike) -> Array:
-        """Return corrected probabilities, float64, shape (m, k), in the order of ``classes_``."""
+        """Return calibrated probabilities, float64, shape (m, k), in the order of ``classes_``."""
         from scipy.special import expit, softmax
 
         check_is_fitted(self, "head_")
@@ -136,7 +132,7 @@ class CalibratedHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def history_(self) -> dict[str, list[float]] | None:
-        """Of the head, if it is trained in epochs."""
+        """History of the head, if it is trained in epochs."""
         return getattr(self.head_, "history_", None)
 
 

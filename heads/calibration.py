@@ -1,21 +1,19 @@
-"""Probabilities for heads that only have margins, in agreement with their predictions.
+"""Probabilities for heads with margins, in agreement with their predictions.
 
-Platt's recipe (a sigmoid per class, normalised), as in ``SVC(probability=True)``, may call another class
-most probable than `predict` does. Here one factor a > 0 decides how sharp the margins are read:
+With Platt's method (a sigmoid per class, normalised), as in ``SVC(probability=True)``, the most probable class may
+differ from the predicted one. Here one inverse temperature a > 0 scales the margins:
 
 - two classes, margin d: p = 1 / (1 + exp(-a d));
 - one margin d_i per class: p_i proportional to exp(a d_i);
-- one margin m_ij per pair: p_i proportional to the product over j of 1 / (1 + exp(-a m_ij)), which for
-  two classes is the first formula. Where this disagrees with the votes, which is rare, the voted
-  class is lifted to the top (`embedonce.heads.numerics.scores.align_argmax`).
+- one margin m_ij per pair: p_i proportional to the product over j of 1 / (1 + exp(-a m_ij)). Where this disagrees with
+  the votes, which is rare, the probability of the voted class is raised (`align_argmax`).
 
-Measured on MobileNetV2 features (alpha 0.35) of 15,000 images in 3 classes, RBF SVM, log loss on a fifth
-held out at random, and on a fifth with copies of one original kept together in the two classes where they
-are known (in the folds too):
-softmax of the votes 0.038 and 0.120, softmax of the summed margins 0.035 and 0.130, of both with two
-factors 0.030 and 0.115, of the worst margin of each class 0.022 and 0.118, the product 0.024 and 0.109.
+Log loss of an RBF SVM on MobileNetV2 features (alpha 0.35) of 15,000 images in 3 classes, on a random fifth and on a
+fifth without near-duplicates in training: softmax of the votes 0.038 and 0.120, of the summed margins 0.035 and 0.130,
+of both with two factors 0.030 and 0.115, of the lowest margin of each class 0.022 and 0.118, the product 0.024 and
+0.109.
 
-The factor minimises the log loss on rows that the margins' model was not fitted on.
+The inverse temperature minimises the log loss on rows that the margins' model was not fitted on.
 """
 
 from __future__ import annotations
@@ -42,21 +40,10 @@ FOLD_SEED = 0
 
 
 def folds(codes: Codes, groups: Array | None = None) -> Iterator[tuple[Codes, Codes]]:
-    """Yield stratified folds until enough rows have been held out.
+    """Yield stratified folds (train, held_out) of row indices until enough rows were held out.
 
-    Parameters
-    ----------
-    codes : ndarray of shape (n,), intp
-        Class indices 0 .. k-1, every class present.
-    groups : ndarray of shape (n,), optional
-        Rows of one group (copies of one original) are never on both sides of a fold. Without it, copies
-        make the margins look better than they are and the probabilities too sure.
-
-    Yields
-    ------
-    train, held : ndarray of intp
-        Row indices; `train` holds every class. Nothing is yielded where the smallest class has too few
-        rows (or groups) to be on both sides.
+    Rows of one of the groups (n,) are never on both sides: near-duplicates would make the probabilities too confident.
+    Every fold trains on every class. If the smallest class has fewer than two rows (or groups), nothing is yielded.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -72,35 +59,22 @@ def folds(codes: Codes, groups: Array | None = None) -> Iterator[tuple[Codes, Co
     # the class indices stand in for the features, which the splitters only count
     splits = splitter.split(codes, codes) if groups is None else splitter.split(codes, codes, groups)
     n_classes = int(codes.max()) + 1
-    n_held = 0
-    for train, held in splits:
+    n_held_out = 0
+    for train, held_out in splits:
         # groups can be too coarse for every training part to keep every class
-        if len(held) == 0 or len(np.unique(codes[train])) < n_classes:
+        if len(held_out) == 0 or len(np.unique(codes[train])) < n_classes:
             continue
-        yield train, held
-        n_held += len(held)
-        if n_held >= ENOUGH_ROWS:
+        yield train, held_out
+        n_held_out += len(held_out)
+        if n_held_out >= ENOUGH_ROWS:
             return
 
 
 def smoothed_targets(codes: Codes, n_classes: int) -> Array:
-    """Return class probabilities to aim at, slightly below 1 for the true class.
+    """Return class probabilities (n, k) to aim at, slightly below 1 for the true class.
 
-    With a class of c rows, its rows aim at (c + 1) / (c + 2) for it and share the rest among the others:
-    Platt's prior (1999, section 2.2) for more than two classes. It keeps the factor finite where every
-    held-out row is classified correctly.
-
-    Parameters
-    ----------
-    codes : ndarray of shape (n,), intp
-        Class indices.
-    n_classes : int
-        k, at least 2.
-
-    Returns
-    -------
-    ndarray of shape (n, k), float64
-        Rows that sum to 1.
+    In a class of c rows it is (c + 1) / (c + 2) (Platt 1999, section 2.2), which keeps the inverse temperature finite
+    where every held-out row is classified correctly.
     """
     counts = np.bincount(codes, minlength=n_classes)
     true = ((counts + 1.0) / (counts + 2.0))[codes]
@@ -110,21 +84,9 @@ def smoothed_targets(codes: Codes, n_classes: int) -> Array:
 
 
 def fit_inverse_temperature(log_scores: Callable[[Array, float], Array], margins: Array, codes: Codes) -> float:
-    """Find the factor that minimises the log loss of held-out margins.
+    """Return the inverse temperature that minimises the log loss of held-out margins; 1.0 without rows or margins.
 
-    Parameters
-    ----------
-    log_scores : callable
-        ``log_scores(margins, a)`` gives unnormalised log probabilities, shape (n, k).
-    margins : ndarray of shape (n,) or (n, anything)
-        Margins of rows that their model was not fitted on.
-    codes : ndarray of shape (n,), intp
-        True class indices.
-
-    Returns
-    -------
-    float
-        a, above 0; 1.0 if there are no rows or all margins are 0.
+    ``log_scores(margins, a)`` returns unnormalised log probabilities (n, k).
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
@@ -144,21 +106,20 @@ def fit_inverse_temperature(log_scores: Callable[[Array, float], Array], margins
 
 
 def _wants_probabilities(head: Any) -> bool:
-    """Tell whether a head was asked for probabilities; used by `available_if`."""
     return bool(head.probability)
 
 
 class CalibratedMarginHead(StandardizedHead, StandardizedPredictor):
-    """Base of the heads whose probabilities are read from margins with one fitted factor.
+    """Base of the heads whose probabilities come from margins with one fitted inverse temperature.
 
     A subclass has a parameter ``probability``; its `fit` calls `_calibrate`.
 
     Attributes
     ----------
     inverse_temperature_ : float
-        The fitted factor; only with ``probability=True``.
+        Only with ``probability=True``; 1.0 if the classes were too small.
     n_calibration_rows_ : int
-        Held-out rows that it was fitted on; 0 if the classes were too small, then the factor is 1.
+        Held-out rows that it was fitted on.
     """
 
     probability: bool
@@ -167,22 +128,10 @@ class CalibratedMarginHead(StandardizedHead, StandardizedPredictor):
     def _calibrate(
         self, codes: Codes, groups: ArrayLike | None, fold_margins: Callable[[Codes, Codes, bool], Array]
     ) -> None:
-        """Fit the factor on held-out rows.
+        """Fit the inverse temperature on held-out rows.
 
-        Parameters
-        ----------
-        codes : ndarray of shape (n,), intp
-            Class indices of the training rows.
-        groups : array-like of shape (n,), optional
-            See `folds`.
-        fold_margins : callable
-            ``fold_margins(train, held, last)`` fits on the rows `train` and returns the margins of `held`;
-            `last` says that no other fold follows.
-
-        Raises
-        ------
-        HeadError
-            If `groups` has another length than `codes`.
+        ``fold_margins(train, held_out, last)`` fits on the rows `train` and returns the margins of `held_out`; `last`
+        says that no other fold follows. Raises `HeadError` if `groups` has another length than `codes`.
         """
         checked = None if groups is None else np.asarray(groups)
         if checked is not None and checked.shape != codes.shape:
@@ -192,15 +141,15 @@ class CalibratedMarginHead(StandardizedHead, StandardizedPredictor):
             )
         splits = list(folds(codes, checked))
         parts = [
-            (held, fold_margins(train, held, number == len(splits)))
-            for number, (train, held) in enumerate(splits, start=1)
+            (held_out, fold_margins(train, held_out, number == len(splits)))
+            for number, (train, held_out) in enumerate(splits, start=1)
         ]
-        self.n_calibration_rows_ = sum(len(held) for held, _ in parts)
+        self.n_calibration_rows_ = sum(len(held_out) for held_out, _ in parts)
         self.inverse_temperature_ = 1.0
         if parts:
-            held = np.concatenate([rows for rows, _ in parts])
+            held_out = np.concatenate([rows for rows, _ in parts])
             margins = np.concatenate([values for _, values in parts])
-            self.inverse_temperature_ = fit_inverse_temperature(self._log_scores, margins, codes[held])
+            self.inverse_temperature_ = fit_inverse_temperature(self._log_scores, margins, codes[held_out])
 
     @available_if(_wants_probabilities)  # type: ignore[untyped-decorator, unused-ignore]
     def predict_proba(self, X: ArrayLike) -> Array:

@@ -35,10 +35,8 @@ class DummyHead(FeatureHead, DummyPredictor):
 
         Raises
         ------
-        HeadError
-            If there are fewer than two classes.
-        ValueError
-            If X or y do not hold finite features and as many labels.
+        HeadError, ValueError
+            If there are fewer than two classes, or X or y do not hold finite features and as many labels.
         """
         X, codes = self._start_fit(X, y)
         self.class_prior_ = np.bincount(codes) / len(codes)

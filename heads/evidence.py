@@ -1,7 +1,7 @@
-"""What every pooled feature of one image adds to, or would change of, the score of every class.
+"""Contributions of the pooled features of one image to the scores of all classes.
 
-Scores are log probabilities less their mean over the classes: a head's log scores are known only up to a constant
-for each row, and this difference is the same whatever the constant.
+Scores are log probabilities minus their mean over the classes: log scores are known only up to a constant for each
+row, and this difference does not depend on it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ EXPLAINABLE = (*LINEAR, "svm")
 
 
 class Evidence(NamedTuple):
-    """Scores of the classes for one row of features, and what they owe to each feature.
+    """Scores of the classes for one row of features, and the contribution of each feature.
 
     Attributes
     ----------
     scores : ndarray of shape (k,), float64
         ``log(p) - mean(log(p))`` of the probabilities p.
     weights : ndarray of shape (d, k), float64
-        Gradients of the scores with regard to the features.
+        Gradients of the scores with respect to the features.
     bias : ndarray of shape (k,), float64, or None
-        Of a linear head: ``features @ weights + bias`` are the scores. Of others None: there the weights hold near
-        these features only.
+        Of a linear head, whose scores are ``features @ weights + bias``. None for others, whose weights hold near these
+        features only.
     """
 
     scores: Array
@@ -37,44 +37,24 @@ class Evidence(NamedTuple):
 
 
 def require_explainable(head: Any) -> None:
-    """Refuse a head whose scores have no gradient that we know.
-
-    Raises
-    ------
-    HeadError
-        If it is no softmax, logreg, linear-svm or svm head, or has no probabilities.
-    """
+    """Raise `HeadError` unless a head is softmax, logreg, linear-svm or svm with probabilities."""
     name = getattr(type(head), "head_name", type(head).__name__)
     if name not in EXPLAINABLE:
         raise HeadError(
             f"parameter model of explain must hold a head {', '.join(EXPLAINABLE[:-1])} or {EXPLAINABLE[-1]}, whose "
-            f"scores can be traced back to places of the image, got {name!r}; train one of these on the same cache"
+            f"scores can be traced back to places of the image, got {name!r}. Train one of these on the same cache"
         )
     if not hasattr(head, "predict_proba"):
         raise HeadError(
             f"parameter model of explain must hold a head with probabilities, got head {name!r} that was trained with "
-            "probability=False; train it again with probability=True"
+            "probability=False. Train it again with probability=True"
         )
 
 
 def class_evidence(head: Any, features: Array) -> Evidence:
-    """Return what the score of each class owes to each feature.
+    """Return the `Evidence` of a fitted head for one row of features (d,).
 
-    Parameters
-    ----------
-    head : FeatureHead
-        Fitted: softmax, logreg, linear-svm or svm.
-    features : ndarray of shape (d,)
-        Of one image.
-
-    Returns
-    -------
-    Evidence
-
-    Raises
-    ------
-    HeadError
-        See `require_explainable`.
+    Raises `HeadError` as `require_explainable` does.
     """
     require_explainable(head)
     row = np.asarray(features, np.float64)

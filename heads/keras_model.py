@@ -10,20 +10,7 @@ from .._keras import import_keras
 
 
 def dense_model(kernel: NDArray[Any], bias: NDArray[Any], dropout: float) -> Any:
-    """Return dropout and a dense softmax layer of these weights as a Keras model named "head".
-
-    Parameters
-    ----------
-    kernel : ndarray of shape (d, k)
-    bias : ndarray of shape (k,)
-    dropout : float
-        For those who train the model further.
-
-    Returns
-    -------
-    keras.Sequential
-        Features (m, d) in, probabilities (m, k) out.
-    """
+    """Return dropout and a dense softmax layer of a kernel (d, k) and a bias (k,) as a Keras model named "head"."""
     keras = import_keras()
     # nothing that Keras would draw a seed for from a global generator
     dense = keras.layers.Dense(kernel.shape[1], activation="softmax", kernel_initializer="zeros", name="probabilities")

@@ -17,41 +17,61 @@ from ..cache import RowSource
 from .base import StandardizedHead
 from .calibration import CalibratedMarginHead, Codes
 from .numerics import Array, StandardizedBlocks, cross_entropy, solve, standard_scaler
-from .parameters import check_class_weight, check_flag, check_number, check_random_state, weights_of_classes
+from .parameters import (
+    ClassWeight,
+    check_class_weight,
+    check_flag,
+    check_number,
+    check_random_state,
+    weights_of_classes,
+)
 from .predictors import LinearSVMPredictor, LogisticRegressionPredictor
 
 
 class LogisticRegressionHead(StandardizedHead, LogisticRegressionPredictor):
     """Logistic regression (multinomial for three or more classes) on standardised features.
 
-    The minimum is that of ``make_pipeline(StandardScaler(), LogisticRegression(C=C))`` up to the solver's
-    tolerance; it is found by `embedonce.heads.numerics.lbfgs`. Features in float32 are multiplied in float32.
+    The minimum is that of ``make_pipeline(StandardScaler(), LogisticRegression(C=C))`` up to the solver's tolerance.
+    The solver is `embedonce.heads.numerics.lbfgs`. Features in float32 are multiplied in float32.
 
     Parameters
     ----------
-    C : float
+    C : float, default=1.0
         Inverse strength of the L2 penalty, above 0.
-    max_iter : int
+    max_iter : int, default=1000
         Bound on L-BFGS iterations, at least 1.
-    tol : float
-        The solver stops when no component of the gradient exceeds it; above 0. With scikit-learn's 1e-4 rounding
-        decides whether it stops a few iterations before scikit-learn or after; half of that is always as close.
-    class_weight : mapping or "balanced", optional
+    tol : float, default=5e-5
+        The solver stops when no component of the gradient exceeds it; above 0. It is half of scikit-learn's 1e-4, with
+        which rounding decides whether the solver stops a few iterations before scikit-learn's.
+    class_weight : mapping or "balanced", default=None
         Weight of each class's rows; "balanced" is inverse to the class's size.
 
     Attributes
     ----------
-    model_ : sklearn.pipeline.Pipeline
-        StandardScaler and LogisticRegression, fitted: usable without embedonce.
     coef_, intercept_ : ndarray of float64, shapes (k, d) and (k,)
         Weights of the standardised features; of two classes those of the second alone.
+    model_ : sklearn.pipeline.Pipeline
+        The same as fitted StandardScaler and LogisticRegression.
     n_iter_ : int
         Iterations of the solver.
+
+    See Also
+    --------
+    embedonce.make_head : Make any head by name.
+
+    Examples
+    --------
+    >>> from embedonce import make_head
+    >>> head = make_head("logreg", C=0.1).fit([[0.0], [1.0]], ["cat", "dog"])
+    >>> head.predict([[0.9]])
+    array(['dog'], dtype='<U3')
     """
 
     reads_rows = True
 
-    def __init__(self, C: float = 1.0, *, max_iter: int = 1000, tol: float = 5e-5, class_weight: Any = None) -> None:
+    def __init__(
+        self, C: float = 1.0, *, max_iter: int = 1000, tol: float = 5e-5, class_weight: ClassWeight = None
+    ) -> None:
         self.C = C
         self.max_iter = max_iter
         self.tol = tol
@@ -65,7 +85,7 @@ class LogisticRegressionHead(StandardizedHead, LogisticRegressionPredictor):
         Raises
         ------
         HeadParameterError
-            If a parameter has a value that it does not take.
+            If a parameter has a value that is not allowed.
         HeadError
             If there are fewer than two classes.
         ValueError
@@ -90,7 +110,7 @@ class LogisticRegressionHead(StandardizedHead, LogisticRegressionPredictor):
         )
         if not solution.converged:
             warnings.warn(
-                f"head {self.head_name!r} did not converge in {self.max_iter} iterations; raise max_iter or tol",
+                f"head {self.head_name!r} did not converge in {self.max_iter} iterations. Raise max_iter or tol",
                 ConvergenceWarning,
                 stacklevel=2,
             )
@@ -121,29 +141,40 @@ class LinearSVMHead(CalibratedMarginHead, LinearSVMPredictor):
 
     Parameters
     ----------
-    C : float
-        Inverse strength of the L2 penalty, above 0. scikit-learn's 1.0 is meant for a few features: with
-        1,280 standardised ones margins of 1 need only small weights. On MobileNetV2 features (alpha 0.35)
-        of one data set, copies of one original kept together, the test error was 6.0 % with 1.0, 4.8 %
-        with 0.01 and 4.3 % with 0.001. That is one data set: tune it on yours.
-    max_iter : int
+    C : float, default=0.001
+        Inverse strength of the L2 penalty, above 0. scikit-learn's 1.0 is meant for a few features. On MobileNetV2
+        features (alpha 0.35) of one data set, split without leakage, the test error was 6.0 % with 1.0, 4.8 % with 0.01
+        and 4.3 % with 0.001. Tune it on other data.
+    max_iter : int, default=10000
         Bound on liblinear's iterations, at least 1.
-    tol : float
+    tol : float, default=1e-4
         Tolerance of the solver, above 0.
-    class_weight : mapping or "balanced", optional
+    class_weight : mapping or "balanced", default=None
         Weight of each class's rows.
-    probability : bool
-        Whether to fit `inverse_temperature_` on held-out rows, so that there is `predict_proba`. Costs at least
-        one more fit on four fifths of the rows.
-    random_state : int
-        Seed of liblinear's coordinate descent, which it uses where there are fewer rows than features.
+    probability : bool, default=True
+        Whether to fit `inverse_temperature_` on held-out rows, for `predict_proba`. It costs at least one more fit.
+    random_state : int, default=0
+        Seed of liblinear's coordinate descent, which it uses if there are fewer rows than features.
 
     Attributes
     ----------
+    coef_, intercept_ : ndarray of float64, shapes (k, d) and (k,)
+        Weights of the standardised features; of two classes those of the second alone.
     model_ : sklearn.pipeline.Pipeline
-        StandardScaler and LinearSVC, fitted.
+        The same as fitted StandardScaler and LinearSVC.
     n_iter_ : int
-        liblinear's iterations, of the slowest class.
+        Iterations of liblinear for the slowest class.
+
+    See Also
+    --------
+    embedonce.make_head : Make any head by name.
+
+    Examples
+    --------
+    >>> from embedonce import make_head
+    >>> head = make_head("linear-svm").fit([[0.0], [0.1], [0.9], [1.0]], ["cat", "cat", "dog", "dog"])
+    >>> head.predict([[0.95]])
+    array(['dog'], dtype='<U3')
     """
 
     def __init__(
@@ -152,7 +183,7 @@ class LinearSVMHead(CalibratedMarginHead, LinearSVMPredictor):
         *,
         max_iter: int = 10_000,
         tol: float = 1e-4,
-        class_weight: Any = None,
+        class_weight: ClassWeight = None,
         probability: bool = True,
         random_state: int = 0,
     ) -> None:
@@ -174,14 +205,14 @@ class LinearSVMHead(CalibratedMarginHead, LinearSVMPredictor):
     def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> LinearSVMHead:
         """Fit on features X of shape (n, d) and labels y of shape (n,); return the head.
 
-        `groups`, shape (n,), keeps copies of one original on the same side of the calibration's folds.
+        `groups`, shape (n,), keeps near-duplicates on the same side of the calibration's folds.
 
         Raises
         ------
         HeadParameterError
-            If a parameter has a value that it does not take.
+            If a parameter has a value that is not allowed.
         HeadError
-            If there are fewer than two classes, or `groups` is of another length.
+            If there are fewer than two classes, or `groups` has another length.
         ValueError
             If X or y do not hold finite features and as many labels.
         """
@@ -193,8 +224,10 @@ class LinearSVMHead(CalibratedMarginHead, LinearSVMPredictor):
         self.n_iter_ = int(np.max(model[-1].n_iter_))
         if self.probability:
 
-            def fold_margins(train: Codes, held: Codes, last: bool) -> Array:
-                margins: Array = self._new_model().fit(features[train], labels[train]).decision_function(features[held])
+            def fold_margins(train: Codes, held_out: Codes, last: bool) -> Array:
+                margins: Array = (
+                    self._new_model().fit(features[train], labels[train]).decision_function(features[held_out])
+                )
                 return margins
 
             self._calibrate(codes, groups, fold_margins)

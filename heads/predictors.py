@@ -28,14 +28,9 @@ from .numerics import (
 
 
 class Predictor:
-    """Base of the fitted heads that predict from one score per class.
+    """Base of the fitted heads, which predict from one score per class.
 
     A subclass implements `_scores`, from which the predicted class and the probabilities both follow.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (k,)
-    n_features_in_ : int
     """
 
     head_name: ClassVar[str]
@@ -212,18 +207,10 @@ class SVMPredictor(StandardizedPredictor):
         return pair_log_scores(margins, len(self.classes_), inverse_temperature)
 
     def log_score_gradients(self, row: Array) -> tuple[Array, Array]:
-        """Return log scores of one row, and their gradients with respect to its features.
+        """Return log scores (k,) of one row of features (d,), and their gradients (d, k), float64.
 
-        Parameters
-        ----------
-        row : ndarray of shape (d,)
-            Features of one image.
-
-        Returns
-        -------
-        log_scores : ndarray of shape (k,), float64
-            Their softmax is `predict_proba`, except where the votes of the pairs disagree with them, which is rare.
-        gradients : ndarray of shape (d, k), float64
+        The softmax of the log scores is `predict_proba`, except where the votes of the pairs disagree with them, which
+        is rare.
         """
         factor, k = self.inverse_temperature_, len(self.classes_)
         scaled = (np.asarray(row, np.float64) - self.mean_) / self.scale_

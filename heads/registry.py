@@ -1,31 +1,27 @@
-"""The table of heads by name, and the way to heads of others.
+"""The registry of heads by name.
 
-Looking at the table imports neither TensorFlow nor scikit-learn; a head's module is imported when the head
-is made.
+Reading it imports neither TensorFlow nor scikit-learn; a head's module is imported when the head is made.
 """
 
 from __future__ import annotations
 
 import inspect
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from ..errors import HeadError, HeadParameterError
 from .spaces import Choice, Range, Space
 
+if TYPE_CHECKING:
+    from .dummy import DummyHead
+    from .linear import LinearSVMHead, LogisticRegressionHead
+    from .neighbors import KNNHead
+    from .softmax import SoftmaxHead
+    from .svm import SVMHead
+
 
 class HeadSpec(NamedTuple):
-    """A head, and what is known of it without importing it.
-
-    Attributes
-    ----------
-    module : str
-        In this folder.
-    cls : str
-        A class in it.
-    space : mapping of str to Range or Choice
-        What is searched when it is tuned; may be empty.
-    """
+    """Module and class of a head in this folder, and the parameters that `tune` searches."""
 
     module: str
     cls: str
@@ -62,68 +58,81 @@ HEADS = {
 
 
 def head_names() -> list[str]:
-    """Return the names of the heads that `make_head` knows, in the order of the table."""
+    """Return the names of the heads of embedonce, in the order of the registry."""
     return list(HEADS)
 
 
+@overload
+def make_head(name: Literal["softmax"], /, **params: Any) -> SoftmaxHead: ...
+@overload
+def make_head(name: Literal["logreg"], /, **params: Any) -> LogisticRegressionHead: ...
+@overload
+def make_head(name: Literal["svm"], /, **params: Any) -> SVMHead: ...
+@overload
+def make_head(name: Literal["linear-svm"], /, **params: Any) -> LinearSVMHead: ...
+@overload
+def make_head(name: Literal["knn"], /, **params: Any) -> KNNHead: ...
+@overload
+def make_head(name: Literal["dummy"], /, **params: Any) -> DummyHead: ...
+@overload
+def make_head(name: str, /, **params: Any) -> Any: ...
 def make_head(name: str, /, **params: Any) -> Any:
     """Make an unfitted head.
 
     Parameters
     ----------
     name : str
-        One of `head_names`, or "package.module:Class" for any scikit-learn classifier class.
+        "softmax", "logreg", "svm", "linear-svm", "knn", "dummy", or "package.module:Class" for any scikit-learn
+        classifier class.
     **params
-        Parameters of the head's constructor. Heads of others check their values when they are fitted.
+        Parameters of the head's constructor. Other classes than those of embedonce check them in ``fit``.
 
     Returns
     -------
-    sklearn.base.ClassifierMixin
-        An instance of the head's class.
+    scikit-learn classifier
+        Instance of the head's class.
 
     Raises
     ------
     HeadError
         If there is no such head, or the class is not a scikit-learn classifier.
     HeadParameterError
-        If the head has no parameter of that name or does not take its value, or lacks one that it needs.
+        If a parameter is unknown, missing, or has a value that is not allowed.
+
+    See Also
+    --------
+    save_head : Write a fitted head to a file.
+
+    Examples
+    --------
+    >>> import embedonce as eo
+    >>> head = eo.make_head("logreg", C=0.1).fit([[0.0], [1.0]], ["cat", "dog"])
+    >>> head.predict([[0.9]])
+    array(['dog'], dtype='<U3')
     """
     kind = head_class(name)
-    known = _parameter_names(kind)
+    names = _parameter_names(kind)
     for param in params:
-        if known is not None and param not in known:
-            has = f"its parameters are {', '.join(known)}" if known else "it takes none"
+        if names is not None and param not in names:
+            has = f"its parameters are {', '.join(names)}" if names else "it takes none"
             raise HeadParameterError(
                 f"head {name!r} has no parameter {param!r} (got {param}={params[param]!r}); "
-                f"{has}{_suggestion(param, known)}"
+                f"{has}{_suggestion(param, names)}"
             )
     try:
         head = kind(**params)
     except TypeError as error:
         raise HeadParameterError(f"head {name!r} cannot be made with these parameters: {error}") from error
     _require_classifier(name, head)
-    if name in HEADS:  # those of others check when they are fitted
+    if name in HEADS:
         head.check_parameters()
     return head
 
 
 def head_class(name: str) -> Any:
-    """Import the class of a head.
+    """Import the class of a head, by its name or "package.module:Class".
 
-    Parameters
-    ----------
-    name : str
-        One of `head_names`, or "package.module:Class".
-
-    Returns
-    -------
-    type
-        The class.
-
-    Raises
-    ------
-    HeadError
-        If there is no such head, module or class, or it has no ``fit`` and ``predict``.
+    Raises `HeadError` if there is no such head, module or class, or it has no ``fit`` and ``predict``.
     """
     if name in HEADS:
         return getattr(import_module(f".{HEADS[name].module}", __package__), HEADS[name].cls)
@@ -135,31 +144,31 @@ def head_class(name: str) -> Any:
     module, _, cls = name.partition(":")
     try:
         imported = import_module(module)
-    except Exception as error:  # the module is somebody else's, and importing it runs its code
+    except Exception as error:  # importing a module runs its code
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise HeadError(f"head {name!r}: the module {module!r} cannot be imported: {reason}") from error
     try:
-        found = getattr(imported, cls)
+        kind = getattr(imported, cls)
     except AttributeError as error:
         raise HeadError(f"head {name!r}: the module {module!r} has no class {cls!r}") from error
-    if not inspect.isclass(found) or not all(callable(getattr(found, m, None)) for m in ("fit", "predict")):
-        raise HeadError(f"head {name!r} must be a class with the methods fit and predict, got {found!r}")
-    return found
+    if not inspect.isclass(kind) or not all(callable(getattr(kind, m, None)) for m in ("fit", "predict")):
+        raise HeadError(f"head {name!r} must be a class with the methods fit and predict, got {kind!r}")
+    return kind
 
 
 def _parameter_names(kind: Any) -> list[str] | None:
-    """Return the constructor's parameter names; None if it takes any (``**kwargs``)."""
+    """Return the constructor's parameter names; None if it takes ``**kwargs``."""
     parameters = inspect.signature(kind).parameters.values()
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return None
     return [parameter.name for parameter in parameters]
 
 
-def _suggestion(word: str, known: list[str]) -> str:
-    """Return " (did you mean ...?)" with the closest of the known words, or nothing."""
+def _suggestion(word: str, names: list[str]) -> str:
+    """Return " (did you mean ...?)" with the closest of the words, or nothing."""
     import difflib
 
-    close = difflib.get_close_matches(word, known, n=1)
+    close = difflib.get_close_matches(word, names, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 

@@ -1,9 +1,9 @@
-"""Which parameters of a head are worth tuning, and which combinations of their values are tried.
+"""Parameters of a head to tune, and the combinations of values that a search tries.
 
 Combinations come from a Halton sequence (Halton 1960), shifted by a random vector modulo 1 (Cranley and Patterson
 1976). Random search finds good parameters with fewer trials than a grid, because it tries a new value of every
 parameter in every trial, and low-discrepancy sequences leave smaller gaps than independent draws (Bergstra and Bengio
-2012, Random search for hyper-parameter optimization). Lists of values are a grid when the trials suffice for all of it.
+2012, Random search for hyper-parameter optimization). Lists of values are a grid if the trials suffice for all of it.
 """
 
 from __future__ import annotations
@@ -24,28 +24,23 @@ _DRAWS = 64  # points for every combination that is wanted: whole numbers and ch
 def search_space(
     head: str, given: Mapping[str, Sequence[Any]] | None = None, fixed: Mapping[str, Any] | None = None
 ) -> Space:
-    """Return what is searched for a head: what the user gave, otherwise what the table has.
+    """Return the search space of a head: values that the user gave, otherwise those of the registry.
 
     Parameters
     ----------
     head : str
         As :func:`embedonce.make_head` takes it.
-    given : mapping of str to sequence, optional
-        Values of every parameter that is to be searched; others stay as they are.
-    fixed : mapping, optional
-        Parameters that are not searched, and their values.
-
-    Returns
-    -------
-    mapping of str to Range or Choice
-        At least one parameter.
+    given : mapping of str to sequence, default=None
+        Values of every parameter to search; others keep their values.
+    fixed : mapping, default=None
+        Values of parameters that are not searched.
 
     Raises
     ------
     HeadError
-        When there is no such head, or nothing to search.
+        If there is no such head, or nothing to search.
     HeadParameterError
-        When the head has no parameter of that name.
+        If the head has no parameter of that name.
     """
     fixed = fixed or {}
     make_head(head, **fixed)
@@ -53,15 +48,15 @@ def search_space(
         return _given_space(head, given, fixed)
     if head not in HEADS:
         raise HeadError(
-            f"parameter space of tune must name values for head {head!r}, which has no search space of its own (only "
-            f"{', '.join(name for name, known in HEADS.items() if known.space)} have); give some, such as "
+            f"parameter space of tune must name values for head {head!r}, which has no search space (only "
+            f"{', '.join(name for name, spec in HEADS.items() if spec.space)} have one). Give some, such as "
             f"--space {head}.NAME=VALUE,VALUE"
         )
-    own = HEADS[head].space
-    space = {name: values for name, values in own.items() if name not in fixed}
+    full = HEADS[head].space
+    space = {name: values for name, values in full.items() if name not in fixed}
     if not space:
-        has = "has no parameters to tune" if not own else f"has nothing left to tune beside {', '.join(fixed)}"
-        raise HeadError(f"head {head!r} {has}; tune another head, or name values of other parameters of it")
+        has = "has no parameters to tune" if not full else f"has nothing left to tune besides {', '.join(fixed)}"
+        raise HeadError(f"head {head!r} {has}. Tune another head, or name values of other parameters of it")
     return space
 
 
@@ -76,7 +71,7 @@ def _given_space(head: str, given: Mapping[str, Sequence[Any]], fixed: Mapping[s
         if name in fixed:
             raise HeadError(
                 f"parameter space of tune must not name {name} of head {head!r}, whose value is given: "
-                f"{fixed[name]!r}; leave out one of them"
+                f"{fixed[name]!r}. Leave out one of them"
             )
         for value in values:  # knows whether there is such a parameter, and what it takes
             make_head(head, **fixed, **{name: value})
@@ -84,29 +79,16 @@ def _given_space(head: str, given: Mapping[str, Sequence[Any]], fixed: Mapping[s
 
 
 def candidates(space: Space, default: Mapping[str, Any], trials: int, seed: int) -> list[dict[str, Any]]:
-    """Return combinations of values, the default first.
+    """Return combinations of values, each once, the default first; the same seed gives the same list.
 
-    Parameters
-    ----------
-    space : mapping of str to Range or Choice
-    default : mapping
-        Value of every parameter of the space, with which the head is made when nothing is said.
-    trials : int
-        Combinations besides the default; fewer where there are no more.
-    seed : int
-        Of the shift of the sequence.
-
-    Returns
-    -------
-    list of dict
-        Each once; the same seed gives the same list.
+    `trials` is the number of combinations besides the default. There may be fewer.
     """
-    made = {_key(default): dict(default)}
+    combinations = {_key(default): dict(default)}
     for combination in _combinations(space, trials, seed):
-        if len(made) > trials:
+        if len(combinations) > trials:
             break
-        made.setdefault(_key(combination), combination)
-    return list(made.values())
+        combinations.setdefault(_key(combination), combination)
+    return list(combinations.values())
 
 
 def _combinations(space: Space, trials: int, seed: int) -> Iterable[dict[str, Any]]:
@@ -117,7 +99,7 @@ def _combinations(space: Space, trials: int, seed: int) -> Iterable[dict[str, An
         return list(ParameterGrid(lists))
     from scipy.stats import qmc
 
-    # the generator's own scrambling has changed its parameters between versions; a shift is the same in all
+    # the generator's scrambling has changed its parameters between versions; a shift is the same in all
     shift = np.random.default_rng(seed).random(len(space))
     points = (qmc.Halton(len(space), scramble=False).random(_DRAWS * trials) + shift) % 1
     return ({name: space[name].at(float(share)) for name, share in zip(space, point, strict=True)} for point in points)

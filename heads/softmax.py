@@ -1,7 +1,7 @@
-"""Softmax head: Keras's dropout and dense layer. The reference that others are held against.
+"""Softmax head: dropout and a dense layer, trained as Keras does.
 
-Training and predicting are Keras's arithmetic (`embedonce.heads.numerics.adam`) without Keras; it is imported where the
-head is asked for as a Keras model.
+Training and predicting are Keras's arithmetic (`embedonce.heads.numerics.adam`) without Keras, which is imported only
+for the head as a Keras model.
 """
 
 from __future__ import annotations
@@ -19,50 +19,60 @@ from ..errors import HeadError
 from .base import FLOATS, FeatureHead
 from .keras_model import dense_model
 from .numerics import Array, DenseSoftmax, Measured, glorot_uniform, is_source, shuffled_batches
-from .parameters import check_class_weight, check_number, check_random_state, weights_of_classes
+from .parameters import ClassWeight, check_class_weight, check_number, check_random_state, weights_of_classes
 from .predictors import SoftmaxPredictor
 
 MEASURED_ROWS = 8192
 
 
 class SoftmaxHead(FeatureHead, SoftmaxPredictor):
-    """Dropout, then a dense softmax layer, on the features as they are; Adam on the cross-entropy.
+    """Dropout, then a dense softmax layer, trained with Adam on the cross-entropy of the features.
 
-    The same training as ``model.fit`` on a Keras model of these layers, up to rounding, except that every random
-    number comes from `random_state`: initial weights, dropout and the order of the rows. Keras's,
-    NumPy's and Python's global generators are not used, nor changed (but for Keras's by Keras before 3.13, when
-    `model_` is made).
+    The training equals ``model.fit`` of a Keras model of these layers, up to rounding, except that every random number
+    comes from `random_state`: initial weights, dropout and the order of the rows. Global generators are neither used
+    nor changed (but for Keras's by Keras before 3.13, when `model_` is made).
 
     Parameters
     ----------
-    epochs : int
+    epochs : int, default=5
         Passes over the training rows, at least 1.
-    batch_size : int
+    batch_size : int, default=100
         Rows per step, at least 1.
-    dropout : float
-        Share of the features that are set to 0 in each training step, from 0 to below 1.
-    learning_rate : float
-        Adam's step size, above 0.
-    random_state : int
+    dropout : float, default=0.2
+        Fraction of the features that are set to 0 in each training step, from 0 to below 1.
+    learning_rate : float, default=0.001
+        Step size of Adam, above 0.
+    random_state : int, default=0
         Seed, 0 to 2**32 - 1.
-    class_weight : mapping or "balanced", optional
-        Weight of each class in the loss; a class that the mapping leaves out has weight 1. "balanced" lets every
-        class count the same. The "loss" of `history_` is then the weighted one.
+    class_weight : mapping or "balanced", default=None
+        Weight of each class in the loss; a class that the mapping leaves out has weight 1. "balanced" gives every class
+        the same weight in total. The "loss" of `history_` is then the weighted one.
 
     Attributes
     ----------
     coef_ : ndarray of shape (k, d), float32
         Weights of the dense layer, one row a class.
     intercept_ : ndarray of shape (k,), float32
-        Its bias.
+        Bias of the dense layer.
     model_ : keras.Sequential
-        The trained head as a Keras model named "head", made when it is asked for: features (m, d) float32 in,
+        The trained head as a Keras model named "head", made when it is first used: features (m, d) float32 in,
         probabilities (m, k) out.
     history_ : dict of str to list of float
-        "loss" and "accuracy" of each epoch, averaged over its steps as Keras does (with dropout); with
-        validation data also "val_loss" and "val_accuracy", after the epoch, without dropout.
+        "loss" and "accuracy" of each epoch, averaged over its steps as in Keras (with dropout); with validation data
+        also "val_loss" and "val_accuracy", after the epoch, without dropout.
     n_iter_ : int
-        Epochs that were run.
+        Number of epochs.
+
+    See Also
+    --------
+    embedonce.make_head : Make any head by name.
+
+    Examples
+    --------
+    >>> from embedonce import make_head
+    >>> head = make_head("softmax", epochs=2).fit([[0.0], [1.0]], ["cat", "dog"])
+    >>> len(head.history_["loss"])
+    2
     """
 
     reads_rows = True
@@ -76,7 +86,7 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
         dropout: float = 0.2,
         learning_rate: float = 1e-3,
         random_state: int = 0,
-        class_weight: Any = None,
+        class_weight: ClassWeight = None,
     ) -> None:
         self.epochs = epochs
         self.batch_size = batch_size
@@ -104,23 +114,20 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
         Parameters
         ----------
         X : array-like or RowSource of shape (n, d)
-            Finite feature rows; trained on in float32. A source is read once an epoch and never whole; for how its
-            rows are shuffled see `embedonce.heads.numerics.row_blocks.shuffled_batches`.
+            Finite feature rows; trained on in float32. A source is read once an epoch and never whole.
         y : array-like of shape (n,)
             Class labels.
-        validation_data : tuple of array-like, optional
-            Features (v, d), or a source of them, and labels (v,) to measure after each epoch. They do not influence
-            training.
+        validation_data : tuple of array-like, default=None
+            Features (v, d), or a source of them, and labels (v,) to measure after each epoch.
 
         Returns
         -------
         SoftmaxHead
-            The head itself.
 
         Raises
         ------
         HeadParameterError
-            If a parameter has a value that it does not take.
+            If a parameter has a value that is not allowed.
         HeadError
             If there are fewer than two classes, or the validation data hold other classes or features.
         ValueError
@@ -128,15 +135,15 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
         """
         features, codes = self._start_fit(X, y)
         check_class_weight(self.head_name, self.class_weight, self.classes_)
-        held = None if validation_data is None else self._checked_validation(*validation_data)
-        layer, self.history_ = self._train(_float32(features), codes, held)
+        validation = None if validation_data is None else self._checked_validation(*validation_data)
+        layer, self.history_ = self._train(_float32(features), codes, validation)
         self.coef_, self.intercept_ = np.ascontiguousarray(layer.kernel.T), layer.bias.copy()
         self.n_iter_ = int(self.epochs)
         return self
 
     @cached_property
     def model_(self) -> Any:
-        """The trained head as a Keras model, made when it is first asked for: this imports Keras."""
+        """The trained head as a Keras model; the first use imports Keras."""
         model = dense_model(self.coef_.T, self.intercept_, float(self.dropout))
         adam = import_keras().optimizers.Adam(float(self.learning_rate))
         model.compile(optimizer=adam, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -159,7 +166,7 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
         return _float32(features), np.searchsorted(self.classes_, labels)
 
     def _train(
-        self, X: Array | RowSource, codes: Array, held: tuple[Array | RowSource, Array] | None
+        self, X: Array | RowSource, codes: Array, validation: tuple[Array | RowSource, Array] | None
     ) -> tuple[DenseSoftmax, dict[str, list[float]]]:
         """Train a layer; return it and the history."""
         initial, masks, order = (
@@ -171,7 +178,7 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
         if self.class_weight is not None:
             weights = weights_of_classes(self.class_weight, self.classes_, codes)[codes].astype(np.float32)
 
-        names = ["accuracy", "loss"] + (["val_accuracy", "val_loss"] if held is not None else [])
+        names = ["accuracy", "loss"] + (["val_accuracy", "val_loss"] if validation is not None else [])
         history: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(int(self.epochs)):
             loss, correct = 0.0, 0
@@ -180,10 +187,10 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
                 loss, correct = loss + step.loss, correct + step.correct
             history["accuracy"].append(correct / len(codes))
             history["loss"].append(loss / len(codes))
-            if held is not None:
-                measured = _measure(layer, *held)
-                history["val_accuracy"].append(measured.correct / len(held[1]))
-                history["val_loss"].append(measured.loss / len(held[1]))
+            if validation is not None:
+                measured = _measure(layer, *validation)
+                history["val_accuracy"].append(measured.correct / len(validation[1]))
+                history["val_loss"].append(measured.loss / len(validation[1]))
         return layer, history
 
 

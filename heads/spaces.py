@@ -15,16 +15,7 @@ _EDGE = 0.05  # share of a range that is its end
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from ``low`` to ``high``.
-
-    Attributes
-    ----------
-    low, high : float
-        With ``log`` both are above 0.
-    log : bool
-        Whether equal ratios, not equal differences, are equally far apart.
-    integer : bool
-    """
+    """Numbers from ``low`` to ``high``; with ``log``, both above 0, equal ratios are equally far apart."""
 
     low: float
     high: float
@@ -32,17 +23,14 @@ class Range:
     integer: bool = False
 
     def at(self, share: float) -> float | int:
-        """Return the number at a share of the way, from 0 to 1.
-
-        It has two significant digits, so that who types it gets the same head: finer steps decide nothing.
-        """
+        """Return the number at a fraction of the range, with two significant digits, so that it can be typed."""
         span = self.high - self.low
         exact = self.low * (self.high / self.low) ** share if self.log else self.low + span * share
         value = min(max(float(f"{exact:.2g}"), self.low), self.high)
         return round(value) if self.integer else value
 
     def at_its_end(self, value: Any) -> bool:
-        """Tell whether a number lies in the first or the last twentieth of the way."""
+        """Return whether a number is in the first or the last twentieth of the range."""
         if not is_number(value):
             return False
         ends = [self.low, self.high]
@@ -52,16 +40,16 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """Some values, in the order in which a figure shows them."""
+    """Some values, in the order of figures."""
 
     values: tuple[Any, ...]
 
     def at(self, share: float) -> Any:
-        """Return the value at a share of the way, from 0 to below 1."""
+        """Return the value at a fraction of the list, from 0 to below 1."""
         return self.values[int(share * len(self.values))]
 
     def at_its_end(self, value: Any) -> bool:
-        """Tell whether a number is the smallest or largest of three or more; words have no order."""
+        """Return whether a number is the smallest or largest of three or more; words have no order."""
         if len(self.values) < 3 or not all(map(is_number, self.values)):
             return False
         return value in (min(self.values), max(self.values))

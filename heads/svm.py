@@ -1,15 +1,15 @@
-"""RBF support vector machine head: scikit-learn's SVC in results, BLAS in speed.
+"""RBF support vector machine: scikit-learn's SVC with the kernel computed by BLAS.
 
-libsvm solves the same problem with the same solver. What differs is who evaluates the kernel: here it is
-made by matrix products (`embedonce.heads.numerics.rbf_kernel`) and handed to ``SVC(kernel="precomputed")``, and
-decisions are matrix products with the support vectors. Past 20,000 rows, where the matrix would be of 3 GiB and the
-solver's time grows with the square of them, `embedonce.heads.numerics.nystroem` approximates the machine.
+The kernel matrix is made by matrix products (`embedonce.heads.numerics.rbf_kernel`) and passed to
+``SVC(kernel="precomputed")``; decisions are matrix products with the support vectors. Above 20,000 rows, where the
+matrix needs 3 GiB and the solver's time grows with the square of them, `embedonce.heads.numerics.nystroem`
+approximates the machine.
 """
 
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,6 +37,7 @@ from .numerics import (
     whole,
 )
 from .parameters import (
+    ClassWeight,
     check_class_weight,
     check_flag,
     check_number,
@@ -54,7 +55,7 @@ MANY_ITERATIONS = 10_000
 
 
 class LibsvmSolution(NamedTuple):
-    """What libsvm found: rows of its support vectors among the training rows, and coefficients."""
+    """Solution of libsvm: rows of its support vectors among the training rows, and coefficients."""
 
     support: Codes
     dual_coef: NDArray[np.float64]
@@ -66,43 +67,41 @@ class LibsvmSolution(NamedTuple):
 class SVMHead(CalibratedMarginHead, SVMPredictor):
     """Support vector machine with the kernel exp(-gamma |a - b|^2) on standardised features.
 
-    Predictions are those of ``make_pipeline(StandardScaler(), SVC(C, gamma=gamma, break_ties=True))`` up
-    to the solver's tolerance. Features in float32 are kept and multiplied in float32.
+    Predictions are those of ``make_pipeline(StandardScaler(), SVC(C, gamma=gamma, break_ties=True))`` up to the
+    solver's tolerance. Features in float32 are kept and multiplied in float32.
 
     Parameters
     ----------
-    C : float
+    C : float, default=10.0
         Inverse strength of the penalty, above 0.
-    gamma : "scale" or float
+    gamma : float or "scale", default="scale"
         Width of the kernel, above 0; "scale" is 1 / (d * variance of the standardised features).
-    class_weight : mapping or "balanced", optional
+    class_weight : mapping or "balanced", default=None
         Weight of each class's rows.
-    tol : float
+    tol : float, default=1e-3
         Tolerance of the solver, above 0.
-    max_iter : int
+    max_iter : int, default=-1
         Bound on the solver's iterations; -1 for none.
-    probability : bool
-        Whether to fit `inverse_temperature_` on held-out rows, so that there is `predict_proba`. The folds reuse the
-        kernel matrix, at about the solver's own time. They share the scaler and gamma of all rows.
-    max_kernel_bytes : int
-        The kernel matrix takes 8 n^2 bytes. Where that is more than this, libsvm evaluates the kernel
-        itself: the same result, slowly. An approximation keeps the features that it makes, of 4 n n_components
-        bytes, up to this size, and otherwise makes them again in each iteration.
-    approximate_above : int
-        With more training rows than this the machine is approximated, and an `ApproximationWarning` says so.
-    n_components : int
+    probability : bool, default=True
+        Whether to fit `inverse_temperature_` on held-out rows, for `predict_proba`. The folds reuse the kernel matrix,
+        scaler and gamma of all rows, and take about as long as the solver.
+    max_kernel_bytes : int, default=3 GiB
+        Bound on the kernel matrix of 8 n^2 bytes. Above it libsvm computes the kernel: the same result, slowly. An
+        approximation keeps its features of 4 n n_components bytes up to this size, and otherwise computes them in each
+        iteration.
+    approximate_above : int, default=20000
+        With more training rows than this the machine is approximated, with an `ApproximationWarning`.
+    n_components : int, default=2000
         Training rows that an approximation expresses the others by.
-    random_state : int
-        Which ones. Nothing else is random.
+    random_state : int, default=0
+        Seed of the choice of these rows. Nothing else is random.
 
     Attributes
     ----------
     mean_, var_, scale_ : ndarray of shape (d,), float64
-        Standardisation, fitted on all rows.
-    scaler_ : sklearn.preprocessing.StandardScaler
-        The same as an estimator.
+        Standardisation, fitted on all rows; also as `scaler_`, a `sklearn.preprocessing.StandardScaler`.
     gamma_ : float
-        The kernel's width.
+        Width of the kernel.
     support_ : ndarray of shape (s,), intp
         Rows of the support vectors in the training data, sorted by class.
     support_vectors_ : ndarray of shape (s, d), float32 or float64
@@ -110,13 +109,24 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
     intercept_ : ndarray of shape (k (k - 1) / 2,), float64
         As in `sklearn.svm.SVC`.
     dual_coef_, n_support_ : ndarray
-        As in `sklearn.svm.SVC`; not of an approximation.
+        As in `sklearn.svm.SVC`; an approximation has none.
     approximate_ : bool
         Whether the machine is an approximation. Then `support_` are the rows that were drawn.
     pair_coef_ : ndarray of shape (s, k (k - 1) / 2), float64
-        Of an approximation: coefficients of the support vectors in the margins of all pairs of classes.
+        Coefficients of an approximation's support vectors in the margins of all pairs of classes.
     n_iter_ : int
-        The solver's iterations, of the slowest pair of classes.
+        Iterations of the solver for the slowest pair of classes.
+
+    See Also
+    --------
+    embedonce.make_head : Make any head by name.
+
+    Examples
+    --------
+    >>> from embedonce import make_head
+    >>> head = make_head("svm", C=1.0).fit([[0.0], [0.1], [0.9], [1.0]], ["cat", "cat", "dog", "dog"])
+    >>> head.predict([[0.95]])
+    array(['dog'], dtype='<U3')
     """
 
     reads_rows = True
@@ -125,8 +135,8 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
         self,
         C: float = 10.0,
         *,
-        gamma: str | float = "scale",
-        class_weight: Any = None,
+        gamma: float | Literal["scale"] = "scale",
+        class_weight: ClassWeight = None,
         tol: float = 1e-3,
         max_iter: int = -1,
         probability: bool = True,
@@ -149,15 +159,15 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
     def fit(self, X: ArrayLike | RowSource, y: ArrayLike, groups: ArrayLike | None = None) -> SVMHead:
         """Fit on features X of shape (n, d) and labels y of shape (n,); return the head.
 
-        X may be a `RowSource`, which an approximation reads in blocks and never whole.
-        `groups`, shape (n,), keeps copies of one original on the same side of the calibration's folds.
+        X may be a `RowSource`, which an approximation reads in blocks and never whole. `groups`, shape (n,), keeps
+        near-duplicates on the same side of the calibration's folds.
 
         Raises
         ------
         HeadParameterError
-            If a parameter has a value that it does not take.
+            If a parameter has a value that is not allowed.
         HeadError
-            If there are fewer than two classes, or `groups` is of another length.
+            If there are fewer than two classes, or `groups` has another length.
         ValueError
             If X or y do not hold finite features and as many labels.
         """
@@ -189,12 +199,12 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
 
         if self.probability:
 
-            def fold_margins(train: Codes, held: Codes, last: bool) -> Array:
-                # nobody needs the whole matrix after the last fold
+            def fold_margins(train: Codes, held_out: Codes, last: bool) -> Array:
+                # the last fold may overwrite the matrix
                 fold = self._solve(scaled, labels, matrix, train, overwrite=last)
                 coefficients = pair_coefficients(fold.dual_coef, fold.n_support)
                 machine = RBFMachine(scaled[fold.support], coefficients, fold.intercept, self.gamma_)
-                return of_classes(machine.margins(scaled[held]))
+                return of_classes(machine.margins(scaled[held_out]))
 
             self._calibrate(codes, groups, fold_margins)
 
@@ -212,8 +222,8 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
         drawn = np.random.default_rng(self.random_state).permutation(len(codes))[: self.n_components]
         self.support_ = np.sort(drawn)
         self.support_vectors_ = scaler.transform(take_rows(features, self.support_))
-        chart = Nystroem.of(self.support_vectors_, self.gamma_)
-        rows = NystroemBlocks(features, scaler, chart, self.max_kernel_bytes)
+        nystroem = Nystroem.of(self.support_vectors_, self.gamma_)
+        rows = NystroemBlocks(features, scaler, nystroem, self.max_kernel_bytes)
         signs = pair_signs(len(self.classes_))
         class_weights = np.ones(len(codes))
         if self.class_weight is not None:
@@ -224,7 +234,7 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
                 rows,
                 codes,
                 squared_hinge(signs),
-                (len(signs), chart.width),
+                (len(signs), nystroem.width),
                 C=float(self.C),
                 tol=GRADIENT_PER_TOL * float(self.tol),
                 max_iter=int(self.max_iter) if self.max_iter >= 0 else MANY_ITERATIONS,
@@ -232,18 +242,18 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
             )
 
         solution = linear(class_weights)
-        self.pair_coef_ = chart.projection @ solution.coef.T
+        self.pair_coef_ = nystroem.projection @ solution.coef.T
         self.intercept_ = solution.intercept
         self.n_iter_ = solution.n_iter
 
         if self.probability:
 
-            def fold_margins(train: Codes, held: Codes, last: bool) -> Array:
+            def fold_margins(train: Codes, held_out: Codes, last: bool) -> Array:
                 weights = np.zeros(len(codes))
                 weights[train] = class_weights[train]
                 fold = linear(weights)
                 margins = np.concatenate([block @ fold.coef.T + fold.intercept for block in rows])
-                return of_classes(margins[held])
+                return of_classes(margins[held_out])
 
             self._calibrate(codes, groups, fold_margins)
 
@@ -272,10 +282,7 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
     def _solve(
         self, X: Array, labels: Array, matrix: Array | None, rows: Codes, overwrite: bool = False
     ) -> LibsvmSolution:
-        """Fit libsvm on some rows, on their part of the kernel matrix if there is one.
-
-        With `overwrite` the matrix is lost.
-        """
+        """Fit libsvm on some rows, with their part of the kernel matrix if there is one, which `overwrite` loses."""
         settings = {
             "C": self.C,
             "class_weight": self.class_weight,

@@ -15,40 +15,21 @@ EXPORTABLE = ("softmax", "logreg", "linear-svm", "svm")
 
 
 def require_exportable(head: Any) -> None:
-    """Refuse a head that is not made of layers.
-
-    Raises
-    ------
-    HeadError
-        If it is no softmax, logreg, linear-svm or svm head, or has no probabilities.
-    """
+    """Raise `HeadError` unless a head is softmax, logreg, linear-svm or svm with probabilities."""
     name = getattr(type(head), "head_name", type(head).__name__)
     if name not in EXPORTABLE:
-        raise HeadError(f"head {name!r} cannot be exported; the heads that can be are {', '.join(EXPORTABLE)}")
+        raise HeadError(f"head {name!r} cannot be exported. The heads that can be are {', '.join(EXPORTABLE)}")
     if not hasattr(head, "predict_proba"):
         raise HeadError(
-            f"head {name!r} was trained with probability=False, and an exported model gives probabilities; train it "
+            f"head {name!r} was trained with probability=False, and an exported model gives probabilities. Train it "
             "again with probability=True"
         )
 
 
 def keras_head(head: Any) -> Any:
-    """Return a fitted head as a Keras model named "head".
+    """Return a fitted head as a Keras model named "head": features (m, d) in, probabilities (m, k) in float32 out.
 
-    Parameters
-    ----------
-    head : FeatureHead
-        Fitted; standardisation becomes a part of the weights.
-
-    Returns
-    -------
-    keras.Model
-        Features (m, d) in, probabilities (m, k) out: those of ``head.predict_proba`` in float32.
-
-    Raises
-    ------
-    HeadError
-        See `require_exportable`.
+    Standardisation becomes a part of the weights. Raises `HeadError` as `require_exportable` does.
     """
     require_exportable(head)
     if head.head_name == "svm":
@@ -59,9 +40,9 @@ def keras_head(head: Any) -> Any:
 
 
 def _rbf_model(head: Any) -> Any:
-    """Return an RBF machine as layers: exp(2 u.v - |v|^2 - |u|^2) of scaled rows u and support vectors v, then dense.
+    """Return an RBF machine as layers: exp(2 u.v - |v|^2 - |u|^2) of rows u and support vectors v, then dense.
 
-    Scaled by the square root of gamma, so that gamma appears nowhere else.
+    Rows and vectors are scaled by the square root of gamma.
     """
     keras = import_keras()
     layers = keras.layers
@@ -88,7 +69,7 @@ def _rbf_model(head: Any) -> Any:
 def _log_scores(margins: Any, k: int, inverse_temperature: float) -> Any:
     """Return log scores of margins of pairs, the highest that of the class with most votes.
 
-    Layers for `pair_log_scores`, `ovr_scores` and `align_argmax` in the modules beside.
+    Layers for `pair_log_scores`, `ovr_scores` and `align_argmax` of the scores module.
     """
     ops = import_keras().ops
     signs = pair_signs(k)  # (pairs, k)
@@ -97,15 +78,14 @@ def _log_scores(margins: Any, k: int, inverse_temperature: float) -> Any:
     votes = _dense(lost, "votes", second - first, first.sum(axis=0))
     scores = votes + _dense(margins, "sums", first - second, activation="softsign") / 3.0
     both = np.eye(len(first)) * inverse_temperature
-    shares = _dense(margins, "pairs", np.hstack([both, -both]), activation="log_sigmoid")
-    log_scores = _dense(shares, "log_scores", np.vstack([first, second]))
+    pairs = _dense(margins, "pairs", np.hstack([both, -both]), activation="log_sigmoid")
+    log_scores = _dense(pairs, "log_scores", np.vstack([first, second]))
     below = log_scores - ops.max(log_scores, axis=1, keepdims=True)
     # not 0, so that it stands above the one that was highest
     return ops.where(ops.equal(scores, ops.max(scores, axis=1, keepdims=True)), 1e-6, below)
 
 
 def _dense(inputs: Any, name: str, kernel: Array, bias: Array | None = None, activation: str | None = None) -> Any:
-    """Return the output of a dense layer of these weights."""
     layer = import_keras().layers.Dense(kernel.shape[1], activation=activation, use_bias=bias is not None, name=name)
     output = layer(inputs)
     layer.set_weights([kernel] if bias is None else [kernel, bias])

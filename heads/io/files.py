@@ -65,7 +65,8 @@ def save_head(
     head : scikit-learn classifier
         Fitted.
     path : path-like
-        Where to; the suffix decides the format. Missing folders are created.
+        Model file; missing folders are created. ``.npz`` for heads of embedonce, ``.keras`` for softmax as a Keras
+        model, ``.skops`` for other classifiers, ``.joblib`` (a pickle) for all.
     metadata : mapping, default=None
         JSON-serialisable values that `read_metadata` returns.
     cache : FeatureCache, default=None
@@ -82,6 +83,18 @@ def save_head(
         If the head cannot be saved with this suffix, or the metadata do not fit into JSON.
     OutputError
         If the file cannot be written.
+
+    See Also
+    --------
+    load_head : Read a fitted head from a file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import embedonce as eo
+    >>> head = eo.make_head("logreg").fit([[0.0], [1.0]], ["cat", "dog"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     eo.save_head(head, f"{folder}/head.npz")
     """
     from sklearn.exceptions import NotFittedError
     from sklearn.utils.validation import check_is_fitted
@@ -120,21 +133,33 @@ def load_head(path: str | Path, trust: bool = False) -> Any:
     Parameters
     ----------
     path : path-like
-        A file that `save_head` wrote, or a ``.keras`` model with a sub-model named "head".
-    trust : bool
-        Whether the file may run code: needed for ``.joblib`` files, and for ``.skops`` files that hold
-        types from elsewhere. Only for files whose author you trust.
+        File that `save_head` wrote, or a ``.keras`` model with a sub-model named "head".
+    trust : bool, default=False
+        Whether the file may run code: needed for ``.joblib`` files, and for ``.skops`` files with types of other
+        packages. Set it only for files whose author you trust.
 
     Returns
     -------
     scikit-learn classifier
-        The head.
 
     Raises
     ------
     ModelFileError
-        If there is no such file, it is damaged or of another kind, or it would run code and `trust` is
-        False.
+        If there is no such file, it is damaged or of another kind, or it would run code and `trust` is False.
+
+    See Also
+    --------
+    save_head : Write a fitted head to a file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import embedonce as eo
+    >>> head = eo.make_head("logreg").fit([[0.0], [1.0]], ["cat", "dog"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     eo.save_head(head, f"{folder}/head.npz")
+    ...     eo.load_head(f"{folder}/head.npz").predict([[0.9]])
+    array(['dog'], dtype='<U3')
     """
     path = Path(path)
     suffix = _suffix_of_existing(path)
@@ -154,20 +179,8 @@ def load_head(path: str | Path, trust: bool = False) -> Any:
 def load_predictor(path: str | Path, trust: bool = False) -> Any:
     """Read a head for predicting alone, without scikit-learn and Keras where the file and the head allow it.
 
-    Parameters
-    ----------
-    path, trust
-        See `load_head`.
-
-    Returns
-    -------
-    object
-        With ``classes_``, ``predict`` and, if the head has probabilities, ``predict_proba``.
-
-    Raises
-    ------
-    ModelFileError
-        As `load_head`.
+    Takes and raises what `load_head` does. The result has ``classes_``, ``predict`` and, if the head has
+    probabilities, ``predict_proba``.
     """
     path = Path(path)
     if _suffix_of_existing(path) in (".npz", ".keras"):
@@ -181,12 +194,9 @@ def load_predictor(path: str | Path, trust: bool = False) -> Any:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Return what `save_head` was given as ``metadata``, without loading the head or running code.
+    """Return the metadata of a model file without loading the head or running code.
 
-    Raises
-    ------
-    ModelFileError
-        If there is no such file, it is damaged, or it was not written by embedonce.
+    Raises `ModelFileError` if there is no such file, it is damaged, or it was not written by embedonce.
     """
     path = Path(path)
     document = read_footer(path) if _suffix_of_existing(path) == ".joblib" else read_entry(path)
@@ -195,13 +205,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 
 def read_parameters(path: str | Path) -> Any:
-    """Return the parameters that the head in a ``.keras`` or ``.npz`` file was made with, without loading it.
-
-    Raises
-    ------
-    ModelFileError
-        As `read_metadata`.
-    """
+    """Return the parameters of the head in a ``.keras`` or ``.npz`` file; raises as `read_metadata` does."""
     _, stored, _ = _read_archive(Path(path))
     return {} if stored is None else stored.parameters
 

@@ -45,10 +45,7 @@ def has_arrays(head: Any) -> bool:
 def pack_head(head: Any, folder: str = "") -> tuple[dict[str, Any], dict[str, Array]]:
     """Return the description of a fitted head, and the arrays that it names by entries of a folder.
 
-    Raises
-    ------
-    ModelFileError
-        If the head holds something else than numbers, strings, arrays and heads of embedonce.
+    Raises `ModelFileError` if the head holds something else than numbers, strings, arrays and heads of embedonce.
     """
     arrays: dict[str, Array] = {}
     return _pack(head, folder, arrays), arrays
@@ -78,22 +75,13 @@ def _pack(value: Any, path: str, arrays: dict[str, Array]) -> Any:
             "parameters": {name: _pack(item, f"{path}{name}.", arrays) for name, item in parameters.items()},
             "attributes": {name: _pack(item, f"{path}{name}.", arrays) for name, item in attributes.items()},
         }
-    raise ModelFileError(f"a {type(value).__name__} does not fit into a model file of arrays; use .joblib")
+    raise ModelFileError(f"a {type(value).__name__} does not fit into a model file of arrays. Use .joblib")
 
 
 def unpack_head(description: Mapping[str, Any], array: Callable[[str], Array]) -> StoredHead:
-    """Return the head of a description.
+    """Return the head of a description; `array` returns the array of an entry.
 
-    Parameters
-    ----------
-    description : mapping
-    array : callable
-        Returns the array of an entry.
-
-    Raises
-    ------
-    ValueError, TypeError, KeyError
-        If the description is damaged.
+    Raises ValueError, TypeError, KeyError or AttributeError if the description is damaged.
     """
 
     def unpack(value: Any) -> Any:
@@ -129,10 +117,7 @@ def array_bytes(array: Array) -> bytes:
 def read_array(archive: zipfile.ZipFile, entry: str) -> Array:
     """Return the array of an uncompressed entry; it takes no more memory than the file has bytes.
 
-    Raises
-    ------
-    ValueError, KeyError
-        If there is no such entry, or it is compressed or holds something else than one array of plain values.
+    Raises KeyError or ValueError if there is no such entry, or it is not one array of plain values.
     """
     info = archive.getinfo(entry)
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:

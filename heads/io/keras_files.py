@@ -37,24 +37,11 @@ def save_keras_head(head: SoftmaxHead, path: Path, metadata: Mapping[str, Any] |
 
 
 def write_keras_metadata(path: str | Path, metadata: Mapping[str, Any], head: Any = None) -> None:
-    """Add the JSON document and the arrays of the head to a ``.keras`` file, replacing those that it has.
+    """Add the JSON document, and the arrays of a head, to a ``.keras`` file, replacing those that it has.
 
-    Parameters
-    ----------
-    path : path-like
-        A file that Keras wrote: a head, or an image model with a sub-model named "head".
-    metadata : mapping
-        To be returned by `read_metadata`. Without `head`, its "class_names" (one for each output, in order) become
-        the classes of the loaded head.
-    head : FeatureHead, default=None
-        The head inside.
-
-    Raises
-    ------
-    ModelFileError
-        If the file is not a zip archive, or something does not fit into JSON.
-    OutputError
-        If the file cannot be written.
+    Without a head, the "class_names" of the metadata (one for each output, in order) are the classes of the loaded
+    head. Raises `ModelFileError` if the file is not a zip archive or something does not fit into JSON, and
+    `OutputError`.
     """
     path = Path(path)
     try:
@@ -86,18 +73,9 @@ def model_sha256(archive: zipfile.ZipFile) -> str:
 
 
 def load_model(path: Path, shown: str) -> Any:
-    """Read a Keras model, not compiled, without running code from its file.
+    """Read a Keras model, not compiled, without running code from its file; `shown` names it in messages.
 
-    Parameters
-    ----------
-    path : Path
-    shown : str
-        The file, for messages.
-
-    Raises
-    ------
-    ModelFileError
-        If Keras cannot read it, or it would run code.
+    Raises `ModelFileError` if Keras cannot read it, or it would run code.
     """
     keras = import_keras()
     try:
@@ -110,19 +88,8 @@ def load_model(path: Path, shown: str) -> Any:
 def load_keras_head(path: Path, metadata: Mapping[str, Any], stored: StoredHead | None) -> SoftmaxHead:
     """Read the dense softmax layer of a ``.keras`` file through Keras, without running code from the file.
 
-    Parameters
-    ----------
-    path : Path
-        A head, or an image model whose sub-model "head" is one.
-    metadata : mapping
-        Its "class_names" are the classes if `stored` has none.
-    stored : StoredHead or None
-        What the file holds of the head beside the weights.
-
-    Raises
-    ------
-    ModelFileError
-        If the file is damaged, would run code, or holds no softmax head.
+    The classes are those of `stored`, otherwise the "class_names" of the metadata. Raises `ModelFileError` if the file
+    is damaged, would run code, or holds no softmax head.
     """
     kernel, bias = _dense_weights(path, _head_model(path))
     attributes = {} if stored is None else stored.attributes

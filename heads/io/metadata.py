@@ -61,10 +61,7 @@ def cache_metadata(cache: FeatureCache, rows: npt.NDArray[np.intp] | None = None
 def encode(metadata: Mapping[str, Any] | None, **more: Any) -> bytes:
     """Return the JSON document of a model file as ASCII; names that are not UTF-8 are lone surrogate escapes.
 
-    Raises
-    ------
-    ModelFileError
-        If something in it does not fit into JSON.
+    Raises `ModelFileError` if something does not fit into JSON.
     """
     document = {"format": FORMAT, "format_version": FORMAT_VERSION, "metadata": dict(metadata or {}), **more}
     try:
@@ -74,13 +71,7 @@ def encode(metadata: Mapping[str, Any] | None, **more: Any) -> bytes:
 
 
 def decode(path: Path, text: bytes) -> dict[str, Any]:
-    """Return the document in `text`, checked to be one of ours.
-
-    Raises
-    ------
-    ModelFileError
-        If it is not, or of a later format.
-    """
+    """Return the document in `text`; raises `ModelFileError` if embedonce did not write it, or a later format."""
     try:
         document = json.loads(text)
     except ValueError as error:
@@ -140,7 +131,7 @@ def _write_entries(archive: zipfile.ZipFile, document: bytes, entries: Mapping[s
 def with_appended(model: bytes, document: bytes, class_names: list[str]) -> bytes:
     """Return a LiteRT model followed by a zip archive of the document and ``labels.txt``, a class name on each line.
 
-    Readers of the model do not mind: it is where TensorFlow Lite's own metadata tools keep files that belong to it.
+    TensorFlow Lite's metadata tools keep files of a model there too, and readers of the model ignore them.
     """
     buffer = io.BytesIO(model)
     with zipfile.ZipFile(buffer, "a") as archive:
@@ -150,13 +141,7 @@ def with_appended(model: bytes, document: bytes, class_names: list[str]) -> byte
 
 
 def read_entry(path: Path) -> dict[str, Any]:
-    """Return the document of a zip archive.
-
-    Raises
-    ------
-    ModelFileError
-        If the file cannot be read, is no zip archive, or has no document of ours.
-    """
+    """Return the document of a zip archive; raises `ModelFileError` if it cannot be read or has none."""
     try:
         with zipfile.ZipFile(path) as archive:
             size = archive.getinfo(ENTRY).file_size
@@ -178,13 +163,7 @@ def with_footer(pickled: bytes, document: bytes) -> bytes:
 
 
 def read_footer(path: Path) -> dict[str, Any]:
-    """Return the document at the end of a joblib file, without unpickling anything.
-
-    Raises
-    ------
-    ModelFileError
-        If the file cannot be read or has no document of ours.
-    """
+    """Return the document at the end of a joblib file, without unpickling; raises as `read_entry` does."""
     try:
         with path.open("rb") as file:  # a forest is of gigabytes, its document of kilobytes
             length = file.seek(0, os.SEEK_END)

@@ -1,6 +1,6 @@
-"""Dropout, one dense softmax layer and Adam, as Keras has them, in NumPy.
+"""Dropout, one dense softmax layer and Adam in NumPy, as in Keras.
 
-A training step on 100 x 1280 features is microseconds of arithmetic; ``model.fit`` spends milliseconds around it.
+A training step on 100 x 1280 features takes microseconds of arithmetic; ``model.fit`` adds milliseconds.
 """
 
 from __future__ import annotations
@@ -26,18 +26,17 @@ class Measured(NamedTuple):
 
 
 class DenseSoftmax:
-    """A dense softmax layer in training: one call of `step` for each batch.
+    """Dense softmax layer in training: one call of `step` for each batch.
 
     Parameters
     ----------
     kernel : ndarray of shape (d, k), float32
-        Initial weights, left as they are.
+        Initial weights, which are copied.
     dropout : float
-        Share of the features that are set to 0, the others divided by 1 minus that (Keras's ``Dropout``).
+        Fraction of the features that are set to 0; the others are divided by 1 minus it.
     learning_rate : float
-        Adam's.
     masks : numpy.random.Generator
-        What is dropped.
+        Source of the dropout masks.
     """
 
     def __init__(self, kernel: Floats, dropout: float, learning_rate: float, masks: np.random.Generator) -> None:
@@ -54,47 +53,35 @@ class DenseSoftmax:
 
     @property
     def kernel(self) -> Floats:
-        """The weights, shape (d, k)."""
+        """Weights of shape (d, k)."""
         return self._parameters[:-1]
 
     @property
     def bias(self) -> Floats:
-        """The bias, shape (k,)."""
+        """Bias of shape (k,)."""
         bias: Floats = self._parameters[-1]
         return bias
 
     def measure(self, rows: Floats, codes: NDArray[np.intp]) -> Measured:
         """Return loss and correct predictions, without dropout, of rows (n, d) of the classes codes (n,)."""
-        shares = self._shares(rows)
-        return _measured(_losses(shares, codes), shares, codes)
+        probabilities = self._probabilities(rows)
+        return _measured(_losses(probabilities, codes), probabilities, codes)
 
     def step(self, rows: Floats, codes: NDArray[np.intp], weights: Floats | None) -> Measured:
-        """Take one step of Adam on the mean cross-entropy of a batch.
+        """Take one step of Adam on the weighted mean cross-entropy of a batch.
 
-        Parameters
-        ----------
-        rows : ndarray of shape (b, d), float32
-            The batch's features, which dropout overwrites.
-        codes : ndarray of shape (b,), intp
-            Class indices.
-        weights : ndarray of shape (b,), float32, optional
-            Of the rows in the loss.
-
-        Returns
-        -------
-        Measured
-            Of the batch, with dropout and weights, before the update.
+        Dropout overwrites the rows (b, d). Returns the loss and correct predictions before the update, with dropout.
         """
         if self._dropped:
             drawn = np.frombuffer(self._masks.bytes(2 * rows.size), "<u2").reshape(rows.shape)
             np.multiply(rows, drawn >= self._dropped, out=rows)
             rows *= self._scale
-        shares = self._shares(rows)
-        losses = _losses(shares, codes)
+        probabilities = self._probabilities(rows)
+        losses = _losses(probabilities, codes)
         if weights is not None:
             losses *= weights
-        measured = _measured(losses, shares, codes)
-        slope = shares
+        measured = _measured(losses, probabilities, codes)
+        slope = probabilities
         slope[np.arange(len(rows)), codes] -= 1
         slope /= len(rows)
         if weights is not None:
@@ -104,8 +91,8 @@ class DenseSoftmax:
         self._update()
         return measured
 
-    def _shares(self, rows: Floats) -> Floats:
-        """Return the probabilities of rows, exp(z_j) / sum_i exp(z_i): what `scipy.special.softmax` checks longer."""
+    def _probabilities(self, rows: Floats) -> Floats:
+        """Return the softmax (n, k) of the rows' logits."""
         logits: Floats = rows @ self.kernel
         logits += self.bias
         logits -= logits.max(axis=1, keepdims=True)
@@ -114,7 +101,7 @@ class DenseSoftmax:
         return logits
 
     def _update(self) -> None:
-        """Adam (Kingma and Ba, 2015, arXiv:1412.6980, the faster form that ends section 2), as in Keras."""
+        """Apply Adam (Kingma and Ba, 2015, arXiv:1412.6980, the faster form at the end of section 2), as Keras does."""
         self._steps += 1
         rate = self._rate * float(np.sqrt(1 - BETA_2**self._steps)) / (1 - BETA_1**self._steps)
         self._means += (self._gradient - self._means) * np.float32(1 - BETA_1)
@@ -122,20 +109,17 @@ class DenseSoftmax:
         self._parameters -= np.float32(rate) * self._means / (np.sqrt(self._squares) + np.float32(EPSILON))
 
 
-def _losses(shares: Floats, codes: NDArray[np.intp]) -> Floats:
-    """Return the cross-entropy of each row, bounded as Keras bounds it."""
-    losses: Floats = -np.log(np.maximum(shares[np.arange(len(codes)), codes], SMALLEST))
+def _losses(probabilities: Floats, codes: NDArray[np.intp]) -> Floats:
+    """Return the cross-entropy of each row, bounded as in Keras."""
+    losses: Floats = -np.log(np.maximum(probabilities[np.arange(len(codes)), codes], SMALLEST))
     return losses
 
 
-def _measured(losses: Floats, shares: Floats, codes: NDArray[np.intp]) -> Measured:
-    return Measured(float(losses.sum(dtype=np.float64)), int(np.count_nonzero(shares.argmax(axis=1) == codes)))
+def _measured(losses: Floats, probabilities: Floats, codes: NDArray[np.intp]) -> Measured:
+    return Measured(float(losses.sum(dtype=np.float64)), int(np.count_nonzero(probabilities.argmax(axis=1) == codes)))
 
 
 def glorot_uniform(d: int, k: int, generator: np.random.Generator) -> Floats:
-    """Return Keras's initial weights of a dense layer: uniform within sqrt(6 / (d + k)).
-
-    Glorot and Bengio (2010), equation 16. Shape (d, k), float32.
-    """
+    """Return Keras's initial weights (d, k): uniform within sqrt(6 / (d + k)) (Glorot and Bengio 2010, eq. 16)."""
     limit = float(np.sqrt(6 / (d + k)))
     return generator.uniform(-limit, limit, (d, k)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Gradients of an RBF machine's log scores with regard to its features, in closed form."""
+"""Gradients of an RBF machine's log scores with respect to its features, in closed form."""
 
 from __future__ import annotations
 
@@ -10,25 +10,9 @@ from .scores import Array
 def margins_and_gradients(
     row: Array, vectors: Array, coefficients: Array, intercept: Array, gamma: float
 ) -> tuple[Array, Array]:
-    """Return the margins sum_s c_sp exp(-gamma |u - v_s|^2) + b_p of one row u, and their gradients.
+    """Return the margins sum_s c_sp exp(-gamma |u - v_s|^2) + b_p of one row u, shape (p,), and their gradients (d, p).
 
-    Parameters
-    ----------
-    row : ndarray of shape (d,), float64
-        u.
-    vectors : ndarray of shape (s, d)
-        Support vectors v_s.
-    coefficients : ndarray of shape (s, p), float64
-        Of every support vector in every margin.
-    intercept : ndarray of shape (p,), float64
-    gamma : float
-        Above 0.
-
-    Returns
-    -------
-    margins : ndarray of shape (p,), float64
-    gradients : ndarray of shape (d, p), float64
-        2 gamma sum_s c_sp exp(-gamma |u - v_s|^2) (v_s - u).
+    Support vectors v have shape (s, d), their coefficients c (s, p).
     """
     offsets = vectors.astype(np.float64) - row
     parts = np.exp(-gamma * np.einsum("sd,sd->s", offsets, offsets))[:, None] * coefficients

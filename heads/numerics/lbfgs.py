@@ -1,8 +1,8 @@
-"""Linear models in many rows: penalised mean losses by matrix products in blocks, minimised by SciPy's L-BFGS.
+"""Linear models: penalised mean losses by matrix products in blocks, minimised by SciPy's L-BFGS.
 
-For logistic regression the objective and the rule of stopping are those of scikit-learn's LogisticRegression with its
-default solver. What differs is its evaluation: outputs stand in rows, so that BLAS and the exponential run along the
-images, and features stay float32 while weights, sums and the loss are float64. Blocks may come from memory or disk.
+For logistic regression the objective and the stopping rule are those of scikit-learn's LogisticRegression. Outputs are
+in rows, so that BLAS and the exponential run along the images. Features stay float32, while weights, sums and the loss
+are float64. Blocks come from memory or disk.
 """
 
 from __future__ import annotations
@@ -26,19 +26,7 @@ Losses = Callable[[Floats, Codes], tuple[Floats, Floats]]
 
 
 class Solution(NamedTuple):
-    """A minimum.
-
-    Attributes
-    ----------
-    coef : ndarray of shape (p, d), float64
-    intercept : ndarray of shape (p,), float64
-    loss : float
-        The objective there.
-    n_iter : int
-        Iterations of L-BFGS.
-    converged : bool
-        Whether it stopped before `max_iter`.
-    """
+    """Minimum: coef (p, d), intercept (p,), the loss, L-BFGS's iterations, and whether it converged."""
 
     coef: Floats
     intercept: Floats
@@ -63,11 +51,10 @@ def solve(
     Parameters
     ----------
     blocks : iterable of ndarray of shape (b, d), float32 or float64
-        The features in runs of rows. Iterated over once for each evaluation.
+        The features in runs of rows, iterated over once for each evaluation.
     codes : ndarray of shape (n,), intp
         Class indices, in the order of the rows.
-    losses_of : callable
-        See `Losses`.
+    losses_of : Losses
     shape : (int, int)
         Outputs p and features d.
     C : float
@@ -75,13 +62,8 @@ def solve(
     tol : float
         Stop when no component of the gradient of this mean exceeds it.
     max_iter : int
-        Bound on iterations.
-    row_weights : ndarray of shape (n,), float64, optional
+    row_weights : ndarray of shape (n,), float64, default=None
         1 for every row unless given.
-
-    Returns
-    -------
-    Solution
     """
     from scipy.optimize import minimize
 
@@ -114,14 +96,14 @@ def solve(
     # scikit-learn's options
     options = {"maxiter": max_iter, "gtol": tol, "ftol": 64 * np.finfo(float).eps, "maxls": 50}
     with _scipy_on_one_thread():
-        found = minimize(objective, begin.ravel(), jac=True, method="L-BFGS-B", options=options)
-    weights = found.x.reshape(outputs, n_features + 1)
+        result = minimize(objective, begin.ravel(), jac=True, method="L-BFGS-B", options=options)
+    weights = result.x.reshape(outputs, n_features + 1)
     coef, intercept = np.ascontiguousarray(weights[:, :-1]), weights[:, -1].copy()
-    return Solution(coef, intercept, float(found.fun), int(found.nit), found.nit < max_iter)
+    return Solution(coef, intercept, float(result.fun), int(result.nit), result.nit < max_iter)
 
 
 def cross_entropy(logits: Floats, codes: Codes) -> tuple[Floats, Floats]:
-    """Return cross-entropies of logits of shape (k, b), or (1, b) for the second of two classes: `Losses`."""
+    """Return `Losses` of logits (k, b), or (1, b) for the second of two classes."""
     if len(logits) == 1:
         from scipy.special import expit
 
@@ -129,22 +111,16 @@ def cross_entropy(logits: Floats, codes: Codes) -> tuple[Floats, Floats]:
         return losses, expit(logits, out=logits) - codes
     columns = np.arange(logits.shape[1])
     logits -= logits.max(axis=0)
-    own = logits[codes, columns]
+    true_logits = logits[codes, columns]
     np.exp(logits, out=logits)
     sums = logits.sum(axis=0)
     logits /= sums
     logits[codes, columns] -= 1.0
-    return np.log(sums) - own, logits
+    return np.log(sums) - true_logits, logits
 
 
 def squared_hinge(signs: Floats) -> Losses:
-    """Return the losses max(0, 1 - s m)^2, summed over the margins m of every pair of classes.
-
-    Parameters
-    ----------
-    signs : ndarray of shape (p, k), float64
-        s of every pair's margin for each class: 1 and -1 for its two, 0 for the others.
-    """
+    """Return `Losses` max(0, 1 - s m)^2, summed over the margins m of pairs with signs s (p, k): see `pair_signs`."""
 
     def losses_of(margins: Floats, codes: Codes) -> tuple[Floats, Floats]:
         wanted = signs[:, codes]
@@ -159,25 +135,24 @@ def squared_hinge(signs: Floats) -> Losses:
 
 @contextmanager
 def _scipy_on_one_thread() -> Iterator[None]:
-    """Keep SciPy's own copy of BLAS from competing with NumPy's.
+    """Keep SciPy's BLAS from competing with NumPy's.
 
-    L-BFGS-B works on vectors of some thousand numbers. Where SciPy's wheel has a BLAS of its own, its threads wait
-    busily after every call, on the processors that NumPy's need for the next product: that made an evaluation three
-    times as long on two processors.
+    Where SciPy's wheel has another BLAS, its threads wait busily after every call on the processors that NumPy's need,
+    which made an evaluation three times as long on two processors.
     """
     from threadpoolctl import ThreadpoolController
 
     libraries = ThreadpoolController().lib_controllers
-    own = [
+    of_scipy = [
         library
         for library in libraries
         if library.user_api == "blas" and any(part.startswith("scipy") for part in Path(library.filepath).parts[:-1])
     ]
-    before = [library.num_threads for library in own]
+    before = [library.num_threads for library in of_scipy]
     try:
-        for library in own:
+        for library in of_scipy:
             library.set_num_threads(1)
         yield
     finally:
-        for library, threads in zip(own, before, strict=True):
+        for library, threads in zip(of_scipy, before, strict=True):
             library.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""The RBF kernel's features by some rows: Nystroem's approximation.
+"""Features whose products approximate the RBF kernel: Nystroem's method.
 
 With m landmarks L, the kernel of any two rows is about k(a, L) k(L, L)^-1 k(L, b) (Williams and Seeger 2001, Using the
 Nystroem method to speed up kernel machines): a linear machine on ``k(x, L) @ projection`` is an RBF machine whose
@@ -24,14 +24,13 @@ SMALLEST_EIGENVALUE = 1e-5
 
 
 class Nystroem(NamedTuple):
-    """A map from standardised rows to features whose products are about the kernel.
+    """Map from standardised rows to features.
 
     Attributes
     ----------
     landmarks : ndarray of shape (m, d), float32 or float64
         Standardised.
     projection : ndarray of shape (m, r), float64
-        r is at most m.
     gamma : float
     """
 
@@ -45,8 +44,8 @@ class Nystroem(NamedTuple):
         exact = landmarks.astype(np.float64)
         norms = squared_norms(exact)
         values, vectors = np.linalg.eigh(rbf_block(exact, exact, norms, norms, gamma))
-        kept = values > SMALLEST_EIGENVALUE * values[-1]
-        return cls(landmarks, vectors[:, kept] / np.sqrt(values[kept]), gamma)
+        significant = values > SMALLEST_EIGENVALUE * values[-1]
+        return cls(landmarks, vectors[:, significant] / np.sqrt(values[significant]), gamma)
 
     @property
     def width(self) -> int:
@@ -61,23 +60,13 @@ class Nystroem(NamedTuple):
 
 
 class NystroemBlocks:
-    """Blocks of the map's features of all rows, to be iterated over many times.
+    """Features of all rows in blocks, to iterate over many times; they stay in memory up to `max_bytes`."""
 
-    Parameters
-    ----------
-    X : ndarray or RowSource of shape (n, d)
-    scaler : StandardScaler
-        Fitted.
-    chart : Nystroem
-    max_bytes : int
-        Features of up to so many bytes are kept; more are made again each time.
-    """
-
-    def __init__(self, X: Array | RowSource, scaler: StandardScaler, chart: Nystroem, max_bytes: int) -> None:
+    def __init__(self, X: Array | RowSource, scaler: StandardScaler, nystroem: Nystroem, max_bytes: int) -> None:
         self._rows = X
         self._scaler = scaler
-        self._chart = chart
-        self._keeps = chart.landmarks.itemsize * X.shape[0] * chart.width <= max_bytes
+        self._map = nystroem
+        self._keeps = nystroem.landmarks.itemsize * X.shape[0] * nystroem.width <= max_bytes
         self._kept: list[Array] = []
 
     def __iter__(self) -> Iterator[Array]:
@@ -86,7 +75,7 @@ class NystroemBlocks:
             return
         blocks = []
         for rows in row_blocks(self._rows, BLOCK_ROWS):
-            block = self._chart.transform(self._scaler.transform(rows.astype(self._chart.landmarks.dtype, copy=False)))
+            block = self._map.transform(self._scaler.transform(rows.astype(self._map.landmarks.dtype, copy=False)))
             if self._keeps:
                 blocks.append(block)
             yield block

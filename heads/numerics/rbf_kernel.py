@@ -21,41 +21,17 @@ BLOCK_BYTES = 64 * 2**20
 
 
 def squared_norms(X: Array) -> Array:
-    """Return the squared Euclidean norm of each row, in the dtype of X.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, d), float32 or float64
-
-    Returns
-    -------
-    ndarray of shape (n,)
-    """
+    """Return the squared Euclidean norm of each row (n,), in the dtype of X."""
     norms: Array = np.einsum("ij,ij->i", X, X)
     return norms
 
 
 def rbf_block(A: Array, B: Array, a_norms: Array, b_norms: Array, gamma: float, buffer: Array | None = None) -> Array:
-    """Return exp(-gamma |a - b|^2) for all rows a of A and b of B.
+    """Return exp(-gamma |a - b|^2) for all rows a of A (m, d) and b of B (n, d), shape (m, n), in their dtype.
 
-    In float32 the rounding of |a - b|^2 is about 1e-7 of the squared norms. With standardised features
-    those are near d and gamma is near 1 / d, so that a kernel value is right to about 1e-6.
-
-    Parameters
-    ----------
-    A, B : ndarray of shape (m, d) and (n, d), both float32 or both float64
-        Rows.
-    a_norms, b_norms : ndarray of shape (m,) and (n,)
-        Their `squared_norms`.
-    gamma : float
-        Above 0.
-    buffer : ndarray of at least m * n elements, in the dtype of A, optional
-        Memory for the result, overwritten. New memory for every block costs more than the product.
-
-    Returns
-    -------
-    ndarray of shape (m, n), in the dtype of A
-        Values from 0 to 1.
+    In float32 the rounding of |a - b|^2 is about 1e-7 of the squared norms, which are near d for standardised
+    features. With gamma near 1 / d a kernel value has an error of about 1e-6. `buffer` is memory of m * n elements for
+    the result: new memory for every block costs more than the product.
     """
     if buffer is None:
         buffer = np.empty(len(A) * len(B), dtype=A.dtype)
@@ -71,21 +47,10 @@ def rbf_block(A: Array, B: Array, a_norms: Array, b_norms: Array, gamma: float, 
 
 
 def rbf_matrix(X: Array, gamma: float) -> NDArray[np.float64]:
-    """Return the kernel matrix of X with itself, in float64 as libsvm wants it.
+    """Return the kernel matrix (n, n) of X with itself, in float64 for libsvm.
 
-    Products are taken in the dtype of X, on the upper triangle, and mirrored: the matrix is exactly
-    symmetric and its diagonal is exactly 1.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, d), float32 or float64
-        Rows.
-    gamma : float
-        Above 0.
-
-    Returns
-    -------
-    ndarray of shape (n, n), float64, C order
+    Products are computed in the dtype of X on the upper triangle and mirrored: the matrix is exactly symmetric, and
+    its diagonal is exactly 1.
     """
     from threadpoolctl import ThreadpoolController
 
@@ -122,22 +87,7 @@ def rbf_matrix(X: Array, gamma: float) -> NDArray[np.float64]:
 
 
 def square_part(matrix: Array, rows: NDArray[np.intp], in_place: bool) -> Array:
-    """Return ``matrix[rows][:, rows]``.
-
-    Parameters
-    ----------
-    matrix : ndarray of shape (n, n), C order
-        Where to take from.
-    rows : ndarray of shape (m,), intp
-        Indices in ascending order.
-    in_place : bool
-        Whether to write the part over the beginning of `matrix`, which is lost then, instead of to
-        new memory.
-
-    Returns
-    -------
-    ndarray of shape (m, m), C order
-    """
+    """Return ``matrix[rows][:, rows]`` for ascending rows; `in_place` overwrites the beginning of the matrix."""
     m = len(rows)
     part = matrix.reshape(-1)[: m * m].reshape(m, m) if in_place else np.empty((m, m), matrix.dtype)
     for position, row in enumerate(rows):
@@ -147,22 +97,10 @@ def square_part(matrix: Array, rows: NDArray[np.intp], in_place: bool) -> Array:
 
 
 def pair_coefficients(dual_coef: Array, n_support: Array) -> Array:
-    """Return libsvm's coefficients of every support vector in the margins of all pairs of classes.
+    """Return coefficients (s, k (k - 1) / 2) of every support vector in the margins of all pairs of classes.
 
-    Support vectors are sorted by class, and ``dual_coef`` has the layout of `sklearn.svm.SVC.dual_coef_`, explained
-    for three or more classes in scikit-learn's user guide (section 1.4.1.1): for a support vector of class i, row
-    j - 1 belongs to the pair (i, j) if j > i, and row j to the pair (j, i) if j < i.
-
-    Parameters
-    ----------
-    dual_coef : ndarray of shape (k - 1, s), float64
-    n_support : ndarray of shape (k,), int
-        Number of support vectors of each class.
-
-    Returns
-    -------
-    ndarray of shape (s, k (k - 1) / 2), float64
-        One column for each pair, in the order (0, 1), (0, 2), ..., (1, 2), ...
+    `dual_coef` (k - 1, s) has the layout of `sklearn.svm.SVC.dual_coef_`: for a support vector of class i, row j - 1
+    belongs to the pair (i, j) if j > i, and row j to the pair (j, i) if j < i. `n_support` (k,) counts each class.
     """
     if len(n_support) == 2:
         return np.ascontiguousarray(dual_coef.T)
@@ -191,7 +129,7 @@ class RBFMachine(NamedTuple):
     gamma: float
 
     def margins(self, X: Array) -> NDArray[np.float64]:
-        """Return the margins, shape (m, p), of rows in the dtype of `vectors`, in blocks of bounded size."""
+        """Return the margins (m, p) of rows in the dtype of `vectors`, in blocks of bounded size."""
         norms = squared_norms(self.vectors)
         step = max(1, BLOCK_BYTES // max(1, len(self.vectors) * self.vectors.itemsize))
         blocks = []

@@ -1,4 +1,4 @@
-"""Feature rows in blocks, in memory or read from disk whenever they are wanted, and their standardisation."""
+"""Feature rows in blocks, in memory or read from disk, and their standardisation."""
 
 from __future__ import annotations
 
@@ -35,19 +35,10 @@ def take_rows(X: Array | RowSource, rows: NDArray[np.intp]) -> Array:
 
 
 def standard_scaler(X: Array | RowSource) -> StandardScaler:
-    """Return a fitted StandardScaler: the same as its ``fit``, at a twentieth of the time.
+    """Return a StandardScaler fitted on finite X (n, d): the same as its ``fit``, in a twentieth of the time.
 
-    Means and variances are of float64, block by block, put together as Chan, Golub and LeVeque (1979) do.
-
-    Parameters
-    ----------
-    X : ndarray or RowSource of shape (n, d), float32 or float64
-        Finite.
-
-    Raises
-    ------
-    ValueError
-        If X holds NaN or infinity; arrays are checked before.
+    Means and variances are float64, combined block by block (Chan, Golub and LeVeque 1979). Raises ValueError if X
+    holds NaN or infinity.
     """
     n, d = 0, X.shape[1]
     mean, squares = np.zeros(d), np.zeros(d)
@@ -73,22 +64,11 @@ def standard_scaler(X: Array | RowSource) -> StandardScaler:
 def shuffled_batches(
     X: Array | RowSource, batch_size: int, order: np.random.Generator
 ) -> Iterator[tuple[Array, NDArray[np.intp]]]:
-    """Yield all rows once, in random order, as copies, and which rows they are.
+    """Yield all rows once, in random order, as copies (b, d) with their indices (b,).
 
     Rows of an array come in the order of one permutation. Of a source, runs of neighbouring rows are drawn without
-    replacement, 256 MiB of them are in memory at a time, and these are shuffled: neighbours are of one class, but
-    runs from anywhere are not. The last batch of these may be smaller.
-
-    Parameters
-    ----------
-    X : ndarray or RowSource of shape (n, d)
-    batch_size : int
-    order : numpy.random.Generator
-
-    Yields
-    ------
-    rows : ndarray of shape (b, d), in the dtype of X
-    indices : ndarray of shape (b,), intp
+    replacement, and 256 MiB of them at a time are shuffled: neighbours have one class, random runs do not. The last
+    batch of these may be smaller.
     """
     n, d = X.shape
     if isinstance(X, np.ndarray):
@@ -111,14 +91,7 @@ def shuffled_batches(
 
 
 class StandardizedBlocks:
-    """Standardised blocks of rows, to be iterated over many times: computed once for an array, each time for a source.
-
-    Parameters
-    ----------
-    X : ndarray or RowSource of shape (n, d), float32 or float64
-    scaler : StandardScaler
-        Fitted.
-    """
+    """Standardised blocks of rows to iterate over many times: computed once for an array, each time for a source."""
 
     def __init__(self, X: Array | RowSource, scaler: StandardScaler) -> None:
         self._scaler = scaler

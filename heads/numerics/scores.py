@@ -1,4 +1,4 @@
-"""From scores of classes to predicted classes and probabilities; NumPy alone, so that predicting needs no more."""
+"""From scores of classes to predicted classes and probabilities, with NumPy alone."""
 
 from __future__ import annotations
 
@@ -11,17 +11,9 @@ Array = NDArray[Any]
 
 
 def predicted_indices(scores: Array) -> NDArray[np.intp]:
-    """Return the index of the predicted class for each row of scores.
+    """Return the index (n,) of the predicted class of each row of scores (n,) or (n, k).
 
-    Parameters
-    ----------
-    scores : ndarray of shape (n,) or (n, k)
-        For two classes the signed margin of the second class, otherwise one score per class.
-
-    Returns
-    -------
-    ndarray of shape (n,), intp
-        Class indices; ties go to the lowest index, as in scikit-learn.
+    Of two classes the score is the signed margin of the second. Ties go to the lowest index, as in scikit-learn.
     """
     if scores.ndim == 1:
         return (scores > 0).astype(np.intp)
@@ -30,22 +22,10 @@ def predicted_indices(scores: Array) -> NDArray[np.intp]:
 
 
 def align_argmax(probabilities: Array, winner: NDArray[np.intp]) -> Array:
-    """Make the predicted class the most probable one in every row.
+    """Make the predicted class the most probable one in every row of probabilities (n, k), in place.
 
-    Scores that differ by less than the rounding of the exponential function give equal probabilities;
-    then the highest probability is moved just above the others. Rows that already agree are untouched.
-
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n, k), float64
-        Rows that sum to 1; changed in place.
-    winner : ndarray of shape (n,), intp
-        The predicted class of each row.
-
-    Returns
-    -------
-    ndarray of shape (n, k), float64
-        `probabilities`, whose rows sum to 1 within rounding.
+    Scores that differ by less than the rounding of the exponential give equal probabilities. There the probability of
+    the predicted class is moved just above the others.
     """
     wrong = np.flatnonzero(np.argmax(probabilities, axis=1) != winner)
     if wrong.size:
@@ -59,49 +39,26 @@ def align_argmax(probabilities: Array, winner: NDArray[np.intp]) -> Array:
 
 
 def probabilities(log_scores: Array, winner: NDArray[np.intp]) -> Array:
-    """Normalise log scores to probabilities whose largest entry is the predicted class.
-
-    Parameters
-    ----------
-    log_scores : ndarray of shape (n, k)
-        Logarithms of class probabilities, each row up to a constant.
-    winner : ndarray of shape (n,), intp
-        The predicted class of each row.
-
-    Returns
-    -------
-    ndarray of shape (n, k), float64
-        exp(s_j) / sum_i exp(s_i): rows that sum to 1.
-    """
+    """Return the softmax of log scores (n, k), float64, whose largest entry in each row is the predicted class."""
     # float64 even for float32 scores: float32 would round unlikely classes to exactly 0
-    shares = log_scores.astype(np.float64)
-    shares -= shares.max(axis=1, keepdims=True)
-    np.exp(shares, out=shares)
-    shares /= shares.sum(axis=1, keepdims=True)
-    return align_argmax(shares, winner)
+    values = log_scores.astype(np.float64)
+    values -= values.max(axis=1, keepdims=True)
+    np.exp(values, out=values)
+    values /= values.sum(axis=1, keepdims=True)
+    return align_argmax(values, winner)
 
 
 def class_log_scores(margins: Array, inverse_temperature: float = 1.0) -> Array:
-    """Return ``inverse_temperature * margins`` with one column per class.
+    """Return margins (n,) or (n, k) times a factor, with one column per class, float64.
 
-    Parameters
-    ----------
-    margins : ndarray of shape (n,) or (n, k)
-        The margin of the second of two classes, or one margin per class.
-    inverse_temperature : float
-        A factor above 0.
-
-    Returns
-    -------
-    ndarray of shape (n, k), float64
-        For `probabilities`: with two classes that gives 1 / (1 + exp(-inverse_temperature * margin)).
+    Of two classes their softmax is 1 / (1 + exp(-inverse_temperature * margin)).
     """
     scaled = np.asarray(margins, dtype=np.float64) * inverse_temperature
     return np.column_stack([np.zeros(len(scaled)), scaled]) if scaled.ndim == 1 else scaled
 
 
 class Affine(NamedTuple):
-    """Log scores ``X @ kernel + bias``, each row up to a constant: their softmax is ``predict_proba(X)``.
+    """Log scores ``X @ kernel + bias``, each row up to a constant; their softmax is ``predict_proba(X)``.
 
     Attributes
     ----------
@@ -114,25 +71,22 @@ class Affine(NamedTuple):
 
     @classmethod
     def of_margins(cls, coef: Array, intercept: Array) -> Affine:
-        """Make it of one row of coefficients for each class, (k, d) and (k,), or of one alone for two classes.
-
-        Then the first class has score 0: see `class_log_scores`.
-        """
+        """Make it from coefficients (k, d) and intercepts (k,), or from one row of them for two classes."""
         if len(coef) == 1:
             coef, intercept = np.vstack([np.zeros_like(coef), coef]), np.append(0.0, intercept)
         return cls(np.ascontiguousarray(coef.T, np.float64), np.asarray(intercept, np.float64))
 
     @classmethod
     def of_standardised(cls, coef: Array, intercept: Array, mean: Array, scale: Array, factor: float) -> Affine:
-        """Make it of the margins of standardised features times a factor: means (d,) and scales (d,) go into it."""
+        """Make it from margins of standardised features times a factor, means (d,) and scales (d,)."""
         folded = factor * coef / scale
         return cls.of_margins(folded, factor * intercept - folded @ mean)
 
 
 def pair_signs(n_classes: int) -> NDArray[np.float64]:
-    """Return what the margins of all pairs should be, shape (pairs, k): 1 and -1 for the classes of each, otherwise 0.
+    """Return the signs of the classes in the margins of all pairs, shape (pairs, k): 1, -1, or 0 for other classes.
 
-    For two classes the margin is that of the second, for more that of the first of each pair, as libsvm has it.
+    The margin of two classes is that of the second, of more that of the first of each pair, as in libsvm.
     """
     if n_classes == 2:
         return np.array([[-1.0, 1.0]])
@@ -142,27 +96,15 @@ def pair_signs(n_classes: int) -> NDArray[np.float64]:
 
 
 def of_classes(margins: Array) -> Array:
-    """Return margins (m, p) of pairs as scikit-learn has them: of two classes as one number a row, shape (m,)."""
+    """Return margins (m, p) as scikit-learn has them: of two classes one number a row, shape (m,)."""
     return margins[:, 0] if margins.shape[1] == 1 else margins
 
 
 def pair_log_scores(margins: Array, n_classes: int, inverse_temperature: float) -> Array:
-    """Return the logarithm of the product of sigmoids of each class's margins over the others.
+    """Return the logarithm (m, k) of the product of sigmoids of each class's margins over the others.
 
-    Parameters
-    ----------
-    margins : ndarray of shape (m, k (k - 1) / 2), or (m,) for two classes
-        Above 0 where the first class of the pair wins, or the second of two classes; pairs in the order (0, 1),
-        (0, 2), ..., (1, 2), ...
-    n_classes : int
-        k.
-    inverse_temperature : float
-        The factor a, above 0.
-
-    Returns
-    -------
-    ndarray of shape (m, k), float64
-        To be normalised by a softmax.
+    Margins are of pairs in the order (0, 1), (0, 2), ..., (1, 2), ..., shape (m, k (k - 1) / 2), or (m,) for two
+    classes.
     """
     if margins.ndim == 1:
         return class_log_scores(margins, inverse_temperature)
@@ -178,24 +120,10 @@ def pair_log_scores(margins: Array, n_classes: int, inverse_temperature: float) 
 
 
 def ovr_scores(margins: Array, n_classes: int) -> Array:
-    """Aggregate the margins of pairs into one score per class.
+    """Return one score per class (m, k) from the margins of pairs: votes plus squeezed sums of margins.
 
-    Votes count the pairs that a class wins. Margins summed per class break ties: squeezed by
-    x / (3 (|x| + 1)) into (-1/3, 1/3), they never outweigh a vote. This is
-    ``sklearn.utils.multiclass._ovr_decision_function`` as `sklearn.svm.SVC` calls it for
-    ``decision_function_shape="ovr"``; the argmax is ``SVC(break_ties=True).predict``.
-
-    Parameters
-    ----------
-    margins : ndarray of shape (m, k (k - 1) / 2), or (m,) for two classes
-        Above 0 where the first class of the pair wins.
-    n_classes : int
-        k.
-
-    Returns
-    -------
-    ndarray of shape (m, k), float64
-        Votes plus squeezed sums; for two classes the margins as they are.
+    Margins summed per class break ties. Squeezed by x / (3 (|x| + 1)) into (-1/3, 1/3), they never outweigh a vote.
+    This is ``decision_function_shape="ovr"`` of `sklearn.svm.SVC`. Margins (m,) of two classes are returned unchanged.
     """
     if margins.ndim == 1:
         return margins

@@ -78,7 +78,7 @@ def test_the_gradient_is_the_derivative_of_the_loss(classes, outputs, losses, mo
 
 def test_a_fit_that_is_cut_off_warns_with_what_to_do():
     X, codes = blobs()
-    with pytest.warns(UserWarning, match="did not converge in 2 iterations; raise max_iter or tol"):
+    with pytest.warns(UserWarning, match="did not converge in 2 iterations. Raise max_iter or tol"):
         head = make_head("logreg", max_iter=2).fit(X, codes)
     assert head.n_iter_ == 2
 
