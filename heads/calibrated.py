@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,7 +48,7 @@ class CalibratedHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     head_name = "calibrated"
 
-    def __init__(self, head: Any, method: Literal["temperature", "sigmoid"] = "temperature") -> None:
+    def __init__(self, head: Any, method: str = "temperature") -> None:
         self.head = head
         self.method = method
 

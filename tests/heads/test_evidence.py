@@ -92,8 +92,8 @@ def test_other_heads_are_refused_and_the_message_says_what_to_do():
     for head in others:
         name = getattr(head, "head_name", type(head).__name__)
         with pytest.raises(
-            HeadError, match=f"parameter model of explain must hold a head softmax, .* got '{name}'; train"
+            HeadError, match=f"parameter model of explain must hold a head softmax, .* got '{name}'. Train"
         ):
             class_evidence(head.fit(X, y), X[0])
-    with pytest.raises(HeadError, match="train it again with probability=True"):
+    with pytest.raises(HeadError, match="Train it again with probability=True"):
         class_evidence(make_head("svm", probability=False).fit(X, y), X[0])

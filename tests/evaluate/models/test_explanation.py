@@ -135,7 +135,7 @@ def test_a_map_of_another_image_is_refused(models, image, monkeypatch):
 
 def test_what_cannot_be_explained_is_refused(models, cache, image, images, tmp_path):
     train(cache, "knn", tmp_path / "knn.npz")
-    with pytest.raises(HeadError, match="must hold a head softmax, logreg, linear-svm or svm, .* got 'knn'; train one"):
+    with pytest.raises(HeadError, match="must hold a head softmax, logreg, linear-svm or svm, .* got 'knn'. Train one"):
         explain(tmp_path / "knn.npz", image)
     with pytest.raises(ParameterError, match="class_name of explain must be one of ash, birch, cedar, got 'oak'"):
         explain(models["logreg"], image, class_name="oak")
