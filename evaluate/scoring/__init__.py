@@ -1,7 +1,4 @@
-"""Fit and score one head on one split; results, and parallel jobs.
-
-`fit_and_score` returns a `HeadResult`; `run_jobs` runs many calls in this process, in others, or on a Dask cluster.
-"""
+"""Fit and score heads on splits: results, tables, and jobs in this process, in others, or on a Dask cluster."""
 
 import lazy_loader
 

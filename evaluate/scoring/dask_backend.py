@@ -1,7 +1,7 @@
-"""Jobs on a Dask cluster: a backend of joblib, and what a worker does.
+"""Jobs on a Dask cluster: a backend of joblib, and the function that workers run.
 
-joblib has a Dask backend of its own, which waits for ever when a worker is lost or cannot import what it is sent (its
-callback is not called for tasks that Dask gives up), and which computes here when the cluster has one thread only.
+The Dask backend of joblib waits for ever when a worker is lost or cannot import a task, because its callback is not
+called for tasks that Dask gives up; and it computes in this process when the cluster has one thread.
 """
 
 from __future__ import annotations
@@ -21,32 +21,21 @@ from ..shared import package_versions
 from .job import Job, JobResult
 
 WORKER_SECONDS = 60.0
-"""How long to wait for the first worker; an adaptive cluster has none before it is asked for one."""
+"""Time to wait for the first worker; an adaptive cluster has none before a task is submitted."""
 
 
 @contextlib.contextmanager
 def on_cluster(dask: Any) -> Iterator[tuple[int, DaskBackend, Callable[[int, Job], tuple[int, JobResult]]]]:
-    """Hold a cluster for joblib.
+    """Yield the number of threads of a cluster, a backend for joblib, and the function that a worker runs for each job.
 
-    Yields
-    ------
-    threads : int
-        Of the cluster at this time, at least 1.
-    backend : DaskBackend
-    task : callable
-        What a worker runs for each packed call.
-
-    Raises
-    ------
-    ClusterError
-        When the scheduler does not answer, or no worker comes.
+    A ClusterError says that the scheduler does not answer, or that there is no worker.
     """
     with connected(dask, "compare and tune") as client:
         yield _threads(client), DaskBackend(client), functools.partial(run_on_worker, package_versions())
 
 
 def run_on_worker(versions: Mapping[str, str], number: int, packed: Job) -> tuple[int, JobResult]:
-    """Make a packed call in a worker that has these versions of the packages that decide results."""
+    """Run a job in a worker, which must have the same versions of the packages that decide results."""
     from distributed import get_worker
 
     address = get_worker().address
@@ -56,13 +45,13 @@ def run_on_worker(versions: Mapping[str, str], number: int, packed: Job) -> tupl
         for name, wanted in versions.items():
             if here[name] != wanted:
                 raise ClusterError(
-                    f"worker {address} has {name} {here[name]}, this process has {wanted}; install the same everywhere"
+                    f"worker {address} has {name} {here[name]}, this process has {wanted}. Install the same everywhere"
                 )
         try:
             return packed.run()
         except CacheError as error:
             raise ClusterError(
-                f"worker {address}: {first_line(error)}; every worker needs the same cache under this very path"
+                f"worker {address}: {first_line(error)}. Every worker needs the same cache under the same path"
             ) from error
 
     return number, JobResult.of(run)
@@ -74,21 +63,15 @@ def _threads(client: Any) -> int:
         if not threads:
             client.submit(os.getpid, pure=False).result(timeout=WORKER_SECONDS)
             threads = sum(client.nthreads().values())
-    except Exception as error:  # whatever Dask raises when nobody answers
+    except Exception as error:  # Dask raises many kinds of errors
         raise ClusterError(
-            f"the Dask cluster has no worker ({type(error).__name__}: {first_line(error)}); start one with: dask worker"
+            f"the Dask cluster has no worker ({type(error).__name__}: {first_line(error)}). Start one with: dask worker"
         ) from error
     return max(1, threads)
 
 
 class DaskBackend(ParallelBackendBase):  # type: ignore[misc]
-    """joblib's way to a Dask cluster: every call is a task.
-
-    Parameters
-    ----------
-    client : distributed.Client
-        Synchronous; stays open.
-    """
+    """Backend of joblib that makes every call a Dask task; the client is synchronous and stays open."""
 
     supports_retrieve_callback = True
 
@@ -98,7 +81,7 @@ class DaskBackend(ParallelBackendBase):  # type: ignore[misc]
         self._futures: dict[str, tuple[Any, str]] = {}
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Return more than 1, at which joblib would compute here; the scheduler knows what runs where."""
+        """Return more than 1, with which joblib would not use the backend."""
         return 2
 
     def submit(self, func: Any, callback: Callable[[Any], None]) -> Any:
@@ -110,34 +93,28 @@ class DaskBackend(ParallelBackendBase):  # type: ignore[misc]
         return future
 
     def retrieve_result_callback(self, future: Any) -> Any:
-        """Return what a task returned.
-
-        Raises
-        ------
-        ClusterError
-            When it was lost or cannot run there.
-        """
+        """Return the result of a task; a task that was lost or cannot run is a ClusterError."""
         from distributed import KilledWorker
 
         _, name = self._futures.pop(future.key)
         if future.status == "cancelled":
-            raise ClusterError("the Dask scheduler was lost, or has cancelled the jobs; run the same command again")
+            raise ClusterError("the Dask scheduler was lost, or has cancelled the jobs. Run the same command again")
         error = future.exception()
         if error is None:
             return future.result()
         if isinstance(error, KilledWorker):
             raise ClusterError(
                 f"{name} was lost with {error.allowed_failures + 1} workers, the last of them "
-                f"{error.last_worker.address}: they were killed, crashed, or ran out of memory; look at their logs"
+                f"{error.last_worker.address}: they were killed, crashed, or ran out of memory. Read their logs"
             ) from error
         cause = error.__cause__ or error  # Dask wraps what it cannot unpickle
         raise ClusterError(
-            f"{name} failed on the cluster: {type(cause).__name__}: {first_line(cause)}; scheduler and workers need "
+            f"{name} failed on the cluster: {type(cause).__name__}: {first_line(cause)}. Scheduler and workers need "
             "the same embedonce and the same versions of Dask as this process"
         ) from error
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """Take back what still waits; what runs ends by itself, and nobody looks at it."""
+        """Cancel the tasks that wait; running ones end by themselves."""
         futures = [future for future, _ in self._futures.values()]
         if futures and self._client.status == "running":
             with contextlib.suppress(Exception):

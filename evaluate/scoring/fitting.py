@@ -22,29 +22,26 @@ from .views import StackedRows, Views
 def fit_and_score(
     name: str, head: Any, cache: FeatureCache, split: Split, groups: Groups | None = None, views: Views | None = None
 ) -> HeadResult:
-    """Fit a head on the training rows and score it on the test rows, with views of the images where these are given.
-
-    Labels are class names, so that what the head predicts can be read.
-    """
+    """Fit a head on the training rows and score it on the test rows; its labels are class names."""
     seconds = fit_head(head, cache, split, groups, views)
     return score_head(name, head, cache, split.test, seconds, views)
 
 
 IN_MEMORY_BYTES = 2**29
-"""Of a cache whose features are read whole; those of a larger one stay on disk, for heads that can use them there."""
+"""Size up to which the features of a cache are read whole; heads that can read larger ones from disk do so."""
 _PREDICTED_ROWS = 8192
 
 
 def features_of(cache: FeatureCache, rows: npt.NDArray[np.intp]) -> Features | StoredRows:
-    """Return the features of some rows: an array, or from a large cache a source that reads them when wanted."""
+    """Return the features of rows: an array, or for a large cache a source that reads them from disk."""
     n, d = cache.shape
     return cache.features[rows] if 4 * n * d <= IN_MEMORY_BYTES else StoredRows(cache, rows)
 
 
 def _sources(cache: FeatureCache, rows: npt.NDArray[np.intp], views: Views | None) -> list[Features | StoredRows]:
-    """Return the features of some rows, and those of each view of them."""
-    turned = () if views is None else zip(views.caches, views.rows, strict=True)
-    return [features_of(cache, rows), *(features_of(view, places[rows]) for view, places in turned)]
+    """Return the features of rows, and those of each of their augmented views."""
+    of_views = () if views is None else zip(views.caches, views.rows, strict=True)
+    return [features_of(cache, rows), *(features_of(view, view_rows[rows]) for view, view_rows in of_views)]
 
 
 def score_head(
@@ -55,33 +52,27 @@ def score_head(
     fit_seconds: float = 0.0,
     views: Views | None = None,
 ) -> HeadResult:
-    """Score a fitted head on some rows of a cache; probabilities are averaged over their views where these are for it.
-
-    Raises
-    ------
-    HeadError
-        When a head without probabilities is to average over views.
-    """
-    # a saved head may know classes that this cache does not have, and may predict them
+    """Score a fitted head on rows of a cache; with ``views.average``, on the mean probabilities over their views."""
+    # a saved head may predict classes that this cache does not have
     class_names = cache.class_names + sorted({str(name) for name in head.classes_} - set(cache.class_names))
     index = {class_name: number for number, class_name in enumerate(class_names)}
     if views is not None and views.average and not hasattr(head, "predict_proba"):
-        raise HeadError(f"head {name!r} has no probabilities to average over views; leave it out, or use views='train'")
+        raise HeadError(f"head {name!r} has no probabilities to average over views. Leave it out, or use views='train'")
     sources = _sources(cache, rows, views if views is not None and views.average else None)
-    answers, means, seconds = [np.zeros(0, np.intp)], [], 0.0
+    predictions, means, seconds = [np.zeros(0, np.intp)], [], 0.0
     large = isinstance(sources[0], StoredRows)
     for blocks in zip(
         *(row_blocks(one, _PREDICTED_ROWS if large else max(1, len(rows))) for one in sources), strict=True
     ):
         begin = time.perf_counter()
-        said = head.predict(blocks[0])
+        names = head.predict(blocks[0])
         seconds += time.perf_counter() - begin
-        answers.append(np.array([index[str(class_name)] for class_name in said], np.intp))
+        predictions.append(np.array([index[str(class_name)] for class_name in names], np.intp))
         if hasattr(head, "predict_proba"):
             parts = [align_probabilities(head.predict_proba(block), head.classes_, class_names) for block in blocks]
             means.append(np.mean(parts, axis=0) if len(parts) > 1 else parts[0])
     probabilities = np.concatenate(means) if means else None
-    predicted = np.concatenate(answers)
+    predicted = np.concatenate(predictions)
     if len(sources) > 1 and probabilities is not None:
         predicted = probabilities.argmax(axis=1)
     scores = score(cache.labels[rows].astype(np.intp), predicted, probabilities, class_names)
@@ -91,24 +82,23 @@ def score_head(
 def fit_head(
     head: Any, cache: FeatureCache, split: Split, groups: Groups | None = None, views: Views | None = None
 ) -> float:
-    """Fit a head on the training rows, and their views where these are for it, and return the seconds of the fit alone.
+    """Fit a head on the training rows, with ``views.train`` also on their views, and return the seconds of the fit.
 
-    A head that takes validation data gets the test rows for them; one that takes groups gets those of the training
-    rows, so that its own cross-validation parts neither these nor views of one image. Of a large cache, heads that can
-    read rows from disk do.
+    A head that takes validation data gets the test rows. A head that takes groups gets those of the training rows, so
+    that its cross-validation keeps groups, and views of one image, together.
     """
     names = cache.label_names
     sources = _sources(cache, split.train, views if views is not None and views.train else None)
     extra: dict[str, Any] = {}
     takes = inspect.signature(head.fit).parameters
     if "groups" in takes and (groups is not None or len(sources) > 1):
-        together = np.arange(len(split.train)) if groups is None else groups.ids[split.train]
-        extra["groups"] = np.tile(together, len(sources))
+        ids = np.arange(len(split.train)) if groups is None else groups.ids[split.train]
+        extra["groups"] = np.tile(ids, len(sources))
     if "validation_data" in takes:
         # a class without training images cannot be validated on
-        held = split.test[np.isin(names[split.test], names[split.train])]
-        if len(held):
-            extra["validation_data"] = (features_of(cache, held), names[held])
+        validation = split.test[np.isin(names[split.test], names[split.train])]
+        if len(validation):
+            extra["validation_data"] = (features_of(cache, validation), names[validation])
     rows: Any = StackedRows(sources) if len(sources) > 1 else sources[0]
     if not isinstance(rows, np.ndarray) and not (
         isinstance(sources[0], StoredRows) and getattr(head, "reads_rows", False)
@@ -117,14 +107,14 @@ def fit_head(
     labels = np.tile(names[split.train], len(sources))
     begin = time.perf_counter()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ApproximationWarning)  # approximations are among the notes of the result
+        warnings.simplefilter("ignore", ApproximationWarning)  # a note of the result says so
         head.fit(rows, labels, **extra)
     return time.perf_counter() - begin
 
 
 def approximations(heads: Mapping[str, Any]) -> list[str]:
-    """Return notes on the heads that were fitted to an approximation."""
-    fitted = {name: getattr(head, "head_", head) for name, head in heads.items()}  # a calibrated head wraps another
+    """Return a note on every head that was fitted to an approximation."""
+    fitted = {name: getattr(head, "head_", head) for name, head in heads.items()}  # of calibrated heads
     return [
         f"{display(name)} was trained on more than {head.approximate_above:,} images and is an approximation by "
         f"{len(head.support_):,} of them"

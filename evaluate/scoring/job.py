@@ -1,4 +1,4 @@
-"""One call on its way to a worker process, and its result on the way back."""
+"""A call for a worker process, and its result, as bytes."""
 
 from __future__ import annotations
 
@@ -18,24 +18,18 @@ _ALONE = "with jobs=1 it stays in this process"
 
 @dataclass(frozen=True)
 class Job:
-    """One call, on its way to a worker."""
+    """A pickled call; ``name`` names it in errors."""
 
     name: str
     call: bytes
 
     def run(self) -> bytes:
-        """Make the call and return its result, packed.
-
-        Raises
-        ------
-        EmbedonceError
-            Whatever goes wrong.
-        """
+        """Make the call and return its pickled result; every error is an EmbedonceError."""
         try:
             function, arguments = pickle.loads(self.call)
         except EmbedonceError:
             raise
-        except Exception as error:  # unpickling runs the head's own code
+        except Exception as error:  # unpickling runs code of the head
             raise HeadError(
                 f"{self.name} cannot be made in a worker process ({_reason(error)}): what it is made of must be "
                 f"importable there; {_ALONE}"
@@ -43,7 +37,7 @@ class Job:
         result = _call(self.name, function, arguments)
         try:
             return _dumps(result)
-        except Exception as error:  # and so does pickling
+        except Exception as error:  # so does pickling
             raise HeadError(
                 f"{self.name} cannot be sent back from a worker process ({_reason(error)}); {_ALONE}"
             ) from error
@@ -51,21 +45,21 @@ class Job:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What a call returned or, with a traceback, raised."""
+    """Pickled return value of a call, or its error with a traceback."""
 
     value: bytes
     trace: str | None = None
 
     @classmethod
     def of(cls, run: Callable[[], bytes]) -> JobResult:
-        """Make a packed call; its error is an outcome as well."""
+        """Make a call and keep its error."""
         try:
             return cls(run())
         except EmbedonceError as error:
             return cls(pickle.dumps(error), traceback.format_exc())
 
     def unpack(self, name: str) -> Any:
-        """Return the result, or raise the error as if it had come up here."""
+        """Return the result, or raise the error."""
         try:
             value = pickle.loads(self.value)
         except Exception as error:
@@ -84,15 +78,15 @@ def _call(name: str, function: Callable[..., Result], arguments: tuple[Any, ...]
         return function(*arguments)
     except EmbedonceError:
         raise
-    except Exception as error:  # a head may be anybody's classifier
+    except Exception as error:  # of classifiers of other packages
         raise HeadError(f"{name} failed: {_reason(error)}") from error
 
 
 def _dumps(value: Any) -> bytes:
-    """Pickle with cloudpickle, which takes classes that stand in a script or a notebook along."""
+    """Pickle with cloudpickle, which also takes classes that a script or a notebook defines."""
     try:
         import cloudpickle
-    except ImportError:  # Dask needs it, and joblib from 1.6 on; earlier ones have a copy of their own
+    except ImportError:  # Dask needs it, and joblib from 1.6 on; earlier versions bundle it
         from joblib.externals import cloudpickle
     data: bytes = cloudpickle.dumps(value)
     return data

@@ -1,8 +1,7 @@
-"""Fitting and scoring side by side: joblib's worker processes on this machine, or a Dask cluster.
+"""Jobs in parallel: in worker processes of joblib on this machine, or on a Dask cluster.
 
-A job goes out and comes back as bytes that are pickled and unpickled here, so that whatever cannot be pickled, or
-cannot be found where it arrives, becomes an error of ours that names the job; joblib and Dask see plain bytes. A
-feature cache among the arguments travels as its path: every process reads the features from the file.
+Jobs and results are pickled here, so that joblib and Dask see plain bytes, and every failure of pickling is an error
+that names the job. A feature cache is pickled as its path: every process reads the features from the file.
 """
 
 from __future__ import annotations
@@ -40,24 +39,22 @@ def run_jobs(
     Parameters
     ----------
     function : callable
-        Of a module of embedonce, so that every process finds it.
+        Of a module of embedonce, so that every process can import it.
     jobs : mapping of str to tuple
-        The arguments of each call; the key names the job in errors, such as ``head 'svm'``.
-    n_jobs : int
-        Processes on this machine; 1 makes all calls in this one. Processor threads are shared out among them.
-    dask : str, path-like or distributed.Client, optional
-        Run the jobs on a Dask cluster instead: see :func:`embedonce.extract_features`.
-    on_start : callable
+        Arguments of each call; the key names the job in errors, such as ``head 'svm'``.
+    n_jobs : int, default=1
+        Number of processes; with 1, all calls are made in this process.
+    dask : str, path-like or distributed.Client, default=None
+        Dask cluster to run the jobs on instead.
+    on_start : callable, default=None
         Called in this thread with the number of each job when a worker is free for it.
 
     Raises
     ------
     HeadError
-        When a job fails with an error that is not embedonce's own, or cannot be sent to or from a worker.
+        When a job fails with another error than EmbedonceError, or cannot be pickled. The first error ends all jobs.
     ClusterError
-        When the cluster cannot be reached, a worker cannot do its part, or is killed.
-    EmbedonceError
-        Raised by the function. The first error ends all jobs.
+        When the cluster cannot be reached, or a worker fails or is killed.
     """
     n_jobs = min(n_jobs, len(jobs))
     if dask is None and n_jobs <= 1:
@@ -66,27 +63,27 @@ def run_jobs(
             yield _call(name, function, arguments)
         return
     packed = [_pack(name, function, arguments) for name, arguments in jobs.items()]
-    waiting: dict[int, Result] = {}
-    turn = 0
+    finished: dict[int, Result] = {}
+    following = 0
     with contextlib.closing(_outcomes(packed, n_jobs, dask, on_start)) as outcomes:
         for number, outcome in outcomes:
-            waiting[number] = outcome.unpack(packed[number].name)
-            while turn in waiting:
-                yield waiting.pop(turn)
-                turn += 1
+            finished[number] = outcome.unpack(packed[number].name)
+            while following in finished:
+                yield finished.pop(following)
+                following += 1
 
 
 def _pack(name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Job:
     try:
         return Job(name, _dumps((function, arguments)))
-    except Exception as error:  # pickling runs the head's own code
+    except Exception as error:  # pickling runs code of the head
         raise HeadError(f"{name} cannot be sent to a worker process ({_reason(error)}); {_ALONE}") from error
 
 
 def _outcomes(
     packed: list[Job], n_jobs: int, dask: Any, on_start: Callable[[int], None] | None
 ) -> Generator[tuple[int, JobResult], None, None]:
-    """Run the calls and yield each outcome, with the number of its job, as soon as it is there."""
+    """Run the jobs and yield each result, with the number of its job, as soon as it is finished."""
     with contextlib.ExitStack() as stack:
         if dask is None:
             width, run = n_jobs, functools.partial(_through_joblib, _run, packed, n_jobs=n_jobs, pre_dispatch="n_jobs")
@@ -118,10 +115,10 @@ def _through_joblib(
             yield outcome
     except BrokenProcessPool as error:
         raise ClusterError(
-            "a worker process was killed, crashed, or ran out of memory; fewer --jobs need less of it"
+            "a worker process was killed, crashed, or ran out of memory. Fewer --jobs need less memory"
         ) from error
     finally:
-        with warnings.catch_warnings():  # of jobs that are given up, as an error of ours or Ctrl-C asks for
+        with warnings.catch_warnings():  # about jobs that an error or Ctrl-C has ended
             warnings.simplefilter("ignore")
             outcomes.close()
 

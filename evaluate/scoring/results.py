@@ -30,17 +30,7 @@ from ..splits import Groups, Split
 
 @dataclass(frozen=True)
 class FoldScores(Record):
-    """Scores of one head on one fold of a cross-validation.
-
-    Attributes
-    ----------
-    repeat, fold : int
-        From 0.
-    train, test : int
-        Number of images.
-    scores : dict of str to float
-    fit_seconds, predict_seconds : float
-    """
+    """Scores of one head on one fold of a cross-validation; ``train`` and ``test`` are numbers of images."""
 
     repeat: int
     fold: int | None
@@ -60,21 +50,8 @@ class FoldScores(Record):
 class TuningResult(Record):
     """Result of the search for parameters in the training part of one split.
 
-    Attributes
-    ----------
-    parameters : dict
-        Value of every parameter that was searched.
-    metric : str
-        Score that was optimized.
-    score, default_score : float or None
-        Mean score of these parameters and of the parameters without tuning in the inner folds. They are no estimates
-        of the accuracy on new images.
-    trials : int
-        Number of candidates.
-    complete : bool
-        Whether the time budget sufficed.
-    repeat, fold : int or None
-        Fold of a cross-validation.
+    ``score`` and ``default_score`` are the mean scores of the best and of the default parameters in the inner folds,
+    which overstate the score on new images. ``complete`` says whether the time budget sufficed.
     """
 
     parameters: dict[str, Any]
@@ -94,18 +71,7 @@ class TuningResult(Record):
 
 @dataclass(frozen=True)
 class LeakageGap(Record):
-    """Accuracy of one head on a random split, on the grouped split, and the difference.
-
-    Attributes
-    ----------
-    head : str
-    random, grouped : float
-        Accuracy on each split.
-    gap : float
-        ``random - grouped``: by how much the random split overstates the accuracy.
-    low, high : float or None
-        95 % confidence interval of the gap.
-    """
+    """Accuracy of one head on a random and on the grouped split; the difference, with its 95 % confidence interval."""
 
     head: str
     random: float
@@ -117,21 +83,7 @@ class LeakageGap(Record):
 
 @dataclass(frozen=True)
 class LearningPoint(Record):
-    """Accuracy of one head that was trained on a part of the training images.
-
-    Attributes
-    ----------
-    head : str
-    images : float
-        Number of training images, the mean over the repeats.
-    accuracy : float
-        Mean over the repeats.
-    low, high : float
-        Lowest and highest accuracy of the repeats.
-    macro_f1 : float
-        Mean over the repeats.
-    repeats : int
-    """
+    """Mean accuracy over repeats of one head on parts of the training images; ``low`` and ``high`` are its range."""
 
     head: str
     images: float

@@ -1,4 +1,4 @@
-"""Turned and mirrored views of images, in training and in testing: rows beside rows, never apart from their image."""
+"""Augmented views in training and testing; the views of an image are on the same side of the split as the image."""
 
 from __future__ import annotations
 
@@ -13,25 +13,14 @@ from ...errors import CacheError, ParameterError
 from ...extract import VIEWS, require_same_fingerprint, view_path
 
 USES = ("train", "average", "both")
-"""What views are for: further training rows, probabilities that are averaged over them in testing, or both."""
+"""Uses of views: further training rows, probabilities that are averaged over them in testing, or both."""
 
 Rows = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Views:
-    """The views that stand beside a cache, row by row.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Without the image itself.
-    caches : tuple of FeatureCache
-    rows : tuple of ndarray of intp, shape (n,)
-        Where each row of the images' cache stands in each of them.
-    train, average : bool
-        What they are for.
-    """
+    """Augmented views of a cache: their names, their caches, and for each view the row of every image, shape (n,)."""
 
     names: tuple[str, ...]
     caches: tuple[FeatureCache, ...]
@@ -41,24 +30,14 @@ class Views:
 
     @property
     def note(self) -> str:
-        """What to know of results with them."""
+        """Note on results with them."""
         uses = ["heads were trained on every training image and its views"] * self.train
         uses += ["probabilities are the mean over every image and its views"] * self.average
         return f"{' and '.join(uses)} ({', '.join(self.names)})"
 
 
 def open_views(cache: FeatureCache, use: str | None) -> Views | None:
-    """Open all views that stand beside a cache; None when they are not wanted.
-
-    Raises
-    ------
-    ParameterError
-        When there is no such use.
-    CacheError
-        When there are no views, or they lack images or have other contents of them.
-    FingerprintError
-        When they were made in another way.
-    """
+    """Open all views of a cache, or none when ``use`` is None; missing or outdated views are a CacheError."""
     if use is None:
         return None
     if use not in USES:
@@ -67,8 +46,8 @@ def open_views(cache: FeatureCache, use: str | None) -> Views | None:
     names = tuple(name for name, path in paths.items() if path.exists())
     if not names:
         raise CacheError(
-            f"{cache.display_path} has no views of its images: embed them with embedonce extract and --views "
-            "flips or dihedral"
+            f"{display(str(cache.path))} has no augmented views. Embed them with embedonce extract and --views flips "
+            "or dihedral"
         )
     caches = tuple(FeatureCache.open(paths[name]) for name in names)
     rows = tuple(_aligned(cache, view, name) for view, name in zip(caches, names, strict=True))
@@ -76,17 +55,17 @@ def open_views(cache: FeatureCache, use: str | None) -> Views | None:
 
 
 def _aligned(cache: FeatureCache, view: FeatureCache, name: str) -> Rows:
-    shown = f"the view {name} of {cache.display_path}"
-    require_same_fingerprint(view.fingerprint, cache.fingerprint | {"view": name}, shown)
-    places = {path: row for row, path in enumerate(view.paths)}
-    rows = np.array([places.get(path, -1) for path in cache.paths], np.intp)
+    described = f"the view {name} of {display(str(cache.path))}"
+    require_same_fingerprint(view.fingerprint, cache.fingerprint | {"view": name}, described)
+    row_of = {path: row for row, path in enumerate(view.paths)}
+    rows = np.array([row_of.get(path, -1) for path in cache.paths], np.intp)
     stale = rows < 0
     stale[~stale] = (view.files.hashes[rows[~stale]] != cache.files.hashes[~stale]).any(axis=1)
     if stale.any():
         first = cache.paths[int(np.flatnonzero(stale)[0])]
         raise CacheError(
-            f"{shown} lacks {int(stale.sum()):,} of its images, or has earlier ones, such as {display(first)}: bring "
-            "it up to date with embedonce extract and --views"
+            f"{described} lacks {int(stale.sum()):,} of its images, or has earlier ones, such as {display(first)}. "
+            "Update it with embedonce extract and --views"
         )
     return rows
 

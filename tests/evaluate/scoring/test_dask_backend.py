@@ -147,7 +147,7 @@ def test_a_cluster_without_workers_is_one_error(cache_path, monkeypatch):
     monkeypatch.setattr(parallel_dask, "WORKER_SECONDS", 0.5)
     with (
         distributed.LocalCluster(n_workers=0, **LOCAL) as own,
-        pytest.raises(ClusterError, match=r"the Dask cluster has no worker \(.*\); start one with: dask worker"),
+        pytest.raises(ClusterError, match=r"the Dask cluster has no worker \(.*\)\. Start one with: dask worker"),
     ):
         compare(cache_path, {"a": Head(), "b": Head()}, dask=own.scheduler_address)
 
@@ -155,7 +155,7 @@ def test_a_cluster_without_workers_is_one_error(cache_path, monkeypatch):
 def test_a_worker_with_other_versions_is_named(cache_path, scheduler, monkeypatch):
     versions = parallel_dask.package_versions() | {"scikit-learn": "0.1"}
     monkeypatch.setattr(parallel_dask, "package_versions", lambda: versions)
-    message = r"^worker tcp://[\d.:]+ has scikit-learn [\d.]+, this process has 0\.1; install the same everywhere$"
+    message = r"^worker tcp://[\d.:]+ has scikit-learn [\d.]+, this process has 0\.1\. Install the same everywhere$"
     with pytest.raises(ClusterError, match=message):
         compare(cache_path, {"a": Head(), "b": Head()}, dask=scheduler)
 
@@ -169,7 +169,9 @@ def test_a_worker_that_lacks_a_module_is_one_error(cache_path, scheduler, monkey
             return __import__, ("no_such_embedonce",)
 
     monkeypatch.setattr(parallel_dask, "run_on_worker", Missing())
-    message = r"head '[ab]' failed on the cluster: .*no_such_embedonce.*; scheduler and workers need the same embedonce"
+    message = (
+        r"head '[ab]' failed on the cluster: .*no_such_embedonce.*\. Scheduler and workers need the same embedonce"
+    )
     with pytest.raises(ClusterError, match=message) as caught:
         compare(cache_path, {"a": Head(), "b": Head()}, dask=scheduler)
     assert "\n" not in str(caught.value)
@@ -181,6 +183,6 @@ def test_a_worker_that_sees_another_cache_is_named(images, tmp_path, small, sche
     (tmp_path / "images" / "ash" / "000.jpg").unlink()
     embedonce.extract_features(tmp_path / "images", tmp_path / "a.h5", **small)
     for message in ("a.h5 has changed since it was opened", "cannot open the cache .*a.h5: No such file"):
-        with pytest.raises(ClusterError, match=rf"^worker tcp://[\d.:]+: .*{message}.*; every worker needs the same"):
+        with pytest.raises(ClusterError, match=rf"^worker tcp://[\d.:]+: .*{message}.*\. Every worker needs the same"):
             compare(opened, {"a": Head(), "b": Head()}, dask=scheduler)
         (tmp_path / "a.h5").unlink(missing_ok=True)

@@ -101,14 +101,14 @@ def test_compare_says_what_views_were_used_for_and_gives_the_same_in_other_proce
 
 
 def test_a_head_without_probabilities_cannot_average(cache):
-    with pytest.raises(HeadError, match="'linear-svm' has no probabilities to average over views; leave it out"):
+    with pytest.raises(HeadError, match="'linear-svm' has no probabilities to average over views. Leave it out"):
         compare(cache, {"linear-svm": {"probability": False}}, split="random", views="average")
 
 
 def test_wrong_uses_and_missing_views_are_refused_with_what_to_do(cache, cache_path):
     with pytest.raises(ParameterError, match="parameter views must be one of train, average, both, or None, got 'all'"):
         open_views(cache, "all")
-    with pytest.raises(CacheError, match="has no views of its images: embed them with embedonce extract and --views"):
+    with pytest.raises(CacheError, match="has no augmented views. Embed them with embedonce extract and --views"):
         open_views(FeatureCache.open(cache_path), "train")
     assert open_views(cache, None) is None
 
@@ -121,9 +121,7 @@ def test_views_that_are_older_than_the_images_are_refused(images, small, tmp_pat
     changed = sorted((folder / "birch").iterdir())[0]
     changed.write_bytes((folder / "ash" / "new.png").read_bytes())
     updated = extract_features(folder, path, **small)
-    with pytest.raises(
-        CacheError, match="lacks 2 of its images, or has earlier ones, such as ash/new.png: bring it up"
-    ):
+    with pytest.raises(CacheError, match="lacks 2 of its images, or has earlier ones, such as ash/new.png. Update it"):
         open_views(updated, "train")
     extract_features(folder, path, views="flips", **small)
     assert open_views(FeatureCache.open(path), "train").names == VIEWS["flips"]
