@@ -9,6 +9,8 @@ import pytest
 from embedonce.cache import FeatureCache
 from embedonce.errors import CacheError, HeadError, HeadParameterError, OutputError
 from embedonce.evaluate.comparison.run import compare
+from embedonce.heads.io.files import read_metadata
+from embedonce.heads.registry import make_head
 from kept_lines import KeptLines
 from sklearn.linear_model import LogisticRegression, Perceptron
 from sklearn.pipeline import make_pipeline
@@ -76,6 +78,34 @@ def test_heads_can_be_given_with_parameters_or_ready_made(cache):
     made = compare(cache, {"logreg": {"C": 1e-9}, "mine": Perceptron(random_state=0)})
     assert made.result("logreg").head.C == 1e-9
     assert made.result("mine").scores["accuracy"] > 0.5
+
+
+def test_a_list_may_hold_instances(cache):
+    made = compare(cache, ["dummy", make_head("knn"), Perceptron()], split="random")
+    assert [result.name for result in made.results] == ["dummy", "knn", "Perceptron"]
+    with pytest.raises(HeadError, match="name each head once, got knn, knn"):
+        compare(cache, ["knn", make_head("knn")], split="random")
+
+
+def test_a_result_is_saved_as_a_model(comparison, cache, images, tmp_path):
+    result = comparison.result("logreg")
+    result.save_model(tmp_path / "logreg.skops")
+    metadata = read_metadata(tmp_path / "logreg.skops")
+    assert (metadata["head"], metadata["split"]) == ("logreg", comparison.split.to_dict())
+    row = int(comparison.split.test[0])
+    (prediction,) = embedonce.predict(tmp_path / "logreg.skops", images / cache.paths[row])
+    assert prediction.classes[0][0] == cache.class_names[result.predicted[0]]
+
+
+def test_results_are_frames_and_html(comparison):
+    pytest.importorskip("pandas")
+    frame = comparison.to_frame()
+    assert frame["head"].tolist() == [result.name for result in comparison.table]
+    assert len(comparison.differences.to_frame()) == 6
+    assert "<td>logreg</td>" in comparison._repr_html_()
+    assert "logreg" in comparison.differences._repr_html_()
+    assert repr(comparison.differences).splitlines()[0].split()[:3] == ["a", "b", "difference"]
+    assert repr(comparison.leakage_gap) == "(no rows)"
 
 
 def test_an_unknown_head_or_parameter_stops_before_anything_is_trained(cache):
