@@ -89,11 +89,11 @@ def test_a_list_may_hold_instances(cache):
 
 def test_a_result_is_saved_as_a_model(comparison, cache, images, tmp_path):
     result = comparison.result("logreg")
-    result.save_model(tmp_path / "logreg.skops")
-    metadata = read_metadata(tmp_path / "logreg.skops")
+    result.save_model(tmp_path / "logreg.npz")
+    metadata = read_metadata(tmp_path / "logreg.npz")
     assert (metadata["head"], metadata["split"]) == ("logreg", comparison.split.to_dict())
     row = int(comparison.split.test[0])
-    (prediction,) = embedonce.predict(tmp_path / "logreg.skops", images / cache.paths[row])
+    (prediction,) = embedonce.predict(tmp_path / "logreg.npz", images / cache.paths[row])
     assert prediction.classes[0][0] == cache.class_names[result.predicted[0]]
 
 
