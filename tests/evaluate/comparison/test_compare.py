@@ -9,7 +9,6 @@ import pytest
 from embedonce.cache import FeatureCache
 from embedonce.errors import CacheError, HeadError, HeadParameterError, OutputError
 from embedonce.evaluate.comparison.run import compare
-from embedonce.heads.io.files import read_metadata
 from embedonce.heads.registry import make_head
 from kept_lines import KeptLines
 from sklearn.linear_model import LogisticRegression, Perceptron
@@ -85,16 +84,6 @@ def test_a_list_may_hold_instances(cache):
     assert [result.name for result in made.results] == ["dummy", "knn", "Perceptron"]
     with pytest.raises(HeadError, match="name each head once, got knn, knn"):
         compare(cache, ["knn", make_head("knn")], split="random")
-
-
-def test_a_result_is_saved_as_a_model(comparison, cache, images, tmp_path):
-    result = comparison.result("logreg")
-    result.save_model(tmp_path / "logreg.npz")
-    metadata = read_metadata(tmp_path / "logreg.npz")
-    assert (metadata["head"], metadata["split"]) == ("logreg", comparison.split.to_dict())
-    row = int(comparison.split.test[0])
-    (prediction,) = embedonce.predict(tmp_path / "logreg.npz", images / cache.paths[row])
-    assert prediction.classes[0][0] == cache.class_names[result.predicted[0]]
 
 
 def test_results_are_frames_and_html(comparison):
