@@ -1,4 +1,4 @@
-"""Keeping TensorFlow's and LiteRT's native start-up messages off the user's terminal."""
+"""Keep native start-up messages of TensorFlow and LiteRT off the terminal."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-# two threads that silence the process at once would each undo it for the other, or leave it silent for good
+# two threads that silence the process at once would undo it for each other, or leave it silent
 _silence = threading.RLock()
 
 
 def import_keras() -> Any:
     """Import Keras on TensorFlow without start-up messages, and return it.
 
-    It stands here because extract and heads both need it and never import each other; importing this
-    module imports no TensorFlow.
+    It is in the lowest layer because extract and heads both need it and never import each other.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -27,7 +26,7 @@ def import_keras() -> Any:
                 import keras
                 import tensorflow as tf
 
-                tf.config.list_physical_devices()  # says what it has to say now
+                tf.config.list_physical_devices()  # prints its messages now
     import keras
 
     return keras
@@ -35,11 +34,10 @@ def import_keras() -> Any:
 
 @contextlib.contextmanager
 def quiet_native_output() -> Iterator[None]:
-    """Send what native code writes to standard output and error to nowhere.
+    """Discard what native code writes to standard output and error.
 
-    The messages come from C++ before its own logging is set up, so no setting silences them. Exceptions
-    pass as always; what Python writes meanwhile from another thread is lost, so this is for the short calls
-    that import, convert and load. Threads take turns.
+    The messages come from C++ before its own logging is set up, so no setting silences them. Output of
+    other Python threads is lost too, so this is only for short calls that import, convert and load. Threads take turns.
     """
     with _silence:
         _flush()

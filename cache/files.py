@@ -1,8 +1,4 @@
-"""Durable changes to files: everything that writes a live path stands here.
-
-Everything goes through ``os`` directly, one system call a line, so that the order of the calls can be read
-here, and tests can cut it off after any of them.
-"""
+"""Durable changes to files, by system calls in an order that tests can cut off after any of them."""
 
 from __future__ import annotations
 
@@ -24,20 +20,8 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 def write_atomically(path: Path | str, *parts: bytes | memoryview | Iterable[bytes | memoryview]) -> None:
     """Write a file so that every reader, and every crash, finds the old content or the new, whole.
 
-    The data go to an exclusive temporary file beside ``path``, are synced, renamed over ``path``, and the
+    The data go to an exclusive temporary file next to ``path``, are synced, renamed over ``path``, and the
     folder is synced. The function returns only then.
-
-    Parameters
-    ----------
-    path : path-like
-        The file to write. Its folder must exist.
-    *parts : bytes-like, or iterable of bytes-like
-        The content, in order. Iterables are asked for a piece when the one before it has been written.
-
-    Raises
-    ------
-    OutputError
-        When the file cannot be written. ``path`` is as it was, and no temporary file stays.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -62,7 +46,7 @@ def write_atomically(path: Path | str, *parts: bytes | memoryview | Iterable[byt
         raise
     except OSError as error:
         raise OutputError(
-            error.errno, f"cannot write {display(str(path))}: {error.strerror}; choose another place or free some space"
+            error.errno, f"cannot write {display(str(path))}: {error.strerror}. Choose another place or free some space"
         ) from error
 
 
@@ -86,18 +70,12 @@ def _sync(descriptor: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where that can be: not on Windows, nor on every shared file system.
-
-    Raises
-    ------
-    OutputError
-        When the disk fails.
-    """
+    """Make the names in a folder durable, where that can be: not on Windows, nor on every shared file system."""
     try:
         _sync_names(folder)
     except OSError as error:
         raise OutputError(
-            error.errno, f"cannot make what is in {display(str(folder))} durable: {error.strerror}; look after the disk"
+            error.errno, f"cannot make what is in {display(str(folder))} durable: {error.strerror}. Check the disk"
         ) from error
 
 
@@ -108,37 +86,25 @@ def _sync_names(folder: Path) -> None:
     try:
         _sync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # so say file systems that sync no folders, such as those shared with a guest
+        if error.errno != errno.EINVAL:  # some file systems cannot sync folders
             raise
     finally:
         os.close(descriptor)
 
 
 def make_folder(folder: Path | str, what: str) -> Path:
-    """Create a folder for output, with its parents, durably.
-
-    Parameters
-    ----------
-    folder : path-like
-    what : str
-        What it is for, as the error names it.
-
-    Raises
-    ------
-    OutputError
-        When it cannot be created or written.
-    """
+    """Create a folder for output, with its parents, durably."""
     folder = Path(folder)
     try:
         _make_durably(folder)
     except OSError as error:
         raise OutputError(
             error.errno,
-            f"cannot create the folder of {what}, {display(str(folder))}: {error.strerror}; choose another place",
+            f"cannot create the folder of {what}, {display(str(folder))}: {error.strerror}. Choose another place",
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(
-            errno.EACCES, f"the folder of {what}, {display(str(folder))}, cannot be written: choose another"
+            errno.EACCES, f"the folder of {what}, {display(str(folder))}, cannot be written. Choose another"
         )
     return folder
 
@@ -146,45 +112,32 @@ def make_folder(folder: Path | str, what: str) -> Path:
 def _make_durably(folder: Path) -> None:
     """Make a folder whose name survives a power cut: what is put into it is only as safe as that."""
     if folder.is_dir():
-        # Whoever made it may have been killed before its name was synced.
+        # The process that made it may have been killed before its name was synced.
         with contextlib.suppress(PermissionError):
             _sync_names(folder.parent)
         return
     if folder.parent != folder:
         _make_durably(folder.parent)
-    with contextlib.suppress(FileExistsError):  # somebody else was quicker; a file is found out by the last line
+    with contextlib.suppress(FileExistsError):  # another process made it first; the last line detects a file
         os.mkdir(folder)
     _sync_names(folder.parent)
     os.scandir(folder).close()
 
 
 def remove_leftovers(folder: Path, name: str = "") -> None:
-    """Remove temporary files that a killed writer left; call it only under the writer's lock.
-
-    Parameters
-    ----------
-    folder : Path
-    name : str
-        Only those of this file; by default of every file.
-    """
+    """Remove temporary files that a killed writer left; call it only under the writer's lock."""
     try:
         names = os.listdir(folder)
     except OSError:
         return
-    for found in names:
-        if _TEMPORARY.fullmatch(found) and found.startswith(f".{name}." if name else "."):
+    for entry in names:
+        if _TEMPORARY.fullmatch(entry) and entry.startswith(f".{name}." if name else "."):
             with contextlib.suppress(OSError):
-                os.unlink(folder / found)
+                os.unlink(folder / entry)
 
 
 def quarantine(path: Path) -> Path:
-    """Rename a damaged file to ``NAME.damaged`` (or ``.damaged-2`` and so on), so that nothing is lost.
-
-    Raises
-    ------
-    OutputError
-        When it cannot be renamed.
-    """
+    """Rename a damaged file to ``NAME.damaged`` (or ``.damaged-2`` and so on), so that nothing is lost."""
     number = 1
     while (target := path.with_name(f"{path.name}.damaged" + (f"-{number}" if number > 1 else ""))).exists():
         number += 1
@@ -192,5 +145,5 @@ def quarantine(path: Path) -> Path:
         os.rename(path, target)
         _sync_names(path.parent)
     except OSError as error:
-        raise OutputError(error.errno, f"cannot set {display(str(path))} aside: {error.strerror}") from error
+        raise OutputError(error.errno, f"cannot rename damaged {display(str(path))}: {error.strerror}") from error
     return target

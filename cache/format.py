@@ -18,8 +18,8 @@ FORMAT_VERSION = 2
 BLOCK_ROWS = 64
 """Rows under one block checksum: few enough to stay in a processor's second-level cache while hashed."""
 
-REMEDY = "run embedonce extract on its images again, it embeds only what is damaged"
-"""What every message about damage says to do next."""
+REMEDY = "Run embedonce extract on its images again, which embeds only what is damaged"
+"""Advice in every message about damage."""
 
 SIGNATURE_BYTES = 784
 """Length of a signature: the luma of 28 x 28 pixels."""
@@ -27,18 +27,9 @@ SIGNATURE_BYTES = 784
 
 @dataclass(frozen=True)
 class Matrix:
-    """A dataset with a row for every image, too large for the memory: it is streamed, under checksums of its own.
+    """A dataset with a row for every image, streamed since it may exceed the memory.
 
-    Attributes
-    ----------
-    name : str
-        Of the dataset.
-    dtype : str
-        As NumPy writes it.
-    row_checksums, block_checksums : str
-        Names of the datasets with the checksums.
-    width : int
-        Columns that it must have; 0 for any number.
+    `row_checksums` and `block_checksums` name the datasets with its checksums. A `width` of 0 is any number.
     """
 
     name: str
@@ -52,7 +43,7 @@ FEATURES = Matrix("features", "<f4", "row_checksums", "block_checksums")
 SIGNATURES = Matrix("signatures", "|u1", "signature_row_checksums", "signature_block_checksums", SIGNATURE_BYTES)
 
 MATRICES: dict[int, tuple[Matrix, ...]] = {1: (FEATURES,), 2: (FEATURES, SIGNATURES)}
-"""What is streamed in the files of each version; this is all in which the versions differ."""
+"""Matrices in the files of each version; the versions differ in nothing else."""
 
 _TABLES: dict[str, tuple[str, int]] = {
     "labels": ("<i4", 1),
@@ -74,11 +65,11 @@ _TABLES: dict[str, tuple[str, int]] = {
 
 
 def datasets(version: int) -> dict[str, tuple[str, int]]:
-    """Return the type and the number of dimensions of every dataset that a reader of a version needs, by name."""
-    found = dict(_TABLES)
+    """Return type and number of dimensions of every dataset of a version, by name."""
+    types = dict(_TABLES)
     for matrix in MATRICES[version]:
-        found |= {matrix.name: (matrix.dtype, 2), matrix.row_checksums: ("<u8", 1), matrix.block_checksums: ("<u8", 1)}
-    return found
+        types |= {matrix.name: (matrix.dtype, 2), matrix.row_checksums: ("<u8", 1), matrix.block_checksums: ("<u8", 1)}
+    return types
 
 
 def row_checksums(rows: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
@@ -110,22 +101,9 @@ def digest(
     datasets: Mapping[str, npt.NDArray[Any]],
     feature_shape: tuple[int, int],
 ) -> str:
-    """Return the checksum of everything but what is streamed, which has checksums of its own.
+    """Return the XXH3-128 of all attributes but ``digest`` and all datasets but the matrices: 32 hexadecimal digits.
 
-    The row and block checksums are among ``datasets``, so this one number vouches for the whole file.
-
-    Parameters
-    ----------
-    attributes : mapping of str to bytes or int
-        Every attribute of the root but ``digest``.
-    datasets : mapping of str to ndarray
-        Every dataset but the matrices.
-    feature_shape : (int, int)
-
-    Returns
-    -------
-    str
-        XXH3-128, 32 hexadecimal digits.
+    The checksums of the matrices are among ``datasets``, so it covers the whole file.
     """
     state = xxhash.xxh3_128()
 

@@ -1,9 +1,9 @@
 """A strict reader for the small part of HDF5 that cache files use.
 
-The HDF5 library trusts what it reads: of files whose structure was changed and whose checksums were set right, some
-8 % end the process (SIGABRT, SIGSEGV). A cache may come from anybody, so it is opened by this module, which reads what
-FORMAT.md allows and refuses everything else. Structure and message numbers are those of the HDF5 File Format
-Specification, version 3.0. Its own checksums are not looked at: a cache has stronger ones over everything.
+The HDF5 library trusts its input: some 8 % of files with a changed structure and correct checksums end the process
+(SIGABRT, SIGSEGV). A cache may come from an unknown person, so this module opens it. It reads what FORMAT.md allows and
+refuses everything else. Structure and message numbers are those of the HDF5 File Format
+Specification, version 3.0. HDF5's own checksums are not checked: a cache has stronger ones over everything.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..errors import CacheError
 from .names import display
 
 _UNDEFINED = (1 << 64) - 1
-_MOST_BYTES = 1 << 22  # of all headers and lists of links together; ours have some ten kilobytes
+_MOST_BYTES = 1 << 22  # of all headers and lists of links together; a cache has some ten kilobytes
 _MOST_CHUNKS = 64
 _MOST_PLACES = 1 << 31  # of an array without values: NumPy makes none whose other sides are too long
 _DATASPACE, _LINK_INFO, _DATATYPE, _LINK, _EXTERNAL_FILES, _LAYOUT = 0x01, 0x02, 0x03, 0x06, 0x07, 0x08
@@ -31,10 +31,10 @@ _FLOAT_LAYOUTS = {  # size: bit offset, precision, then location and size of exp
 
 
 class Readable(Protocol):
-    """What the structure is read from."""
+    """A file to read the structure from."""
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Go to a place."""
+        """Go to an offset."""
 
     def read(self, count: int, /) -> bytes | None:
         """Read at most ``count`` bytes."""
@@ -42,16 +42,7 @@ class Readable(Protocol):
 
 @dataclass(frozen=True)
 class StoredArray:
-    """Where an array stands in the file.
-
-    Attributes
-    ----------
-    dtype : str
-        As NumPy writes it, such as ``<f4``.
-    shape : tuple of int
-    offset : int
-        Of the first byte in the file.
-    """
+    """Type (such as ``<f4``), shape and offset in the file of an array."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -59,7 +50,7 @@ class StoredArray:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Size in bytes."""
         return math.prod(self.shape) * int(self.dtype[2:])
 
 
@@ -81,7 +72,7 @@ class _Bytes:
         return int.from_bytes(self.take(count), "little")
 
     def numbers(self, layout: struct.Struct) -> tuple[int, ...]:
-        """Take several at once, which is quicker."""
+        """Take several at once, which is faster."""
         return layout.unpack(self.take(layout.size))
 
     def expect(self, value: bytes, what: str) -> None:
@@ -94,20 +85,7 @@ class _Bytes:
 
 
 class Hdf5File:
-    """The structure of an HDF5 file: the attributes of the root group and the arrays in it.
-
-    Parameters
-    ----------
-    source : file
-        Of bytes, opened for reading.
-    size : int
-        Of the file, in bytes.
-
-    Raises
-    ------
-    CacheError
-        When the file is no HDF5 file, or uses what a cache file does not.
-    """
+    """The structure of an HDF5 file: the attributes of the root group and the arrays in it."""
 
     def __init__(self, source: Readable, size: int) -> None:
         self._source = source
@@ -126,7 +104,7 @@ class Hdf5File:
 
     def attributes(self) -> dict[str, bytes | int]:
         """Return the attributes of the root group: fixed-length strings and int64 only."""
-        found: dict[str, bytes | int] = {}
+        attributes: dict[str, bytes | int] = {}
         for kind, flags, body in self._root:
             if kind == _ATTRIBUTE_INFO:
                 info = _Bytes(body)
@@ -136,16 +114,15 @@ class Hdf5File:
                     raise CacheError("it has more attributes than any feature cache")
             elif kind == _ATTRIBUTE:
                 name, value = _attribute(body, flags)
-                found[name] = value
-        return found
+                attributes[name] = value
+        return attributes
 
     def arrays(self) -> dict[str, StoredArray]:
         """Return the arrays of the root group by name."""
-        links = dict(self._links())
-        found = {name: self._array(name, address) for name, address in links.items()}
-        if sum(array.size for array in found.values()) > self._size:  # many names of one array could fill the memory
+        arrays = {name: self._array(name, address) for name, address in dict(self._links()).items()}
+        if sum(array.size for array in arrays.values()) > self._size:  # many names of one array could fill the memory
             raise CacheError(f"its datasets claim more than the {self._size} bytes of the file; it is a forgery")
-        return found
+        return arrays
 
     def _at(self, offset: int, count: int) -> _Bytes:
         self._budget -= count
@@ -199,7 +176,7 @@ class Hdf5File:
                     yield from self._many_links(heap, index)
 
     def _many_links(self, heap_address: int, index_address: int) -> Iterator[tuple[str, int]]:
-        """Yield the links of a group that has more than eight: in a fractal heap, found by a B-tree of one node."""
+        """Yield the links of a group that has more than eight: in a fractal heap, indexed by a B-tree of one node."""
         heap = _Heap(self._at(heap_address, 142))
         tree = self._at(index_address, 34)
         tree.expect(b"BTHD\0\x05", "index of links")
@@ -221,7 +198,7 @@ class Hdf5File:
             yield _link(self._at(self._in_heap(heap, offset), length))
 
     def _in_heap(self, heap: _Heap, offset: int) -> int:
-        """Return where in the file a byte of a heap stands."""
+        """Return the offset in the file of a byte of a heap."""
         if not heap.rows:
             return heap.root + offset
         start, row = 0, 0
@@ -239,27 +216,27 @@ class Hdf5File:
         raise CacheError("a link of it is not where links are")
 
     def _array(self, name: str, address: int) -> StoredArray:
-        shown = display(name)
-        found: dict[int, tuple[int, bytes]] = {}
+        label = display(name)
+        messages: dict[int, tuple[int, bytes]] = {}
         for kind, flags, body in self._messages(address):
             if kind in (_EXTERNAL_FILES, _FILTERS):
-                raise CacheError(_NOT_PLAIN.format(shown))
-            found.setdefault(kind, (flags, body))
-        if not {_DATASPACE, _DATATYPE, _LAYOUT} <= set(found):
-            raise CacheError(f"{shown} is not a dataset")
-        if (found[_DATASPACE][0] | found[_DATATYPE][0] | found[_LAYOUT][0]) & 2:
-            raise CacheError(f"{shown} shares its type with another dataset; those of a feature cache do not")
-        shape, dtype = _dataspace(_Bytes(found[_DATASPACE][1])), _datatype(_Bytes(found[_DATATYPE][1]))
+                raise CacheError(_NOT_PLAIN.format(label))
+            messages.setdefault(kind, (flags, body))
+        if not {_DATASPACE, _DATATYPE, _LAYOUT} <= set(messages):
+            raise CacheError(f"{label} is not a dataset")
+        if (messages[_DATASPACE][0] | messages[_DATATYPE][0] | messages[_LAYOUT][0]) & 2:
+            raise CacheError(f"{label} shares its type with another dataset; those of a feature cache do not")
+        shape, dtype = _dataspace(_Bytes(messages[_DATASPACE][1])), _datatype(_Bytes(messages[_DATATYPE][1]))
         if shape is None or dtype is None or dtype[1] not in "iuf":
-            raise CacheError(f"{shown} must be an array of integers or floating-point numbers")
-        layout = _Bytes(found[_LAYOUT][1])
+            raise CacheError(f"{label} must be an array of integers or floating-point numbers")
+        layout = _Bytes(messages[_LAYOUT][1])
         if layout.number(1) not in (3, 4) or layout.number(1) != 1:
-            raise CacheError(_NOT_PLAIN.format(shown))
+            raise CacheError(_NOT_PLAIN.format(label))
         array = StoredArray(dtype, shape, layout.number(8))
         if not array.size and math.prod(max(1, side) for side in shape) > _MOST_PLACES:
-            raise CacheError(f"{shown} claims sides of {shape} and has no values; it is a forgery")
+            raise CacheError(f"{label} claims sides of {shape} and has no values; it is a forgery")
         if array.size and (array.offset + array.size > self._size or layout.number(8) != array.size):
-            raise CacheError(f"{shown} claims {array.size} bytes, more than the file has; it is truncated or a forgery")
+            raise CacheError(f"{label} claims {array.size} bytes, more than the file has; it is truncated or a forgery")
         return array
 
 
@@ -303,7 +280,7 @@ def _attribute(body: bytes, flags: int) -> tuple[str, bytes | int]:
     attribute.take(1 if version == 3 else 0)
     if version not in (1, 2, 3):
         raise CacheError("an attribute of it is of a version that no feature cache has")
-    step = 8 if version == 1 else 1  # the oldest version fills its parts up
+    step = 8 if version == 1 else 1  # the oldest version pads its parts
     parts = [attribute.take(-(-length // step) * step) for length in lengths]
     name = _name(parts[0].rstrip(b"\0"))
     dtype, shape = _datatype(_Bytes(parts[1])), _dataspace(_Bytes(parts[2]))
@@ -321,7 +298,7 @@ def _name(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise CacheError(f"the name {display(data)} is no text") from error
+        raise CacheError(f"the name {display(data)} is not text") from error
 
 
 def _dataspace(space: _Bytes) -> tuple[int, ...] | None:

@@ -1,4 +1,4 @@
-"""Looking at a whole cache, damaged or not: which shards and which rows can be believed."""
+"""Inspection of a whole cache: the intact and the damaged shards and rows."""
 
 from __future__ import annotations
 
@@ -21,18 +21,7 @@ from .shards import open_shard
 
 @dataclass
 class ShardState:
-    """What is left of one cache file.
-
-    Attributes
-    ----------
-    path : Path
-    shard : Shard or None
-        None when nothing in it can be believed.
-    problem : str
-        Empty when every byte that matters is as it was written.
-    damaged_rows : ndarray of intp
-        Rows whose features or signatures are damaged, when the rest of the shard is not.
-    """
+    """State of one cache file: no `shard` if it cannot be read, no `problem` if it is intact."""
 
     path: Path
     shard: Shard | None
@@ -47,17 +36,7 @@ class ShardState:
 
 @dataclass
 class Inspection:
-    """What is left of a cache.
-
-    Attributes
-    ----------
-    path : Path
-    shards : list of ShardState
-    manifest : Manifest or None
-        None for a cache of one file, and when it is damaged.
-    problem : str
-        Of the manifest.
-    """
+    """State of a cache: `problem` is that of the manifest, which is None if damaged or for a cache of one file."""
 
     path: Path
     shards: list[ShardState]
@@ -66,7 +45,7 @@ class Inspection:
 
     @property
     def intact(self) -> bool:
-        """Whether all of it is as it was written."""
+        """Whether everything is as it was written."""
         return not self.problems
 
     @property
@@ -76,7 +55,7 @@ class Inspection:
 
     @property
     def readable(self) -> list[Shard]:
-        """The shards that can be believed, but for their damaged rows."""
+        """The shards that can be read, apart from damaged rows."""
         return [state.shard for state in self.shards if state.shard is not None]
 
     @property
@@ -93,23 +72,12 @@ class Inspection:
 
 
 def inspect_cache(path: Path) -> Inspection:
-    """Read a whole cache and check everything that has a checksum, which is everything.
-
-    Parameters
-    ----------
-    path : Path
-        A file or a folder of shards.
-
-    Raises
-    ------
-    CacheError
-        When there is no cache, no recognisable one, or one of a later version. Damage is no error here.
-    """
+    """Read a whole cache and check every checksum; damage is reported, not raised."""
     if not os.path.isdir(path):
         return Inspection(path, [_state(path, lambda: Shard.open(path))])
     while True:
         inspection = _inspect_folder(path)
-        # A shard may be missing because a writer has published and removed it since; then look again.
+        # A writer may have published a new generation and removed a shard in the meantime. Then inspect again.
         if inspection.intact or inspection.manifest is None or read_manifest(path) == inspection.manifest:
             return inspection
 
@@ -121,7 +89,7 @@ def _inspect_folder(folder: Path) -> Inspection:
     except DamagedCacheError as error:
         problem = str(error)
     states = []
-    # Each shard vouches for itself, so without a manifest all that are there can still be used.
+    # Each shard has its own digest, so without a manifest all existing shards can be used.
     for digest in shards_on_disk(folder) if manifest is None else manifest.shards:
         path = folder / shard_name(digest)
         opener = (
@@ -137,10 +105,10 @@ def _state(path: Path, opener: Callable[[], Shard]) -> ShardState:
     except DamagedCacheError as error:
         return ShardState(path, None, str(error))
     damage = shard.damage()
-    found = []
+    messages = []
     for what, rows in damage.items():
         names = ", ".join(display(shard.table.files.paths[row]) for row in rows[:3].tolist())
         more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
-        found.append(f"the {what} of {len(rows)} image(s) are damaged: {names}{more}")
-    problem = f"{display(str(path))}: {'; '.join(found)}" if found else ""
+        messages.append(f"the {what} of {len(rows)} image(s) are damaged: {names}{more}")
+    problem = f"{display(str(path))}: {'; '.join(messages)}" if messages else ""
     return ShardState(path, shard, problem, rows_of(damage))

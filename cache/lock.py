@@ -22,31 +22,20 @@ _PATIENCE = 0.5  # seconds for the holder to say who it is
 def writer_lock(place: CacheLocation) -> Iterator[None]:
     """Hold the one writer's lock of a cache; the lock dies with its process.
 
-    The lock file stays when the lock is released: removing it would let two processes lock two files of
-    one name.
-
-    Parameters
-    ----------
-    place : CacheLocation
-
-    Raises
-    ------
-    LockedError
-        At once, when another process holds the lock; the message names it.
-    OutputError
-        When the lock file cannot be created.
+    A second process fails at once with LockedError. The lock file is never removed: two processes could then lock two
+    files of one name.
     """
     import filelock
 
-    shown = display(str(place.path))
+    target = display(str(place.path))
     lock = filelock.FileLock(str(place.lock))
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
-        raise LockedError(f"{shown} is being written by {_holder(place.holder)}; wait for it") from error
+        raise LockedError(f"{target} is being written by {_holder(place.holder)}. Wait for it") from error
     except OSError as error:
         raise OutputError(
-            error.errno, f"cannot write beside {shown}: {error.strerror}; choose another place or name"
+            error.errno, f"cannot write next to {target}: {error.strerror}. Choose another place or name"
         ) from error
     try:
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
@@ -59,8 +48,8 @@ def writer_lock(place: CacheLocation) -> Iterator[None]:
 
 
 def _write_note(path: Path, data: bytes) -> None:
-    """Write the note in place: it is of use to nobody after a crash, and who reads half of it reads again."""
-    with contextlib.suppress(OSError):  # a full disk must not keep anybody from finding that out by writing a cache
+    """Write the note in place: it is useless after a crash, and a reader that gets half of it reads again."""
+    with contextlib.suppress(OSError):  # on a full disk, writing the cache gives the better error
         descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o666)
         try:
             write_fully(descriptor, data)
@@ -69,7 +58,7 @@ def _write_note(path: Path, data: bytes) -> None:
 
 
 def _holder(path: Path) -> str:
-    """Name the holder. It writes its note a moment after it has the lock; until then an old one may stand there."""
+    """Return the name of the holder, which writes its note a moment after it has the lock."""
     end = time.monotonic() + _PATIENCE
     while True:
         try:

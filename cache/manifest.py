@@ -28,17 +28,7 @@ _LARGEST = 1 << 28  # bytes; a million shards need less
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder of shards holds.
-
-    Attributes
-    ----------
-    fingerprint, provenance : dict
-        As those of a cache file; the fingerprint is that of every shard.
-    class_names : list of bytes
-        Sorted; of the whole folder.
-    shards : list of str
-        The digests of the shards, which give them their names.
-    """
+    """Content of a folder of shards: the fingerprint of every shard, sorted class names, digests of the shards."""
 
     fingerprint: dict[str, Any]
     provenance: dict[str, Any]
@@ -47,7 +37,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """Vouches for the whole generation, as that of a shard does for the shard; 32 hexadecimal digits."""
+        """Checksum of the whole generation, 32 hexadecimal digits."""
         return _digest(_document(self))
 
 
@@ -66,44 +56,36 @@ def shards_on_disk(folder: Path) -> list[str]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Publish a generation: when this returns, the folder holds what ``manifest`` says, through any crash."""
+    """Publish a generation, which survives any crash once this function has returned."""
     document = _document(manifest)
     document["digest"] = _digest(document)
     write_atomically(folder / NAME, canonical_json(document))
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check the manifest of a folder.
-
-    Raises
-    ------
-    DamagedCacheError
-        When it does not match its digest, or is missing beside shards.
-    CacheError
-        When the folder is no cache, or of a later version.
-    """
-    shown = display(str(folder / NAME))
+    """Read and check the manifest of a folder."""
+    name = display(str(folder / NAME))
     try:
         with open(folder / NAME, "rb") as file:
             data = file.read(_LARGEST + 1)
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         if missing and shards_on_disk(folder):
-            raise DamagedCacheError(f"{shown} is missing beside its shards; {REMEDY}") from error
+            raise DamagedCacheError(f"{name} is missing next to its shards. {REMEDY}") from error
         if missing and (folder / PARTIAL).is_dir():
             raise CacheError(
-                f"the extraction into {display(str(folder))} is not finished; run embedonce extract again"
+                f"the extraction into {display(str(folder))} is not finished. Run embedonce extract again"
             ) from error
-        advice = f"{display(str(folder))} is no feature cache" if missing else error.strerror
-        raise CacheError(f"cannot open {shown}: {advice}; make one with: embedonce extract IMAGES CACHE") from error
+        advice = f"{display(str(folder))} is not a feature cache" if missing else error.strerror
+        raise CacheError(f"cannot open {name}: {advice}. Make one with: embedonce extract IMAGES CACHE") from error
     if len(data) > _LARGEST:
-        raise CacheError(f"{shown} is larger than any manifest")
+        raise CacheError(f"{name} is larger than any manifest")
     try:
         return _parse(data)
     except DamagedCacheError as error:
-        raise DamagedCacheError(f"{shown}: {error}; {REMEDY}") from error
+        raise DamagedCacheError(f"{name}: {error}. {REMEDY}") from error
     except CacheError as error:
-        raise CacheError(f"{shown}: {error}") from error
+        raise CacheError(f"{name}: {error}") from error
 
 
 def _parse(data: bytes) -> Manifest:
@@ -115,10 +97,10 @@ def _parse(data: bytes) -> Manifest:
         problem = error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         kind = DamagedCacheError if FORMAT.encode() in data else CacheError
-        raise kind("damaged, or no manifest of a feature cache") from problem
+        raise kind("damaged, or not the manifest of a feature cache") from problem
     version = document.get("format_version")
     if version != FORMAT_VERSION:  # before the digest, which a later version may take in another way
-        raise CacheError(f"its format version is {version!r}, this embedonce reads {FORMAT_VERSION}; upgrade embedonce")
+        raise CacheError(f"its format version is {version!r}, this embedonce reads {FORMAT_VERSION}. Upgrade embedonce")
     intact = False
     with contextlib.suppress(ValueError, RecursionError):  # 1e999 is read as infinity, which is not written
         intact = document.pop("digest", None) == _digest(document)
@@ -136,11 +118,11 @@ def _parse(data: bytes) -> Manifest:
     try:
         return Manifest(fingerprint, provenance, [os.fsencode(name) for name in names], shards)
     except UnicodeEncodeError as error:
-        raise CacheError("a class name is no file name") from error
+        raise CacheError("a class name is not a file name") from error
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _are_strings(values: list[Any]) -> bool:

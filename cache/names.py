@@ -1,7 +1,7 @@
 """File names as bytes, as text and on display.
 
 A POSIX file name is any sequence of bytes without NUL and slash. In Python it travels as ``str`` with
-surrogate escapes (PEP 383), on disk as raw bytes, and it is shown with everything unprintable escaped.
+surrogate escapes (PEP 383), on disk as raw bytes, and it is displayed with everything unprintable escaped.
 """
 
 from __future__ import annotations
@@ -17,18 +17,7 @@ if TYPE_CHECKING:  # it takes some milliseconds of every start
 
 
 def display(name: str | bytes) -> str:
-    r"""Return ``name`` for people: one line, printable, without surrogates.
-
-    Parameters
-    ----------
-    name : str or bytes
-        A path, as text with surrogate escapes or as raw bytes.
-
-    Returns
-    -------
-    str
-        The name with control characters, backslashes and undecodable bytes escaped (``\n``, ``\xff``).
-    """
+    """Return a name in one printable line: control characters and undecodable bytes are escaped."""
     text = os.fsdecode(name)
     if text.isprintable() and "\\" not in text:
         return text
@@ -45,32 +34,14 @@ def _escape(character: str) -> str:
 
 
 def pack(names: list[bytes]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Join byte strings into one blob and the offsets of their ends.
-
-    Parameters
-    ----------
-    names : list of bytes, length n
-
-    Returns
-    -------
-    blob : ndarray of uint8
-        All names, one behind the other.
-    offsets : ndarray of int64, shape (n + 1,)
-        Name ``i`` is ``blob[offsets[i]:offsets[i + 1]]``.
-    """
+    """Join byte strings: name i is ``blob[offsets[i]:offsets[i + 1]]`` of the returned uint8 blob and int64 offsets."""
     offsets = np.zeros(len(names) + 1, dtype=np.int64)
     np.cumsum([len(name) for name in names], out=offsets[1:])
     return np.frombuffer(b"".join(names), dtype=np.uint8), offsets
 
 
 def unpack(blob: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> list[bytes]:
-    """Undo :func:`pack`.
-
-    Raises
-    ------
-    ValueError
-        When the offsets do not rise from 0 to the length of the blob.
-    """
+    """Undo :func:`pack`; ValueError if the offsets do not rise from 0 to the length of the blob."""
     if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(blob) or (offsets[1:] < offsets[:-1]).any():
         raise ValueError("string offsets do not rise from 0 to the length of their blob")
     data = blob.tobytes()

@@ -1,4 +1,4 @@
-"""Packing a folder of shards into one file."""
+"""Pack a folder of shards into one file."""
 
 from __future__ import annotations
 
@@ -18,41 +18,51 @@ from .publish import publish_file, remove_uncommitted
 def pack(source: Path | str, target: Path | str) -> FeatureCache:
     """Write the cache of a folder of shards as one file, which is easy to send and to archive.
 
-    The file has the very bytes that ``embedonce extract`` into a file would have given.
+    The file has the same bytes as the file that ``embedonce extract`` writes.
 
     Parameters
     ----------
     source : path-like
-        The folder; it stays as it is.
+        The folder, which is not changed.
     target : path-like
         The file to write, such as ``lung.h5``. It must not exist.
 
     Returns
     -------
     FeatureCache
-        The new one.
+        The new cache.
 
     Raises
     ------
     CacheError
-        When the source is no folder of shards, or is damaged.
+        If the source is not a folder of shards, or is damaged.
     OutputError
-        When the target exists or cannot be written.
+        If the target exists or cannot be written.
     LockedError
-        When another process is writing the target.
+        If another process is writing the target.
+
+    See Also
+    --------
+    embedonce.extract_features : Write either form.
+
+    Examples
+    --------
+    >>> import embedonce
+    >>> embedonce.pack("lung.cache/", "lung.h5")  # doctest: +SKIP
+    <FeatureCache lung.h5: 15000 images x 1280 features, 3 classes>
     """
-    shown = display(os.fspath(target))
+    name = display(os.fspath(target))
     with FeatureCache.open(source) as cache:
         if not os.path.isdir(source):
-            raise CacheError(f"{display(os.fspath(source))} is one file already; copy it")
+            raise CacheError(f"{display(os.fspath(source))} is one file already. Copy it")
         place = CacheLocation.of(target)
         if place.sharded:
-            raise OutputError(errno.EISDIR, f"the target {shown} is a folder; give the path of a file, such as lung.h5")
+            raise OutputError(errno.EISDIR, f"the target {name} is a folder. Give the path of a file, such as lung.h5")
         make_folder(place.path.parent, "the cache")
         with writer_lock(place):
             remove_uncommitted(place)
             if place.exists():
-                sync_folder(place.path.parent)  # it may be the work of one who was killed before this
-                raise OutputError(errno.EEXIST, f"the target {shown} exists; choose another name, or remove it first")
+                sync_folder(place.path.parent)  # its writer may have been killed before this
+                raise OutputError(errno.EEXIST, f"the target {name} exists. Choose another name, or remove it first")
             publish_file(place, cache.table)
     return FeatureCache.open(place.path)

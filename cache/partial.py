@@ -1,4 +1,4 @@
-"""Work in progress: the committed segments of an unfinished extraction, beside the cache to be."""
+"""Committed segments of an unfinished extraction, next to the future cache."""
 
 from __future__ import annotations
 
@@ -22,42 +22,29 @@ _SEGMENT_NAME = re.compile(r"segment-([0-9]{8,})(-[0-9a-f]{32})?\.h5")  # with a
 class PartialRun:
     """The unfinished work of an extraction.
 
-    It is a folder of segments, each a complete cache file that was published atomically. A run that is cut
-    off leaves them; the next one continues from them.
-
-    Parameters
-    ----------
-    place : CacheLocation
-        Of the cache that the run will publish.
+    It is a folder of segments, each a complete cache file that was published atomically. The next run
+    continues from the segments of an interrupted one.
     """
 
     def __init__(self, place: CacheLocation) -> None:
         self.folder = place.partial
         self._next = 1
-        self._made = False
+        self._exists = False
         self._token = uuid.uuid4().hex
 
     def recover(self) -> tuple[list[Shard], list[str]]:
-        """Open the segments of an earlier run, and remove what was never committed.
-
-        Returns
-        -------
-        segments : list of Shard
-            In the order in which they were committed.
-        damaged : list of str
-            Messages about segments that cannot be read; their images are embedded again.
-        """
+        """Return the segments of an earlier run, in order, and messages about damaged ones; remove temporary files."""
         segments: list[Shard] = []
         damaged: list[str] = []
         remove_leftovers(self.folder)
         paths = self._paths()
         self._next = max(map(_number, paths), default=0) + 1
         for path in paths:
-            if _is_foreign(path):  # whoever wrote it may still be at it, and must not change it under our hands
+            if _is_foreign(path):  # its writer may still run, and must not replace it later
                 path = self.claim(path)
             try:
                 segment = Shard.open(path)
-                if len(segment.damaged_rows()):  # a segment is small; a damaged one must not be built upon
+                if len(segment.damaged_rows()):  # a segment is small, so all of it is embedded again
                     raise CacheError(f"{display(str(path))}: stored features are damaged")
                 segment.close()
                 segments.append(segment)
@@ -66,18 +53,7 @@ class PartialRun:
         return segments, damaged
 
     def commit(self, table: Table) -> Path:
-        """Write a segment; when this returns, its rows survive a crash.
-
-        Returns
-        -------
-        Path
-            Of the segment.
-
-        Raises
-        ------
-        OutputError
-            When it cannot be written; earlier segments stay.
-        """
+        """Write a segment and return its path; its rows then survive a crash."""
         self._make()
         path = self._numbered()
         write_cache(table, path)
@@ -87,13 +63,7 @@ class PartialRun:
     def reserve(self) -> Path:
         """Return a name under which another process may write one segment, for `claim` to take over.
 
-        No other run gives that name, so a process that outlives this run can only leave a segment that is whole and
-        true, never replace one of other images.
-
-        Raises
-        ------
-        OutputError
-            When the folder cannot be created.
+        No other run returns that name, so a process that outlives this run cannot replace a segment of other images.
         """
         self._make()
         path = self.folder / f"segment-{self._next:08d}-{self._token}.h5"
@@ -103,19 +73,7 @@ class PartialRun:
     def claim(self, path: Path) -> Path:
         """Rename a segment that another process has written to a name that only this process writes.
 
-        From then on it cannot be replaced, which would move the rows that are counted upon.
-
-        Returns
-        -------
-        Path
-            Its new name.
-
-        Raises
-        ------
-        FileNotFoundError
-            When it is not there.
-        OutputError
-            When it cannot be renamed.
+        From then on it cannot be replaced. Return the new path; FileNotFoundError if the segment does not exist.
         """
         claimed = self._numbered()
         try:
@@ -128,24 +86,12 @@ class PartialRun:
         return claimed
 
     def temporary(self, name: str) -> Path:
-        """Return the path of a file for this run only; the next run removes it when this one is killed.
-
-        Raises
-        ------
-        OutputError
-            When the folder cannot be created.
-        """
+        """Return the path of a file for this run only; the next run removes it when this one is killed."""
         self._make()
         return self.folder / f".{name}.{self._token}.tmp"
 
     def discard(self) -> None:
-        """Remove the segments: their rows are published. What else stands in the folder is not ours and stays.
-
-        Raises
-        ------
-        OutputError
-            When they cannot be removed.
-        """
+        """Remove the segments, whose rows are published; other files in the folder stay."""
         try:
             for path in self._paths():
                 os.unlink(path)
@@ -155,9 +101,9 @@ class PartialRun:
             os.rmdir(self.folder)
 
     def _make(self) -> None:
-        if not self._made:
+        if not self._exists:
             make_folder(self.folder, "unfinished work")
-            self._made = True
+            self._exists = True
 
     def _numbered(self) -> Path:
         return self.folder / f"segment-{self._next:08d}.h5"

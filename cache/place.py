@@ -1,4 +1,4 @@
-"""Where a cache stands: in which form, and what stands beside it."""
+"""Location and form of a cache, and the files of its writer."""
 
 from __future__ import annotations
 
@@ -16,52 +16,37 @@ FOLDER_SUFFIX = ".cache"
 
 @dataclass(frozen=True)
 class CacheLocation:
-    """A cache's path, its form, and the names of what only a writer needs.
-
-    Attributes
-    ----------
-    path : Path
-        The file, or the folder of shards.
-    sharded : bool
-        Whether it is a folder.
-    """
+    """Path of a file or a folder of shards, and the paths of what only a writer needs."""
 
     path: Path
     sharded: bool
 
     @classmethod
     def of(cls, cache: Path | str) -> CacheLocation:
-        """Decide on the form that a cache has, or will have.
+        """Return the location of a cache that exists or will be written.
 
         A folder of shards is a path that is a folder, or does not exist yet and ends in ``/`` or ``.cache``.
-
-        Raises
-        ------
-        OutputError
-            When the path is a folder of other things.
-        CacheError
-            When it has no name.
         """
         text = os.fspath(cache)
         path = Path(text)
-        if os.path.islink(path):  # the lock and the temporary files belong beside the file itself
+        if os.path.islink(path):  # the lock and the temporary files belong next to the file itself
             path = path.resolve()
         if not path.name:
             raise CacheError("the cache needs a name, such as lung.h5 for a file or lung.cache/ for a folder of shards")
-        if os.path.isdir(path):  # unlike Path's own, no error for a name that is too long: the writer has a better one
+        if os.path.isdir(path):  # os.path raises no error for a name that is too long: the writer has a better one
             others = [name for name in os.listdir(path) if name not in (NAME, PARTIAL) and not name.startswith(".")]
             if others and not _is_cache(path):
                 raise OutputError(
                     errno.EISDIR,
-                    f"the cache {display(str(path))} is a folder with other things in it ({display(others[0])}); give "
-                    "a file, such as lung.h5, or a folder of its own, such as lung.cache/",
+                    f"the cache {display(str(path))} is a folder with other things in it ({display(others[0])}). Give "
+                    "a file, such as lung.h5, or a new folder, such as lung.cache/",
                 )
             return cls(path, True)
         separators = tuple(filter(None, (os.sep, os.altsep)))
         return cls(path, not os.path.exists(path) and (text.endswith(separators) or path.suffix == FOLDER_SUFFIX))
 
     def exists(self) -> bool:
-        """Return whether anything of a cache stands here, whole or damaged; unfinished work is none."""
+        """Return whether there is a cache, intact or damaged; unfinished work does not count."""
         return os.path.exists(self.path) and (not self.sharded or _is_cache(self.path))
 
     @property

@@ -1,4 +1,4 @@
-"""Publishing a generation: one file, or new shards and then the manifest that names them."""
+"""Publish a generation: one file, or new shards and then the manifest that names them."""
 
 from __future__ import annotations
 
@@ -15,35 +15,13 @@ from .writer import write_cache, write_shard
 
 
 def publish_file(place: CacheLocation, table: Table) -> None:
-    """Publish a table as a cache of one file.
-
-    Raises
-    ------
-    OutputError
-        When it cannot be written; the old generation stays.
-    """
+    """Publish a table as a cache of one file."""
     write_cache(table, place.path)
 
 
-def publish_shards(place: CacheLocation, kept: list[str], tables: Iterable[Table], about: Manifest) -> None:
-    """Publish a generation of a folder of shards.
-
-    Parameters
-    ----------
-    place : CacheLocation
-    kept : list of str
-        Digests of shards of the old generation that belong to the new one as they are.
-    tables : iterable of Table
-        The rows of the new shards; each is written before the next is asked for.
-    about : Manifest
-        Its list of shards is left aside.
-
-    Raises
-    ------
-    OutputError
-        When something cannot be written; the old generation stays.
-    """
-    digests = list(kept)
+def publish_shards(place: CacheLocation, old: list[str], tables: Iterable[Table], about: Manifest) -> None:
+    """Publish a generation: shards of the old one, by digest, and new ones, each written before the next is read."""
+    digests = list(old)
     for table in tables:
         digests.append(write_shard(table, place.path))
     write_manifest(place.path, Manifest(about.fingerprint, about.provenance, about.class_names, digests))
@@ -58,10 +36,7 @@ def prune(folder: Path, digests: list[str]) -> None:
 
 
 def finish_publication(place: CacheLocation, manifest: Manifest | None) -> None:
-    """Finish what the publisher of the generation at hand may have been kept from, before anybody relies on it.
-
-    That is to make its name durable, and to remove shards of earlier generations.
-    """
+    """Make the name of a generation durable and remove old shards, in case its publisher was killed before that."""
     if manifest is None:
         sync_folder(place.path.parent)
     else:

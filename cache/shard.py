@@ -1,4 +1,4 @@
-"""Reading one cache file: refused unless it is plain, checked before it is believed, its matrices on demand."""
+"""One cache file, opened: tables are checked before use, matrices are read on demand."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .names import display, unpack
 from .table import HASH_BYTES, Files, Rows, Table
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_MARK_WITHIN = 1 << 16  # the root group's attributes stand at the front of the file
-_GATHER_SHARE = 4  # more than one in so many rows, and reading the others with them in one go is quicker
+_MARK_WITHIN = 1 << 16  # the attributes of the root group are at the front of the file
+_GATHER_SHARE = 4  # if more than one of so many rows is needed, reading all of them is faster
 
 
 class Shard:
@@ -29,15 +29,7 @@ class Shard:
 
     The open descriptor keeps its generation when the path is replaced or removed. Threads must not share one.
 
-    Attributes
-    ----------
-    path : Path
-    table : Table
-        With matrices of no rows; without signatures when the file has none.
-    shape : (int, int)
-        Rows and features per row.
-    digest : str
-        Vouches for the whole file; 32 hexadecimal digits.
+    `table` has matrices without rows; `digest` is the checksum of the whole file, 32 hexadecimal digits.
     """
 
     def __init__(self, path: Path, content: _Content, source: io.FileIO) -> None:
@@ -50,30 +42,22 @@ class Shard:
 
     @classmethod
     def open(cls, path: Path) -> Shard:
-        """Open a cache file.
-
-        Raises
-        ------
-        DamagedCacheError
-            When the file is a feature cache whose content does not match its checksums.
-        CacheError
-            When the file is missing, is no feature cache, or is of a later version.
-        """
-        shown = display(str(path))
+        """Open a cache file."""
+        name = display(str(path))
         try:
             source = io.FileIO(path, "r")
         except OSError as error:
-            advice = "; make it with: embedonce extract IMAGES CACHE" if isinstance(error, FileNotFoundError) else ""
-            raise CacheError(f"cannot open the cache {shown}: {error.strerror}{advice}") from error
+            advice = ". Make it with: embedonce extract IMAGES CACHE" if isinstance(error, FileNotFoundError) else ""
+            raise CacheError(f"cannot open the cache {name}: {error.strerror}{advice}") from error
         try:
             try:
                 content = _read(source, os.fstat(source.fileno()).st_size)
             except _RefusedError as error:
-                raise CacheError(f"{shown}: {error}") from error
+                raise CacheError(f"{name}: {error}") from error
             except (CacheError, OSError) as error:
                 if _is_marked(source):
-                    raise DamagedCacheError(f"{shown}: damaged: {first_line(error)}; {fmt.REMEDY}") from error
-                raise CacheError(f"{shown} is no readable feature cache: {first_line(error)}") from error
+                    raise DamagedCacheError(f"{name}: damaged: {first_line(error)}. {fmt.REMEDY}") from error
+                raise CacheError(f"{name} is not a readable feature cache: {first_line(error)}") from error
         except BaseException:
             source.close()
             raise
@@ -92,7 +76,7 @@ class Shard:
         self._source.close()
 
     def __del__(self) -> None:
-        self.close()  # a cache of which nobody wants the signatures stays open until then
+        self.close()  # a cache whose signatures are not read stays open until then
 
     def has(self, matrix: fmt.Matrix) -> bool:
         """Return whether the file has a matrix."""
@@ -105,57 +89,37 @@ class Shard:
     def read_into(
         self, out: Rows, places: npt.NDArray[np.intp] | None = None, matrix: fmt.Matrix = fmt.FEATURES
     ) -> None:
-        """Read and check a matrix.
-
-        Parameters
-        ----------
-        out : ndarray of the matrix's type, shape (N, d), C-contiguous
-        places : ndarray of intp, shape (n,), optional
-            Row of ``out`` for every row; by default the first n in order.
-        matrix : Matrix
-            One that the file has.
-
-        Raises
-        ------
-        DamagedCacheError
-            When stored values are damaged; the message names the images.
-        """
+        """Read and check a matrix: row i into row ``places[i]``, by default i, of C-contiguous ``out``."""
         self._refuse(self._read_blocks(out, places, matrix), matrix)
 
     def damage(self) -> dict[str, npt.NDArray[np.intp]]:
         """Read everything once and return the damaged rows, in order, under the name of each matrix that has some."""
-        found = {matrix.name: self._read_blocks(None, None, matrix) for matrix in self._content.matrices}
-        return {name: np.array(rows, np.intp) for name, rows in found.items() if rows}
+        damaged = {matrix.name: self._read_blocks(None, None, matrix) for matrix in self._content.matrices}
+        return {name: np.array(rows, np.intp) for name, rows in damaged.items() if rows}
 
     def damaged_rows(self) -> npt.NDArray[np.intp]:
-        """Read everything once and return the rows of which anything stored is damaged, in order."""
+        """Read everything once and return the damaged rows, in order."""
         return rows_of(self.damage())
 
     def rows(self, rows: npt.ArrayLike, matrix: fmt.Matrix = fmt.FEATURES) -> Rows:
-        """Read and check some rows of a matrix that the file has, given by number: shape (len(rows), d).
-
-        Raises
-        ------
-        DamagedCacheError
-            When one of them is damaged.
-        """
+        """Read and check some rows of a matrix that the file has, given by number: shape (len(rows), d)."""
         stored = self._content.matrices[matrix]
         wanted = np.asarray(rows, np.intp)
         first, last = (int(wanted.min()), int(wanted.max())) if len(wanted) else (0, -1)
         if last - first < _GATHER_SHARE * len(wanted) < len(self):  # near each other: one run that holds them all
             return self._run(first, last + 1, matrix, wanted)
         if len(wanted) * _GATHER_SHARE > len(self):
-            found = np.empty(stored.shape, matrix.dtype)
-            self._refuse(np.intersect1d(self._read_blocks(found, None, matrix), wanted).tolist(), matrix)
-            return found[wanted]
-        found = np.empty((len(wanted), stored.shape[1]), matrix.dtype)
-        size = stored.shape[1] * found.itemsize
+            values = np.empty(stored.shape, matrix.dtype)
+            self._refuse(np.intersect1d(self._read_blocks(values, None, matrix), wanted).tolist(), matrix)
+            return values[wanted]
+        values = np.empty((len(wanted), stored.shape[1]), matrix.dtype)
+        size = stored.shape[1] * values.itemsize
         for place, row in enumerate(wanted.tolist()):
             self._source.seek(stored.offset + row * size)
-            part = memoryview(found[place]).cast("B")
+            part = memoryview(values[place]).cast("B")
             if not _fill(self._source, part) or xxhash.xxh3_64_intdigest(part) != int(stored.row_checksums[row]):
                 self._refuse([row], matrix)
-        return found
+        return values
 
     def _run(self, first: int, end: int, matrix: fmt.Matrix, wanted: npt.NDArray[np.intp]) -> Rows:
         """Read a run of rows in one go; check and return those that are wanted."""
@@ -164,10 +128,10 @@ class Shard:
         self._source.seek(stored.offset + first * run.strides[0])
         if not _fill(self._source, run.reshape(-1).view(np.uint8).data):
             self._refuse(wanted.tolist(), matrix)
-        found = run if len(wanted) == len(run) and (np.diff(wanted) == 1).all() else run[wanted - first]
-        damaged = fmt.row_checksums(found) != stored.row_checksums[wanted]
+        values = run if len(wanted) == len(run) and (np.diff(wanted) == 1).all() else run[wanted - first]
+        damaged = fmt.row_checksums(values) != stored.row_checksums[wanted]
         self._refuse(np.unique(wanted[damaged]).tolist(), matrix)
-        return found
+        return values
 
     def _refuse(self, damaged: list[int], matrix: fmt.Matrix) -> None:
         if damaged:
@@ -175,7 +139,7 @@ class Shard:
             more = ", …" if len(damaged) > 3 else ""
             raise DamagedCacheError(
                 f"{display(str(self.path))}: the stored {matrix.name} of {len(damaged)} image(s) are damaged "
-                f"({names}{more}); {fmt.REMEDY}"
+                f"({names}{more}). {fmt.REMEDY}"
             )
 
     def _read_blocks(self, out: Rows | None, places: npt.NDArray[np.intp] | None, matrix: fmt.Matrix) -> list[int]:
@@ -205,13 +169,13 @@ class Shard:
 
 
 def rows_of(damage: dict[str, npt.NDArray[np.intp]]) -> npt.NDArray[np.intp]:
-    """Return the rows of which anything is damaged, in order, of what `Shard.damage` returns."""
+    """Return the union of the rows that `Shard.damage` returns, in order."""
     return np.unique(np.concatenate([np.zeros(0, np.intp), *damage.values()]))
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """Where a matrix stands in the file, and what it is checked against."""
+    """Location and checksums of a matrix in the file."""
 
     offset: int
     shape: tuple[int, int]
@@ -229,7 +193,7 @@ class _Content:
 
 
 def _is_marked(source: io.FileIO) -> bool:
-    """Return whether a file that cannot be read was once a feature cache, by its first bytes."""
+    """Return whether a file that cannot be read was once a feature cache, from its first bytes."""
     try:
         source.seek(0)
         start = source.read(_MARK_WITHIN)
@@ -239,7 +203,7 @@ def _is_marked(source: io.FileIO) -> bool:
 
 
 class _RefusedError(CacheError):
-    """The file is whole, but not what this reader takes; repairing it would be wrong."""
+    """The file is intact but not supported by this reader, so it must not be repaired."""
 
 
 def _read(source: io.FileIO, size: int) -> _Content:
@@ -249,8 +213,8 @@ def _read(source: io.FileIO, size: int) -> _Content:
         raise CacheError("it is not an embedonce feature cache")
     version = attributes.get("format_version")
     if not isinstance(version, int) or version not in fmt.MATRICES:
-        known = " and ".join(map(str, fmt.MATRICES))
-        raise _RefusedError(f"its format version is {version!r}, this embedonce reads {known}; upgrade embedonce")
+        versions = " and ".join(map(str, fmt.MATRICES))
+        raise _RefusedError(f"its format version is {version!r}, this embedonce reads {versions}. Upgrade embedonce")
     stored = attributes.pop("digest", b"")
     arrays = file.arrays()
     wanted = fmt.datasets(version)
@@ -258,9 +222,9 @@ def _read(source: io.FileIO, size: int) -> _Content:
     if missing:
         raise CacheError(f"it has no {', '.join(missing)}")
     for name, (dtype, dimensions) in wanted.items():
-        found = arrays[name]
-        if found.dtype != dtype or len(found.shape) != dimensions:
-            raise CacheError(f"{name} must be {dtype} with {dimensions} dimension(s), got {found.dtype} {found.shape}")
+        array = arrays[name]
+        if array.dtype != dtype or len(array.shape) != dimensions:
+            raise CacheError(f"{name} must be {dtype} with {dimensions} dimension(s), got {array.dtype} {array.shape}")
     streamed = {matrix: arrays.pop(matrix.name) for matrix in fmt.MATRICES[version]}
     shapes = {matrix: (array.shape[0], array.shape[1]) for matrix, array in streamed.items()}
     shape = shapes[fmt.FEATURES]
@@ -294,7 +258,7 @@ def _load(source: io.FileIO, array: StoredArray) -> npt.NDArray[Any]:
 
 
 def _fill(source: io.FileIO, part: memoryview) -> bool:
-    """Fill a buffer from where the file stands; False when the disk fails or the file ends."""
+    """Fill a buffer from the position of the file; False if the disk fails or the file ends."""
     filled = 0
     try:
         while filled < len(part):

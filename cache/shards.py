@@ -21,16 +21,7 @@ _ATTEMPTS = 1000
 
 
 class StoredMatrix:
-    """A matrix of several shards, with its rows in the order of the cache, read on demand: a `RowSource`.
-
-    Parameters
-    ----------
-    shards : sequence of Shard
-    order : ndarray of intp, shape (n,)
-        Row of the concatenated shards for every row of the cache.
-    matrix : Matrix
-        A matrix that every shard with rows has.
-    """
+    """A matrix of several shards, with its rows in the order of the cache, read on demand: a `RowSource`."""
 
     def __init__(self, shards: Sequence[Shard], order: npt.NDArray[np.intp], matrix: Matrix) -> None:
         self._shards = shards
@@ -71,15 +62,7 @@ class StoredMatrix:
 
 
 def open_generation(path: Path) -> tuple[list[Shard], Manifest | None]:
-    """Open the file, or all shards of the folder, of a cache; a cache of one file has no manifest.
-
-    Raises
-    ------
-    DamagedCacheError
-        If the content does not match its checksums.
-    CacheError
-        If there is no feature cache, or one of a later version.
-    """
+    """Open the file, or all shards of the folder, of a cache; a cache of one file has no manifest."""
     if not os.path.isdir(path):
         return [Shard.open(path)], None
     manifest = read_manifest(path)
@@ -99,11 +82,11 @@ def open_shard(folder: Path, digest: str, fingerprint: dict[str, Any]) -> Shard:
     """Open one shard of a folder and check that its digest and fingerprint are those of the manifest."""
     path = folder / shard_name(digest)
     if not path.is_file():
-        raise DamagedCacheError(f"{display(str(path))} is missing; {REMEDY}")
+        raise DamagedCacheError(f"{display(str(path))} is missing. {REMEDY}")
     shard = Shard.open(path)
     try:
         if shard.digest != digest:
-            raise DamagedCacheError(f"{display(str(path))} holds another shard than its name says; {REMEDY}")
+            raise DamagedCacheError(f"{display(str(path))} holds another shard than its name says. {REMEDY}")
         if shard.table.fingerprint != fingerprint:
             raise CacheError(f"{display(str(path))} has another fingerprint than its folder. Remove it from the folder")
     except BaseException:

@@ -6,10 +6,9 @@ from bisect import bisect
 
 
 class SparseBuffer:
-    """What the HDF5 library writes into: a growing file with holes, whose bytes come from elsewhere.
+    """A growing file in memory that the HDF5 library writes into, with holes instead of the matrices.
 
-    The features are nearly all of a cache. With holes in the place of what is large, the rest of the file is some
-    megabytes, and the large can be streamed into it, however much it is.
+    The matrices are almost the whole file; they are streamed into the holes later.
     """
 
     def __init__(self) -> None:
@@ -27,12 +26,12 @@ class SparseBuffer:
 
     @property
     def size(self) -> int:
-        """Of the whole file, in bytes."""
+        """Size of the whole file in bytes."""
         whole = len(self._data) + sum(length for _, length in self._holes)
         return max(whole, sum(self._holes[-1]) if self._holes else 0)
 
     def pieces(self) -> list[memoryview]:
-        """Return what stands in front of the first hole, between the holes, and behind the last."""
+        """Return the parts before the first hole, between the holes, and after the last."""
         cuts = [0]
         for start, _ in self._holes:
             cuts.append(self._inside(start, 0))
@@ -41,16 +40,16 @@ class SparseBuffer:
         return [view[start:end] for start, end in zip(cuts, [*cuts[1:], len(view)], strict=True)]
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a place, as files do."""
+        """Go to an offset, as files do."""
         self._place = offset if whence == 0 else offset + (self._place if whence == 1 else self.size)
         return self._place
 
     def tell(self) -> int:
-        """Return the place at hand."""
+        """Return the offset."""
         return self._place
 
     def write(self, data: memoryview) -> int:
-        """Write at the place at hand."""
+        """Write at the offset."""
         place = self._inside(self._place, len(data))
         self._data.extend(bytes(max(0, place - len(self._data))))
         self._data[place : place + len(data)] = data
@@ -58,31 +57,31 @@ class SparseBuffer:
         return len(data)
 
     def readinto(self, buffer: memoryview) -> int:
-        """Read from the place at hand."""
+        """Read from the offset."""
         part = self.read(len(buffer))
         buffer[: len(part)] = part
         return len(part)
 
     def read(self, count: int) -> bytes:
-        """Read from the place at hand."""
+        """Read from the offset."""
         place = self._inside(self._place, count)
         part = bytes(self._data[place : place + count])
         self._place += len(part)
         return part
 
     def truncate(self, size: int) -> None:
-        """Do nothing: the file ends where the last byte was written."""
+        """Do nothing: the file ends after the last byte."""
 
     def flush(self) -> None:
-        """Do nothing: there is nothing between this file and its bytes."""
+        """Do nothing."""
 
     def _inside(self, place: int, count: int) -> int:
-        """Return where in the data the bytes stand that begin at a place of the file."""
+        """Return the position in the data of the bytes at a place of the file."""
         skipped = 0
         for start, length in self._holes:
             if place + count <= start:
                 break
             if place < start + length:
-                raise ValueError("nothing but what is streamed goes into a hole")
+                raise ValueError("only streamed bytes go into a hole")
             skipped += length
         return place - skipped

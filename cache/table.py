@@ -14,25 +14,25 @@ from .format import FEATURES, SIGNATURES, Matrix
 Features = npt.NDArray[np.float32]
 Signatures = npt.NDArray[np.uint8]
 Rows = npt.NDArray[Any]
-"""Some rows of any of the matrices."""
+"""Some rows of a matrix."""
 
 HASH_BYTES = 32
 """Length of a content hash: SHA-256 of the image file."""
 
 
 class RowSource(Protocol):
-    """A matrix that stands somewhere else and is read in runs of rows; there may be more than the memory holds."""
+    """A matrix that is not in memory and is read in blocks of rows."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
 
     def read_rows(self, start: int, end: int) -> Rows:
-        """Return the rows from ``start`` to ``end``, all columns of them."""
+        """Return the rows from ``start`` to ``end``."""
 
 
 def row_blocks(source: Rows | RowSource, rows: int) -> Iterator[Rows]:
-    """Yield a matrix in runs of ``rows`` rows; the last may be shorter. Those of an array are views of it."""
+    """Yield a matrix in blocks of ``rows`` rows, the last one shorter; blocks of an array are views of it."""
     for start in range(0, source.shape[0], rows):
         end = min(start + rows, source.shape[0])
         yield source[start:end] if isinstance(source, np.ndarray) else source.read_rows(start, end)
@@ -40,14 +40,14 @@ def row_blocks(source: Rows | RowSource, rows: int) -> Iterator[Rows]:
 
 @dataclass
 class Files:
-    """What identifies a list of image files, without their features.
+    """Paths, sizes, modification times and hashes of image files.
 
     Attributes
     ----------
     paths : list of bytes, length n
         Relative to the image folder, with ``/`` between the parts.
     sizes : ndarray of int64, shape (n,)
-        In bytes.
+        Size in bytes.
     mtimes : ndarray of int64, shape (n,)
         Modification times in nanoseconds since 1970.
     hashes : ndarray of uint8, shape (n, 32)
@@ -76,24 +76,23 @@ class Files:
 
 @dataclass
 class Table:
-    """Everything that one cache file holds.
+    """Content of a cache.
 
     Attributes
     ----------
     fingerprint : dict
-        What decides the feature values. JSON-serialisable.
+        Everything that decides the feature values, for JSON.
     provenance : dict
-        What is good to know and decides nothing: versions, engine, image folder. JSON-serialisable.
+        Versions, engine, image folder, for JSON.
     class_names : list of bytes
         Sorted; ``labels`` index into it.
     files : Files
-        Of the embedded images, n rows.
+        The embedded images, n rows.
     labels : ndarray of int32, shape (n,)
     features : ndarray of float32, shape (n, d), or RowSource
     rejects : Files
-        Of the images that could not be embedded, m rows.
+        The images that could not be embedded, m rows.
     reasons : list of str, length m
-        Why.
     signatures : ndarray of uint8, shape (n, 784), or RowSource, optional
         None unless every row has one.
     """
@@ -110,10 +109,10 @@ class Table:
 
     @property
     def matrices(self) -> dict[Matrix, Rows | RowSource]:
-        """What is streamed."""
+        """Features and, if there are any, signatures."""
         return {FEATURES: self.features} | ({} if self.signatures is None else {SIGNATURES: self.signatures})
 
     def blocks(self, matrix: Matrix, rows: int) -> Iterator[Rows]:
-        """Yield a matrix in runs of ``rows`` rows, C-contiguous; the last may be shorter."""
+        """Yield a matrix in C-contiguous blocks of ``rows`` rows, the last one shorter."""
         for part in row_blocks(self.matrices[matrix], rows):
             yield np.ascontiguousarray(part, dtype=matrix.dtype)

@@ -1,4 +1,4 @@
-"""Writing cache files: one table to one immutable file, its structure built in memory, its matrices streamed."""
+"""Write a table as one immutable file: the structure is built in memory, the matrices are streamed."""
 
 from __future__ import annotations
 
@@ -25,21 +25,7 @@ STREAM_ROWS = 64 * fmt.BLOCK_ROWS
 
 
 def write_cache(table: Table, path: Path | str) -> None:
-    """Publish a table as a cache file.
-
-    Parameters
-    ----------
-    table : Table
-    path : path-like
-        The file; an existing one is replaced in one step, so readers keep what they opened.
-
-    Raises
-    ------
-    OutputError
-        When the file cannot be written; what stood there stays.
-    ValueError
-        When the parts of the table differ in length.
-    """
+    """Publish a table as a cache file, which replaces an older one in one step."""
     encoded = encode(table)
     write_atomically(path, *encoded.parts())
 
@@ -52,22 +38,16 @@ def write_shard(table: Table, folder: Path) -> str:
 
 
 class Encoded:
-    """The bytes of a cache file to be; equal tables give equal bytes.
-
-    Attributes
-    ----------
-    digest : str
-        Vouches for the file.
-    """
+    """The bytes of a cache file and its digest; equal tables give equal bytes."""
 
     def __init__(self, table: Table, file: SparseBuffer, streamed: list[fmt.Matrix], digest: str) -> None:
         self.digest = digest
         self._table = table
         self._file = file
-        self._streamed = streamed  # what goes into the holes of the file
+        self._streamed = streamed  # in the order of the holes of the file
 
     def parts(self) -> Iterator[memoryview | Iterator[memoryview]]:
-        """Yield the pieces of the file in order; the matrices are read when they are asked for."""
+        """Yield the pieces of the file in order; the matrices are read on demand."""
         front, *others = self._file.pieces()
         yield front
         for matrix, piece in zip(self._streamed, others, strict=True):
@@ -85,7 +65,7 @@ def encode(table: Table) -> Encoded:
     datasets = _datasets(table)
     attributes: dict[str, bytes | int] = {
         "format": fmt.FORMAT.encode(),
-        "format_version": next(number for number, found in fmt.MATRICES.items() if {*found} == {*table.matrices}),
+        "format_version": next(number for number, matrices in fmt.MATRICES.items() if {*matrices} == {*table.matrices}),
         "block_rows": fmt.BLOCK_ROWS,
         "fingerprint": fmt.canonical_json(table.fingerprint),
         "provenance": fmt.canonical_json(table.provenance),
@@ -126,7 +106,7 @@ def _add(file: h5py.File, name: str, array: npt.NDArray[Any]) -> None:
 
 
 def _reserve(file: h5py.File, buffer: SparseBuffer, matrix: fmt.Matrix, shape: tuple[int, int]) -> int:
-    """Make room for a matrix and return where it begins; 0 when there is nothing of it."""
+    """Make room for a matrix and return its offset; 0 if it has no rows."""
     creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     creation.set_layout(h5py.h5d.CONTIGUOUS)
     creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -147,20 +127,20 @@ def _require_readable(
     datasets: dict[str, npt.NDArray[Any]],
     shapes: dict[fmt.Matrix, tuple[int, int]],
 ) -> None:
-    """Make sure that what this version of HDF5 has made is what our reader takes, before anybody relies on it."""
+    """Check that embedonce can read the file that this version of HDF5 has made, before it is published."""
     try:
         file = Hdf5File(buffer, buffer.size)
-        found = {name: (array.dtype, array.shape) for name, array in file.arrays().items()}
+        actual = {name: (array.dtype, array.shape) for name, array in file.arrays().items()}
         wanted = {name: (array.dtype.str, array.shape) for name, array in datasets.items()}
         wanted |= {matrix.name: (matrix.dtype, shape) for matrix, shape in shapes.items()}
-        same = found == wanted and file.attributes() == attributes
-        reason = "it is not what was to be written"
+        same = actual == wanted and file.attributes() == attributes
+        reason = "its content differs"
     except CacheError as error:
         same, reason = False, str(error)
     if not same:
         raise OutputError(
             errno.EIO,
-            f"h5py {h5py.__version__} makes a file that embedonce cannot read ({reason}); install another version",
+            f"h5py {h5py.__version__} makes a file that embedonce cannot read ({reason}). Install another version",
         )
 
 
@@ -174,11 +154,11 @@ def _check(table: Table) -> None:
     lengths |= {name: len(getattr(table.files, name)) for name in ("sizes", "mtimes", "hashes")}
     if n and not table.features.shape[1]:
         raise ValueError(f"Table.features must have at least one column for {n} files, got none")
-    wrong = {name: length for name, length in lengths.items() if length != n}
+    differing = {name: length for name, length in lengths.items() if length != n}
     if len(table.reasons) != m:
-        wrong["reasons"] = len(table.reasons)
-    if wrong:
-        raise ValueError(f"Table holds {n} files and {m} rejects, but of other length are {wrong}")
+        differing["reasons"] = len(table.reasons)
+    if differing:
+        raise ValueError(f"Table holds {n} files and {m} rejects, but of other length are {differing}")
 
 
 def _datasets(table: Table) -> dict[str, npt.NDArray[Any]]:

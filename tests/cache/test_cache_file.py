@@ -213,11 +213,11 @@ def test_a_missing_file_says_how_to_make_one(tmp_path):
 
 def test_a_foreign_file_is_refused(tmp_path):
     (tmp_path / "text.h5").write_text("hello")
-    with pytest.raises(CacheError, match="no readable feature cache"):
+    with pytest.raises(CacheError, match="not a readable feature cache"):
         FeatureCache.open(tmp_path / "text.h5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = [1, 2]
-    with pytest.raises(CacheError, match="other.h5 is no readable feature cache"):
+    with pytest.raises(CacheError, match="other.h5 is not a readable feature cache"):
         FeatureCache.open(tmp_path / "other.h5")
 
 
@@ -226,7 +226,7 @@ def test_a_later_format_version_is_refused_with_advice(tmp_path):
     write_cache(make_table(), path)
     with h5py.File(path, "a") as file:
         file.attrs["format_version"] = np.int64(99)
-    with pytest.raises(CacheError, match="version is 99.*upgrade embedonce"):
+    with pytest.raises(CacheError, match="version is 99.*Upgrade embedonce"):
         FeatureCache.open(path)
 
 

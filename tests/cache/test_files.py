@@ -25,7 +25,7 @@ def test_when_a_system_call_fails_the_old_file_stays(tmp_path, monkeypatch, call
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, call, fail)
-    with pytest.raises(OutputError, match=r"cannot write .*a: .*; choose another place") as caught:
+    with pytest.raises(OutputError, match=r"cannot write .*a: .*\. Choose another place") as caught:
         write_atomically(tmp_path / "a", b"new")
     assert caught.value.errno == number
     assert (tmp_path / "a").read_bytes() == b"old"

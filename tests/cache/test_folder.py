@@ -117,7 +117,7 @@ def test_a_shard_that_is_kept_is_not_written_again(folder, whole):
 def test_a_missing_shard_is_named(folder):
     name = shard_name(read_manifest(folder).shards[1])
     (folder / name).unlink()
-    with pytest.raises(DamagedCacheError, match=f"{name} is missing; run embedonce extract"):
+    with pytest.raises(DamagedCacheError, match=f"{name} is missing. Run embedonce extract"):
         FeatureCache.open(folder)
 
 
@@ -166,13 +166,13 @@ def rewrite_manifest(folder, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 9}, "version is 9, this embedonce reads 1; upgrade"),
-        ({"format": "other"}, "no manifest of a feature cache"),
+        ({"format_version": 9}, "version is 9, this embedonce reads 1. Upgrade"),
+        ({"format": "other"}, "not the manifest of a feature cache"),
         ({"shards": ["../../etc/passwd"]}, "cannot be the digest of a shard"),
         ({"shards": [1]}, "must be lists of strings"),
         ({"shards": "0" * 32}, "must be lists of strings"),
         ({"class_names": {"a": 1}}, "must be lists of strings"),
-        ({"class_names": ["\ud800"]}, "a class name is no file name"),
+        ({"class_names": ["\ud800"]}, "a class name is not a file name"),
         ({"fingerprint": []}, "must be JSON objects"),
     ],
 )
@@ -209,13 +209,13 @@ def test_every_flipped_byte_of_the_manifest_is_noticed(folder, whole):
 
 def test_a_folder_without_a_manifest_says_what_it_is(tmp_path, folder):
     (tmp_path / "b.cache" / "partial").mkdir(parents=True)
-    with pytest.raises(CacheError, match="is not finished; run embedonce extract again"):
+    with pytest.raises(CacheError, match="is not finished. Run embedonce extract again"):
         FeatureCache.open(tmp_path / "b.cache")
     (tmp_path / "photos").mkdir()
-    with pytest.raises(CacheError, match="photos is no feature cache; make one with"):
+    with pytest.raises(CacheError, match="photos is not a feature cache. Make one with"):
         FeatureCache.open(tmp_path / "photos")
     (folder / "manifest.json").unlink()
-    with pytest.raises(DamagedCacheError, match="is missing beside its shards"):
+    with pytest.raises(DamagedCacheError, match="is missing next to its shards"):
         FeatureCache.open(folder)
 
 

@@ -39,7 +39,7 @@ def test_a_second_writer_fails_at_once_naming_the_first_and_a_killed_one_leaves_
 def test_a_lock_that_cannot_be_made_is_an_output_error(tmp_path):
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(OutputError, match="cannot write beside"),
+        pytest.raises(OutputError, match="cannot write next to"),
         writer_lock(CacheLocation.of(tmp_path / "file" / "a.h5")),
     ):
         pytest.fail("locked nothing")
@@ -63,7 +63,7 @@ def test_a_note_that_is_missing_or_of_a_dead_process_names_nobody(tmp_path, monk
             place.holder.unlink()
         else:
             place.holder.write_text(note.replace("%s", socket.gethostname()))
-        with pytest.raises(LockedError, match="being written by another process; wait for it"), writer_lock(place):
+        with pytest.raises(LockedError, match="being written by another process. Wait for it"), writer_lock(place):
             pytest.fail("two writers")
 
 

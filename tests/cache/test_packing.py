@@ -47,7 +47,7 @@ def test_a_folder_of_which_a_shard_has_no_signatures_is_packed_without(tmp_path,
 
 def test_nothing_is_ever_overwritten(folder, tmp_path):
     (tmp_path / "thesis.h5").write_text("mine")
-    with pytest.raises(OutputError, match=r"thesis\.h5 exists; choose another name"):
+    with pytest.raises(OutputError, match=r"thesis\.h5 exists\. Choose another name"):
         pack(folder, tmp_path / "thesis.h5")
     assert (tmp_path / "thesis.h5").read_text() == "mine"
 
@@ -65,9 +65,9 @@ def test_what_a_killed_packer_left_is_removed(folder, tmp_path):
 
 def test_what_cannot_be_packed_is_named(folder, whole, tmp_path):
     write_cache(whole, tmp_path / "file.h5")
-    with pytest.raises(CacheError, match="is one file already; copy it"):
+    with pytest.raises(CacheError, match="is one file already. Copy it"):
         pack(tmp_path / "file.h5", tmp_path / "b.h5")
-    with pytest.raises(OutputError, match="is a folder; give the path of a file"):
+    with pytest.raises(OutputError, match="is a folder. Give the path of a file"):
         pack(folder, os.path.join(tmp_path, "b/"))
     with pytest.raises(CacheError, match="No such file"):
         pack(tmp_path / "none", tmp_path / "b.h5")

@@ -62,7 +62,7 @@ def test_a_name_that_is_too_long_is_told_by_whoever_opens_or_writes_the_cache(tm
     with pytest.raises(CacheError, match="cannot open the cache .*: File name too long"):
         inspect_cache(path)
     with (
-        pytest.raises(OutputError, match="File name too long; choose another place or name"),
+        pytest.raises(OutputError, match="File name too long. Choose another place or name"),
         writer_lock(CacheLocation.of(path)),
     ):
         pytest.fail("locked nothing")

@@ -275,7 +275,7 @@ def test_a_file_of_a_later_version_is_never_repaired(run, target):
     with h5py.File(files_of(target)[0], "a") as file:
         file.attrs["format_version"] = np.int64(99)
     before = files_of(target)[0].read_bytes()
-    with pytest.raises(CacheError, match="upgrade embedonce"):
+    with pytest.raises(CacheError, match="Upgrade embedonce"):
         run()
     assert files_of(target)[0].read_bytes() == before
 

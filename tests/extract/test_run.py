@@ -138,7 +138,7 @@ def test_another_fingerprint_is_refused_with_the_field(run, tmp_path, options, f
 
 def test_a_file_that_is_not_a_cache_is_never_overwritten(run, tmp_path):
     (tmp_path / "a.h5").write_text("my thesis")
-    with pytest.raises(CacheError, match="no readable feature cache"):
+    with pytest.raises(CacheError, match="not a readable feature cache"):
         run()
     assert (tmp_path / "a.h5").read_text() == "my thesis"
 
