@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -325,7 +324,7 @@ def compare(
 )
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Folds of the training images.")
 @click.option("--trials", type=POSITIVE, default=16, show_default=True, help="Candidates to try.")
-@click.option("--budget", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Time budget.")
+@click.option("--time-budget", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Time budget.")
 @click.option("--jobs", type=POSITIVE, default=1, show_default=True, help="Run this many fits in parallel.")
 @click.option("--dask", metavar="SCHEDULER", help="Search on this Dask cluster.")
 @click.option("-o", "--output", type=PATH, required=True, help="Write results to this folder.")
@@ -342,13 +341,12 @@ def tune(
     For example:
 
         # search for an hour
-        embedonce tune photos.h5 --head svm --budget 3600 -o runs/svm
+        embedonce tune photos.h5 --head svm --time-budget 3600 -o runs/svm
         # choose the values
         embedonce tune photos.h5 --head logreg --space C=0.01,0.1,1 -o runs/logreg
     """
     from ..cache import FeatureCache, make_folder
     from ..evaluate.tuning import tune as tune_head
-    from ..evaluate.tuning import tuning_results
     from ..extract import make_progress
 
     opened = FeatureCache.open(cache)
@@ -358,16 +356,14 @@ def tune(
         head,
         space=search_values(space, head) or None,
         parameters=dict(parameter(text) for text in params),
-        on_rung=None if as_json else lambda text: click.echo(text, err=True),
         progress=make_progress(True),
         **options,
     )
     written = tuned.save(output)
     if as_json:
-        print_json(tuning_results(tuned))
+        print_json(tuned.to_dict())
         return
-    click.echo(str(replace(tuned, notes=[])))
-    print_notes(tuned.notes)
+    click.echo(tuned)
     shown = " ".join(f"-p {option}" for option in tuned.options)
     if shown:
         click.echo(f"To use them: embedonce compare {display(str(cache))} --heads {display(head)} {shown} -o DIR")

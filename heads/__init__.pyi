@@ -11,5 +11,6 @@ from .registry import head_class as head_class
 from .registry import make_head as make_head
 from .search import candidates as candidates
 from .search import search_space as search_space
+from .spaces import Choice as Choice
 from .spaces import Range as Range
 from .spaces import Space as Space

@@ -19,6 +19,7 @@ from .provenance import as_json as as_json
 from .provenance import describe_cache as describe_cache
 from .provenance import how_it_was_made as how_it_was_made
 from .provenance import package_versions as package_versions
+from .provenance import without_nan as without_nan
 from .tables import Record as Record
 from .tables import Records as Records
 from .tables import TextTable as TextTable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import sys
 import time
@@ -41,6 +42,15 @@ def describe_cache(cache: FeatureCache) -> dict[str, Any]:
 def as_json(value: Any) -> bytes:
     """Return strict JSON, indented, ASCII (names that are not UTF-8 become lone surrogate escapes)."""
     return (json.dumps(value, indent=1, default=_as_builtin, allow_nan=False) + "\n").encode("ascii")
+
+
+def without_nan(value: Any) -> Any:
+    """Return a value, or a dict or list of values, with None for NaN and infinity, which strict JSON does not have."""
+    if isinstance(value, dict):
+        return {name: without_nan(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _as_builtin(value: Any) -> Any:

@@ -3,6 +3,6 @@ from .nested import tune_plan as tune_plan
 from .nested import tuning_notes as tuning_notes
 from .nested import with_tuned as with_tuned
 from .result import Tuning as Tuning
-from .result import tuning_results as tuning_results
 from .run import tune as tune
+from .successive_halving import Trial as Trial
 from .successive_halving import check_seconds as check_seconds

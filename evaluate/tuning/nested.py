@@ -21,8 +21,7 @@ from ...heads import HEADS, Space, candidates, head_class, make_head
 from ..metrics import METRICS, are_skewed, leading_metric
 from ..scoring import TuningResult, name_and_parameters
 from ..splits import Groups, Split, SplitPlan, inner_folds
-from .rungs import FOLDS
-from .successive_halving import TRIALS, Search
+from .successive_halving import FOLDS, TRIALS, Search
 
 _LISTED = 3  # combinations of parameters that a note lists
 
@@ -165,15 +164,15 @@ def _search(
     given = head.get_params(deep=False)
     split_seed = seed if split.seed is None else split.seed
     folds = inner_folds(cache, split, groups, _count_folds(cache, split, groups), split_seed)
-    search = Search(cache, name, make, folds, groups, metric, split_seed, jobs, dask, time.time() + seconds, None)
+    search = Search(cache, name, make, folds, groups, metric, split_seed, jobs, dask, time.time() + seconds)
     best = search.run(candidates(space, {key: given[key] for key in space}, TRIALS, seed))
-    default_score = search.default_of(best)["score"]
+    default_score = search.default_of(best).score
     return TuningResult(
-        parameters=best["parameters"],
+        parameters=best.parameters,
         metric=metric,
-        score=best["score"],
+        score=best.score,
         default_score=None if math.isnan(default_score) else default_score,
-        trials=len({row["trial"] for row in search.table}),
+        trials=len({row.trial for row in search.table}),
         complete=search.complete,
         repeat=split.repeat if split.fold is not None else None,
         fold=split.fold,

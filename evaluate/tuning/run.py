@@ -1,12 +1,9 @@
-"""Tuning one head: good parameters, and what they are worth on images that the search has not seen.
+"""Tuning of one head: a search for parameters in the training part, and its test scores.
 
-The cache is split as :func:`embedonce.compare` splits it. The search sees the training part only, in folds that keep
-groups together when the split does; the winner is fitted on the whole training part and scored once on the test part.
-The score of the search itself is no estimate: the best of many noisy scores is too good (Cawley and Talbot 2010, On
-over-fitting in model selection; Varma and Simon 2006). The difference is reported as ``optimism``, and the default
-parameters go through all of it as well, so that what tuning brought can be seen.
-
-The search itself is successive halving: see :mod:`embedonce.evaluate.tuning.successive_halving`.
+The search uses the training part only, in folds that keep groups together if the split does. The winner is fitted on
+the whole training part and scored once on the test part. The score of a search is too optimistic, since it is the best
+of many noisy scores (Cawley and Talbot 2010, On over-fitting in model selection; Varma and Simon 2006). The difference
+is reported as ``optimism``, and the default parameters are tested as well, to show the gain.
 """
 
 from __future__ import annotations
@@ -14,71 +11,71 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ...cache import FeatureCache
 from ...errors import ParameterError, SplitError, check_int
-from ...extract import Progress
+from ...extract import NullProgress, Progress
 from ...heads import candidates, make_head, search_space
 from ..duplicates import groups_for
 from ..metrics import METRICS, compare_pair
 from ..scoring import check_jobs, fit_and_score, run_jobs
+from ..shared import Records
 from ..splits import GroupsLike, SplitLike, inner_folds, notes_on, plan_splits
 from .result import Tuning
-from .rungs import FOLDS
-from .successive_halving import TRIALS, Search, check_seconds
+from .successive_halving import FOLDS, TRIALS, Search, check_seconds
 
 
 def tune(
     cache: FeatureCache | Path | str,
     head: str,
     *,
-    space: Mapping[str, Sequence[Any]] | None = None,
     parameters: Mapping[str, Any] | None = None,
+    space: Mapping[str, Sequence[Any]] | None = None,
     split: SplitLike | None = None,
     groups: GroupsLike | None = None,
     seed: int = 0,
+    metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc", "mcc"] = "accuracy",
     folds: int = FOLDS,
     trials: int = TRIALS,
-    metric: str = "accuracy",
-    budget: float | None = None,
+    time_budget: float | None = None,
     jobs: int = 1,
     dask: Any = None,
-    on_rung: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> Tuning:
-    """Search good parameters of a head in the training part, and score them on the test part.
+    """Search for good parameters of a head in the training part, and score them on the test part.
 
     Parameters
     ----------
     cache : FeatureCache or path-like
     head : str
         A name as :func:`embedonce.make_head` takes it.
-    space : mapping of str to sequence, optional
-        Values of every parameter to search; needed for a head that is not one of ours.
-    parameters : mapping, optional
-        Parameters that stay as they are given, in the default as well.
-    split, groups, jobs, dask
-        See :func:`embedonce.compare`. Jobs are fits of the search.
-    seed : int
-        Of the split, the folds, the candidates and the images of each rung. The same seed gives the same result, unless
-        the budget ends the search.
-    folds : int
-        Of the search, at least 2.
-    trials : int
-        Candidates besides the default.
-    metric : str
-        A score of ``results.json``, such as ``accuracy``, ``log_loss`` or ``mcc``, whose mean over the folds is made
-        best. Of equals the default is taken, or the one that was better on fewer images.
-    budget : float, optional
-        Seconds after which no fit of the search begins; what has begun is finished and counts. The defaults are
-        scored, and two heads are fitted in the end, however short it is. On a cluster the workers' clocks count.
-    on_rung : callable, optional
-        Called with a line of text before each rung.
-    progress : Progress, optional
-        Of finding groups.
+    parameters : mapping, default=None
+        Parameters with fixed values, which are not searched.
+    space : mapping of str to sequence, default=None
+        Values of every parameter to search; by default the head's own ranges, which only heads of embedonce have.
+    split, groups, dask
+        See :func:`embedonce.compare`; the split must have one training and one test part.
+    seed : int, default=0
+        Random seed of the split, the folds, the candidates and the images of each rung. The same seed gives the same
+        result, unless the time budget ends the search.
+    metric : str, default="accuracy"
+        Score whose mean over the folds is optimized. Of equal candidates the default wins, or the one that was better
+        on fewer images.
+    folds : int, default=5
+        Number of folds of the training part, at least 2.
+    trials : int, default=16
+        Number of candidates besides the default parameters.
+    time_budget : float, default=None
+        Seconds after which no fit of the search begins. The default parameters are always scored, and the two final
+        fits are not limited. On a cluster the clocks of the workers count.
+    jobs : int, default=1
+        Number of processes that fit at the same time.
+    progress : Progress, default=None
+        Shows the search for near-duplicates and the rungs.
 
     Returns
     -------
@@ -87,86 +84,104 @@ def tune(
     Raises
     ------
     HeadError, HeadParameterError
-        Before anything is fitted when the head, a parameter or the space cannot be; later when every candidate fails.
+        When the head, a parameter or the space is invalid, before anything is fitted, or when every candidate fails.
+    ParameterError
+        When another parameter is invalid.
     SplitError, GroupsError
         When the split or its folds are impossible.
     CacheError, ClusterError
         See :func:`embedonce.compare`.
+
+    See Also
+    --------
+    embedonce.compare : Compare heads; its parameter ``tune`` tunes each of them in every fold.
+
+    Examples
+    --------
+    >>> import embedonce as eo, numpy as np
+    >>> X = np.random.default_rng(0).normal(size=(60, 1280)).astype(np.float32)
+    >>> cache = eo.FeatureCache.from_arrays(X, ["cat", "dog"] * 30)
+    >>> tuning = eo.tune(cache, "knn", space={"n_neighbors": [1, 3]}, split="random", folds=2)
+    >>> tuning.trials
+    3
     """
     begin = time.monotonic()
     check_jobs("tune", jobs, dask)
-    _check(head, trials, metric, budget)
+    _check(head, trials, metric, time_budget)
     searched = search_space(head, space, parameters)
-    unfitted = make_head(head, **(parameters or {}))
+    make = functools.partial(make_head, head, **(parameters or {}))
+    unfitted = make()
     if METRICS[metric].of_probabilities and not hasattr(unfitted, "predict_proba"):
         raise ParameterError(f"parameter metric of tune cannot be {metric} for head {head!r}: it has no probabilities")
-    standing = unfitted.get_params(deep=False)
-    default = {name: standing[name] for name in searched}
+    values = unfitted.get_params(deep=False)
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
-    known, notes = groups_for(opened, groups, split, progress)
-    plans, note = plan_splits(opened, split, seed, known)
-    outer = plans[0][0]
-    if len(plans[0]) > 1 or not len(outer.test):
+    row_groups, notes = groups_for(opened, groups, split, progress)
+    (plan, *_), split_notes = plan_splits(opened, split, seed, row_groups)
+    outer = plan[0]
+    if plan.has_folds or not len(outer.test):
         raise SplitError(
             "parameter split of tune must have one training and one test part, got "
-            f"{'folds' if len(plans[0]) > 1 else 'no test images'}; give a split file with both, random or grouped"
+            f"{'folds' if plan.has_folds else 'no test images'}. Give a split file with both, random or grouped"
         )
-    inner = inner_folds(opened, outer, known, folds, seed)
-
-    ends = None if budget is None else time.time() + budget
-    make = functools.partial(make_head, head, **(parameters or {}))
-    search = Search(opened, head, make, inner, known, metric, seed, jobs, dask, ends, on_rung)
-    best = search.run(candidates(searched, default, trials, seed))
-    chosen = best["parameters"]
-    start = search.default_of(best)
-    work = {f"head {head!r} (tuned)": make(**chosen)}
-    if best["trial"] and not math.isnan(start["score"]):
-        work[f"head {head!r} (default)"] = make(**default)
-    fits = {name: (head, made, opened, outer, known) for name, made in work.items()}
-    results = list(run_jobs(fit_and_score, fits, jobs, dask))
-    tuned = Tuning(
-        opened, head, metric, searched, chosen, default, search.table, best["score"], start["score"], results[0],
-        None if math.isnan(start["score"]) else results[-1], outer, inner, seed,
+    inner = inner_folds(opened, outer, row_groups, folds, seed)
+    search = Search(
+        opened, head, make, inner, row_groups, metric, seed, jobs, dask,
+        deadline=None if time_budget is None else time.time() + time_budget,
+        progress=NullProgress() if progress is None else progress,
     )  # fmt: skip
-    if tuned.default is not None and tuned.default is not tuned.result:
+    best = search.run(candidates(searched, {name: values[name] for name in searched}, trials, seed))
+    default = search.default_of(best)
+    default_fits = not math.isnan(default.score)
+    heads = {f"head {head!r} (tuned)": make(**best.parameters)}
+    if best.trial and default_fits:
+        heads[f"head {head!r} (default)"] = make(**default.parameters)
+    fits = {label: (head, unfitted, opened, outer, row_groups) for label, unfitted in heads.items()}
+    results = list(run_jobs(fit_and_score, fits, jobs, dask))
+    difference = None
+    if len(results) > 1:
         true = opened.labels[outer.test]
-        ids = None if known is None else known.ids[outer.test]
-        tuned.difference = compare_pair(tuned.result.predicted == true, tuned.default.predicted == true, ids)
-    tuned.notes = notes + note + notes_on(opened, outer) + search.notes + _notes(tuned)
-    tuned.trials = len({row["trial"] for row in search.table})
-    tuned.seconds = time.monotonic() - begin
-    return tuned
+        ids = None if row_groups is None else row_groups.ids[outer.test]
+        difference = compare_pair(results[0].predicted == true, results[1].predicted == true, ids)
+    tuning = Tuning(
+        opened, head, metric, searched, best, default, Records(search.table),
+        results[0], results[-1] if default_fits else None, outer, inner, seed, difference,
+    )  # fmt: skip
+    notes = notes + split_notes + notes_on(opened, outer) + search.notes + _notes(tuning)
+    return replace(tuning, notes=notes, seconds=time.monotonic() - begin)
 
 
-def _notes(tuned: Tuning) -> list[str]:
+def _notes(tuning: Tuning) -> list[str]:
     notes = []
-    if tuned.best_parameters == tuned.default_parameters:
+    if not tuning.best.trial:
         notes.append("no candidate was better than the default parameters in the search")
-    elif tuned.default is None:
-        notes.append("the default parameters cannot be fitted on this cache, so there is nothing to compare with")
-    elif tuned.gain <= 0:
-        notes.append("on the test part the tuned parameters are no better than the defaults")
-    if tuned.difference is not None:
-        test = tuned.difference
-        low, high, change = 100 * test.low, 100 * test.high, 100 * test.difference
-        notes.append(
-            f"tuning changed the accuracy on the test part by {change:+.1f} points (95 % interval {low:+.1f} to "
-            f"{high:+.1f}, p = {test.p:.2g})" + (", which may be chance" if low <= 0 <= high or test.p > 0.05 else "")
-        )
-    for name, values in tuned.space.items():
-        if tuned.best_parameters != tuned.default_parameters and values.at_its_end(tuned.best_parameters[name]):
+    elif tuning.default_result is None:
+        notes.append("the default parameters cannot be fitted on this cache, so there is no comparison with them")
+    elif tuning.gain <= 0:
+        notes.append("on the test images the tuned parameters are not better than the default parameters")
+    test = tuning.difference
+    if test is not None:
+        change, low, high = (100 * value for value in (test.difference, test.low, test.high))
+        numbers = f"{change:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, p = {test.p:.2g})"
+        if low <= 0 <= high or test.p > 0.05:
             notes.append(
-                f"the best {name} is at the end of what was searched ({tuned.best_parameters[name]!r}); there may be a "
-                f"better one beyond: search there, such as with --space {tuned.head}.{name}=VALUE,VALUE"
+                f"no significant difference in accuracy between the tuned and the default parameters: {numbers}"
+            )
+        else:
+            notes.append(f"tuning changed the accuracy on the test images by {numbers}")
+    for name, values in tuning.space.items():
+        if tuning.best.trial and values.at_its_end(tuning.best_parameters[name]):
+            notes.append(
+                f"the best {name} is at the end of the searched values ({tuning.best_parameters[name]!r}). Search "
+                f"beyond it with --space {name}=VALUE,VALUE"
             )
     return notes
 
 
-def _check(head: str, trials: Any, metric: str, budget: Any) -> None:
+def _check(head: str, trials: Any, metric: str, time_budget: Any) -> None:
     if not isinstance(head, str):
         raise ParameterError(f"parameter head of tune must be the name of a head, got {head!r}")
     check_int("trials", "tune", trials, 1)
     if metric not in METRICS:
         raise ParameterError(f"parameter metric of tune must be one of {', '.join(METRICS)}, got {metric!r}")
-    if budget is not None:
-        check_seconds("budget", "tune", budget)
+    if time_budget is not None:
+        check_seconds("time_budget", "tune", time_budget)

@@ -1,14 +1,13 @@
 """Successive halving: many candidates on few images, the best of them on more, the last on all.
 
 Jamieson and Talwalkar (2016), Non-stochastic best arm identification and hyperparameter optimization. scikit-learn's
-HalvingRandomSearchCV does this too, and is not used: it draws the images of a rung without regard to groups and
-classes, may drop the defaults, knows no budget of time, and sends arrays to its workers where ours
-(:mod:`embedonce.evaluate.scoring.parallel`) get the cache's path. Here every candidate in every fold is a job, the
-images of a rung are nested and stratified, of whole groups, and only the fitting part of a fold shrinks: candidates
-are always scored on all images of the held-out fold.
+HalvingRandomSearchCV is not used because it draws the images of a rung without regard to groups and classes, may drop
+the defaults, has no time budget, and sends arrays to its workers (:mod:`embedonce.evaluate.scoring.parallel` sends the
+path of the cache). Here every candidate in every fold is a job. The images of a rung are nested, stratified and of
+whole groups. Only the fitting part of a fold shrinks: candidates are scored on all images of the held-out fold.
 
-What is best on few images need not be on many: with more of them the best C or number of epochs is another. That is why
-several go on whatever their share, why the default is in every rung, and why only scores of one rung are compared.
+The best C or number of epochs changes with the number of images. That is why several candidates always continue, why
+the default is in every rung, and why only scores of one rung are compared.
 """
 
 from __future__ import annotations
@@ -25,17 +24,56 @@ import numpy as np
 
 from ...cache import FeatureCache
 from ...errors import CacheError, HeadError, ParameterError, first_line, is_number
+from ...extract import NullProgress, Progress
 from ..metrics import METRICS
 from ..scoring import fit_head, run_jobs, score_head
+from ..shared import Record, without_nan
 from ..splits import Groups, Split, shrink
-from .rungs import ETA, FINALISTS, rung_shares
 
-TRIALS = 16  # candidates besides the default, when nothing is said
-LATE = "the budget ended it after"  # begins the note of a candidate that was not finished
+FOLDS = 5  # default number of folds of a search
+TRIALS = 16  # default number of candidates besides the default parameters
+ETA = 3  # a rung has this many times the images of the previous one, and 1/ETA of its candidates
+MAX_RUNGS = 3
+FINALISTS = 3  # at least so many candidates continue: the order on few images is not the order on all
+MIN_IMAGES = 200  # of a fit in the first rung, so that parameters that suit many images survive
+UNFINISHED = "the time budget ended it after"  # begins the note of a candidate that was not finished
+
+
+@dataclass(frozen=True)
+class Trial(Record):
+    """Scores of one candidate in one rung of a search.
+
+    Attributes
+    ----------
+    trial : int
+        Number of the candidate; 0 has the default parameters.
+    rung : int
+    images : float
+        Mean number of training images of a fit.
+    parameters : dict
+    score, sd : float
+        Mean and sample standard deviation over the folds; NaN for a candidate that failed or was not finished.
+    fit_seconds : float
+        Mean over the folds.
+    note : str
+    """
+
+    trial: int
+    rung: int
+    images: float
+    parameters: dict[str, Any]
+    score: float
+    sd: float
+    fit_seconds: float
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values by name; NaN, which JSON does not have, becomes None."""
+        return {name: without_nan(value) for name, value in super().to_dict().items()}
 
 
 class Fit(NamedTuple):
-    """One candidate in one fold."""
+    """Score of one candidate in one fold."""
 
     score: float
     seconds: float
@@ -47,8 +85,8 @@ class Fit(NamedTuple):
 class Search:
     """Successive halving over folds; ``run`` fills ``table`` and ``notes``.
 
-    ``make`` makes the unfitted head from the parameters of a candidate, as keyword arguments. ``complete`` is False
-    when the budget ended the search.
+    ``make`` makes an unfitted head from the parameters of a candidate. No fit begins after ``deadline``.
+    ``complete`` is False when the time budget ended the search.
     """
 
     cache: FeatureCache
@@ -58,127 +96,129 @@ class Search:
     groups: Groups | None
     metric: str
     seed: int
-    jobs: int
-    dask: Any
-    ends: float | None
-    on_rung: Callable[[str], None] | None
-    table: list[dict[str, Any]] = field(default_factory=list)
+    jobs: int = 1
+    dask: Any = None
+    deadline: float | None = None
+    progress: Progress = field(default_factory=NullProgress)
+    table: list[Trial] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     complete: bool = True
 
-    def run(self, trials: list[dict[str, Any]]) -> dict[str, Any]:
-        """Run all rungs and return the row of the winner."""
-        best: dict[str, Any] | None = None
-        alive = list(range(len(trials)))
-        shares = rung_shares(min(len(fold.train) for fold in self.folds), self._classes(), len(trials))
-        for rung, share in enumerate(shares):
-            if rung and self._over():
+    def run(self, candidates: list[dict[str, Any]]) -> Trial:
+        """Run all rungs and return the winner."""
+        best: Trial | None = None
+        alive = list(range(len(candidates)))
+        classes = len(np.unique(self.cache.labels[self.folds[0].train]))
+        fractions = rung_fractions(min(len(fold.train) for fold in self.folds), classes, len(candidates))
+        for rung, fraction in enumerate(fractions):
+            if rung and self._is_over():
                 break
-            folds = [shrink(fold, self.cache, self.groups, share, self.seed) for fold in self.folds]
-            if self.on_rung is not None:
-                images = round(float(np.mean([len(fold.train) for fold in folds])))
-                self.on_rung(
-                    f"rung {rung + 1} of {len(shares)}: {len(alive)} candidates on {images:,} images in each of "
-                    f"{len(folds)} folds"
-                )
-            rows = self._rung(rung, folds, {trial: trials[trial] for trial in alive})
-            self.table += rows
-            ranked = sorted(
-                (row for row in rows if not math.isnan(row["score"])), key=lambda row: -self._sign * row["score"]
+            folds = [shrink(fold, self.cache, self.groups, fraction, self.seed) for fold in self.folds]
+            images = float(np.mean([len(fold.train) for fold in folds]))
+            self.progress.say(
+                f"rung {rung + 1} of {len(fractions)}: {len(alive)} candidates on {round(images):,} images in each of "
+                f"{len(folds)} folds"
             )
-            cut = len(rows) < len(alive) or any(row["note"].startswith(LATE) for row in rows)
-            # where the budget left the default alone, the rung before knows more
-            if not cut or best is None or any(row["trial"] for row in ranked):
+            rows = self._run_rung(rung, folds, images, {number: candidates[number] for number in alive})
+            self.table += rows
+            sign = METRICS[self.metric].sign
+            ranked = sorted((row for row in rows if not math.isnan(row.score)), key=lambda row: -sign * row.score)
+            cut = len(rows) < len(alive) or any(row.note.startswith(UNFINISHED) for row in rows)
+            # where the time budget left the default alone, the rung before has more information
+            if not cut or best is None or any(row.trial for row in ranked):
                 best = ranked[0] if ranked else None
             if cut or best is None:
                 break
-            alive = [row["trial"] for row in ranked][: max(FINALISTS, math.ceil(len(alive) / ETA))]
-            alive = [0, *(trial for trial in alive if trial)]
-        self._note_ends(len(trials), len(shares))
+            alive = [row.trial for row in ranked][: max(FINALISTS, math.ceil(len(alive) / ETA))]
+            alive = [0, *(number for number in alive if number)]
+        self._add_notes(len(candidates), len(fractions))
         if best is None:
-            raise HeadError(f"no candidate of head {self.name!r} could be scored; the default {self.table[0]['note']}")
+            raise HeadError(f"no candidate of head {self.name!r} could be scored; the default {self.table[0].note}")
         return best
 
-    def default_of(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the row of the default parameters in the rung of another, whose scores can be compared."""
-        return next(other for other in self.table if other["rung"] == row["rung"] and other["trial"] == 0)
+    def default_of(self, other: Trial) -> Trial:
+        """Return the default parameters in the rung of another trial, whose scores can be compared."""
+        return next(row for row in self.table if row.rung == other.rung and row.trial == 0)
 
-    @property
-    def _sign(self) -> int:
-        return METRICS[self.metric].sign
+    def _is_over(self) -> bool:
+        return self.deadline is not None and time.time() >= self.deadline
 
-    def _classes(self) -> int:
-        return len(np.unique(self.cache.labels[self.folds[0].train]))
-
-    def _over(self) -> bool:
-        return self.ends is not None and time.time() >= self.ends
-
-    def _rung(self, rung: int, folds: list[Split], trials: Mapping[int, dict[str, Any]]) -> list[dict[str, Any]]:
-        """Score candidates on all folds and return their rows; those that the budget kept from beginning have none."""
+    def _run_rung(
+        self, rung: int, folds: list[Split], images: float, candidates: Mapping[int, dict[str, Any]]
+    ) -> list[Trial]:
+        """Score candidates on all folds; those that the time budget kept from beginning are left out."""
         work: dict[str, tuple[Any, ...]] = {}
         fits: dict[int, list[Fit | None]] = {}
-        for trial, parameters in trials.items():
+        for number, parameters in candidates.items():
             try:
-                heads = [_without_needless(self.make(**parameters), self.metric) for _ in folds]
-            except HeadError as error:  # a constructor of somebody else that checks
-                fits[trial] = [Fit(math.nan, math.nan, first_line(error))]
+                heads = [_without_needless_fits(self.make(**parameters), self.metric) for _ in folds]
+            except HeadError as error:  # the constructor of another package checks its values
+                fits[number] = [Fit(math.nan, math.nan, first_line(error))]
                 continue
-            # the default is there whatever the budget is
-            ends = None if trial == 0 else self.ends
+            deadline = None if number == 0 else self.deadline  # the default is always scored
             groups = self.groups if "groups" in inspect.signature(heads[0].fit).parameters else None
-            for number, (fold, head) in enumerate(zip(folds, heads, strict=True)):
-                job = f"head {self.name!r} (trial {trial}, rung {rung}, fold {number})"
-                work[job] = (head, self.cache, fold, groups, self.metric, ends)
+            for fold_index, (fold, head) in enumerate(zip(folds, heads, strict=True)):
+                job = f"head {self.name!r} (trial {number}, rung {rung}, fold {fold_index})"
+                work[job] = (head, self.cache, fold, groups, self.metric, deadline)
         outcomes = iter(list(run_jobs(fit_in_fold, work, self.jobs, self.dask)) if work else [])
-        for trial in trials:
-            if trial not in fits:
-                fits[trial] = [next(outcomes) for _ in folds]
-        images = float(np.mean([len(fold.train) for fold in folds]))
+        for number in candidates:
+            if number not in fits:
+                fits[number] = [next(outcomes) for _ in folds]
         return [
-            {"trial": trial, "rung": rung, "images": images, "parameters": parameters} | _row(fits[trial])
-            for trial, parameters in trials.items()
-            if any(fit is not None for fit in fits[trial])
+            _summarize(number, rung, images, parameters, fits[number])
+            for number, parameters in candidates.items()
+            if any(fit is not None for fit in fits[number])
         ]
 
-    def _note_ends(self, trials: int, rungs: int) -> None:
-        """Note what the budget left out, what failed and what did not converge."""
-        reached = self.table[-1]["rung"]
-        begun = sum(row["rung"] == 0 for row in self.table)
-        unfinished = sum(row["note"].startswith(LATE) for row in self.table)
-        self.complete = not (self._over() and (reached < rungs - 1 or begun < trials or unfinished))
+    def _add_notes(self, candidates: int, rungs: int) -> None:
+        """Note what the time budget left out, what failed and what did not converge."""
+        last = self.table[-1]
+        begun = sum(row.rung == 0 for row in self.table)
+        unfinished = any(row.note.startswith(UNFINISHED) for row in self.table)
+        self.complete = not (self._is_over() and (last.rung < rungs - 1 or begun < candidates or unfinished))
         if not self.complete:
             self.notes.append(
-                f"the budget ended the search in rung {reached + 1} of {rungs}, with {begun} of {trials} candidates "
-                f"begun and fits on {self.table[-1]['images']:,.0f} images: a longer one may find better parameters"
+                f"the time budget ended the search in rung {last.rung + 1} of {rungs}, after {begun} of {candidates} "
+                f"candidates began, with fits on {last.images:,.0f} images; more time may find better parameters"
             )
-        failed = [row for row in self.table if row["note"].startswith("failed")]
+        failed = [row for row in self.table if row.note.startswith("failed")]
         if failed:
-            row = failed[0]
-            self.notes.append(
-                f"{len({row['trial'] for row in failed})} of {trials} candidates failed, such as "
-                f"{_words(row['parameters'])}: {row['note']}"
-            )
-        lax = {row["trial"] for row in self.table if row["note"].startswith("no convergence")}
+            words = ", ".join(f"{name}={value!r}" for name, value in failed[0].parameters.items())
+            count = len({row.trial for row in failed})
+            self.notes.append(f"{count} of {candidates} candidates failed, such as {words}: {failed[0].note}")
+        lax = {row.trial for row in self.table if row.note.startswith("no convergence")}
         if lax:
-            self.notes.append(f"fits of {len(lax)} of {trials} candidates did not converge; their scores count")
+            self.notes.append(f"fits of {len(lax)} of {candidates} candidates did not converge; their scores count")
+
+
+def rung_fractions(images: int, classes: int, candidates: int) -> list[float]:
+    """Return the fraction of the training images that each rung has, ascending; the last is 1.
+
+    A rung is added in front while it has enough images and more candidates than would continue anyway.
+    """
+    minimum = max(MIN_IMAGES, 20 * classes)
+    rungs = 1
+    while rungs < MAX_RUNGS and images / ETA**rungs >= minimum and candidates / ETA ** (rungs - 1) > FINALISTS + 1:
+        rungs += 1
+    return [1 / ETA**power for power in reversed(range(rungs))]
 
 
 def check_seconds(name: str, owner: str, seconds: Any) -> None:
-    """Check a parameter that is the time budget of a search, or raise ParameterError."""
+    """Check a time budget."""
     if not is_number(seconds) or not 0 <= seconds < math.inf:
         raise ParameterError(f"parameter {name} of {owner} must be a number of seconds of at least 0, got {seconds!r}")
 
 
 def fit_in_fold(
-    head: Any, cache: FeatureCache, fold: Split, groups: Groups | None, metric: str, ends: float | None
+    head: Any, cache: FeatureCache, fold: Split, groups: Groups | None, metric: str, deadline: float | None
 ) -> Fit | None:
-    """Fit a head on the training part of a fold and score it on the other; None when it is too late to begin.
+    """Fit a head on the training part of a fold and score it on the other; return None after the deadline.
 
-    Whatever the head raises is a failure of these parameters and ends nothing. Errors of the cache are raised.
+    An exception of the head is a failure of its parameters and does not end the search; an error of the cache does.
     """
     from sklearn.exceptions import ConvergenceWarning
 
-    if ends is not None and time.time() >= ends:
+    if deadline is not None and time.time() >= deadline:
         return None
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -199,35 +239,34 @@ def fit_in_fold(
     return Fit(float(score), seconds, converged=not lax)
 
 
-def _row(fits: list[Fit | None]) -> dict[str, Any]:
-    """Return scores and times of one candidate in one rung."""
-    done = [fit for fit in fits if fit is not None]
-    failures = [fit.failure for fit in done if fit.failure]
-    lax = sum(not fit.converged for fit in done)
-    scores, note = [fit.score for fit in done], ""
+def _summarize(number: int, rung: int, images: float, parameters: dict[str, Any], fits: list[Fit | None]) -> Trial:
+    finished = [fit for fit in fits if fit is not None]
+    failures = [fit.failure for fit in finished if fit.failure]
+    lax = sum(not fit.converged for fit in finished)
+    scores, note = [fit.score for fit in finished], ""
     if failures:
         scores, note = [], f"failed: {failures[0]}"
-    elif len(done) < len(fits):  # the mean over some folds is not comparable
-        scores, note = [], f"{LATE} {len(done)} of {len(fits)} folds"
+    elif len(finished) < len(fits):  # the mean over some folds is not comparable
+        scores, note = [], f"{UNFINISHED} {len(finished)} of {len(fits)} folds"
     elif lax:
         note = f"no convergence in {lax} of {len(fits)} folds"
-    seconds = [fit.seconds for fit in done if math.isfinite(fit.seconds)]
-    return {
-        "score": float(np.mean(scores)) if scores else math.nan,
-        "sd": float(np.std(scores, ddof=1)) if len(scores) > 1 else math.nan,
-        "fit_seconds": float(np.mean(seconds)) if seconds else math.nan,
-        "note": note,
-    }
+    seconds = [fit.seconds for fit in finished if math.isfinite(fit.seconds)]
+    return Trial(
+        trial=number,
+        rung=rung,
+        images=images,
+        parameters=parameters,
+        score=float(np.mean(scores)) if scores else math.nan,
+        sd=float(np.std(scores, ddof=1)) if len(scores) > 1 else math.nan,
+        fit_seconds=float(np.mean(seconds)) if seconds else math.nan,
+        note=note,
+    )
 
 
-def _without_needless(head: Any, metric: str) -> Any:
-    """Return a head of ours without the fits that only its probabilities need, when these do not count."""
+def _without_needless_fits(head: Any, metric: str) -> Any:
+    """Turn off the fits that only probabilities need, where the metric does not use them."""
     from ...heads import CalibratedMarginHead
 
     if not METRICS[metric].of_probabilities and isinstance(head, CalibratedMarginHead):
         head.set_params(probability=False)
     return head
-
-
-def _words(parameters: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in parameters.items())

@@ -54,7 +54,7 @@ def watch(monkeypatch):
     watched, run, fit = Watch(), tune_search.Search.run, tune_search.fit_in_fold
 
     def watched_run(search, trials):
-        watched.seconds.append(search.ends - time.time())
+        watched.seconds.append(search.deadline - time.time())
         watched.fits.append([])
         return run(search, trials)
 
