@@ -135,7 +135,7 @@ def train(
     image_model = path.suffix.lower() == ".keras"
     source = FeatureSource.of_cache(opened)
     if image_model:
-        alternative = ", or write the head alone, to a file that ends in .joblib"
+        alternative = ", or write the head alone, to a file that ends in .npz"
         source.require_float32("an image model", alternative)
     opened_views = open_views(opened, views)
     make_folder(path.parent, "the model")  # before the work, not after it

@@ -121,10 +121,10 @@ def test_a_head_on_int8_features_is_written_alone(call, fails, images, tmp_path)
     options = ("train", cache, "--head", "softmax", "-p", "epochs=2")
     line = fails(*options, "-o", tmp_path / "new" / "a.keras", status=1)
     assert "holds features of precision int8" in line
-    assert "write the head alone, to a file that ends in .joblib" in line
+    assert "write the head alone, to a file that ends in .npz" in line
     assert not (tmp_path / "new").exists()  # it was refused before the work
-    assert "Trained on 57 images" in call(*options, "-o", tmp_path / "a.joblib").stdout
-    assert "left out" in call("evaluate", tmp_path / "a.joblib", cache, "--trust").stdout
+    assert "Trained on 57 images" in call(*options, "-o", tmp_path / "a.npz").stdout
+    assert "left out" in call("evaluate", tmp_path / "a.npz", cache).stdout
 
 
 def test_image_model_of_reduced_images_has_a_note(call, make_images, draw, tmp_path):
