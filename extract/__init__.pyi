@@ -16,7 +16,6 @@ from .options import DECODERS as DECODERS
 from .options import DTYPES as DTYPES
 from .options import ENGINES as ENGINES
 from .options import EngineName as EngineName
-from .progress import NullProgress as NullProgress
 from .progress import Progress as Progress
 from .progress import make_progress as make_progress
 from .recipe import decoding_of as decoding_of

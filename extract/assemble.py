@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..cache import FEATURES, HASH_BYTES, SIGNATURES, Files, Manifest, Matrix, Rows, RowSource, Table
+from ..cache import FEATURES, HASH_BYTES, SIGNATURES, Files, Matrix, Rows, RowSource, Table
 from .embed import EmbedResult
-from .plan import Inventory, StoredImage
+from .plan import Inventory, LazyRows, StoredImage
 from .scan import ImageFile
 
 
@@ -22,10 +22,6 @@ class Assembler:
     fingerprint: dict[str, Any]
     provenance: dict[str, Any]
     class_names: list[bytes]
-
-    def manifest(self) -> Manifest:
-        """Return a manifest without shards."""
-        return Manifest(self.fingerprint, self.provenance, self.class_names, [])
 
     def table_of_results(self, results: list[EmbedResult]) -> Table:
         """Return the table of images that were just embedded, copied or rejected."""
@@ -51,7 +47,7 @@ class Assembler:
         return self._table(
             [(item.image, item.digest) for item in rows],
             [(item.image, item.digest, item.reason) for item in items if item.row < 0],
-            lambda matrix: self.inventory.lazy_rows(rows, matrix),
+            lambda matrix: LazyRows(self.inventory, rows, matrix),
             self.inventory.has_signatures(rows),
         )
 

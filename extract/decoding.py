@@ -39,25 +39,11 @@ _OTHER_FORMATS = (
 
 
 def decode(data: bytes, minimum: int | None = None) -> Pixels:
-    """Decode an image file to RGB.
+    """Decode an image file to RGB: uint8, shape (height, width, 3).
 
-    Parameters
-    ----------
-    data : bytes
-    minimum : int, default=None
-        Decode a JPEG file to the half, quarter or eighth of its height and width that still has this many pixels on
-        both sides. The bytes are those of ``tf.io.decode_jpeg`` with the same ``ratio``. Other formats, and smaller
-        JPEG files, are decoded in full size.
-
-    Returns
-    -------
-    ndarray of uint8, shape (height, width, 3)
-        The first frame of an animation. Alpha is dropped, 16-bit samples keep their high byte.
-
-    Raises
-    ------
-    ImageError
-        With the reason.
+    The first frame of an animation is taken, alpha is dropped, and 16-bit samples keep their high byte. ``minimum``
+    decodes a JPEG file to the half, quarter or eighth that still has this many pixels on both sides, with the bytes of
+    ``tf.io.decode_jpeg`` with the same ``ratio``. Raises ImageError with the reason.
     """
     if data.startswith(b"\xff\xd8\xff"):
         return _decode_jpeg(data, minimum)

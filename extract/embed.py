@@ -8,8 +8,9 @@ import queue
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -35,21 +36,10 @@ _ATTEMPTS = 4
 
 @dataclass(slots=True)
 class EmbedResult:
-    """Result for one image: exactly one of ``features``, ``copy_of`` and ``reason`` is set.
+    """Result for one image: ``features``, ``copy_of`` (a stored row) or ``reason`` (of a reject) is set.
 
-    Attributes
-    ----------
-    image : ImageFile
-        Path, size and time when it was read.
-    digest : bytes
-        SHA-256 of its content; zeros when it could not be read.
-    features : ndarray of float32, shape (d,), or None
-    signature : ndarray of uint8, shape (784,), or None
-        Set with the features.
-    copy_of : StoredImage or None
-        A stored row of the same content.
-    reason : str
-        Reason of a reject.
+    ``image`` has the size and time of the read, and ``digest`` is the SHA-256, zeros for an unreadable file.
+    ``features`` has shape (d,) and ``signature``, set with it, shape (784,).
     """
 
     image: ImageFile
@@ -77,34 +67,24 @@ def embed_images(
     commit: Callable[[list[EmbedResult]], None],
     advance: Callable[[int], None],
 ) -> None:
-    """Embed images in ``workers`` threads, each with its own session, and commit them in segments.
+    """Embed images in ``workers`` threads, each with its own session, and commit the results in segments.
 
-    When the calling thread is interrupted, the workers finish their current image, and the results are committed
-    before the interrupt is raised again.
-
-    Parameters
-    ----------
-    root : Path
-        The image folder.
-    images : list of ImageFile
-    content : KnownContent
-        Rows by content, which are copied instead of computed.
-    recipe : Recipe
-    engine : Engine
-    workers : int
-    commit : callable
-        Called in the calling thread with the results since the last call.
-    advance : callable
-        Called with the number of results since the last call.
+    ``content`` has the rows that are copied instead of computed. ``commit`` gets the results since its last call, in
+    the calling thread, and ``advance`` their number. When this thread is interrupted, the workers finish their current
+    image, and the results are committed before the interrupt is raised again.
     """
-    pending = _SharedIterator(images)
+    pending, lock = iter(images), threading.Lock()
     done: queue.SimpleQueue[list[EmbedResult] | BaseException | None] = queue.SimpleQueue()
     stop = threading.Event()
+
+    def take(count: int) -> list[ImageFile]:
+        with lock:
+            return list(islice(pending, count))
 
     def work(session: Session) -> None:
         try:
             size = max(session.batch_size, SLICE_IMAGES)
-            while not stop.is_set() and (part := pending.take(size)):
+            while not stop.is_set() and (part := take(size)):
                 done.put(_embed_slice(root, part, content, recipe, session, stop))
             done.put(None)
         except BaseException as error:  # handed to the calling thread, which raises it
@@ -143,18 +123,6 @@ def embed_images(
             commit(collected)
 
 
-class _SharedIterator:
-    """Slices of a list, each given to one thread."""
-
-    def __init__(self, images: list[ImageFile]) -> None:
-        self._images: Iterator[ImageFile] = iter(images)
-        self._lock = threading.Lock()
-
-    def take(self, count: int) -> list[ImageFile]:
-        with self._lock:
-            return [image for _, image in zip(range(count), self._images, strict=False)]
-
-
 def _embed_slice(
     root: Path,
     images: list[ImageFile],
@@ -191,7 +159,7 @@ def _embed_slice(
             except ImageError as error:
                 result.reason = str(error)
                 continue
-            result.signature = _fill(session.slot(len(waiting)), pixels)  # no reference to the slot remains
+            result.signature = _fill(session.slot(len(waiting)), pixels)
             waiting.append(result)
             if len(waiting) == session.batch_size:
                 run()
@@ -201,7 +169,7 @@ def _embed_slice(
 
 
 def _fill(slot: npt.NDArray[np.float32], pixels: Pixels) -> npt.NDArray[np.uint8]:
-    """Put an image into a slot and return its signature."""
+    """Put an image into a slot and return its signature; the caller keeps no reference to the slot."""
     resize_into(slot, pixels)
     return signature(slot)
 

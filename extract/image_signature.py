@@ -17,17 +17,10 @@ _LUMA = (299, 587, 114)  # thousandths of red, green and blue: ITU-R BT.601
 
 
 def signature(image: npt.NDArray[np.float32] | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return the luma of an image, averaged over 28 x 28 areas.
+    """Return the luma of an image, averaged over 28 x 28 areas: uint8, shape (784,), row by row.
 
-    Parameters
-    ----------
-    image : ndarray of float32 or uint8, shape (s, s, 3), C-contiguous
-        RGB, 0 to 255, at least 28 pixels on a side. Whole numbers give the same bytes in both types.
-
-    Returns
-    -------
-    ndarray of uint8, shape (784,)
-        Row by row. Equal images give equal bytes, because every sum has one order.
+    The image has shape (s, s, 3), C-contiguous, 0 to 255, and at least 28 pixels on a side. Whole numbers give the same
+    bytes in float32 and uint8, because every sum has one order.
     """
     size = len(image)
     rows = _sums(image.reshape(size, -1))

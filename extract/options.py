@@ -34,17 +34,7 @@ DECODERS = {"exact": "tensorflow decode_image", "reduced": "tensorflow decode_im
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """Engine and number of threads.
-
-    Attributes
-    ----------
-    engine : str
-        ``auto`` or a key of `ENGINES`.
-    workers : int or None
-        Threads that read, decode and embed; None for the default of the engine.
-    threads : int or None
-        Threads inside each interpreter, or of TensorFlow; None for the default of the engine.
-    """
+    """Engine, threads that embed, and threads inside each interpreter; None for the default of the engine."""
 
     engine: str = AUTO
     workers: int | None = None

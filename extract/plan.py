@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,18 +18,9 @@ _OPEN_FILES = 64
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An image that an earlier run embedded or rejected.
+    """An image that an earlier run embedded or rejected, with its SHA-256 and the location of its features.
 
-    Attributes
-    ----------
-    image : ImageFile
-        Path, size and time at that run.
-    digest : bytes
-        SHA-256 of its content.
-    source, row : int
-        Location of its features and its signature; ``row`` is -1 for a reject.
-    reason : str
-        Reason of a reject.
+    ``row`` is -1, and ``reason`` is not empty, for a reject.
     """
 
     image: ImageFile
@@ -51,13 +43,22 @@ class Inventory:
         self._unsigned: set[int] = set()  # the sources without signatures
         self._opened: OrderedDict[Path, Shard] = OrderedDict()
 
-    def add_shard(self, shard: Shard, damaged: Iterable[int] = ()) -> int:
-        """Add the rows of a published shard, without the damaged ones, and return its number as a source."""
-        return self._add(shard, shard.table, set(damaged))
+    def add(self, stored: Shard | Path, table: Table, damaged: Iterable[int] = ()) -> int:
+        """Add the rows of a shard or segment, without the damaged ones, and return its number as a source.
 
-    def add_segment(self, path: Path, table: Table) -> int:
-        """Add the rows of a committed segment; there may be thousands, so they are opened when needed."""
-        return self._add(path, table, set())
+        There may be thousands of segments, so they are given as paths and opened when needed.
+        """
+        source = len(self._sources)
+        self._sources.append(stored)
+        if table.signatures is None:
+            self._unsigned.add(source)
+        skipped = set(damaged)
+        for row, (image, digest) in enumerate(_images(table.files)):
+            if row not in skipped:
+                self.by_path[image.path] = self.by_digest[digest] = StoredImage(image, digest, source, row)
+        for (image, digest), reason in zip(_images(table.rejects), table.reasons, strict=True):
+            self.by_path[image.path] = StoredImage(image, digest, source, -1, reason)
+        return source
 
     def gather(self, items: list[StoredImage], matrix: Matrix) -> Rows:
         """Return rows of a matrix: shape (len(items), d). Raises DamagedCacheError for rows damaged since the check."""
@@ -68,10 +69,6 @@ class Inventory:
             mask = np.flatnonzero(sources == source)
             rows[mask] = self._open(source).rows(indices[mask], matrix)
         return rows
-
-    def lazy_rows(self, items: list[StoredImage], matrix: Matrix) -> LazyRows:
-        """Return rows of a matrix that are read when they are needed."""
-        return LazyRows(self, items, matrix)
 
     def width(self, items: list[StoredImage], matrix: Matrix) -> int:
         """Return the number of columns of a matrix; 0 for no rows of features."""
@@ -97,18 +94,6 @@ class Inventory:
             shard.close()
         self._opened.clear()
 
-    def _add(self, stored: Shard | Path, table: Table, damaged: set[int]) -> int:
-        source = len(self._sources)
-        self._sources.append(stored)
-        if table.signatures is None:
-            self._unsigned.add(source)
-        for row, (image, digest) in enumerate(_images(table.files)):
-            if row not in damaged:
-                self.by_path[image.path] = self.by_digest[digest] = StoredImage(image, digest, source, row)
-        for (image, digest), reason in zip(_images(table.rejects), table.reasons, strict=True):
-            self.by_path[image.path] = StoredImage(image, digest, source, -1, reason)
-        return source
-
 
 class LazyRows:
     """Rows of an inventory in a given order, a `RowSource`."""
@@ -129,33 +114,22 @@ def _images(files: Files) -> Iterable[tuple[ImageFile, bytes]]:
     return ((ImageFile(path, size, mtime), digest.tobytes()) for path, size, mtime, digest in columns)
 
 
-@dataclass
-class Plan:
-    """Images by what has to be done.
+class Plan(NamedTuple):
+    """Images with the path, size and time of a stored one; images to embed; stored paths that no longer exist."""
 
-    Attributes
-    ----------
-    unchanged : list of StoredImage
-        Images with the same path, size and modification time as before.
-    todo : list of ImageFile
-        Images that are new, or differ in size or time.
-    removed : set of bytes
-        Stored paths that the folder no longer has.
-    """
-
-    unchanged: list[StoredImage] = field(default_factory=list)
-    todo: list[ImageFile] = field(default_factory=list)
-    removed: set[bytes] = field(default_factory=set)
+    unchanged: list[StoredImage]
+    todo: list[ImageFile]
+    removed: set[bytes]
 
 
 def make_plan(scan: Scan, inventory: Inventory) -> Plan:
     """Compare a scan with the inventory."""
-    plan = Plan()
+    unchanged: list[StoredImage] = []
+    todo: list[ImageFile] = []
     for image in scan.images:
         stored = inventory.by_path.get(image.path)
         if stored is not None and stored.image == image and any(stored.digest):  # zeros: it could not be read then
-            plan.unchanged.append(stored)
+            unchanged.append(stored)
         else:
-            plan.todo.append(image)
-    plan.removed = set(inventory.by_path) - {image.path for image in scan.images}
-    return plan
+            todo.append(image)
+    return Plan(unchanged, todo, set(inventory.by_path) - {image.path for image in scan.images})

@@ -9,19 +9,20 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 PLAIN_INTERVAL = 10.0  # seconds between two lines where no bar can be drawn
 
 
-class Progress(Protocol):
-    """Progress display of long work."""
+class Progress:
+    """Progress display of long work. This base class shows nothing."""
 
     def say(self, text: str) -> None:
         """Show a line."""
 
     def working(self, text: str, done: str) -> AbstractContextManager[None]:
         """Show ``text``, such as "preparing the model …", and at the end ``done``, such as "prepared", with seconds."""
+        return contextlib.nullcontext()
 
     def start(self, total: int, what: str = "embedding") -> None:
         """Start to count images; ``what`` names the work."""
@@ -33,22 +34,7 @@ class Progress(Protocol):
         """Stop showing."""
 
 
-class NullProgress:
-    """Shows nothing."""
-
-    def say(self, text: str) -> None: ...
-
-    def working(self, text: str, done: str) -> AbstractContextManager[None]:
-        return contextlib.nullcontext()
-
-    def start(self, total: int, what: str = "embedding") -> None: ...
-
-    def advance(self, count: int) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Bar:
+class Bar(Progress):
     """A bar with images/s and time left, on a terminal (rich)."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -105,7 +91,7 @@ class Bar:
         self._bar.stop()
 
 
-class Lines:
+class Lines(Progress):
     """A line every ten seconds, for logs and pipes."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -136,8 +122,6 @@ class Lines:
             left = (self._total - self._done) / rate
             self.say(f"{self._done:,} of {self._total:,} images, {rate:.0f} images/s, {left:.0f} s left")
 
-    def close(self) -> None: ...
-
 
 @contextlib.contextmanager
 def _duplicate_descriptor(stream: TextIO) -> Iterator[TextIO]:
@@ -164,8 +148,8 @@ def make_progress(show: bool | Progress | None = None) -> Progress:
         return show
     stream: TextIO | None = sys.stderr
     if stream is None:  # it was closed before Python started
-        return NullProgress()
+        return Progress()
     terminal = stream.isatty()
     if show is False or (show is None and not terminal):
-        return NullProgress()
+        return Progress()
     return Bar(stream) if terminal else Lines(stream)

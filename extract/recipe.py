@@ -80,15 +80,7 @@ def make_recipe(
     *,
     timeout: float = 30.0,
 ) -> Recipe:
-    """Check the parameters and find the weights.
-
-    Raises
-    ------
-    ParameterError
-        If alpha or image_size is out of range.
-    WeightsError
-        If the weights cannot be found.
-    """
+    """Check the parameters (ParameterError) and find the weights (WeightsError)."""
     if not is_number(alpha) or not 0 < alpha <= 10:
         raise ParameterError(f"parameter alpha of extract must be a number above 0 and at most 10, got {alpha!r}")
     image_size = check_int("image_size", "extract", image_size, MINIMUM_IMAGE_SIZE, 4096)
@@ -109,21 +101,10 @@ class HasFingerprint(Protocol):
 
 
 def recipe_of(cache: HasFingerprint, weights: str | Path | None = None) -> Recipe:
-    """Return the recipe of a cache, manifest or model file.
+    """Return the recipe of a cache, manifest or model file; by default with the weights that its provenance names.
 
     A precision, decoding or view that only a later embedonce knows becomes the default one; the fingerprints differ
-    then.
-
-    Parameters
-    ----------
-    cache : HasFingerprint
-    weights : str or path-like, default=None
-        Weights of the backbone; None for the path in the provenance.
-
-    Raises
-    ------
-    WeightsError
-        When the weights do not exist any more.
+    then. Raises WeightsError when the weights do not exist any more.
     """
     if weights is None:
         path = cache.provenance.get("weights_path")
@@ -164,13 +145,7 @@ def require_same_fingerprint(
 ) -> None:
     """Raise FingerprintError, naming every field that differs, when two fingerprints are not equal.
 
-    Parameters
-    ----------
-    stored, current : dict
-    what : str
-        Subject of the error, such as ``the cache lung.h5``.
-    provenance : mapping, default=None
-        Provenance of ``stored``, for advice.
+    ``what`` is the subject of the error, and ``provenance`` that of the stored fingerprint, for advice.
     """
     names = sorted(set(stored) | set(current))
     different = [name for name in names if stored.get(name) != current.get(name)]

@@ -77,15 +77,8 @@ def count_changes(
 ) -> ExtractionReport:
     """Return a report that counts unchanged, changed, repaired, moved, added and removed images.
 
-    Parameters
-    ----------
-    scan : Scan
-    before : dict of bytes to StoredImage
-        Images of the cache before the run, by path.
-    inventory : Inventory
-        Images after the run.
-    damaged : set of bytes
-        Paths whose stored features could not be used.
+    ``before`` has the images of the cache before the run, ``inventory`` those after it, and ``damaged`` the paths whose
+    stored features could not be used.
     """
     present = {image.path for image in scan.images}
     vanished = Counter(stored.digest for path, stored in before.items() if path not in present and stored.row >= 0)

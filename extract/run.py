@@ -219,12 +219,12 @@ class _Run:
         damaged: set[bytes] = set()
         for state in old.shards if old is not None else ():
             if state.shard is not None:
-                published.append(self.inventory.add_shard(state.shard, state.damaged_rows.tolist()))
+                published.append(self.inventory.add(state.shard, state.shard.table, state.damaged_rows.tolist()))
                 self._remember_engines(state.shard)
                 damaged.update(state.damaged_paths)
         before = dict(self.inventory.by_path)
         for segment in segments:
-            self.inventory.add_segment(segment.path, segment.table)
+            self.inventory.add(segment.path, segment.table)
             self._remember_engines(segment)
         plan = make_plan(self.scan, self.inventory)
         if old is not None and not segments and not dropped and self._is_up_to_date(plan, old):
@@ -300,7 +300,7 @@ class _Run:
     def _embed(self, plan: Plan) -> float:
         def commit(results: list[EmbedResult]) -> None:
             table = self._assembler().table_of_results(results)
-            self.inventory.add_segment(self.partial.commit(table), table)
+            self.inventory.add(self.partial.commit(table), table)
             self.embedded += sum(item.features is not None for item in results)
             self.copied += sum(item.copy_of is not None for item in results)
 
@@ -345,7 +345,8 @@ class _Run:
         rest = [item for item in items if item.source not in reused]
         chunks = (rest[start : start + SHARD_ROWS] for start in range(0, len(rest), SHARD_ROWS))
         tables = (assembler.table_of_stored(chunk) for chunk in chunks)
-        publish_shards(self.location, list(reused.values()), tables, assembler.manifest())
+        manifest = Manifest(self.fingerprint, assembler.provenance, self.scan.class_names, [])
+        publish_shards(self.location, list(reused.values()), tables, manifest)
 
     def _reusable_shards(
         self, items: list[StoredImage], old: Inspection | None, published: list[int]

@@ -31,21 +31,8 @@ class ImageFile:
 class Scan:
     """Images and class folders of a folder, all sorted.
 
-    Attributes
-    ----------
-    root : Path
-        The folder, resolved.
-    class_names : list of bytes
-        Folders with at least one image.
-    images : list of ImageFile
-    outside : int
-        Number of images outside class folders, which are left out.
-    skipped : list of (bytes, str)
-        Path and reason of every file with an image's name that was not read.
-    unread : list of bytes
-        Paths of images of formats that are not read.
-    empty : list of bytes
-        Class folders without images.
+    ``outside`` counts images outside class folders, ``skipped`` has path and reason of files that were not read,
+    ``unread`` paths of images of other formats, and ``empty`` class folders without images.
     """
 
     root: Path
@@ -68,12 +55,8 @@ def scan_folder(folder: Path | str, *, follow_links: bool = False) -> Scan:
 
     The first folder below ``folder`` is the class; images may be in deeper folders. Names that begin with a dot are
     left out. Suffixes are ``.jpg .jpeg .png .bmp .gif`` in upper or lower case. A link to a regular file is an image; a
-    link to a folder is entered with ``follow_links``. Pipes, devices and sockets are never opened.
-
-    Raises
-    ------
-    ImageFolderError
-        When the folder cannot be read, or has images in fewer than two class folders.
+    link to a folder is entered with ``follow_links``. Pipes, devices and sockets are never opened. Raises
+    ImageFolderError when the folder cannot be read, or has images in fewer than two class folders.
     """
     folder = Path(folder)
     name = display(str(folder))
@@ -109,17 +92,9 @@ def format_of(path: bytes) -> str:
 
 
 def find_images(paths: Sequence[Path | str]) -> FoundImages:
-    """Find images outside a data set.
+    """Find images outside a data set: files with any suffix, and folders, whose images are sorted by path.
 
-    Parameters
-    ----------
-    paths : sequence of path-like
-        Files with any suffix, and folders, whose images are sorted by path. The order is kept.
-
-    Raises
-    ------
-    ImageFolderError
-        When a file or folder does not exist, or a folder holds no image.
+    Raises ImageFolderError when a file or folder does not exist, or a folder holds no image.
     """
     images: dict[bytes, ImageFile] = {}
     unread: set[bytes] = set()

@@ -179,7 +179,7 @@ def verify(
     inventory = Inventory()
     for state in inspection.shards:
         if state.shard is not None:
-            inventory.add_shard(state.shard, state.damaged_rows.tolist())
+            inventory.add(state.shard, state.shard.table, state.damaged_rows.tolist())
     complete = len(inspection.readable) == len(inspection.shards) and not inspection.problem
     if images is not None and complete:  # without its tables, the images of the cache are unknown
         scan = scan_folder(images, follow_links=follow_links)

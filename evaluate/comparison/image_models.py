@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, display
 from ...errors import HeadError, ImageError, ModelFileError, ParameterError, SplitError
-from ...extract import NullProgress, Progress, decode, minimum_size
+from ...extract import Progress, decode, minimum_size
 from ..metrics import align_probabilities, score
 from ..models import ModelFile, short_hashes
 from ..scoring import HeadResult
@@ -130,7 +130,7 @@ def score_model(model: ImageModel, cache: FeatureCache, split: Split, progress: 
     A missing or changed image is an ImageError; a file that Keras cannot load, or whose output is not probabilities, a
     ModelFileError.
     """
-    rows, progress = split.test, progress if progress is not None else NullProgress()
+    rows, progress = split.test, progress if progress is not None else Progress()
     network = _load(model)
     begin = time.perf_counter()
     progress.start(len(rows), f"classifying by {model.name}")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ...cache import FeatureCache, display
-from ...extract import NullProgress, Progress
+from ...extract import Progress
 from ..duplicates import groups_for
 from ..metrics import HeadDifference, compare_all
 from ..scoring import (
@@ -146,7 +146,7 @@ def compare(
     if tune is not None:
         check_seconds("tune", "compare", tune)
     check_calibration(calibrate)
-    progress = NullProgress() if progress is None else progress
+    progress = Progress() if progress is None else progress
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
     named = name_heads(heads)
     unfitted = make_heads(named)

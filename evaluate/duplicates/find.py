@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...cache import FeatureCache, display, make_folder, write_atomically
 from ...errors import GroupsError, OutputError, SplitError
-from ...extract import NullProgress, Progress
+from ...extract import Progress
 from ..shared import as_json, read_table
 from ..splits import Groups, GroupsLike, SplitLike, as_groups, name_groups, read_group_names
 from .contact_sheets import save_group_sheets
@@ -109,7 +109,7 @@ def _find(
     progress: Progress | None = None,
 ) -> NearDuplicates:
     """Search, and name the groups; those in ``previous`` (path to group) keep their names."""
-    bar = progress if progress is not None else NullProgress()
+    bar = progress if progress is not None else Progress()
     begin = time.monotonic()
     bar.start(len(cache), "searching near-duplicates")
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..._keras import import_keras
 from ...cache import FeatureCache, display, make_folder
 from ...errors import HeadError, ImageFolderError, ModelFileError, ModelSuffixError, check_int
-from ...extract import NullProgress, Progress
+from ...extract import Progress
 from ...extract.backbone import weights_of, weights_sha256
 from ...heads import make_head, weights_of_classes
 from ...heads.io import dense_softmax, keras_head, read_parameters
@@ -178,7 +178,7 @@ def finetune(
     with ImageReader(opened, root) as reader:
         below, above = cut_model(whole)
         frozen = FrozenPart(below, reader, AUGMENTATIONS[augment] * len(fit) + len(held))
-        bar = progress if progress is not None else NullProgress()
+        bar = progress if progress is not None else Progress()
         course = train_epochs(above, frozen, fit, held, labels, initial, weights, schedule, bar)
         proof = _proof(above, frozen, reader, opened, held)
     if not course.history["epoch"]:

@@ -16,7 +16,6 @@ from ...extract import (
     EmbedResult,
     ImageFile,
     KnownContent,
-    NullProgress,
     Progress,
     embed_images,
     find_images,
@@ -144,7 +143,7 @@ def predict(
     rows: dict[bytes, Any] = (
         {} if opened is None else {content.tobytes(): row for row, content in enumerate(opened.files.hashes)}
     )
-    progress = progress or NullProgress()
+    progress = progress or Progress()
     progress.start(len(files), "classifying")
     try:
         embedded = embed_files(files, source, weights, engine=engine, known=rows, advance=progress.advance)

@@ -21,25 +21,10 @@ from .resolve import WeightsSource
 
 
 def build_backbone(source: WeightsSource, alpha: float, image_size: int, dtype: str = "float32") -> Any:
-    """Build the frozen convolutional base, named ``mobilenetv2``.
+    """Build the frozen base, from images (b, s, s, 3), -1 to 1, to feature maps (b, h, w, d): ``mobilenetv2``.
 
-    Parameters
-    ----------
-    source : WeightsSource
-    alpha : float
-    image_size : int
-    dtype : str
-        Keras's policy for the layers: ``float32``, ``mixed_float16`` or ``mixed_bfloat16``. Weights are float32.
-
-    Returns
-    -------
-    keras.Model
-        From images (b, s, s, 3), -1 to 1, to feature maps (b, h, w, d). Not trainable.
-
-    Raises
-    ------
-    WeightsError
-        When the weights do not fit.
+    ``dtype`` is Keras's policy for the layers: ``float32``, ``mixed_float16`` or ``mixed_bfloat16``. Weights are
+    float32. Raises WeightsError when the weights do not fit.
     """
     keras = import_keras()
     shape = (image_size, image_size, 3)

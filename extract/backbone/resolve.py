@@ -19,18 +19,9 @@ _URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """Source of the backbone's weights.
+    """Source of the backbone's weights: the displayed name, and a file or the seed of random weights.
 
-    Attributes
-    ----------
-    label : str
-        Displayed name: ``imagenet``, ``random:SEED`` or the file's name.
-    path : Path or None
-        The weights file; None for random weights.
-    seed : int or None
-        Seed of random weights.
-    identity : str
-        The file's SHA-256, or ``random:SEED``.
+    ``identity`` is the file's SHA-256, or ``random:SEED``.
     """
 
     label: str
@@ -42,19 +33,8 @@ class WeightsSource:
 def resolve_weights(weights: str | Path, alpha: float, image_size: int, *, timeout: float = 30.0) -> WeightsSource:
     """Find the weights that a user named, and download those of ImageNet if they are missing.
 
-    Parameters
-    ----------
-    weights : str or Path
-        ``imagenet``, ``random:SEED``, or the path of a Keras weights file or of a saved Keras model with a MobileNetV2.
-    alpha, image_size : float, int
-        They choose the ImageNet file.
-    timeout : float
-        Seconds without an answer after which a download fails.
-
-    Raises
-    ------
-    WeightsError
-        When the weights do not exist. Without network the message names the ImageNet file, its address and its folder.
+    Alpha and image size choose the ImageNet file; a download without an answer for ``timeout`` seconds fails. Raises
+    WeightsError, which without network names the ImageNet file, its address and its folder.
     """
     name = str(weights)
     if name == "imagenet":

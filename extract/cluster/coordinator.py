@@ -16,6 +16,7 @@ import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +39,9 @@ _ADDRESS = re.compile(r"((tcp|tls|ucx|ws|wss)://)?[^/\s]+:[0-9]+")
 
 @contextlib.contextmanager
 def connected(dask: Any, what: str = "extract") -> Iterator[Any]:
-    """Connect to a Dask cluster, and yield a client; yield None for None.
+    """Connect to a Dask cluster and yield a client, which stays open if it is the user's; yield None for None.
 
-    Parameters
-    ----------
-    dask : str, path-like, distributed.Client or None
-        The scheduler's address, its scheduler file (``.json``), or a client, which stays open.
-    what : str
-        Function of the parameter, for errors.
-
-    Raises
-    ------
-    ClusterError
-        When Dask is not installed or the scheduler does not answer.
+    ``what`` is the function of the parameter ``dask``, for errors.
     """
     if dask is None:
         yield None
@@ -129,24 +120,8 @@ def embed_on_cluster(
 ) -> None:
     """Embed images, in scan order, on a cluster, and add the rows of every segment to the inventory.
 
-    Parameters
-    ----------
-    client : distributed.Client
-    job : Job
-        Without the file of stored digests, which is written here.
-    images : list of ImageFile
-    inventory : Inventory
-    partial : PartialRun
-    commit : callable
-        Called with images of stored content, to be committed as copies.
-    finished : callable
-        Called for each slice whose segment is committed.
-    progress : Progress
-
-    Raises
-    ------
-    ClusterError
-        When a worker fails, a slice is lost with several workers, or the scheduler is lost. Committed work stays.
+    ``commit`` gets images of stored content, and ``finished`` the result of each slice whose segment is committed.
+    Raises ClusterError when a worker fails, or a slice or the scheduler is lost; committed work stays.
     """
     run = _Coordinator(client, job, inventory, partial, progress)
     copies: list[EmbedResult] = []
@@ -182,7 +157,7 @@ class _Coordinator:
         finished: queue.SimpleQueue[Any] = queue.SimpleQueue()
         with self._stored_digests() as job, self._cancelling(waiting):
             while True:
-                for part in _up_to(self._ahead() - len(waiting), slices):
+                for part in islice(slices, max(0, self._ahead() - len(waiting))):
                     segment = self._partial.reserve()
                     key = f"embedonce-{segment.name}"  # unique to this run
                     future = self._client.submit(embed_slice, job, part, segment, key=key, pure=False)
@@ -205,7 +180,7 @@ class _Coordinator:
         if sorted(paths) != sorted(image.path for image in part):
             raise ClusterError(f"worker {result.worker} returned other images than it was given. {_AGAIN}")
         if result.segment is not None:
-            self._inventory.add_segment(path, table)
+            self._inventory.add(path, table)
         return [
             EmbedResult(image, digest, copy_of=self._inventory.by_digest[digest]) for image, digest in result.copies
         ]
@@ -327,11 +302,3 @@ class _Coordinator:
             if waiting and self._client.status == "running":
                 with contextlib.suppress(Exception):
                     self._client.cancel([future for future, _ in waiting.values()])
-
-
-def _up_to(count: int, slices: Iterator[list[ImageFile]]) -> Iterator[list[ImageFile]]:
-    for _ in range(count):
-        part = next(slices, None)
-        if part is None:
-            return
-        yield part

@@ -41,17 +41,7 @@ _digests_lock = threading.Lock()
 class Job:
     """Common data of all tasks of a run.
 
-    Attributes
-    ----------
-    root : Path
-        The image folder.
-    recipe : Recipe
-    options : ComputeOptions
-        The user's options; ``workers`` is the number of threads of each task.
-    fingerprint, provenance : dict
-        Those of the run, without engines.
-    digests : Path or None
-        The file of the digests of stored images, if there are any.
+    The provenance has no engines yet; ``digests`` is the file of the digests of stored images, if there are any.
     """
 
     root: Path
@@ -66,19 +56,9 @@ class Job:
 class SliceResult:
     """Result of a task.
 
-    Attributes
-    ----------
-    worker : str
-        Address of the worker.
-    segment : Path or None
-        File with the rows and rejects; None when all images have stored content.
-    embedded : int
-        Number of forward passes.
-    copies : list of (ImageFile, bytes)
-        Images of stored content, with their digests.
-    engine : str
-    versions : dict of str to str
-        Versions of the engine, and of packages that differ from those of the coordinating process.
+    ``segment`` has the rows and rejects, and is None when all images have stored content; those are in ``copies``, with
+    their digests. ``versions`` are those of the engine, and of packages that differ from those of the coordinating
+    process.
     """
 
     worker: str

@@ -13,19 +13,7 @@ from .protocol import check_against_reference
 
 
 def convert(embedder: Any, image_size: int) -> bytes:
-    """Convert an embedder of Keras, and check the features against Keras.
-
-    Parameters
-    ----------
-    embedder : keras.Model
-        See `embedonce.extract.backbone.keras_model.build_embedder`.
-    image_size : int
-
-    Returns
-    -------
-    bytes
-        LiteRT model: float32 (1, s, s, 3), 0 to 255, to float32 (1, d).
-    """
+    """Convert an embedder of Keras to a LiteRT model, float32 (1, s, s, 3) to (1, d), and check it against Keras."""
     with quiet_native_output():
         model: bytes = converter_of(embedder, image_size).convert()
 

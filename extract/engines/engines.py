@@ -155,15 +155,7 @@ _PREPARING: dict[str, type[NativeEngine] | type[LiteRTEngine]] = {"native": Nati
 
 
 def make_engine(name: str, recipe: Recipe, threads: int | None = None) -> Engine:
-    """Make an engine for a recipe; ``auto`` is what `chosen_engine` says.
-
-    Raises
-    ------
-    EngineError
-        When the name is unknown, the engine does not compute the recipe's precision, or it is not installed.
-    WeightsError
-        When the weights do not fit.
-    """
+    """Make an engine for a recipe; ``auto`` is what `chosen_engine` says. Raises EngineError and WeightsError."""
     options = ComputeOptions(name, threads=threads)
     check_options(options, recipe.precision)
     chosen = chosen_engine(options, recipe.precision)

@@ -38,16 +38,10 @@ FORMATS = {
 
 
 class PreparedModel(NamedTuple):
-    """A backbone that needs no TensorFlow any more.
+    """A LiteRT model, or folded weights for the native engine: a backbone that needs no TensorFlow any more.
 
-    Attributes
-    ----------
-    hashes : mapping of str to str
-        The part of the fingerprint that only the finished backbone gives.
-    model : bytes
-        A LiteRT model, or folded weights for the native engine.
-    made_with : str
-        Package and version.
+    ``hashes`` are the part of the fingerprint that only the finished backbone gives; ``made_with`` is package and
+    version.
     """
 
     hashes: Hashes

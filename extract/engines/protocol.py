@@ -49,21 +49,9 @@ class Engine(Protocol):
 def check_against_reference(
     reference: Callable[[Images], Features], session: Session, image_size: int, names: tuple[str, str]
 ) -> None:
-    """Compare the features of two images, smooth and rough, with those of a reference.
+    """Raise EngineError when the features of two images, smooth and rough, differ from those of a reference.
 
-    Parameters
-    ----------
-    reference : callable
-        From images, shape (n, s, s, 3), 0 to 255, to features, shape (n, d).
-    session : Session
-    image_size : int
-    names : (str, str)
-        Names of engine and reference for the error.
-
-    Raises
-    ------
-    EngineError
-        When the features differ by more than float32 explains.
+    The reference maps images (n, s, s, 3), 0 to 255, to features (n, d). ``names`` are those of engine and reference.
     """
     rows = np.linspace(0, 255, image_size, dtype=np.float32)
     smooth = np.stack(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from embedonce.extract import NullProgress
+from embedonce.extract import Progress
 
 
-class KeptLines(NullProgress):
+class KeptLines(Progress):
     """Keeps every line that long work says."""
 
     def __init__(self):

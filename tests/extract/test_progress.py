@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from embedonce.extract.progress import Lines, NullProgress, make_progress
+from embedonce.extract.progress import Lines, Progress, make_progress
 
 TEXT = "preparing MobileNetV2 for the weights imagenet, once …"
 
@@ -89,6 +89,6 @@ def test_a_log_gets_no_end_of_work_that_failed():
 
 
 def test_silence_is_silent(capsys):
-    with NullProgress().working(TEXT, "prepared"), make_progress(False).working(TEXT, "prepared"):
+    with Progress().working(TEXT, "prepared"), make_progress(False).working(TEXT, "prepared"):
         pass
     assert capsys.readouterr() == ("", "")

@@ -21,7 +21,7 @@ from embedonce.errors import (
     WeightsError,
 )
 from embedonce.extract import embed
-from embedonce.extract.progress import NullProgress
+from embedonce.extract.progress import Progress
 from embedonce.extract.run import extract_features
 
 
@@ -254,7 +254,7 @@ def test_an_interrupt_keeps_what_was_embedded(run, monkeypatch):
     monkeypatch.setattr(embed, "SEGMENT_ROWS", 4)
     monkeypatch.setattr(embed, "SLICE_IMAGES", 1)
 
-    class Interrupting(NullProgress):
+    class Interrupting(Progress):
         done = 0
 
         def advance(self, count):

@@ -8,7 +8,7 @@ import pytest
 from embedonce.cache import FeatureCache
 from embedonce.errors import CacheError, FingerprintError, ImageFolderError, WeightsError
 from embedonce.extract import verification as module
-from embedonce.extract.progress import NullProgress
+from embedonce.extract.progress import Progress
 from embedonce.extract.run import extract_features
 from embedonce.extract.verification import verify
 
@@ -149,7 +149,7 @@ def test_the_engines_agree_within_the_tolerance(cache_path, images):
 
 
 def test_an_image_removed_during_verification_is_no_problem(path, folder):
-    class Removing(NullProgress):
+    class Removing(Progress):
         def close(self):
             (folder / "ash" / "001.png").unlink()
 

@@ -17,7 +17,7 @@ from embedonce.cache import FeatureCache
 from embedonce.errors import CacheError, ClusterError, HeadError, HeadParameterError, ParameterError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.scoring.parallel import run_jobs
-from embedonce.extract import NullProgress
+from embedonce.extract import Progress
 from kept_lines import KeptLines
 from parallel_heads import Broken, ComesBackBroken, Deadly, FromNowhere, Head, Locked, LocksItself, Slow
 
@@ -128,7 +128,7 @@ def test_the_first_error_ends_the_others(cache_path):
 
 @pytest.mark.filterwarnings("error:.*tasks")
 def test_an_interrupt_ends_the_others(cache_path):
-    class Interrupting(NullProgress):
+    class Interrupting(Progress):
         def say(self, text):
             if "third" in text:
                 raise KeyboardInterrupt

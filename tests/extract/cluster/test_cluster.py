@@ -24,7 +24,7 @@ from embedonce.extract.cluster import coordinator as cluster
 from embedonce.extract.cluster import worker as cluster_worker
 from embedonce.extract.cluster.worker import StoredDigests, embed_slice
 from embedonce.extract.engines.engines import note_engine
-from embedonce.extract.progress import NullProgress
+from embedonce.extract.progress import Progress
 from embedonce.extract.run import extract_features
 
 distributed = pytest.importorskip("distributed")
@@ -95,7 +95,7 @@ def test_workers_convert_a_missing_model_once_per_machine(run, tmp_path):
     assert_same(tmp_path, "one.h5", "many.h5")
 
 
-class AtFirst(NullProgress):
+class AtFirst(Progress):
     """Does something once the first slice has been taken over."""
 
     def __init__(self, action):
