@@ -134,7 +134,7 @@ class _Stopwatch:
 def extraction_cost(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Time a real extraction with and without fsync, alternating, and return the seconds of each."""
     recipe = make_recipe(options.weights, options.alpha, options.image_size)
-    make_engine("auto", recipe)  # converts the model when that is still to do
+    make_engine("auto", recipe)  # converts the model if necessary
     runs: dict[str, list[dict[str, float]]] = {"with fsync": [], "without fsync": []}
     for turn in range(options.rounds):
         for kind, seen in list(runs.items())[:: 1 if turn % 2 == 0 else -1]:  # neither is always the first

@@ -202,8 +202,8 @@ def stage_times(folder: Path, recipe: Recipe, images: int = 500) -> dict[str, fl
     """Return the milliseconds that one thread spends on an image in each stage, the median of many."""
     session = make_engine("auto", recipe).session()
     times = []
-    found = scan_folder(folder).images
-    for image in found[:: max(1, len(found) // images)][:images]:
+    files = scan_folder(folder).images
+    for image in files[:: max(1, len(files) // images)][:images]:
         ticks = [time.perf_counter()]
         data, _ = read_image(folder, image)
         ticks.append(time.perf_counter())
@@ -276,7 +276,7 @@ def main() -> None:
     recipe = make_recipe(options.weights, options.alpha, options.image_size)
     total = len(scan_folder(options.images).images)
     names = ["litert"] if why_not_native() else ["native", "litert"]
-    turns = {f"engine {name}": in_memory(name, recipe) for name in names}  # converts the model if need be
+    turns = {f"engine {name}": in_memory(name, recipe) for name in names}  # converts the model if necessary
     if recipe.alpha == 1.0 and recipe.image_size == 224:
         turns["sgemm"] = sgemm_limit()
     rounds = [{name: measure() for name, measure in turns.items()} for _ in range(ROUNDS)]
@@ -299,7 +299,7 @@ def main() -> None:
                 rates["torchvision"] = torchvision
         rounds += [{name: measure() for name, measure in turns.items()} for _ in range(ROUNDS)]
         rates |= {name: float(np.median([turn[name] for turn in rounds])) for name in turns}
-        make_engine("litert", replace(recipe, precision="int8"))  # converts the model if need be
+        make_engine("litert", replace(recipe, precision="int8"))  # converts the model if necessary
         rates["extract int8"] = total / extract_seconds(copy, Path(folder) / "i.h5", options, "--precision", "int8")[0]
         count = enlarge(options.images, large, LARGE)
         rates["extract 768"] = count / extract_seconds(large, Path(folder) / "large.h5", options)[0]

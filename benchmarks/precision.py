@@ -85,13 +85,13 @@ def measure(kind: str, folder: Path, caches: Path, options: argparse.Namespace) 
     """Extract one kind and return images/s (None if the cache was up to date) and the accuracies."""
     path = caches / f"{kind}.h5"
     seconds, report = extract_seconds(folder, path, options, *KINDS[kind])
-    found: dict[str, list[float]] = {}
+    accuracies: dict[str, list[float]] = {}
     cache = FeatureCache.open(path)
     for column, accuracy in accuracies(cache, options.seeds):
-        found.setdefault(column, []).append(accuracy)
+        accuracies.setdefault(column, []).append(accuracy)
     whole = report["embedded"] + report["copied"] == len(cache)  # there was no cache before
     rate = len(cache) / seconds if whole else None
-    return {"images_per_second": rate, "seconds": seconds, "paths": cache.paths, "accuracies": found}
+    return {"images_per_second": rate, "seconds": seconds, "paths": cache.paths, "accuracies": accuracies}
 
 
 def cell(kind: list[float], base: list[float], is_base: bool) -> str:

@@ -99,7 +99,7 @@ def doctor(
     Examples
     --------
     >>> from embedonce import doctor
-    >>> checks = doctor(weights="random:0", alpha=0.35, image_size=32)
+    >>> checks = doctor(weights="random:0")
     >>> [check.name for check in checks if check.status == "FAIL"]
     []
     >>> checks[0].name, checks[0].status

@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -181,27 +181,20 @@ def _earlier_weights(location: CacheLocation) -> str:
     return f". {display(str(location.path))} was made with --weights {display(path)}" if path else ""
 
 
+@dataclass
 class _Run:
     """One run under the writer's lock."""
 
-    def __init__(
-        self,
-        scan: Scan,
-        location: CacheLocation,
-        recipe: Recipe,
-        options: ComputeOptions,
-        strict: bool,
-        progress: Progress,
-        client: Any,
-    ) -> None:
-        self.scan = scan
-        self.location = location
-        self.recipe = recipe
-        self.options = options
-        self.strict = strict
-        self.progress = progress
-        self.client = client
-        self.partial = PartialRun(location)
+    scan: Scan
+    location: CacheLocation
+    recipe: Recipe
+    options: ComputeOptions
+    strict: bool
+    progress: Progress
+    client: Any
+
+    def __post_init__(self) -> None:
+        self.partial = PartialRun(self.location)
         self.inventory = Inventory()
         self.engine: Engine | None = None
         self.earlier_engines: dict[str, dict[str, str]] = {}
