@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from ...cache import FeatureCache
 from ...errors import ParameterError, SplitError, check_int
-from ...extract import NullProgress, Progress
+from ...extract import Progress
 from ...heads import candidates, make_head, search_space
 from ..duplicates import groups_for
 from ..metrics import METRICS, compare_pair
@@ -127,7 +127,7 @@ def tune(
     search = Search(
         opened, head, make, inner, row_groups, metric, seed, jobs, dask,
         deadline=None if time_budget is None else time.time() + time_budget,
-        progress=NullProgress() if progress is None else progress,
+        progress=Progress() if progress is None else progress,
     )  # fmt: skip
     best = search.run(candidates(searched, {name: values[name] for name in searched}, trials, seed))
     default = search.default_of(best)

@@ -24,7 +24,7 @@ import numpy as np
 
 from ...cache import FeatureCache
 from ...errors import CacheError, HeadError, ParameterError, first_line, is_number
-from ...extract import NullProgress, Progress
+from ...extract import Progress
 from ..metrics import METRICS
 from ..scoring import fit_head, run_jobs, score_head
 from ..shared import Record, without_nan
@@ -99,7 +99,7 @@ class Search:
     jobs: int = 1
     dask: Any = None
     deadline: float | None = None
-    progress: Progress = field(default_factory=NullProgress)
+    progress: Progress = field(default_factory=Progress)
     table: list[Trial] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     complete: bool = True

@@ -28,7 +28,7 @@ from embedonce.evaluate.splits.subsets import first_rows, inner_folds
 from embedonce.evaluate.tuning import successive_halving as tune_search
 from embedonce.evaluate.tuning.run import tune
 from embedonce.evaluate.tuning.successive_halving import rung_fractions
-from embedonce.extract import NullProgress
+from embedonce.extract import Progress
 from embedonce.heads.registry import HEADS, make_head
 from embedonce.heads.search import candidates, search_space
 from embedonce.heads.spaces import Choice, Range
@@ -239,7 +239,7 @@ def test_rungs_begin_with_enough_images_and_end_with_all():
 
 @pytest.mark.usefixtures("few")
 def test_the_default_is_in_every_rung_however_bad(cache, groups):
-    progress, lines = NullProgress(), []
+    progress, lines = Progress(), []
     progress.say = lines.append
     made = tune(cache, "logreg", parameters={"tol": 1e-3}, space={"C": [1e-3, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2]},
                 groups=groups, folds=3, progress=progress)  # fmt: skip
