@@ -96,8 +96,8 @@ def test_parallel_heads_give_the_same_results(call, fails, cache_path, tmp_path)
     many = call(*command, tmp_path / "many", "--jobs", 2)
     with without_pictures():
         one = call(*command, tmp_path / "one")
-    assert "beside each other" in many.stdout
-    assert "beside each other" not in one.stdout
+    assert "at the same time" in many.stdout
+    assert "at the same time" not in one.stdout
     assert many.stderr == one.stderr == "training logreg …\ntraining dummy …\ntraining knn …\n"
     assert (tmp_path / "one" / "predictions.csv").read_bytes() == (tmp_path / "many" / "predictions.csv").read_bytes()
     with without_pictures():

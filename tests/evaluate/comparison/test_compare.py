@@ -21,7 +21,7 @@ def comparison(cache_path):
     return compare(cache_path, ["logreg", "softmax", "dummy", "sklearn.linear_model:Perceptron"])
 
 
-def test_heads_learn_what_can_be_learnt(comparison, cache):
+def test_heads_learn(comparison, cache):
     accuracy = {result.name: result.scores["accuracy"] for result in comparison.table}
     assert accuracy["logreg"] >= 0.9
     most = np.bincount(cache.labels[comparison.split.train]).argmax()
@@ -97,7 +97,7 @@ def test_results_are_frames_and_html(comparison):
     assert repr(comparison.leakage_gap) == "(no rows)"
 
 
-def test_an_unknown_head_or_parameter_stops_before_anything_is_trained(cache):
+def test_an_unknown_head_or_parameter_stops_before_training(cache):
     progress = KeptLines()
     with pytest.raises(HeadError, match="nonsense"):
         compare(cache, ["logreg", "nonsense"], progress=progress)
@@ -110,7 +110,7 @@ def test_an_unknown_head_or_parameter_stops_before_anything_is_trained(cache):
     assert not progress.lines
 
 
-def test_a_calibration_that_there_is_not_stops_before_anything_is_tuned(cache):
+def test_an_unknown_calibration_stops_before_tuning(cache):
     progress = KeptLines()
     with pytest.raises(HeadParameterError, match="calibrate of compare must be temperature or sigmoid, got 'isotonic'"):
         compare(cache, ["logreg"], calibrate="isotonic", tune=1, progress=progress)
@@ -127,7 +127,7 @@ def test_random_weights_are_noted(comparison):
     assert "random weights" in str(comparison)
 
 
-def test_a_printed_comparison_has_an_interval_for_what_heads_are_ordered_by(comparison, monkeypatch):
+def test_the_first_score_is_printed_with_its_interval(comparison, monkeypatch):
     for skewed, name, title in ((False, "accuracy", " accuracy"), (True, "balanced_accuracy", " balanced")):
         monkeypatch.setattr(type(comparison), "skewed", skewed)
         head, _, first, *_ = str(comparison).splitlines()
@@ -137,7 +137,7 @@ def test_a_printed_comparison_has_an_interval_for_what_heads_are_ordered_by(comp
         assert f"{best.scores[name]:.4f}  {low:.4f} to {high:.4f}" in first
 
 
-def test_what_an_interpreter_shows_is_one_short_line(comparison):
+def test_a_repr_is_one_short_line(comparison):
     for shown in (comparison, comparison.results[0], comparison.split):
         assert len(repr(shown)) < 300
         assert "array" not in repr(shown)
@@ -214,7 +214,7 @@ def test_a_cache_in_memory_is_compared_as_one_on_disk(cache):
     assert stored.result("knn").scores == in_memory.result("knn").scores
 
 
-def test_without_signatures_and_images_a_note_says_that_nothing_was_grouped(cache):
+def test_a_note_says_that_groups_cannot_be_found(cache):
     labels = cache.label_names
     comparison = compare(FeatureCache.from_arrays(cache.features, labels), ["dummy"])
     assert any("near-duplicates cannot be found. Give the groups" in note for note in comparison.notes)

@@ -12,7 +12,7 @@ def written(tmp_path, text):
     return path
 
 
-def test_the_file_to_begin_with_can_be_read_and_has_every_key_of_it(tmp_path):
+def test_the_template_can_be_read_and_has_every_key(tmp_path):
     path = tmp_path / "heads.toml"
     write_config(path)
     options, heads = read_config(path)
@@ -42,7 +42,7 @@ def test_the_file_to_begin_with_can_be_read_and_has_every_key_of_it(tmp_path):
     assert make_heads(heads)["forest"].n_estimators == 300
 
 
-def test_a_file_that_is_there_is_never_overwritten(tmp_path):
+def test_an_existing_file_is_not_overwritten(tmp_path):
     path = written(tmp_path, "seed = 3\n")
     with pytest.raises(OutputError, match="exists and is not replaced"):
         write_config(path)
@@ -64,11 +64,11 @@ def test_a_file_that_is_there_is_never_overwritten(tmp_path):
         ("[heads.svm]\nhead = 3", HeadParameterError, "head 'svm' has no parameter 'head'"),
     ],
 )
-def test_a_wrong_file_says_what_is_wrong(tmp_path, text, error, message):
+def test_an_error_names_the_incorrect_key_or_value(tmp_path, text, error, message):
     with pytest.raises(error, match=message):
         read_config(written(tmp_path, text))
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ParameterError, match="cannot read the file .*none.toml"):
         read_config(tmp_path / "none.toml")

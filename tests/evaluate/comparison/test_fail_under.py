@@ -14,7 +14,7 @@ def comparison(cache_path):
 @pytest.mark.parametrize(
     "text", ["accuracy", "accuracy=", "accuracy=x", "acuracy=0.9", "=0.9", "svm.=3", "accuracy=nan"]
 )
-def test_what_is_no_gate_is_refused(text):
+def test_an_incorrect_gate_is_refused(text):
     with pytest.raises(ParameterError, match="must be METRIC=VALUE"):
         read_gates([text])
 

@@ -37,7 +37,7 @@ def test_the_score_of_every_fold_of_every_repeat_is_kept(folded):
     assert folded.result("logreg").scores["accuracy"] == pytest.approx((first + second) / 2)
 
 
-def test_a_prediction_is_by_a_head_that_was_not_trained_on_the_image(cache, in_pairs):
+def test_no_head_predicts_its_training_images(cache, in_pairs):
     folded = compare(cache, ["knn"], groups=in_pairs, folds=3, split="grouped")
     from embedonce.heads.registry import make_head
 
@@ -48,7 +48,7 @@ def test_a_prediction_is_by_a_head_that_was_not_trained_on_the_image(cache, in_p
         np.testing.assert_array_equal(got, expected)
 
 
-def test_no_group_crosses_any_fold_and_the_random_folds_say_how_many_do(folded):
+def test_groups_cross_random_folds_only(folded):
     about = folded.split.to_dict()
     assert about["groups"]["crossing"] == 0
     assert about["groups"]["leak_share"] == 0
@@ -96,7 +96,7 @@ def test_folds_that_make_no_sense_are_refused(cache, options, message):
         compare(cache, ["dummy"], **options)
 
 
-def test_balanced_class_weights_reach_the_heads_that_have_them_and_a_note_names_the_others(cache):
+def test_class_weights_and_a_note_on_heads_without_them(cache):
     made = compare(cache, ["logreg", "dummy"], split="random", class_weight="balanced")
     assert made.result("logreg").head.class_weight == "balanced"
     assert any("dummy cannot weigh classes" in note for note in made.notes)
@@ -106,7 +106,7 @@ def test_balanced_class_weights_reach_the_heads_that_have_them_and_a_note_names_
 
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("folds", [None, 2])
-def test_the_same_seed_gives_the_same_results_json_but_for_times(cache_path, in_pairs, folds, jobs):
+def test_the_same_seed_gives_the_same_results_json(cache_path, in_pairs, folds, jobs):
     def without_times(value):
         if isinstance(value, dict):
             return {key: without_times(each) for key, each in value.items() if not key.endswith("_seconds")}

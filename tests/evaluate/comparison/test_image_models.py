@@ -37,7 +37,7 @@ def comparison(cache, in_pairs, files):
     return compare(cache, ["logreg", "knn"], groups=in_pairs, image_models=files)
 
 
-def test_image_models_stand_beside_the_heads_on_the_same_test_rows(comparison):
+def test_image_models_are_scored_on_the_test_rows_of_the_heads(comparison):
     assert [result.name for result in comparison.results] == ["logreg", "knn", "start.keras", "tuned.keras"]
     for result in comparison.results:
         assert len(result.predicted) == len(comparison.split.test)
@@ -68,7 +68,7 @@ def test_a_fine_tuned_model_brings_its_time_and_its_history(comparison, files, t
     assert sum(row["head"] == "tuned.keras" for row in rows) == len(comparison.split.test)
 
 
-def test_it_takes_no_part_in_a_split_that_tests_what_it_has_seen(comparison):
+def test_a_split_with_its_training_images_does_not_test_it(comparison):
     assert {result.name for result in comparison.leaky.results} == {"logreg", "knn"}
     assert {row.head for row in comparison.leakage_gap} == {"logreg", "knn"}
     assert any("start.keras, tuned.keras are not tested on the random split" in note for note in comparison.notes)
@@ -80,7 +80,7 @@ def test_a_model_that_was_trained_on_test_images_is_refused(cache, files, in_pai
 
 
 @pytest.mark.slow
-def test_a_model_that_was_trained_on_copies_of_test_images_is_refused(cache, images, tmp_path, in_pairs):
+def test_a_model_trained_on_near_duplicates_is_refused(cache, images, tmp_path, in_pairs):
     train(cache, "logreg", tmp_path / "a.npz", split="random", groups=in_pairs)
     export(tmp_path / "a.npz", tmp_path / "a.keras", check=1)
     seen = ModelFile.open(tmp_path / "a.keras").training_mask(cache)

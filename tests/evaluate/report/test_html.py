@@ -80,7 +80,7 @@ def page(comparison, tmp_path_factory):
     return write_report(comparison, tmp_path_factory.mktemp("report") / "report.html").read_text("utf-8")
 
 
-def test_the_page_names_every_head_and_class_and_all_tags_are_closed(page, comparison):
+def test_the_page_has_every_head_and_class_and_closed_tags(page, comparison):
     for name in ["logreg", "softmax", "knn", *comparison.cache.class_names]:
         assert name in page
     parsed = Page(page)
@@ -97,7 +97,7 @@ def test_nothing_of_the_page_is_outside_it(page):
     assert "default-src 'none'" in page
 
 
-def test_the_summary_says_who_is_best_and_whether_that_is_real(comparison):
+def test_the_summary_names_the_best_head_and_the_differences(comparison):
     sentences = summary(comparison)
     best = comparison.table[0]
     score = best.scores["balanced_accuracy" if comparison.skewed else "accuracy"]
@@ -107,7 +107,7 @@ def test_the_summary_says_who_is_best_and_whether_that_is_real(comparison):
     assert any("random split overstates" in text or "does not overstate" in text for text in sentences)
 
 
-def test_the_summary_promises_no_gain_where_the_random_split_scores_lower(comparison, monkeypatch):
+def test_the_summary_says_if_the_random_split_scores_lower(comparison, monkeypatch):
     monkeypatch.setattr(type(comparison), "leakage_gap", [LeakageGap("svm", 0.87, 0.88, -0.01, -0.1, 0.1)])
     text = next(text for text in summary(comparison) if text.startswith("A random split"))
     assert "does not overstate the accuracy (svm: 87.0 % instead of 88.0 %). There" in text
@@ -138,7 +138,7 @@ def test_images_on_which_heads_differ_are_shown_as_they_are(cache, comparison):
                 assert content["images"][entry.row].startswith("data:image/jpeg;base64,")
 
 
-def test_without_the_image_folder_paths_stand_for_the_images(comparison, monkeypatch, tmp_path):
+def test_without_the_image_folder_paths_are_listed(comparison, monkeypatch, tmp_path):
     monkeypatch.setattr("embedonce.evaluate.report.inline_images.image_folder", lambda cache: tmp_path)
     content = page_content(comparison)
     assert content["images"] == {}
@@ -158,7 +158,7 @@ def test_an_image_with_other_content_is_not_shown(cache, comparison, monkeypatch
         read_unchanged(cache, tmp_path, 0)
 
 
-def test_maps_stand_under_images_that_a_head_with_maps_got_wrong(comparison, tmp_path, monkeypatch):
+def test_maps_are_under_images_of_incorrect_predictions(comparison, tmp_path, monkeypatch):
     content = page_content(comparison, maps=True)
     pairs, maps = content["pairs"], content["maps"]
     entries = [entry for pair in pairs for side in pair["sides"] for entry in side["images"]] + content["suspected"]
@@ -178,7 +178,7 @@ def test_maps_stand_under_images_that_a_head_with_maps_got_wrong(comparison, tmp
     assert page.count('data-map="regions ') == sum(entry.map in maps for entry in entries)
 
 
-def test_a_report_without_weights_or_heads_says_why_there_are_no_maps(cache, comparison, tmp_path, monkeypatch):
+def test_a_report_says_why_there_are_no_maps(cache, comparison, tmp_path, monkeypatch):
     folded = compare(cache, ["logreg", "dummy"], split="random", folds=3)
     page = write_report(folded, tmp_path / "folds.html", maps=True).read_text("utf-8")
     assert "There are no maps under the images: with folds, the heads" in page
@@ -211,7 +211,7 @@ def test_the_same_comparison_gives_the_same_page(comparison, page, tmp_path):
     assert without_time(again) == without_time(page)
 
 
-def test_a_comparison_without_random_split_intervals_or_probabilities_has_a_page(cache, tmp_path):
+def test_a_page_without_random_split_or_probabilities(cache, tmp_path):
     alone = compare(cache, ["sklearn.linear_model:Perceptron"], split="random")
     alone.results[0] = replace(alone.results[0], intervals={})
     page = write_report(alone, tmp_path / "report.html").read_text("utf-8")
@@ -243,7 +243,7 @@ def test_names_are_shown_as_text_whatever_they_hold(feature_cache, tmp_path):
     assert Page(page).open == []
 
 
-def test_the_name_of_a_head_stays_as_it_is_written_where_a_note_begins_with_it(feature_cache, tmp_path):
+def test_a_note_keeps_the_name_of_a_head(feature_cache, tmp_path):
     heads = {"svm": {"approximate_above": 5, "n_components": 9}}
     comparison = compare(feature_cache(classes=2, images=40), heads, split="random")
     page = write_report(comparison, tmp_path / "report.html").read_text("utf-8")
@@ -280,7 +280,7 @@ def test_saving_writes_the_report_and_every_figure_twice(comparison, tmp_path):
     assert np.isfinite([row["p_holm"] for row in results["differences"]]).all()
 
 
-def test_of_a_group_one_image_is_shown_and_how_many_are_like_it(comparison):
+def test_one_image_of_each_group_is_shown(comparison):
     ids = comparison.groups.ids
     content = page_content(comparison, thumbnails=False)
     assert len(np.unique(ids)) < len(ids)
@@ -298,7 +298,7 @@ def test_of_a_group_one_image_is_shown_and_how_many_are_like_it(comparison):
     assert sum(one.alike for one in content["suspected"]) == content["suspected_count"]
 
 
-def test_every_suspect_label_stands_in_a_table_with_its_group(comparison, tmp_path):
+def test_the_table_has_all_suspected_label_errors(comparison, tmp_path):
     comparison.save(tmp_path)
     rows = list(csv.DictReader((tmp_path / "suspects.csv").open()))
     _, listed = label_errors(comparison)
@@ -332,5 +332,5 @@ def test_skewed_classes_are_drawn_by_balanced_accuracy(feature_cache):
 @pytest.mark.parametrize(
     ("value", "shown"), [(0.0, "-"), (1e-9, "< 0.01 s"), (0.0049, "< 0.01 s"), (0.0051, "0.01 s"), (12.3, "12.30 s")]
 )
-def test_no_time_is_rounded_to_none(value, shown):
+def test_no_time_is_rounded_to_0(value, shown):
     assert format_seconds(value) == shown

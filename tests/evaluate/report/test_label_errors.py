@@ -21,17 +21,17 @@ def test_flipped_labels_are_found_and_come_first():
     assert np.isin(found[:25], flipped).mean() >= 0.95
 
 
-def test_clean_and_certain_labels_have_no_suspect():
+def test_clean_labels_are_not_suspected():
     true = np.arange(30) % 3
     assert len(suspected_rows(true, np.eye(3)[true] * 0.97 + 0.01)[0]) == 0
 
 
-def test_a_class_that_no_image_is_labelled_with_is_never_suggested():
+def test_a_class_without_labelled_images_is_not_suggested():
     probabilities = np.tile([0.1, 0.1, 0.8], (10, 1))
     assert len(suspected_rows(np.arange(10) % 2, probabilities)[0]) == 0
 
 
-def test_a_comparison_lists_its_suspects_with_path_and_both_labels(cache_path):
+def test_suspected_errors_have_path_and_both_labels(cache_path):
     comparison = compare(cache_path, ["knn", "sklearn.linear_model:Perceptron"], split="random", folds=3)
     head, listed = label_errors(comparison)
     assert head == "knn"
@@ -42,7 +42,7 @@ def test_a_comparison_lists_its_suspects_with_path_and_both_labels(cache_path):
         assert one.p_suggested > one.p_label
 
 
-def test_what_is_suggested_is_the_class_that_made_the_label_suspect():
+def test_the_suggested_class_is_the_one_above_its_threshold():
     # 0 and 2 are only ever seen with certainty, 1 hardly so: 0.4 for it says more than 0.45 for 0
     of_class = np.array([[0.9, 0.05, 0.05], [0.3, 0.35, 0.35], [0.05, 0.05, 0.9]])
     labels = np.repeat([0, 1, 2], 10)
@@ -59,6 +59,6 @@ def test_what_is_suggested_is_the_class_that_made_the_label_suspect():
     assert (one.p_label, one.p_suggested) == (0.15, 0.4)
 
 
-def test_without_probabilities_nothing_is_suspect(cache_path):
+def test_without_probabilities_no_label_is_suspected(cache_path):
     comparison = compare(cache_path, ["sklearn.linear_model:Perceptron"], split="random")
     assert label_errors(comparison) == (None, ())

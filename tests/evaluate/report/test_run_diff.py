@@ -31,7 +31,7 @@ def test_a_run_does_not_differ_from_itself(runs):
         assert row.paired.p == 1
 
 
-def test_scores_parameters_and_heads_that_differ_are_told(runs):
+def test_different_scores_parameters_and_heads_are_listed(runs):
     found = diff(runs / "a", runs / "b")
     assert found.settings == {"logreg: C": {"a": 1.0, "b": 1e-9}}
     assert (found.only_a, found.only_b) == (["dummy"], ["knn"])
@@ -48,7 +48,7 @@ def test_groups_of_both_runs_are_kept_together_in_the_test(cache, in_pairs, tmp_
     assert row.paired.test == "sign flips of groups"
 
 
-def test_another_split_is_told_and_only_common_images_are_paired(runs, cache_path, tmp_path):
+def test_only_common_images_of_other_splits_are_paired(runs, cache_path, tmp_path):
     compare(cache_path, ["logreg"], split="random", seed=1).save(tmp_path / "c")
     found = diff(runs / "a", tmp_path / "c")
     assert "split: seed" in found.settings

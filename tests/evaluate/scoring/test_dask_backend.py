@@ -59,7 +59,7 @@ def test_a_cluster_gives_the_table_of_one_process(cache_path, scheduler):
     assert any("only with jobs=1" in note for note in many.notes)
 
 
-def test_a_client_and_a_scheduler_file_will_do_and_the_client_stays_open(cache_path, scheduler, tmp_path):
+def test_a_client_or_a_scheduler_file_is_taken(cache_path, scheduler, tmp_path):
     heads = {name: Head() for name in "abc"}
     with distributed.Client(scheduler, set_as_default=False) as client:
         workers = set(client.run(os.getpid).values())

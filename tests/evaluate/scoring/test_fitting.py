@@ -41,7 +41,7 @@ def test_softmax_reads_training_and_validation_rows_from_disk(large):
 
 
 @pytest.mark.parametrize("calibrate", [None, "sigmoid"])
-def test_an_approximation_is_a_note_of_the_comparison_and_no_warning(cache, recwarn, calibrate):
+def test_an_approximation_is_a_note_and_not_a_warning(cache, recwarn, calibrate):
     heads = {"svm": {"approximate_above": 5, "n_components": 9}, "exact": make_head("svm")}
     notes = compare(cache, heads, split="random", calibrate=calibrate).notes
     assert [note for note in notes if "approximation" in note] == [

@@ -53,7 +53,7 @@ def cache(viewed):
 
 
 @pytest.mark.parametrize("large", [False, True])
-def test_training_rows_are_the_training_images_and_their_views_and_no_test_image(cache, viewed, large, monkeypatch):
+def test_training_rows_are_training_images_and_their_views(cache, viewed, large, monkeypatch):
     if large:
         monkeypatch.setattr(fitting, "IN_MEMORY_BYTES", 0)
     split = make_split(cache, "random", 0)
@@ -67,7 +67,7 @@ def test_training_rows_are_the_training_images_and_their_views_and_no_test_image
     np.testing.assert_array_equal(head.groups_, np.tile(np.arange(len(split.train)), 4))
 
 
-def test_probabilities_are_averaged_over_the_image_and_its_views(cache, viewed):
+def test_probabilities_are_averaged_over_image_and_views(cache, viewed):
     split = make_split(cache, "random", 0)
     result = fit_and_score("r", Recording(), cache, split, None, open_views(cache, "average"))
     sources = [FeatureCache.open(viewed), *(FeatureCache.open(view_path(viewed, name)) for name in VIEWS["flips"])]
@@ -89,7 +89,7 @@ def test_heads_that_read_rows_are_the_same_from_disk(name, cache, monkeypatch):
         np.testing.assert_allclose(stored.probabilities, in_memory.probabilities, atol=1e-6)
 
 
-def test_compare_says_what_views_were_used_for_and_gives_the_same_in_other_processes(cache):
+def test_views_give_the_same_results_in_other_processes(cache):
     heads = ["logreg", "svm"]
     here = compare(cache, heads, split="random", views="both")
     assert any("trained on every training image and its views and probabilities are the mean" in n for n in here.notes)
@@ -105,7 +105,7 @@ def test_a_head_without_probabilities_cannot_average(cache):
         compare(cache, {"linear-svm": {"probability": False}}, split="random", views="average")
 
 
-def test_wrong_uses_and_missing_views_are_refused_with_what_to_do(cache, cache_path):
+def test_unknown_uses_and_missing_views_are_refused(cache, cache_path):
     with pytest.raises(ParameterError, match="parameter views must be one of train, average, both, or None, got 'all'"):
         open_views(cache, "all")
     with pytest.raises(CacheError, match="has no augmented views. Embed them with embedonce extract and --views"):
