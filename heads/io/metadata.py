@@ -14,7 +14,6 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,8 @@ def cache_metadata(cache: FeatureCache, rows: npt.NDArray[np.intp] | None = None
 
     ``trained_on`` holds a short content hash of every image, by which it is recognized under any name.
     """
+    from importlib.metadata import version  # parsers of e-mail headers, which reading a model does not need
+
     hashes = cache.files.hashes if rows is None else cache.files.hashes[rows]
     return {
         "embedonce": version("embedonce"),
