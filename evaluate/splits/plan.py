@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -195,9 +196,11 @@ def _is_pair(value: Any) -> bool:
 
 
 def _from_splitter(cache: FeatureCache, splitter: Any, groups: Groups | None) -> list[Any]:
+    rows = np.zeros((len(cache), 1))
     try:
-        rows = np.zeros((len(cache), 1))
-        return list(splitter.split(rows, cache.labels, None if groups is None else groups.ids))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The groups parameter is ignored")
+            return list(splitter.split(rows, cache.labels, None if groups is None else groups.ids))
     except (TypeError, ValueError) as error:
         advice = "" if groups is not None else ". If it needs groups, pass groups, such as find_groups(cache).groups"
         raise SplitError(f"the splitter {splitter!r} cannot split this cache: {error}{advice}") from error
