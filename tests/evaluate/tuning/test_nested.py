@@ -9,7 +9,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from copies import originals, write_copies
 from embedonce.cache import FeatureCache
 from embedonce.errors import ParameterError, SplitError
 from embedonce.evaluate.comparison.config import read_config
@@ -29,6 +28,7 @@ from embedonce.evaluate.tuning.nested import search_spaces
 from embedonce.heads.registry import make_head
 from embedonce.heads.svm import SVMHead
 from kept_lines import KeptLines
+from near_duplicates import originals, write_near_duplicates
 
 LONG = 600  # seconds that end no search here
 QUICK = {"logreg": {"tol": 1e-2}}
@@ -69,7 +69,7 @@ def watch(monkeypatch):
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    return write_copies(tmp_path_factory.mktemp("nested") / "copies.h5")
+    return write_near_duplicates(tmp_path_factory.mktemp("nested") / "near-duplicates.h5")
 
 
 @pytest.fixture(scope="module")

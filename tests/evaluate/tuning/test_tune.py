@@ -14,7 +14,6 @@ from dataclasses import replace
 import cloudpickle
 import numpy as np
 import pytest
-from copies import COPIES, originals, write_copies
 from embedonce.cache import FeatureCache
 from embedonce.cli.command import head_parameters
 from embedonce.errors import CacheError, HeadError, HeadParameterError, OutputError, ParameterError, SplitError
@@ -34,6 +33,7 @@ from embedonce.heads.search import candidates, search_space
 from embedonce.heads.spaces import Choice, Range
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from near_duplicates import PER_ORIGINAL, originals, write_near_duplicates
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 
@@ -74,7 +74,7 @@ SPY = f"{__name__}:Spy"
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    return write_copies(tmp_path_factory.mktemp("tune") / "copies.h5")
+    return write_near_duplicates(tmp_path_factory.mktemp("tune") / "near-duplicates.h5")
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,7 @@ def test_rungs_are_nested_stratified_and_of_whole_groups(cache, groups):
         for part, share in zip(parts, (1 / 9, 1 / 3, 1), strict=True):
             counts, of = np.bincount(cache.labels[part.train]), np.bincount(cache.labels[fold.train])
             assert np.all(counts >= share * of)
-            assert np.all(counts <= np.maximum(share * of + COPIES, 2 * COPIES))
+            assert np.all(counts <= np.maximum(share * of + PER_ORIGINAL, 2 * PER_ORIGINAL))
 
 
 @settings(max_examples=60, deadline=None)

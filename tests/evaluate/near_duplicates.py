@@ -1,4 +1,4 @@
-"""A cache of originals with copies, for tests of searches: small, so that fits are quick."""
+"""A small cache of originals with near-duplicates, for tests of searches."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from cache_tables import make_table
 from embedonce.cache.writer import write_cache
 from embedonce.evaluate.splits.groups import Groups
 
-CLASSES, PER_CLASS, WIDTH, COPIES = 3, 80, 24, 4
+CLASSES, PER_CLASS, WIDTH, PER_ORIGINAL = 3, 80, 24, 4
 
 
-def write_copies(target):
-    """Write a cache of three classes of 20 originals with four copies each; the last feature is the row's number."""
+def write_near_duplicates(target):
+    """Write a cache of three classes of 20 originals with four near-duplicates each; the last feature is the row's number."""
     n = CLASSES * PER_CLASS
     generator = np.random.default_rng(0)
     labels = np.arange(n) % CLASSES
-    original = np.arange(n) // CLASSES // COPIES * CLASSES + labels
+    original = np.arange(n) // CLASSES // PER_ORIGINAL * CLASSES + labels
     centres = generator.normal(size=(CLASSES, WIDTH)) * 0.5
     features = centres[labels] + generator.normal(size=(n, WIDTH))[original] + 0.3 * generator.normal(size=(n, WIDTH))
     features[:, -1] = np.arange(n)
@@ -39,5 +39,5 @@ def write_copies(target):
 
 
 def originals(cache):
-    """Return the groups of such a cache."""
+    """Return the groups of this cache."""
     return Groups(list(cache.paths), [name.split("/")[1][:3] for name in cache.paths], "file")
