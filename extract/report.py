@@ -107,7 +107,7 @@ def count_changes(
 
 def notes_on_damage(problems: list[str], quarantined: list[Path], dropped: list[str]) -> list[str]:
     """Return notices about damage to the cache and to unfinished work."""
-    notes = [f"damaged, and embedded again: {problem.partition(REMEDY)[0].rstrip('; ')}" for problem in problems]
+    notes = [f"damaged, and embedded again: {problem.partition(REMEDY)[0].rstrip('. ')}" for problem in problems]
     notes += [f"the damaged file is kept as {display(str(path))}. Delete it when you like" for path in quarantined]
     notes += [f"dropped damaged unfinished work, its images were embedded again: {message}" for message in dropped]
     return notes
