@@ -24,7 +24,7 @@ HEADS: dict[str, dict[str, int]] = {"softmax": {"epochs": 40}, "logreg": {}, "sv
 
 @dataclass(frozen=True)
 class Demo:
-    """Result of the demo: its extraction, its comparison, the folder of images and the folder of results."""
+    """Extraction and comparison of the demo, and the folders of images and results."""
 
     cache: FeatureCache
     comparison: Comparison

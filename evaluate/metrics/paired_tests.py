@@ -48,19 +48,9 @@ class PairedTest(Record):
 
 @dataclass(frozen=True)
 class HeadDifference(Record):
-    """Comparison of two heads, in the words of a :class:`PairedTest`.
+    """Paired test of heads ``a`` and ``b``, the more accurate one first; ``p_holm`` is corrected for the pairs.
 
-    Attributes
-    ----------
-    a, b : str
-        Names of the heads, the more accurate one first.
-    difference, low, high, p, test, discordant
-        See :class:`PairedTest`. With folds, the test is that of :func:`compare_folds`.
-    p_holm : float
-        ``p``, corrected for the number of pairs.
-    verdict : {"better", "practically tied", "undecided"}
-    text : str
-        The result as a sentence without full stop.
+    ``verdict`` is "better", "practically tied" or "undecided", and ``text`` the result as a sentence.
     """
 
     a: str

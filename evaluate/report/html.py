@@ -39,17 +39,9 @@ class Entry(NamedTuple):
 
 
 def write_report(comparison: ComparisonData, path: Path | str, *, thumbnails: bool = True, maps: bool = False) -> Path:
-    """Write a comparison as one HTML page, with everything inside.
+    """Write a comparison as one HTML page, with images on which heads differ and suspected label errors.
 
-    Parameters
-    ----------
-    comparison : ComparisonData
-    path : path-like
-        Replaced if it exists.
-    thumbnails : bool, default=True
-        Show images on which heads differ, and suspected label errors, if their files can be read.
-    maps : bool, default=False
-        Show which regions of these images supported the class that was predicted incorrectly, or that is suggested.
+    ``maps`` shows which regions of these images supported the class that was predicted incorrectly, or is suggested.
     """
     if not len(comparison.split.test):
         raise SplitError("a report needs test images, got a comparison on a split without any")

@@ -23,18 +23,7 @@ Predictions = dict[str, dict[str, tuple[bool, str]]]
 
 @dataclass(frozen=True)
 class HeadDiff(Record):
-    """Scores of one head in two runs.
-
-    Attributes
-    ----------
-    head : str
-    a, b : dict of str to float or None
-        Scores in each run.
-    images : int
-        Number of test images of both runs.
-    paired : PairedTest or None
-        Accuracy of run B minus that of run A on these images; None without such images.
-    """
+    """Scores of one head in runs A and B, and the test of B against A on the ``images`` that both runs tested."""
 
     head: str
     a: dict[str, float | None]
@@ -56,18 +45,7 @@ class HeadDiff(Record):
 
 @dataclass(frozen=True, repr=False)
 class RunDiff:
-    """Differences between two runs.
-
-    Attributes
-    ----------
-    settings : dict of str to dict
-        Values ``a`` and ``b`` of every setting that differs: features, classes, images, split, seed, versions and
-        parameters of heads.
-    heads : Records of HeadDiff
-        Heads of both runs.
-    only_a, only_b : list of str
-        Heads of one run.
-    """
+    """Differences between runs A and B: settings that differ, heads of both runs, and heads of one run."""
 
     settings: dict[str, dict[str, Any]]
     heads: Records[HeadDiff]
@@ -134,7 +112,8 @@ def diff(a: Path | str, b: Path | str) -> RunDiff:
     Returns
     -------
     RunDiff
-        Heads of both runs are compared on the test images of both, by groups if both runs have the same groups.
+        ``settings`` that differ, with their values; ``heads`` of both runs, compared on the test images of both, by
+        groups if both runs have the same groups; ``only_a`` and ``only_b``, the heads of one run.
 
     Raises
     ------
