@@ -40,7 +40,7 @@ def test_what_is_written_is_read_back(tmp_path, n, d, m, seed):
         assert cache.provenance == table.provenance
 
 
-def test_a_cache_without_rows_and_classes_still_has_names_for_labels(tmp_path):
+def test_a_cache_without_rows_and_classes_has_label_names(tmp_path):
     write_cache(replace(make_table(0), class_names=[]), tmp_path / "a.h5")
     names = FeatureCache.open(tmp_path / "a.h5").label_names
     assert (names.shape, names.dtype.kind) == ((0,), "U")
@@ -73,7 +73,7 @@ class Elsewhere:
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 64, 128, 130])
-def test_matrices_that_are_streamed_give_the_same_bytes_and_are_never_all_in_memory(monkeypatch, n):
+def test_streamed_matrices_give_equal_bytes_in_blocks(monkeypatch, n):
     table = make_table(n=n)
     whole = bytes(encode(table))
     monkeypatch.setattr(writer, "STREAM_ROWS", 64)
@@ -167,7 +167,7 @@ def test_damaged_rows_are_named_by_image(tmp_path, name):
     np.testing.assert_array_equal(getattr(cache, other), getattr(table, other))
 
 
-def test_a_file_without_signatures_is_one_of_version_1_and_says_that_it_has_none(tmp_path):
+def test_a_file_without_signatures_is_of_version_1(tmp_path):
     write_cache(make_table(signatures=False), tmp_path / "a.h5")
     write_cache(make_table(), tmp_path / "b.h5")
     with h5py.File(tmp_path / "a.h5") as one, h5py.File(tmp_path / "b.h5") as two:
@@ -177,7 +177,7 @@ def test_a_file_without_signatures_is_one_of_version_1_and_says_that_it_has_none
     assert FeatureCache.open(tmp_path / "b.h5").signatures.shape == (130, 784)
 
 
-def test_features_and_signatures_are_read_in_either_order_and_from_one_generation(tmp_path):
+def test_matrices_are_read_in_any_order_from_one_generation(tmp_path):
     for names in (("features", "signatures"), ("signatures", "features")):
         table = make_table()
         write_cache(table, tmp_path / "a.h5")
@@ -230,7 +230,7 @@ def test_a_later_format_version_is_refused_with_advice(tmp_path):
         FeatureCache.open(path)
 
 
-def test_additional_datasets_are_ignored_by_readers_but_vouched_for(tmp_path, monkeypatch):
+def test_additional_datasets_are_ignored_but_checked(tmp_path, monkeypatch):
     """What a later version adds does not stop this one."""
     original = writer._datasets
 
@@ -257,7 +257,7 @@ def _rewritten(name, put):
     return buffer.getvalue()
 
 
-def test_links_external_storage_virtual_and_compressed_datasets_are_refused(tmp_path):
+def test_links_external_virtual_and_compressed_are_refused(tmp_path):
     secret = tmp_path / "secret"
     secret.write_bytes(bytes(range(200)))
     layout = h5py.VirtualLayout(shape=(4,), dtype="<i8")

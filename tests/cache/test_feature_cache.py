@@ -96,7 +96,7 @@ def test_arrays_of_a_cache_cannot_be_edited(path, in_memory):
             array[0] = 1
 
 
-def test_a_cache_of_arrays_has_sorted_classes_and_copies_the_arrays():
+def test_a_cache_of_arrays_has_sorted_classes_and_copies():
     features = np.zeros((3, 2))
     cache = FeatureCache.from_arrays(features, [1, 0, 1], ["birch", "ash"])
     features[:] = 1

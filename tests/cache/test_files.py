@@ -61,7 +61,7 @@ def test_a_file_system_that_syncs_no_folders_will_do(tmp_path, monkeypatch):
     assert (tmp_path / "a" / "b").read_bytes() == b"data"
 
 
-def test_the_name_of_a_folder_is_synced_also_when_somebody_else_has_made_it(tmp_path, monkeypatch):
+def test_the_name_of_an_existing_folder_is_synced(tmp_path, monkeypatch):
     synced = []
     real = os.open
     monkeypatch.setattr(os, "open", lambda path, *rest: (synced.append(str(path)), real(path, *rest))[1])

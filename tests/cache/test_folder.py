@@ -50,7 +50,7 @@ def assert_same(cache, table):
 
 @given(n=st.integers(0, 200), shards=st.integers(1, 5), m=st.integers(0, 6), seed=st.integers(0, 99))
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_however_rows_are_spread_over_shards_the_cache_is_the_same(tmp_path_factory, n, shards, m, seed):
+def test_any_division_into_shards_gives_the_same_cache(tmp_path_factory, n, shards, m, seed):
     table = by_path(make_table(n, 3, m, seed))
     generator = np.random.default_rng(seed)
     rows, rejects = generator.integers(0, shards, n), generator.integers(0, shards, m)
@@ -76,7 +76,7 @@ def test_an_open_folder_keeps_its_generation(folder, whole):
     np.testing.assert_array_equal(FeatureCache.open(folder).features, changed.features)
 
 
-def test_a_reader_that_is_overtaken_by_a_writer_takes_the_new_generation(folder, whole, monkeypatch):
+def test_reader_overtaken_by_a_writer_opens_the_new_generation(folder, whole, monkeypatch):
     changed = replace(whole, features=whole.features + 1)
     real, calls = shards.open_shard, []
 
@@ -176,7 +176,7 @@ def rewrite_manifest(folder, change):
         ({"fingerprint": []}, "must be JSON objects"),
     ],
 )
-def test_a_manifest_that_nobody_of_us_wrote_is_refused(folder, change, message):
+def test_a_foreign_manifest_is_refused(folder, change, message):
     rewrite_manifest(folder, lambda document: document.update(change))
     with pytest.raises(CacheError, match=message) as caught:
         FeatureCache.open(folder)
@@ -226,7 +226,7 @@ def test_features_of_a_closed_folder_are_refused(folder):
         _ = cache.features
 
 
-def test_one_file_and_one_shard_of_the_same_table_have_the_same_bytes(tmp_path, whole):
+def test_a_file_and_a_shard_of_one_table_have_equal_bytes(tmp_path, whole):
     write_cache(whole, tmp_path / "a.h5")
     digest = write_shard(whole, tmp_path)
     assert (tmp_path / shard_name(digest)).read_bytes() == (tmp_path / "a.h5").read_bytes()

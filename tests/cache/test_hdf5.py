@@ -1,4 +1,4 @@
-"""Our reader of HDF5 against the library, and against files that nobody should trust."""
+"""The reader of HDF5 against the library, and against forged files."""
 
 from __future__ import annotations
 

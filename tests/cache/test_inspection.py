@@ -119,7 +119,7 @@ def test_what_is_no_cache_is_an_error(tmp_path):
             inspect_cache(tmp_path / name)
 
 
-def test_a_generation_that_was_replaced_meanwhile_is_not_called_damaged(tmp_path, whole, monkeypatch):
+def test_a_replaced_generation_is_not_called_damaged(tmp_path, whole, monkeypatch):
     folder = tmp_path / "a.cache"
     folder.mkdir()
     publish_shards(

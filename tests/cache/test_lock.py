@@ -22,7 +22,7 @@ with writer_lock(CacheLocation.of(sys.argv[1])):
 """
 
 
-def test_a_second_writer_fails_at_once_naming_the_first_and_a_killed_one_leaves_no_lock(tmp_path):
+def test_second_writer_fails_and_a_killed_one_leaves_no_lock(tmp_path):
     cache = tmp_path / "a.h5"
     with subprocess.Popen([sys.executable, "-c", HOLD, str(cache)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
@@ -55,7 +55,7 @@ def test_a_lock_that_cannot_be_made_is_an_output_error(tmp_path):
         '{"host": "%s", "pid": 999999999999999999999, "since": "2001"}',
     ],
 )
-def test_a_note_that_is_missing_or_of_a_dead_process_names_nobody(tmp_path, monkeypatch, note):
+def test_a_missing_or_stale_note_names_no_process(tmp_path, monkeypatch, note):
     monkeypatch.setattr(lock, "_PATIENCE", 0.05)
     place = CacheLocation.of(tmp_path / "a.h5")
     with writer_lock(place):
@@ -78,7 +78,7 @@ def test_a_holder_on_another_machine_is_believed(tmp_path):
             pytest.fail("two writers")
 
 
-def test_the_second_writer_waits_a_moment_for_the_first_to_say_who_it_is(tmp_path):
+def test_second_writer_waits_for_the_note_of_the_first(tmp_path):
     place = CacheLocation.of(tmp_path / "a.h5")
     with writer_lock(place):
         note = place.holder.read_text()

@@ -35,7 +35,7 @@ def test_a_packed_folder_has_the_bytes_of_a_file(folder, whole, tmp_path):
     assert len(packed) == 150
 
 
-def test_a_folder_of_which_a_shard_has_no_signatures_is_packed_without(tmp_path, whole):
+def test_folder_with_a_shard_without_signatures_is_packed(tmp_path, whole):
     plain = replace(whole, signatures=None)
     parts = [take(whole, range(0, 150, 2), [0, 3]), take(plain, range(1, 150, 2), [1, 2, 4])]
     (tmp_path / "b.cache").mkdir()

@@ -27,7 +27,7 @@ def test_what_is_there_decides_on_the_form_of_an_old_cache(tmp_path):
     assert CacheLocation.of(tmp_path / "b.h5").sharded
 
 
-def test_the_writers_files_stand_beside_a_file_and_inside_a_folder(tmp_path):
+def test_writer_files_are_next_to_a_file_and_in_a_folder(tmp_path):
     file, folder = CacheLocation.of(tmp_path / "a.h5"), CacheLocation.of(tmp_path / "a.cache")
     assert [path.relative_to(tmp_path).as_posix() for path in (file.partial, file.lock, file.holder)] == [
         "a.h5.partial",
@@ -54,7 +54,7 @@ def test_a_folder_of_other_things_is_no_place_for_a_cache(tmp_path):
         CacheLocation.of(tmp_path)
 
 
-def test_a_name_that_is_too_long_is_told_by_whoever_opens_or_writes_the_cache(tmp_path):
+def test_a_name_that_is_too_long_is_an_error(tmp_path):
     path = tmp_path / ("x" * 300 + ".h5")
     assert not CacheLocation.of(path).exists()
     with pytest.raises(CacheError, match="cannot open the cache .*: File name too long"):
