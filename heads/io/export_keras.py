@@ -81,7 +81,7 @@ def _log_scores(margins: Any, k: int, inverse_temperature: float) -> Any:
     pairs = _dense(margins, "pairs", np.hstack([both, -both]), activation="log_sigmoid")
     log_scores = _dense(pairs, "log_scores", np.vstack([first, second]))
     below = log_scores - ops.max(log_scores, axis=1, keepdims=True)
-    # not 0, so that it stands above the one that was highest
+    # above 0, the log score of the class that was highest
     return ops.where(ops.equal(scores, ops.max(scores, axis=1, keepdims=True)), 1e-6, below)
 
 

@@ -49,7 +49,7 @@ def test_boasting_probabilities_become_honest(method):
     np.testing.assert_array_equal(calibrated.predict(test), calibrated.classes_[honest.argmax(axis=1)])
 
 
-def test_a_temperature_changes_no_prediction_and_is_above_1_for_a_boaster():
+def test_a_temperature_changes_no_prediction():
     X, y = rows()
     calibrated = CalibratedHead(Boaster()).fit(X, y)
     assert 2 < calibrated.temperature_ < 8

@@ -60,7 +60,7 @@ def test_smoothed_targets_sum_to_one_and_favour_the_true_class():
     np.testing.assert_array_equal(targets.argmax(axis=1), codes)
 
 
-def test_predicted_class_is_lifted_to_the_top_and_other_rows_stay():
+def test_the_predicted_class_becomes_the_most_probable():
     p = np.array([[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])
     settled = align_argmax(p.copy(), np.array([2, 1, 1, 1]))
     np.testing.assert_array_equal(settled.argmax(axis=1), [2, 1, 1, 1])
@@ -76,7 +76,7 @@ def test_folds_stop_when_enough_rows_are_held_out():
     assert len(list(folds(codes[:300]))) == 5
 
 
-def test_folds_shrink_with_the_smallest_class_and_vanish_for_a_single_row():
+def test_folds_shrink_with_the_smallest_class():
     codes = np.array([0] * 30 + [1] * 3, dtype=np.intp)
     parts = list(folds(codes))
     assert len(parts) == 3
@@ -107,7 +107,7 @@ def test_groups_of_another_length_are_refused(name):
 
 
 @pytest.mark.parametrize("name", ["svm", "linear-svm"])
-def test_copies_make_probabilities_too_sure_unless_kept_together(name):
+def test_groups_keep_probabilities_from_overconfidence(name):
     rng = np.random.default_rng(0)
     originals, y = make_classification(120, 20, n_informative=5, class_sep=0.5, flip_y=0.2, random_state=0)
     X = np.repeat(originals, 8, axis=0) + 0.05 * rng.normal(size=(960, 20))
@@ -120,7 +120,7 @@ def test_copies_make_probabilities_too_sure_unless_kept_together(name):
 
 @pytest.mark.parametrize("n_classes", [2, 4])
 @pytest.mark.parametrize("name", ["svm", "linear-svm"])
-def test_log_loss_is_close_to_that_of_the_best_factor_in_hindsight(name, n_classes):
+def test_log_loss_is_close_to_the_best_in_hindsight(name, n_classes):
     X, y = make_classification(
         1600, 25, n_informative=10, n_classes=n_classes, class_sep=0.9, flip_y=0.1, random_state=2
     )

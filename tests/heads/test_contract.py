@@ -111,7 +111,7 @@ def test_float32_features_stay_float32(name):
 
 
 @pytest.mark.parametrize("name", ["logreg", "linear-svm", "svm"])
-def test_class_weight_by_label_moves_predictions_towards_the_class(name):
+def test_class_weight_moves_predictions_to_the_class(name):
     X, y = labelled_blobs(1, 2, 9.0, "str", np.float64)
     plain = make_head(name).fit(X, y)
     heavy = make_head(name, class_weight={"class 1": 1000.0}).fit(X, y)

@@ -47,7 +47,7 @@ def test_weights_are_the_gradients_of_the_scores(fitted, name, classes):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_the_gradients_of_an_svm_are_those_of_its_own_probabilities(classes):
+def test_gradients_of_an_svm_match_its_probabilities(classes):
     X, y = _rows(classes)
     head = make_head("svm").fit(X.astype(np.float64), y)
     row, step = X[11].astype(np.float64), 1e-4
@@ -60,7 +60,7 @@ def test_the_gradients_of_an_svm_are_those_of_its_own_probabilities(classes):
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(2, 6), st.integers(1, 30), st.integers(0, 2**32 - 1))
-def test_features_times_weights_and_bias_are_the_scores_of_every_linear_head(classes, width, seed):
+def test_weights_and_bias_give_the_scores_of_linear_heads(classes, width, seed):
     generator = np.random.default_rng(seed)
     kernel, bias = generator.normal(size=(width, classes)), generator.normal(size=classes)
 
@@ -86,7 +86,7 @@ def test_only_linear_heads_have_a_bias(fitted):
     assert [name for name in EXPLAINABLE if class_evidence(fitted[name, 3], X[0]).bias is not None] == list(LINEAR)
 
 
-def test_other_heads_are_refused_and_the_message_says_what_to_do():
+def test_other_heads_are_refused_with_what_to_do():
     X, y = _rows(3)
     others = [make_head("knn"), make_head("dummy"), LogisticRegression(max_iter=500), CalibratedHead(make_head("knn"))]
     for head in others:

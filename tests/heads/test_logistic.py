@@ -39,7 +39,7 @@ def test_coefficients_are_those_of_scikit_learn(classes, class_weight, C):
     np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(scaled), atol=1e-5)
 
 
-def test_the_fitted_pipeline_is_scikit_learns_own_and_works_alone():
+def test_the_fitted_pipeline_works_without_the_head():
     X, codes = blobs()
     head = make_head("logreg").fit(X, codes)
     assert type(head.model_[0]) is StandardScaler
@@ -83,7 +83,7 @@ def test_a_fit_that_is_cut_off_warns_with_what_to_do():
     assert head.n_iter_ == 2
 
 
-def test_rows_from_disk_give_the_head_of_rows_in_memory_and_are_read_in_blocks():
+def test_rows_from_disk_give_the_same_head():
     X, codes = blobs(n=2 * BLOCK_ROWS + 100, dtype=np.float32)
     stored = Stored(X)
     head = make_head("logreg").fit(stored, codes)
@@ -98,7 +98,7 @@ def test_heads_that_need_features_in_memory_say_so(name):
         make_head(name).fit(Stored(X), codes)
 
 
-def test_stored_rows_that_are_not_finite_or_not_as_many_as_labels_are_refused():
+def test_invalid_stored_rows_are_refused():
     X, codes = blobs(n=30)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         make_head("logreg").fit(Stored(X), codes[:-1])

@@ -27,7 +27,7 @@ def test_unknown_head_names_the_known_and_the_closest():
         make_head("logregg")
 
 
-def test_unknown_parameter_names_the_head_its_parameters_and_the_value():
+def test_an_unknown_parameter_names_those_of_the_head():
     with pytest.raises(HeadParameterError, match=r"head 'logreg' has no parameter 'c' \(got c=1\).*C, max_iter"):
         make_head("logreg", c=1)
 
@@ -74,7 +74,7 @@ def test_head_without_parameters_says_so():
         ),
     ],
 )
-def test_wrong_value_is_refused_in_one_line_by_make_head_or_by_fit(name, params, message):
+def test_an_incorrect_value_is_refused_in_one_line(name, params, message):
     rows = [[0.0], [1.0], [0.0], [1.0]], ["a", "b", "a", "b"]
     for begin in (lambda: make_head(name, **params), lambda: make_head(name).set_params(**params)):
         with pytest.raises(HeadParameterError) as caught:
@@ -82,7 +82,7 @@ def test_wrong_value_is_refused_in_one_line_by_make_head_or_by_fit(name, params,
         assert str(caught.value) == message
 
 
-def test_a_value_that_needs_no_rows_to_be_wrong_is_refused_when_the_head_is_made():
+def test_make_head_refuses_an_incorrect_value():
     with pytest.raises(HeadParameterError, match="parameter C of head 'logreg' must be a number above 0, got 'x'"):
         make_head("logreg", C="x")
 
@@ -123,7 +123,7 @@ def test_class_with_methods_only_is_no_scikit_learn_classifier(tmp_path, monkeyp
         make_head("lookalike_head:Head")
 
 
-def test_module_that_fails_while_imported_is_reported_in_one_line(tmp_path, monkeypatch):
+def test_a_module_that_fails_is_reported_in_one_line(tmp_path, monkeypatch):
     (tmp_path / "broken_head.py").write_text("raise RuntimeError('first line\\nsecond line')\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(HeadError, match=r"cannot be imported: RuntimeError: first line$"):
@@ -141,12 +141,12 @@ def test_registry_imports_neither_scikit_learn_nor_tensorflow(modules_after):
     assert not modules & {"sklearn", "scipy", "tensorflow", "keras", "joblib", "skops"}
 
 
-def test_files_module_imports_neither_scikit_learn_nor_tensorflow(modules_after):
+def test_the_files_module_imports_no_heavy_package(modules_after):
     modules = modules_after("import embedonce.heads.io.files")
     assert not modules & {"sklearn", "scipy", "tensorflow", "keras", "joblib", "skops"}
 
 
-def test_scikit_learn_heads_fit_save_and_load_without_tensorflow(modules_after, tmp_path):
+def test_heads_fit_save_and_load_without_tensorflow(modules_after, tmp_path):
     modules = modules_after(
         f"""
 import numpy as np

@@ -37,7 +37,7 @@ def fitted(request):
 
 @given(n=st.integers(1, 40), d=st.integers(1, 30), gamma=st.floats(0.01, 1), seed=st.integers(0, 99))
 @settings(deadline=None)
-def test_with_every_row_a_landmark_products_of_the_map_are_the_kernel(n, d, gamma, seed):
+def test_all_rows_as_landmarks_give_the_exact_kernel(n, d, gamma, seed):
     X = np.random.default_rng(seed).normal(size=(n, d))
     mapped = Nystroem.of(X, gamma).transform(X)
     np.testing.assert_allclose(mapped @ mapped.T, rbf_matrix(X, gamma), atol=2e-3)
@@ -52,13 +52,13 @@ def test_it_is_about_as_accurate_as_the_exact_machine(fitted):
     assert not exact.approximate_
 
 
-def test_it_is_a_machine_of_as_many_support_vectors_as_components(fitted):
+def test_an_approximation_has_n_components_support_vectors(fitted):
     head, X, _ = fitted
     assert head.support_vectors_.shape == (300, 20)
     np.testing.assert_allclose(head.scaler_.transform(X[head.support_]), head.support_vectors_)
 
 
-def test_its_probabilities_are_calibrated_on_held_out_rows_and_agree_with_its_predictions(fitted):
+def test_an_approximation_is_calibrated_on_held_out_rows(fitted):
     head, X, _ = fitted
     shares = head.predict_proba(X)
     np.testing.assert_allclose(shares.sum(axis=1), 1)
@@ -69,7 +69,7 @@ def test_its_probabilities_are_calibrated_on_held_out_rows_and_agree_with_its_pr
     assert head.n_calibration_rows_ >= 300
 
 
-def test_rows_from_disk_kept_or_mapped_again_give_the_same_machine(fitted):
+def test_rows_from_disk_give_the_same_machine(fitted):
     head, X, y = fitted
     for source, max_kernel_bytes in ((Stored(X), 2**30), (X, 0)):
         with pytest.warns(ApproximationWarning):
@@ -78,7 +78,7 @@ def test_rows_from_disk_kept_or_mapped_again_give_the_same_machine(fitted):
         assert not isinstance(source, Stored) or source.most <= 1024
 
 
-def test_a_saved_approximation_and_its_keras_layers_say_the_same(fitted, tmp_path):
+def test_a_saved_approximation_equals_its_keras_layers(fitted, tmp_path):
     head, X, _ = fitted
     save_head(head, tmp_path / "svm.npz")
     np.testing.assert_array_equal(load_head(tmp_path / "svm.npz").predict_proba(X), head.predict_proba(X))
@@ -96,7 +96,7 @@ def test_class_weight_moves_predictions_towards_the_class():
     assert (heavy.predict(X) == "b").sum() > (plain.predict(X) == "b").sum()
 
 
-def test_the_gradients_of_an_approximation_are_those_of_its_log_scores(fitted):
+def test_gradients_of_an_approximation_match_its_log_scores(fitted):
     head, X, _ = fitted
     row = X[7].astype(np.float64)
     _, gradients = head.log_score_gradients(row)
@@ -107,7 +107,7 @@ def test_the_gradients_of_an_approximation_are_those_of_its_log_scores(fitted):
         np.testing.assert_allclose(gradients[feature], slope, atol=1e-4)
 
 
-def test_the_warning_says_how_many_rows_are_too_many_and_up_to_them_there_is_none():
+def test_the_warning_begins_above_approximate_above():
     X, y = rows(n=101)
     with pytest.warns(
         ApproximationWarning, match="got 101 rows, more than approximate_above=100: it is approximated by 60"

@@ -38,7 +38,7 @@ def test_batches_of_rows_sorted_by_class_mix_the_classes():
     assert stored.most == RUN_ROWS
 
 
-def test_softmax_trained_on_stored_rows_is_as_good_as_on_rows_in_memory():
+def test_softmax_learns_from_stored_rows_as_from_memory():
     rng = np.random.default_rng(0)
     codes = np.sort(np.arange(3000) % 3)
     X = (rng.normal(size=(3000, 20)) + 1.2 * rng.normal(size=(3, 20))[codes]).astype(np.float32)
