@@ -193,7 +193,7 @@ def export(model: Path, path: Path, images: tuple[Path, ...], as_json: bool, **o
     "--patience", type=POSITIVE, default=2, show_default=True, help="Stop after this many epochs without improvement."
 )
 @click.option("--batch-size", type=POSITIVE, default=32, show_default=True, help="Images per step.")
-@click.option("--random-state", type=SEED, default=0, show_default=True, help="Random seed of the training.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Random seed of the training.")
 @click.option("--curves", type=PATH, metavar="FILE", help="Write the curves here. [default: OUTPUT.history.png]")
 @AS_JSON
 def finetune(images: Path, model: Path, path: Path, as_json: bool, **options: Any) -> None:
@@ -214,19 +214,19 @@ def finetune(images: Path, model: Path, path: Path, as_json: bool, **options: An
 
     done = finetune_model(images, model, path, progress=make_progress(not as_json), **options)
     if as_json:
-        print_json(done.as_dict())
+        print_json(done.to_dict())
         return
-    course = done.course
+    training = done.training
     trained = f"{len(done.layers)} layers of the backbone, {display(done.layers[0])} to {display(done.layers[-1])}"
-    click.echo(f"Trained {trained}, and the head: {done.parameters:,} parameters; batch normalisation stayed frozen.")
-    last = int(course.history["epoch"][-1])
+    click.echo(f"Trained {trained}, and the head: {done.parameters:,} parameters; batch normalization stayed frozen.")
+    last = int(training.history["epoch"][-1])
     click.echo(
-        f"{last} epochs of {done.images:,} images in {course.seconds:.1f} s, validated on {done.validation_images:,}; "
-        f"kept epoch {course.best}:"
+        f"{last} epochs of {done.images:,} images in {training.seconds:.1f} s, validated on "
+        f"{done.validation_images:,}; kept epoch {training.best}:"
     )
     for key, title in (("val_loss", "validation loss"), ("val_accuracy", "validation accuracy")):
-        values = course.history[key]
-        click.echo(f"  {title} {values[course.best]:.4f}, {values[0]:.4f} at the start")
+        values = training.history[key]
+        click.echo(f"  {title} {values[training.best]:.4f}, {values[0]:.4f} at the start")
     click.echo(f"Wrote {display(str(done.path))}")
     click.echo(f"Curves of accuracy and loss: {display(str(done.curves))}")
     print_notes(done.notes)

@@ -1,4 +1,4 @@
-"""An image model in two parts: the frozen one, which an image goes through once, and the trained one behind it."""
+"""Division of an image model into a frozen part, which each image passes once, and a trained part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .image_reader import ImageReader, Indices
 Activations = npt.NDArray[np.float32]
 
 ROOM = 2**30
-"""Bytes of activations that are kept; what goes beyond is computed again."""
+"""Bytes of activations that are stored; others are computed again."""
 
 _BACK = 12  # layers, about a block: so far before the first trained one the activations may be smaller
 
@@ -73,7 +73,7 @@ def _cut(backbone: Any) -> Any:
 
 
 class FrozenPart:
-    """What the frozen layers make of images, computed once for every view of an image while there is room.
+    """Activations of the frozen layers, computed once for every augmented view of an image while there is room.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class FrozenPart:
         self._places: dict[tuple[int, int], int] = {}
 
     def batches(self, rows: Indices, size: int, views: Indices | None = None) -> Iterator[tuple[Indices, Activations]]:
-        """Yield what the frozen layers make of the images of rows: see :meth:`ImageReader.batches`.
+        """Yield the activations of the images of rows: see :meth:`ImageReader.batches`.
 
         Yields
         ------

@@ -1,4 +1,4 @@
-"""Images on their way into a training: read at the backbone's size, as they were read to be embedded, and turned."""
+"""Reader of training images: decoded as for the extraction, at the backbone's size, and augmented."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Fine-tuning: the last layers of the backbone trained on, from an exported model, on the images that it knows."""
+"""Fine-tuning of the last layers of an exported model's backbone, on the images that it was trained on."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,26 +29,25 @@ from .validation_split import hold_out, training_rows
 HEADS = ("softmax", "logreg", "linear-svm")
 CHECKED_IMAGES = 16
 STILL_TRUE = ("embedonce", "head", "parameters", "class_names", "weights", "split", "trained_on")
-"""What a start says of itself that its fine-tuned model may say, too; not its scores, nor the look of its features."""
+"""Metadata of the initial model that are also true of the fine-tuned one, unlike its scores."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class FineTuned:
-    """A fine-tuned model that was written.
+    """Result of fine-tuning.
 
     Attributes
     ----------
     path : Path
+        The model file.
     curves : Path
-        The figure of loss and accuracy per epoch.
+        Figure of loss and accuracy per epoch.
     layers : list of str
-        The last layers of the backbone, which were unfrozen; batch normalisation among them stayed frozen.
+        The unfrozen layers at the end of the backbone; batch normalization among them stayed frozen.
     parameters : int
-        How many numbers were trained, those of the head among them.
+        Number of trained weights, those of the head included.
     images, validation_images : int
-        Trained and validated on.
-    course : Course
-        The history, and the best epoch, whose weights the file has.
+    training : TrainingHistory
     notes : list of str
     """
 
@@ -58,11 +57,11 @@ class FineTuned:
     parameters: int
     images: int
     validation_images: int
-    course: TrainingHistory
+    training: TrainingHistory
     notes: list[str]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return it JSON-serialisable."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values JSON-serialisable."""
         return {
             "path": str(self.path),
             "curves": str(self.curves),
@@ -70,9 +69,9 @@ class FineTuned:
             "trainable_parameters": self.parameters,
             "images": self.images,
             "validation_images": self.validation_images,
-            "best_epoch": self.course.best,
-            "history": self.course.history,
-            "seconds": self.course.seconds,
+            "best_epoch": self.training.best,
+            "history": self.training.history,
+            "seconds": self.training.seconds,
             "notes": self.notes,
         }
 
@@ -85,43 +84,51 @@ def finetune(
     unfreeze: int,
     cache: FeatureCache | Path | str | None = None,
     groups: GroupsLike | None = None,
-    augment: str = "flips",
+    augment: Literal["none", "flips", "dihedral"] = "flips",
     learning_rate: float = 1e-5,
     epochs: int = 10,
     patience: int = 2,
     batch_size: int = 32,
-    random_state: int = 0,
+    seed: int = 0,
     curves: Path | str | None = None,
     progress: Progress | None = None,
 ) -> FineTuned:
     """Train the last layers of an exported model's backbone, and its head, on the images that it was trained on.
 
-    A fifth of these images is for validation, copies of one original and other groups on one side; images that the
-    model was not trained on are not read. The head is first fitted again without the validation images, from the
-    cached features, since on images that it has seen the validation would say nothing. The weights of the epoch of the
-    lowest validation loss are kept, and epoch 0, before training, is one of them.
+    A fifth of these images is for validation, with each group on one side; other images are not read. The head is first
+    fitted again without the validation images, from the cached features, since their loss would be too low otherwise.
+    The weights of the epoch with the lowest validation loss are kept; epoch 0, before training, is one of them.
 
     Parameters
     ----------
     images : path-like
         The image folder.
     model : path-like
-        Whole image model, ``.keras``, of ``embedonce export`` or, for the softmax head, ``embedonce train``, with a
-        head softmax, logreg or linear-svm.
+        Image model (``.keras``) of ``embedonce export`` or, for the softmax head, ``embedonce train``. Its head must be
+        softmax, logreg or linear-svm.
     path : path-like
-        ``.keras``; plain ``keras.models.load_model`` opens it.
+        The file to write (``.keras``); plain ``keras.models.load_model`` opens it.
     unfreeze : int
-        How many layers of the backbone, counted from its end. Batch normalisation stays frozen: its weights, and
-        its mean and variance.
-    cache : FeatureCache or path-like, optional
-        Of the features that the model was trained on, by default where the model says.
-    groups : Groups or path-like, optional
+        Number of layers at the end of the backbone to train. Batch normalization stays frozen.
+    cache : FeatureCache or path-like, default=None
+        The cache that the model was trained on; by default at the path in the model file.
+    groups : path-like, Groups, mapping, array-like or Series, default=None
         See :func:`embedonce.compare`.
-    augment, learning_rate, epochs, patience, batch_size, random_state
-        See :class:`embedonce.evaluate.finetuning.training_loop.Schedule`.
-    curves : path-like, optional
-        ``.png`` or ``.svg``; by default ``NAME.history.png`` beside the model.
-    progress : Progress, optional
+    augment : {"none", "flips", "dihedral"}, default="flips"
+        Random augmentation of each training image in each epoch: nothing; mirroring left to right and upside down; or
+        any of the eight symmetries of the square.
+    learning_rate : float, default=1e-5
+        Learning rate of Adam.
+    epochs : int, default=10
+        Largest number of epochs.
+    patience : int, default=2
+        Training stops after this many epochs without a lower validation loss.
+    batch_size : int, default=32
+    seed : int, default=0
+        Random seed of the validation part, the order and the augmentation.
+    curves : path-like, default=None
+        Figure of loss and accuracy, ``.png`` or ``.svg``; by default ``NAME.history.png`` next to the model.
+    progress : Progress, default=None
 
     Returns
     -------
@@ -130,25 +137,34 @@ def finetune(
     Raises
     ------
     ParameterError
-        If a parameter has a value that it does not take.
+        When a parameter is invalid.
     HeadError
-        If the head cannot be fine-tuned.
+        When the head cannot be fine-tuned.
     ModelFileError
-        When the model is no such file, or the written one would not say what the trained one says. An older file at
-        ``path`` stays as it was.
+        When the model cannot be read, or the written file gives other predictions. An older file at ``path`` is kept.
     CacheError, FingerprintError
-        When the cache is gone or another one.
+        When the cache is missing or has another fingerprint.
     SplitError
         When a class has too few images to validate on.
     ImageError, ImageFolderError
-        When images are gone or have changed.
+        When images are missing or have changed.
     OutputError
-        When something cannot be written.
+        When a file cannot be written.
+
+    See Also
+    --------
+    embedonce.export : Write the image model to start from.
+    embedonce.compare : Test the result with ``image_models``.
+
+    Examples
+    --------
+    >>> import embedonce as eo
+    >>> eo.finetune("photos", "start.keras", "tuned.keras", unfreeze=28)  # doctest: +SKIP
     """
     path = Path(path)
-    drawn = Path(curves) if curves is not None else path.with_name(f"{path.stem}.history.png")
-    schedule = Schedule(augment, learning_rate, epochs, patience, batch_size, random_state)
-    _check_names(path, drawn)
+    curves_path = Path(curves) if curves is not None else path.with_name(f"{path.stem}.history.png")
+    schedule = Schedule(augment, learning_rate, epochs, patience, batch_size, seed)
+    _check_names(path, curves_path)
     start = ModelFile.open(model)
     metadata = start.metadata
     head = _unfitted_head(start)
@@ -156,15 +172,15 @@ def finetune(
     rows, notes = training_rows(opened, start)
     whole = _load(start)
     layers = unfreeze_last(whole.get_layer("mobilenetv2"), unfreeze)
-    known, more = groups_for(opened, groups, None, progress)
-    fit, held = hold_out(opened, rows, known, random_state)
+    row_groups, group_notes = groups_for(opened, groups, None, progress)
+    fit, validation = hold_out(opened, rows, row_groups, seed)
     root = Path(images)
-    _require_files(opened, root, np.concatenate([fit, held]))
+    _require_files(opened, root, np.concatenate([fit, validation]))
     make_folder(path.parent, "the model")  # before the work, not after it
-    make_folder(drawn.parent, "the curves")
+    make_folder(curves_path.parent, "the curves")
 
     class_names = [str(name) for name in metadata["class_names"]]
-    fit_head(head, opened, Split(fit, np.zeros(0, np.intp), "none"), known)
+    fit_head(head, opened, Split(fit, np.zeros(0, np.intp), "none"), row_groups)
     if [str(name) for name in head.classes_] != class_names:
         raise ModelFileError(
             f"{start.name} knows the classes {', '.join(map(display, class_names))}; the images that it was trained "
@@ -177,20 +193,22 @@ def finetune(
     weights = _class_weights(head, labels[fit])
     with ImageReader(opened, root) as reader:
         below, above = cut_model(whole)
-        frozen = FrozenPart(below, reader, AUGMENTATIONS[augment] * len(fit) + len(held))
+        frozen = FrozenPart(below, reader, AUGMENTATIONS[augment] * len(fit) + len(validation))
         bar = progress if progress is not None else Progress()
-        course = train_epochs(above, frozen, fit, held, labels, initial, weights, schedule, bar)
-        proof = _proof(above, frozen, reader, opened, held)
-    if not course.history["epoch"]:
-        raise ModelFileError(f"{start.name} gives no number for the images that it was trained on; export it again")
+        training = train_epochs(above, frozen, fit, validation, labels, initial, weights, schedule, bar)
+        reference = _reference_of(above, frozen, reader, opened, validation)
+    if not training.history["epoch"]:
+        raise ModelFileError(f"{start.name} gives NaN for the images that it was trained on. Export it again")
     parameters = sum(int(np.prod(variable.shape)) for variable in whole.trainable_variables)
     if not any(layer.trainable_variables for layer in whole.get_layer("mobilenetv2").layers):
         notes.append(f"the last {unfreeze} layer(s) have no weights to train, so the head alone was trained")
-    if course.best == 0:
+    if training.best == 0:
         notes.append(
-            "no epoch was better on the validation images than the start, so the file has the backbone of the start; "
-            "try more layers, another learning rate, or stay with the frozen one"
+            "no epoch had a lower validation loss than the start, so the backbone in the file is not changed. Try more "
+            "layers or another learning rate, or keep the frozen backbone"
         )
+    settings = asdict(schedule)
+    settings["random_state"] = settings.pop("seed")  # its name in files
     about = {
         "from": str(Path(model).resolve()),
         "from_weights_sha256": metadata["fingerprint"]["weights_sha256"],
@@ -198,27 +216,29 @@ def finetune(
         "unfrozen": len(layers),
         "layers": layers,
         "trainable_parameters": parameters,
-        **asdict(schedule),
+        **settings,
         "images": len(fit),
-        "validation_images": len(held),
-        "best_epoch": course.best,
-        "history": course.history,
-        "seconds": course.seconds,
+        "validation_images": len(validation),
+        "best_epoch": training.best,
+        "history": training.history,
+        "seconds": training.seconds,
     }
     whole.get_layer("mobilenetv2").trainable = False  # as in every other image model
-    save_image_model(whole, path, proof, _metadata(metadata, whole, about), _trained_head(head, whole))
-    _draw(course, path.stem, drawn)
-    return FineTuned(path, drawn, layers, parameters, len(fit), len(held), course, notes + more + course.notes)
+    save_image_model(whole, path, reference, _metadata(metadata, whole, about), _trained_head(head, whole))
+    _draw(training, path.stem, curves_path)
+    return FineTuned(
+        path, curves_path, layers, parameters, len(fit), len(validation), training, notes + group_notes + training.notes
+    )
 
 
 def unfreeze_last(backbone: Any, count: int) -> list[str]:
-    """Make the last layers of a backbone trainable, but for batch normalisation, and return their names."""
+    """Make the last layers of a backbone trainable, but for batch normalization, and return their names."""
     layers = backbone.layers
     check_int("unfreeze", "finetune", count, 1, len(layers))
     backbone.trainable = True
-    normalisation = import_keras().layers.BatchNormalization
+    normalization = import_keras().layers.BatchNormalization
     for place, layer in enumerate(layers):
-        layer.trainable = place >= len(layers) - count and not isinstance(layer, normalisation)
+        layer.trainable = place >= len(layers) - count and not isinstance(layer, normalization)
     return [str(layer.name) for layer in layers[-count:]]
 
 
@@ -282,11 +302,11 @@ def _class_weights(head: Any, true: Indices) -> npt.NDArray[np.float64] | None:
     return None if value is None else weights_of_classes(value, head.classes_, true)
 
 
-def _proof(
-    above: Any, frozen: FrozenPart, reader: ImageReader, cache: FeatureCache, held: Indices
+def _reference_of(
+    above: Any, frozen: FrozenPart, reader: ImageReader, cache: FeatureCache, validation: Indices
 ) -> ReferencePredictions:
     """Return what the trained model says of a few images; the written file must say it of their own pixels."""
-    rows = held[evenly_spaced_indices(len(held), CHECKED_IMAGES)]
+    rows = validation[evenly_spaced_indices(len(validation), CHECKED_IMAGES)]
     expected = np.concatenate([above.predict_on_batch(inside) for _, inside in frozen.batches(rows, len(rows))])
     return ReferencePredictions([cache.paths[row] for row in rows], [reader.whole(int(row)) for row in rows], expected)
 
@@ -309,7 +329,7 @@ def _trained_head(head: Any, whole: Any) -> Any:
     return dense_softmax(kernel, bias, head.classes_, parameters, {})
 
 
-def _draw(course: TrainingHistory, name: str, path: Path) -> None:
+def _draw(training: TrainingHistory, name: str, path: Path) -> None:
     from ..shared import history_figure, save_figure
 
-    save_figure(history_figure({name: course.history}), path)
+    save_figure(history_figure({name: training.history}), path)

@@ -1,4 +1,4 @@
-"""The epochs of a fine-tuning, with early stopping from epoch 0 on."""
+"""Training loop of fine-tuning, with early stopping from epoch 0 on."""
 
 from __future__ import annotations
 
@@ -18,27 +18,14 @@ from .image_reader import AUGMENTATIONS, Indices
 
 @dataclass(frozen=True)
 class Schedule:
-    """How to train.
-
-    Attributes
-    ----------
-    augment : {"none", "flips", "dihedral"}
-        What happens to a training image, anew in every epoch: nothing; mirrored left to right and upside down, each
-        with a chance of one half; or any of the eight symmetries of the square, quarter turns too.
-    learning_rate : float
-        Adam's.
-    epochs, patience, batch_size : int
-        At most so many epochs; so many in a row without a lower validation loss end the training.
-    random_state : int
-        Of order and augmentation, and of the validation part. From 0 to 2**32 - 1.
-    """
+    """Parameters of a fine-tuning; see :func:`embedonce.finetune`."""
 
     augment: str = "flips"
     learning_rate: float = 1e-5
     epochs: int = 10
     patience: int = 2
     batch_size: int = 32
-    random_state: int = 0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.augment not in AUGMENTATIONS:
@@ -49,23 +36,23 @@ class Schedule:
         if not is_number(rate) or not 0 < rate < 1:
             raise ParameterError(f"parameter learning_rate of finetune must be a number between 0 and 1, got {rate!r}")
         object.__setattr__(self, "learning_rate", float(rate))
-        for name, minimum in (("epochs", 1), ("patience", 1), ("batch_size", 1), ("random_state", 0)):
+        for name, minimum in (("epochs", 1), ("patience", 1), ("batch_size", 1), ("seed", 0)):
             number = check_int(name, "finetune", getattr(self, name), minimum, 2**32 - 1)
             object.__setattr__(self, name, number)  # an int, since the model file has it as JSON
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainingHistory:
-    """How a training went.
+    """Loss and accuracy per epoch.
 
     Attributes
     ----------
     history : dict of str to list of float
-        ``epoch``, from 0, the state before training; ``loss`` and ``accuracy`` on the training images, later than
-        epoch 0 averaged over the epoch's steps, with augmentation and dropout; ``val_loss`` and ``val_accuracy`` on the
-        validation images after the epoch, without.
+        ``epoch``, from 0, the state before training; ``loss`` and ``accuracy`` on the training images, from epoch 1 on
+        averaged over the steps, with augmentation; ``val_loss`` and ``val_accuracy`` on the validation images after the
+        epoch.
     best : int
-        The epoch of the lowest validation loss, the earliest of equal ones, whose weights the model has.
+        The first epoch with the lowest validation loss; the model has its weights.
     seconds : float
     notes : list of str
     """
@@ -80,35 +67,17 @@ def train_epochs(
     trainer: Any,
     frozen: FrozenPart,
     fit: Indices,
-    held: Indices,
+    validation: Indices,
     labels: Indices,
     start: tuple[float, float],
     weights: npt.NDArray[np.float64] | None,
     schedule: Schedule,
     progress: Progress,
 ) -> TrainingHistory:
-    """Train the part of an image model that is not frozen, and leave it with the weights of its best epoch.
+    """Train the upper part of an image model, and leave it with the weights of its best epoch.
 
-    Parameters
-    ----------
-    trainer : keras.Model
-        From what the frozen part gives to probabilities.
-    frozen : FrozenPart
-    fit, held : ndarray of intp
-        Rows to train on and to validate on.
-    labels : ndarray of intp, shape (n,)
-        The output of the class of every row of the cache.
-    start : tuple of float
-        Loss and accuracy of epoch 0 on the training images.
-    weights : ndarray of float64, shape (k,), optional
-        Of the classes in the training loss.
-    schedule : Schedule
-    progress : Progress
-
-    Raises
-    ------
-    ImageError
-        When an image is gone or has changed.
+    ``fit`` and ``validation`` are rows of the cache; ``labels``, shape (n,), has the model's output for every row.
+    ``start`` is the loss and accuracy of epoch 0 on the training images, ``weights``, shape (k,), the class weights.
     """
     keras = import_keras()
     trainer.compile(
@@ -120,16 +89,16 @@ def train_epochs(
     begin = time.perf_counter()
     history: dict[str, list[float]] = {name: [] for name in ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")}
     notes: list[str] = []
-    best, kept = 0, _weights_of(trainer)
-    progress.start(len(held) + schedule.epochs * (len(fit) + len(held)), "fine-tuning")
+    best, best_weights = 0, _weights_of(trainer)
+    progress.start(len(validation) + schedule.epochs * (len(fit) + len(validation)), "fine-tuning")
     try:
         for epoch in range(schedule.epochs + 1):
             loss, accuracy = (
                 start if epoch == 0 else _one_epoch(trainer, frozen, fit, labels, weights, schedule, epoch, progress)
             )
-            val_loss, val_accuracy = _measure(trainer, frozen, held, labels, schedule.batch_size, progress)
+            val_loss, val_accuracy = _measure(trainer, frozen, validation, labels, schedule.batch_size, progress)
             if not np.isfinite([loss, val_loss]).all():
-                notes.append(f"the loss of epoch {epoch} was no number any more; take a smaller learning rate")
+                notes.append(f"the loss of epoch {epoch} was NaN or infinite. Use a smaller learning rate")
                 break
             for name, value in zip(history, (epoch, loss, accuracy, val_loss, val_accuracy), strict=True):
                 history[name].append(value)
@@ -138,21 +107,21 @@ def train_epochs(
                 f"{val_loss:.4f}, accuracy {val_accuracy:.4f}"
             )
             if val_loss < history["val_loss"][best]:
-                best, kept = epoch, _weights_of(trainer)
+                best, best_weights = epoch, _weights_of(trainer)
             if epoch - best >= schedule.patience:
                 break
     finally:
         progress.close()
-    for variable, values in zip(trainer.trainable_variables, kept, strict=True):
+    for variable, values in zip(trainer.trainable_variables, best_weights, strict=True):
         variable.assign(values)
     return TrainingHistory(history, best, time.perf_counter() - begin, notes)
 
 
 def cross_entropy(probabilities: npt.NDArray[Any], true: Indices) -> tuple[float, float]:
     """Return mean loss and accuracy of probabilities, shape (n, k), for the true classes, shape (n,)."""
-    shares = probabilities[np.arange(len(true)), true].astype(np.float64)
-    # a NaN stays one
-    loss = -np.log(np.clip(shares, 1e-7, 1.0)).mean()
+    likelihoods = probabilities[np.arange(len(true)), true].astype(np.float64)
+    # NaN stays NaN
+    loss = -np.log(np.clip(likelihoods, 1e-7, 1.0)).mean()
     return float(loss), float((probabilities.argmax(axis=1) == true).mean())
 
 
@@ -167,7 +136,7 @@ def _one_epoch(
     progress: Progress,
 ) -> tuple[float, float]:
     """Train on every image once; return the mean loss and accuracy of the steps."""
-    generator = np.random.default_rng([schedule.random_state, epoch])
+    generator = np.random.default_rng([schedule.seed, epoch])
     order = fit[generator.permutation(len(fit))]
     views = generator.integers(AUGMENTATIONS[schedule.augment], size=len(fit))
     loss = correct = 0.0
@@ -184,11 +153,11 @@ def _one_epoch(
 def _measure(
     trainer: Any, frozen: FrozenPart, rows: Indices, labels: Indices, size: int, progress: Progress
 ) -> tuple[float, float]:
-    answers = []
+    outputs = []
     for places, activations in frozen.batches(rows, size):
-        answers.append(trainer.predict_on_batch(activations))
+        outputs.append(trainer.predict_on_batch(activations))
         progress.advance(len(places))
-    return cross_entropy(np.concatenate(answers), labels[rows])
+    return cross_entropy(np.concatenate(outputs), labels[rows])
 
 
 def _weights_of(trainer: Any) -> list[npt.NDArray[Any]]:

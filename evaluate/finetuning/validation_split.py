@@ -1,4 +1,4 @@
-"""Which images a fine-tuning trains on: those of the model that it starts from, less some for validation."""
+"""Training and validation images of a fine-tuning, taken from the training images of its initial model."""
 
 from __future__ import annotations
 

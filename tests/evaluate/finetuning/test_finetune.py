@@ -79,7 +79,7 @@ def before(starts):
     return _layers(starts["softmax"])
 
 
-def test_only_unfrozen_layers_change_and_batch_normalisation_stays_bit_for_bit(before, tuned):
+def test_only_unfrozen_layers_change(before, tuned):
     after = _layers(tuned.path)
     changed = {
         name
@@ -94,25 +94,25 @@ def test_only_unfrozen_layers_change_and_batch_normalisation_stays_bit_for_bit(b
 
 @pytest.mark.slow
 def test_it_is_never_worse_on_validation_than_the_start(tuned, starts, images, tmp_path):
-    history = tuned.course.history
+    history = tuned.training.history
     assert history["epoch"][0] == 0
-    assert tuned.course.best == int(np.argmin(history["val_loss"])) > 0
+    assert tuned.training.best == int(np.argmin(history["val_loss"])) > 0
     worse = finetune(
         images, starts["logreg"], tmp_path / "a.keras", unfreeze=10, learning_rate=0.5, epochs=4, patience=1
     )
-    losses = worse.course.history["val_loss"]
-    assert worse.course.best == int(np.argmin(losses))
-    assert len(losses) <= worse.course.best + 2  # one epoch without gain ends it
+    losses = worse.training.history["val_loss"]
+    assert worse.training.best == int(np.argmin(losses))
+    assert len(losses) <= worse.training.best + 2  # one epoch without gain ends it
 
 
 @pytest.mark.slow
-def test_an_epoch_zero_that_stays_the_best_leaves_the_backbone_as_it_was(starts, before, images, tmp_path, monkeypatch):
+def test_if_epoch_zero_is_the_best_the_backbone_is_unchanged(starts, before, images, tmp_path, monkeypatch):
     losses = iter([(0.1, 1.0), (0.2, 1.0), (0.1, 1.0)])
     monkeypatch.setattr(finetune_training, "_measure", lambda *arguments: next(losses))
     done = finetune(images, starts["softmax"], tmp_path / "a.keras", unfreeze=5, learning_rate=0.01, epochs=9)
-    assert done.course.best == 0
-    assert len(done.course.history["loss"]) == 3  # patience 2
-    assert "no epoch was better" in " ".join(done.notes)
+    assert done.training.best == 0
+    assert len(done.training.history["loss"]) == 3  # patience 2
+    assert "no epoch had a lower validation loss" in " ".join(done.notes)
     after = _layers(done.path)
     assert all(np.array_equal(one, two) for name in before for one, two in zip(before[name], after[name], strict=True))
 
@@ -149,9 +149,7 @@ def frozen_part(whole, images, cache):
 
 
 @pytest.mark.parametrize("room", [0, 2**16, 2**30])
-def test_every_view_goes_through_the_frozen_part_once_while_there_is_room(
-    frozen_part, images, cache, monkeypatch, room
-):
+def test_every_view_passes_the_frozen_part_once(frozen_part, images, cache, monkeypatch, room):
     monkeypatch.setattr(finetune_cut, "ROOM", room)
     below, expected = frozen_part
     with finetune_images.ImageReader(cache, images) as reader:
@@ -199,10 +197,10 @@ def test_the_images_of_the_test_part_are_never_read(read_and_done, starts, cache
 def test_heads_whose_margins_were_calibrated_are_trained_on_too(starts, images, tmp_path):
     done = finetune(images, starts["linear-svm"], tmp_path / "a.keras", unfreeze=3, epochs=2, augment="dihedral")
     assert read_metadata(done.path)["head"] == "linear-svm"
-    assert done.course.history["val_loss"][done.course.best] <= done.course.history["val_loss"][0]
+    assert done.training.history["val_loss"][done.training.best] <= done.training.history["val_loss"][0]
 
 
-def test_the_head_has_not_seen_the_validation_images_when_it_begins(read_and_done, starts, cache):
+def test_the_head_starts_without_the_validation_images(read_and_done, starts, cache):
     from embedonce.evaluate.duplicates.find import load_or_find_groups
     from embedonce.heads.registry import make_head
     from sklearn.metrics import log_loss
@@ -212,14 +210,14 @@ def test_the_head_has_not_seen_the_validation_images_when_it_begins(read_and_don
     fit, held = hold_out(cache, rows, load_or_find_groups(cache), 0)
     head = make_head("logreg", C=0.01).fit(cache.features[fit], cache.label_names[fit])
     start = log_loss(cache.label_names[held], head.predict_proba(cache.features[held]))
-    assert done.course.history["val_loss"][0] == pytest.approx(start, abs=2e-3)
+    assert done.training.history["val_loss"][0] == pytest.approx(start, abs=2e-3)
     assert "have no weights to train" in " ".join(done.notes)
 
 
 @pytest.mark.slow
 def test_the_losses_of_epochs_are_means_over_their_images(starts, images, tmp_path):
     settings = {"learning_rate": 1e-12, "augment": "none", "epochs": 2, "batch_size": 20}
-    history = finetune(images, starts["logreg"], tmp_path / "a.keras", unfreeze=3, **settings).course.history
+    history = finetune(images, starts["logreg"], tmp_path / "a.keras", unfreeze=3, **settings).training.history
     for name in ("loss", "val_loss", "accuracy", "val_accuracy"):
         assert history[name] == pytest.approx([history[name][0]] * 3, abs=2e-3), name
 
@@ -234,7 +232,7 @@ assert not any(name.startswith("embedonce") for name in sys.modules)
 
 
 @pytest.mark.slow
-def test_the_file_loads_with_plain_keras_and_predict_says_the_same(tuned, images, cache, tmp_path):
+def test_plain_keras_and_predict_give_the_same(tuned, images, cache, tmp_path):
     rows = range(0, len(cache), 9)
     pixels = [decode((images / cache.paths[row]).read_bytes()) for row in rows]
     np.save(tmp_path / "images.npy", np.stack(pixels))
@@ -254,7 +252,7 @@ def test_the_file_says_how_it_was_made_and_what_still_holds(tuned, starts):
     assert "scores" not in metadata  # they were the start's
     assert not {"weights_path", "novelty"} & set(metadata)
     about = metadata["finetuned"]
-    assert about["history"] == tuned.course.history
+    assert about["history"] == tuned.training.history
     assert (about["unfrozen"], about["augment"], about["learning_rate"]) == (10, "flips", 1e-3)
     assert about["layers"] == tuned.layers
     assert tuned.parameters == about["trainable_parameters"] > 0
@@ -277,7 +275,7 @@ def test_a_cache_of_the_tuned_backbone_is_taken(tuned, images, tmp_path, small):
     done = evaluate_model(tuned.path, own)
     assert done.left_out == tuned.images + tuned.validation_images
     again = finetune(images, tuned.path, tmp_path / "again.keras", unfreeze=3, epochs=1, cache=own)
-    assert again.course.best >= 0
+    assert again.training.best >= 0
 
 
 @pytest.mark.slow
@@ -295,7 +293,7 @@ def test_a_tuned_model_can_be_exported_for_litert(tuned, images, tmp_path):
     assert export(tuned.path, tmp_path / "a.tflite", images=images / "ash", check=3).checked == 3
 
 
-def test_copies_of_one_original_stay_on_one_side_of_the_validation(cache, in_pairs):
+def test_a_group_stays_on_one_side_of_the_validation(cache, in_pairs):
     rows = np.arange(10, 60)
     fit, held = hold_out(cache, rows, in_pairs, 3)
     assert sorted([*fit, *held]) == rows.tolist()
@@ -350,7 +348,7 @@ def test_an_image_that_changed_is_named_and_nothing_is_written(starts, images, t
         ("epochs", 0, "epochs of finetune must be an integer from 1"),
         ("patience", True, "patience of finetune must be an integer from 1"),
         ("batch_size", 1.5, "batch_size of finetune must be an integer from 1"),
-        ("random_state", -1, "random_state of finetune must be an integer from 0"),
+        ("seed", -1, "seed of finetune must be an integer from 0"),
     ],
 )
 def test_a_wrong_parameter_says_what_is_allowed(starts, images, tmp_path, parameter, value, message):
@@ -379,8 +377,8 @@ def test_models_that_cannot_be_trained_on_are_refused(starts, images, cache, tmp
 def test_a_loss_that_is_no_number_ends_the_training(starts, images, tmp_path, monkeypatch):
     monkeypatch.setattr(finetune_training, "_one_epoch", lambda *arguments: (float("nan"), 0.3))
     done = finetune(images, starts["logreg"], tmp_path / "a.keras", unfreeze=3)
-    assert done.course.history["epoch"] == [0]
-    assert "no number any more; take a smaller learning rate" in " ".join(done.notes)
+    assert done.training.history["epoch"] == [0]
+    assert "NaN or infinite. Use a smaller learning rate" in " ".join(done.notes)
 
 
 @pytest.mark.slow
@@ -401,4 +399,4 @@ def test_the_command_says_what_it_did(starts, tuned, images, tmp_path, monkeypat
     curves = tmp_path / "c.svg"
     told = json.loads(CliRunner().invoke(main, [*arguments, "--curves", str(curves), "--json"]).stdout)
     assert given["curves"] == curves
-    assert told == json.loads(json.dumps(tuned.as_dict()))
+    assert told == json.loads(json.dumps(tuned.to_dict()))

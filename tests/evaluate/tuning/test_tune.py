@@ -122,7 +122,7 @@ def test_the_winner_beats_a_bad_default(cache, groups):
     assert made.optimism == made.best.score - made.outer_score
 
 
-def test_the_outer_scores_are_those_of_compare_on_its_grouped_split(tuned, cache, groups):
+def test_the_outer_scores_are_those_of_compare(tuned, cache, groups):
     parameters = {"C": tuned.best_parameters["C"], "tol": 1e-3}
     mine = compare(cache, {"logreg": parameters}, groups=groups)
     assert mine.result("logreg").scores == tuned.result.scores
@@ -130,7 +130,7 @@ def test_the_outer_scores_are_those_of_compare_on_its_grouped_split(tuned, cache
     assert tuned.result.head.get_params()["tol"] == 1e-3
 
 
-def test_the_inner_scores_are_the_mean_and_deviation_over_the_folds(tuned, cache):
+def test_the_inner_scores_are_means_over_the_folds(tuned, cache):
     scores = []
     for fold in tuned.folds:
         head = tuned.result.head
@@ -161,7 +161,7 @@ def test_a_split_without_one_test_part_is_refused(cache, groups, tmp_path):
         tune(cache, "logreg", split=tmp_path / "folds.csv", groups=groups)
 
 
-def test_a_split_file_says_what_is_searched_and_groups_keep_together_in_its_folds(cache, groups, tmp_path):
+def test_a_split_file_is_searched_in_folds_of_groups(cache, groups, tmp_path):
     split = make_split(cache, "grouped", 5, groups)
     write_split(split, cache, tmp_path / "split.csv")
     made = tune(cache, SPY, space={"depth": [23]}, split=tmp_path / "split.csv", groups=groups, folds=3)
@@ -169,7 +169,7 @@ def test_a_split_file_says_what_is_searched_and_groups_keep_together_in_its_fold
     assert [fold.groups["crossing"] for fold in made.folds] == [0, 0, 0]
 
 
-def test_no_group_crosses_an_inner_fold_and_the_folds_make_up_the_training_part(tuned, groups):
+def test_inner_folds_keep_groups_and_cover_the_training_part(tuned, groups):
     held = np.sort(np.concatenate([fold.test for fold in tuned.folds]))
     np.testing.assert_array_equal(held, tuned.split.train)
     for fold in tuned.folds:
@@ -186,7 +186,7 @@ def test_folds_of_a_random_split_are_random_too(cache, groups):
     assert all(len(fold.test) > 20 for fold in made)
 
 
-def test_more_folds_than_groups_in_a_class_is_an_error_that_says_so(cache, groups):
+def test_more_folds_than_groups_in_a_class_are_refused(cache, groups):
     with pytest.raises(SplitError, match="needs at least 40 groups in every class"):
         tune(cache, "logreg", groups=groups, folds=40)
 
@@ -215,7 +215,7 @@ def test_rungs_are_nested_stratified_and_of_whole_groups(cache, groups):
     share=st.floats(0.01, 1),
     seed=st.integers(0, 9),
 )
-def test_a_share_has_every_class_and_whole_units_and_is_within_a_larger(labels, per_unit, share, seed):
+def test_a_fraction_has_every_class_and_whole_units(labels, per_unit, share, seed):
     labels = np.array(labels)
     units = np.arange(len(labels)) // per_unit
     where = hash_to_unit_interval([str(unit) for unit in np.unique(units)], seed, 2)
@@ -281,7 +281,7 @@ def test_a_combination_that_fails_is_reported_and_ends_nothing(cache, groups):
     assert any(note.startswith("2 of 4 candidates failed, such as") for note in made.notes)
 
 
-def test_a_value_that_a_head_of_others_refuses_is_a_failure_of_that_value(cache, groups):
+def test_a_value_that_a_foreign_head_refuses_is_a_failure(cache, groups):
     head = "sklearn.linear_model:RidgeClassifier"
     made = tune(cache, head, space={"alpha": [-1.0, 0.01]}, groups=groups, folds=3)
     row = next(row for row in made.table if row.parameters == {"alpha": -1.0})
@@ -289,7 +289,7 @@ def test_a_value_that_a_head_of_others_refuses_is_a_failure_of_that_value(cache,
     assert made.best_parameters["alpha"] > 0
 
 
-def test_a_value_that_a_head_of_ours_refuses_stops_before_anything_is_fitted(cache, groups):
+def test_an_invalid_value_is_refused_before_the_search(cache, groups):
     with pytest.raises(HeadParameterError, match="parameter C of head 'logreg' must be a number above 0, got -1"):
         tune(cache, "logreg", space={"C": [0.01, -1]}, groups=groups, folds=3)
 
@@ -327,7 +327,7 @@ def test_fits_that_did_not_converge_are_noted_and_count(cache, groups, recwarn):
 
 
 @pytest.mark.usefixtures("few")
-def test_without_any_budget_the_defaults_are_scored_and_nothing_else(cache, groups, seen):
+def test_without_any_time_only_the_defaults_are_scored(cache, groups, seen):
     made = tune(cache, SPY, space={"depth": [2, 4, 23]}, groups=groups, folds=3, time_budget=0)
     assert {depth for depth, _ in seen} == {1}
     assert [row.trial for row in made.table] == [0]
@@ -359,7 +359,7 @@ def test_a_budget_that_is_enough_changes_nothing(tuned, cache, groups):
     assert not any("time budget" in note for note in made.notes)
 
 
-def test_a_rung_in_which_only_the_default_was_finished_decides_nothing(cache, groups, monkeypatch, few):
+def test_a_rung_of_the_default_alone_decides_nothing(cache, groups, monkeypatch, few):
     real = tune_search.fit_in_fold
     calls = []
 
@@ -417,7 +417,7 @@ def test_every_head_has_a_search_space_of_its_own_parameters():
     trials=st.integers(1, 30),
     seed=st.integers(0, 99),
 )
-def test_candidates_are_within_their_ranges_and_each_is_there_once(head, trials, seed):
+def test_candidates_are_distinct_and_within_their_ranges(head, trials, seed):
     space = search_space(head)
     default = {name: make_head(head).get_params()[name] for name in space}
     made = candidates(space, default, trials, seed)
@@ -487,7 +487,7 @@ def test_what_cannot_be_searched_is_one_error(cache, groups, head, settings, err
         tune(cache, head, groups=groups, **settings)
 
 
-def test_a_cache_that_is_missing_is_an_error_and_not_a_failed_candidate(tmp_path):
+def test_a_missing_cache_is_an_error(tmp_path):
     with pytest.raises(CacheError):
         tune(tmp_path / "none.h5", "logreg")
 
@@ -528,7 +528,7 @@ def test_failures_are_saved_as_null_and_as_an_empty_field(cache, groups, tmp_pat
     assert [(row["score"], row["sd"], row["fail"]) for row in failed] == [("", "", "True")]
 
 
-def test_the_figure_has_a_panel_for_every_parameter_with_the_default_in_it(cache, groups):
+def test_the_figure_has_a_panel_for_every_parameter(cache, groups):
     made = tune(cache, "svm", groups=groups, folds=2, trials=4)
     figure = made.figure()
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["C", "gamma"]
