@@ -240,10 +240,15 @@ def readers(folder: Path, seconds: float, form: str) -> dict[str, Any]:
     update(images, cache)
     begin = time.monotonic()
     end = begin + seconds
+    marks = folder / "marks"  # a file for every reader that has seen two generations
+    marks.mkdir()
+
+    def running(done: bool) -> bool:
+        return time.monotonic() < end + (0 if done else 60)
 
     def write(send: Callable[[Any], None]) -> None:
         count = 0
-        while time.monotonic() < end:
+        while running(len(os.listdir(marks)) == READERS):
             count += 1
             write_images(images, generations[count % 2])
             update(images, cache)
@@ -252,7 +257,7 @@ def readers(folder: Path, seconds: float, form: str) -> dict[str, Any]:
     def look(send: Callable[[Any], None]) -> None:
         chance, seen = random.Random(os.getpid()), {"reads": 0, "switches": 0}
         last = ""
-        while time.monotonic() < end:
+        while running(seen["switches"] > 0):
             with FeatureCache.open(cache) as opened:
                 time.sleep(chance.choice([0, 0, 0.002, 0.02]))  # the features are read after a later publication
                 differences = [difference(opened, images) for images in generations]
@@ -261,6 +266,8 @@ def readers(folder: Path, seconds: float, form: str) -> dict[str, Any]:
             seen["reads"] += 1
             seen["switches"] += bool(last) and last != str(differences)
             last = str(differences)
+            if seen["switches"]:
+                (marks / str(os.getpid())).touch()
         send(seen)
 
     children = [Child(write), *(Child(look) for _ in range(READERS))]
