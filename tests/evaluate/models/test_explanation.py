@@ -178,7 +178,7 @@ def test_the_figure_shows_image_map_and_caption(models, image, name):
 def test_an_empty_map_is_drawn_and_reported(models, image, tmp_path, monkeypatch):
     assert not explain(models["svm"], image).empty
     monkeypatch.setattr(module, "heatmap_of", lambda *given: np.zeros((2, 2)))
-    assert "finds no place" in _run(models["svm"], image, "-o", tmp_path / "a.png").stdout
+    assert "Grad-CAM finds no region" in _run(models["svm"], image, "-o", tmp_path / "a.png").stdout
     done = explain(models["svm"], image)
     assert done.empty
     assert "Grad-CAM finds no place that speaks for birch" in done.figure().get_supxlabel()
@@ -211,7 +211,7 @@ def test_the_command_writes_the_figure(models, image, tmp_path):
     shown = _run(models["svm"], image, "-o", path, "--class", "ash").stdout
     assert ": ash " in shown
     assert "(another class is more probable)" in shown
-    assert "Grad-CAM over 2 x 2 places, which do not add up" in shown
+    assert "Grad-CAM over 2 x 2 regions, which do not add up" in shown
 
 
 def test_the_command_prints_json(models, image, tmp_path):
