@@ -25,10 +25,10 @@ from .table import HASH_BYTES, Features, Files, Rows, Signatures, Table
 class FeatureCache:
     """Features, labels and paths of a folder of images.
 
-    :meth:`open` reads a cache from disk. Everything but features and signatures is read and checked at once;
+    `open` reads a cache from disk. Everything but features and signatures is read and checked at once;
     these are read, and checked block by block, when first asked for. A cache that is replaced while it is open
-    answers from the generation that was opened. :meth:`from_arrays`, :meth:`select`, :meth:`with_labels` and
-    :meth:`concat` make caches in memory, which `compare`, `tune` and `train` take as well.
+    answers from the generation that was opened. `from_arrays`, `select`, `with_labels` and
+    `concat` make caches in memory, which `compare`, `tune` and `train` take as well.
 
     ``cache[rows]`` returns the features of some rows, without reading the others.
 

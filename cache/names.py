@@ -41,7 +41,7 @@ def pack(names: list[bytes]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int6
 
 
 def unpack(blob: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> list[bytes]:
-    """Undo :func:`pack`; ValueError if the offsets do not rise from 0 to the length of the blob."""
+    """Undo `pack`; ValueError if the offsets do not rise from 0 to the length of the blob."""
     if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(blob) or (offsets[1:] < offsets[:-1]).any():
         raise ValueError("string offsets do not rise from 0 to the length of their blob")
     data = blob.tobytes()

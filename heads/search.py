@@ -29,7 +29,7 @@ def search_space(
     Parameters
     ----------
     head : str
-        As :func:`embedonce.make_head` takes it.
+        As `make_head` takes it.
     given : mapping of str to sequence, default=None
         Values of every parameter to search; others keep their values.
     fixed : mapping, default=None

@@ -75,7 +75,7 @@ C = 10.0
 
 
 def read_config(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the options and the heads of a configuration file, as :func:`embedonce.compare` takes them.
+    """Return the options and the heads of a configuration file, as `compare` takes them.
 
     Raises
     ------

@@ -65,7 +65,7 @@ class Comparison(ComparisonData):
             Created if it does not exist; files of the same names are replaced.
         maps : bool, default=False
             Show in the report which regions of wrongly classified images supported the predicted class, for heads that
-            :func:`embedonce.explain` takes. It needs the backbone's weights.
+            `explain` takes. It needs the backbone's weights.
 
         Returns
         -------

@@ -65,17 +65,17 @@ def compare(
     ----------
     cache : FeatureCache or path-like
     heads : str, sequence, or mapping of str to dict or classifier, default=("softmax", "logreg", "svm")
-        Names as :func:`embedonce.make_head` takes them, or unfitted scikit-learn classifiers, or both. A mapping gives
+        Names as `make_head` takes them, or unfitted scikit-learn classifiers, or both. A mapping gives
         the parameters, or a classifier, of each name; ``head`` among the parameters says which head a name is for.
     split : str, path-like, Split, pair of arrays, splitter or list, default=None
         ``grouped`` or ``random`` (80 % for training, stratified); the path of a split file, or ``FILE:COLUMN``; a
-        :class:`embedonce.Split` or a pair (train, test) of row numbers; a splitter of scikit-learn, such as
+        `Split` or a pair (train, test) of row numbers; a splitter of scikit-learn, such as
         ``StratifiedGroupKFold``; or a list of folds, each a `Split` or a pair. By default a grouped and a random split
         if there are near-duplicates, to show the leakage gap.
     groups : path-like, Groups, mapping, array-like or Series, default=None
         Images that belong together, such as those of one patient: the path of a CSV file with the columns
-        ``path,group``, a :class:`embedonce.Groups`, a mapping from path to group, or one group per row. By default the
-        near-duplicates that :func:`embedonce.find_groups` finds, which are kept in a file next to the cache.
+        ``path,group``, a `Groups`, a mapping from path to group, or one group per row. By default the
+        near-duplicates that `find_groups` finds, which are kept in a file next to the cache.
     seed : int, default=0
         Random seed of the splits, the folds and the bootstrap.
     folds : int, default=None
@@ -90,12 +90,12 @@ def compare(
         Time budget in seconds of the search for parameters of each head, in the training rows only. With folds every
         fold has its own search (nested cross-validation), and these share the time budget. Given parameters stay.
     views : {"train", "average", "both"}, default=None
-        Use the augmented views that :func:`embedonce.extract_features` wrote: as further training rows, to average
+        Use the augmented views that `extract_features` wrote: as further training rows, to average
         the probabilities of every test image over, or both.
     learning_curve : bool, default=False
         Also train every head on growing parts of the training images.
     image_models : path-like or sequence of path-like, default=()
-        ``.keras`` files of :func:`embedonce.finetune` or :func:`embedonce.export`, which classify the images of the
+        ``.keras`` files of `finetune` or `export`, which classify the images of the
         test rows.
     jobs : int, default=1
         Number of processes that train heads at the same time.

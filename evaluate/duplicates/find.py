@@ -70,7 +70,7 @@ def find_groups(
 
     Notes
     -----
-    :mod:`embedonce.evaluate.duplicates.search` describes the method. It takes half a minute to a minute for 15,000
+    `search` describes the method. It takes half a minute to a minute for 15,000
     images on two processors.
 
     Examples

@@ -113,7 +113,7 @@ def correlate(spectra: Spectra, row: int, others: npt.NDArray[np.intp]) -> Centr
 def as_affine(centred: Centred) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
     """Return the maps from the second image to the first: mirror, bool (k,), and affine, float32 (k, 6).
 
-    They are those of :mod:`embedonce.evaluate.duplicates.registration`; mirror flips the second image upside down
+    They are those of `registration`; mirror flips the second image upside down
     first.
     """
     # angles are sampled in the middle of their steps, so that reversing them shifts them by one

@@ -8,16 +8,16 @@ overlap; then the images decide, if they are available.
 
 1. Files of the same content belong together.
 2. Neighbours are compared over all rotations about the centre, mirrorings and zooms
-   (:mod:`embedonce.evaluate.duplicates.log_polar`); promising pairs are registered
-   (:mod:`embedonce.evaluate.duplicates.registration`).
+   (`log_polar`); promising pairs are registered
+   (`registration`).
 3. Neighbours in different groups are registered from shifted positions
-   (:mod:`embedonce.evaluate.duplicates.translation`): crops.
+   (`translation`): crops.
 4. Images that are still alone are compared with many more, and registered from stretched positions as well: the
    features of a strongly distorted image are far from those of its original.
 
-Each stage has its threshold, which the data set determines (:mod:`embedonce.evaluate.duplicates.thresholds`): a search
+Each stage has its threshold, which the data set determines (`thresholds`): a search
 over shifts finds better agreement between unrelated images than one about the centre. A pair below it is verified on
-larger pictures (:mod:`embedonce.evaluate.duplicates.verification`), or rejected where there are none.
+larger pictures (`verification`), or rejected where there are none.
 
 Groups are the connected components of the accepted pairs. A pair inside a group is not tested again, and two groups are
 not compared again after a few failures, so the work grows with the number of images, not of pairs.

@@ -4,8 +4,8 @@ Plain pictures, such as digits, agree by chance far better than tissue does, so 
 must meet two conditions, after Fisher's transformation, under which the spread of a correlation is almost independent
 of its size:
 
-- Unrelated pairs lie far below it (:func:`null_limit`).
-- There is a gap below it (:func:`gap_limit`). With near-duplicates, candidates fall into those that agree and those
+- Unrelated pairs lie far below it (`null_limit`).
+- There is a gap below it (`gap_limit`). With near-duplicates, candidates fall into those that agree and those
   that do not; without, scores thin out steadily, and the highest mean nothing. While the density of chance scores falls
   fast, there are at least as many pairs just below a threshold as chance pairs above it, so their ratio is an upper
   estimate of the fraction of false pairs, in the manner of an empirical false discovery rate (Efron, 2004,

@@ -27,7 +27,7 @@ def cut_model(whole: Any) -> tuple[Any, Any]:
     Parameters
     ----------
     whole : keras.Model
-        Of :func:`embedonce.evaluate.models.image_model.build_image_model`, some layers of its backbone trainable.
+        Of `build_image_model`, some layers of its backbone trainable.
 
     Returns
     -------
@@ -94,7 +94,7 @@ class FrozenPart:
         self._places: dict[tuple[int, int], int] = {}
 
     def batches(self, rows: Indices, size: int, views: Indices | None = None) -> Iterator[tuple[Indices, Activations]]:
-        """Yield the activations of the images of rows: see :meth:`ImageReader.batches`.
+        """Yield the activations of the images of rows: see `ImageReader.batches`.
 
         Yields
         ------

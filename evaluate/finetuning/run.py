@@ -113,7 +113,7 @@ def finetune(
     cache : FeatureCache or path-like, default=None
         The cache that the model was trained on; by default at the path in the model file.
     groups : path-like, Groups, mapping, array-like or Series, default=None
-        See :func:`embedonce.compare`.
+        See `compare`.
     augment : {"none", "flips", "dihedral"}, default="flips"
         Random augmentation of each training image in each epoch: nothing; mirroring left to right and upside down; or
         any of the eight symmetries of the square.

@@ -18,7 +18,7 @@ from .image_reader import AUGMENTATIONS, Indices
 
 @dataclass(frozen=True)
 class Schedule:
-    """Parameters of a fine-tuning; see :func:`embedonce.finetune`."""
+    """Parameters of a fine-tuning; see `finetune`."""
 
     augment: str = "flips"
     learning_rate: float = 1e-5

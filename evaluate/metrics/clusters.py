@@ -2,7 +2,7 @@
 
 Images of one group (near-duplicates, tissue of one patient) tend to be correct or incorrect together, so the group is
 the unit that is resampled; without groups, every image is one. If few groups have all the errors, the sample shows too
-little of how groups err; then the correlation within groups counts (:func:`design_effect`).
+little of how groups err; then the correlation within groups counts (`design_effect`).
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def design_effect(
 ) -> float:
     """Return the variance of a mean relative to that of independent values.
 
-    ``1 + rho (n / effective groups - 1)`` (Kish, 1965, section 5.4). For ``rho``, :func:`correlation_within` is
+    ``1 + rho (n / effective groups - 1)`` (Kish, 1965, section 5.4). For ``rho``, `correlation_within` is
     averaged with one further group whose values are all alike: ``(m rho + 1) / (m + 1)`` for m informative groups. So
     few groups cannot show that errors are independent, and without any error a group counts as one image.
     """
@@ -90,7 +90,7 @@ def design_effect(
 
 
 def error_by_correlation(values: npt.NDArray[np.floating], clusters: Clusters) -> float:
-    """Return the standard error of a mean by :func:`design_effect`."""
+    """Return the standard error of a mean by `design_effect`."""
     return float(np.sqrt(values.var() / len(values) * design_effect(values, clusters)))
 
 
@@ -102,5 +102,5 @@ def error_by_groups(values: npt.NDArray[np.floating], clusters: Clusters, means:
 
 
 def mean_error(values: npt.NDArray[np.floating], clusters: Clusters) -> float:
-    """Return the standard error of a mean: :func:`error_by_groups`, at least :func:`error_by_correlation`."""
+    """Return the standard error of a mean: `error_by_groups`, at least `error_by_correlation`."""
     return max(error_by_groups(values, clusters), error_by_correlation(values, clusters))

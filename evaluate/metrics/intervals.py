@@ -1,10 +1,10 @@
 """Confidence intervals of scores by bootstrap over groups.
 
-Groups are resampled, see :mod:`embedonce.evaluate.metrics.clusters`. The bootstrap gives the standard error, which is
+Groups are resampled, see `clusters`. The bootstrap gives the standard error, which is
 at least the one by the correlation within groups. The interval is Wilson's for the number of images that would give
 that standard error, since scores near 1 are far from normally distributed. In simulation (``benchmarks/statistics.py``)
 it has the nominal coverage, also where the percentile interval of the bootstrap covers the truth in two of three cases
-or fewer. Areas under the ROC curve have another interval: :mod:`embedonce.evaluate.metrics.roc_auc_interval`.
+or fewer. Areas under the ROC curve have another interval: `roc_auc_interval`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def score_intervals(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Return confidence intervals of the scores of :func:`embedonce.evaluate.metrics.metrics.score`.
+    """Return confidence intervals of the scores of `score`.
 
     The result has every score of counts per class, ``log_loss`` and ``roc_auc``; scores without an interval are left
     out. With ``groups``, shape (t,), the rows of one group are resampled together (Field and Welsh, 2007,
     doi:10.1111/j.1467-9868.2007.00593.x). The standard error is the standard deviation over resamples (Efron and
-    Tibshirani, 1993, chapter 6), but at least that by :func:`embedonce.evaluate.metrics.clusters.design_effect`. If all
+    Tibshirani, 1993, chapter 6), but at least that by `design_effect`. If all
     predictions are correct, or all incorrect, the bootstrap has no error, and a group counts as one image. Training
     rows are not resampled: it is the interval of the score of this trained head on further images.
     """

@@ -1,6 +1,6 @@
 """Scores of predictions by scikit-learn's definitions, in one table.
 
-Results, means over folds, tables, intervals, ``--fail-under`` and ``tune --metric`` follow from :data:`METRICS`.
+Results, means over folds, tables, intervals, ``--fail-under`` and ``tune --metric`` follow from `METRICS`.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def score(
     probabilities: npt.NDArray[np.float64] | None,
     class_names: list[str],
 ) -> dict[str, Any]:
-    """Score predictions: a float or None for each of :data:`METRICS`, ``per_class`` and ``confusion``.
+    """Score predictions: a float or None for each of `METRICS`, ``per_class`` and ``confusion``.
 
     ``true`` and ``predicted`` are intp, shape (n,); the columns of ``probabilities``, float64, shape (n, k), are in the
     order of ``class_names``. Metrics of probabilities are None without these, and the area under the curve for a single

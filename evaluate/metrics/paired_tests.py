@@ -74,7 +74,7 @@ def compare_pair(
     Without groups it is McNemar's exact test (1947, doi:10.1007/BF02295996), by the binomial distribution of the
     discordant images; without such images p is 1. With groups, the exact sign-flip test: each group's difference is
     equally likely to favour either head (Good, 2005, chapter 3), which equals McNemar's for groups of one image. The
-    interval is :func:`difference_interval`, made consistent with the exact test: if p is below ``1 - level`` it ends at
+    interval is `difference_interval`, made consistent with the exact test: if p is below ``1 - level`` it ends at
     0 at most, otherwise it is widened to 0.
     """
     from scipy.stats import binomtest
@@ -106,7 +106,7 @@ def difference_interval(difference: npt.NDArray[np.float64], clusters: Clusters,
     The interval is that of Agresti and Min (2005, doi:10.1002/sim.1781): normal, after half an image is added to those
     that both heads classify correctly, only the first, only the second, and neither. So it keeps its coverage with few
     discordant images, and has a width without any. Groups count as the number of images that have the standard error of
-    :func:`embedonce.evaluate.metrics.clusters.mean_error`.
+    `mean_error`.
     """
     from scipy.stats import norm
 
@@ -199,7 +199,7 @@ def compare_all(
     margin: float = MARGIN,
     level: float = LEVEL,
 ) -> Records[HeadDifference]:
-    """Compare every two heads by :func:`compare_pair`, or with ``folds`` by :func:`compare_folds`.
+    """Compare every two heads by `compare_pair`, or with ``folds`` by `compare_folds`.
 
     The verdict is ``better`` if ``p_holm`` is below ``1 - level``, otherwise ``practically tied`` if the interval lies
     within the margin, otherwise ``undecided``.

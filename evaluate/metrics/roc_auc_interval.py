@@ -23,11 +23,11 @@ def area_interval(
 ) -> Interval | None:
     """Return the interval of the mean one-vs-rest area of the classes that occur, None for one class.
 
-    The variance of the supposed area is that of two normally distributed classes (:func:`binormal_variance`), for the
+    The variance of the supposed area is that of two normally distributed classes (`binormal_variance`), for the
     effective number of images; if the sample varies more, it is multiplied by the ratio. The variance of the sample is
     that of the placements of its images (DeLong, DeLong and Clarke-Pearson, 1988, doi:10.2307/2531595), with groups
     that of Obuchowski (1997, doi:10.2307/2533958), at least that by
-    :func:`embedonce.evaluate.metrics.clusters.design_effect`.
+    `design_effect`.
     """
     from scipy.stats import norm
 

@@ -58,7 +58,7 @@ def evaluate_model(
     Parameters
     ----------
     model : path-like
-        Model file of :func:`train`, :func:`finetune` or :func:`save_head`.
+        Model file of `train`, `finetune` or `save_head`.
     cache : FeatureCache or path-like
         Features of the same fingerprint as those that the model was trained on.
     split : path-like, default=None

@@ -85,7 +85,7 @@ def predict(
     Parameters
     ----------
     model : path-like
-        Model file of :func:`train`, :func:`finetune` or :func:`save_head`.
+        Model file of `train`, `finetune` or `save_head`.
     images : path-like or sequence of path-like
         Image files, and folders whose images are all taken at any depth. Names that begin with a dot are left out.
     top : int, default=1
@@ -95,7 +95,7 @@ def predict(
     weights : path-like, default=None
         File with the backbone's weights, if they are not where the model says.
     engine : str, default="auto"
-        Engine that computes the features: see :func:`extract_features`.
+        Engine that computes the features: see `extract_features`.
     trust : bool, default=False
         Allow a model file that runs code when it is loaded.
     views : {"none", "flips", "dihedral"}, default="none"

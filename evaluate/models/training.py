@@ -83,19 +83,19 @@ def train(
     ----------
     cache : FeatureCache or path-like
     head : str
-        Name of the head: see :func:`make_head`.
+        Name of the head: see `make_head`.
     path : path-like
         ``.keras`` (image model) for softmax, ``.npz`` for any head, ``.skops`` or ``.joblib`` for foreign classifiers.
     parameters : dict, default=None
         Parameters of the head.
     split : str, path-like, Split, pair of arrays, splitter or list, default="random"
-        One split, as :func:`compare` takes it, or ``none`` to train on every image without scores.
+        One split, as `compare` takes it, or ``none`` to train on every image without scores.
     seed : int, default=0
         Random seed of the split.
     weights : path-like, default=None
         File with the backbone's weights for an image model, if they are not where the cache says.
     groups : Groups, path-like, array, mapping or Series, default=None
-        Groups of near-duplicates: see :func:`compare`. A head that calibrates by cross-validation keeps them together
+        Groups of near-duplicates: see `compare`. A head that calibrates by cross-validation keeps them together
         too.
     views : {"train", "average", "both"}, default=None
         Train on augmented views of the training images too, average probabilities over views for the scores, or both.

@@ -107,7 +107,7 @@ def diff(a: Path | str, b: Path | str) -> RunDiff:
     Parameters
     ----------
     a, b : path-like
-        Folders that :meth:`Comparison.save` or ``embedonce compare`` wrote.
+        Folders that `Comparison.save` or ``embedonce compare`` wrote.
 
     Returns
     -------

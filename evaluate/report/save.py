@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def save_comparison(comparison: ComparisonData, folder: Path | str, *, maps: bool = False) -> list[Path]:
-    """Write a comparison into a folder, see :meth:`embedonce.Comparison.save`; return the files.
+    """Write a comparison into a folder, see `Comparison.save`; return the files.
 
     Besides the report, ``results.json`` has every number, ``predictions.csv`` every prediction, ``split.csv`` the split
     or the folds, ``suspects.csv`` the suspected label errors, and ``confusion-HEAD.csv`` the matrix of one head. Every

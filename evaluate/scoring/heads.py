@@ -63,7 +63,7 @@ def heads_on_plans(heads: Mapping[str, Any], plans: Sequence[SplitPlan]) -> list
 
 
 def name_heads(heads: Any) -> dict[str, Any]:
-    """Return heads as :func:`embedonce.compare` takes them, by name: parameters or a classifier of each.
+    """Return heads as `compare` takes them, by name: parameters or a classifier of each.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def _name_of(head: Any) -> str:
 
 
 def make_heads(named: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the unfitted heads by name, from :func:`name_heads`.
+    """Return the unfitted heads by name, from `name_heads`.
 
     Raises
     ------

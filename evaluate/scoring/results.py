@@ -169,7 +169,7 @@ class HeadResult:
         Parameters
         ----------
         path : path-like
-            The suffix decides the format: see :func:`embedonce.save_head`.
+            The suffix decides the format: see `save_head`.
 
         Raises
         ------
@@ -189,7 +189,7 @@ class HeadResult:
         save_head(self.head, path, metadata, cache=cache, rows=split.train)
 
     def to_frame(self) -> Any:
-        """Return the values of :meth:`to_dict` as a pandas DataFrame of one row."""
+        """Return the values of `to_dict` as a pandas DataFrame of one row."""
         return Records([self]).to_frame()
 
     def __repr__(self) -> str:
@@ -202,7 +202,7 @@ class HeadResult:
 
 @dataclass(eq=False, repr=False)
 class ComparisonData:
-    """Results of heads on the same rows; see :class:`embedonce.Comparison`."""
+    """Results of heads on the same rows; see `Comparison`."""
 
     cache: FeatureCache
     split: Split
@@ -226,7 +226,7 @@ class ComparisonData:
 
     @property
     def table(self) -> Records[HeadResult]:
-        """Results, the best first: by :attr:`ranked_by`, then by log loss."""
+        """Results, the best first: by `ranked_by`, then by log loss."""
 
         def order(result: HeadResult) -> tuple[float, float]:
             loss = result.scores["log_loss"]
@@ -287,7 +287,7 @@ class ComparisonData:
         raise HeadError(f"parameter head must be one of the compared heads ({names}), got {head!r}")
 
     def to_frame(self) -> Any:
-        """Return :attr:`table` as a pandas DataFrame."""
+        """Return `table` as a pandas DataFrame."""
         return self.table.to_frame()
 
     def score_table(self, *, page: bool = False) -> TextTable:

@@ -93,7 +93,7 @@ class Groups:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the file that :meth:`save` writes, 64 hexadecimal digits."""
+        """SHA-256 of the file that `save` writes, 64 hexadecimal digits."""
         return hashlib.sha256(self._as_file()).hexdigest()
 
     def save(self, path: Path | str) -> None:

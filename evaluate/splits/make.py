@@ -1,6 +1,6 @@
 """Random and grouped splits and folds: stable, stratified by class.
 
-:mod:`embedonce.evaluate.splits.stable_hash` says what decides the part of an image, and why.
+`stable_hash` says what decides the part of an image, and why.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def fold_rows(
     """Make the ``k`` folds of one repeat, with every class in every fold and no group in two.
 
     The fold of an image, or of a group, depends only on its name, the seed, the repeat and ``k``. The first of five
-    folds has the test part of :func:`split_rows` with the same seed, except for classes of few images.
+    folds has the test part of `split_rows` with the same seed, except for classes of few images.
     """
     parts, moved = _assign(paths, labels, class_names, seed, repeat, [number / k for number in range(1, k)], groups)
     method = "random" if groups is None else "grouped"

@@ -46,7 +46,7 @@ class SplitPlan(Sequence[Split]):
 
     @property
     def method(self) -> str:
-        """How the splits were made: see :class:`Split`."""
+        """How the splits were made: see `Split`."""
         return self.splits[0].method
 
     @property
@@ -62,7 +62,7 @@ class SplitPlan(Sequence[Split]):
 
     @cached_property
     def merged(self) -> Split:
-        """The single split, or all folds as one: see :func:`merge_folds`."""
+        """The single split, or all folds as one: see `merge_folds`."""
         return merge_folds(self.splits) if self.has_folds else self.splits[0]
 
     def __len__(self) -> int:
@@ -142,7 +142,7 @@ def make_splits(
 
 
 def make_split(cache: FeatureCache, split: SplitLike, seed: int, groups: Groups | None = None) -> Split:
-    """Return the one split that a value of the parameter ``split`` stands for: see :func:`make_splits`."""
+    """Return the one split that a value of the parameter ``split`` stands for: see `make_splits`."""
     plan = make_splits(cache, split, seed, groups)
     if plan.has_folds:
         raise SplitError(

@@ -37,7 +37,7 @@ class Split:
         Rows that are in another part than their hash says, so that every class is in every part. Only these may change
         their part when images are added.
     groups : mapping, default=None
-        Report of the groups on both sides: see ``group_report`` in :mod:`embedonce.evaluate.splits.split`.
+        Report of the groups on both sides: see ``group_report`` in `split`.
     parts : sequence of Split, default=()
         The folds that this split merges.
 
@@ -183,8 +183,8 @@ def group_report(split: Split, groups: Groups) -> dict[str, Any]:
     """Return the leakage of a split, JSON-serialisable.
 
     The keys: ``groups``, the number of groups in the cache; ``train_groups``, ``test_groups`` and ``crossing``, the
-    numbers of groups with images in each part and in both; ``leak_share``, see :func:`leaked_fraction`;
-    ``group_source`` and ``group_digest``, of :class:`Groups`.
+    numbers of groups with images in each part and in both; ``leak_share``, see `leaked_fraction`;
+    ``group_source`` and ``group_digest``, of `Groups`.
     """
     train, test = _group_ids(split, groups)
     return {

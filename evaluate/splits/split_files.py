@@ -34,7 +34,7 @@ def write_folds(splits: Sequence[Split], cache: FeatureCache, path: Path | str) 
 def read_splits(path: Path, cache: FeatureCache, column: str | None = None) -> list[Split]:
     """Read a split, or the folds of all repeats, from a file with a column ``path``.
 
-    Without ``column`` the file has a column ``part`` (see :func:`read_split`), or ``fold``, or ``fold_0``, ``fold_1``
+    Without ``column`` the file has a column ``part`` (see `read_split`), or ``fold``, or ``fold_0``, ``fold_1``
     and so on for repeats. A named column that says ``train`` or ``test`` is a split; the values of others are folds.
     """
     header = read_header(path, "split file")

@@ -45,7 +45,7 @@ def inner_folds(cache: FeatureCache, split: Split, groups: Groups | None, k: int
 def shrink(fold: Split, cache: FeatureCache, groups: Groups | None, fraction: float, seed: int) -> Split:
     """Return a fold that trains on a fraction of its images, of whole groups if it keeps groups together.
 
-    A smaller fraction is within a larger one: see :func:`first_rows`.
+    A smaller fraction is within a larger one: see `first_rows`.
     """
     if fraction == 1:
         return fold

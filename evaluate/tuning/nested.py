@@ -29,7 +29,7 @@ _LISTED = 3  # combinations of parameters that a note lists
 def search_spaces(heads: Sequence[str] | Mapping[str, Any], unfitted: Mapping[str, Any]) -> dict[str, Space]:
     """Return what is searched of every head: the parameters that have a range and were not given by the user.
 
-    ``heads`` is the argument of :func:`embedonce.compare`, ``unfitted`` the heads that were made from it. The given
+    ``heads`` is the argument of `compare`, ``unfitted`` the heads that were made from it. The given
     parameters of an instance are those that differ from their defaults. A space may be empty.
     """
     spaces: dict[str, Space] = {}
@@ -69,7 +69,7 @@ def tune_plan(
     heads : mapping of str to classifier
         Unfitted; they stay unchanged.
     spaces : mapping of str to Space
-        See :func:`search_spaces`. A head with an empty space is not tuned.
+        See `search_spaces`. A head with an empty space is not tuned.
     plan : SplitPlan
     groups : Groups or None
     seed : int
@@ -77,7 +77,7 @@ def tune_plan(
     seconds : float
         Time budget of each search. The given parameters are always scored.
     jobs, dask
-        See :func:`embedonce.compare`.
+        See `compare`.
     announce : callable, default=None
         Called with the head's name and the index of the split before each search.
 

@@ -52,13 +52,13 @@ def tune(
     ----------
     cache : FeatureCache or path-like
     head : str
-        A name as :func:`embedonce.make_head` takes it.
+        A name as `make_head` takes it.
     parameters : mapping, default=None
         Parameters with fixed values, which are not searched.
     space : mapping of str to sequence, default=None
         Values of every parameter to search; by default the head's own ranges, which only heads of embedonce have.
     split, groups, dask
-        See :func:`embedonce.compare`; the split must have one training and one test part.
+        See `compare`; the split must have one training and one test part.
     seed : int, default=0
         Random seed of the split, the folds, the candidates and the images of each rung. The same seed gives the same
         result, unless the time budget ends the search.
@@ -90,7 +90,7 @@ def tune(
     SplitError, GroupsError
         When the split or its folds are impossible.
     CacheError, ClusterError
-        See :func:`embedonce.compare`.
+        See `compare`.
 
     See Also
     --------

@@ -2,7 +2,7 @@
 
 Jamieson and Talwalkar (2016), Non-stochastic best arm identification and hyperparameter optimization. scikit-learn's
 HalvingRandomSearchCV is not used because it draws the images of a rung without regard to groups and classes, may drop
-the defaults, has no time budget, and sends arrays to its workers (:mod:`embedonce.evaluate.scoring.parallel` sends the
+the defaults, has no time budget, and sends arrays to its workers (`parallel` sends the
 path of the cache). Here every candidate in every fold is a job. The images of a rung are nested, stratified and of
 whole groups. Only the fitting part of a fold shrinks: candidates are scored on all images of the held-out fold.
 

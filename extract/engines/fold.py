@@ -45,7 +45,7 @@ def to_bytes(folded: Folded) -> bytes:
 
 
 def from_bytes(data: bytes) -> Folded:
-    """Read what :func:`to_bytes` wrote.
+    """Read what `to_bytes` wrote.
 
     Raises
     ------
