@@ -45,7 +45,7 @@ class Inspection:
 
     @property
     def intact(self) -> bool:
-        """Whether everything is as it was written."""
+        """True if everything is as it was written."""
         return not self.problems
 
     @property

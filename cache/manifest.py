@@ -21,7 +21,7 @@ NAME = "manifest.json"
 PARTIAL = "partial"
 """The folder of unfinished work, in a folder of shards."""
 FORMAT = "embedonce-feature-shards"
-FORMAT_VERSION = 1  # of the manifest; its shards have versions of their own
+FORMAT_VERSION = 1  # of the manifest; shards have their versions
 _SHARD_NAME = re.compile(r"shard-([0-9a-f]{32})\.h5")
 _LARGEST = 1 << 28  # bytes; a million shards need less
 

@@ -68,7 +68,7 @@ class Shard:
 
     @property
     def closed(self) -> bool:
-        """Whether features and signatures can no longer be read."""
+        """True if features and signatures can no longer be read."""
         return self._source.closed
 
     def close(self) -> None:

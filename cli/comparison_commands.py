@@ -73,14 +73,14 @@ def groups(
     from ..evaluate import find_groups
     from ..extract import make_progress
 
-    found = find_groups(
+    near_duplicates = find_groups(
         cache, output, within_class=within_class, images=images, report=report, progress=make_progress(True)
     )
     if as_json:
-        print_json(found.to_dict())
+        print_json(near_duplicates.to_dict())
         return
-    print_groups(found)
-    for path in found.written:
+    print_groups(near_duplicates)
+    for path in near_duplicates.written:
         click.echo(f"Wrote {display(str(path))}")
 
 
@@ -364,9 +364,11 @@ def tune(
         print_json(tuned.to_dict())
         return
     click.echo(tuned)
-    shown = " ".join(f"-p {option}" for option in tuned.options)
-    if shown:
-        click.echo(f"To use them: embedonce compare {display(str(cache))} --heads {display(head)} {shown} -o DIR")
+    best_options = " ".join(f"-p {option}" for option in tuned.options)
+    if best_options:
+        click.echo(
+            f"To use them: embedonce compare {display(str(cache))} --heads {display(head)} {best_options} -o DIR"
+        )
     for path in written:
         click.echo(f"Wrote {display(str(path))}")
 

@@ -119,9 +119,9 @@ def print_comparison(comparison: Comparison) -> None:
     print_notes(comparison.notes)
 
 
-def print_groups(found: NearDuplicates) -> None:
+def print_groups(near_duplicates: NearDuplicates) -> None:
     """Print the groups of near-duplicates, and how certain they are."""
-    about = found.to_dict()
+    about = near_duplicates.to_dict()
     if not about["groups_of_several"]:
         click.echo(f"No near-duplicates among {about['images']:,} images ({about['seconds']:.1f} s).")
     else:

@@ -1,7 +1,7 @@
 """From features and heads to results.
 
-`compare` trains heads on one split and tests them, `tune` searches for parameters, `train` and the functions beside it
-work with a head as a file. Each subpackage is one concept; imports go down only, in the order shared, metrics, splits,
+`compare` trains heads on one split and tests them, `tune` searches for parameters, and the functions of `models` work
+with a head as a file. Each subpackage is one concept; imports go down only, in the order shared, metrics, splits,
 duplicates, scoring, models, finetuning, tuning, report, comparison.
 """
 

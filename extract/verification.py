@@ -80,17 +80,17 @@ class Verification:
 
     @property
     def intact(self) -> bool:
-        """Whether all checksums match."""
+        """True if all checksums match."""
         return not self.problems
 
     @property
     def matches(self) -> bool:
-        """Whether the images are those of the cache, as far as they were compared."""
+        """True if the compared images are those of the cache."""
         return not (self.added or self.changed or self.moved or self.removed)
 
     @property
     def ok(self) -> bool:
-        """Whether no damage and no difference was found."""
+        """True if no damage and no difference was found."""
         return self.intact and self.matches and not self.differing
 
     def to_dict(self) -> dict[str, Any]:

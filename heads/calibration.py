@@ -56,7 +56,7 @@ def folds(codes: Codes, groups: Array | None = None) -> Iterator[tuple[Codes, Co
         return
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
     splitter = kind(n_folds, shuffle=True, random_state=FOLD_SEED)
-    # the class indices stand in for the features, which the splitters only count
+    # the splitters only count the features, so the class indices replace them
     splits = splitter.split(codes, codes) if groups is None else splitter.split(codes, codes, groups)
     n_classes = int(codes.max()) + 1
     n_held_out = 0

@@ -44,7 +44,7 @@ def _package(module: str) -> str:
 
 
 def _absolute(node: ast.ImportFrom, package: str) -> str | None:
-    """Return the module of ours that an import names; None for another package."""
+    """Return the module of embedonce that an import names; None for another package."""
     if node.level == 0:
         return None
     parts = package.split(".") if package else []
@@ -77,7 +77,7 @@ def _defining(module: str, name: str) -> str:
 
 
 def _imports(module: str) -> Iterator[tuple[str, str]]:
-    """Yield (module, name) of everything of ours that a file imports, wherever in the file."""
+    """Yield (module, name) of every import of embedonce, wherever it is in the file."""
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.ImportFrom) and (source := _absolute(node, _package(module))) is not None:
             yield from ((source, alias.name) for alias in node.names)

@@ -24,23 +24,25 @@ _PIXELS = 112
 _MISSING = np.full((_PIXELS, _PIXELS, 3), 230, np.uint8)
 
 
-def save_group_sheets(found: NearDuplicates, folder: Path, images: Path | str | None = None) -> list[Path]:
+def save_group_sheets(near_duplicates: NearDuplicates, folder: Path, images: Path | str | None = None) -> list[Path]:
     """Draw the largest groups, the doubtful pairs and the groups with different labels, and return the paths.
 
     The existing folder gets ``largest.png``, ``doubtful.png`` and ``labels.png``, as far as they have content. Images
     are read from ``images``, by default the folder that was embedded; a missing or changed one is a gray square.
     """
-    root = image_folder(found.cache, images)
+    root = image_folder(near_duplicates.cache, images)
     sheets = {
-        "largest.png": [(f"{len(rows):,} images", rows) for rows in found.members[:_SHOWN_GROUPS]],
-        "labels.png": [(labels_of(found.cache, rows), rows) for rows in found.label_conflicts[:_SHOWN_GROUPS]],
+        "largest.png": [(f"{len(rows):,} images", rows) for rows in near_duplicates.members[:_SHOWN_GROUPS]],
+        "labels.png": [
+            (labels_of(near_duplicates.cache, rows), rows) for rows in near_duplicates.label_conflicts[:_SHOWN_GROUPS]
+        ],
     }
     written = []
     for name, lines in sheets.items():
         if lines:
             written.append(folder / name)
-            save_figure(_sheet(found.cache, root, lines, _SHOWN_IMAGES), written[-1])
-    doubtful = found.search.doubtful[:_SHOWN_PAIRS]
+            save_figure(_sheet(near_duplicates.cache, root, lines, _SHOWN_IMAGES), written[-1])
+    doubtful = near_duplicates.search.doubtful[:_SHOWN_PAIRS]
     if doubtful:
         pairs = [
             (
@@ -50,7 +52,7 @@ def save_group_sheets(found: NearDuplicates, folder: Path, images: Path | str | 
             for pair in doubtful
         ]
         written.append(folder / "doubtful.png")
-        save_figure(_sheet(found.cache, root, pairs, 2, blocks=4), written[-1])
+        save_figure(_sheet(near_duplicates.cache, root, pairs, 2, blocks=4), written[-1])
     return written
 
 

@@ -89,16 +89,16 @@ def find_groups(
         make_folder(Path(output).parent, "groups")  # before the search, which takes long
     if report is not None:
         make_folder(Path(report), "the report")
-    found = _find(opened, images, within_class, previous, progress)
+    result = _find(opened, images, within_class, previous, progress)
     written: list[Path] = []
     if output is not None:
-        found.save(output)
+        result.save(output)
         written.append(Path(output))
     if report is not None:
         written.append(Path(report) / "groups.json")
-        write_atomically(written[-1], as_json(found.to_dict()))
-        written += save_group_sheets(found, Path(report), images)
-    return replace(found, written=tuple(written))
+        write_atomically(written[-1], as_json(result.to_dict()))
+        written += save_group_sheets(result, Path(report), images)
+    return replace(result, written=tuple(written))
 
 
 def _find(

@@ -53,8 +53,8 @@ def _cut(backbone: Any) -> Any:
     The place is at most a block before the first layer with something to train.
     """
     layers = backbone.layers
-    made = [layer.output for layer in layers]
-    maker = {id(tensor): number for number, tensor in enumerate(made)}
+    outputs = [layer.output for layer in layers]
+    maker = {id(tensor): number for number, tensor in enumerate(outputs)}
     last_use = [0] * len(layers)
     for number, layer in enumerate(layers):
         inputs = layer.input if isinstance(layer.input, (list, tuple)) else [layer.input]
@@ -69,7 +69,7 @@ def _cut(backbone: Any) -> Any:
         if all(last_use[earlier] <= number for earlier in range(number))
     ]
     near = [number for number in alone if number >= first - _BACK] or alone[-1:]
-    return made[min(near, key=lambda number: (int(np.prod(made[number].shape[1:])), -number))]
+    return outputs[min(near, key=lambda number: (int(np.prod(outputs[number].shape[1:])), -number))]
 
 
 class FrozenPart:
@@ -80,15 +80,15 @@ class FrozenPart:
     model : keras.Model
         From images of the backbone's size to activations.
     reader : ImageReader
-    most : int
+    maximum : int
         How many views there can be.
     """
 
-    def __init__(self, model: Any, reader: ImageReader, most: int) -> None:
+    def __init__(self, model: Any, reader: ImageReader, maximum: int) -> None:
         self._run = _traced(model)
         self._reader = reader
         self._shape = tuple(model.output_shape[1:])
-        room = min(most, ROOM // (4 * int(np.prod(self._shape))))
+        room = min(maximum, ROOM // (4 * int(np.prod(self._shape))))
         # the system gives memory to what is written, not to what is asked for
         self._kept = np.empty((room, *self._shape), np.float32)
         self._places: dict[tuple[int, int], int] = {}

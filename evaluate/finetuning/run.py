@@ -305,7 +305,7 @@ def _class_weights(head: Any, true: Indices) -> npt.NDArray[np.float64] | None:
 def _reference_of(
     above: Any, frozen: FrozenPart, reader: ImageReader, cache: FeatureCache, validation: Indices
 ) -> ReferencePredictions:
-    """Return what the trained model says of a few images; the written file must say it of their own pixels."""
+    """Return predictions of the trained model for a few images, which the written file must give for their pixels."""
     rows = validation[evenly_spaced_indices(len(validation), CHECKED_IMAGES)]
     expected = np.concatenate([above.predict_on_batch(inside) for _, inside in frozen.batches(rows, len(rows))])
     return ReferencePredictions([cache.paths[row] for row in rows], [reader.whole(int(row)) for row in rows], expected)
@@ -317,9 +317,9 @@ def _metadata(start: dict[str, Any], whole: Any, about: dict[str, Any]) -> dict[
     Its backbone is another one, so the fingerprint is that of the features which this backbone gives; the head inside
     fits a cache that is extracted with ``--weights`` of this file, and no other.
     """
-    kept = {name: start[name] for name in STILL_TRUE if name in start}
+    inherited = {name: start[name] for name in STILL_TRUE if name in start}
     digest = weights_sha256(weights_of(whole.get_layer("mobilenetv2")))
-    return kept | {"fingerprint": start["fingerprint"] | {"weights_sha256": digest}, "finetuned": about}
+    return inherited | {"fingerprint": start["fingerprint"] | {"weights_sha256": digest}, "finetuned": about}
 
 
 def _trained_head(head: Any, whole: Any) -> Any:

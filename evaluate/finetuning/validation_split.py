@@ -52,11 +52,11 @@ def training_rows(cache: FeatureCache, model: ModelFile) -> tuple[Indices, list[
     rows: list[int] = []
     unclear = 0
     for content, count in counts.items():
-        found = rows_of.get(content, [])
-        if len(found) > count and len(set(cache.labels[found].tolist())) > 1:
+        candidates = rows_of.get(content, [])
+        if len(candidates) > count and len(set(cache.labels[candidates].tolist())) > 1:
             unclear += count
         else:
-            rows += found[:count]
+            rows += candidates[:count]
     if not rows:
         raise ModelFileError(
             f"{model.name} was trained on none of the images of {cache.display_path}; give the cache that it was "

@@ -23,7 +23,7 @@ class Clusters(NamedTuple):
 
     @property
     def alone(self) -> bool:
-        """Whether every group has one row."""
+        """True if every group has one row."""
         return self.groups == len(self.of_row)
 
     @property

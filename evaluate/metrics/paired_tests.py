@@ -221,19 +221,19 @@ def compare_all(
             verdict = "practically tied"
         else:
             verdict = "undecided"
-        found = HeadDifference(a, b, **test.to_dict(), p_holm=adjusted, verdict=verdict, text="")
-        differences.append(replace(found, text=verdict_text(found, level)))
+        difference = HeadDifference(a, b, **test.to_dict(), p_holm=adjusted, verdict=verdict, text="")
+        differences.append(replace(difference, text=verdict_text(difference, level)))
     return Records(differences)
 
 
-def verdict_text(found: HeadDifference, level: float = LEVEL) -> str:
+def verdict_text(difference: HeadDifference, level: float = LEVEL) -> str:
     """Return the verdict on two heads as a sentence without full stop."""
-    a, b = display(found.a), display(found.b)
-    ends = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
-    p = "p < 0.001" if found.p_holm < 0.001 else f"p = {found.p_holm:.2g}"
-    numbers = f"{100 * found.difference:.1f} points, {100 * level:.0f} % interval {ends}, {p}"
-    if found.verdict == "better":
+    a, b = display(difference.a), display(difference.b)
+    ends = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
+    p = "p < 0.001" if difference.p_holm < 0.001 else f"p = {difference.p_holm:.2g}"
+    numbers = f"{100 * difference.difference:.1f} points, {100 * level:.0f} % interval {ends}, {p}"
+    if difference.verdict == "better":
         return f"{a} is better than {b} ({numbers})"
-    if found.verdict == "practically tied":
+    if difference.verdict == "practically tied":
         return f"{a} and {b} are practically tied ({numbers})"
     return f"no significant difference between {a} and {b} ({numbers})"

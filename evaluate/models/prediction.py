@@ -146,7 +146,7 @@ def predict(
     progress = progress or Progress()
     progress.start(len(files), "classifying")
     try:
-        embedded = embed_files(files, source, weights, engine=engine, known=rows, advance=progress.advance)
+        embedded = embed_files(files, source, weights, engine=engine, known_content=rows, advance=progress.advance)
     finally:
         progress.close()
     readable = [image for image in files if not embedded[image.path].reason]
@@ -169,7 +169,7 @@ def embed_files(
     weights: Path | str | None = None,
     *,
     engine: str = "auto",
-    known: KnownContent | None = None,
+    known_content: KnownContent | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[bytes, EmbedResult]:
     """Embed images with absolute paths as the training images of a model were embedded; return the results by path.
@@ -185,7 +185,7 @@ def embed_files(
         results.update((result.image.path, result) for result in segment)
 
     workers = prepared.default_workers()
-    embed_images(Path(os.sep), list(files), known or {}, recipe, prepared, workers, collect, advance)
+    embed_images(Path(os.sep), list(files), known_content or {}, recipe, prepared, workers, collect, advance)
     return results
 
 

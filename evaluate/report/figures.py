@@ -120,15 +120,15 @@ def _per_class(comparison: ComparisonData, able: list[HeadResult], kind: str) ->
         for number, result in enumerate(able)
     }
     worst = sorted(present, key=lambda index: np.mean([areas[index, number] for number in range(len(able))]))
-    shown = sorted(worst[:_MOST_CLASSES])
-    columns = max(1, min(3, len(shown)))
-    lines = max(1, -(-len(shown) // columns))
+    panels = sorted(worst[:_MOST_CLASSES])
+    columns = max(1, min(3, len(panels)))
+    lines = max(1, -(-len(panels) // columns))
     figure = _figure(3.4 * columns, 3.5 * lines)
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
-    for ax in grid[len(shown) :]:
+    for ax in grid[len(panels) :]:
         ax.set_axis_off()
-    near = shown and min(areas[index, number] for index in shown for number in range(len(able))) > 0.97
-    for ax, index in zip(grid, shown, strict=False):
+    near = panels and min(areas[index, number] for index in panels for number in range(len(able))) > 0.97
+    for ax, index in zip(grid, panels, strict=False):
         for number, result in enumerate(able):
             scores = result.probabilities[:, index]  # type: ignore[index]
             if kind == "roc":
@@ -193,8 +193,8 @@ def head_linestyle(number: int) -> str:
 
 def short(name: str, longest: int = 28) -> str:
     """Return the end of a name that is too long for a figure."""
-    shown = display(name)
-    return shown if len(shown) <= longest else "…" + shown[1 - longest :]
+    text = display(name)
+    return text if len(text) <= longest else "…" + text[1 - longest :]
 
 
 def learning_curve_figure(curve: Sequence[LearningPoint]) -> Figure:

@@ -216,7 +216,7 @@ class ComparisonData:
 
     @property
     def skewed(self) -> bool:
-        """Whether the classes of the test part differ so much in size that balanced accuracy says more."""
+        """True if the test classes differ so much in size that balanced accuracy ranks the heads."""
         return are_skewed(self.cache.labels[self.split.test])
 
     @property

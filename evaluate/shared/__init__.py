@@ -1,4 +1,4 @@
-"""What several packages of evaluate need: images, plots, CSV files and provenance."""
+"""Helpers of all packages of evaluate: images, plots, tables, CSV files and provenance."""
 
 import lazy_loader
 

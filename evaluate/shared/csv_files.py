@@ -30,11 +30,11 @@ def read_table(path: Path, what: str, columns: Sequence[str]) -> list[tuple[int,
     ``what`` names the file in errors, such as ``split file``; other columns than the required ones may exist. Missing
     fields of a short row are empty.
     """
-    shown = display(str(path))
+    name = display(str(path))
     header, rows = _read(path, what)
     if any(column not in header for column in columns):
         raise SplitError(
-            f"the {what} {shown} must be CSV with the columns {display(','.join(columns))}, "
+            f"the {what} {name} must be CSV with the columns {display(','.join(columns))}, "
             f"got {display(','.join(header)) or 'an empty file'}"
         )
     return rows

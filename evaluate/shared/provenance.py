@@ -1,4 +1,4 @@
-"""How a result was made: command, time, versions and cache; and its JSON."""
+"""Provenance of a result (command, time, versions, cache), and its JSON."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from ..shared import as_csv, format_examples, read_table
 GroupsLike: TypeAlias = "str | os.PathLike[str] | Groups | Mapping[str, Any] | Sequence[Any] | Any"
 """A path, a `Groups`, a mapping from path to group, one group per row, or a Series of pandas."""
 
-# a letter first, so that the last number of an identifier like 1.2.840.10008 is no suffix
+# a letter first, so that the last number of an identifier like 1.2.840.10008 is not a suffix
 _SUFFIX = re.compile(r"(?<=.)\.[A-Za-z][A-Za-z0-9]{0,4}$")
 
 
@@ -155,7 +155,7 @@ def read_groups(path: Path | str, cache: FeatureCache) -> Groups:
     suffix. A row with the path of another image does not count for a stem. Rows that fit no image are counted in a
     note, since a file may be of a larger set.
     """
-    shown = display(str(path))
+    file = display(str(path))
     given = read_group_names(path)
     in_cache = set(cache.paths)
     by_stem: dict[str, list[str]] = defaultdict(list)
@@ -168,7 +168,7 @@ def read_groups(path: Path | str, cache: FeatureCache) -> Groups:
     unmatched = [name for name, stem in open_stems.items() if stem not in by_stem]
     if unmatched:
         raise SplitError(
-            f"the groups file {shown} has no group for {len(unmatched):,} of {len(cache):,} images: "
+            f"the groups file {file} has no group for {len(unmatched):,} of {len(cache):,} images: "
             f"{format_examples(unmatched)}. Add a row path,group for each (with a unique group if it belongs to none)"
         )
     ambiguous = [
@@ -178,7 +178,7 @@ def read_groups(path: Path | str, cache: FeatureCache) -> Groups:
     ]
     if ambiguous:
         raise SplitError(
-            f"the groups file {shown} does not tell the group of {len(ambiguous):,} of {len(cache):,} images, since "
+            f"the groups file {file} does not tell the group of {len(ambiguous):,} of {len(cache):,} images, since "
             f"others have the same file name without folder and suffix: {format_examples(ambiguous)}. Write their "
             "paths as in the cache into the file"
         )
@@ -191,19 +191,19 @@ def read_groups(path: Path | str, cache: FeatureCache) -> Groups:
 
 def read_group_names(path: Path | str) -> dict[str, str]:
     """Return the group of every path in a groups file, without a cache."""
-    shown = display(str(path))
+    file = display(str(path))
     given: dict[str, str] = {}
     for line, row in read_table(Path(path), "groups file", ("path", "group")):
         name, group = row["path"], row["group"]
         if not name.strip() or not group.strip():
             missing = "group" if name.strip() else "path"
             raise SplitError(
-                f"the groups file {shown}, line {line}: {missing} must not be empty. Give an image that belongs to no "
+                f"the groups file {file}, line {line}: {missing} must not be empty. Give an image that belongs to no "
                 "group a group with a unique name"
             )
         if given.setdefault(name, group) != group:
             raise SplitError(
-                f"the groups file {shown}, line {line}: {display(name)} must be in one group, got "
+                f"the groups file {file}, line {line}: {display(name)} must be in one group, got "
                 f"{display(given[name])!r} and {display(group)!r}"
             )
     alike: dict[str, str] = {}
@@ -211,7 +211,7 @@ def read_group_names(path: Path | str) -> dict[str, str]:
         other = alike.setdefault(group.strip(), group)
         if other != group:  # one patient would become two
             raise SplitError(
-                f"the groups file {shown}: names of groups must differ by more than spaces, got {other!r} and {group!r}"
+                f"the groups file {file}: names of groups must differ by more than spaces, got {other!r} and {group!r}"
             )
     return given
 

@@ -51,7 +51,7 @@ class SplitPlan(Sequence[Split]):
 
     @property
     def has_folds(self) -> bool:
-        """Whether this is a cross-validation."""
+        """True for a cross-validation."""
         return len(self.splits) > 1
 
     @property
@@ -131,11 +131,13 @@ def make_splits(
             )
         else:
             images = cache.paths, cache.labels, cache.class_names
-            kept = groups if str(split) == "grouped" else None
+            kept_groups = groups if str(split) == "grouped" else None
             if folds is None:
-                splits = [split_rows(*images, seed, kept)]
+                splits = [split_rows(*images, seed, kept_groups)]
             else:
-                splits = [fold for repeat in range(repeats) for fold in fold_rows(*images, folds, repeat, seed, kept)]
+                splits = [
+                    fold for repeat in range(repeats) for fold in fold_rows(*images, folds, repeat, seed, kept_groups)
+                ]
     else:
         splits = _given(cache, split, groups)
     return SplitPlan(tuple(one if one.groups is not None else with_groups(one, groups) for one in splits))
@@ -237,10 +239,10 @@ def check_folds(split: SplitLike | None, folds: Any, repeats: Any) -> None:
     if repeats > 1 and folds is None:
         raise SplitError(f"parameter repeats of compare repeats folds, got repeats={repeats} without folds")
     if folds is not None and split is not None and not (isinstance(split, str) and split in ("random", "grouped")):
-        shown = repr(str(split)) if isinstance(split, (str, os.PathLike)) else f"a {type(split).__name__}"
+        got = repr(str(split)) if isinstance(split, (str, os.PathLike)) else f"a {type(split).__name__}"
         raise SplitError(
             "parameter folds of compare is for random and grouped splits, since other splits have their parts or "
-            f"folds already, got folds={folds} with split={shown}"
+            f"folds already, got folds={folds} with split={got}"
         )
 
 

@@ -2,7 +2,7 @@
  *
  * Why it is faster than a general runtime: an inverted residual block (expand, depthwise, project) is one pass over a
  * strip of rows, so that the expanded map, six times as wide as what goes in and out, never leaves the processor's
- * cache; and products are tiled so that hardly a lane of a register is idle at 7 x 7, 14 x 14 and 28 x 28 places.
+ * cache; and products are tiled so that almost no lane of a register is idle at 7 x 7, 14 x 14 and 28 x 28 places.
  *
  * Every sum is the bias and then one fused multiply-add after the other, in the order of its inputs. Tiles and strips
  * decide which output is computed when, never how: the bits are the same on every processor that can run this.

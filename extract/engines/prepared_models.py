@@ -110,7 +110,7 @@ def store_weights_hash(recipe: Recipe, digest: str) -> None:
 
 
 def store_prepared(recipe: Recipe, engine: str, prepared: PreparedModel) -> None:
-    """Store a prepared model; a folder that cannot be written is no error."""
+    """Store a prepared model. A folder that cannot be written is not an error."""
     stored, path = FORMATS[engine], _path(recipe)
     metadata = _metadata(recipe) | {"made_from": recipe.key, "weights_sha256": prepared.hashes["weights_sha256"]}
     metadata |= {stored.digest: hashlib.sha256(prepared.model).hexdigest(), stored.maker: prepared.made_with}

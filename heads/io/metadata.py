@@ -1,4 +1,4 @@
-"""Where each kind of model file keeps embedonce's JSON document, readable without loading the model.
+"""The JSON document of each kind of model file, readable without loading the model.
 
 ``.npz``, ``.skops`` and ``.keras`` files are zip archives with an entry for it; an exported ``.tflite`` file gets an
 archive behind the model. A ``.joblib`` file gets a footer after the pickle, which `joblib.load` does not reach: the

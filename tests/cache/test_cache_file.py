@@ -231,7 +231,7 @@ def test_a_later_format_version_is_refused_with_advice(tmp_path):
 
 
 def test_additional_datasets_are_ignored_but_checked(tmp_path, monkeypatch):
-    """What a later version adds does not stop this one."""
+    """Additions of a later version do not stop this one."""
     original = writer._datasets
 
     def with_colours(table):

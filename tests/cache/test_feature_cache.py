@@ -68,14 +68,14 @@ def test_rows_that_do_not_exist_are_refused(path, rows):
         cache[rows]
 
 
-def test_rows_of_features_that_were_read_already_come_from_memory(path):
+def test_rows_of_read_features_come_from_memory(path):
     cache = FeatureCache.open(path)
     whole = cache.features
     cache.close()
     np.testing.assert_array_equal(cache[[5, 2, 5]], whole[[5, 2, 5]])
 
 
-def test_damage_is_refused_in_a_chosen_row_and_harmless_in_others(path, whole, tmp_path):
+def test_damage_matters_only_in_chosen_rows(path, whole, tmp_path):
     data = bytearray(path.read_bytes())
     data[data.index(whole[51].tobytes())] ^= 1
     hurt = tmp_path / "hurt.h5"
@@ -128,7 +128,7 @@ def test_arrays_that_do_not_fit_are_named(arguments, message):
         FeatureCache.from_arrays([[1.0]], ["a"], signatures=np.zeros((1, 3)))
 
 
-def test_a_selection_keeps_order_files_and_the_classes_that_occur(path, trees):
+def test_a_selection_keeps_order_files_and_its_classes(path, trees):
     some = trees.select([4, 1, 3])
     assert (some.class_names, some.paths) == (["ash", "cedar"], ["cedar/4", "ash/1", "ash/3"])
     np.testing.assert_array_equal(some.features, trees.features[[4, 1, 3]])

@@ -39,7 +39,7 @@ def test_short_writes_are_continued(tmp_path, monkeypatch):
     assert (tmp_path / "a").read_bytes() == b"0123456789"
 
 
-def test_the_data_are_synced_before_the_name_and_the_folder_after(tmp_path, monkeypatch):
+def test_data_are_synced_before_the_name_and_folder(tmp_path, monkeypatch):
     calls = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)

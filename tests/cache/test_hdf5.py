@@ -182,7 +182,7 @@ _INTERESTING = [0, 1, 2, 3, 7, 8, 127, 128, 255, 2**16 - 1, 2**31, 2**32 - 1, 2*
     )
 )
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_change_to_a_file_gives_other_values_or_another_error(tmp_path, changes):
+def test_a_changed_file_gives_no_other_values_or_errors(tmp_path, changes):
     data = bytearray(CACHE)
     for place, value, width in changes:
         data[place : place + width] = (value % (1 << 8 * width)).to_bytes(width, "little")

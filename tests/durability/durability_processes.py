@@ -219,7 +219,7 @@ def _judge_race(outcomes: list[dict[str, Any]]) -> Verdict:
             verdict.notes.append("two writers at once")
     if not winners:
         verdict.crashed += 1
-        verdict.notes.append("nobody could write")
+        verdict.notes.append("no writer could write")
     holder = re.compile(rf"process (\d+) on {re.escape(socket.gethostname())} since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d")
     for loser in (item for item in outcomes if item["outcome"] != "done"):
         named = holder.search(loser["message"])

@@ -146,7 +146,7 @@ class Verdict:
 
     @property
     def is_clean(self) -> bool:
-        """Whether there was no error."""
+        """True without an error."""
         return not (self.lost or self.wrong or self.crashed or self.left_over)
 
 

@@ -239,7 +239,7 @@ def test_a_damaged_file_is_kept_and_its_images_embedded_again(run, target, folde
     damaged = victim.read_bytes()
     updated = run()
     assert updated.report.embedded == images == (24 if target.is_file() else 8)
-    assert (updated.report.repaired, updated.report.added) == (0, images)  # nobody knows any more which they were
+    assert (updated.report.repaired, updated.report.added) == (0, images)  # which they were is lost
     assert victim.name in updated.report.notes[0]
     assert f"{victim.name}.damaged" in updated.report.notes[1]
     assert (victim.parent / f"{victim.name}.damaged").read_bytes() == damaged

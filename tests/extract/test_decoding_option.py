@@ -1,4 +1,4 @@
-"""Reduced decoding is a choice of its own: another fingerprint, never mixed with exact decoding."""
+"""Reduced decoding has another fingerprint and is never mixed with exact decoding."""
 
 from __future__ import annotations
 

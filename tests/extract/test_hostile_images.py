@@ -1,4 +1,4 @@
-"""What a folder may hold that is no plain image, and what the user gets: one test for every kind."""
+"""Files that are not plain images, and what the user gets: one test for every kind."""
 
 from __future__ import annotations
 

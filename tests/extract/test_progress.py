@@ -1,4 +1,4 @@
-"""What is shown while something takes its time: on a terminal, in a log, and not at all."""
+"""Progress on a terminal, in a log, and switched off."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ with make_progress(True).working(sys.argv[1], "prepared"), quiet_native_output()
     time.sleep(0.6)
     if len(sys.argv) > 2:
         raise SystemExit(3)
-print("the run goes on", file=sys.stderr)
+print("the run continues", file=sys.stderr)
 """
 
 
@@ -60,7 +60,7 @@ def test_a_terminal_gets_a_spinner_and_then_the_seconds():
     assert re.search(r"once … prepared in \d\.\d s", flat(shown))
     assert "TensorFlow" not in shown
     assert "processor" not in shown
-    assert flat(shown).endswith("the run goes on")
+    assert flat(shown).endswith("the run continues")
 
 
 def test_work_that_fails_is_not_called_done():

@@ -1,4 +1,4 @@
-"""What every head promises, whatever it is made of."""
+"""The contract of every head."""
 
 from __future__ import annotations
 

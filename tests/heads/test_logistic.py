@@ -1,4 +1,4 @@
-"""Logistic regression of our own solver: scikit-learn's minimum, warm paths, rows that are read in blocks."""
+"""Logistic regression: scikit-learn's minimum, warm starts, rows read in blocks."""
 
 from __future__ import annotations
 

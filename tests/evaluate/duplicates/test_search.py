@@ -30,7 +30,7 @@ def different(count, seed=0):
 
 
 def partition(groups):
-    """Return groups as sets of rows, whatever their numbers."""
+    """Return groups as sets of rows, without their numbers."""
     return {frozenset(np.flatnonzero(groups == group).tolist()) for group in np.unique(groups)}
 
 

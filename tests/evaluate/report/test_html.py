@@ -24,7 +24,7 @@ from embedonce.evaluate.splits.split import every_row
 
 
 class Page(HTMLParser):
-    """Which tags are open when the page ends, and every reference to something outside."""
+    """Tags that are open when the page ends, and every reference to something outside."""
 
     VOID = frozenset({"meta", "img", "br", "link", "input", "hr"})
 

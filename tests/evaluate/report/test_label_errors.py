@@ -43,7 +43,7 @@ def test_suspected_errors_have_path_and_both_labels(cache_path):
 
 
 def test_the_suggested_class_is_the_one_above_its_threshold():
-    # 0 and 2 are only ever seen with certainty, 1 hardly so: 0.4 for it says more than 0.45 for 0
+    # 0 and 2 are only ever seen with certainty, 1 almost never: 0.4 for it says more than 0.45 for 0
     of_class = np.array([[0.9, 0.05, 0.05], [0.3, 0.35, 0.35], [0.05, 0.05, 0.9]])
     labels = np.repeat([0, 1, 2], 10)
     probabilities = of_class[labels]

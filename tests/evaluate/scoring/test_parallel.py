@@ -186,7 +186,7 @@ def test_a_cache_that_changed_underneath_is_refused(changing):
     change()
     with pytest.raises(CacheError, match=r"a\.(h5|cache) has changed since it was opened"):
         compare(opened, ["dummy", "knn"], jobs=2)
-    if opened.path.suffix == ".h5":  # one process goes on with what it has open
+    if opened.path.suffix == ".h5":  # one process continues with its open file
         parts = compare(opened, ["dummy", "knn"]).split
         assert len(parts.train) + len(parts.test) == 24
 

@@ -43,7 +43,7 @@ def _few_trials():
 
 
 class Watch:
-    """What every search looked at: its seconds, and head, training rows and test rows of each of its fits."""
+    """Record of every search: its seconds, and head, training rows and test rows of each fit."""
 
     def __init__(self):
         self.seconds, self.fits = [], []

@@ -105,7 +105,7 @@ def test_a_missing_file_is_refused():
         resolve_weights("nope.h5", 1.0, 224)
 
 
-def test_without_network_the_error_names_file_address_and_folder(tmp_path, monkeypatch):
+def test_without_network_the_error_names_file_and_address(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
 
     def offline(url, timeout):
@@ -120,7 +120,7 @@ def test_without_network_the_error_names_file_address_and_folder(tmp_path, monke
     assert str(tmp_path / "models" / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5") in message
 
 
-def test_an_interrupted_download_is_one_error_and_leaves_no_file(tmp_path, monkeypatch):
+def test_an_interrupted_download_leaves_no_file(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
 
     class Cut(io.BytesIO):
@@ -136,7 +136,7 @@ def test_an_interrupted_download_is_one_error_and_leaves_no_file(tmp_path, monke
 def test_imagenet_weights_are_taken_from_where_keras_keeps_them(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     path = imagenet_path(0.35, 300)
-    assert path.name.endswith("_0.35_224_no_top.h5")  # as Keras does for sizes that have none of their own
+    assert path.name.endswith("_0.35_224_no_top.h5")  # as Keras does for sizes without weights
     path.parent.mkdir()
     path.write_bytes(b"weights")
     assert resolve_weights("imagenet", 0.35, 300).path == path

@@ -192,7 +192,7 @@ def test_killed_workers_change_no_byte(run, folder, tmp_path, make_images, endin
         killed = []
 
         def kill():
-            own.scale(3)  # somebody has to go on, and a nanny may take its time to replace the dead
+            own.scale(3)  # one worker must continue, and a nanny may replace the dead one late
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
@@ -342,7 +342,7 @@ def without_the_weights_file(job, images, segment):
 
 
 def with_the_converted_model_alone(job, images, segment):
-    """Which serves LiteRT, but not Keras."""
+    """Serve the converted model alone: LiteRT can use it, Keras cannot."""
     weights = replace(job.recipe.weights, label="my.h5", path=Path("/nowhere/my.h5"), seed=None)
     recipe = replace(job.recipe, weights=weights, precision="float16")
     return embed_slice(replace(job, recipe=recipe), images, segment)
@@ -481,7 +481,7 @@ def test_a_lost_worker_cannot_change_a_committed_segment(run, folder, tmp_path):
     assert FeatureCache.open(claimed).paths == cache.paths
     (segment,), (damaged,) = PartialRun(CacheLocation.of(tmp_path / "a.h5")).recover()
     assert segment.path == claimed
-    assert "segment-00000003.h5" in damaged  # the late one has a name of ours as well
+    assert "segment-00000003.h5" in damaged  # the late file has a segment's name as well
     report = run("a.h5").report
     assert (report.embedded, report.resumed) == (0, 24)
     assert_same(tmp_path, "one.h5", "a.h5")

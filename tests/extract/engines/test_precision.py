@@ -239,7 +239,7 @@ def test_mixed_precision_leaves_the_users_policy_alone(small):
     users = keras.config.dtype_policy()
     try:
         keras.config.set_dtype_policy("mixed_bfloat16")
-        np.testing.assert_array_equal(_embedded(small), expected)  # float32, whatever the policy is
+        np.testing.assert_array_equal(_embedded(small), expected)  # float32 under any policy
         assert keras.config.dtype_policy().name == "mixed_bfloat16"
         keras.config.set_dtype_policy("float32")
         assert np.abs(_embedded(small, "mixed_float16") - expected).max() > 0
