@@ -14,10 +14,7 @@ _silence = threading.RLock()
 
 
 def import_keras() -> Any:
-    """Import Keras on TensorFlow without start-up messages, and return it.
-
-    It is in the lowest layer because extract and heads both need it and never import each other.
-    """
+    """Import Keras on TensorFlow without start-up messages, for extract and heads, which never import each other."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     with _silence:
@@ -34,10 +31,9 @@ def import_keras() -> Any:
 
 @contextlib.contextmanager
 def quiet_native_output() -> Iterator[None]:
-    """Discard what native code writes to standard output and error.
+    """Discard what native code writes to standard output and error before its own logging is set up.
 
-    The messages come from C++ before its own logging is set up, so no setting silences them. Output of
-    other Python threads is lost too, so this is only for short calls that import, convert and load. Threads take turns.
+    Output of other Python threads is lost too, so this is only for short calls. Threads take turns.
     """
     with _silence:
         _flush()

@@ -1,8 +1,6 @@
-"""The exceptions that embedonce raises.
+"""The exceptions that embedonce raises, each also the standard exception that a caller would expect.
 
-They are in the lowest layer because every layer raises them. Each inherits the standard exception that a
-caller would expect, so ``except ValueError`` works. A message says which parameter of which function, what
-is allowed, what it got, and what to do next.
+A message says which parameter of which function, what is allowed, what it got, and what to do next.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""Feature caches on disk: format, writer, reader and verification.
-
-A cache is one immutable, checksummed HDF5 file, or a folder of shards. `FeatureCache` reads one; `write_cache` and
-`PartialRun` write one, segment by segment, and publish it by a rename. The format is specified in docs/FORMAT.md. This
-package needs neither TensorFlow nor scikit-learn.
-"""
+"""Feature caches on disk, one HDF5 file or a folder of shards (docs/FORMAT.md): writer, reader and verification."""
 
 import lazy_loader
 

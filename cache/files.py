@@ -18,11 +18,7 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 
 def write_atomically(path: Path | str, *parts: bytes | memoryview | Iterable[bytes | memoryview]) -> None:
-    """Write a file so that every reader, and every crash, finds the old content or the new, whole.
-
-    The data go to an exclusive temporary file next to ``path``, are synced, renamed over ``path``, and the
-    folder is synced. The function returns only then.
-    """
+    """Write a file so that every reader, and every crash, finds the old content or the new, whole, and sync it."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:

@@ -27,10 +27,7 @@ SIGNATURE_BYTES = 784
 
 @dataclass(frozen=True)
 class Matrix:
-    """A dataset with a row for every image, streamed since it may exceed the memory.
-
-    `row_checksums` and `block_checksums` name the datasets with its checksums. A `width` of 0 is any number.
-    """
+    """A dataset with a row for every image, and the names of its checksums' datasets; a `width` of 0 is any number."""
 
     name: str
     dtype: str
@@ -101,10 +98,7 @@ def digest(
     datasets: Mapping[str, npt.NDArray[Any]],
     feature_shape: tuple[int, int],
 ) -> str:
-    """Return the XXH3-128 of all attributes but ``digest`` and all datasets but the matrices: 32 hexadecimal digits.
-
-    The checksums of the matrices are among ``datasets``, so it covers the whole file.
-    """
+    """Return the XXH3-128 of all attributes but ``digest``, all datasets but matrices, and the checksums of these."""
     state = xxhash.xxh3_128()
 
     def add(*parts: bytes) -> None:

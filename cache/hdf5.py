@@ -1,9 +1,8 @@
-"""A strict reader for the small part of HDF5 that cache files use.
+"""A strict reader for the small part of HDF5 that cache files use: what FORMAT.md allows.
 
 The HDF5 library trusts its input: some 8 % of files with a changed structure and correct checksums end the process
-(SIGABRT, SIGSEGV). A cache may come from an unknown person, so this module opens it. It reads what FORMAT.md allows and
-refuses everything else. Structure and message numbers are those of the HDF5 File Format
-Specification, version 3.0. HDF5's own checksums are not checked: a cache has stronger ones over everything.
+(SIGABRT, SIGSEGV), and a cache may come from an unknown person. Structure and message numbers are those of the HDF5
+File Format Specification, version 3.0. HDF5's own checksums are not checked: a cache has stronger ones.
 """
 
 from __future__ import annotations

@@ -20,10 +20,9 @@ _PATIENCE = 0.5  # seconds for the holder to say who it is
 
 @contextlib.contextmanager
 def writer_lock(place: CacheLocation) -> Iterator[None]:
-    """Hold the one writer's lock of a cache; the lock dies with its process.
+    """Hold the one writer's lock of a cache, which dies with its process; a second process fails with LockedError.
 
-    A second process fails at once with LockedError. The lock file is never removed: two processes could then lock two
-    files of one name.
+    The lock file is never removed: two processes could then lock two files of one name.
     """
     import filelock
 

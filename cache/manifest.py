@@ -42,10 +42,7 @@ class Manifest:
 
 
 def shard_name(digest: str) -> str:
-    """Return the file name of the shard with a digest.
-
-    Named by content, a new shard can never overwrite another one, and writing it twice changes nothing.
-    """
+    """Return the file name of the shard with a digest: named by content, a shard can never overwrite another one."""
     return f"shard-{digest}.h5"
 
 

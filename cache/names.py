@@ -1,8 +1,4 @@
-"""File names as bytes, as text and on display.
-
-A POSIX file name is any sequence of bytes without NUL and slash. In Python it travels as ``str`` with
-surrogate escapes (PEP 383), on disk as raw bytes, and it is displayed with everything unprintable escaped.
-"""
+"""File names: raw bytes on disk, ``str`` with surrogate escapes in Python (PEP 383), and escaped on display."""
 
 from __future__ import annotations
 

@@ -20,11 +20,7 @@ _SEGMENT_NAME = re.compile(r"segment-([0-9]{8,})(-[0-9a-f]{32})?\.h5")  # with a
 
 
 class PartialRun:
-    """The unfinished work of an extraction.
-
-    It is a folder of segments, each a complete cache file that was published atomically. The next run
-    continues from the segments of an interrupted one.
-    """
+    """The unfinished work of an extraction: a folder of segments, complete cache files, that the next run continues."""
 
     def __init__(self, place: CacheLocation) -> None:
         self.folder = place.partial
@@ -61,20 +57,14 @@ class PartialRun:
         return path
 
     def reserve(self) -> Path:
-        """Return a name under which another process may write one segment, for `claim` to take over.
-
-        No other run returns that name, so a process that outlives this run cannot replace a segment of other images.
-        """
+        """Return a name of no other run, under which another process may write a segment, for `claim` to take over."""
         self._make()
         path = self.folder / f"segment-{self._next:08d}-{self._token}.h5"
         self._next += 1
         return path
 
     def claim(self, path: Path) -> Path:
-        """Rename a segment that another process has written to a name that only this process writes.
-
-        From then on it cannot be replaced. Return the new path; FileNotFoundError if the segment does not exist.
-        """
+        """Rename a segment of another process to a name that only this process writes, and return that."""
         claimed = self._numbered()
         try:
             os.rename(path, claimed)

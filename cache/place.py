@@ -23,10 +23,7 @@ class CacheLocation:
 
     @classmethod
     def of(cls, cache: Path | str) -> CacheLocation:
-        """Return the location of a cache that exists or will be written.
-
-        A folder of shards is a path that is a folder, or does not exist yet and ends in ``/`` or ``.cache``.
-        """
+        """Return the location of a cache; a new one is a folder of shards if its path ends in ``/`` or ``.cache``."""
         text = os.fspath(cache)
         path = Path(text)
         if os.path.islink(path):  # the lock and the temporary files belong next to the file itself

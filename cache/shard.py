@@ -28,8 +28,6 @@ class Shard:
     """One cache file, opened: everything but features and signatures has been read and checked.
 
     The open descriptor keeps its generation when the path is replaced or removed. Threads must not share one.
-
-    `table` has matrices without rows; `digest` is the checksum of the whole file, 32 hexadecimal digits.
     """
 
     def __init__(self, path: Path, content: _Content, source: io.FileIO) -> None:

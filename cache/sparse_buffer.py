@@ -6,10 +6,7 @@ from bisect import bisect
 
 
 class SparseBuffer:
-    """A growing file in memory that the HDF5 library writes into, with holes instead of the matrices.
-
-    The matrices are almost the whole file; they are streamed into the holes later.
-    """
+    """A growing file in memory that the HDF5 library writes into, with holes into which matrices are streamed later."""
 
     def __init__(self) -> None:
         self._data = bytearray()  # the holes are left out

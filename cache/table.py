@@ -40,18 +40,9 @@ def row_blocks(source: Rows | RowSource, rows: int) -> Iterator[Rows]:
 
 @dataclass
 class Files:
-    """Paths, sizes, modification times and hashes of image files.
+    """Paths in the image folder, sizes in bytes, modification times (ns since 1970) and SHA-256 of image files.
 
-    Attributes
-    ----------
-    paths : list of bytes, length n
-        Relative to the image folder, with ``/`` between the parts.
-    sizes : ndarray of int64, shape (n,)
-        Size in bytes.
-    mtimes : ndarray of int64, shape (n,)
-        Modification times in nanoseconds since 1970.
-    hashes : ndarray of uint8, shape (n, 32)
-        SHA-256 of each file's content; zeros for a file that could not be read.
+    The `hashes` (n, 32) of a file that could not be read are zeros.
     """
 
     paths: list[bytes] = field(default_factory=list)
@@ -76,25 +67,10 @@ class Files:
 
 @dataclass
 class Table:
-    """Content of a cache.
+    """Content of a cache: n embedded images with d features, and m rejects with reasons.
 
-    Attributes
-    ----------
-    fingerprint : dict
-        Everything that decides the feature values, for JSON.
-    provenance : dict
-        Versions, engine, image folder, for JSON.
-    class_names : list of bytes
-        Sorted; ``labels`` index into it.
-    files : Files
-        The embedded images, n rows.
-    labels : ndarray of int32, shape (n,)
-    features : ndarray of float32, shape (n, d), or RowSource
-    rejects : Files
-        The images that could not be embedded, m rows.
-    reasons : list of str, length m
-    signatures : ndarray of uint8, shape (n, 784), or RowSource, optional
-        None unless every row has one.
+    `labels` (n,) index into sorted `class_names`. `features` (n, d) and `signatures` (n, 784) are arrays or sources;
+    `signatures` is None unless every row has one.
     """
 
     fingerprint: dict[str, Any]

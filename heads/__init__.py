@@ -1,8 +1,4 @@
-"""Features to classes: the estimators and their registry.
-
-Every head is a scikit-learn classifier. `make_head` makes one by name, `HEADS` lists those of embedonce. The numerical
-methods are in `numerics`, and model files in `io`.
-"""
+"""Features to classes: scikit-learn classifiers and their registry (`make_head`, `HEADS`)."""
 
 import lazy_loader
 

@@ -25,13 +25,6 @@ class FeatureHead(Predictor, ClassifierMixin, BaseEstimator):  # type: ignore[mi
 
     A subclass also inherits its predictor and implements `fit`, which begins with `_start_fit`. Its fitted attributes
     are arrays and JSON values, and end in an underscore.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (k,)
-        The class labels, sorted, in the dtype of the labels that `fit` was given.
-    n_features_in_ : int
-        Width of the feature rows.
     """
 
     reads_rows: ClassVar[bool] = False
@@ -43,11 +36,9 @@ class FeatureHead(Predictor, ClassifierMixin, BaseEstimator):  # type: ignore[mi
         """Raise `HeadParameterError` if a value is not allowed, as far as that is known without training data."""
 
     def _start_fit(self, X: Any, y: ArrayLike) -> tuple[Any, NDArray[np.intp]]:
-        """Check parameters and data, set `classes_` and `n_features_in_`, and return features and class indices.
+        """Check parameters and data, set `classes_` and `n_features_in_`, and return features and class indices (n,).
 
-        Features (n, d) are float32 or float64; a source is returned without reading its rows. Class indices (n,) are
-        intp. Raises `HeadParameterError`, `HeadError` (one class, or a source for a head that needs memory), or
-        ValueError.
+        Features (n, d) are float32 or float64; a source is returned without reading its rows.
         """
         self.check_parameters()
         if is_source(X):
@@ -89,14 +80,7 @@ _ESTIMATORS = {"model_", "scaler_", "neighbors_"}
 
 
 class StandardizedHead(FeatureHead):
-    """Base of the heads on standardised features.
-
-    Attributes
-    ----------
-    mean_, var_, scale_ : ndarray of shape (d,), float64
-        As of `sklearn.preprocessing.StandardScaler`.
-    n_samples_seen_ : int
-    """
+    """Base of the heads on standardised features, with the attributes of `sklearn.preprocessing.StandardScaler`."""
 
     mean_: Array
     var_: Array

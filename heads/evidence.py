@@ -1,7 +1,6 @@
 """Contributions of the pooled features of one image to the scores of all classes.
 
-Scores are log probabilities minus their mean over the classes: log scores are known only up to a constant for each
-row, and this difference does not depend on it.
+Scores are log probabilities minus their mean over the classes, so a constant for each row does not change them.
 """
 
 from __future__ import annotations
@@ -18,17 +17,10 @@ EXPLAINABLE = (*LINEAR, "svm")
 
 
 class Evidence(NamedTuple):
-    """Scores of the classes for one row of features, and the contribution of each feature.
+    """Scores (k,) of the classes for one row of features, and their gradients `weights` (d, k), float64.
 
-    Attributes
-    ----------
-    scores : ndarray of shape (k,), float64
-        ``log(p) - mean(log(p))`` of the probabilities p.
-    weights : ndarray of shape (d, k), float64
-        Gradients of the scores with respect to the features.
-    bias : ndarray of shape (k,), float64, or None
-        Of a linear head, whose scores are ``features @ weights + bias``. None for others, whose weights hold near these
-        features only.
+    A linear head has a `bias` (k,): the scores are ``features @ weights + bias``. Others have None, and their weights
+    hold near these features only.
     """
 
     scores: Array
@@ -52,10 +44,7 @@ def require_explainable(head: Any) -> None:
 
 
 def class_evidence(head: Any, features: Array) -> Evidence:
-    """Return the `Evidence` of a fitted head for one row of features (d,).
-
-    Raises `HeadError` as `require_explainable` does.
-    """
+    """Return the `Evidence` of a fitted head, if `require_explainable` takes it, for one row of features (d,)."""
     require_explainable(head)
     row = np.asarray(features, np.float64)
     if head.head_name in LINEAR:

@@ -1,7 +1,4 @@
-"""Checks of head parameters.
-
-A scikit-learn constructor must not check (``clone`` and ``set_params`` bypass it), so ``fit`` and `make_head` do.
-"""
+"""Checks of head parameters in ``fit`` and `make_head`: ``clone`` and ``set_params`` bypass a constructor's."""
 
 from __future__ import annotations
 
@@ -32,10 +29,7 @@ def check_number(
     below: float | None = None,
     integer: bool = False,
 ) -> None:
-    """Raise `HeadParameterError` unless a parameter is a finite number within bounds.
-
-    NumPy numbers count as numbers, ``bool`` does not. `above` and `below` are exclusive, `at_least` is inclusive.
-    """
+    """Raise `HeadParameterError` unless a parameter is a finite number, not a bool, within the bounds."""
     bounds = [
         *([f"above {above:g}"] if above is not None else []),
         *([f"of at least {at_least:g}"] if at_least is not None else []),
@@ -81,18 +75,12 @@ def check_class_weight(head: str, value: Any, classes: np.ndarray[Any, Any]) -> 
 
 
 def check_random_state(head: str, value: Any) -> None:
-    """Raise `HeadParameterError` unless a value is an integer from 0 to 2**32 - 1.
-
-    ``None`` is refused: a head that cannot be repeated cannot be compared.
-    """
+    """Raise `HeadParameterError` unless a value is a seed; None makes heads that cannot be repeated."""
     check_number(head, "random_state", value, at_least=0, below=2**32, integer=True)
 
 
 def weights_of_classes(value: Any, classes: np.ndarray[Any, Any], codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return the weight (k,) of each class for a checked ``class_weight``, and class indices (n,) of the training rows.
-
-    "balanced" is n / (k n_j) for a class of n_j of the n rows, as in scikit-learn.
-    """
+    """Return the weight (k,) of each class, of class indices (n,); "balanced" is n / (k n_j) as in scikit-learn."""
     from sklearn.utils.class_weight import compute_class_weight
 
     weights: np.ndarray[Any, Any] = compute_class_weight(value, classes=classes, y=classes[codes])

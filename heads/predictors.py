@@ -1,8 +1,4 @@
-"""Predictions of fitted heads from their arrays, with NumPy alone.
-
-The estimators inherit these classes and add fitting. Model files give them their arrays, so that predicting imports
-neither scikit-learn nor Keras.
-"""
+"""Predictions of fitted heads from their arrays, with NumPy alone; the estimators inherit them and add fitting."""
 
 from __future__ import annotations
 
@@ -28,10 +24,7 @@ from .numerics import (
 
 
 class Predictor:
-    """Base of the fitted heads, which predict from one score per class.
-
-    A subclass implements `_scores`, from which the predicted class and the probabilities both follow.
-    """
+    """Base of the fitted heads: class and probabilities follow from one score per class, which `_scores` returns."""
 
     head_name: ClassVar[str]
     classes_: Array
@@ -49,27 +42,13 @@ class Predictor:
         raise NotImplementedError
 
     def predict(self, X: ArrayLike) -> Array:
-        """Predict the class label of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (m, d)
-            Feature rows.
-
-        Returns
-        -------
-        ndarray of shape (m,)
-            Members of `classes_`.
-        """
+        """Predict the class label of each row of features (m, d)."""
         indices = predicted_indices(self._scores(self._start_predict(X)))
         return self.classes_[indices]
 
 
 class MarginPredictor(Predictor):
-    """Base of the heads with a decision function, whose probabilities are a softmax of scaled margins.
-
-    A subclass implements `_margins`.
-    """
+    """Base of the heads with a decision function, whose probabilities are a softmax of scaled margins of `_margins`."""
 
     inverse_temperature_: float = 1.0
 
@@ -88,33 +67,11 @@ class MarginPredictor(Predictor):
         return self._scores_of(self._margins(X))
 
     def decision_function(self, X: ArrayLike) -> Array:
-        """Return the signed margins of the second of two classes, or one score per class.
-
-        Parameters
-        ----------
-        X : array-like of shape (m, d)
-            Feature rows.
-
-        Returns
-        -------
-        ndarray of shape (m,) for two classes, otherwise (m, k)
-            `predict` is the class of the highest score, or the second class where the margin is above 0.
-        """
+        """Return the signed margins (m,) of the second of two classes, or one score per class (m, k)."""
         return self._scores(self._start_predict(X))
 
     def predict_proba(self, X: ArrayLike) -> Array:
-        """Return the probability of each class; the most probable one is what `predict` returns.
-
-        Parameters
-        ----------
-        X : array-like of shape (m, d)
-            Feature rows.
-
-        Returns
-        -------
-        ndarray of shape (m, k), float64
-            Rows that sum to 1, columns in the order of `classes_`.
-        """
+        """Return the probability of each class (m, k), float64; the most probable one is what `predict` returns."""
         margins = self._margins(self._start_predict(X))
         log_scores = self._log_scores(margins, self.inverse_temperature_)
         return probabilities(log_scores, predicted_indices(self._scores_of(margins)))
@@ -209,8 +166,7 @@ class SVMPredictor(StandardizedPredictor):
     def log_score_gradients(self, row: Array) -> tuple[Array, Array]:
         """Return log scores (k,) of one row of features (d,), and their gradients (d, k), float64.
 
-        The softmax of the log scores is `predict_proba`, except where the votes of the pairs disagree with them, which
-        is rare.
+        Their softmax is `predict_proba`, except where the votes of the pairs disagree, which is rare.
         """
         factor, k = self.inverse_temperature_, len(self.classes_)
         scaled = (np.asarray(row, np.float64) - self.mean_) / self.scale_

@@ -1,7 +1,4 @@
-"""The registry of heads by name.
-
-Reading it imports neither TensorFlow nor scikit-learn; a head's module is imported when the head is made.
-"""
+"""The registry of heads by name: a head's module, and with it scikit-learn, is imported when the head is made."""
 
 from __future__ import annotations
 
@@ -130,10 +127,7 @@ def make_head(name: str, /, **params: Any) -> Any:
 
 
 def head_class(name: str) -> Any:
-    """Import the class of a head, by its name or "package.module:Class".
-
-    Raises `HeadError` if there is no such head, module or class, or it has no ``fit`` and ``predict``.
-    """
+    """Import the class of a head, by its name or "package.module:Class"."""
     if name in HEADS:
         return getattr(import_module(f".{HEADS[name].module}", __package__), HEADS[name].cls)
     if ":" not in name:

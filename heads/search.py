@@ -1,9 +1,8 @@
 """Parameters of a head to tune, and the combinations of values that a search tries.
 
 Combinations come from a Halton sequence (Halton 1960), shifted by a random vector modulo 1 (Cranley and Patterson
-1976). Random search finds good parameters with fewer trials than a grid, because it tries a new value of every
-parameter in every trial, and low-discrepancy sequences leave smaller gaps than independent draws (Bergstra and Bengio
-2012, Random search for hyper-parameter optimization). Lists of values are a grid if the trials suffice for all of it.
+1976), which leaves smaller gaps than independent draws (Bergstra and Bengio 2012, Random search for hyper-parameter
+optimization). Lists of values are a grid if the trials suffice for all of it.
 """
 
 from __future__ import annotations
@@ -26,21 +25,7 @@ def search_space(
 ) -> Space:
     """Return the search space of a head: values that the user gave, otherwise those of the registry.
 
-    Parameters
-    ----------
-    head : str
-        As `make_head` takes it.
-    given : mapping of str to sequence, default=None
-        Values of every parameter to search; others keep their values.
-    fixed : mapping, default=None
-        Values of parameters that are not searched.
-
-    Raises
-    ------
-    HeadError
-        If there is no such head, or nothing to search.
-    HeadParameterError
-        If the head has no parameter of that name.
+    `given` are values of every parameter to search, `fixed` those of parameters that are not searched.
     """
     fixed = fixed or {}
     make_head(head, **fixed)
@@ -79,10 +64,7 @@ def _given_space(head: str, given: Mapping[str, Sequence[Any]], fixed: Mapping[s
 
 
 def candidates(space: Space, default: Mapping[str, Any], trials: int, seed: int) -> list[dict[str, Any]]:
-    """Return combinations of values, each once, the default first; the same seed gives the same list.
-
-    `trials` is the number of combinations besides the default. There may be fewer.
-    """
+    """Return the default, then at most `trials` other combinations, each once; the same seed gives the same list."""
     combinations = {_key(default): dict(default)}
     for combination in _combinations(space, trials, seed):
         if len(combinations) > trials:

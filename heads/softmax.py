@@ -1,8 +1,4 @@
-"""Softmax head: dropout and a dense layer, trained as Keras does.
-
-Training and predicting are Keras's arithmetic (`embedonce.heads.numerics.adam`) without Keras, which is imported only
-for the head as a Keras model.
-"""
+"""Softmax head: dropout and a dense layer, trained with Keras's arithmetic but without Keras."""
 
 from __future__ import annotations
 
@@ -32,47 +28,11 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
     comes from `random_state`: initial weights, dropout and the order of the rows. Global generators are neither used
     nor changed (but for Keras's by Keras before 3.13, when `model_` is made).
 
-    Parameters
-    ----------
-    epochs : int, default=5
-        Passes over the training rows, at least 1.
-    batch_size : int, default=100
-        Rows per step, at least 1.
-    dropout : float, default=0.2
-        Fraction of the features that are set to 0 in each training step, from 0 to below 1.
-    learning_rate : float, default=0.001
-        Step size of Adam, above 0.
-    random_state : int, default=0
-        Seed, 0 to 2**32 - 1.
-    class_weight : mapping or "balanced", default=None
-        Weight of each class in the loss; a class that the mapping leaves out has weight 1. "balanced" gives every class
-        the same weight in total. The "loss" of `history_` is then the weighted one.
-
-    Attributes
-    ----------
-    coef_ : ndarray of shape (k, d), float32
-        Weights of the dense layer, one row a class.
-    intercept_ : ndarray of shape (k,), float32
-        Bias of the dense layer.
-    model_ : keras.Sequential
-        The trained head as a Keras model named "head", made when it is first used: features (m, d) float32 in,
-        probabilities (m, k) out.
-    history_ : dict of str to list of float
-        "loss" and "accuracy" of each epoch, averaged over its steps as in Keras (with dropout); with validation data
-        also "val_loss" and "val_accuracy", after the epoch, without dropout.
-    n_iter_ : int
-        Number of epochs.
-
-    See Also
-    --------
-    embedonce.make_head : Make any head by name.
-
-    Examples
-    --------
-    >>> from embedonce import make_head
-    >>> head = make_head("softmax", epochs=2).fit([[0.0], [1.0]], ["cat", "dog"])
-    >>> len(head.history_["loss"])
-    2
+    `batch_size` are the rows per step, `dropout` is the fraction of features set to 0 in each. `class_weight` is a
+    mapping (a class that it leaves out has weight 1) or "balanced"; the "loss" of `history_` is then the weighted one.
+    `history_` holds "loss" and "accuracy" of each epoch, averaged over its steps as in Keras (with dropout), and with
+    validation data "val_loss" and "val_accuracy" (after the epoch, without dropout). `coef_` (k, d) and `intercept_`
+    (k,) are float32.
     """
 
     reads_rows = True
@@ -109,29 +69,10 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
         y: ArrayLike,
         validation_data: tuple[ArrayLike | RowSource, ArrayLike] | None = None,
     ) -> SoftmaxHead:
-        """Train on features X of shape (n, d) and labels y of shape (n,).
+        """Train on features X (n, d), in float32, and labels y (n,); return the head.
 
-        Parameters
-        ----------
-        X : array-like or RowSource of shape (n, d)
-            Finite feature rows; trained on in float32. A source is read once an epoch and never whole.
-        y : array-like of shape (n,)
-            Class labels.
-        validation_data : tuple of array-like, default=None
-            Features (v, d), or a source of them, and labels (v,) to measure after each epoch.
-
-        Returns
-        -------
-        SoftmaxHead
-
-        Raises
-        ------
-        HeadParameterError
-            If a parameter has a value that is not allowed.
-        HeadError
-            If there are fewer than two classes, or the validation data hold other classes or features.
-        ValueError
-            If X or y do not hold finite features and as many labels.
+        A `RowSource` is read once an epoch and never whole. Features (v, d) and labels (v,) of `validation_data` are
+        measured after each epoch; `HeadError` if they hold other classes or another number of features.
         """
         features, codes = self._start_fit(X, y)
         check_class_weight(self.head_name, self.class_weight, self.classes_)
@@ -143,7 +84,7 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
 
     @cached_property
     def model_(self) -> Any:
-        """The trained head as a Keras model; the first use imports Keras."""
+        """The trained head as a compiled Keras model named "head"; the first use imports Keras."""
         model = dense_model(self.coef_.T, self.intercept_, float(self.dropout))
         adam = import_keras().optimizers.Adam(float(self.learning_rate))
         model.compile(optimizer=adam, loss="sparse_categorical_crossentropy", metrics=["accuracy"])

@@ -1,8 +1,4 @@
-"""Model files of heads: writing, reading, and export as Keras layers.
-
-`save_head` and `load_head` write and read a fitted head; `read_metadata` returns what is kept with it. Loading runs no
-code unless the caller trusts the file.
-"""
+"""Model files of heads: writing, reading (running code only from trusted files), and export as Keras layers."""
 
 import lazy_loader
 

@@ -27,10 +27,7 @@ def require_exportable(head: Any) -> None:
 
 
 def keras_head(head: Any) -> Any:
-    """Return a fitted head as a Keras model named "head": features (m, d) in, probabilities (m, k) in float32 out.
-
-    Standardisation becomes a part of the weights. Raises `HeadError` as `require_exportable` does.
-    """
+    """Return a fitted head as a Keras model named "head": features (m, d) in, probabilities (m, k) in float32 out."""
     require_exportable(head)
     if head.head_name == "svm":
         return _rbf_model(head)
@@ -40,10 +37,7 @@ def keras_head(head: Any) -> Any:
 
 
 def _rbf_model(head: Any) -> Any:
-    """Return an RBF machine as layers: exp(2 u.v - |v|^2 - |u|^2) of rows u and support vectors v, then dense.
-
-    Rows and vectors are scaled by the square root of gamma.
-    """
+    """Return exp(2 u.v - |v|^2 - |u|^2), of rows u and vectors v times the root of gamma, then dense, as layers."""
     keras = import_keras()
     layers = keras.layers
     machine = head.machine()
@@ -67,10 +61,7 @@ def _rbf_model(head: Any) -> Any:
 
 
 def _log_scores(margins: Any, k: int, inverse_temperature: float) -> Any:
-    """Return log scores of margins of pairs, the highest that of the class with most votes.
-
-    Layers for `pair_log_scores`, `ovr_scores` and `align_argmax` of the scores module.
-    """
+    """Return log scores as layers, aligned with the votes: `pair_log_scores`, `ovr_scores` and `align_argmax`."""
     ops = import_keras().ops
     signs = pair_signs(k)  # (pairs, k)
     first, second = np.maximum(signs, 0), np.maximum(-signs, 0)

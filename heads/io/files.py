@@ -1,13 +1,7 @@
-"""Model files: writing and reading fitted heads.
+"""Model files of fitted heads: ``.npz``, ``.keras``, ``.skops`` (scikit-learn classifiers) and ``.joblib``.
 
-The suffix tells the format:
-
-- ``.npz`` (heads of embedonce): JSON and NumPy arrays, read with NumPy alone.
-- ``.keras`` (the softmax head, and image models): Keras's format, with the JSON and the arrays of the head inside.
-- ``.skops`` (scikit-learn classifiers): loading runs no code and accepts a fixed list of types.
-- ``.joblib`` (any classifier): a pickle. Loading one runs the code that its author wrote, so it needs trust.
-
-`read_metadata` returns the metadata of each without loading the head.
+Loading a ``.joblib`` file, a pickle, runs the code that its author wrote, so it needs trust. A ``.skops`` file runs no
+code: only types of a fixed list are accepted. ``.npz`` files are read with NumPy alone.
 """
 
 from __future__ import annotations
@@ -177,11 +171,7 @@ def load_head(path: str | Path, trust: bool = False) -> Any:
 
 
 def load_predictor(path: str | Path, trust: bool = False) -> Any:
-    """Read a head for predicting alone, without scikit-learn and Keras where the file and the head allow it.
-
-    Takes and raises what `load_head` does. The result has ``classes_``, ``predict`` and, if the head has
-    probabilities, ``predict_proba``.
-    """
+    """Read a head for predicting alone, without scikit-learn and Keras where the file and the head allow it."""
     path = Path(path)
     if _suffix_of_existing(path) in (".npz", ".keras"):
         _, stored, has_weights = _read_archive(path)
@@ -194,10 +184,7 @@ def load_predictor(path: str | Path, trust: bool = False) -> Any:
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Return the metadata of a model file without loading the head or running code.
-
-    Raises `ModelFileError` if there is no such file, it is damaged, or it was not written by embedonce.
-    """
+    """Return the metadata of a model file without loading the head or running code."""
     path = Path(path)
     document = read_footer(path) if _suffix_of_existing(path) == ".joblib" else read_entry(path)
     metadata: dict[str, Any] = document["metadata"]

@@ -1,8 +1,7 @@
 """Heads of embedonce as JSON and arrays: the parts of a model file that need NumPy alone to be read.
 
-In the description of a head, numbers, strings, None and lists are themselves, and everything else is an object: an
-array is ``{"array": entry}``, an array of Python objects ``{"values": [...], "dtype": "|O"}``, a mapping
-``{"mapping": [[key, value], ...]}``, and a head inside a head ``{"name": ..., "parameters": ..., "attributes": ...}``.
+Numbers, strings, None and lists are themselves; an array is ``{"array": entry}``, one of Python objects ``{"values":
+[...], "dtype": "|O"}``, a mapping ``{"mapping": [[key, value], ...]}``, a head its name, parameters and attributes.
 """
 
 from __future__ import annotations
@@ -43,10 +42,7 @@ def has_arrays(head: Any) -> bool:
 
 
 def pack_head(head: Any, folder: str = "") -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return the description of a fitted head, and the arrays that it names by entries of a folder.
-
-    Raises `ModelFileError` if the head holds something else than numbers, strings, arrays and heads of embedonce.
-    """
+    """Return the description of a fitted head, and the arrays that it names by entries of a folder."""
     arrays: dict[str, Array] = {}
     return _pack(head, folder, arrays), arrays
 
@@ -79,10 +75,7 @@ def _pack(value: Any, path: str, arrays: dict[str, Array]) -> Any:
 
 
 def unpack_head(description: Mapping[str, Any], array: Callable[[str], Array]) -> StoredHead:
-    """Return the head of a description; `array` returns the array of an entry.
-
-    Raises ValueError, TypeError, KeyError or AttributeError if the description is damaged.
-    """
+    """Return the head of a description; `array` returns the array of an entry."""
 
     def unpack(value: Any) -> Any:
         if isinstance(value, list):
@@ -115,10 +108,7 @@ def array_bytes(array: Array) -> bytes:
 
 
 def read_array(archive: zipfile.ZipFile, entry: str) -> Array:
-    """Return the array of an uncompressed entry; it takes no more memory than the file has bytes.
-
-    Raises KeyError or ValueError if there is no such entry, or it is not one array of plain values.
-    """
+    """Return the array of an uncompressed entry; it takes no more memory than the file has bytes."""
     info = archive.getinfo(entry)
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
         raise ValueError(f"its entry {entry} is compressed")

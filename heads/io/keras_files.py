@@ -1,7 +1,7 @@
 """Heads in Keras's file format: a softmax head alone, or any head inside an image model.
 
-Such a file also holds the head's JSON and arrays, with the SHA-256 of Keras's part, so that predicting needs no Keras.
-Where Keras's part was changed since, or the file is of the first format, Keras reads the weights.
+Such a file also holds the head's JSON and arrays, with the SHA-256 of Keras's part. Where that was changed since, or
+the file is of the first format, Keras reads the weights.
 """
 
 from __future__ import annotations
@@ -39,9 +39,7 @@ def save_keras_head(head: SoftmaxHead, path: Path, metadata: Mapping[str, Any] |
 def write_keras_metadata(path: str | Path, metadata: Mapping[str, Any], head: Any = None) -> None:
     """Add the JSON document, and the arrays of a head, to a ``.keras`` file, replacing those that it has.
 
-    Without a head, the "class_names" of the metadata (one for each output, in order) are the classes of the loaded
-    head. Raises `ModelFileError` if the file is not a zip archive or something does not fit into JSON, and
-    `OutputError`.
+    Without a head, the "class_names" of the metadata (one for each output, in order) are the classes of the loaded one.
     """
     path = Path(path)
     try:
@@ -73,10 +71,7 @@ def model_sha256(archive: zipfile.ZipFile) -> str:
 
 
 def load_model(path: Path, shown: str) -> Any:
-    """Read a Keras model, not compiled, without running code from its file; `shown` names it in messages.
-
-    Raises `ModelFileError` if Keras cannot read it, or it would run code.
-    """
+    """Read a Keras model, not compiled, without running code from its file; `shown` names it in messages."""
     keras = import_keras()
     try:
         # safe_mode refuses Lambda layers, which hold code
@@ -88,8 +83,7 @@ def load_model(path: Path, shown: str) -> Any:
 def load_keras_head(path: Path, metadata: Mapping[str, Any], stored: StoredHead | None) -> SoftmaxHead:
     """Read the dense softmax layer of a ``.keras`` file through Keras, without running code from the file.
 
-    The classes are those of `stored`, otherwise the "class_names" of the metadata. Raises `ModelFileError` if the file
-    is damaged, would run code, or holds no softmax head.
+    The classes are those of `stored`, otherwise the "class_names" of the metadata.
     """
     kernel, bias = _dense_weights(path, _head_model(path))
     attributes = {} if stored is None else stored.attributes

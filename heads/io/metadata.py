@@ -1,8 +1,7 @@
 """The JSON document of each kind of model file, readable without loading the model.
 
-``.npz``, ``.skops`` and ``.keras`` files are zip archives with an entry for it; an exported ``.tflite`` file gets an
-archive behind the model. A ``.joblib`` file gets a footer after the pickle, which `joblib.load` does not reach: the
-JSON text, its length as 8 bytes (little endian), and a mark.
+It is an entry of zip archives, which may follow the model (``.tflite``), or a footer after a pickle, which
+`joblib.load` does not reach: the JSON text, its length as 8 bytes (little endian), and a mark.
 """
 
 from __future__ import annotations
@@ -41,10 +40,7 @@ ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError,
 
 
 def cache_metadata(cache: FeatureCache, rows: npt.NDArray[np.intp] | None = None) -> dict[str, Any]:
-    """Return the metadata of a head that was fitted on rows of a cache, by default all; JSON-serialisable.
-
-    ``trained_on`` holds a short content hash of every image, by which it is recognized under any name.
-    """
+    """Return the metadata of a head that was fitted on rows of a cache, by default all; JSON-serialisable."""
     from importlib.metadata import version  # parsers of e-mail headers, which reading a model does not need
 
     hashes = cache.files.hashes if rows is None else cache.files.hashes[rows]
@@ -60,10 +56,7 @@ def cache_metadata(cache: FeatureCache, rows: npt.NDArray[np.intp] | None = None
 
 
 def encode(metadata: Mapping[str, Any] | None, **more: Any) -> bytes:
-    """Return the JSON document of a model file as ASCII; names that are not UTF-8 are lone surrogate escapes.
-
-    Raises `ModelFileError` if something does not fit into JSON.
-    """
+    """Return the JSON document of a model file as ASCII; names that are not UTF-8 are lone surrogate escapes."""
     document = {"format": FORMAT, "format_version": FORMAT_VERSION, "metadata": dict(metadata or {}), **more}
     try:
         return json.dumps(document, indent=1).encode("ascii")
@@ -130,10 +123,7 @@ def _write_entries(archive: zipfile.ZipFile, document: bytes, entries: Mapping[s
 
 
 def with_appended(model: bytes, document: bytes, class_names: list[str]) -> bytes:
-    """Return a LiteRT model followed by a zip archive of the document and ``labels.txt``, a class name on each line.
-
-    TensorFlow Lite's metadata tools keep files of a model there too, and readers of the model ignore them.
-    """
+    """Return a LiteRT model, then a zip archive of the document and ``labels.txt``, as TensorFlow Lite's tools do."""
     buffer = io.BytesIO(model)
     with zipfile.ZipFile(buffer, "a") as archive:
         archive.writestr(LABELS, "".join(f"{display(name)}\n" for name in class_names))

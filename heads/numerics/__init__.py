@@ -1,7 +1,4 @@
-"""Numerical methods of the heads: Adam, L-BFGS, the RBF kernel, the Nystroem map and scores.
-
-Functions of arrays; nothing here knows estimators or files.
-"""
+"""Numerical methods of the heads, on arrays: Adam, L-BFGS, the RBF kernel, the Nystroem map and scores."""
 
 import lazy_loader
 

@@ -10,31 +10,14 @@ from .scores import Array
 def margins_and_gradients(
     row: Array, vectors: Array, coefficients: Array, intercept: Array, gamma: float
 ) -> tuple[Array, Array]:
-    """Return the margins sum_s c_sp exp(-gamma |u - v_s|^2) + b_p of one row u, shape (p,), and their gradients (d, p).
-
-    Support vectors v have shape (s, d), their coefficients c (s, p).
-    """
+    """Return margins (p,) sum_s c_sp exp(-gamma |u - v_s|^2) + b_p of one row u, and their gradients (d, p)."""
     offsets = vectors.astype(np.float64) - row
     parts = np.exp(-gamma * np.einsum("sd,sd->s", offsets, offsets))[:, None] * coefficients
     return parts.sum(axis=0) + intercept, 2.0 * gamma * (offsets.T @ parts)
 
 
 def pair_log_score_slopes(margins: Array, n_classes: int, inverse_temperature: float) -> Array:
-    """Return the derivatives of `embedonce.heads.numerics.scores.pair_log_scores` with regard to the margins.
-
-    Parameters
-    ----------
-    margins : ndarray of shape (k (k - 1) / 2,), float64
-        Of one row.
-    n_classes : int
-        k.
-    inverse_temperature : float
-        Above 0.
-
-    Returns
-    -------
-    ndarray of shape (k (k - 1) / 2, k), float64
-    """
+    """Return the derivatives (pairs, k) of `pair_log_scores` by the margins (pairs,) of one row, float64."""
     from scipy.special import expit
 
     first, second = np.triu_indices(n_classes, 1)

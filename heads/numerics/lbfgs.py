@@ -1,8 +1,7 @@
 """Linear models: penalised mean losses by matrix products in blocks, minimised by SciPy's L-BFGS.
 
-For logistic regression the objective and the stopping rule are those of scikit-learn's LogisticRegression. Outputs are
-in rows, so that BLAS and the exponential run along the images. Features stay float32, while weights, sums and the loss
-are float64. Blocks come from memory or disk.
+Objective and stopping rule are those of scikit-learn's LogisticRegression. Outputs are in rows, so that BLAS and the
+exponential run along the images. Features stay float32, while weights, sums and the loss are float64.
 """
 
 from __future__ import annotations
@@ -46,24 +45,10 @@ def solve(
     max_iter: int,
     row_weights: Floats | None = None,
 ) -> Solution:
-    """Minimise the weighted mean of losses plus ``|coef|^2 / (2 C sum(row_weights))``.
+    """Minimise the weighted mean of losses plus ``|coef|^2 / (2 C sum(row_weights))``; intercepts are not penalised.
 
-    Parameters
-    ----------
-    blocks : iterable of ndarray of shape (b, d), float32 or float64
-        The features in runs of rows, iterated over once for each evaluation.
-    codes : ndarray of shape (n,), intp
-        Class indices, in the order of the rows.
-    losses_of : Losses
-    shape : (int, int)
-        Outputs p and features d.
-    C : float
-        Inverse strength of the penalty; intercepts are not penalised.
-    tol : float
-        Stop when no component of the gradient of this mean exceeds it.
-    max_iter : int
-    row_weights : ndarray of shape (n,), float64, default=None
-        1 for every row unless given.
+    `blocks` (b, d) are iterated over once for each evaluation, `codes` (n,) and `row_weights` (n,) are in the order of
+    their rows, and `shape` is (outputs p, features d). It stops when no component of the gradient exceeds `tol`.
     """
     from scipy.optimize import minimize
 
@@ -135,11 +120,7 @@ def squared_hinge(signs: Floats) -> Losses:
 
 @contextmanager
 def _scipy_on_one_thread() -> Iterator[None]:
-    """Keep SciPy's BLAS from competing with NumPy's.
-
-    Where SciPy's wheel has another BLAS, its threads wait busily after every call on the processors that NumPy's need,
-    which made an evaluation three times as long on two processors.
-    """
+    """Keep busily waiting threads of SciPy's own BLAS off NumPy's processors: they tripled the time on two of them."""
     from threadpoolctl import ThreadpoolController
 
     libraries = ThreadpoolController().lib_controllers

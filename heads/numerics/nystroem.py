@@ -1,8 +1,7 @@
-"""Features whose products approximate the RBF kernel: Nystroem's method.
+"""Nystroem's method: features whose products approximate the RBF kernel.
 
-With m landmarks L, the kernel of any two rows is about k(a, L) k(L, L)^-1 k(L, b) (Williams and Seeger 2001, Using the
-Nystroem method to speed up kernel machines): a linear machine on ``k(x, L) @ projection`` is an RBF machine whose
-support vectors are the landmarks.
+With m landmarks L, the kernel of any two rows is about k(a, L) k(L, L)^-1 k(L, b) (Williams and Seeger 2001): a linear
+machine on ``k(x, L) @ projection`` is an RBF machine whose support vectors are the landmarks.
 """
 
 from __future__ import annotations
@@ -24,15 +23,7 @@ SMALLEST_EIGENVALUE = 1e-5
 
 
 class Nystroem(NamedTuple):
-    """Map from standardised rows to features.
-
-    Attributes
-    ----------
-    landmarks : ndarray of shape (m, d), float32 or float64
-        Standardised.
-    projection : ndarray of shape (m, r), float64
-    gamma : float
-    """
+    """Map from standardised rows to r features, by standardised landmarks (m, d) and a projection (m, r), float64."""
 
     landmarks: Array
     projection: NDArray[np.float64]

@@ -1,7 +1,6 @@
 """The RBF kernel by matrix products, in blocks, and decisions over support vectors.
 
-scikit-learn's SVC evaluates the kernel one pair of rows at a time in float64. One matrix product does
-the same work at the speed of BLAS, because |a - b|^2 = |a|^2 + |b|^2 - 2 a.b.
+|a - b|^2 = |a|^2 + |b|^2 - 2 a.b makes it one product at the speed of BLAS; SVC takes one pair of rows at a time.
 """
 
 from __future__ import annotations
@@ -29,9 +28,8 @@ def squared_norms(X: Array) -> Array:
 def rbf_block(A: Array, B: Array, a_norms: Array, b_norms: Array, gamma: float, buffer: Array | None = None) -> Array:
     """Return exp(-gamma |a - b|^2) for all rows a of A (m, d) and b of B (n, d), shape (m, n), in their dtype.
 
-    In float32 the rounding of |a - b|^2 is about 1e-7 of the squared norms, which are near d for standardised
-    features. With gamma near 1 / d a kernel value has an error of about 1e-6. `buffer` is memory of m * n elements for
-    the result: new memory for every block costs more than the product.
+    In float32, with gamma near 1 / d, a value has an error of about 1e-6. `buffer` is memory of m * n elements for the
+    result: new memory for every block costs more than the product.
     """
     if buffer is None:
         buffer = np.empty(len(A) * len(B), dtype=A.dtype)
@@ -47,11 +45,7 @@ def rbf_block(A: Array, B: Array, a_norms: Array, b_norms: Array, gamma: float, 
 
 
 def rbf_matrix(X: Array, gamma: float) -> NDArray[np.float64]:
-    """Return the kernel matrix (n, n) of X with itself, in float64 for libsvm.
-
-    Products are computed in the dtype of X on the upper triangle and mirrored: the matrix is exactly symmetric, and
-    its diagonal is exactly 1.
-    """
+    """Return the kernel matrix (n, n) of X, exactly symmetric, float64 for libsvm; products are in the dtype of X."""
     from threadpoolctl import ThreadpoolController
 
     n = len(X)
@@ -99,8 +93,8 @@ def square_part(matrix: Array, rows: NDArray[np.intp], in_place: bool) -> Array:
 def pair_coefficients(dual_coef: Array, n_support: Array) -> Array:
     """Return coefficients (s, k (k - 1) / 2) of every support vector in the margins of all pairs of classes.
 
-    `dual_coef` (k - 1, s) has the layout of `sklearn.svm.SVC.dual_coef_`: for a support vector of class i, row j - 1
-    belongs to the pair (i, j) if j > i, and row j to the pair (j, i) if j < i. `n_support` (k,) counts each class.
+    `dual_coef` (k - 1, s) is laid out as in `sklearn.svm.SVC`: for a support vector of class i, row j - 1 belongs to
+    the pair (i, j) if j > i, and row j to the pair (j, i) if j < i.
     """
     if len(n_support) == 2:
         return np.ascontiguousarray(dual_coef.T)
@@ -113,15 +107,7 @@ def pair_coefficients(dual_coef: Array, n_support: Array) -> Array:
 
 
 class RBFMachine(NamedTuple):
-    """Margins ``sum_s coefficients[s] exp(-gamma |x - vectors[s]|^2) + intercept`` of standardised rows x.
-
-    Attributes
-    ----------
-    vectors : ndarray of shape (s, d), float32 or float64
-    coefficients : ndarray of shape (s, p), float64
-    intercept : ndarray of shape (p,), float64
-    gamma : float
-    """
+    """Margins (m, p) ``sum_s coefficients[s] exp(-gamma |x - vectors[s]|^2) + intercept`` of standardised rows x."""
 
     vectors: Array
     coefficients: Array

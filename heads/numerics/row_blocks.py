@@ -35,10 +35,9 @@ def take_rows(X: Array | RowSource, rows: NDArray[np.intp]) -> Array:
 
 
 def standard_scaler(X: Array | RowSource) -> StandardScaler:
-    """Return a StandardScaler fitted on finite X (n, d): the same as its ``fit``, in a twentieth of the time.
+    """Return a StandardScaler fitted on X (n, d): the same as its ``fit``, in a twentieth of the time.
 
-    Means and variances are float64, combined block by block (Chan, Golub and LeVeque 1979). Raises ValueError if X
-    holds NaN or infinity.
+    Means and variances are float64, combined block by block (Chan, Golub and LeVeque 1979).
     """
     n, d = 0, X.shape[1]
     mean, squares = np.zeros(d), np.zeros(d)
@@ -66,9 +65,8 @@ def shuffled_batches(
 ) -> Iterator[tuple[Array, NDArray[np.intp]]]:
     """Yield all rows once, in random order, as copies (b, d) with their indices (b,).
 
-    Rows of an array come in the order of one permutation. Of a source, runs of neighbouring rows are drawn without
-    replacement, and 256 MiB of them at a time are shuffled: neighbours have one class, random runs do not. The last
-    batch of these may be smaller.
+    Of a source, runs of neighbouring rows are drawn without replacement, and 256 MiB of them at a time are shuffled:
+    neighbours have one class, random runs do not. The last batch of these may be smaller.
     """
     n, d = X.shape
     if isinstance(X, np.ndarray):

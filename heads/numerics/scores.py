@@ -11,10 +11,7 @@ Array = NDArray[Any]
 
 
 def predicted_indices(scores: Array) -> NDArray[np.intp]:
-    """Return the index (n,) of the predicted class of each row of scores (n,) or (n, k).
-
-    Of two classes the score is the signed margin of the second. Ties go to the lowest index, as in scikit-learn.
-    """
+    """Return predicted classes (n,) of scores (n, k), or (n,) for the second of two; ties go to the lowest."""
     if scores.ndim == 1:
         return (scores > 0).astype(np.intp)
     best: NDArray[np.intp] = np.argmax(scores, axis=1)
@@ -22,11 +19,7 @@ def predicted_indices(scores: Array) -> NDArray[np.intp]:
 
 
 def align_argmax(probabilities: Array, winner: NDArray[np.intp]) -> Array:
-    """Make the predicted class the most probable one in every row of probabilities (n, k), in place.
-
-    Scores that differ by less than the rounding of the exponential give equal probabilities. There the probability of
-    the predicted class is moved just above the others.
-    """
+    """Make the predicted class the most probable one in every row (n, k), in place, where rounding made them equal."""
     wrong = np.flatnonzero(np.argmax(probabilities, axis=1) != winner)
     if wrong.size:
         top = probabilities[wrong].max(axis=1)
@@ -49,22 +42,13 @@ def probabilities(log_scores: Array, winner: NDArray[np.intp]) -> Array:
 
 
 def class_log_scores(margins: Array, inverse_temperature: float = 1.0) -> Array:
-    """Return margins (n,) or (n, k) times a factor, with one column per class, float64.
-
-    Of two classes their softmax is 1 / (1 + exp(-inverse_temperature * margin)).
-    """
+    """Return margins (n, k), or (n,) of the second of two classes, times a factor, with a column per class, float64."""
     scaled = np.asarray(margins, dtype=np.float64) * inverse_temperature
     return np.column_stack([np.zeros(len(scaled)), scaled]) if scaled.ndim == 1 else scaled
 
 
 class Affine(NamedTuple):
-    """Log scores ``X @ kernel + bias``, each row up to a constant; their softmax is ``predict_proba(X)``.
-
-    Attributes
-    ----------
-    kernel : ndarray of shape (d, k), float64
-    bias : ndarray of shape (k,), float64
-    """
+    """Log scores ``X @ kernel (d, k) + bias (k,)``, rows up to a constant; their softmax is ``predict_proba(X)``."""
 
     kernel: Array
     bias: Array
@@ -84,7 +68,7 @@ class Affine(NamedTuple):
 
 
 def pair_signs(n_classes: int) -> NDArray[np.float64]:
-    """Return the signs of the classes in the margins of all pairs, shape (pairs, k): 1, -1, or 0 for other classes.
+    """Return the signs (pairs, k) of the classes in the margins of all pairs: 1, -1, or 0 for other classes.
 
     The margin of two classes is that of the second, of more that of the first of each pair, as in libsvm.
     """
@@ -103,8 +87,7 @@ def of_classes(margins: Array) -> Array:
 def pair_log_scores(margins: Array, n_classes: int, inverse_temperature: float) -> Array:
     """Return the logarithm (m, k) of the product of sigmoids of each class's margins over the others.
 
-    Margins are of pairs in the order (0, 1), (0, 2), ..., (1, 2), ..., shape (m, k (k - 1) / 2), or (m,) for two
-    classes.
+    Margins (m, pairs) are in the order (0, 1), (0, 2), ..., (1, 2), ...; of two classes (m,).
     """
     if margins.ndim == 1:
         return class_log_scores(margins, inverse_temperature)
@@ -120,10 +103,9 @@ def pair_log_scores(margins: Array, n_classes: int, inverse_temperature: float) 
 
 
 def ovr_scores(margins: Array, n_classes: int) -> Array:
-    """Return one score per class (m, k) from the margins of pairs: votes plus squeezed sums of margins.
+    """Return one score per class (m, k) from the margins of pairs, as ``decision_function_shape="ovr"`` of SVC does.
 
-    Margins summed per class break ties. Squeezed by x / (3 (|x| + 1)) into (-1/3, 1/3), they never outweigh a vote.
-    This is ``decision_function_shape="ovr"`` of `sklearn.svm.SVC`. Margins (m,) of two classes are returned unchanged.
+    Margins summed per class break ties of the votes. Squeezed into (-1/3, 1/3), they never outweigh a vote.
     """
     if margins.ndim == 1:
         return margins
