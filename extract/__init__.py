@@ -1,9 +1,4 @@
-"""Images to features: scanning, decoding, embedding, and the extraction run.
-
-`extract_features` embeds a folder of images with a frozen backbone and writes a cache; `verify` checks a cache against
-its images, and `doctor` checks the machine. Inference engines are in `engines`, the network and its weights in
-`backbone`, and extraction on a Dask cluster in `cluster`.
-"""
+"""Images to features: scanning, decoding, embedding, the extraction run, and checks of cache and machine."""
 
 import lazy_loader
 

@@ -39,12 +39,9 @@ _OTHER_FORMATS = (
 
 
 def decode(data: bytes, minimum: int | None = None) -> Pixels:
-    """Decode an image file to RGB: uint8, shape (height, width, 3).
-
-    The first frame of an animation is taken, alpha is dropped, and 16-bit samples keep their high byte. ``minimum``
-    decodes a JPEG file to the half, quarter or eighth that still has this many pixels on both sides, with the bytes of
-    ``tf.io.decode_jpeg`` with the same ``ratio``. Raises ImageError with the reason.
-    """
+    """Decode an image file to RGB: uint8, shape (height, width, 3). Raises ImageError with the reason."""
+    # The first frame of an animation is taken, alpha is dropped, and 16-bit samples keep their high byte. minimum is
+    # the number of pixels that a JPEG file keeps on both sides at 1/2, 1/4 or 1/8, the ratio of tf.io.decode_jpeg.
     if data.startswith(b"\xff\xd8\xff"):
         return _decode_jpeg(data, minimum)
     if data.startswith((b"\x89PNG\r\n\x1a\n", b"BM", b"GIF87a", b"GIF89a")):
@@ -93,10 +90,8 @@ def _decode_jpeg(data: bytes, minimum: int | None) -> Pixels:
 
 
 def _fraction(height: int, width: int, minimum: int) -> dict[str, int]:
-    """Return simplejpeg's options for the smallest fraction with ``minimum`` pixels on both sides.
-
-    libjpeg-turbo allows any eighth, but those between the powers of two have no vector code and save no time.
-    """
+    """Return simplejpeg's options for the smallest fraction with ``minimum`` pixels on both sides."""
+    # libjpeg-turbo allows any eighth, but those between the powers of two have no vector code and save no time
     for divisor in (8, 4, 2):
         if min(height, width) // divisor >= minimum:
             return {"min_height": -(-height // divisor), "min_width": -(-width // divisor)}
@@ -171,10 +166,7 @@ def _as_reference(image: Image.Image) -> Pixels:
 
 
 def resize(pixels: Pixels, image_size: int) -> npt.NDArray[np.float32]:
-    """Resize to float32, shape (image_size, image_size, 3), 0 to 255: bilinear, no antialiasing.
-
-    All bits are equal to those of ``tf.image.resize(pixels, (image_size, image_size))``.
-    """
+    """Resize to float32 (image_size, image_size, 3), 0 to 255, with the bits of ``tf.image.resize``: bilinear."""
     height, width = pixels.shape[:2]
     top, bottom, y = _weights(height, image_size)
     left, right, x = _weights(width, image_size)
@@ -196,10 +188,8 @@ def resize(pixels: Pixels, image_size: int) -> npt.NDArray[np.float32]:
 
 
 def resize_into(out: npt.NDArray[np.float32], pixels: Pixels) -> None:
-    """Resize pixels, if necessary, into an existing array of shape (image_size, image_size, 3).
-
-    A new array of this size costs more in page faults than the conversion.
-    """
+    """Resize pixels, if necessary, into an existing array of shape (image_size, image_size, 3)."""
+    # a new array of this size costs more in page faults than the conversion
     np.copyto(out, pixels if pixels.shape == out.shape else resize(pixels, len(out)))
 
 

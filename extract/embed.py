@@ -36,16 +36,12 @@ _ATTEMPTS = 4
 
 @dataclass(slots=True)
 class EmbedResult:
-    """Result for one image: ``features``, ``copy_of`` (a stored row) or ``reason`` (of a reject) is set.
+    """Result for one image: ``features``, ``copy_of`` (a stored row) or ``reason`` (of a reject) is set."""
 
-    ``image`` has the size and time of the read, and ``digest`` is the SHA-256, zeros for an unreadable file.
-    ``features`` has shape (d,) and ``signature``, set with it, shape (784,).
-    """
-
-    image: ImageFile
-    digest: bytes
-    features: npt.NDArray[np.float32] | None = None
-    signature: npt.NDArray[np.uint8] | None = None
+    image: ImageFile  # with the size and time of the read
+    digest: bytes  # SHA-256; zeros for an unreadable file
+    features: npt.NDArray[np.float32] | None = None  # shape (d,)
+    signature: npt.NDArray[np.uint8] | None = None  # shape (784,), set with the features
     copy_of: StoredImage | None = None
     reason: str = ""
 
@@ -67,12 +63,9 @@ def embed_images(
     commit: Callable[[list[EmbedResult]], None],
     advance: Callable[[int], None],
 ) -> None:
-    """Embed images in ``workers`` threads, each with its own session, and commit the results in segments.
-
-    ``content`` has the rows that are copied instead of computed. ``commit`` gets the results since its last call, in
-    the calling thread, and ``advance`` their number. When this thread is interrupted, the workers finish their current
-    image, and the results are committed before the interrupt is raised again.
-    """
+    """Embed images in ``workers`` threads, each with its own session, and commit the results in segments."""
+    # content has the rows that are copied instead of computed. commit runs in the calling thread; when that is
+    # interrupted, the workers finish their current image, and the results are committed first.
     pending, lock = iter(images), threading.Lock()
     done: queue.SimpleQueue[list[EmbedResult] | BaseException | None] = queue.SimpleQueue()
     stop = threading.Event()
@@ -124,12 +117,7 @@ def embed_images(
 
 
 def _embed_slice(
-    root: Path,
-    images: list[ImageFile],
-    content: KnownContent,
-    recipe: Recipe,
-    session: Session,
-    stop: threading.Event,
+    root: Path, images: list[ImageFile], content: KnownContent, recipe: Recipe, session: Session, stop: threading.Event
 ) -> list[EmbedResult]:
     results: list[EmbedResult] = []
     waiting: list[EmbedResult] = []
@@ -175,13 +163,7 @@ def _fill(slot: npt.NDArray[np.float32], pixels: Pixels) -> npt.NDArray[np.uint8
 
 
 def read_image(root: Path, image: ImageFile) -> tuple[bytes, ImageFile]:
-    """Read one consistent state of a file, and return its bytes and their size and time.
-
-    Raises
-    ------
-    ImageError
-        When it cannot be read, is not a regular file, is too large, or changes while it is read.
-    """
+    """Read one consistent state of a file; return its bytes and their size and time, or raise ImageError."""
     path = os.path.join(os.fsencode(root), image.path)
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe must not block
     earlier = None
@@ -223,10 +205,8 @@ def _read_all(file: int, size: int) -> bytes:
 
 
 def _seconds_until_time_is_reliable(mtime: int) -> float:
-    """Return for how many seconds a file can still change under the same modification time.
-
-    Time stamps have steps of some milliseconds, on memory cards of two seconds.
-    """
+    """Return for how many seconds a file can still change under the same modification time."""
+    # time stamps have steps of some milliseconds, on memory cards of two seconds
     step = 2.0 if mtime % 1_000_000_000 == 0 else 0.02
     age = time.time() - mtime / 1e9
     return step - age if -step < age < step else 0.0

@@ -1,7 +1,4 @@
-"""Signatures: thumbnails for the search for near-duplicates, made at the extraction.
-
-docs/FORMAT.md defines them; another definition needs another version of the format.
-"""
+"""Signatures: thumbnails for the search for near-duplicates, as docs/FORMAT.md defines them."""
 
 from __future__ import annotations
 
@@ -17,11 +14,8 @@ _LUMA = (299, 587, 114)  # thousandths of red, green and blue: ITU-R BT.601
 
 
 def signature(image: npt.NDArray[np.float32] | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return the luma of an image, averaged over 28 x 28 areas: uint8, shape (784,), row by row.
-
-    The image has shape (s, s, 3), C-contiguous, 0 to 255, and at least 28 pixels on a side. Whole numbers give the same
-    bytes in float32 and uint8, because every sum has one order.
-    """
+    """Return the luma of an image (s, s, 3), 0 to 255, averaged over 28 x 28 areas: uint8, shape (784,), row by row."""
+    # whole numbers give the same bytes in float32 and uint8, because every sum has one order
     size = len(image)
     rows = _sums(image.reshape(size, -1))
     across = np.ascontiguousarray(rows.T).reshape(size, -1)  # so that both passes add whole rows

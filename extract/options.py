@@ -1,7 +1,4 @@
-"""Options of an extraction: their allowed values, and which of them exclude each other.
-
-Precision, decoding and view decide feature values and are part of the fingerprint; the compute options decide none.
-"""
+"""Options of an extraction: their allowed values, and which of them exclude each other."""
 
 from __future__ import annotations
 
@@ -18,11 +15,7 @@ Views = Literal["none", "flips", "dihedral"]
 
 AUTO = "auto"
 
-ENGINES = {
-    "native": ("float32",),
-    "litert": ("float32", "int8"),
-    "keras": ("float32", "float16", "bfloat16"),
-}
+ENGINES = {"native": ("float32",), "litert": ("float32", "int8"), "keras": ("float32", "float16", "bfloat16")}
 """Engine: the precisions that it computes."""
 
 DTYPES = {"float32": "float32", "int8": "int8", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
@@ -34,7 +27,7 @@ DECODERS = {"exact": "tensorflow decode_image", "reduced": "tensorflow decode_im
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """Engine, threads that embed, and threads inside each interpreter; None for the default of the engine."""
+    """Engine, threads that embed, and threads inside each interpreter (None: default); they change no feature."""
 
     engine: str = AUTO
     workers: int | None = None

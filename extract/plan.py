@@ -18,23 +18,17 @@ _OPEN_FILES = 64
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """An image that an earlier run embedded or rejected, with its SHA-256 and the location of its features.
-
-    ``row`` is -1, and ``reason`` is not empty, for a reject.
-    """
+    """An image that an earlier run embedded or rejected, with its SHA-256 and the location of its features."""
 
     image: ImageFile
     digest: bytes
     source: int
-    row: int
-    reason: str = ""
+    row: int  # -1 for a reject
+    reason: str = ""  # of a reject
 
 
 class Inventory:
-    """All rows of the published cache and of committed segments; later ones replace earlier ones.
-
-    Features and signatures stay on the disk until they are needed.
-    """
+    """All rows of the published cache and of committed segments, read when needed; later ones replace earlier ones."""
 
     def __init__(self) -> None:
         self.by_path: dict[bytes, StoredImage] = {}
@@ -44,10 +38,8 @@ class Inventory:
         self._opened: OrderedDict[Path, Shard] = OrderedDict()
 
     def add(self, stored: Shard | Path, table: Table, damaged: Iterable[int] = ()) -> int:
-        """Add the rows of a shard or segment, without the damaged ones, and return its number as a source.
-
-        There may be thousands of segments, so they are given as paths and opened when needed.
-        """
+        """Add the rows of a shard or segment, without the damaged ones, and return its number as a source."""
+        # there may be thousands of segments, so they are given as paths and opened when needed
         source = len(self._sources)
         self._sources.append(stored)
         if table.signatures is None:

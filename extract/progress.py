@@ -136,14 +136,7 @@ def _duplicate_descriptor(stream: TextIO) -> Iterator[TextIO]:
 
 
 def make_progress(show: bool | Progress | None = None) -> Progress:
-    """Return the progress display for standard error.
-
-    Parameters
-    ----------
-    show : bool or Progress, default=None
-        True for a bar on a terminal and lines elsewhere, False for nothing, None for a bar on a terminal and nothing
-        elsewhere. A display is returned as it is.
-    """
+    """Return a bar on a terminal, else lines for True and nothing for None; nothing for False; a display as it is."""
     if show is not None and not isinstance(show, bool):
         return show
     stream: TextIO | None = sys.stderr

@@ -101,11 +101,8 @@ class HasFingerprint(Protocol):
 
 
 def recipe_of(cache: HasFingerprint, weights: str | Path | None = None) -> Recipe:
-    """Return the recipe of a cache, manifest or model file; by default with the weights that its provenance names.
-
-    A precision, decoding or view that only a later embedonce knows becomes the default one; the fingerprints differ
-    then. Raises WeightsError when the weights do not exist any more.
-    """
+    """Return the recipe of a cache, manifest or model file; by default with the weights that its provenance names."""
+    # a value that only a later embedonce knows becomes the default one; the fingerprints differ then
     if weights is None:
         path = cache.provenance.get("weights_path")
         if path is not None and not Path(path).is_file():
@@ -143,10 +140,7 @@ def minimum_size(fingerprint: Mapping[str, Any]) -> int | None:
 def require_same_fingerprint(
     stored: dict[str, Any], current: dict[str, Any], what: str, provenance: Mapping[str, Any] | None = None
 ) -> None:
-    """Raise FingerprintError, naming every field that differs, when two fingerprints are not equal.
-
-    ``what`` is the subject of the error, and ``provenance`` that of the stored fingerprint, for advice.
-    """
+    """Raise FingerprintError, about ``what``, naming every field that differs when two fingerprints are not equal."""
     names = sorted(set(stored) | set(current))
     different = [name for name in names if stored.get(name) != current.get(name)]
     if different:

@@ -15,45 +15,21 @@ from .scan import Scan
 
 @dataclass(frozen=True)
 class ExtractionReport:
-    """Result of an extraction, the ``report`` of the cache that `extract_features` returns.
+    """Result of an extraction, the ``report`` of the cache that `extract_features` returns."""
 
-    Attributes
-    ----------
-    embedded : int
-        Forward passes.
-    unchanged, added, changed, moved, removed : int
-        Images, compared with the cache before. A moved image has a new path and stored content.
-    repaired : int
-        Images whose stored features were damaged.
-    resumed : int
-        Images of an earlier, unfinished run.
-    copied : int
-        Images that took the features of a file of the same content instead of a forward pass.
-    seconds : float
-        Time from the first embedded image to the last.
-    published : bool
-        Whether the cache was written.
-    notes : list of str
-        Notices for the user, such as files that were left out.
-    rejects : list of (str, str)
-        Path and reason of every image that cannot be embedded.
-    views : dict of str to ExtractionReport
-        Reports of the augmented views, each with its own cache.
-    """
-
-    embedded: int = 0
+    embedded: int = 0  # forward passes
     unchanged: int = 0
     added: int = 0
     changed: int = 0
-    moved: int = 0
+    moved: int = 0  # images with a new path and stored content
     removed: int = 0
-    repaired: int = 0
-    resumed: int = 0
-    copied: int = 0
-    seconds: float = 0.0
-    published: bool = False
+    repaired: int = 0  # images whose stored features were damaged
+    resumed: int = 0  # images of an earlier, unfinished run
+    copied: int = 0  # images that took the features of a file of the same content
+    seconds: float = 0.0  # from the first embedded image to the last
+    published: bool = False  # whether the cache was written
     notes: list[str] = field(default_factory=list)
-    rejects: list[tuple[str, str]] = field(default_factory=list)
+    rejects: list[tuple[str, str]] = field(default_factory=list)  # path and reason
     views: dict[str, ExtractionReport] = field(default_factory=dict)
 
     @property
@@ -75,11 +51,8 @@ class ExtractionReport:
 def count_changes(
     scan: Scan, before: dict[bytes, StoredImage], inventory: Inventory, damaged: set[bytes]
 ) -> ExtractionReport:
-    """Return a report that counts unchanged, changed, repaired, moved, added and removed images.
-
-    ``before`` has the images of the cache before the run, ``inventory`` those after it, and ``damaged`` the paths whose
-    stored features could not be used.
-    """
+    """Return a report that counts unchanged, changed, repaired, moved, added and removed images."""
+    # inventory has the images after the run; damaged are paths whose stored features could not be used
     present = {image.path for image in scan.images}
     vanished = Counter(stored.digest for path, stored in before.items() if path not in present and stored.row >= 0)
     counts: Counter[str] = Counter()

@@ -344,11 +344,8 @@ class _Run:
     def _reusable_shards(
         self, items: list[StoredImage], old: Inspection | None, published: list[int]
     ) -> dict[int, str]:
-        """Return source and digest of every shard that the new generation takes unchanged.
-
-        Every row of such a shard is still needed. If there are new rows, small shards are merged with them, so that
-        many small updates do not leave many small shards.
-        """
+        """Return source and digest of every shard that the new generation takes unchanged."""
+        # new rows are merged with small shards, so that many small updates do not leave many small shards
         needed = Counter(item.source for item in items)
         whole = {
             source: shard

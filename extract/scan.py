@@ -29,19 +29,15 @@ class ImageFile:
 
 @dataclass
 class Scan:
-    """Images and class folders of a folder, all sorted.
-
-    ``outside`` counts images outside class folders, ``skipped`` has path and reason of files that were not read,
-    ``unread`` paths of images of other formats, and ``empty`` class folders without images.
-    """
+    """Images and class folders of a folder, all sorted."""
 
     root: Path
     class_names: list[bytes] = field(default_factory=list)
     images: list[ImageFile] = field(default_factory=list)
-    outside: int = 0
-    skipped: list[tuple[bytes, str]] = field(default_factory=list)
-    unread: list[bytes] = field(default_factory=list)
-    empty: list[bytes] = field(default_factory=list)
+    outside: int = 0  # images outside class folders
+    skipped: list[tuple[bytes, str]] = field(default_factory=list)  # path and reason of files that were not read
+    unread: list[bytes] = field(default_factory=list)  # images of other formats
+    empty: list[bytes] = field(default_factory=list)  # class folders without images
 
     @property
     def unread_text(self) -> str:
@@ -51,13 +47,9 @@ class Scan:
 
 
 def scan_folder(folder: Path | str, *, follow_links: bool = False) -> Scan:
-    """Find the images of a folder of class folders.
-
-    The first folder below ``folder`` is the class; images may be in deeper folders. Names that begin with a dot are
-    left out. Suffixes are ``.jpg .jpeg .png .bmp .gif`` in upper or lower case. A link to a regular file is an image; a
-    link to a folder is entered with ``follow_links``. Pipes, devices and sockets are never opened. Raises
-    ImageFolderError when the folder cannot be read, or has images in fewer than two class folders.
-    """
+    """Find the images of a folder of class folders; images may be in deeper folders."""
+    # Names that begin with a dot are left out. A link to a regular file is an image; a link to a folder is entered with
+    # follow_links. Pipes, devices and sockets are never opened.
     folder = Path(folder)
     name = display(str(folder))
     if not os.path.isdir(folder):
@@ -92,10 +84,7 @@ def format_of(path: bytes) -> str:
 
 
 def find_images(paths: Sequence[Path | str]) -> FoundImages:
-    """Find images outside a data set: files with any suffix, and folders, whose images are sorted by path.
-
-    Raises ImageFolderError when a file or folder does not exist, or a folder holds no image.
-    """
+    """Find images outside a data set: files with any suffix, and folders, whose images are sorted by path."""
     images: dict[bytes, ImageFile] = {}
     unread: set[bytes] = set()
     for argument in paths:

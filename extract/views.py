@@ -1,7 +1,4 @@
-"""Augmented views: mirrored and rotated images, whose features have their own caches next to that of the images.
-
-Row by row they have the paths and contents of their images, so that a view is always on its image's side of a split.
-"""
+"""Augmented views: mirrored and rotated images, with their own caches of the same rows next to that of the images."""
 
 from __future__ import annotations
 

@@ -20,22 +20,9 @@ _BACK = 12  # layers, about a block: so far before the first trained one the act
 
 
 def cut_model(whole: Any) -> tuple[Any, Any]:
-    """Cut an image model before the first layer of its backbone that has something to train.
-
-    The two parts have the model's own layers: what is trained in a part is trained in the model.
-
-    Parameters
-    ----------
-    whole : keras.Model
-        Of `build_image_model`, some layers of its backbone trainable.
-
-    Returns
-    -------
-    frozen : keras.Model
-        From images (b, s, s, 3), 0 to 255, to activations.
-    trained : keras.Model
-        From these to probabilities (b, k). Batch normalisation normalises by its own statistics in both.
-    """
+    """Cut an image model before the first trainable layer of its backbone, into a frozen and a trained part."""
+    # They have the model's own layers: from images (b, s, s, 3), 0 to 255, to activations, and to probabilities (b, k).
+    # Batch normalisation normalises by its own statistics in both.
     keras = import_keras()
     backbone = whole.get_layer("mobilenetv2")
     where = _cut(backbone)
@@ -48,10 +35,8 @@ def cut_model(whole: Any) -> tuple[Any, Any]:
 
 
 def _cut(backbone: Any) -> Any:
-    """Return the tensor that alone leads from the layers before a place to those behind it; a small one.
-
-    The place is at most a block before the first layer with something to train.
-    """
+    """Return a small tensor that alone leads from the layers before a place to those behind it."""
+    # the place is at most a block before the first layer with something to train
     layers = backbone.layers
     outputs = [layer.output for layer in layers]
     maker = {id(tensor): number for number, tensor in enumerate(outputs)}
@@ -73,16 +58,7 @@ def _cut(backbone: Any) -> Any:
 
 
 class FrozenPart:
-    """Activations of the frozen layers, computed once for every augmented view of an image while there is room.
-
-    Parameters
-    ----------
-    model : keras.Model
-        From images of the backbone's size to activations.
-    reader : ImageReader
-    maximum : int
-        How many views there can be.
-    """
+    """Activations of the frozen layers, computed once for each of `maximum` augmented views while there is room."""
 
     def __init__(self, model: Any, reader: ImageReader, maximum: int) -> None:
         self._run = _traced(model)
@@ -94,14 +70,7 @@ class FrozenPart:
         self._places: dict[tuple[int, int], int] = {}
 
     def batches(self, rows: Indices, size: int, views: Indices | None = None) -> Iterator[tuple[Indices, Activations]]:
-        """Yield the activations of the images of rows: see `ImageReader.batches`.
-
-        Yields
-        ------
-        places : ndarray of intp, shape (b,)
-            Positions in ``rows``.
-        activations : ndarray of float32, shape (b, ...)
-        """
+        """Yield positions in ``rows``, intp (b,), and activations of these images, float32 (b, ...)."""
         turns = np.zeros(len(rows), np.intp) if views is None else views
         keys = list(zip(rows.tolist(), turns.tolist(), strict=True))
         new = [key not in self._places for key in keys]

@@ -27,14 +27,7 @@ _AHEAD = 2  # batches that are read while one is trained on
 
 
 class ImageReader:
-    """Reads images of a cache at the backbone's size, as they were read to be embedded; a context manager.
-
-    Parameters
-    ----------
-    cache : FeatureCache
-    root : Path
-        The image folder.
-    """
+    """Reads images of a cache at the backbone's size, as they were read to be embedded; a context manager."""
 
     def __init__(self, cache: FeatureCache, root: Path) -> None:
         self._cache = cache
@@ -50,13 +43,7 @@ class ImageReader:
         self._threads.shutdown(cancel_futures=True)
 
     def whole(self, row: int) -> npt.NDArray[np.uint8]:
-        """Return an image in its own size: uint8, shape (height, width, 3).
-
-        Raises
-        ------
-        ImageError
-            When it is gone or is not the one that was embedded.
-        """
+        """Return an image in its own size: uint8, shape (height, width, 3)."""
         try:
             return decode(read_unchanged(self._cache, self._root, row), self._least)
         except ImageError as error:
@@ -66,15 +53,7 @@ class ImageReader:
             ) from error
 
     def batches(self, rows: Indices, size: int, views: Indices | None = None) -> Iterator[tuple[Indices, Pixels]]:
-        """Yield the images of rows in order, up to ``size`` at once, turned as ``views`` says.
-
-        Yields
-        ------
-        places : ndarray of intp, shape (b,)
-            Positions in ``rows``.
-        pixels : ndarray of float32, shape (b, s, s, 3)
-            0 to 255.
-        """
+        """Yield positions in ``rows``, intp (b,), and these images as ``views``: float32 (b, s, s, 3), 0 to 255."""
         starts = range(0, len(rows), size)
         waiting: deque[tuple[Indices, Pixels, list[Future[None]]]] = deque()
 

@@ -34,27 +34,12 @@ STILL_TRUE = ("embedonce", "head", "parameters", "class_names", "weights", "spli
 
 @dataclass(frozen=True)
 class FineTuned:
-    """Result of fine-tuning.
-
-    Attributes
-    ----------
-    path : Path
-        The model file.
-    curves : Path
-        Figure of loss and accuracy per epoch.
-    layers : list of str
-        The unfrozen layers at the end of the backbone; batch normalization among them stayed frozen.
-    parameters : int
-        Number of trained weights, those of the head included.
-    images, validation_images : int
-    training : TrainingHistory
-    notes : list of str
-    """
+    """Result of fine-tuning."""
 
     path: Path
     curves: Path
-    layers: list[str]
-    parameters: int
+    layers: list[str]  # unfrozen ones at the end of the backbone; batch normalization among them stayed frozen
+    parameters: int  # number of trained weights, those of the head included
     images: int
     validation_images: int
     training: TrainingHistory
@@ -312,11 +297,8 @@ def _reference_of(
 
 
 def _metadata(start: dict[str, Any], whole: Any, about: dict[str, Any]) -> dict[str, Any]:
-    """Return what the file says of itself: of the start, what still holds.
-
-    Its backbone is another one, so the fingerprint is that of the features which this backbone gives; the head inside
-    fits a cache that is extracted with ``--weights`` of this file, and no other.
-    """
+    """Return the metadata of the file: those of the start that still hold, and the new backbone's fingerprint."""
+    # the head inside fits a cache that is extracted with --weights of this file, and no other
     inherited = {name: start[name] for name in STILL_TRUE if name in start}
     digest = weights_sha256(weights_of(whole.get_layer("mobilenetv2")))
     return inherited | {"fingerprint": start["fingerprint"] | {"weights_sha256": digest}, "finetuned": about}

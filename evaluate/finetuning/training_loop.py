@@ -43,22 +43,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class TrainingHistory:
-    """Loss and accuracy per epoch.
+    """Loss and accuracy per epoch."""
 
-    Attributes
-    ----------
-    history : dict of str to list of float
-        ``epoch``, from 0, the state before training; ``loss`` and ``accuracy`` on the training images, from epoch 1 on
-        averaged over the steps, with augmentation; ``val_loss`` and ``val_accuracy`` on the validation images after the
-        epoch.
-    best : int
-        The first epoch with the lowest validation loss; the model has its weights.
-    seconds : float
-    notes : list of str
-    """
-
-    history: dict[str, list[float]]
-    best: int
+    history: dict[str, list[float]]  # epoch, from 0, the start; loss and accuracy; val_ for validation
+    best: int  # first epoch with the lowest validation loss, whose weights the model has
     seconds: float
     notes: list[str] = field(default_factory=list)
 
@@ -74,11 +62,8 @@ def train_epochs(
     schedule: Schedule,
     progress: Progress,
 ) -> TrainingHistory:
-    """Train the upper part of an image model, and leave it with the weights of its best epoch.
-
-    ``fit`` and ``validation`` are rows of the cache; ``labels``, shape (n,), has the model's output for every row.
-    ``start`` is the loss and accuracy of epoch 0 on the training images, ``weights``, shape (k,), the class weights.
-    """
+    """Train the upper part of an image model, and leave it with the weights of its best epoch."""
+    # fit, validation: rows of the cache; labels: the model's output for every row; start: loss and accuracy of epoch 0
     keras = import_keras()
     trainer.compile(
         keras.optimizers.Adam(schedule.learning_rate),

@@ -18,28 +18,9 @@ Indices = npt.NDArray[np.intp]
 
 
 def training_rows(cache: FeatureCache, model: ModelFile) -> tuple[Indices, list[str]]:
-    """Return the rows of a cache that a model was trained on.
-
-    A model knows the content of its training images, not their paths. Of several files of one content it takes as
-    many as were trained on; where their labels differ and not all of them were, none, since it cannot be said which.
-
-    Parameters
-    ----------
-    cache : FeatureCache
-    model : ModelFile
-
-    Returns
-    -------
-    rows : ndarray of intp, shape (m,)
-        Sorted.
-    notes : list of str
-        On images that are missing.
-
-    Raises
-    ------
-    ModelFileError
-        When the model does not say what it was trained on, or none of it is in the cache.
-    """
+    """Return the rows of a cache that a model was trained on, sorted, and notes on missing images."""
+    # A model knows the content of its training images, not their paths. Of several files of one content, as many as
+    # were trained on; where their labels differ and not all of them were, none, since it cannot be said which.
     counts = Counter(model.training_hashes)
     if not counts:
         raise ModelFileError(
@@ -73,26 +54,8 @@ def training_rows(cache: FeatureCache, model: ModelFile) -> tuple[Indices, list[
 
 
 def hold_out(cache: FeatureCache, rows: Indices, groups: Groups | None, seed: int) -> tuple[Indices, Indices]:
-    """Part training rows into those to train on and those to validate on, every class in both.
-
-    Parameters
-    ----------
-    cache : FeatureCache
-    rows : ndarray of intp, shape (m,)
-    groups : Groups, optional
-        None of them is parted. Without groups, only files of the same content stay together.
-    seed : int
-
-    Returns
-    -------
-    fit, held : ndarray of intp
-        Sorted; about a fifth is held.
-
-    Raises
-    ------
-    SplitError
-        When a class has too few images, or groups.
-    """
+    """Return the sorted rows to train on and to validate on, about a fifth, with every class in both."""
+    # groups stay together; without groups, only files of the same content do
     if groups is not None:
         groups.require_rows_of(cache)
         names = [groups.names[row] for row in rows]

@@ -21,11 +21,8 @@ SCORE_TOLERANCE = 1e-3
 
 
 def heatmap_of(maps: npt.NDArray[np.float32], evidence: Evidence, index: int) -> npt.NDArray[np.float64]:
-    """Return the contribution of each place to the score of class `index`: float64, shape (h, w).
-
-    `maps` is the last feature map, shape (h, w, d), and `evidence` is that of its mean. For heads that are not linear
-    it is Grad-CAM. Raises a ModelFileError if map and bias of a linear head do not add up to its score.
-    """
+    """Return the contribution of each place to the score of class `index`: float64, shape (h, w)."""
+    # maps: the last feature map (h, w, d); evidence: that of its mean. Without a bias, the heatmap is Grad-CAM.
     height, width, _ = maps.shape
     heatmap: npt.NDArray[np.float64] = maps.astype(np.float64) @ evidence.weights[:, index] / (height * width)
     if evidence.bias is None:
@@ -40,10 +37,7 @@ def heatmap_of(maps: npt.NDArray[np.float32], evidence: Evidence, index: int) ->
 
 
 def check_mean(maps: npt.NDArray[np.float32], features: npt.NDArray[np.float32]) -> float:
-    """Return the largest difference between the mean over the places (h, w, d) and the pooled features (d,).
-
-    Raises a ModelFileError if it is larger than engines and processors differ by.
-    """
+    """Return the largest difference between the mean over the places (h, w, d) and the pooled features (d,)."""
     difference = float(np.abs(maps.mean(axis=(0, 1), dtype=np.float64) - features).max())
     allowed = allowed_difference(features)
     if not difference <= allowed:

@@ -34,21 +34,11 @@ SUFFIXES = (".keras", ".tflite")
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """An exported model.
-
-    Attributes
-    ----------
-    path : Path
-    checked : int
-        Number of images on which it gave the class of the head, and its probabilities within 1e-3.
-    largest_difference : float
-        Largest difference of a probability on these images.
-    notes : list of str
-    """
+    """An exported model."""
 
     path: Path
-    checked: int
-    largest_difference: float
+    checked: int  # number of images on which it gave the head's class, and its probabilities within 1e-3
+    largest_difference: float  # of a probability on these images
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:

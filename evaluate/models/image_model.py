@@ -25,14 +25,7 @@ TOLERANCE = 1e-3
 
 
 class ReferencePredictions(NamedTuple):
-    """Images, and the probabilities that a head gives for their features.
-
-    Attributes
-    ----------
-    names : list of str
-    images : list of ndarray of uint8, shape (height, width, 3)
-    expected : ndarray of float64, shape (n, k)
-    """
+    """Images, and the probabilities (n, k), float64, that a head gives for their features."""
 
     names: list[str]
     images: list[npt.NDArray[np.uint8]]
@@ -50,10 +43,7 @@ def decoding_notes(source: FeatureSource) -> list[str]:
 
 
 def backbone_of(source: FeatureSource, weights: str | Path | None = None) -> Any:
-    """Return the frozen float32 Keras backbone that features were made with.
-
-    `weights` is its file if that has moved. Raises a WeightsError or FingerprintError if it is gone or another one.
-    """
+    """Return the frozen float32 Keras backbone of features; `weights` is its file if that has moved."""
     recipe = recipe_of(source, weights)
     backbone = build_backbone(recipe.weights, recipe.alpha, recipe.image_size)
     source.require_same(recipe.fingerprint({"weights_sha256": weights_sha256(weights_of(backbone))}))
@@ -61,10 +51,8 @@ def backbone_of(source: FeatureSource, weights: str | Path | None = None) -> Any
 
 
 def build_image_model(head_model: Any, source: FeatureSource, weights: str | Path | None = None) -> Any:
-    """Return a Keras model of the frozen backbone and a head: RGB images (b, height, width, 3), 0 to 255, to (b, k).
-
-    `head_model`, named "head", maps features (b, d) to probabilities. All images of a batch have one size.
-    """
+    """Return a Keras model of backbone and head: images (b, height, width, 3), 0 to 255, to probabilities (b, k)."""
+    # head_model, named "head", maps features (b, d) to probabilities
     keras = import_keras()
     backbone = backbone_of(source, weights)
     size = backbone.input_shape[1]
@@ -76,10 +64,8 @@ def build_image_model(head_model: Any, source: FeatureSource, weights: str | Pat
 def check_against_reference(
     classify: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]], reference: ReferencePredictions
 ) -> float:
-    """Return the largest difference of a probability; a ModelFileError if it is above 1e-3 or a class differs.
-
-    `classify` maps one image (1, height, width, 3) to probabilities (1, k).
-    """
+    """Return the largest difference of a probability; a ModelFileError if it is above 1e-3 or a class differs."""
+    # classify maps one image (1, height, width, 3) to probabilities (1, k)
     if not reference.images:
         return 0.0
     probabilities = np.concatenate([classify(image[None]) for image in reference.images])
@@ -99,10 +85,7 @@ def check_against_reference(
 def reference_of_cache(
     head: Any, cache: FeatureCache, count: int = CHECKED_IMAGES, among: npt.NDArray[np.intp] | None = None
 ) -> ReferencePredictions:
-    """Return what a head says of up to `count` rows of a cache, spread evenly among the given rows.
-
-    Images that are gone from the image folder, or have changed, are left out.
-    """
+    """Return what a head says of up to `count` unchanged images, spread evenly among the given rows of a cache."""
     among = np.arange(len(cache)) if among is None else among
     root, minimum = image_folder(cache), minimum_size(cache.fingerprint)
     rows: list[int] = []
@@ -120,11 +103,7 @@ def reference_of_cache(
 def save_image_model(
     model: Any, path: Path, reference: ReferencePredictions, metadata: dict[str, Any], head: Any = None
 ) -> float:
-    """Write an image model as a .keras file with metadata, once the file, loaded again, agrees with the reference.
-
-    The file also holds `head`, the one inside, as arrays. Returns the largest difference of a probability. If the model
-    disagrees or the file cannot be written, an older file stays as it was.
-    """
+    """Write an image model, and `head` as arrays, to a .keras file once that agrees with the reference when loaded."""
     with tempfile.TemporaryDirectory(prefix="embedonce-") as folder:
         temporary = Path(folder) / "model.keras"
         model.save(temporary)

@@ -18,14 +18,7 @@ from ...heads.io import SHORT_HASH_BYTES, load_head, load_model, load_predictor,
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """Fingerprint and provenance of the features of a head.
-
-    Attributes
-    ----------
-    fingerprint, provenance : dict
-    name : str
-        The cache or model file, as messages name it.
-    """
+    """Fingerprint and provenance of the features of a head; `name` is the cache or model file in messages."""
 
     fingerprint: dict[str, Any]
     provenance: dict[str, Any]
@@ -52,19 +45,11 @@ class FeatureSource:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model file that was opened; what the head needs is checked when the head is first used.
-
-    Attributes
-    ----------
-    path : Path
-    metadata : dict
-    trust : bool
-        Whether the file may run code when its head is read.
-    """
+    """A model file that was opened; what the head needs is checked when the head is first used."""
 
     path: Path
     metadata: dict[str, Any]
-    trust: bool = False
+    trust: bool = False  # the file may run code when its head is read
 
     @classmethod
     def open(cls, path: Path | str, trust: bool = False) -> ModelFile:

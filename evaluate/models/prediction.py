@@ -31,25 +31,12 @@ from .novelty import NoveltyDetector
 
 @dataclass(frozen=True)
 class Prediction:
-    """Classes of one image, as a model predicts them.
-
-    Attributes
-    ----------
-    path : str
-    classes : tuple of (str, float or None)
-        The most probable classes with their probabilities, the predicted one first. A head without probabilities
-        gives the predicted class alone, with None. Empty for an image that could not be read.
-    reason : str
-        The reason if there is no prediction.
-    novelty : float or None
-        Distance from the training images. 1 is the distance that one in a thousand of these exceeds. None if the model
-        file does not describe its training images.
-    """
+    """Classes of one image, as a model predicts them."""
 
     path: str
-    classes: tuple[tuple[str, float | None], ...] = ()
-    reason: str = ""
-    novelty: float | None = None
+    classes: tuple[tuple[str, float | None], ...] = ()  # the predicted one first; None for a head without probabilities
+    reason: str = ""  # why there is no prediction
+    novelty: float | None = None  # distance from the training images; one in a thousand of these exceeds 1
 
     @property
     def unlike_training(self) -> bool:
@@ -172,10 +159,7 @@ def embed_files(
     known_content: KnownContent | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[bytes, EmbedResult]:
-    """Embed images with absolute paths as the training images of a model were embedded; return the results by path.
-
-    `known` maps content hashes of images that need not be embedded to their rows.
-    """
+    """Embed images with absolute paths as the training images of a model were embedded; return the results by path."""
     recipe = recipe_of(source, weights)
     prepared = make_engine(engine, recipe)
     source.require_same(recipe.fingerprint(prepared.hashes))

@@ -25,10 +25,8 @@ _DECADES = 100.0  # up to this ratio a logarithmic axis has ticks between powers
 
 
 def tuning_figure(title: str, score: str, space: Space, table: Sequence[Trial], best: Trial, default: Trial) -> Figure:
-    """Draw the score of every candidate against each parameter that was searched, one panel per parameter.
-
-    Darker dots are fits on more images. The bars of the last rung are one standard deviation over the folds.
-    """
+    """Draw the score of every candidate against each parameter that was searched, one panel per parameter."""
+    # darker dots are fits on more images; the bars of the last rung are one standard deviation over the folds
     from matplotlib.figure import Figure
 
     names = list(space)

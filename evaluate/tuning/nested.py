@@ -27,11 +27,8 @@ _LISTED = 3  # combinations of parameters that a note lists
 
 
 def search_spaces(heads: Sequence[str] | Mapping[str, Any], unfitted: Mapping[str, Any]) -> dict[str, Space]:
-    """Return what is searched of every head: the parameters that have a range and were not given by the user.
-
-    ``heads`` is the argument of `compare`, ``unfitted`` the heads that were made from it. The given
-    parameters of an instance are those that differ from their defaults. A space may be empty.
-    """
+    """Return what is searched of every head: the parameters that have a range and were not given by the user."""
+    # the given parameters of an instance are those that differ from their defaults
     spaces: dict[str, Space] = {}
     for name, head in unfitted.items():
         kind = getattr(type(head), "head_name", "")
@@ -61,38 +58,8 @@ def tune_plan(
     dask: Any = None,
     announce: Callable[[str, int], None] | None = None,
 ) -> list[dict[str, TuningResult]]:
-    """Search parameters of heads in the training part of every split of a plan.
-
-    Parameters
-    ----------
-    cache : FeatureCache
-    heads : mapping of str to classifier
-        Unfitted; they stay unchanged.
-    spaces : mapping of str to Space
-        See `search_spaces`. A head with an empty space is not tuned.
-    plan : SplitPlan
-    groups : Groups or None
-    seed : int
-        Random seed of the candidates, and of the inner folds where a split has no seed.
-    seconds : float
-        Time budget of each search. The given parameters are always scored.
-    jobs, dask
-        See `compare`.
-    announce : callable, default=None
-        Called with the head's name and the index of the split before each search.
-
-    Returns
-    -------
-    list of dict of str to TuningResult
-        By split and head.
-
-    Raises
-    ------
-    HeadError
-        When no candidate of a head can be scored.
-    SplitError
-        When a training part is too small for inner folds.
-    """
+    """Search parameters of heads in the training part of every split; return the results by split and head."""
+    # heads stay unfitted; seconds is the time budget of each search; announce is called with head and split before it
     metric = leading_metric(are_skewed(cache.labels[np.concatenate([plan[0].train, plan[0].test])]))
     results: list[dict[str, TuningResult]] = [{} for _ in plan]
     for name, space in spaces.items():

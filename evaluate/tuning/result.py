@@ -219,10 +219,7 @@ class Tuning:
         return ["trial", "rung", "images", *self.space, "score", "sd", "fit_seconds", "note"], rows
 
     def _scores(self) -> list[tuple[str, float, float]]:
-        return [
-            ("best", self.best.score, self.outer_score),
-            ("default", self.default.score, self.outer_default),
-        ]
+        return [("best", self.best.score, self.outer_score), ("default", self.default.score, self.outer_default)]
 
     def __repr__(self) -> str:
         return f"<Tuning of {display(self.head)}: {self.trials} candidates, {' '.join(map(display, self.options))}>"

@@ -1,9 +1,7 @@
 """Tuning of one head: a search for parameters in the training part, and its test scores.
 
-The search uses the training part only, in folds that keep groups together if the split does. The winner is fitted on
-the whole training part and scored once on the test part. The score of a search is too optimistic, since it is the best
-of many noisy scores (Cawley and Talbot 2010, On over-fitting in model selection; Varma and Simon 2006). The difference
-is reported as ``optimism``, and the default parameters are tested as well, to show the gain.
+The score of a search is too optimistic, since it is the best of many noisy scores (Cawley and Talbot 2010, On
+over-fitting in model selection; Varma and Simon 2006); the difference is reported as ``optimism``.
 """
 
 from __future__ import annotations

@@ -1,13 +1,10 @@
 """Successive halving: many candidates on few images, the best of them on more, the last on all.
 
 Jamieson and Talwalkar (2016), Non-stochastic best arm identification and hyperparameter optimization. scikit-learn's
-HalvingRandomSearchCV is not used because it draws the images of a rung without regard to groups and classes, may drop
-the defaults, has no time budget, and sends arrays to its workers (`parallel` sends the
-path of the cache). Here every candidate in every fold is a job. The images of a rung are nested, stratified and of
-whole groups. Only the fitting part of a fold shrinks: candidates are scored on all images of the held-out fold.
-
-The best C or number of epochs changes with the number of images. That is why several candidates always continue, why
-the default is in every rung, and why only scores of one rung are compared.
+HalvingRandomSearchCV draws the images of a rung without regard to groups and classes, may drop the defaults, has no
+time budget, and sends arrays to its workers. Here the images of a rung are nested, stratified and of whole groups, and
+candidates are scored on all images of the held-out fold. The best C or number of epochs changes with the number of
+images, so several candidates and the default always continue, and only scores of one rung are compared.
 """
 
 from __future__ import annotations
@@ -41,30 +38,15 @@ UNFINISHED = "the time budget ended it after"  # begins the note of a candidate 
 
 @dataclass(frozen=True)
 class Trial(Record):
-    """Scores of one candidate in one rung of a search.
+    """Scores of one candidate in one rung of a search."""
 
-    Attributes
-    ----------
-    trial : int
-        Number of the candidate; 0 has the default parameters.
-    rung : int
-    images : float
-        Mean number of training images of a fit.
-    parameters : dict
-    score, sd : float
-        Mean and sample standard deviation over the folds; NaN for a candidate that failed or was not finished.
-    fit_seconds : float
-        Mean over the folds.
-    note : str
-    """
-
-    trial: int
+    trial: int  # number of the candidate; 0 has the default parameters
     rung: int
-    images: float
+    images: float  # mean number of training images of a fit
     parameters: dict[str, Any]
-    score: float
-    sd: float
-    fit_seconds: float
+    score: float  # mean over the folds; NaN for a candidate that failed or was not finished
+    sd: float  # sample standard deviation over the folds
+    fit_seconds: float  # mean over the folds
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,26 +65,22 @@ class Fit(NamedTuple):
 
 @dataclass
 class Search:
-    """Successive halving over folds; ``run`` fills ``table`` and ``notes``.
-
-    ``make`` makes an unfitted head from the parameters of a candidate. No fit begins after ``deadline``.
-    ``complete`` is False when the time budget ended the search.
-    """
+    """Successive halving over folds; ``run`` fills ``table`` and ``notes``."""
 
     cache: FeatureCache
     name: str
-    make: Callable[..., Any]
+    make: Callable[..., Any]  # an unfitted head from the parameters of a candidate
     folds: list[Split]
     groups: Groups | None
     metric: str
     seed: int
     jobs: int = 1
     dask: Any = None
-    deadline: float | None = None
+    deadline: float | None = None  # no fit begins after it
     progress: Progress = field(default_factory=Progress)
     table: list[Trial] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    complete: bool = True
+    complete: bool = True  # False when the time budget ended the search
 
     def run(self, candidates: list[dict[str, Any]]) -> Trial:
         """Run all rungs and return the winner."""
@@ -192,10 +170,8 @@ class Search:
 
 
 def rung_fractions(images: int, classes: int, candidates: int) -> list[float]:
-    """Return the fraction of the training images that each rung has, ascending; the last is 1.
-
-    A rung is added in front while it has enough images and more candidates than would continue anyway.
-    """
+    """Return the fraction of the training images that each rung has, ascending; the last is 1."""
+    # a rung is added in front while it has enough images and more candidates than would continue anyway
     minimum = max(MIN_IMAGES, 20 * classes)
     rungs = 1
     while rungs < MAX_RUNGS and images / ETA**rungs >= minimum and candidates / ETA ** (rungs - 1) > FINALISTS + 1:
@@ -212,10 +188,8 @@ def check_seconds(name: str, owner: str, seconds: Any) -> None:
 def fit_in_fold(
     head: Any, cache: FeatureCache, fold: Split, groups: Groups | None, metric: str, deadline: float | None
 ) -> Fit | None:
-    """Fit a head on the training part of a fold and score it on the other; return None after the deadline.
-
-    An exception of the head is a failure of its parameters and does not end the search; an error of the cache does.
-    """
+    """Fit a head on the training part of a fold and score it on the other; return None after the deadline."""
+    # an exception of the head is a failure of its parameters and does not end the search; an error of the cache does
     from sklearn.exceptions import ConvergenceWarning
 
     if deadline is not None and time.time() >= deadline:

@@ -1,8 +1,4 @@
-"""The backbone: which network, its weights, and their fingerprint.
-
-`resolve_weights` finds the weights that a user named, `weights_from` reads them without Keras, and `build_backbone`
-builds the frozen Keras model.
-"""
+"""The backbone: which network, its weights, and their fingerprint."""
 
 import lazy_loader
 

@@ -1,7 +1,4 @@
-"""The architecture of MobileNetV2: names, shapes and order of its layers in Keras, known without Keras.
-
-Sandler et al., 2018, arXiv:1801.04381, table 2; names and roundings are those of ``keras.applications.MobileNetV2``.
-"""
+"""MobileNetV2 (Sandler et al., 2018, arXiv:1801.04381, table 2) with Keras's names, shapes and order, without Keras."""
 
 from __future__ import annotations
 
@@ -67,11 +64,8 @@ def is_depthwise(convolution: str) -> bool:
 
 
 def random_weights(seed: int, alpha: float) -> Weights:
-    """Return normal kernels, from the NumPy generator whose stream never changes, and neutral normalisation.
-
-    The variance keeps the scale of signals through 52 layers: 2 / fan-in before a ReLU (He et al., 2015,
-    arXiv:1502.01852), 1 / fan-in where a bottleneck ends without one.
-    """
+    """Return normal kernels, from the NumPy generator whose stream never changes, and neutral normalisation."""
+    # 2 / fan-in before a ReLU (He et al., 2015, arXiv:1502.01852) and 1 / fan-in elsewhere keep the scale of signals
     generator = np.random.RandomState(seed)
     weights = {}
     for path, shape in weight_shapes(alpha).items():

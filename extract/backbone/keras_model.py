@@ -21,11 +21,8 @@ from .resolve import WeightsSource
 
 
 def build_backbone(source: WeightsSource, alpha: float, image_size: int, dtype: str = "float32") -> Any:
-    """Build the frozen base, from images (b, s, s, 3), -1 to 1, to feature maps (b, h, w, d): ``mobilenetv2``.
-
-    ``dtype`` is Keras's policy for the layers: ``float32``, ``mixed_float16`` or ``mixed_bfloat16``. Weights are
-    float32. Raises WeightsError when the weights do not fit.
-    """
+    """Build the frozen base ``mobilenetv2``, from images (b, s, s, 3), -1 to 1, to feature maps (b, h, w, d)."""
+    # dtype is Keras's policy for the layers: float32, mixed_float16 or mixed_bfloat16; weights are float32
     keras = import_keras()
     shape = (image_size, image_size, 3)
     with _policy(keras, dtype):
@@ -88,21 +85,15 @@ def build_embedder(backbone: Any) -> Any:
 
 
 def pooled_features(backbone: Any, image: Any) -> Any:
-    """Return the symbolic features of a symbolic image, 0 to 255: scaling, backbone and pooling.
-
-    The scaling is ``mobilenet_v2.preprocess_input`` as a layer that every Keras can load. Scaling and pooling are
-    always float32, because a mean over float16 would lose precision.
-    """
+    """Return the symbolic features of a symbolic image, 0 to 255: scaling, backbone and pooling."""
+    # scaling and pooling are always float32, because a mean over float16 would lose precision
     layers = import_keras().layers
     maps = backbone(_scaled(image), training=False)
     return layers.GlobalAveragePooling2D(name="pooling", dtype="float32")(maps)
 
 
 def feature_map(backbone: Any, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the last feature map, shape (h, w, d), of an image, shape (s, s, 3), 0 to 255.
-
-    It has 7 x 7 positions for images of 224 pixels; the features are their mean.
-    """
+    """Return the last feature map (h, w, d) of an image (s, s, 3), 0 to 255; the features are its mean."""
     maps = backbone(_scaled(image[None]), training=False)
     feature_map: npt.NDArray[np.float32] = np.asarray(maps, np.float32)[0]
     return feature_map

@@ -1,8 +1,4 @@
-"""Weights of MobileNetV2 from the files that Keras writes, without Keras.
-
-Two forms are read: that of the files that Keras distributes, with groups named as layers, and ``.weights.h5`` of
-Keras 3, with groups that count the layers of each kind. Keras reads all other files.
-"""
+"""Weights of MobileNetV2 from the files that Keras distributes and from ``.weights.h5`` of Keras 3, without Keras."""
 
 from __future__ import annotations
 
@@ -33,10 +29,7 @@ def weights_from(source: WeightsSource, alpha: float) -> Weights | None:
 
 
 def read_weights(path: Path, alpha: float) -> Weights | None:
-    """Read the weights of a backbone of this width, in Keras's order.
-
-    Returns None when the file has another form, other layers or shapes, or values that are not finite.
-    """
+    """Read weights of this width, in Keras's order; None for another form or shape, or values that are not finite."""
     import h5py
 
     try:

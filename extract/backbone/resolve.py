@@ -19,23 +19,16 @@ _URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """Source of the backbone's weights: the displayed name, and a file or the seed of random weights.
-
-    ``identity`` is the file's SHA-256, or ``random:SEED``.
-    """
+    """Source of the backbone's weights: the displayed name, and a file or the seed of random weights."""
 
     label: str
     path: Path | None
     seed: int | None
-    identity: str
+    identity: str  # the file's SHA-256, or random:SEED
 
 
 def resolve_weights(weights: str | Path, alpha: float, image_size: int, *, timeout: float = 30.0) -> WeightsSource:
-    """Find the weights that a user named, and download those of ImageNet if they are missing.
-
-    Alpha and image size choose the ImageNet file; a download without an answer for ``timeout`` seconds fails. Raises
-    WeightsError, which without network names the ImageNet file, its address and its folder.
-    """
+    """Find the weights that a user named, and download those of ImageNet if they are missing."""
     name = str(weights)
     if name == "imagenet":
         path = imagenet_path(alpha, image_size)

@@ -1,7 +1,4 @@
-"""Extraction on a Dask cluster: the coordinator and the workers.
-
-`embed_on_cluster` sends slices of images to workers, which write segments that the coordinator publishes.
-"""
+"""Extraction on a Dask cluster: the coordinator and the workers."""
 
 import lazy_loader
 

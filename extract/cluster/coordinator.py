@@ -39,10 +39,7 @@ _ADDRESS = re.compile(r"((tcp|tls|ucx|ws|wss)://)?[^/\s]+:[0-9]+")
 
 @contextlib.contextmanager
 def connected(dask: Any, what: str = "extract") -> Iterator[Any]:
-    """Connect to a Dask cluster and yield a client, which stays open if it is the user's; yield None for None.
-
-    ``what`` is the function of the parameter ``dask``, for errors.
-    """
+    """Connect to a Dask cluster and yield a client, which stays open if it is the user's; yield None for None."""
     if dask is None:
         yield None
         return
@@ -118,11 +115,8 @@ def embed_on_cluster(
     finished: Callable[[SliceResult], None],
     progress: Progress,
 ) -> None:
-    """Embed images, in scan order, on a cluster, and add the rows of every segment to the inventory.
-
-    ``commit`` gets images of stored content, and ``finished`` the result of each slice whose segment is committed.
-    Raises ClusterError when a worker fails, or a slice or the scheduler is lost; committed work stays.
-    """
+    """Embed images, in scan order, on a cluster, and add the rows of every segment to the inventory."""
+    # commit gets images of stored content, finished the result of each slice whose segment is committed
     run = _Coordinator(client, job, inventory, partial, progress)
     copies: list[EmbedResult] = []
     try:
@@ -276,11 +270,8 @@ class _Coordinator:
 
     @contextlib.contextmanager
     def _stored_digests(self) -> Iterator[Job]:
-        """Write the digests of stored images to a file for the workers; yield the job with its path.
-
-        Data that Dask scatters is lost with its workers. The file has the name of a temporary file, so that the next
-        run removes it when this one is killed.
-        """
+        """Write the digests of stored images to a file for the workers; yield the job with its path."""
+        # data that Dask scatters is lost with its workers; the next run removes this file if this run is killed
         stored = self._inventory.by_digest
         if not stored:
             yield self._job

@@ -1,8 +1,4 @@
-"""The worker of a Dask cluster: it embeds one slice of the images and commits it to the shared folder.
-
-All code here runs in the worker's process. Only paths and counts are sent through the scheduler; the features are in
-the segment, which is durable before the task ends.
-"""
+"""The worker of a Dask cluster: it embeds one slice of the images and commits it to the shared folder."""
 
 from __future__ import annotations
 
@@ -39,34 +35,26 @@ _digests_lock = threading.Lock()
 
 @dataclass(frozen=True)
 class Job:
-    """Common data of all tasks of a run.
-
-    The provenance has no engines yet; ``digests`` is the file of the digests of stored images, if there are any.
-    """
+    """Common data of all tasks of a run."""
 
     root: Path
     recipe: Recipe
     options: ComputeOptions
     fingerprint: dict[str, Any]
-    provenance: dict[str, Any]
-    digests: Path | None = None
+    provenance: dict[str, Any]  # without engines
+    digests: Path | None = None  # file of the digests of stored images, if there are any
 
 
 @dataclass(frozen=True)
 class SliceResult:
-    """Result of a task.
-
-    ``segment`` has the rows and rejects, and is None when all images have stored content; those are in ``copies``, with
-    their digests. ``versions`` are those of the engine, and of packages that differ from those of the coordinating
-    process.
-    """
+    """Result of a task."""
 
     worker: str
-    segment: Path | None
+    segment: Path | None  # rows and rejects; None when all images have stored content
     embedded: int
-    copies: list[tuple[ImageFile, bytes]]
+    copies: list[tuple[ImageFile, bytes]]  # images of stored content, with their digests
     engine: str
-    versions: dict[str, str]
+    versions: dict[str, str]  # of the engine, and of packages that differ from the coordinator's
 
 
 class StoredDigests:
@@ -93,11 +81,7 @@ class StoredDigests:
 
 
 def embed_slice(job: Job, images: list[ImageFile], segment: Path) -> SliceResult:
-    """Embed a slice and commit it as a segment: the task of a worker.
-
-    When Dask loses a worker and runs the slice again, the new segment replaces the old one. A ClusterError names the
-    worker.
-    """
+    """Embed a slice and commit it as a segment: the task of a worker, which Dask may run again."""
     from distributed import get_worker
 
     address = get_worker().address

@@ -1,8 +1,4 @@
-"""The inference engines: native, LiteRT and Keras, and the choice between them.
-
-``native`` is the fastest on processors with AVX2 and without AVX-512, ``litert`` on others. ``keras`` is the reference
-and runs on a GPU.
-"""
+"""The inference engines, native, LiteRT and Keras (the reference, also on a GPU), and the choice between them."""
 
 from __future__ import annotations
 
@@ -183,12 +179,7 @@ def is_quick(options: ComputeOptions, recipe: Recipe) -> bool:
 
 
 def chosen_engine(options: ComputeOptions, precision: str) -> str:
-    """Return the name of the engine that computes.
-
-    ``auto`` is the only engine that computes the precision, if there is only one. Otherwise it is native where native
-    is the fastest (or EMBEDONCE_ENGINE names it) and an interpreter has one thread; then LiteRT, if it is installed;
-    then Keras.
-    """
+    """Return the name of the engine that computes; ``auto`` is the only one of the precision, or the fastest one."""
     if options.engine != AUTO:
         return options.engine
     candidates = engines_for(precision)
@@ -211,10 +202,7 @@ def preferred_engine() -> str | None:
 
 
 def note_engine(engines: dict[str, dict[str, str]], name: str, versions: dict[str, str]) -> None:
-    """Add an engine to the engines of a provenance, in place.
-
-    The same engine in other versions gets a number, such as ``litert (2)``; ``name`` may have one already.
-    """
+    """Add an engine to those of a provenance, in place; one in other versions gets a number, such as ``litert (2)``."""
     name = label = name.partition(" (")[0]
     number = 1
     while label in engines:

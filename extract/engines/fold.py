@@ -20,10 +20,7 @@ _NAMES = [f"{name}.{part}" for name in kernel_shapes(1.0) for part in ("kernel",
 
 
 def fold(weights: Weights) -> Folded:
-    """Fold batch normalisation into the convolutions before it.
-
-    Each becomes ``kernel * s`` and ``beta - mean * s`` with ``s = gamma / sqrt(variance + epsilon)``, in float64.
-    """
+    """Fold batch normalisation, in float64, into the kernels and biases of the convolutions before it."""
     folded = {}
     for name in kernel_shapes(1.0):  # the names are those of every width
         norm = normalisation_of(name)
@@ -45,13 +42,7 @@ def to_bytes(folded: Folded) -> bytes:
 
 
 def from_bytes(data: bytes) -> Folded:
-    """Read what `to_bytes` wrote.
-
-    Raises
-    ------
-    EngineError
-        When it is something else.
-    """
+    """Read what `to_bytes` wrote, or raise EngineError."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             return {name: file[name] for name in _NAMES}

@@ -1,8 +1,4 @@
-"""The LiteRT engine: one interpreter per worker, of one thread by default, one image at a time.
-
-One image at a time gives the same bits for every number of workers and after a resumed run, and keeps a layer's
-activations in the processor's cache.
-"""
+"""The LiteRT engine: one image at a time, which gives the same bits for every number of workers and resumed runs."""
 
 from __future__ import annotations
 
@@ -16,10 +12,7 @@ from ...errors import EngineError, first_line
 
 
 class Interpreter:
-    """A converted backbone for one calling thread.
-
-    ``threads`` share the work of a layer. They change no bit, because each computes different outputs.
-    """
+    """A converted backbone for one calling thread; ``threads`` share the work of a layer and change no bit."""
 
     batch_size = 1
 
@@ -41,13 +34,7 @@ class Interpreter:
 
 
 def open_interpreter(model: bytes, threads: int = 1) -> Any:
-    """Return LiteRT's interpreter of a model, with its tensors allocated.
-
-    Raises
-    ------
-    EngineError
-        When LiteRT is not installed or refuses the model.
-    """
+    """Return LiteRT's interpreter of a model, with its tensors allocated."""
     try:
         from ai_edge_litert import interpreter as litert
     except ImportError as error:

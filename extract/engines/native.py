@@ -1,8 +1,4 @@
-"""The native engine: MobileNetV2 in embedonce's compiled kernels, one image at a time on one thread.
-
-It runs where the package was installed with a C compiler, or from a wheel, and the processor has AVX2 and FMA. Its
-features have the same bits for every number of workers, and on every such processor.
-"""
+"""The native engine: embedonce's compiled kernels, with the same bits on every processor with AVX2 and FMA."""
 
 from __future__ import annotations
 

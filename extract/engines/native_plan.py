@@ -44,16 +44,13 @@ class Plan(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Program:
-    """A backbone for one image size; threads share it, and need ``arena`` floats each.
-
-    ``features`` is the number of features of an image; that of the plan is a multiple of `PANEL`.
-    """
+    """A backbone for one image size; threads share it."""
 
     plan: Plan
     blocks: Any
     weights: Array
-    arena: int
-    features: int
+    arena: int  # floats that each thread needs
+    features: int  # of an image; that of the plan is a multiple of PANEL
 
 
 def aligned(floats: int) -> Array:

@@ -1,9 +1,4 @@
-"""The user's store of prepared backbones: converted once, checked by hash at every read.
-
-Converting MobileNetV2 needs TensorFlow (seconds to import, 2 GB installed); running the result does not. So the store
-in the user's cache folder keeps what an engine reads and the hash of the weights, under a key of everything they were
-made from. A file that does not match its hash is made again.
-"""
+"""The user's store of prepared backbones, which need no TensorFlow: converted once, checked by hash at every read."""
 
 from __future__ import annotations
 
@@ -38,15 +33,11 @@ FORMATS = {
 
 
 class PreparedModel(NamedTuple):
-    """A LiteRT model, or folded weights for the native engine: a backbone that needs no TensorFlow any more.
+    """A LiteRT model, or folded weights for the native engine: a backbone that needs no TensorFlow any more."""
 
-    ``hashes`` are the part of the fingerprint that only the finished backbone gives; ``made_with`` is package and
-    version.
-    """
-
-    hashes: Hashes
+    hashes: Hashes  # the part of the fingerprint that only the finished backbone gives
     model: bytes
-    made_with: str
+    made_with: str  # package and version
 
 
 def make_prepared_model(recipe: Recipe, weights: Weights, model: bytes, made_with: str) -> PreparedModel:

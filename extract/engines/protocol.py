@@ -49,10 +49,8 @@ class Engine(Protocol):
 def check_against_reference(
     reference: Callable[[Images], Features], session: Session, image_size: int, names: tuple[str, str]
 ) -> None:
-    """Raise EngineError when the features of two images, smooth and rough, differ from those of a reference.
-
-    The reference maps images (n, s, s, 3), 0 to 255, to features (n, d). ``names`` are those of engine and reference.
-    """
+    """Raise EngineError when the features of two images, smooth and rough, differ from those of a reference."""
+    # the reference maps images (n, s, s, 3), 0 to 255, to features (n, d); names are those of engine and reference
     rows = np.linspace(0, 255, image_size, dtype=np.float32)
     smooth = np.stack(
         [np.add.outer(rows, rows) / 2, np.tile(rows, (image_size, 1)), np.tile(rows[:, None], image_size)]

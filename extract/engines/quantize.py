@@ -1,9 +1,4 @@
-"""The backbone with weights and activations of 8 bits. Imports TensorFlow when called.
-
-To round activations, the converter needs the range of values of each layer. It measures them on fixed images,
-scikit-learn's two photographs cut, rotated and recoloured, so that the model, and with it the fingerprint, does not
-depend on the user's data.
-"""
+"""The backbone with weights and activations of 8 bits. Imports TensorFlow when called."""
 
 from __future__ import annotations
 
@@ -32,11 +27,8 @@ different images. It is the median, because single smooth images lose more."""
 
 
 def quantize(embedder: Any, image_size: int) -> bytes:
-    """Convert an embedder of Keras to a LiteRT model of 8 bits, and compare its features with those of Keras.
-
-    Input and output stay float32, as in `embedonce.extract.engines.convert.convert`. One TensorFlow on one kind of
-    processor always gives the same bytes.
-    """
+    """Convert an embedder of Keras to a LiteRT model of 8 bits, and compare its features with those of Keras."""
+    # input and output stay float32; one TensorFlow on one kind of processor always gives the same bytes
     import tensorflow as tf
 
     with quiet_native_output(), warnings.catch_warnings():
@@ -51,6 +43,7 @@ def quantize(embedder: Any, image_size: int) -> bytes:
 
 def calibration_images(image_size: int) -> Iterator[npt.NDArray[np.float32]]:
     """Yield 64 images, float32 of shape (image_size, image_size, 3), 0 to 255; always the same."""
+    # the model, and with it the fingerprint, must not depend on the user's data
     from sklearn.datasets import load_sample_images
 
     generator = np.random.RandomState(0)  # its stream never changes
