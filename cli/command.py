@@ -30,10 +30,7 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class Command(click.Command):
-    """A command with --debug, whose failures are one line.
-
-    Its docstring is its help. Indented lines of the docstring, the examples, are printed unwrapped.
-    """
+    """A command with --debug, whose failures are one line and whose docstring is its help."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["help"] = re.sub(r"\n\n(?=    )", "\n\n\b\n", inspect.cleandoc(kwargs["help"]))

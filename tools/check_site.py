@@ -1,9 +1,4 @@
-"""Fail when a page of the built site would fetch a script, style, font or picture from another server.
-
-python tools/check_site.py FOLDER
-
-Links for readers are allowed.
-"""
+"""Fail when a page of the built site (argument FOLDER) would fetch a file from another server."""
 
 from __future__ import annotations
 

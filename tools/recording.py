@@ -1,9 +1,4 @@
-"""Draw what ``embedonce demo`` prints on a terminal as docs/images/demo.svg. Needs a POSIX system.
-
-python tools/recording.py
-
-The demo runs in a new folder. Progress lines that the terminal overwrote are not drawn.
-"""
+"""Draw what ``embedonce demo`` prints on a terminal as docs/images/demo.svg. Needs a POSIX system."""
 
 from __future__ import annotations
 

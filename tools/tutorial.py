@@ -1,9 +1,6 @@
-"""Run the commands of docs/TUTORIAL.md and print their output, to compare with the page.
+"""Run the commands of docs/TUTORIAL.md and print their output: tutorial.py IMAGES FOLDER [WEIGHTS].
 
-python tools/tutorial.py IMAGES FOLDER [WEIGHTS]
-
-IMAGES is the folder lung_image_sets of LC25000, FOLDER a new folder for everything that is written, WEIGHTS a file of
-the backbone's weights for machines without network. The figures of the page are copied to docs/images.
+IMAGES is the folder lung_image_sets of LC25000, FOLDER a new one, WEIGHTS a file for machines without network.
 """
 
 from __future__ import annotations

@@ -75,15 +75,7 @@ C = 10.0
 
 
 def read_config(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the options and the heads of a configuration file, as `compare` takes them.
-
-    Raises
-    ------
-    ParameterError
-        When the file cannot be read, is not TOML, or has an unknown key or a value of another type.
-    HeadError, HeadParameterError
-        When a head is unknown or has no such parameter.
-    """
+    """Return the options and the heads of a configuration file, as `compare` takes them."""
     content = _read(Path(path))
     name = display(str(path))
     tables = content.pop("heads", {})

@@ -33,10 +33,7 @@ class Demo:
 
 
 def run_demo(folder: Path, progress: Progress) -> Demo:
-    """Write the digits as a class-per-folder data set, embed them, and compare three heads.
-
-    The folder gets ``digits/`` (1,797 images in ten folders), the cache and ``results/``.
-    """
+    """Write the digits as a class-per-folder data set, embed them, and compare three heads."""
     images = write_digits(make_folder(folder, "the demo") / "digits")
     weights = _weights(progress)
     path = folder / f"digits-{weights.replace(':', '-')}.h5"
@@ -47,10 +44,7 @@ def run_demo(folder: Path, progress: Progress) -> Demo:
 
 
 def write_digits(folder: Path) -> Path:
-    """Write scikit-learn's 1,797 scanned digits (UCI, 8 x 8 pixels, 16 grays) as PNG, a folder per digit.
-
-    Existing files stay as they are, so that a second run embeds nothing.
-    """
+    """Write scikit-learn's 1,797 scanned digits (UCI, 8 x 8 pixels) as PNG; existing files stay."""
     from PIL import Image
     from sklearn.datasets import load_digits
 

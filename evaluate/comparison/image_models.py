@@ -61,17 +61,7 @@ class ImageModel:
 def open_models(
     paths: Sequence[Path | str] | Path | str, cache: FeatureCache, heads: Collection[str]
 ) -> list[ImageModel]:
-    """Read the metadata of image models; their names must differ from those of the heads.
-
-    Raises
-    ------
-    ModelFileError
-        When a file is not an image model of embedonce, or does not list its training images.
-    HeadError
-        When its classes are not those of the cache.
-    ParameterError
-        When two have the same name.
-    """
+    """Read the metadata of image models; their names must differ from those of the heads."""
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
     models: list[ImageModel] = []
@@ -103,11 +93,8 @@ def open_models(
 def choose_splits(
     models: Sequence[ImageModel], cache: FeatureCache, plans: Sequence[SplitPlan], groups: Groups | None
 ) -> tuple[list[list[ImageModel]], list[str]]:
-    """Return the models that each plan can test fairly, and notes.
-
-    A model must not have been trained on a test image, or on an image of its group, unless the heads that are trained
-    on the split's training part are, too. A model that the first plan cannot test, or folds, are a SplitError.
-    """
+    """Return the models that each plan can test fairly, and notes; the first plan must be able to test all."""
+    # fair: not trained on a test image or its group, unless the heads that are trained on the split are, too
     if models and plans[0].has_folds:
         raise SplitError(
             f"parameter image_models of compare needs one split, because {models[0].name!r} was trained once and folds "
@@ -125,11 +112,7 @@ def choose_splits(
 
 
 def score_model(model: ImageModel, cache: FeatureCache, split: Split, progress: Progress | None = None) -> HeadResult:
-    """Score a model on the images of a split's test rows.
-
-    A missing or changed image is an ImageError; a file that Keras cannot load, or whose output is not probabilities, a
-    ModelFileError.
-    """
+    """Score a model on the images of a split's test rows."""
     rows, progress = split.test, progress if progress is not None else Progress()
     network = _load(model)
     begin = time.perf_counter()

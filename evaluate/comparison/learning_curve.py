@@ -30,12 +30,7 @@ def score_learning_curve(
     jobs: int = 1,
     dask: Any = None,
 ) -> Records[LearningPoint]:
-    """Score unfitted heads that are trained on parts of the training images, on all test images of a split.
-
-    The sizes of the parts are in equal ratios, from about ten images of each class to all. Each part is within the
-    larger ones of its repeat and has the classes in the same fractions; of a grouped split it has whole groups. All
-    training images are used once.
-    """
+    """Score unfitted heads that are trained on parts of the training images, in equal ratios of size."""
     from sklearn.base import clone
 
     classes = len(np.unique(cache.labels[split.train]))

@@ -198,10 +198,7 @@ def _tune(
     dask: Any,
     progress: Progress,
 ) -> None:
-    """Search parameters in the training part of every fold of every plan, or of the first of the single splits.
-
-    Both single splits take what was found on the first one, so that the leakage gap is due to near-duplicates alone.
-    """
+    """Search parameters for every fold of every plan; of single splits only for the first, for an equal gap."""
     searched = plans if plans[0].plan.has_folds else plans[:1]
     each = seconds / sum(len(plan.splits) for plan in searched)
     for plan in searched:

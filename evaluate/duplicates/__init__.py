@@ -1,7 +1,4 @@
-"""Search for near-duplicates among the images of a cache.
-
-`find_groups` finds groups of near-duplicates; `groups_for` returns those that a comparison keeps together.
-"""
+"""Search for near-duplicates among the images of a cache."""
 
 import lazy_loader
 

@@ -25,11 +25,8 @@ _MISSING = np.full((_PIXELS, _PIXELS, 3), 230, np.uint8)
 
 
 def save_group_sheets(near_duplicates: NearDuplicates, folder: Path, images: Path | str | None = None) -> list[Path]:
-    """Draw the largest groups, the doubtful pairs and the groups with different labels, and return the paths.
-
-    The existing folder gets ``largest.png``, ``doubtful.png`` and ``labels.png``, as far as they have content. Images
-    are read from ``images``, by default the folder that was embedded; a missing or changed one is a gray square.
-    """
+    """Draw the largest groups, the doubtful pairs and the label conflicts, and return the paths."""
+    # a missing or changed image is a gray square
     root = image_folder(near_duplicates.cache, images)
     sheets = {
         "largest.png": [(f"{len(rows):,} images", rows) for rows in near_duplicates.members[:_SHOWN_GROUPS]],

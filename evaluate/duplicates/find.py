@@ -134,11 +134,8 @@ def _find(
 
 
 def load_or_find_groups(cache: FeatureCache, progress: Progress | None = None) -> Groups:
-    """Return the groups of a cache from ``NAME.groups.csv`` next to it, or find them and write that file.
-
-    Groups in the file count, corrections included, while the images are the same. A file that cannot be read is not
-    changed, and a note of the groups says so.
-    """
+    """Return the groups of a cache from ``NAME.groups.csv`` next to it, or find them and write that file."""
+    # groups in the file count, corrections included, while the images are the same
     path = groups_path(cache)
     previous = None
     if path is not None and path.is_file():
@@ -163,11 +160,8 @@ def groups_for(
     split: SplitLike | None = None,
     progress: Progress | None = None,
 ) -> tuple[Groups | None, list[str]]:
-    """Return the groups to use for a split, and notes on them.
-
-    Without ``groups``, they are found if the split needs them (``grouped``) or may use them (None), else only read
-    from the file next to the cache. Groups that cannot be found are an error for ``grouped``, and a note for None.
-    """
+    """Return the groups to use for a split, and notes on them."""
+    # without groups, they are found for a grouped split and for none, else only read from the file next to the cache
     if groups is not None:
         given = as_groups(groups, cache)
         return given, list(given.notes)

@@ -25,10 +25,7 @@ Gray = npt.NDArray[np.uint8]
 
 
 class Pictures:
-    """Gray pictures of many images, of which the last used ones stay in memory.
-
-    ``read`` returns the pixels of a row as uint8, shape (height, width, 3), or raises ImageError.
-    """
+    """Gray pictures of many images, of which the last used ones stay in memory."""
 
     def __init__(self, read: Callable[[int], npt.NDArray[np.uint8]]) -> None:
         self._read = read
@@ -36,10 +33,7 @@ class Pictures:
         self._lock = Lock()
 
     def rows(self, rows: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Return the luma of some pictures, float32, shape (k, 96, 96), and which could be read: bool, shape (k,).
-
-        Pictures that could not be read are zeros.
-        """
+        """Return the luma of some pictures, float32, shape (k, 96, 96), zeros if unreadable, and which are readable."""
         pictures = np.zeros((len(rows), PICTURE_SIDE, PICTURE_SIDE), np.float32)
         readable = np.zeros(len(rows), bool)
         for index, row in enumerate(rows.tolist()):
@@ -65,10 +59,7 @@ class Pictures:
 
 
 def pictures_of(cache: FeatureCache, images: Path | str | None = None) -> Pictures | None:
-    """Return the pictures of a cache's images, or None if their folder does not exist.
-
-    The folder is ``images``, by default the one that was embedded. A missing or changed image has no picture.
-    """
+    """Return the pictures of a cache's images, or None if their folder does not exist."""
     if images is None and not cache.provenance.get("image_root"):
         return None
     root = image_folder(cache, images)

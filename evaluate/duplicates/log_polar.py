@@ -1,9 +1,7 @@
 """Agreement of two thumbnails over all rotations about the centre, mirrorings and zooms at once.
 
-A picture is sampled on rings about its centre, whose radii grow by a fixed ratio. There a rotation is a shift along the
-rings, a mirroring reverses them, and a zoom is a shift from ring to ring (log-polar sampling; Reddy and Chatterji,
-1996, doi:10.1109/83.506761, use it on spectra). Correlating along the rings through their Fourier transform tries every
-rotation in one step.
+Log-polar sampling: on rings whose radii grow by a fixed ratio, a rotation is a shift along the rings, and a zoom one
+from ring to ring (Reddy and Chatterji, 1996, doi:10.1109/83.506761, use it on spectra).
 """
 
 from __future__ import annotations
@@ -27,15 +25,10 @@ ZOOMS = int(np.ceil(np.log(MAXIMUM_ZOOM) / np.log(RATIO)))
 
 
 class Spectra(NamedTuple):
-    """Rings of some images.
+    """Fourier coefficients along the rings of some images, weighted by area and scaled to an energy of 1 an image."""
 
-    ``halves``, float16, shape (n, 33, 20, 2), are real and imaginary part of the Fourier coefficients along each ring,
-    scaled by the square root of the ring's fraction of the area, and so that an image's rings have an energy of 1; half
-    precision halves the memory. ``energy``, float32, shape (n, 20), is that of each ring, scaled alike.
-    """
-
-    halves: npt.NDArray[np.float16]
-    energy: npt.NDArray[np.float32]
+    halves: npt.NDArray[np.float16]  # (n, 33, 20, 2): real and imaginary parts; half precision halves the memory
+    energy: npt.NDArray[np.float32]  # (n, 20)
 
     def values(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.complex64]:
         """Return the coefficients of some images, complex64, shape (k, 33, 20)."""
@@ -44,17 +37,12 @@ class Spectra(NamedTuple):
 
 
 class Centred(NamedTuple):
-    """The best agreement of each pair, arrays of shape (k,).
+    """The best agreement of each pair, arrays of shape (k,)."""
 
-    ``score``, float32, is the normalised correlation over the rings that both have, -1 to 1; ``zoom``, intp, the ring
-    of the first image that matches the first ring of the second; ``shift``, intp, the angle of the first image, in
-    steps of 1/64 turn, that matches angle 0 of the second.
-    """
-
-    score: npt.NDArray[np.float32]
+    score: npt.NDArray[np.float32]  # normalised correlation over the rings that both have, -1 to 1
     mirror: npt.NDArray[np.bool_]
-    zoom: npt.NDArray[np.intp]
-    shift: npt.NDArray[np.intp]
+    zoom: npt.NDArray[np.intp]  # ring of the first image that matches the first ring of the second
+    shift: npt.NDArray[np.intp]  # angle of the first image, in 1/64 turns, that matches angle 0 of the second
 
     def at(self, which: npt.NDArray[Any]) -> Centred:
         """Return some of the pairs, by mask or by index."""
@@ -111,11 +99,7 @@ def correlate(spectra: Spectra, row: int, others: npt.NDArray[np.intp]) -> Centr
 
 
 def as_affine(centred: Centred) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
-    """Return the maps from the second image to the first: mirror, bool (k,), and affine, float32 (k, 6).
-
-    They are those of `registration`; mirror flips the second image upside down
-    first.
-    """
+    """Return the maps of `registration` from the second image to the first: mirror, bool (k,), and affine (k, 6)."""
     # angles are sampled in the middle of their steps, so that reversing them shifts them by one
     angle = 2 * np.pi * (centred.shift + centred.mirror) / ANGLES
     scale = RATIO**centred.zoom

@@ -21,15 +21,11 @@ APPROXIMATE_ABOVE = 200_000
 
 
 class Neighbors(NamedTuple):
-    """The nearest rows of each row, nearest first.
+    """The nearest rows of each row, nearest first."""
 
-    ``rows``, intp, and ``similarity``, float32, are of shape (n, k); ``reduced``, float32, shape (n, at most 256), has
-    the compared features, at unit length; similarity is their cosine.
-    """
-
-    rows: npt.NDArray[np.intp]
-    similarity: npt.NDArray[np.float32]
-    reduced: npt.NDArray[np.float32]
+    rows: npt.NDArray[np.intp]  # (n, k)
+    similarity: npt.NDArray[np.float32]  # cosine, (n, k)
+    reduced: npt.NDArray[np.float32]  # the compared features, at unit length, (n, at most 256)
 
     def further(self, row: int, count: int) -> npt.NDArray[np.intp]:
         """Return the ``count`` nearest rows of one row, in any order, itself included."""
@@ -39,12 +35,7 @@ class Neighbors(NamedTuple):
 
 
 def nearest_neighbors(cache: FeatureCache, count: int) -> Neighbors:
-    """Find the ``count`` nearest neighbours of every row, fewer in a smaller cache.
-
-    Features are reduced to 256 principal components, each divided by the fourth root of its variance, half of
-    whitening: the leading components describe the class, which all candidates share, the later ones the image. More
-    than 200,000 rows need Faiss, else GroupsError is raised.
-    """
+    """Find the ``count`` nearest neighbours of every row, fewer in a smaller cache."""
     reduced = reduced_features(cache)
     count = min(count, len(reduced) - 1)
     if count < 1:
@@ -56,6 +47,8 @@ def nearest_neighbors(cache: FeatureCache, count: int) -> Neighbors:
 
 def reduced_features(cache: FeatureCache) -> npt.NDArray[np.float32]:
     """Return the features' leading components at unit length: float32, shape (n, at most 256)."""
+    # divided by the fourth root of the variance, half of whitening: the leading components describe the class, which
+    # all candidates share, the later ones the image
     rows, width = cache.shape
     generator = np.random.default_rng(0)
     chosen = np.sort(generator.choice(rows, _SAMPLE, replace=False)) if rows > _SAMPLE else np.arange(rows)

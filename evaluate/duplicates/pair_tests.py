@@ -34,10 +34,7 @@ PairsOfRows = tuple[Rows, Rows]
 
 
 class Thresholds(NamedTuple):
-    """Scores from which a pair is accepted: registered about the centre, from shifted positions, and on the images.
-
-    The last is NaN without images.
-    """
+    """Scores from which a pair is accepted: about the centre, from shifted positions, and on the images (or NaN)."""
 
     centred: float = MINIMUM_SCORE
     shifted: float = MINIMUM_SCORE
@@ -45,10 +42,7 @@ class Thresholds(NamedTuple):
 
 
 class PairTests:
-    """Tests of pairs, and the thresholds of one data set.
-
-    Without ``pictures``, every pair is decided by its signatures. ``pool`` runs the tests of many pairs.
-    """
+    """Tests of pairs and the thresholds of one data set; without ``pictures``, signatures decide every pair."""
 
     def __init__(
         self, thumbnails: Thumbnails, spectra: log_polar.Spectra, pictures: Pictures | None, pool: Executor
@@ -122,11 +116,8 @@ class PairTests:
         return Registration(*(np.concatenate(column) for column in zip(none, *self.pool.map(run, parts), strict=True)))
 
     def in_doubt(self, score: Scores, threshold: float) -> npt.NDArray[np.bool_]:
-        """Return which pairs the images must decide.
-
-        If the threshold had to be raised, unrelated images agree well on their signatures: then only equal ones are
-        certain.
-        """
+        """Return which pairs the images must decide."""
+        # if the threshold had to be raised, unrelated signatures agree well, and only equal ones are certain
         if self.pictures is None:
             return np.zeros(len(score), bool)
         certain = threshold if threshold == MINIMUM_SCORE else EQUAL

@@ -1,11 +1,8 @@
 """Registration of pairs of thumbnails: the affine map under which both show the same, and how well they agree.
 
-Gauss-Newton steps on the difference of the two normalised pictures, from coarse to fine (Lucas and Kanade, 1981; the
-normalisation against brightness and contrast after Evangelidis and Psarakis, 2008, doi:10.1109/TPAMI.2008.113). Many
-pairs take their steps together.
-
-A map is six numbers ``a b c d e f``: the position (x, y) of the second image, in pixels from the centre and with y
-reversed if it is mirrored, is (a x + b y + c, d x + e y + f) in the first.
+Gauss-Newton steps on the difference of normalised pictures, from coarse to fine (Lucas and Kanade, 1981; Evangelidis
+and Psarakis, 2008, doi:10.1109/TPAMI.2008.113). A map ``a b c d e f`` takes the position (x, y) of the second image, in
+pixels from the centre and with y reversed if it is mirrored, to (a x + b y + c, d x + e y + f) in the first.
 """
 
 from __future__ import annotations
@@ -39,13 +36,9 @@ _DAMPING = 1.02
 
 
 class Registration(NamedTuple):
-    """Pairs after registration: score, float32 (k,), mirror, bool (k,), and map, float32 (k, 6).
+    """Pairs after registration: score (-1 to 1; -1 if the map is implausible), mirror, and map, shape (k, 6)."""
 
-    The score is the normalised correlation over the common area, -1 to 1; -1 if the common area is too small or the map
-    is implausible. A pair that was abandoned early has the score of its last level.
-    """
-
-    score: npt.NDArray[np.float32]
+    score: npt.NDArray[np.float32]  # normalised correlation over the common area; of the last level it reached
     mirror: Mirror
     affine: Affine
 
@@ -60,12 +53,7 @@ def register(
     second: npt.NDArray[np.intp],
     hypotheses: list[tuple[Mirror, Affine]],
 ) -> Registration:
-    """Register pairs of images, rows ``first`` and ``second`` of shape (k,), and score them on the finest level.
-
-    Each hypothesis is a map to start from for every pair: mirror, bool (k,), and affine, float32 (k, 6). The one with
-    the best score on the coarsest level is refined. Pairs that agree too little on a coarser level do not reach the
-    next.
-    """
+    """Register pairs of rows from the best of some maps to start from, and score them on the finest level."""
     score = np.full(len(first), -1, np.float32)
     mirror, affine = (part.copy() for part in hypotheses[0])
     pictures = thumbnails.bands(first, LEVELS[0]), thumbnails.bands(second, LEVELS[0])
@@ -98,11 +86,8 @@ def plausible(affine: Affine) -> npt.NDArray[np.bool_]:
 def descend(
     first: Bands, second: Bands, mirror: Mirror, affine: Affine, steps: int, stride: int = 1
 ) -> tuple[npt.NDArray[np.float32], Affine]:
-    """Take Gauss-Newton steps and return the best scores, float32, shape (k,), and their maps, float32, shape (k, 6).
-
-    ``first`` and ``second`` are square pictures, float32, shape (k, side * side); ``affine`` is in pixels of these.
-    Every ``stride``-th row and column of the second picture is compared.
-    """
+    """Take Gauss-Newton steps and return the best scores, float32, shape (k,), and their maps, shape (k, 6)."""
+    # pictures are of shape (k, side * side), maps in their pixels; of the second, every stride-th row and column counts
     side = isqrt(first.shape[1])
     x, y = _grid(side, stride, mirror)
     fixed = second.reshape(-1, side, side)[:, ::stride, ::stride].reshape(len(second), -1)

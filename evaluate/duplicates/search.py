@@ -1,26 +1,16 @@
 """Groups of near-duplicates: images of one original, rotated, mirrored, cropped, zoomed, recompressed or brightened.
 
-Candidates are nearest neighbours among the features. Whether two candidates show the same is then decided on the images
-themselves, at the small size of their signatures: two pictures of one original can be registered so that their fine
-structure agrees, and two others cannot, however similar they look. Measured on histology, the registered correlation of
-near-duplicates is above 0.8 and that of other pairs below 0.6, with almost nothing between. On photographs the two
-overlap; then the images decide, if they are available.
+Candidates are nearest neighbours among the features. Registered, two pictures of one original agree in their fine
+structure: in histology the correlation of near-duplicates is above 0.8 and that of others below 0.6. On photographs the
+two overlap; then larger pictures decide (`verification`), if available. Each stage has its threshold (`thresholds`):
 
 1. Files of the same content belong together.
-2. Neighbours are compared over all rotations about the centre, mirrorings and zooms
-   (`log_polar`); promising pairs are registered
-   (`registration`).
-3. Neighbours in different groups are registered from shifted positions
-   (`translation`): crops.
-4. Images that are still alone are compared with many more, and registered from stretched positions as well: the
-   features of a strongly distorted image are far from those of its original.
+2. Neighbours are compared over rotations, mirrorings and zooms (`log_polar`); promising pairs are registered.
+3. Neighbours in different groups are registered from shifted positions (`translation`): crops.
+4. Images that are still alone are compared with many more, and registered from stretched positions as well.
 
-Each stage has its threshold, which the data set determines (`thresholds`): a search
-over shifts finds better agreement between unrelated images than one about the centre. A pair below it is verified on
-larger pictures (`verification`), or rejected where there are none.
-
-Groups are the connected components of the accepted pairs. A pair inside a group is not tested again, and two groups are
-not compared again after a few failures, so the work grows with the number of images, not of pairs.
+Groups are the connected components of the accepted pairs. Pairs inside a group are not compared, nor groups again after
+a few failures, so the work grows with the number of images, not of pairs.
 """
 
 from __future__ import annotations
@@ -56,24 +46,16 @@ _FURTHER = 1000  # images that each of them is compared with
 
 @dataclass
 class Duplicates:
-    """Result of a search.
+    """Result of a search; ``verified`` and ``rejected`` pairs have their agreement on the images as score."""
 
-    ``groups``, intp, shape (n,), numbers the group of every row from 0 by first member. They are the connected
-    components of ``links``, the pairs that are accepted by their signatures (score 1 for files of the same content),
-    and ``verified``, those that are accepted by the images; ``rejected`` pairs are not, and both have their agreement
-    on the images as score. ``doubtful`` are the pairs near a threshold, the nearest first; ``tested`` is the number of
-    pairs that were registered, and ``flat`` that of images with too little structure to be compared other than by
-    content.
-    """
-
-    groups: Rows
-    links: Pairs
+    groups: Rows  # group of every row, from 0 by first member
+    links: Pairs  # accepted by their signatures, or files of the same content with score 1
     verified: Pairs
     rejected: Pairs
     thresholds: Thresholds
-    doubtful: list[Decision]
-    tested: int = 0
-    flat: int = 0
+    doubtful: list[Decision]  # pairs near a threshold, the nearest first
+    tested: int = 0  # pairs that were registered
+    flat: int = 0  # images with too little structure to be compared other than by content
 
 
 def find_duplicates(
@@ -86,12 +68,7 @@ def find_duplicates(
     pictures: Pictures | None = None,
     advance: Callable[[str, int], None] = lambda what, count: None,
 ) -> Duplicates:
-    """Group near-duplicates by signatures, uint8, shape (n, 784), among the neighbours of every row.
-
-    ``hashes``, uint8, shape (n, 32), are those of the files' content. ``pictures`` verify doubtful pairs; without them
-    only pairs that are certain from the signatures count. ``advance`` is called with the name of a stage and the number
-    of pairs that were processed.
-    """
+    """Group near-duplicates by signatures, uint8, shape (n, 784), among the neighbours of every row."""
     return _Search(Thumbnails(signatures), neighbors, hashes, np.asarray(labels), within_class, pictures, advance).run()
 
 
@@ -270,10 +247,7 @@ class _Search:
     def _accepted(
         self, pairs: Pairs, registered: Registration, threshold: float, rejections: Rows
     ) -> npt.NDArray[np.bool_]:
-        """Return which pairs are near-duplicates, by their signatures or, in case of doubt, by the images.
-
-        ``rejections`` counts, for every row, how often its picture was rejected.
-        """
+        """Return which pairs are near-duplicates, by their signatures or, in case of doubt, by the images."""
         doubtful = self.tests.in_doubt(pairs.score, threshold)
         exhausted = np.maximum(rejections[pairs.first], rejections[pairs.second]) >= _REJECTIONS
         verifiable = np.flatnonzero(doubtful & ~exhausted)

@@ -16,10 +16,7 @@ from ..shared import format_examples, image_folder, read_unchanged
 
 
 def signatures_of(cache: FeatureCache, images: Path | str | None = None) -> npt.NDArray[np.uint8]:
-    """Return the signatures of a cache's images: uint8, shape (n, 784).
-
-    For a cache without signatures they are made from the images in ``images``, by default the folder that was embedded.
-    """
+    """Return the signatures of a cache's images, stored or made from the images: uint8, shape (n, 784)."""
     stored = cache.signatures
     if stored is not None:
         return stored

@@ -1,15 +1,8 @@
 """Thresholds for the scores of near-duplicates, as the scores of a data set determine them.
 
-Plain pictures, such as digits, agree by chance far better than tissue does, so a fixed score does not work. A threshold
-must meet two conditions, after Fisher's transformation, under which the spread of a correlation is almost independent
-of its size:
-
-- Unrelated pairs lie far below it (`null_limit`).
-- There is a gap below it (`gap_limit`). With near-duplicates, candidates fall into those that agree and those
-  that do not; without, scores thin out steadily, and the highest mean nothing. While the density of chance scores falls
-  fast, there are at least as many pairs just below a threshold as chance pairs above it, so their ratio is an upper
-  estimate of the fraction of false pairs, in the manner of an empirical false discovery rate (Efron, 2004,
-  doi:10.1198/016214504000000089).
+Plain pictures, such as digits, agree by chance far better than tissue does, so a fixed score does not work. The ratio
+of scores just below a threshold to those above it is an upper estimate of the fraction of false pairs, like an empirical
+false discovery rate (Efron, 2004, doi:10.1198/016214504000000089).
 """
 
 from __future__ import annotations
@@ -31,11 +24,8 @@ _MINIMUM_SCORES = 20
 
 
 def null_limit(scores: Scores) -> float:
-    """Return a score far above those of unrelated pairs: five standard deviations above their median.
-
-    Scores of -1 and NaN do not count; fewer than 20 scores give 0. The deviation is taken from quartiles, since with
-    few originals some of these pairs are near-duplicates, far outside.
-    """
+    """Return a score far above those of unrelated pairs: five standard deviations above their median."""
+    # the deviation is taken from quartiles: with few originals, some of these pairs are near-duplicates, far outside
     z = _fisher(scores[scores > -1])  # of NaN neither
     if len(z) < _MINIMUM_SCORES:
         return 0.0
@@ -45,10 +35,7 @@ def null_limit(scores: Scores) -> float:
 
 
 def gap_limit(scores: Scores, minimum: float, fraction: float) -> float:
-    """Return the smallest threshold, ``minimum`` to 0.9995, with a gap below it in the scores of candidates.
-
-    In a gap, the interval below the threshold has at most ``fraction`` scores for each one above it.
-    """
+    """Return the smallest threshold that has at most ``fraction`` scores in the gap below it for each one above."""
     z = np.sort(_fisher(scores[scores > -1]))
     begin = float(_fisher(np.array([minimum])).item())
     # the count below falls only where a score leaves the interval

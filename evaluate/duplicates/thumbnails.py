@@ -25,10 +25,7 @@ Bands = npt.NDArray[np.float32]
 
 
 class Thumbnails:
-    """The signatures of many images, uint8, shape (n, 784): luma thumbnails of 28 x 28 pixels.
-
-    Only the bytes are stored; everything else is computed for some rows at a time.
-    """
+    """The signatures of many images, uint8, shape (n, 784): luma thumbnails of 28 x 28 pixels."""
 
     def __init__(self, signatures: Gray) -> None:
         self.signatures = signatures
@@ -37,10 +34,7 @@ class Thumbnails:
         return len(self.signatures)
 
     def bands(self, rows: npt.NDArray[np.intp], blur: float = 0.0) -> Bands:
-        """Return the band-passed thumbnails of some rows, with an inner ``blur`` in pixels: float32, shape (k, 784).
-
-        Each has mean 0 and standard deviation 1, so that brightness and contrast do not matter; a flat one is zeros.
-        """
+        """Return band-passed thumbnails with mean 0 and deviation 1, zeros if flat: float32, shape (k, 784)."""
         images = self.signatures[rows].reshape(-1, SIDE, SIDE).astype(np.float32)
         outer = gaussian(SIDE, OUTER)
         bands = -(outer @ images @ outer.T)

@@ -27,11 +27,7 @@ _POSITIONS = [(mirror, turns) for mirror in (False, True) for turns in range(4)]
 def shift_hypotheses(
     thumbnails: Thumbnails, first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]
 ) -> list[tuple[Mirror, Affine]]:
-    """Return starting maps for pairs that may be shifted against each other, as ``register`` takes them.
-
-    They are the three most promising of the rotations by quarter turns with and without mirroring, at three zooms, each
-    with the translation whose overlap correlates most.
-    """
+    """Return the three most promising starting maps of pairs that may be shifted against each other."""
     one, other = thumbnails.bands(first, LEVELS[0]), thumbnails.bands(second, LEVELS[0])
     scores = np.empty((len(_ZOOMS) * len(_POSITIONS), len(first)), np.float32)
     steps = np.empty((len(scores), len(first), 2), np.float32)
@@ -69,10 +65,7 @@ def _in_position(pictures: npt.NDArray[np.float32], position: tuple[bool, int]) 
 
 
 def _maps(chosen: npt.NDArray[np.intp], steps: npt.NDArray[np.float32]) -> tuple[Mirror, Affine]:
-    """Return the maps from the second image to the first.
-
-    The second, reduced, mirrored and rotated, agrees with the reduced first when it is moved back by ``steps``.
-    """
+    """Return the maps from the second image to the first, which it matches when moved back by ``steps``."""
     zoom_index, position = np.divmod(chosen, len(_POSITIONS))
     mirror = np.array([mirror for mirror, _ in _POSITIONS])[position]
     quarter = np.array([turns for _, turns in _POSITIONS])[position]

@@ -1,16 +1,9 @@
 """Verification of doubtful pairs on gray pictures of 96 x 96 pixels.
 
-Thumbnails of unrelated photographs often agree: one outline covers another. Four conditions distinguish near-duplicates
-from them:
-
-- The map that was found on the signatures is refined on the pictures, and fine structure is compared.
-- Contrast is equalised locally, so that the faint structure between strong edges counts as much as these. Unrelated
-  pictures with one edge each agree in it and in nothing else.
-- There must be enough to agree in: a correlation counts by the number of independent patches that have structure in
-  both pictures. A spot on a flat ground agrees with any other spot.
-- The agreement must be unique: pictures with repeated structure, and straight edges, agree as well when they are
-  shifted against each other (the peak-to-sidelobe test of correlation filters; Bolme and others, 2010,
-  doi:10.1109/CVPR.2010.5539960).
+Thumbnails of unrelated photographs often agree: one outline covers another. So the map is refined on larger pictures,
+contrast is equalised locally (faint structure counts as much as edges), there must be enough patches with structure in
+both, and the agreement must be unique: repeated structure and straight edges agree as well when shifted (the
+peak-to-sidelobe test; Bolme and others, 2010, doi:10.1109/CVPR.2010.5539960).
 """
 
 from __future__ import annotations
@@ -41,11 +34,7 @@ _SIDELOBE = 0.8  # maximum agreement in another position, relative to that in pl
 def verify(
     pictures: Pictures, first: npt.NDArray[np.intp], second: npt.NDArray[np.intp], registered: Registration
 ) -> npt.NDArray[np.float32]:
-    """Return the agreement of pairs of images from the maps that were found on the signatures: float32, shape (k,).
-
-    It is the normalised correlation of the equalised pictures over the common area, or that at half the size if it is
-    low; -1 if it is ambiguous or there is too little to compare, and NaN if an image cannot be read.
-    """
+    """Return the agreement of pairs on the images, float32, shape (k,); NaN if an image cannot be read."""
     (one, first_readable), (other, second_readable) = pictures.rows(first), pictures.rows(second)
     mirror, affine = registered.mirror, _enlarged(registered.affine, _HALF / SIDE)
     halves = [_equalised(_halved(part), _BANDS[0])[0] for part in (one, other)]

@@ -1,8 +1,4 @@
-"""Scores, confidence intervals, paired tests and calibration.
-
-Functions of arrays of labels, predictions, probabilities and groups. `score` computes every metric, `score_intervals`
-its intervals, and `compare_pair` the test of a difference (McNemar, or sign flips of groups).
-"""
+"""Scores, confidence intervals, paired tests and calibration, from arrays of labels, predictions and groups."""
 
 import lazy_loader
 

@@ -15,13 +15,9 @@ Probabilities = npt.NDArray[np.float64]
 
 
 def probability_scores(true: npt.NDArray[np.intp], probabilities: Probabilities) -> dict[str, float]:
-    """Return ``brier`` and ``ece`` of probabilities, shape (t, k).
-
-    ``brier`` is the mean squared distance of the probabilities from the truth, summed over classes (Brier, 1950,
-    doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2), from 0 to 2; ``ece`` the expected calibration error: the mean
-    over images of the distance between confidence and accuracy in the image's bin (Guo et al., 2017,
-    https://proceedings.mlr.press/v70/guo17a.html).
-    """
+    """Return ``brier`` (0 to 2, summed over classes) and ``ece`` of probabilities, shape (t, k)."""
+    # Brier, 1950, doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2
+    # expected calibration error: Guo et al., 2017, https://proceedings.mlr.press/v70/guo17a.html
     truth = np.zeros_like(probabilities)
     truth[np.arange(len(true)), true] = 1
     bins = reliability(true, probabilities)
@@ -30,11 +26,7 @@ def probability_scores(true: npt.NDArray[np.intp], probabilities: Probabilities)
 
 
 def reliability(true: npt.NDArray[np.intp], probabilities: Probabilities, bins: int = BINS) -> list[dict[str, Any]]:
-    """Return the accuracy by confidence, in bins of equal width that have images.
-
-    Each bin is a dict: ``confidence``, the mean probability of the predicted class; ``accuracy``; ``count``; ``low``
-    and ``high``, Wilson's 95 % interval of the accuracy.
-    """
+    """Return the accuracy by confidence, with Wilson's 95 % interval, in bins of equal width that have images."""
     from scipy.stats import binomtest
 
     confidence, correct = _confidence(true, probabilities)
@@ -56,13 +48,8 @@ def reliability(true: npt.NDArray[np.intp], probabilities: Probabilities, bins: 
 
 
 def coverage(true: npt.NDArray[np.intp], probabilities: Probabilities) -> dict[str, Any]:
-    """Return the accuracy of the most confident predictions.
-
-    ``curve`` has at most 200 points: ``threshold`` of the confidence, ``coverage``, the fraction of images at or above
-    it, and ``accuracy`` among them, from the most confident image to all (risk and coverage: Geifman and El-Yaniv,
-    2017, https://arxiv.org/abs/1705.08500). ``targets`` has, for accuracies of 0.95, 0.99 and 0.999, the largest
-    coverage that reaches them and its threshold, or None.
-    """
+    """Return the accuracy of the most confident predictions: a curve, and the largest coverage by target."""
+    # risk and coverage: Geifman and El-Yaniv, 2017, https://arxiv.org/abs/1705.08500
     confidence, correct = _confidence(true, probabilities)
     order = np.argsort(-confidence, kind="stable")
     ordered = confidence[order]

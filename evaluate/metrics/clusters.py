@@ -1,8 +1,7 @@
 """Samples whose images come in groups, and the standard error of a mean over such a sample.
 
-Images of one group (near-duplicates, tissue of one patient) tend to be correct or incorrect together, so the group is
-the unit that is resampled; without groups, every image is one. If few groups have all the errors, the sample shows too
-little of how groups err; then the correlation within groups counts (`design_effect`).
+Images of one group tend to be correct or incorrect together, so the group is the unit that is resampled. If few groups
+have all the errors, the sample shows too little of how groups err; then `design_effect` counts.
 """
 
 from __future__ import annotations
@@ -28,10 +27,7 @@ class Clusters(NamedTuple):
 
     @property
     def effective(self) -> float:
-        """The number of groups of equal size with the same variance of a mean, if images of a group are all alike.
-
-        The square of the sum of their sizes over the sum of the squares (Kish, 1965, section 11.7).
-        """
+        """The number of groups of equal size with the same variance of a mean (Kish, 1965, section 11.7)."""
         sizes = np.bincount(self.of_row, minlength=self.groups)
         return float(sizes.sum() ** 2 / (sizes.astype(np.float64) ** 2).sum())
 
@@ -51,12 +47,9 @@ def units(groups: npt.NDArray[np.integer] | None, rows: int) -> Clusters:
 
 
 def correlation_within(values: npt.NDArray[np.floating], clusters: Clusters, means: int = 1) -> float:
-    """Return the intraclass correlation of the values, from 0 to 1, and 1 if it is undefined.
-
-    The analysis-of-variance estimate (Ridout, Demetrio and Firth, 1999, doi:10.1111/j.0006-341X.1999.00137.x). If
-    several ``means`` were subtracted from the values, such as one for each class, there are fewer degrees of freedom
-    between groups.
-    """
+    """Return the intraclass correlation of the values, from 0 to 1, and 1 if it is undefined."""
+    # by analysis of variance (Ridout, Demetrio and Firth, 1999, doi:10.1111/j.0006-341X.1999.00137.x); means that were
+    # subtracted from the values, such as one for each class, take degrees of freedom between groups
     sizes = np.bincount(clusters.of_row, minlength=clusters.groups).astype(np.float64)
     rows, groups = len(values), clusters.groups
     if groups <= means or groups == rows:
@@ -78,12 +71,8 @@ def count_informative_groups(values: npt.NDArray[np.floating], clusters: Cluster
 def design_effect(
     values: npt.NDArray[np.floating], clusters: Clusters, *, informative: int | None = None, means: int = 1
 ) -> float:
-    """Return the variance of a mean relative to that of independent values.
-
-    ``1 + rho (n / effective groups - 1)`` (Kish, 1965, section 5.4). For ``rho``, `correlation_within` is
-    averaged with one further group whose values are all alike: ``(m rho + 1) / (m + 1)`` for m informative groups. So
-    few groups cannot show that errors are independent, and without any error a group counts as one image.
-    """
+    """Return the variance of a mean relative to that of independent values (Kish, 1965, section 5.4)."""
+    # averaged with one more group of equal values, since few groups cannot show that errors are independent
     informative = count_informative_groups(values, clusters) if informative is None else informative
     correlation = (informative * correlation_within(values, clusters, means) + 1) / (informative + 1)
     return float(1 + correlation * (len(values) / clusters.effective - 1))

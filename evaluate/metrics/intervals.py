@@ -1,10 +1,8 @@
 """Confidence intervals of scores by bootstrap over groups.
 
-Groups are resampled, see `clusters`. The bootstrap gives the standard error, which is
-at least the one by the correlation within groups. The interval is Wilson's for the number of images that would give
-that standard error, since scores near 1 are far from normally distributed. In simulation (``benchmarks/statistics.py``)
-it has the nominal coverage, also where the percentile interval of the bootstrap covers the truth in two of three cases
-or fewer. Areas under the ROC curve have another interval: `roc_auc_interval`.
+The interval is Wilson's for the number of images that would give the standard error of the bootstrap, since scores near
+1 are far from normally distributed. In simulation (``benchmarks/statistics.py``) its coverage is nominal, also where the
+percentile interval covers the truth in two of three cases or fewer.
 """
 
 from __future__ import annotations
@@ -31,15 +29,9 @@ def score_intervals(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Return confidence intervals of the scores of `score`.
-
-    The result has every score of counts per class, ``log_loss`` and ``roc_auc``; scores without an interval are left
-    out. With ``groups``, shape (t,), the rows of one group are resampled together (Field and Welsh, 2007,
-    doi:10.1111/j.1467-9868.2007.00593.x). The standard error is the standard deviation over resamples (Efron and
-    Tibshirani, 1993, chapter 6), but at least that by `design_effect`. If all
-    predictions are correct, or all incorrect, the bootstrap has no error, and a group counts as one image. Training
-    rows are not resampled: it is the interval of the score of this trained head on further images.
-    """
+    """Return confidence intervals of the scores of `score`, by name; those without an interval are left out."""
+    # rows of one group are resampled together (Field and Welsh, 2007, doi:10.1111/j.1467-9868.2007.00593.x); training
+    # rows are not resampled: it is the interval of the score of this trained head on further images
     if not len(true):
         return {}
     clusters = units(groups, len(true))
@@ -82,13 +74,9 @@ def _widening(correct: npt.NDArray[np.bool_], clusters: Clusters, deviation: flo
 
 
 def wilson_interval(value: float, deviation: float, size: float, level: float = LEVEL) -> Interval:
-    """Return the interval of a score from 0 to 1 with the given standard error.
-
-    Wilson's (1927, doi:10.1080/01621459.1927.10502953) for the effective number of images ``value (1 - value) /
-    deviation ** 2``, which Franco, Little, Louis and Slud (2019, doi:10.1093/jssam/smy019) found best for proportions
-    of clustered samples, if that number does not come from the plain variance alone. A score of exactly 0 or 1 has no
-    standard error; it gets the interval of ``size`` images.
-    """
+    """Return the interval of a score from 0 to 1; exactly 0 or 1 gets that of ``size`` images."""
+    # Wilson (1927, doi:10.1080/01621459.1927.10502953) for the effective number of images, which is best for clustered
+    # samples (Franco, Little, Louis and Slud, 2019, doi:10.1093/jssam/smy019)
     from scipy.stats import norm
 
     if 0 < value < 1 and deviation > 0:
@@ -111,12 +99,9 @@ def _bounded_interval(
 
 
 def mean_interval(values: npt.NDArray[np.floating], clusters: Clusters, level: float = LEVEL) -> Interval:
-    """Return the interval of the mean of values of at least 0, of which a few may be far greater than the others.
-
-    Student's t over groups, whose skewness is removed by Hall's transformation (1992, On the removal of skewness by
-    transformation, Journal of the Royal Statistical Society B 54). The mean and the skewness take one degree of freedom
-    each from the number of effective groups.
-    """
+    """Return the interval of the mean of values of at least 0, of which a few may be far greater than the others."""
+    # Student's t over groups after Hall's transformation (1992, On the removal of skewness by transformation, Journal
+    # of the Royal Statistical Society B 54); mean and skewness take one degree of freedom each
     from scipy.stats import skew, t
 
     mean, error = float(values.mean()), mean_error(values, clusters)
@@ -130,11 +115,7 @@ def mean_interval(values: npt.NDArray[np.floating], clusters: Clusters, level: f
 
 
 def _balance(sizes: npt.NDArray[np.integer]) -> float:
-    """Return the fraction of the images that counts in a mean over classes: 1 if classes have equal sizes.
-
-    The variance of a mean of ``k`` proportions of equal variance is proportional to the sum of ``1 / size`` over ``k **
-    2``.
-    """
+    """Return the fraction of the images that counts in a mean over classes: 1 if classes have equal sizes."""
     sizes = sizes[sizes > 0]
     return float(len(sizes) ** 2 / (sizes.sum() * (1 / sizes).sum()))
 

@@ -1,7 +1,4 @@
-"""Scores of predictions by scikit-learn's definitions, in one table.
-
-Results, means over folds, tables, intervals, ``--fail-under`` and ``tune --metric`` follow from `METRICS`.
-"""
+"""Scores of predictions by scikit-learn's definitions, in one table."""
 
 from __future__ import annotations
 
@@ -19,24 +16,17 @@ if TYPE_CHECKING:  # the command line reads the table, and the import takes mill
 
 
 class Metric(NamedTuple):
-    """A score, and how it is shown.
-
-    ``measure`` takes ``Counts``, float64, shape (..., 3, k), and returns the score of each, float64, shape (...). With
-    ``of_probabilities`` it takes the true classes, intp, shape (n,), and their probabilities, float64, shape (n, k),
-    and returns the score, or None if it is undefined. ``title`` is the name in figures and in the report, ``heading`` a
-    shorter one for columns. ``bounds``, the lowest and the highest value, are the scale of the interval of a function
-    of counts. ``shown`` metrics are columns of tables; results have all of them.
-    """
+    """A score, and how it is shown; ``measure`` takes ``Counts``, or true classes and probabilities."""
 
     name: str
     title: str
     measure: Callable[..., Any]
-    heading: str = ""
+    heading: str = ""  # a shorter title for columns
     of_probabilities: bool = False
     higher_is_better: bool = True
-    bounds: tuple[float, float] = (0.0, 1.0)
+    bounds: tuple[float, float] = (0.0, 1.0)  # scale of the interval of a function of counts
     percent: bool = False
-    shown: bool = True
+    shown: bool = True  # in tables; results have all metrics
 
     @property
     def column(self) -> str:
@@ -70,10 +60,7 @@ def macro_f1(counts: Counts) -> npt.NDArray[np.float64]:
 
 
 def matthews(counts: Counts) -> npt.NDArray[np.float64]:
-    """Return Matthews's correlation of the predicted with the true class, 0 if either is constant.
-
-    For any number of classes (Gorodkin, 2004, doi:10.1016/j.compbiolchem.2004.09.006).
-    """
+    """Return Matthews's correlation (Gorodkin, 2004, doi:10.1016/j.compbiolchem.2004.09.006), 0 if constant."""
     correct, of_class, predicted = np.moveaxis(counts, -2, 0)
     total = of_class.sum(-1)
     agreement = correct.sum(-1) * total - (of_class * predicted).sum(-1)
@@ -143,13 +130,7 @@ def score(
     probabilities: npt.NDArray[np.float64] | None,
     class_names: list[str],
 ) -> dict[str, Any]:
-    """Score predictions: a float or None for each of `METRICS`, ``per_class`` and ``confusion``.
-
-    ``true`` and ``predicted`` are intp, shape (n,); the columns of ``probabilities``, float64, shape (n, k), are in the
-    order of ``class_names``. Metrics of probabilities are None without these, and the area under the curve for a single
-    true class. ``per_class`` is a list of precision, recall, f1 and support; ``confusion`` is a k x k list, rows true
-    and columns predicted.
-    """
+    """Score predictions: a float or None for each of `METRICS`, ``per_class`` and ``confusion``, rows true."""
     from sklearn import metrics
 
     indices = list(range(len(class_names)))

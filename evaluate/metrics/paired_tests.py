@@ -22,36 +22,19 @@ Correct = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class PairedTest(Record):
-    """Difference between two heads on the same test images.
-
-    Attributes
-    ----------
-    difference : float
-        Accuracy of the first head minus that of the second.
-    low, high : float
-        Confidence interval of the difference.
-    p : float
-        Two-sided.
-    test : str
-        Name of the significance test.
-    discordant : tuple of int
-        Number of images that only the first, and only the second, head classifies correctly.
-    """
+    """Difference between the accuracies of two heads on the same test images, and its two-sided p."""
 
     difference: float
     low: float
     high: float
     p: float
     test: str
-    discordant: tuple[int, int]
+    discordant: tuple[int, int]  # images that only the first, and only the second, classifies correctly
 
 
 @dataclass(frozen=True)
 class HeadDifference(Record):
-    """Paired test of heads ``a`` and ``b``, the more accurate one first; ``p_holm`` is corrected for the pairs.
-
-    ``verdict`` is "better", "practically tied" or "undecided", and ``text`` the result as a sentence.
-    """
+    """Paired test of heads ``a`` and ``b``, the more accurate one first, with a verdict and a sentence."""
 
     a: str
     b: str
@@ -61,22 +44,17 @@ class HeadDifference(Record):
     p: float
     test: str
     discordant: tuple[int, int]
-    p_holm: float
-    verdict: str
+    p_holm: float  # corrected for the number of pairs
+    verdict: str  # better, practically tied or undecided
     text: str
 
 
 def compare_pair(
     a_correct: Correct, b_correct: Correct, groups: npt.NDArray[np.integer] | None = None, *, level: float = LEVEL
 ) -> PairedTest:
-    """Compare two heads on the same test images, by which of them each classifies correctly: bool, shape (t,).
-
-    Without groups it is McNemar's exact test (1947, doi:10.1007/BF02295996), by the binomial distribution of the
-    discordant images; without such images p is 1. With groups, the exact sign-flip test: each group's difference is
-    equally likely to favour either head (Good, 2005, chapter 3), which equals McNemar's for groups of one image. The
-    interval is `difference_interval`, made consistent with the exact test: if p is below ``1 - level`` it ends at
-    0 at most, otherwise it is widened to 0.
-    """
+    """Compare two heads by which images each classifies correctly, bool, shape (t,)."""
+    # McNemar's exact test (1947, doi:10.1007/BF02295996); with groups, the exact sign-flip test (Good, 2005, chapter
+    # 3), which equals McNemar's for groups of one image
     from scipy.stats import binomtest
 
     difference = a_correct.astype(np.float64) - b_correct.astype(np.float64)
@@ -100,14 +78,9 @@ def compare_pair(
 
 
 def difference_interval(difference: npt.NDArray[np.float64], clusters: Clusters, level: float = LEVEL) -> Interval:
-    """Return the interval of the difference of two accuracies on the same images.
-
-    ``difference``, shape (t,), is 1 where only the first head is correct, -1 where only the second is, and 0 elsewhere.
-    The interval is that of Agresti and Min (2005, doi:10.1002/sim.1781): normal, after half an image is added to those
-    that both heads classify correctly, only the first, only the second, and neither. So it keeps its coverage with few
-    discordant images, and has a width without any. Groups count as the number of images that have the standard error of
-    `mean_error`.
-    """
+    """Return the interval of the difference of two accuracies on the same images."""
+    # Agresti and Min (2005, doi:10.1002/sim.1781): normal, with half an image added to each of the four outcomes, so
+    # that it keeps its coverage with few discordant images, and has a width without any
     from scipy.stats import norm
 
     rows, variance = len(difference), float(difference.var())
@@ -125,10 +98,7 @@ def difference_interval(difference: npt.NDArray[np.float64], clusters: Clusters,
 
 
 def sign_flip_p(differences: npt.NDArray[np.int64]) -> float:
-    """Return the exact two-sided p of the sum of ``differences``, int64, if their signs are random.
-
-    The distribution of the sum is that of independent two-point variables, by convolution.
-    """
+    """Return the exact two-sided p of a sum of random signs, int64, by convolution of two-point variables."""
     sizes = np.abs(differences[differences != 0])
     if not len(sizes):
         return 1.0
@@ -153,14 +123,9 @@ def compare_folds(
     *,
     level: float = LEVEL,
 ) -> PairedTest:
-    """Compare two heads by their accuracies on the folds of a cross-validation.
-
-    ``differences`` are the accuracies of a less those of b on every fold of every repeat, and ``sizes`` the numbers of
-    training and test images of each. The corrected resampled t test of Nadeau and Bengio (2003,
-    doi:10.1023/A:1024068626366): folds share training images, so the variance of the mean is ``(1 / J + n_test /
-    n_train)`` times that of a fold, with J - 1 degrees of freedom. If all J folds differ by the same amount there is no
-    variance to test with; p is then that of J equal signs, ``2 ** (1 - J)``.
-    """
+    """Compare two heads by their accuracies on the folds of a cross-validation."""
+    # corrected resampled t test (Nadeau and Bengio, 2003, doi:10.1023/A:1024068626366): folds share training images;
+    # without variance p is that of J equal signs, 2 ** (1 - J)
     from scipy.stats import t
 
     values = np.asarray(differences, np.float64)
@@ -177,11 +142,7 @@ def compare_folds(
 
 
 def holm(p_values: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Return p values adjusted by Holm's step-down method, in the given order.
-
-    ``max over j <= i of min(1, (m - j + 1) p_(j))`` for the i-th smallest of m (Holm, 1979,
-    https://www.jstor.org/stable/4615733).
-    """
+    """Return p values adjusted by Holm's method (1979, https://www.jstor.org/stable/4615733), in the given order."""
     values = np.asarray(p_values, np.float64)
     order = np.argsort(values, kind="stable")
     adjusted = np.empty(len(values))
@@ -199,11 +160,7 @@ def compare_all(
     margin: float = MARGIN,
     level: float = LEVEL,
 ) -> Records[HeadDifference]:
-    """Compare every two heads by `compare_pair`, or with ``folds`` by `compare_folds`.
-
-    The verdict is ``better`` if ``p_holm`` is below ``1 - level``, otherwise ``practically tied`` if the interval lies
-    within the margin, otherwise ``undecided``.
-    """
+    """Compare every two heads by `compare_pair`, or with ``folds`` by `compare_folds`."""
     pairs, tests = [], []
     for one, two in combinations(names, 2):
         means = {name: np.mean(correct[name] if folds is None else folds[name]) for name in (one, two)}

@@ -1,9 +1,8 @@
 """The confidence interval of the area under the ROC curve.
 
-Areas near 1 are far from normally distributed, and a sample in which almost no pair is out of order shows little of the
-variance of the area. So this is a score interval (Newcombe, 2006, doi:10.1002/sim.2324, method 5): it has every area
-from which the observed one is within the quantile of the standard error, where the standard error is that of the
-supposed area and not of the observed one.
+Areas near 1 are far from normally distributed, and a sample with almost every pair in order shows little of the
+variance. So it is a score interval (Newcombe, 2006, doi:10.1002/sim.2324, method 5): every area whose own error
+explains the observed one.
 """
 
 from __future__ import annotations
@@ -21,14 +20,9 @@ _EDGE = 1e-9
 def area_interval(
     true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64], clusters: Clusters, level: float
 ) -> Interval | None:
-    """Return the interval of the mean one-vs-rest area of the classes that occur, None for one class.
-
-    The variance of the supposed area is that of two normally distributed classes (`binormal_variance`), for the
-    effective number of images; if the sample varies more, it is multiplied by the ratio. The variance of the sample is
-    that of the placements of its images (DeLong, DeLong and Clarke-Pearson, 1988, doi:10.2307/2531595), with groups
-    that of Obuchowski (1997, doi:10.2307/2533958), at least that by
-    `design_effect`.
-    """
+    """Return the interval of the mean one-vs-rest area of the classes that occur, None for one class."""
+    # the sample's variance is that of the placements (DeLong, DeLong and Clarke-Pearson, 1988, doi:10.2307/2531595),
+    # with groups that of Obuchowski (1997, doi:10.2307/2533958); if it exceeds `binormal_variance`, the ratio counts
     from scipy.stats import norm
 
     classes = np.unique(true)
@@ -56,10 +50,7 @@ def area_interval(
 
 
 def placements(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return, for every image, the fraction of those of the other side that are in order with it, ties for half.
-
-    The mean over the positives, and that over the negatives, is the area under the ROC curve.
-    """
+    """Return, for every image, the fraction of those of the other side that are in order with it, ties for half."""
     from scipy.stats import rankdata
 
     above = rankdata(scores)
@@ -70,12 +61,8 @@ def placements(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64])
 
 
 def binormal_variance(area: float, positives: float, negatives: float) -> float:
-    """Return the variance of an area if both classes are normally distributed with equal variances.
-
-    ``(A (1 - A) + (m + n - 2) (Q - A^2)) / (m n)`` (Bamber, 1975, doi:10.1016/0022-2496(75)90001-2), where Q is the
-    probability that two images of one side are both in order with one of the other. With a correlation of 1/2 it is ``A
-    - 2 T(z, 1 / sqrt(3))`` for ``A = Phi(z)`` and Owen's (1956) function T.
-    """
+    """Return the variance of an area if both classes are normally distributed with equal variances."""
+    # Bamber, 1975, doi:10.1016/0022-2496(75)90001-2; for A = Phi(z), Q = A - 2 T(z, 1 / sqrt(3)) by Owen's (1956) T
     from scipy.special import ndtri, owens_t
 
     both = area - 2 * owens_t(ndtri(area), 1 / np.sqrt(3))

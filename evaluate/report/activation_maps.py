@@ -35,10 +35,7 @@ class RenderedMaps(NamedTuple):
 
 
 def class_maps(comparison: ComparisonData, requests: Sequence[MapRequest]) -> RenderedMaps:
-    """Draw the maps of images, for the heads that have maps; images that are missing or have changed are left out.
-
-    There are none when the backbone cannot be made, the features are not float32, or there are folds.
-    """
+    """Draw the maps of images, for heads that have maps; missing and changed images are left out."""
     if comparison.folds:
         return RenderedMaps({}, "with folds, the heads that made these predictions are not kept")
     heads = {result.name: result.head for result in comparison.results if _is_explainable(result.head)}

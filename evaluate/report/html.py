@@ -39,10 +39,7 @@ class Entry(NamedTuple):
 
 
 def write_report(comparison: ComparisonData, path: Path | str, *, thumbnails: bool = True, maps: bool = False) -> Path:
-    """Write a comparison as one HTML page, with images on which heads differ and suspected label errors.
-
-    ``maps`` shows which regions of these images supported the class that was predicted incorrectly, or is suggested.
-    """
+    """Write a comparison as one HTML page, with images on which heads differ and suspected label errors."""
     if not len(comparison.split.test):
         raise SplitError("a report needs test images, got a comparison on a split without any")
     path = Path(path)

@@ -53,11 +53,7 @@ def as_data_url(pixels: Pixels) -> str:
 
 
 def as_svg(figure: Figure, name: str) -> str:
-    """Return a figure as an SVG element for an HTML page.
-
-    Ink and grid take the colours of the page, dark or light. Identifiers begin with ``name``, so that a page can have
-    several figures. The same figure gives the same text.
-    """
+    """Return a figure as an SVG element in the colours of the page; its identifiers begin with ``name``."""
     import matplotlib as mpl
 
     buffer = io.StringIO()

@@ -14,18 +14,7 @@ from ..shared import Record, Records, as_csv
 
 @dataclass(frozen=True)
 class SuspectedError(Record):
-    """An image whose label may be incorrect.
-
-    Attributes
-    ----------
-    row : int
-        Of the cache.
-    path, label, suggested : str
-    p_label, p_suggested : float
-        Probabilities of the label and of the suggested class.
-    group : str or None
-        None when groups are not known.
-    """
+    """An image whose label may be incorrect, with the probabilities of the label and of the suggested class."""
 
     row: int
     path: str
@@ -39,14 +28,9 @@ class SuspectedError(Record):
 def suspected_rows(
     true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Return the rows whose label is probably incorrect, the most suspicious first, and the class suggested for each.
-
-    ``true`` is of shape (t,), ``probabilities`` of shape (t, k), by heads that were not trained on the row. This is
-    confident learning (Northcutt, Jiang and Chuang, 2021, doi:10.1613/jair.1.12125): the threshold of a class is its
-    mean probability over the images with this label. A label is suspected when another class reaches its threshold
-    and is the most probable of those that do. Rows are ordered by the difference of the two
-    probabilities.
-    """
+    """Return the rows whose label is probably incorrect, the most suspicious first, and the suggested classes."""
+    # confident learning (Northcutt, Jiang and Chuang, 2021, doi:10.1613/jair.1.12125), by heads not trained on the row:
+    # another class reaches its threshold, its mean probability over the images with this label
     thresholds = np.full(probabilities.shape[1], np.inf)
     for index in np.unique(true):
         thresholds[index] = probabilities[true == index, index].mean()
@@ -60,10 +44,7 @@ def suspected_rows(
 
 
 def label_errors(comparison: ComparisonData) -> tuple[str | None, Records[SuspectedError]]:
-    """Return the suspected label errors of the test images, and the head whose probabilities suggest them.
-
-    It is the head with the lowest log loss, None if no head has probabilities.
-    """
+    """Return the head with the lowest log loss, or None, and the label errors that it suggests."""
     able = [result for result in comparison.results if result.probabilities is not None]
     if not able:
         return None, Records()

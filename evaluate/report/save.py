@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 
 
 def save_comparison(comparison: ComparisonData, folder: Path | str, *, maps: bool = False) -> list[Path]:
-    """Write a comparison into a folder, see `Comparison.save`; return the files.
-
-    Besides the report, ``results.json`` has every number, ``predictions.csv`` every prediction, ``split.csv`` the split
-    or the folds, ``suspects.csv`` the suspected label errors, and ``confusion-HEAD.csv`` the matrix of one head. Every
-    figure is written as ``.png`` and ``.svg``.
-    """
+    """Write a comparison into a folder, see `Comparison.save`; return the files."""
     from ..shared import confusion_figure, history_figure, save_figure
     from .figures import figures
     from .html import write_report

@@ -1,8 +1,4 @@
-"""Jobs on a Dask cluster: a backend of joblib, and the function that workers run.
-
-The Dask backend of joblib waits for ever when a worker is lost or cannot import a task, because its callback is not
-called for tasks that Dask gives up; and it computes in this process when the cluster has one thread.
-"""
+"""Jobs on a Dask cluster. The Dask backend of joblib waits for ever for tasks that Dask gives up."""
 
 from __future__ import annotations
 
@@ -26,10 +22,7 @@ WORKER_SECONDS = 60.0
 
 @contextlib.contextmanager
 def on_cluster(dask: Any) -> Iterator[tuple[int, DaskBackend, Callable[[int, Job], tuple[int, JobResult]]]]:
-    """Yield the number of threads of a cluster, a backend for joblib, and the function that a worker runs for each job.
-
-    A ClusterError says that the scheduler does not answer, or that there is no worker.
-    """
+    """Yield the threads of a cluster, a backend for joblib, and the function that a worker runs for each job."""
     with connected(dask, "compare and tune") as client:
         yield _threads(client), DaskBackend(client), functools.partial(run_on_worker, package_versions())
 

@@ -82,11 +82,8 @@ def score_head(
 def fit_head(
     head: Any, cache: FeatureCache, split: Split, groups: Groups | None = None, views: Views | None = None
 ) -> float:
-    """Fit a head on the training rows, with ``views.train`` also on their views, and return the seconds of the fit.
-
-    A head that takes validation data gets the test rows. A head that takes groups gets those of the training rows, so
-    that its cross-validation keeps groups, and views of one image, together.
-    """
+    """Fit a head on the training rows and their views, and return the seconds of the fit."""
+    # a head that takes groups gets them, so that its cross-validation keeps groups, and views of one image, together
     names = cache.label_names
     sources = _sources(cache, split.train, views if views is not None and views.train else None)
     extra: dict[str, Any] = {}

@@ -15,19 +15,7 @@ from .results import HeadResult, TuningResult
 
 @dataclass(eq=False)
 class HeadsOnSplit:
-    """Heads that are trained and tested on one split.
-
-    Attributes
-    ----------
-    split : Split
-    label : str
-        Text after a head's name where there are several splits, such as " (random) (fold 1 of 5)".
-    heads : dict of str to classifier
-        Unfitted.
-    searches : dict of str to TuningResult
-        Of the heads that were tuned.
-    results : dict of str to HeadResult
-    """
+    """Unfitted heads for one split; ``label`` is the text after their names, such as " (fold 1 of 5)"."""
 
     split: Split
     label: str
@@ -63,13 +51,7 @@ def heads_on_plans(heads: Mapping[str, Any], plans: Sequence[SplitPlan]) -> list
 
 
 def name_heads(heads: Any) -> dict[str, Any]:
-    """Return heads as `compare` takes them, by name: parameters or a classifier of each.
-
-    Raises
-    ------
-    HeadError
-        When there is no head, or two have the same name.
-    """
+    """Return heads as `compare` takes them, by name: parameters or a classifier of each."""
     if isinstance(heads, Mapping):
         named = dict(heads)
     else:
@@ -90,13 +72,7 @@ def _name_of(head: Any) -> str:
 
 
 def make_heads(named: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the unfitted heads by name, from `name_heads`.
-
-    Raises
-    ------
-    HeadError, HeadParameterError
-        When a head is unknown or has no such parameter.
-    """
+    """Return the unfitted heads by name, from `name_heads`."""
     return {name: _make(name, entry) if isinstance(entry, Mapping) else entry for name, entry in named.items()}
 
 

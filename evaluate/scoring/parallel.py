@@ -1,7 +1,6 @@
 """Jobs in parallel: in worker processes of joblib on this machine, or on a Dask cluster.
 
-Jobs and results are pickled here, so that joblib and Dask see plain bytes, and every failure of pickling is an error
-that names the job. A feature cache is pickled as its path: every process reads the features from the file.
+Jobs and results are pickled here, so that every failure of pickling is an error that names the job.
 """
 
 from __future__ import annotations
@@ -36,25 +35,7 @@ def run_jobs(
 ) -> Generator[Result, None, None]:
     """Call a function with the arguments of each job and yield the results in the order of the jobs.
 
-    Parameters
-    ----------
-    function : callable
-        Of a module of embedonce, so that every process can import it.
-    jobs : mapping of str to tuple
-        Arguments of each call; the key names the job in errors, such as ``head 'svm'``.
-    n_jobs : int, default=1
-        Number of processes; with 1, all calls are made in this process.
-    dask : str, path-like or distributed.Client, default=None
-        Dask cluster to run the jobs on instead.
-    on_start : callable, default=None
-        Called in this thread with the number of each job when a worker is free for it.
-
-    Raises
-    ------
-    HeadError
-        When a job fails with another error than EmbedonceError, or cannot be pickled. The first error ends all jobs.
-    ClusterError
-        When the cluster cannot be reached, or a worker fails or is killed.
+    The key of a job names it in errors. ``on_start`` gets the number of each job when a worker is free for it.
     """
     n_jobs = min(n_jobs, len(jobs))
     if dask is None and n_jobs <= 1:

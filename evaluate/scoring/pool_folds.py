@@ -20,18 +20,7 @@ from .results import FoldScores, HeadResult
 def pool_results(
     cache: FeatureCache, heads: HeadsOnPlan, groups: npt.NDArray[np.intp] | None, seed: int
 ) -> list[HeadResult]:
-    """Return the result of every head on all splits of a plan, with its intervals.
-
-    Parameters
-    ----------
-    cache : FeatureCache
-    heads : HeadsOnPlan
-        With the results on every split.
-    groups : ndarray of intp, shape (n,), or None
-        Group of every row of the cache.
-    seed : int
-        Random seed of the bootstrap.
-    """
+    """Return the result of every head on all splits of a plan, with its intervals by groups of the rows."""
     test = heads.plan.merged.test
     true = cache.labels[test].astype(np.intp)
     ids = None if groups is None else groups[test]

@@ -48,11 +48,7 @@ class FoldScores(Record):
 
 @dataclass(frozen=True)
 class TuningResult(Record):
-    """Result of the search for parameters in the training part of one split.
-
-    ``score`` and ``default_score`` are the mean scores of the best and of the default parameters in the inner folds,
-    which overstate the score on new images. ``complete`` says whether the time budget sufficed.
-    """
+    """Result of the search for parameters in the training part of one split; inner scores are overstated."""
 
     parameters: dict[str, Any]
     metric: str
@@ -236,12 +232,8 @@ class ComparisonData:
 
     @property
     def leakage_gap(self) -> Records[LeakageGap]:
-        """Accuracy of every head on the random split, on the grouped split, and the difference.
-
-        The interval is that of Zou and Donner (2008, doi:10.1002/sim.3095), from the intervals of the two accuracies,
-        which it takes for independent. Empty when there is one split. Image models that are tested on one split only
-        are left out.
-        """
+        """Accuracy of every head on the random split, on the grouped split, and the difference."""
+        # the interval is that of Zou and Donner (2008, doi:10.1002/sim.3095) for independent accuracies
         if self.leaky is None:
             return Records()
         gaps = []
@@ -263,23 +255,11 @@ class ComparisonData:
         return Records(gaps)
 
     def confusion(self, head: str) -> npt.NDArray[np.int64]:
-        """Return the confusion matrix of a head: int64, shape (k, k), rows true, columns predicted.
-
-        Raises
-        ------
-        HeadError
-            When no such head was compared.
-        """
+        """Return the confusion matrix of a head: int64, shape (k, k), rows true, columns predicted."""
         return np.array(self.result(head).scores["confusion"], np.int64)
 
     def result(self, head: str) -> HeadResult:
-        """Return the result of a head by name.
-
-        Raises
-        ------
-        HeadError
-            When no such head was compared.
-        """
+        """Return the result of a head by name."""
         for result in self.results:
             if result.name == head:
                 return result

@@ -25,11 +25,7 @@ def _quoted(text: str) -> str:
 
 
 def read_table(path: Path, what: str, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    """Return the line number and the fields of each row of a CSV file with a header line.
-
-    ``what`` names the file in errors, such as ``split file``; other columns than the required ones may exist. Missing
-    fields of a short row are empty.
-    """
+    """Return the line number and the fields of each row of a CSV file that has at least some columns."""
     name = display(str(path))
     header, rows = _read(path, what)
     if any(column not in header for column in columns):

@@ -32,10 +32,7 @@ def first_of_each(groups: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.intp]
 
 
 def read_unchanged(cache: FeatureCache, root: Path, row: int) -> bytes:
-    """Return the content of an image's file, or raise ImageError if it is missing or not the one that was embedded.
-
-    A touched or copied file is still the same image.
-    """
+    """Return the content of an image's file, or raise ImageError if it is missing or has other content."""
     image = ImageFile(os.fsencode(cache.paths[row]), int(cache.files.sizes[row]), int(cache.files.mtimes[row]))
     data, _ = read_image(root, image)
     if hashlib.sha256(data).digest() != cache.files.hashes[row].tobytes():

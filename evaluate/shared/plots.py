@@ -77,11 +77,7 @@ def draw_confusion(ax: Axes, matrix: Any, class_names: list[str]) -> None:
 
 
 def history_figure(histories: dict[str, dict[str, list[float]]]) -> Figure:
-    """Draw accuracy and loss per epoch, one row per head.
-
-    A history has lists ``accuracy`` and ``loss``, with ``val_`` for the validation part. ``epoch``, the numbers of the
-    epochs if they do not begin at 1, belongs to a fine-tuning, whose epoch of the lowest validation loss is marked.
-    """
+    """Draw accuracy and loss per epoch, one row per head; the best epoch of a fine-tuning is marked."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

@@ -38,13 +38,7 @@ class Records(tuple[Row, ...]):
         return [row.to_dict() for row in self]
 
     def to_frame(self) -> Any:
-        """Return a pandas DataFrame with a line per row.
-
-        Raises
-        ------
-        MissingPackageError
-            When pandas is not installed.
-        """
+        """Return a pandas DataFrame with a line per row."""
         return data_frame(self.to_dict())
 
     def __repr__(self) -> str:

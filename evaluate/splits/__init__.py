@@ -1,7 +1,4 @@
-"""Splits into training and test images, folds, groups given by the user, and split files.
-
-`Split` is one train/test pair of rows; `plan_splits` makes those of a comparison.
-"""
+"""Splits into training and test images, folds, groups given by the user, and split files."""
 
 import lazy_loader
 

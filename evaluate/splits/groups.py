@@ -149,12 +149,8 @@ def _is_missing(group: Any) -> bool:
 
 
 def read_groups(path: Path | str, cache: FeatureCache) -> Groups:
-    """Read a groups file (columns ``path,group``) and match it with a cache.
-
-    An image takes the group of the row with its path, else of the row with its stem: the file name without folder and
-    suffix. A row with the path of another image does not count for a stem. Rows that fit no image are counted in a
-    note, since a file may be of a larger set.
-    """
+    """Read a groups file (columns ``path,group``) and match it with a cache."""
+    # an image takes the group of its path, else of its stem: the file name without folder and suffix
     file = display(str(path))
     given = read_group_names(path)
     in_cache = set(cache.paths)
@@ -223,13 +219,8 @@ def _stem(name: str) -> str:
 def name_groups(
     cache: FeatureCache, ids: npt.NDArray[np.intp], source: str, previous: Mapping[str, str] | None = None
 ) -> Groups:
-    """Name groups that were found among the images, such that the names stay when images are added.
-
-    Rows with equal ``ids``, shape (n,), belong together. A group takes the name that most of its images have in
-    ``previous`` (path to group), else its first path. So a group that new images join keeps its name, and its part of
-    a split. Without ``previous`` a new image that comes first renames its group: found groups are only stable together
-    with their file. If new images show that two groups are one, those of the smaller may change their part.
-    """
+    """Name groups of rows with equal ``ids``, such that the names stay when images are added."""
+    # by most of its images in previous (path to group), else by its first path, which a new image may change
     if np.shape(ids) != (len(cache),):
         raise SplitError(f"parameter ids of the groups must have shape ({len(cache)},), got {np.shape(ids)}")
     earlier: dict[int, Counter[str]] = defaultdict(Counter)

@@ -1,7 +1,4 @@
-"""Random and grouped splits and folds: stable, stratified by class.
-
-`stable_hash` says what decides the part of an image, and why.
-"""
+"""Random and grouped splits and folds: stable (`stable_hash`), stratified by class."""
 
 from __future__ import annotations
 
@@ -25,11 +22,7 @@ Labels = npt.NDArray[np.integer[Any]]
 def split_rows(
     paths: Sequence[str], labels: Labels, class_names: Sequence[str], seed: int, groups: Groups | None = None
 ) -> Split:
-    """Split image by image, or group by group: about 80 % for training, with every class on both sides.
-
-    Adding images moves no old one, so the size of the test part is not exact. With groups of s_1, s_2, … images, the
-    standard deviation of its fraction f is ``sqrt(f (1 - f) sum(s_i ** 2)) / sum(s_i)``.
-    """
+    """Split image by image, or group by group: about 80 % for training, with every class on both sides."""
     parts, moved = _assign(paths, labels, class_names, seed, 0, [TEST_FRACTION], groups)
     method = "random" if groups is None else "grouped"
     split = Split(np.flatnonzero(parts == 1), np.flatnonzero(parts == 0), method, int(seed), moved=moved)
@@ -45,11 +38,7 @@ def fold_rows(
     seed: int,
     groups: Groups | None = None,
 ) -> list[Split]:
-    """Make the ``k`` folds of one repeat, with every class in every fold and no group in two.
-
-    The fold of an image, or of a group, depends only on its name, the seed, the repeat and ``k``. The first of five
-    folds has the test part of `split_rows` with the same seed, except for classes of few images.
-    """
+    """Make the ``k`` folds of one repeat, with every class in every fold and no group in two."""
     parts, moved = _assign(paths, labels, class_names, seed, repeat, [number / k for number in range(1, k)], groups)
     method = "random" if groups is None else "grouped"
     splits = []

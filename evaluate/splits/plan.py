@@ -26,13 +26,7 @@ scikit-learn, or a list of folds, each a `Split` or a pair."""
 
 @dataclass(frozen=True, eq=False)
 class SplitPlan(Sequence[Split]):
-    """The splits that heads are scored on by one method: a single split, or the folds of all repeats.
-
-    Attributes
-    ----------
-    splits : tuple of Split
-        All folds of the first repeat, then those of the second, and so on. Every repeat tests the same rows.
-    """
+    """The splits that heads are scored on by one method: a single split, or the folds of all repeats in order."""
 
     splits: tuple[Split, ...]
 
@@ -87,10 +81,7 @@ def plan_splits(
     folds: int | None = None,
     repeats: int = 1,
 ) -> tuple[list[SplitPlan], list[str]]:
-    """Return the plans to score heads on, and notes on the choice.
-
-    Without ``split``, these are a grouped and a random plan if any two images belong together, else a random one.
-    """
+    """Return the plans to score heads on, and notes; by default a grouped and a random one if images have groups."""
     check_folds(split, folds, repeats)
 
     def make(method: SplitLike) -> SplitPlan:

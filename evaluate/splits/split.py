@@ -144,10 +144,7 @@ def _checked_rows(values: Any, name: str) -> Rows:
 
 
 def merge_folds(splits: Sequence[Split]) -> Split:
-    """Return the folds of a cross-validation as one split whose test part has the rows of all folds.
-
-    The training part is empty. The report of groups is over the folds of the first repeat.
-    """
+    """Return the folds of a cross-validation as one split that tests the rows of all folds and trains on none."""
     first = [split for split in splits if (split.repeat or 0) == (splits[0].repeat or 0)]
     groups = None
     if first[0].groups is not None:
@@ -180,12 +177,7 @@ def leaked_fraction(split: Split, groups: Groups) -> float:
 
 
 def group_report(split: Split, groups: Groups) -> dict[str, Any]:
-    """Return the leakage of a split, JSON-serialisable.
-
-    The keys: ``groups``, the number of groups in the cache; ``train_groups``, ``test_groups`` and ``crossing``, the
-    numbers of groups with images in each part and in both; ``leak_share``, see `leaked_fraction`;
-    ``group_source`` and ``group_digest``, of `Groups`.
-    """
+    """Return the leakage of a split, JSON-serialisable: numbers of groups on each side and on both."""
     train, test = _group_ids(split, groups)
     return {
         "groups": len(groups),
@@ -199,10 +191,7 @@ def group_report(split: Split, groups: Groups) -> dict[str, Any]:
 
 
 def check_no_leakage(split: Split, groups: Groups) -> dict[str, Any]:
-    """Return the report of groups of a split, or raise if a group has images on both sides.
-
-    The check compares the names of groups, independently of how the split was made.
-    """
+    """Return the report of groups of a split, or raise if a group, by name, has images on both sides."""
     report = group_report(split, groups)
     crossing = sorted({groups.names[row] for row in split.train} & {groups.names[row] for row in split.test})
     if crossing:

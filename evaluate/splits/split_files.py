@@ -32,11 +32,7 @@ def write_folds(splits: Sequence[Split], cache: FeatureCache, path: Path | str) 
 
 
 def read_splits(path: Path, cache: FeatureCache, column: str | None = None) -> list[Split]:
-    """Read a split, or the folds of all repeats, from a file with a column ``path``.
-
-    Without ``column`` the file has a column ``part`` (see `read_split`), or ``fold``, or ``fold_0``, ``fold_1``
-    and so on for repeats. A named column that says ``train`` or ``test`` is a split; the values of others are folds.
-    """
+    """Read a split, or the folds of all repeats, from a column, by default ``part``, ``fold`` or ``fold_N``."""
     header = read_header(path, "split file")
     columns = [column] if column else [name for name in header if re.fullmatch(r"fold(_[0-9]+)?", name)]
     if ("part" in header and not column) or not columns:
@@ -48,11 +44,8 @@ def read_splits(path: Path, cache: FeatureCache, column: str | None = None) -> l
 
 
 def read_split(path: Path, cache: FeatureCache, column: str | None = None) -> Split:
-    """Read a split from a column of a file, by default ``part``, and match it with the cache by path.
-
-    Images of the cache that the file does not name belong to neither part, and neither do rows without a value in a
-    column that is named here.
-    """
+    """Read a split from a column of a file, by default ``part``, and match it with the cache by path."""
+    # images that the file does not name, or that have no value in a given column, belong to neither part
     name = column or "part"
     parts: dict[str, list[int]] = {"train": [], "test": []}
     for line, row, value in _matched(path, cache, [name])[name]:
@@ -67,10 +60,7 @@ def read_split(path: Path, cache: FeatureCache, column: str | None = None) -> Sp
 
 
 def _folds(path: Path, column: str, lines: list[tuple[int, int, str]], repeat: int) -> list[Split]:
-    """Return the folds of one column in the order of their values, by number if all are whole numbers.
-
-    Rows without a value belong to no fold.
-    """
+    """Return the folds of one column in the order of their values, by number if all are whole numbers."""
     members: dict[str, list[int]] = {}
     for _, row, value in lines:
         if value.strip():

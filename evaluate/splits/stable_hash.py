@@ -1,19 +1,13 @@
 """The part of a split that an image or a group belongs to, which stays the same when images are added.
 
-A split is stable if adding images moves no old one. Let f(S) be the parts of the images S. Stable means that an image x
-is in the same part of every f(S) that has it, so also of f({x}): the part of x can depend only on x and the seed. A
-pure function of the name is thus the only stable split. Its cost is exact proportions: with n units (images or groups)
-of a class, the fraction of a part of probability p has a standard deviation of sqrt(p (1 - p) / n), for 80/20 that is
-0.04 with 100 images and 0.004 with 10,000. Every class has the same expected fraction, which is all the stratification
-that stability allows.
+Let f(S) be the parts of the images S. If adding images moves no old one, image x is in the same part of every f(S) that
+has it, so also of f({x}): its part can depend only on x and the seed. A pure function of the name is thus the only
+stable split, unlike scikit-learn's splitters, which balance by looking at all images. Its cost is exact proportions: a
+part of probability p of n units has a standard deviation of sqrt(p (1 - p) / n), for 80/20 0.04 with 100 images.
 
-So no splitter of scikit-learn is used for these splits: StratifiedKFold, GroupKFold, StratifiedGroupKFold and
-train_test_split balance by looking at all images, so that one more image changes the parts of others.
-
-By the same argument, no stable split has every class in every part: of three images, two share a part, and a split of
-these two alone would have to separate them. Classes are in every part all the same, since scores without them mean
-little. If a hash leaves a class out of a part, which at 80/20 happens to one class in 90 of 20 images and to one in
-70,000 of 50, the nearest unit is moved into it. Only moved units may change their part when images are added.
+No stable split has every class in every part: of three images two share a part, and a split of these two would have to
+separate them. If a hash leaves a class out of a part, as at 80/20 for one class in 90 of 20 images, the nearest unit is
+moved into it. Only moved units may change their part when images are added.
 """
 
 from __future__ import annotations
@@ -30,10 +24,7 @@ from ...errors import SplitError
 
 
 def hash_to_unit_interval(keys: Sequence[str], seed: int, repeat: int = 0) -> npt.NDArray[np.float64]:
-    """Return a uniformly distributed number in [0, 1) for every key, which depends only on key, seed and repeat.
-
-    It is the first 53 bits of the SHA-256 of ``SEED/REPEAT``, a zero byte and the key's bytes.
-    """
+    """Return a number in [0, 1) for every key: the first 53 bits of SHA-256 of seed, repeat and key."""
     start = hashlib.sha256(f"{seed}/{repeat}\0".encode())
     numbers = np.empty(len(keys), np.float64)
     for position, key in enumerate(keys):
@@ -50,12 +41,8 @@ def assign_parts(
     classes: npt.NDArray[np.intp],
     class_names: Sequence[str],
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-    """Cut units into parts at ascending ``edges`` of their hashes, float64, shape (m,), with every class in every part.
-
-    ``units`` and ``classes``, intp, shape (p,), are pairs, each once: the unit has images of the class. The result is
-    the part of every unit, from 0, intp, shape (m,), and whether it was moved because a class was missing: bool, shape
-    (m,).
-    """
+    """Cut units into parts at ascending ``edges`` of their hashes, with every class in every part."""
+    # units and classes are pairs, each once: the unit has images of the class; returns part, and whether moved, by unit
     parts = np.searchsorted(np.asarray(edges), hashes, side="right").astype(np.intp)
     natural = parts.copy()
     counts = np.zeros((len(class_names), len(edges) + 1), np.intp)

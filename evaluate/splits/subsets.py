@@ -18,10 +18,7 @@ from .stable_hash import hash_to_unit_interval
 
 
 def inner_folds(cache: FeatureCache, split: Split, groups: Groups | None, k: int, seed: int) -> list[Split]:
-    """Make the folds of a search in the training part of a split, as rows of the cache.
-
-    They keep groups together unless the split is random. The split may be a fold of any repeat.
-    """
+    """Make the folds of a search in a split's training part; they keep groups unless the split is random."""
     check_int("folds", "the search", k, 2)
     rows = split.train
     present, labels = np.unique(cache.labels[rows], return_inverse=True)
@@ -43,10 +40,7 @@ def inner_folds(cache: FeatureCache, split: Split, groups: Groups | None, k: int
 
 
 def shrink(fold: Split, cache: FeatureCache, groups: Groups | None, fraction: float, seed: int) -> Split:
-    """Return a fold that trains on a fraction of its images, of whole groups if it keeps groups together.
-
-    A smaller fraction is within a larger one: see `first_rows`.
-    """
+    """Return a fold that trains on a fraction of its images, of whole groups if it keeps groups together."""
     if fraction == 1:
         return fold
     if groups is not None and fold.method == "grouped":
@@ -61,12 +55,7 @@ def shrink(fold: Split, cache: FeatureCache, groups: Groups | None, fraction: fl
 def first_rows(
     rows: Rows, labels: npt.NDArray[np.integer[Any]], units: Rows, order: npt.NDArray[np.float64], fraction: float
 ) -> Rows:
-    """Return a fraction of some rows, of every class and of whole units.
-
-    ``rows`` are sorted, shape (m,); ``labels`` and ``units`` (group or image) are those of every row of the cache,
-    shape (n,); the units with the lowest ``order``, shape (u,), are taken. The result has at least the fraction of each
-    class and, where there are two, two units of it.
-    """
+    """Return at least a fraction of sorted rows, of every class, and of whole units with the lowest ``order``."""
     # rows of one unit are adjacent, also if two units have the same order
     ordered = rows[np.lexsort((units[rows], order[units[rows]]))]
     taken = []
