@@ -1,8 +1,8 @@
 """Thresholds for the scores of near-duplicates, as the scores of a data set determine them.
 
 Plain pictures, such as digits, agree by chance far better than tissue does, so a fixed score does not work. The ratio
-of scores just below a threshold to those above it is an upper estimate of the fraction of false pairs, like an empirical
-false discovery rate (Efron, 2004, doi:10.1198/016214504000000089).
+of scores just below a threshold to those above it is an upper estimate of the fraction of false pairs, like an
+empirical false discovery rate (Efron, 2004, doi:10.1198/016214504000000089).
 """
 
 from __future__ import annotations

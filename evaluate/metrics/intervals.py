@@ -1,8 +1,8 @@
 """Confidence intervals of scores by bootstrap over groups.
 
 The interval is Wilson's for the number of images that would give the standard error of the bootstrap, since scores near
-1 are far from normally distributed. In simulation (``benchmarks/statistics.py``) its coverage is nominal, also where the
-percentile interval covers the truth in two of three cases or fewer.
+1 are far from normally distributed. In simulation (``benchmarks/statistics.py``) its coverage is nominal, also where
+the percentile interval covers the truth in two of three cases or fewer.
 """
 
 from __future__ import annotations

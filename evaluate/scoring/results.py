@@ -232,8 +232,12 @@ class ComparisonData:
 
     @property
     def leakage_gap(self) -> Records[LeakageGap]:
-        """Accuracy of every head on the random split, on the grouped split, and the difference."""
-        # the interval is that of Zou and Donner (2008, doi:10.1002/sim.3095) for independent accuracies
+        """Accuracy of every head on the random split, on the grouped split, and the difference.
+
+        The interval is that of Zou and Donner (2008, doi:10.1002/sim.3095), from the intervals of the two accuracies,
+        which it takes for independent. Empty when there is one split. Image models that are tested on one split only
+        are left out.
+        """
         if self.leaky is None:
             return Records()
         gaps = []
@@ -255,11 +259,23 @@ class ComparisonData:
         return Records(gaps)
 
     def confusion(self, head: str) -> npt.NDArray[np.int64]:
-        """Return the confusion matrix of a head: int64, shape (k, k), rows true, columns predicted."""
+        """Return the confusion matrix of a head: int64, shape (k, k), rows true, columns predicted.
+
+        Raises
+        ------
+        HeadError
+            When no such head was compared.
+        """
         return np.array(self.result(head).scores["confusion"], np.int64)
 
     def result(self, head: str) -> HeadResult:
-        """Return the result of a head by name."""
+        """Return the result of a head by name.
+
+        Raises
+        ------
+        HeadError
+            When no such head was compared.
+        """
         for result in self.results:
             if result.name == head:
                 return result
