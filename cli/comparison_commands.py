@@ -11,14 +11,7 @@ from ..cache import display
 from ..evaluate.metrics import METRICS
 from ..heads import HEADS
 from .command import AS_JSON, PATH, POSITIVE, SEED, Command, head_parameters, parameter, search_values, set_parameters
-from .output import (
-    announce,
-    print_comparison,
-    print_groups,
-    print_json,
-    print_notes,
-    print_scores,
-)
+from .output import announce, print_comparison, print_groups, print_json, print_notes, print_scores
 
 _HEADS_HELP = f"{', '.join(HEADS)}, or package.module:Class"
 
@@ -29,12 +22,7 @@ def _complete_heads(ctx: click.Context, option: click.Parameter, incomplete: str
     return [f"{before}{comma}{name}" for name in HEADS if name.startswith(last)]
 
 
-_GROUPS = click.option(
-    "--groups",
-    type=PATH,
-    metavar="FILE",
-    help="CSV with the columns path,group.",
-)
+_GROUPS = click.option("--groups", type=PATH, metavar="FILE", help="CSV with the columns path,group.")
 
 _VIEWS = click.option(
     "--views",
@@ -47,10 +35,7 @@ _VIEWS = click.option(
 @click.argument("cache", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, help="Write this CSV file: path,group,sha256.")
 @click.option(
-    "--within-class/--across-classes",
-    default=False,
-    show_default=True,
-    help="Search within each class only.",
+    "--within-class/--across-classes", default=False, show_default=True, help="Search within each class only."
 )
 @click.option("--images", type=PATH, metavar="DIR", help="Image folder, if it has moved.")
 @click.option("--report", type=PATH, metavar="DIR", help="Write pictures and numbers to this folder.")
@@ -151,41 +136,19 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
 @click.command(cls=Command)
 @click.argument("cache", type=PATH)
 @click.option(
-    "--heads",
-    metavar="NAME,NAME",
-    shell_complete=_complete_heads,
-    help=f"{_HEADS_HELP}. [default: softmax,logreg,svm]",
+    "--heads", metavar="NAME,NAME", shell_complete=_complete_heads, help=f"{_HEADS_HELP}. [default: softmax,logreg,svm]"
 )
 @click.option("-p", "--param", "params", multiple=True, metavar="HEAD.NAME=VALUE", help="Set a parameter of a head.")
-@click.option(
-    "--split",
-    metavar="grouped|random|FILE[:COLUMN]",
-    help="Test images. [default: grouped and random]",
-)
+@click.option("--split", metavar="grouped|random|FILE[:COLUMN]", help="Test images. [default: grouped and random]")
 @_GROUPS
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Random seed of the splits.")
+@click.option("--folds", type=click.IntRange(min=2), metavar="K", help="Cross-validate with this many folds.")
 @click.option(
-    "--folds",
-    type=click.IntRange(min=2),
-    metavar="K",
-    help="Cross-validate with this many folds.",
+    "--repeats", type=POSITIVE, default=1, show_default=True, help="Repeat the cross-validation with different folds."
 )
+@click.option("--class-weight", type=click.Choice(["balanced"]), help="Give every class the same weight.")
 @click.option(
-    "--repeats",
-    type=POSITIVE,
-    default=1,
-    show_default=True,
-    help="Repeat the cross-validation with different folds.",
-)
-@click.option(
-    "--class-weight",
-    type=click.Choice(["balanced"]),
-    help="Give every class the same weight.",
-)
-@click.option(
-    "--calibrate",
-    type=click.Choice(["temperature", "sigmoid"]),
-    help="Calibrate probabilities on the training images.",
+    "--calibrate", type=click.Choice(["temperature", "sigmoid"]), help="Calibrate probabilities on the training images."
 )
 @click.option(
     "--tune",
@@ -193,11 +156,7 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     metavar="SECONDS",
     help="Tune each head first, within this time budget.",
 )
-@click.option(
-    "--maps",
-    is_flag=True,
-    help="Explain incorrect predictions in the report.",
-)
+@click.option("--maps", is_flag=True, help="Explain incorrect predictions in the report.")
 @click.option(
     "--with",
     "image_models",
@@ -209,16 +168,9 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
 @_VIEWS
 @click.option("--learning-curve", is_flag=True, help="Plot accuracy against training images.")
 @click.option("--jobs", type=POSITIVE, default=1, show_default=True, help="Train this many heads in parallel.")
+@click.option("--dask", metavar="SCHEDULER", help="Train on this Dask cluster.")
 @click.option(
-    "--dask",
-    metavar="SCHEDULER",
-    help="Train on this Dask cluster.",
-)
-@click.option(
-    "--fail-under",
-    multiple=True,
-    metavar="METRIC=VALUE",
-    help="Exit status 1 if the best head scores worse.",
+    "--fail-under", multiple=True, metavar="METRIC=VALUE", help="Exit status 1 if the best head scores worse."
 )
 @click.option(
     "--config",
@@ -302,25 +254,12 @@ def compare(
 @click.argument("cache", type=PATH)
 @click.option("--head", required=True, metavar="NAME", shell_complete=_complete_heads, help=_HEADS_HELP)
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Fix a parameter.")
-@click.option(
-    "--space",
-    multiple=True,
-    metavar="NAME=VALUE,VALUE",
-    help="Search these values of a parameter.",
-)
-@click.option(
-    "--split",
-    metavar="grouped|random|FILE[:COLUMN]",
-    help="Test images. [default: grouped]",
-)
+@click.option("--space", multiple=True, metavar="NAME=VALUE,VALUE", help="Search these values of a parameter.")
+@click.option("--split", metavar="grouped|random|FILE[:COLUMN]", help="Test images. [default: grouped]")
 @_GROUPS
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Random seed of split, folds and search.")
 @click.option(
-    "--metric",
-    type=click.Choice(list(METRICS)),
-    default="accuracy",
-    show_default=True,
-    help="Score to optimize.",
+    "--metric", type=click.Choice(list(METRICS)), default="accuracy", show_default=True, help="Score to optimize."
 )
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Folds of the training images.")
 @click.option("--trials", type=POSITIVE, default=16, show_default=True, help="Candidates to try.")

@@ -9,13 +9,7 @@ import click
 
 from ..extract import DECODERS, DTYPES
 from .command import AS_JSON, ENGINE, PATH, POSITIVE, Command, sigterm_as_exit
-from .output import (
-    print_check,
-    print_comparison,
-    print_json,
-    print_report,
-    print_verification,
-)
+from .output import print_check, print_comparison, print_json, print_report, print_verification
 
 _CACHE = click.argument("cache", type=PATH)
 _FOLLOW_LINKS = click.option("--follow-links", is_flag=True, help="Enter links to folders.")

@@ -155,10 +155,7 @@ def load_or_find_groups(cache: FeatureCache, progress: Progress | None = None) -
 
 
 def groups_for(
-    cache: FeatureCache,
-    groups: GroupsLike | None,
-    split: SplitLike | None = None,
-    progress: Progress | None = None,
+    cache: FeatureCache, groups: GroupsLike | None, split: SplitLike | None = None, progress: Progress | None = None
 ) -> tuple[Groups | None, list[str]]:
     """Return the groups to use for a split, and notes on them."""
     # without groups, they are found for a grouped split and for none, else only read from the file next to the cache
