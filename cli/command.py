@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import json
 import re
@@ -19,14 +20,15 @@ from ..extract import AUTO, ENGINES
 PATH = click.Path(path_type=Path)
 POSITIVE = click.IntRange(min=1)
 SEED = click.IntRange(min=0, max=2**32 - 1)
-ENGINE = click.option(
-    "--engine",
-    type=click.Choice([AUTO, *ENGINES]),
-    default=AUTO,
-    show_default=True,
-    help="Inference engine; auto takes the fastest.",
+SECONDS = click.FloatRange(min=0, min_open=True)
+VIEWS = click.Choice(["none", "flips", "dihedral"])
+option = functools.partial(click.option, show_default=True)
+ENGINE = option(
+    "--engine", type=click.Choice([AUTO, *ENGINES]), default=AUTO, help="Inference engine; auto takes the fastest."
 )
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+GROUPS = option("--groups", type=PATH, metavar="FILE", help="CSV with the columns path,group.")
+WEIGHTS = option("--weights", type=PATH, metavar="FILE", help="Backbone weights, if the file has moved.")
+AS_JSON = option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class Command(click.Command):

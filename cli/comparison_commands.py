@@ -10,7 +10,21 @@ import click
 from ..cache import display
 from ..evaluate.metrics import METRICS
 from ..heads import HEADS
-from .command import AS_JSON, PATH, POSITIVE, SEED, Command, head_parameters, parameter, search_values, set_parameters
+from .command import (
+    AS_JSON,
+    GROUPS,
+    PATH,
+    POSITIVE,
+    SECONDS,
+    SEED,
+    WEIGHTS,
+    Command,
+    head_parameters,
+    option,
+    parameter,
+    search_values,
+    set_parameters,
+)
 from .output import announce, print_comparison, print_groups, print_json, print_notes, print_scores
 
 _HEADS_HELP = f"{', '.join(HEADS)}, or package.module:Class"
@@ -22,9 +36,8 @@ def _complete_heads(ctx: click.Context, option: click.Parameter, incomplete: str
     return [f"{before}{comma}{name}" for name in HEADS if name.startswith(last)]
 
 
-_GROUPS = click.option("--groups", type=PATH, metavar="FILE", help="CSV with the columns path,group.")
-
-_VIEWS = click.option(
+_HEAD = option("--head", required=True, metavar="NAME", shell_complete=_complete_heads, help=_HEADS_HELP)
+_VIEWS = option(
     "--views",
     type=click.Choice(["train", "average", "both"]),
     help="Train on augmented views, average over them, or both.",
@@ -33,12 +46,10 @@ _VIEWS = click.option(
 
 @click.command(cls=Command, short_help="Find the near-duplicates among the images of CACHE.")
 @click.argument("cache", type=PATH)
-@click.option("-o", "--output", type=PATH, required=True, help="Write this CSV file: path,group,sha256.")
-@click.option(
-    "--within-class/--across-classes", default=False, show_default=True, help="Search within each class only."
-)
-@click.option("--images", type=PATH, metavar="DIR", help="Image folder, if it has moved.")
-@click.option("--report", type=PATH, metavar="DIR", help="Write pictures and numbers to this folder.")
+@option("-o", "--output", type=PATH, required=True, help="Write this CSV file: path,group,sha256.")
+@option("--within-class/--across-classes", default=False, help="Search within each class only.")
+@option("--images", type=PATH, metavar="DIR", help="Image folder, if it has moved.")
+@option("--report", type=PATH, metavar="DIR", help="Write pictures and numbers to this folder.")
 @AS_JSON
 def groups(
     cache: Path, output: Path, within_class: bool, images: Path | None, report: Path | None, as_json: bool
@@ -71,20 +82,16 @@ def groups(
 
 @click.command(cls=Command)
 @click.argument("cache", type=PATH)
-@click.option("--head", required=True, metavar="NAME", shell_complete=_complete_heads, help=_HEADS_HELP)
-@click.option("-o", "--output", "path", type=PATH, required=True, help="Write this .npz, .keras or .joblib file.")
-@click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the head.")
-@click.option(
-    "--split",
-    default="random",
-    show_default=True,
-    metavar="random|grouped|FILE[:COLUMN]|none",
-    help="Test images; none trains on all.",
+@_HEAD
+@option("-o", "--output", "path", type=PATH, required=True, help="Write this .npz, .keras or .joblib file.")
+@option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the head.")
+@option(
+    "--split", default="random", metavar="random|grouped|FILE[:COLUMN]|none", help="Test images; none trains on all."
 )
-@_GROUPS
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Random seed of the split.")
+@GROUPS
+@option("--seed", type=SEED, default=0, help="Random seed of the split.")
 @_VIEWS
-@click.option("--weights", type=PATH, metavar="FILE", help="Backbone weights, if the file has moved.")
+@WEIGHTS
 @AS_JSON
 def train(cache: Path, head: str, path: Path, params: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Train one head on CACHE and write it to a file.
@@ -135,29 +142,22 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
 
 @click.command(cls=Command)
 @click.argument("cache", type=PATH)
-@click.option(
+@option(
     "--heads", metavar="NAME,NAME", shell_complete=_complete_heads, help=f"{_HEADS_HELP}. [default: softmax,logreg,svm]"
 )
-@click.option("-p", "--param", "params", multiple=True, metavar="HEAD.NAME=VALUE", help="Set a parameter of a head.")
-@click.option("--split", metavar="grouped|random|FILE[:COLUMN]", help="Test images. [default: grouped and random]")
-@_GROUPS
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Random seed of the splits.")
-@click.option("--folds", type=click.IntRange(min=2), metavar="K", help="Cross-validate with this many folds.")
-@click.option(
-    "--repeats", type=POSITIVE, default=1, show_default=True, help="Repeat the cross-validation with different folds."
-)
-@click.option("--class-weight", type=click.Choice(["balanced"]), help="Give every class the same weight.")
-@click.option(
+@option("-p", "--param", "params", multiple=True, metavar="HEAD.NAME=VALUE", help="Set a parameter of a head.")
+@option("--split", metavar="grouped|random|FILE[:COLUMN]", help="Test images. [default: grouped and random]")
+@GROUPS
+@option("--seed", type=SEED, default=0, help="Random seed of the splits.")
+@option("--folds", type=click.IntRange(min=2), metavar="K", help="Cross-validate with this many folds.")
+@option("--repeats", type=POSITIVE, default=1, help="Repeat the cross-validation with different folds.")
+@option("--class-weight", type=click.Choice(["balanced"]), help="Give every class the same weight.")
+@option(
     "--calibrate", type=click.Choice(["temperature", "sigmoid"]), help="Calibrate probabilities on the training images."
 )
-@click.option(
-    "--tune",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Tune each head first, within this time budget.",
-)
-@click.option("--maps", is_flag=True, help="Explain incorrect predictions in the report.")
-@click.option(
+@option("--tune", type=SECONDS, metavar="SECONDS", help="Tune each head first, within this time budget.")
+@option("--maps", is_flag=True, help="Explain incorrect predictions in the report.")
+@option(
     "--with",
     "image_models",
     type=PATH,
@@ -166,13 +166,11 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     help="Also test this image model; repeatable.",
 )
 @_VIEWS
-@click.option("--learning-curve", is_flag=True, help="Plot accuracy against training images.")
-@click.option("--jobs", type=POSITIVE, default=1, show_default=True, help="Train this many heads in parallel.")
-@click.option("--dask", metavar="SCHEDULER", help="Train on this Dask cluster.")
-@click.option(
-    "--fail-under", multiple=True, metavar="METRIC=VALUE", help="Exit status 1 if the best head scores worse."
-)
-@click.option(
+@option("--learning-curve", is_flag=True, help="Plot accuracy against training images.")
+@option("--jobs", type=POSITIVE, default=1, help="Train this many heads in parallel.")
+@option("--dask", metavar="SCHEDULER", help="Train on this Dask cluster.")
+@option("--fail-under", multiple=True, metavar="METRIC=VALUE", help="Exit status 1 if the best head scores worse.")
+@option(
     "--config",
     type=PATH,
     is_eager=True,
@@ -181,8 +179,8 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     metavar="FILE",
     help="TOML file of heads and options.",
 )
-@click.option("-o", "--output", type=PATH, required=True, help="Write results to this folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print results.json.")
+@option("-o", "--output", type=PATH, required=True, help="Write results to this folder.")
+@option("--json", "as_json", is_flag=True, help="Print results.json.")
 @click.pass_context
 def compare(
     ctx: click.Context,
@@ -252,21 +250,19 @@ def compare(
 
 @click.command(cls=Command)
 @click.argument("cache", type=PATH)
-@click.option("--head", required=True, metavar="NAME", shell_complete=_complete_heads, help=_HEADS_HELP)
-@click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Fix a parameter.")
-@click.option("--space", multiple=True, metavar="NAME=VALUE,VALUE", help="Search these values of a parameter.")
-@click.option("--split", metavar="grouped|random|FILE[:COLUMN]", help="Test images. [default: grouped]")
-@_GROUPS
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Random seed of split, folds and search.")
-@click.option(
-    "--metric", type=click.Choice(list(METRICS)), default="accuracy", show_default=True, help="Score to optimize."
-)
-@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, help="Folds of the training images.")
-@click.option("--trials", type=POSITIVE, default=16, show_default=True, help="Candidates to try.")
-@click.option("--time-budget", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Time budget.")
-@click.option("--jobs", type=POSITIVE, default=1, show_default=True, help="Run this many fits in parallel.")
-@click.option("--dask", metavar="SCHEDULER", help="Search on this Dask cluster.")
-@click.option("-o", "--output", type=PATH, required=True, help="Write results to this folder.")
+@_HEAD
+@option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Fix a parameter.")
+@option("--space", multiple=True, metavar="NAME=VALUE,VALUE", help="Search these values of a parameter.")
+@option("--split", metavar="grouped|random|FILE[:COLUMN]", help="Test images. [default: grouped]")
+@GROUPS
+@option("--seed", type=SEED, default=0, help="Random seed of split, folds and search.")
+@option("--metric", type=click.Choice(list(METRICS)), default="accuracy", help="Score to optimize.")
+@option("--folds", type=click.IntRange(min=2), default=5, help="Folds of the training images.")
+@option("--trials", type=POSITIVE, default=16, help="Candidates to try.")
+@option("--time-budget", type=SECONDS, metavar="SECONDS", help="Time budget.")
+@option("--jobs", type=POSITIVE, default=1, help="Run this many fits in parallel.")
+@option("--dask", metavar="SCHEDULER", help="Search on this Dask cluster.")
+@option("-o", "--output", type=PATH, required=True, help="Write results to this folder.")
 @AS_JSON
 def tune(
     cache: Path, head: str, params: tuple[str, ...], space: tuple[str, ...], output: Path, as_json: bool, **options: Any

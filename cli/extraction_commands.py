@@ -8,22 +8,18 @@ from typing import Any
 import click
 
 from ..extract import DECODERS, DTYPES
-from .command import AS_JSON, ENGINE, PATH, POSITIVE, Command, sigterm_as_exit
+from .command import AS_JSON, ENGINE, PATH, POSITIVE, VIEWS, WEIGHTS, Command, option, sigterm_as_exit
 from .output import print_check, print_comparison, print_json, print_report, print_verification
 
 _CACHE = click.argument("cache", type=PATH)
-_FOLLOW_LINKS = click.option("--follow-links", is_flag=True, help="Enter links to folders.")
-_WEIGHTS = click.option(
-    "--weights", default="imagenet", show_default=True, metavar="imagenet|FILE|random:SEED", help="Backbone weights."
-)
-_ALPHA = click.option("--alpha", default=1.0, show_default=True, help="Width multiplier of MobileNetV2.")
-_IMAGE_SIZE = click.option("--image-size", default=224, show_default=True, help="Resize images to this many pixels.")
+_FOLLOW_LINKS = option("--follow-links", is_flag=True, help="Enter links to folders.")
+_BACKBONE = option("--weights", default="imagenet", metavar="imagenet|FILE|random:SEED", help="Backbone weights.")
+_ALPHA = option("--alpha", default=1.0, help="Width multiplier of MobileNetV2.")
+_IMAGE_SIZE = option("--image-size", default=224, help="Resize images to this many pixels.")
 
 
 @click.command(cls=Command)
-@click.option(
-    "-o", "--output", type=PATH, default=Path("embedonce-demo"), show_default=True, help="Write everything here."
-)
+@option("-o", "--output", type=PATH, default=Path("embedonce-demo"), help="Write everything here.")
 def demo(output: Path) -> None:
     """Run the whole workflow on real images, with or without network.
 
@@ -51,35 +47,17 @@ def demo(output: Path) -> None:
 @click.command(cls=Command)
 @click.argument("images", type=PATH)
 @click.argument("cache", type=click.Path(path_type=str))  # a Path would lose the slash that asks for a folder
-@_WEIGHTS
+@_BACKBONE
 @_ALPHA
 @_IMAGE_SIZE
 @ENGINE
-@click.option(
-    "--precision",
-    type=click.Choice(list(DTYPES)),
-    default="float32",
-    show_default=True,
-    help="Arithmetic of the backbone.",
-)
-@click.option(
-    "--decoding",
-    type=click.Choice(list(DECODERS)),
-    default="exact",
-    show_default=True,
-    help="How to decode large JPEG files.",
-)
-@click.option("--workers", type=POSITIVE, help="Threads; with --dask, threads of each task.")
-@click.option("--threads", type=POSITIVE, help="Threads inside each interpreter of the engine.")
-@click.option("--dask", metavar="SCHEDULER", help="Embed on this Dask cluster.")
-@click.option(
-    "--views",
-    type=click.Choice(["none", "flips", "dihedral"]),
-    default="none",
-    show_default=True,
-    help="Also embed augmented views of every image.",
-)
-@click.option("--strict", is_flag=True, help="Fail when an image cannot be embedded.")
+@option("--precision", type=click.Choice(list(DTYPES)), default="float32", help="Arithmetic of the backbone.")
+@option("--decoding", type=click.Choice(list(DECODERS)), default="exact", help="How to decode large JPEG files.")
+@option("--workers", type=POSITIVE, help="Threads; with --dask, threads of each task.")
+@option("--threads", type=POSITIVE, help="Threads inside each interpreter of the engine.")
+@option("--dask", metavar="SCHEDULER", help="Embed on this Dask cluster.")
+@option("--views", type=VIEWS, default="none", help="Also embed augmented views of every image.")
+@option("--strict", is_flag=True, help="Fail when an image cannot be embedded.")
 @_FOLLOW_LINKS
 @AS_JSON
 def extract(images: Path, cache: str, as_json: bool, **options: Any) -> None:
@@ -143,10 +121,10 @@ def info(cache: Path, as_json: bool) -> None:
 
 @click.command(cls=Command, short_help="Check CACHE against its checksums and images.")
 @_CACHE
-@click.option("--images", type=PATH, metavar="DIR", help="Compare with this image folder.")
-@click.option("--sample", type=click.IntRange(min=0), default=16, show_default=True, help="Images to embed again.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of the sample.")
-@click.option("--weights", type=PATH, metavar="FILE", help="Backbone weights, if the file has moved.")
+@option("--images", type=PATH, metavar="DIR", help="Compare with this image folder.")
+@option("--sample", type=click.IntRange(min=0), default=16, help="Images to embed again.")
+@option("--seed", type=click.IntRange(min=0), default=0, help="Random seed of the sample.")
+@WEIGHTS
 @ENGINE
 @_FOLLOW_LINKS
 @AS_JSON
@@ -176,7 +154,7 @@ def verify(cache: Path, as_json: bool, **options: Any) -> None:
 
 @click.command(cls=Command, short_help="Check this machine: packages, weights, speed.")
 @click.argument("folder", type=PATH, default=Path("."))
-@_WEIGHTS
+@_BACKBONE
 @_ALPHA
 @_IMAGE_SIZE
 @AS_JSON

@@ -9,18 +9,17 @@ from typing import Any
 import click
 
 from ..cache import display
-from .command import AS_JSON, ENGINE, PATH, POSITIVE, SEED, Command
+from .command import AS_JSON, ENGINE, GROUPS, PATH, POSITIVE, SEED, VIEWS, WEIGHTS, Command, option
 from .output import print_explanation, print_json, print_notes, print_scores
 
-_TRUST = click.option("--trust", is_flag=True, help="Load a model file that may run code.")
-_WEIGHTS = click.option("--weights", type=PATH, metavar="FILE", help="Backbone weights, if the file has moved.")
+_TRUST = option("--trust", is_flag=True, help="Load a model file that may run code.")
 
 
 @click.command(cls=Command)
 @click.argument("model", type=PATH)
 @click.argument("cache", type=PATH)
-@click.option("--split", type=PATH, metavar="FILE", help="Score the test images of this split.")
-@click.option("--include-training", is_flag=True, help="Also score the training images.")
+@option("--split", type=PATH, metavar="FILE", help="Score the test images of this split.")
+@option("--include-training", is_flag=True, help="Also score the training images.")
 @_TRUST
 @AS_JSON
 def evaluate(model: Path, cache: Path, split: Path | None, include_training: bool, trust: bool, as_json: bool) -> None:
@@ -48,19 +47,13 @@ def evaluate(model: Path, cache: Path, split: Path | None, include_training: boo
 @click.command(cls=Command, short_help="Predict the classes of IMAGES with MODEL.")
 @click.argument("model", type=PATH)
 @click.argument("images", type=PATH, nargs=-1, required=True)
-@click.option("--top", type=POSITIVE, default=1, show_default=True, help="Classes to print for each image.")
-@click.option("--cache", type=PATH, metavar="CACHE", help="Read features from this cache if possible.")
-@_WEIGHTS
+@option("--top", type=POSITIVE, default=1, help="Classes to print for each image.")
+@option("--cache", type=PATH, metavar="CACHE", help="Read features from this cache if possible.")
+@WEIGHTS
 @ENGINE
 @_TRUST
-@click.option(
-    "--views",
-    type=click.Choice(["none", "flips", "dihedral"]),
-    default="none",
-    show_default=True,
-    help="Average probabilities over augmented views.",
-)
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV: path, class, probability, novelty.")
+@option("--views", type=VIEWS, default="none", help="Average probabilities over augmented views.")
+@option("--csv", "as_csv", is_flag=True, help="Print CSV: path, class, probability, novelty.")
 @AS_JSON
 def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, **options: Any) -> None:
     """Predict the classes of IMAGES, which are files or folders, with MODEL.
@@ -103,9 +96,9 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
 @click.command(cls=Command)
 @click.argument("model", type=PATH)
 @click.argument("image", type=PATH)
-@click.option("-o", "--output", type=PATH, required=True, help="Write this .png, .svg or .pdf file.")
-@click.option("--class", "class_name", metavar="NAME", help="Class to explain. [default: the predicted one]")
-@_WEIGHTS
+@option("-o", "--output", type=PATH, required=True, help="Write this .png, .svg or .pdf file.")
+@option("--class", "class_name", metavar="NAME", help="Class to explain. [default: the predicted one]")
+@WEIGHTS
 @_TRUST
 @AS_JSON
 def explain(model: Path, image: Path, output: Path, as_json: bool, **options: Any) -> None:
@@ -138,11 +131,11 @@ def explain(model: Path, image: Path, output: Path, as_json: bool, **options: An
 
 @click.command(cls=Command, short_help="Write MODEL as one file, from image to class.")
 @click.argument("model", type=PATH)
-@click.option("-o", "--output", "path", type=PATH, required=True, help="Write this .keras or .tflite file.")
-@click.option("--cache", type=PATH, metavar="CACHE", help="Check on the images of this cache.")
-@click.option("--images", type=PATH, multiple=True, metavar="PATH", help="Check on this file or folder; repeatable.")
-@click.option("--check", type=POSITIVE, default=100, show_default=True, help="Check on this many images.")
-@_WEIGHTS
+@option("-o", "--output", "path", type=PATH, required=True, help="Write this .keras or .tflite file.")
+@option("--cache", type=PATH, metavar="CACHE", help="Check on the images of this cache.")
+@option("--images", type=PATH, multiple=True, metavar="PATH", help="Check on this file or folder; repeatable.")
+@option("--check", type=POSITIVE, default=100, help="Check on this many images.")
+@WEIGHTS
 @_TRUST
 @AS_JSON
 def export(model: Path, path: Path, images: tuple[Path, ...], as_json: bool, **options: Any) -> None:
@@ -175,26 +168,18 @@ def export(model: Path, path: Path, images: tuple[Path, ...], as_json: bool, **o
 
 @click.command(cls=Command, short_help="Train the last layers of MODEL's backbone.")
 @click.argument("images", type=PATH)
-@click.option("--from", "model", type=PATH, required=True, metavar="MODEL", help="Image model (.keras) to start from.")
-@click.option("--unfreeze", type=int, required=True, metavar="N", help="Train the last N layers of the backbone.")
-@click.option("-o", "--output", "path", type=PATH, required=True, help="Write this .keras file.")
-@click.option("--cache", type=PATH, metavar="CACHE", help="Cache of MODEL, if it has moved.")
-@click.option("--groups", type=PATH, metavar="FILE", help="CSV with the columns path,group.")
-@click.option(
-    "--augment",
-    type=click.Choice(["none", "flips", "dihedral"]),
-    default="flips",
-    show_default=True,
-    help="Random augmentation of training images.",
-)
-@click.option("--learning-rate", type=float, default=1e-5, show_default=True, help="Learning rate of Adam.")
-@click.option("--epochs", type=POSITIVE, default=10, show_default=True, help="Largest number of epochs.")
-@click.option(
-    "--patience", type=POSITIVE, default=2, show_default=True, help="Stop after this many epochs without improvement."
-)
-@click.option("--batch-size", type=POSITIVE, default=32, show_default=True, help="Images per step.")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Random seed of the training.")
-@click.option("--curves", type=PATH, metavar="FILE", help="Write the curves here. [default: OUTPUT.history.png]")
+@option("--from", "model", type=PATH, required=True, metavar="MODEL", help="Image model (.keras) to start from.")
+@option("--unfreeze", type=int, required=True, metavar="N", help="Train the last N layers of the backbone.")
+@option("-o", "--output", "path", type=PATH, required=True, help="Write this .keras file.")
+@option("--cache", type=PATH, metavar="CACHE", help="Cache of MODEL, if it has moved.")
+@GROUPS
+@option("--augment", type=VIEWS, default="flips", help="Random augmentation of training images.")
+@option("--learning-rate", type=float, default=1e-5, help="Learning rate of Adam.")
+@option("--epochs", type=POSITIVE, default=10, help="Largest number of epochs.")
+@option("--patience", type=POSITIVE, default=2, help="Stop after this many epochs without improvement.")
+@option("--batch-size", type=POSITIVE, default=32, help="Images per step.")
+@option("--seed", type=SEED, default=0, help="Random seed of the training.")
+@option("--curves", type=PATH, metavar="FILE", help="Write the curves here. [default: OUTPUT.history.png]")
 @AS_JSON
 def finetune(images: Path, model: Path, path: Path, as_json: bool, **options: Any) -> None:
     """Train the last layers of MODEL's backbone, and its head, on those of IMAGES that MODEL was trained on.
