@@ -336,7 +336,7 @@ def test_every_command_with_results_has_json(command):
 def test_options_override_the_configuration_file(call, fails, cache_path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     call("init")
-    assert "is there already" in fails("init", status=1)
+    assert "exists and is not replaced" in fails("init", status=1)
     text = f'cache = "{cache_path}"\noutput = "run"\nsplit = "random"\nseed = 3\nfail_under = ["accuracy=1.1"]\n'
     Path("heads.toml").write_text(text + '[heads.mine]\nhead = "logreg"\nC = 0.5\n[heads.dummy]\n')
     shown = call("compare", "--config", "heads.toml", status=1)
