@@ -447,7 +447,7 @@ class FeatureCache:
     @property
     def display_path(self) -> str:
         """The path, printable, or "(in memory)"."""
-        return "(in memory)" if self.path is None else display(str(self.path))
+        return "(in memory)" if self.path is None else display(self.path)
 
     @property
     def digest(self) -> str | None:

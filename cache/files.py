@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import OutputError
@@ -17,11 +17,22 @@ _WRITE_LIMIT = 1 << 30  # Linux writes at most 2 GiB a call
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 
+@contextlib.contextmanager
+def output_errors(what: str, advice: str = "") -> Iterator[None]:
+    """Raise OSError as OutputError, whose message says what cannot be done, and why."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(error.errno, f"cannot {what}: {error.strerror}{advice}") from error
+
+
 def write_atomically(path: Path | str, *parts: bytes | memoryview | Iterable[bytes | memoryview]) -> None:
     """Write a file so that every reader, and every crash, finds the old content or the new, whole, and sync it."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
+    with output_errors(f"write {display(path)}", ". Choose another place or free some space"):
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
         descriptor = os.open(temporary, flags, 0o666)
         try:
@@ -38,12 +49,6 @@ def write_atomically(path: Path | str, *parts: bytes | memoryview | Iterable[byt
                 os.unlink(temporary)
             raise
         _sync_names(path.parent)
-    except OutputError:
-        raise
-    except OSError as error:
-        raise OutputError(
-            error.errno, f"cannot write {display(str(path))}: {error.strerror}. Choose another place or free some space"
-        ) from error
 
 
 def write_fully(descriptor: int, data: bytes | memoryview) -> None:
@@ -67,12 +72,8 @@ def _sync(descriptor: int) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable, where that can be: not on Windows, nor on every shared file system."""
-    try:
+    with output_errors(f"make what is in {display(folder)} durable", ". Check the disk"):
         _sync_names(folder)
-    except OSError as error:
-        raise OutputError(
-            error.errno, f"cannot make what is in {display(str(folder))} durable: {error.strerror}. Check the disk"
-        ) from error
 
 
 def _sync_names(folder: Path) -> None:
@@ -91,17 +92,10 @@ def _sync_names(folder: Path) -> None:
 def make_folder(folder: Path | str, what: str) -> Path:
     """Create a folder for output, with its parents, durably."""
     folder = Path(folder)
-    try:
+    with output_errors(f"create the folder of {what}, {display(folder)}", ". Choose another place"):
         _make_durably(folder)
-    except OSError as error:
-        raise OutputError(
-            error.errno,
-            f"cannot create the folder of {what}, {display(str(folder))}: {error.strerror}. Choose another place",
-        ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(
-            errno.EACCES, f"the folder of {what}, {display(str(folder))}, cannot be written. Choose another"
-        )
+        raise OutputError(errno.EACCES, f"the folder of {what}, {display(folder)}, cannot be written. Choose another")
     return folder
 
 
@@ -137,9 +131,7 @@ def quarantine(path: Path) -> Path:
     number = 1
     while (target := path.with_name(f"{path.name}.damaged" + (f"-{number}" if number > 1 else ""))).exists():
         number += 1
-    try:
+    with output_errors(f"rename damaged {display(path)}"):
         os.rename(path, target)
         _sync_names(path.parent)
-    except OSError as error:
-        raise OutputError(error.errno, f"cannot rename damaged {display(str(path))}: {error.strerror}") from error
     return target

@@ -94,9 +94,7 @@ def canonical_json(value: dict[str, Any]) -> bytes:
 
 
 def digest(
-    attributes: Mapping[str, bytes | int],
-    datasets: Mapping[str, npt.NDArray[Any]],
-    feature_shape: tuple[int, int],
+    attributes: Mapping[str, bytes | int], datasets: Mapping[str, npt.NDArray[Any]], feature_shape: tuple[int, int]
 ) -> str:
     """Return the XXH3-128 of all attributes but ``digest``, all datasets but matrices, and the checksums of these."""
     state = xxhash.xxh3_128()

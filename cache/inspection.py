@@ -110,5 +110,5 @@ def _state(path: Path, opener: Callable[[], Shard]) -> ShardState:
         names = ", ".join(display(shard.table.files.paths[row]) for row in rows[:3].tolist())
         more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
         messages.append(f"the {what} of {len(rows)} image(s) are damaged: {names}{more}")
-    problem = f"{display(str(path))}: {'; '.join(messages)}" if messages else ""
+    problem = f"{display(path)}: {'; '.join(messages)}" if messages else ""
     return ShardState(path, shard, problem, rows_of(damage))

@@ -26,7 +26,7 @@ def writer_lock(place: CacheLocation) -> Iterator[None]:
     """
     import filelock
 
-    target = display(str(place.path))
+    target = display(place.path)
     lock = filelock.FileLock(str(place.lock))
     try:
         lock.acquire(timeout=0)

@@ -61,7 +61,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def read_manifest(folder: Path) -> Manifest:
     """Read and check the manifest of a folder."""
-    name = display(str(folder / NAME))
+    name = display(folder / NAME)
     try:
         with open(folder / NAME, "rb") as file:
             data = file.read(_LARGEST + 1)
@@ -71,9 +71,9 @@ def read_manifest(folder: Path) -> Manifest:
             raise DamagedCacheError(f"{name} is missing next to its shards. {REMEDY}") from error
         if missing and (folder / PARTIAL).is_dir():
             raise CacheError(
-                f"the extraction into {display(str(folder))} is not finished. Run embedonce extract again"
+                f"the extraction into {display(folder)} is not finished. Run embedonce extract again"
             ) from error
-        advice = f"{display(str(folder))} is not a feature cache" if missing else error.strerror
+        advice = f"{display(folder)} is not a feature cache" if missing else error.strerror
         raise CacheError(f"cannot open {name}: {advice}. Make one with: embedonce extract IMAGES CACHE") from error
     if len(data) > _LARGEST:
         raise CacheError(f"{name} is larger than any manifest")
@@ -107,7 +107,7 @@ def _parse(data: bytes) -> Manifest:
     names, shards = document.get("class_names"), document.get("shards")
     if not isinstance(fingerprint, dict) or not isinstance(provenance, dict):
         raise CacheError("its fingerprint and provenance must be JSON objects")
-    if not isinstance(names, list) or not isinstance(shards, list) or not _are_strings(names + shards):
+    if not (isinstance(names, list) and isinstance(shards, list) and all(isinstance(v, str) for v in names + shards)):
         raise CacheError("its class_names and shards must be lists of strings")
     for digest in shards:  # these become file names
         if not _SHARD_NAME.fullmatch(shard_name(digest)):
@@ -120,10 +120,6 @@ def _parse(data: bytes) -> Manifest:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
-
-
-def _are_strings(values: list[Any]) -> bool:
-    return all(isinstance(value, str) for value in values)
 
 
 def _document(manifest: Manifest) -> dict[str, Any]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # it takes some milliseconds of every start
     import numpy.typing as npt
 
 
-def display(name: str | bytes) -> str:
+def display(name: str | bytes | os.PathLike[str]) -> str:
     """Return a name in one printable line: control characters and undecodable bytes are escaped."""
     text = os.fsdecode(name)
     if text.isprintable() and "\\" not in text:

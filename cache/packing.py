@@ -51,10 +51,10 @@ def pack(source: Path | str, target: Path | str) -> FeatureCache:
     >>> embedonce.pack("lung.cache/", "lung.h5")  # doctest: +SKIP
     <FeatureCache lung.h5: 15000 images x 1280 features, 3 classes>
     """
-    name = display(os.fspath(target))
+    name = display(target)
     with FeatureCache.open(source) as cache:
         if not os.path.isdir(source):
-            raise CacheError(f"{display(os.fspath(source))} is one file already. Copy it")
+            raise CacheError(f"{display(source)} is one file already. Copy it")
         place = CacheLocation.of(target)
         if place.sharded:
             raise OutputError(errno.EISDIR, f"the target {name} is a folder. Give the path of a file, such as lung.h5")

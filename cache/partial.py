@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 
 from ..errors import CacheError, OutputError
-from .files import make_folder, remove_leftovers
+from .files import make_folder, output_errors, remove_leftovers
 from .names import display
 from .place import CacheLocation
 from .shard import Shard
@@ -36,12 +36,12 @@ class PartialRun:
         paths = self._paths()
         self._next = max(map(_number, paths), default=0) + 1
         for path in paths:
-            if _is_foreign(path):  # its writer may still run, and must not replace it later
+            if path.stem.count("-") > 1:  # its writer may still run, and must not replace it later
                 path = self.claim(path)
             try:
                 segment = Shard.open(path)
                 if len(segment.damaged_rows()):  # a segment is small, so all of it is embedded again
-                    raise CacheError(f"{display(str(path))}: stored features are damaged")
+                    raise CacheError(f"{display(path)}: stored features are damaged")
                 segment.close()
                 segments.append(segment)
             except CacheError as error:
@@ -71,7 +71,7 @@ class PartialRun:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise OutputError(error.errno, f"cannot rename {display(str(path))}: {error.strerror}") from error
+            raise OutputError(error.errno, f"cannot rename {display(path)}: {error.strerror}") from error
         self._next += 1
         return claimed
 
@@ -82,11 +82,9 @@ class PartialRun:
 
     def discard(self) -> None:
         """Remove the segments, whose rows are published; other files in the folder stay."""
-        try:
+        with output_errors(f"empty {display(self.folder)}"):
             for path in self._paths():
                 os.unlink(path)
-        except OSError as error:
-            raise OutputError(error.errno, f"cannot empty {display(str(self.folder))}: {error.strerror}") from error
         with contextlib.suppress(OSError):
             os.rmdir(self.folder)
 
@@ -106,12 +104,5 @@ class PartialRun:
         return sorted((self.folder / name for name in names if _SEGMENT_NAME.fullmatch(name)), key=_number)
 
 
-def _is_foreign(path: Path) -> bool:
-    match = _SEGMENT_NAME.fullmatch(path.name)
-    return match is not None and match.group(2) is not None
-
-
 def _number(path: Path) -> int:
-    match = _SEGMENT_NAME.fullmatch(path.name)
-    assert match is not None
-    return int(match.group(1))
+    return int(path.stem.split("-")[1])

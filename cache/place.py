@@ -35,7 +35,7 @@ class CacheLocation:
             if others and not _is_cache(path):
                 raise OutputError(
                     errno.EISDIR,
-                    f"the cache {display(str(path))} is a folder with other things in it ({display(others[0])}). Give "
+                    f"the cache {display(path)} is a folder with other things in it ({display(others[0])}). Give "
                     "a file, such as lung.h5, or a new folder, such as lung.cache/",
                 )
             return cls(path, True)

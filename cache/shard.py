@@ -41,7 +41,7 @@ class Shard:
     @classmethod
     def open(cls, path: Path) -> Shard:
         """Open a cache file."""
-        name = display(str(path))
+        name = display(path)
         try:
             source = io.FileIO(path, "r")
         except OSError as error:
@@ -136,7 +136,7 @@ class Shard:
             names = ", ".join(display(self.table.files.paths[row]) for row in damaged[:3])
             more = ", …" if len(damaged) > 3 else ""
             raise DamagedCacheError(
-                f"{display(str(self.path))}: the stored {matrix.name} of {len(damaged)} image(s) are damaged "
+                f"{display(self.path)}: the stored {matrix.name} of {len(damaged)} image(s) are damaged "
                 f"({names}{more}). {fmt.REMEDY}"
             )
 

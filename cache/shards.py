@@ -75,20 +75,20 @@ def open_generation(path: Path) -> tuple[list[Shard], Manifest | None]:
             if newest == manifest:
                 raise
             manifest = newest
-    raise CacheError(f"{display(str(path))} changes faster than it can be read. Try again")
+    raise CacheError(f"{display(path)} changes faster than it can be read. Try again")
 
 
 def open_shard(folder: Path, digest: str, fingerprint: dict[str, Any]) -> Shard:
     """Open one shard of a folder and check that its digest and fingerprint are those of the manifest."""
     path = folder / shard_name(digest)
     if not path.is_file():
-        raise DamagedCacheError(f"{display(str(path))} is missing. {REMEDY}")
+        raise DamagedCacheError(f"{display(path)} is missing. {REMEDY}")
     shard = Shard.open(path)
     try:
         if shard.digest != digest:
-            raise DamagedCacheError(f"{display(str(path))} holds another shard than its name says. {REMEDY}")
+            raise DamagedCacheError(f"{display(path)} holds another shard than its name says. {REMEDY}")
         if shard.table.fingerprint != fingerprint:
-            raise CacheError(f"{display(str(path))} has another fingerprint than its folder. Remove it from the folder")
+            raise CacheError(f"{display(path)} has another fingerprint than its folder. Remove it from the folder")
     except BaseException:
         shard.close()
         raise
@@ -131,10 +131,10 @@ def _open_shards(folder: Path, manifest: Manifest) -> list[Shard]:
 
 def _check_consistency(folder: Path, shards: list[Shard]) -> None:
     if len({shard.shape[1] for shard in shards if len(shard)}) > 1:
-        raise CacheError(f"{display(str(folder))}: its shards differ in the number of features; it is a forgery")
+        raise CacheError(f"{display(folder)}: its shards differ in the number of features; it is a forgery")
     paths = [path for shard in shards for files in (shard.table.files, shard.table.rejects) for path in files.paths]
     if len(set(paths)) < len(paths):
-        raise CacheError(f"{display(str(folder))}: an image is in two of its shards; it is a forgery")
+        raise CacheError(f"{display(folder)}: an image is in two of its shards; it is a forgery")
 
 
 def _merge(parts: list[Files]) -> tuple[Files, npt.NDArray[np.intp]]:
@@ -155,7 +155,7 @@ def _labels(shards: list[Shard], class_names: list[bytes]) -> npt.NDArray[np.int
         used = np.unique(shard.table.labels).tolist()
         missing = [names[label] for label in used if names[label] not in index]
         if missing:
-            raise CacheError(f"{display(str(shard.path))}: the class {display(missing[0])} is not one of its folder's")
+            raise CacheError(f"{display(shard.path)}: the class {display(missing[0])} is not one of its folder's")
         translation = np.array([index.get(name, -1) for name in names] or [0], np.int32)
         parts.append(translation[shard.table.labels])
     return np.concatenate(parts)

@@ -14,7 +14,6 @@ that the margins' model was not fitted on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -93,10 +92,6 @@ def fit_inverse_temperature(log_scores: Callable[[Array, float], Array], margins
     return float(np.exp(best.x)) / size
 
 
-def _wants_probabilities(head: Any) -> bool:
-    return bool(head.probability)
-
-
 class CalibratedMarginHead(StandardizedHead, StandardizedPredictor):
     """Base of the heads whose probabilities come from margins with one fitted inverse temperature.
 
@@ -132,7 +127,7 @@ class CalibratedMarginHead(StandardizedHead, StandardizedPredictor):
             margins = np.concatenate([values for _, values in parts])
             self.inverse_temperature_ = fit_inverse_temperature(self._log_scores, margins, codes[held_out])
 
-    @available_if(_wants_probabilities)  # type: ignore[untyped-decorator, unused-ignore]
+    @available_if(lambda head: bool(head.probability))  # type: ignore[untyped-decorator, unused-ignore]
     def predict_proba(self, X: ArrayLike) -> Array:
         """Return the probability of each class (m, k), float64; the most probable one is what `predict` returns."""
         return super().predict_proba(X)

@@ -28,7 +28,42 @@ from .parameters import (
 from .predictors import LinearSVMPredictor, LogisticRegressionPredictor
 
 
-class LogisticRegressionHead(StandardizedHead, LogisticRegressionPredictor):
+class _LinearHead(StandardizedHead):
+    """Base of the heads with the arrays of one of scikit-learn's linear estimators."""
+
+    C: float
+    max_iter: int
+    tol: float
+    coef_: Array
+    intercept_: Array
+    n_iter_: int
+
+    def check_parameters(self) -> None:
+        """See `FeatureHead`."""
+        check_number(self.head_name, "C", self.C, above=0)
+        check_number(self.head_name, "max_iter", self.max_iter, at_least=1, integer=True)
+        check_number(self.head_name, "tol", self.tol, above=0)
+
+    def _new_linear(self) -> Any:
+        """Return the estimator, unfitted."""
+        raise NotImplementedError
+
+    @property
+    def model_(self) -> Pipeline:
+        """Fitted pipeline of StandardScaler and scikit-learn's estimator, usable without embedonce."""
+        linear = self._new_linear()
+        linear.classes_, linear.n_features_in_ = self.classes_, self.n_features_in_
+        linear.coef_, linear.intercept_ = self.coef_, self.intercept_
+        linear.n_iter_ = self.n_iter_ if isinstance(linear, LinearSVC) else np.array([self.n_iter_], np.int32)
+        return make_pipeline(self.scaler_, linear)
+
+    @model_.setter
+    def model_(self, model: Pipeline) -> None:
+        self.scaler_, linear = model
+        self.coef_, self.intercept_ = np.ascontiguousarray(linear.coef_), linear.intercept_
+
+
+class LogisticRegressionHead(_LinearHead, LogisticRegressionPredictor):
     """Logistic regression (multinomial for three or more classes) on standardised features.
 
     The minimum is that of ``make_pipeline(StandardScaler(), LogisticRegression(C=C))`` up to the solver's tolerance: no
@@ -43,10 +78,7 @@ class LogisticRegressionHead(StandardizedHead, LogisticRegressionPredictor):
     def __init__(
         self, C: float = 1.0, *, max_iter: int = 1000, tol: float = 5e-5, class_weight: ClassWeight = None
     ) -> None:
-        self.C = C
-        self.max_iter = max_iter
-        self.tol = tol
-        self.class_weight = class_weight
+        self.C, self.max_iter, self.tol, self.class_weight = C, max_iter, tol, class_weight
 
     def fit(self, X: ArrayLike | RowSource, y: ArrayLike) -> LogisticRegressionHead:
         """Fit on features X (n, d) and labels y (n,); return the head.
@@ -80,25 +112,11 @@ class LogisticRegressionHead(StandardizedHead, LogisticRegressionPredictor):
         self.coef_, self.intercept_, self.n_iter_ = solution.coef, solution.intercept, solution.n_iter
         return self
 
-    def check_parameters(self) -> None:
-        """See `FeatureHead`."""
-        check_number(self.head_name, "C", self.C, above=0)
-        check_number(self.head_name, "max_iter", self.max_iter, at_least=1, integer=True)
-        check_number(self.head_name, "tol", self.tol, above=0)
-
-    @property
-    def model_(self) -> Pipeline:
-        """Fitted pipeline of StandardScaler and LogisticRegression, usable without embedonce."""
-        linear = LogisticRegression(C=self.C, max_iter=self.max_iter, tol=self.tol, class_weight=self.class_weight)
-        linear.n_iter_ = np.array([self.n_iter_], np.int32)
-        return _pipeline(self, linear)
-
-    @model_.setter
-    def model_(self, model: Pipeline) -> None:
-        _take_arrays(self, model)
+    def _new_linear(self) -> LogisticRegression:
+        return LogisticRegression(C=self.C, max_iter=self.max_iter, tol=self.tol, class_weight=self.class_weight)
 
 
-class LinearSVMHead(CalibratedMarginHead, LinearSVMPredictor):
+class LinearSVMHead(_LinearHead, CalibratedMarginHead, LinearSVMPredictor):
     """Linear support vector machine, one class against the rest, on standardised features.
 
     scikit-learn's `C` of 1.0 is meant for a few features. On MobileNetV2 features (alpha 0.35) of one data set, split
@@ -119,18 +137,12 @@ class LinearSVMHead(CalibratedMarginHead, LinearSVMPredictor):
         probability: bool = True,
         random_state: int = 0,
     ) -> None:
-        self.C = C
-        self.max_iter = max_iter
-        self.tol = tol
-        self.class_weight = class_weight
-        self.probability = probability
-        self.random_state = random_state
+        self.C, self.max_iter, self.tol, self.class_weight = C, max_iter, tol, class_weight
+        self.probability, self.random_state = probability, random_state
 
     def check_parameters(self) -> None:
         """See `FeatureHead`."""
-        check_number(self.head_name, "C", self.C, above=0)
-        check_number(self.head_name, "max_iter", self.max_iter, at_least=1, integer=True)
-        check_number(self.head_name, "tol", self.tol, above=0)
+        super().check_parameters()
         check_flag(self.head_name, "probability", self.probability)
         check_random_state(self.head_name, self.random_state)
 
@@ -143,7 +155,7 @@ class LinearSVMHead(CalibratedMarginHead, LinearSVMPredictor):
         check_class_weight(self.head_name, self.class_weight, self.classes_)
         labels = self.classes_[codes]
         model = self._new_model().fit(features, labels)
-        _take_arrays(self, model)
+        self.model_ = model
         self.n_iter_ = int(np.max(model[-1].n_iter_))
         if self.probability:
 
@@ -157,36 +169,8 @@ class LinearSVMHead(CalibratedMarginHead, LinearSVMPredictor):
         return self
 
     def _new_linear(self) -> LinearSVC:
-        return LinearSVC(
-            C=self.C,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            class_weight=self.class_weight,
-            random_state=self.random_state,
-        )
+        settings = {"max_iter": self.max_iter, "tol": self.tol, "class_weight": self.class_weight}
+        return LinearSVC(C=self.C, random_state=self.random_state, **settings)
 
     def _new_model(self) -> Pipeline:
         return make_pipeline(StandardScaler(), self._new_linear())
-
-    @property
-    def model_(self) -> Pipeline:
-        """Fitted pipeline of StandardScaler and LinearSVC, usable without embedonce."""
-        linear = self._new_linear()
-        linear.n_iter_ = self.n_iter_
-        return _pipeline(self, linear)
-
-    @model_.setter
-    def model_(self, model: Pipeline) -> None:
-        _take_arrays(self, model)
-
-
-def _pipeline(head: LogisticRegressionHead | LinearSVMHead, linear: Any) -> Pipeline:
-    """Return a head as a pipeline that ends in a linear estimator, which gets the head's arrays."""
-    linear.classes_, linear.n_features_in_ = head.classes_, head.n_features_in_
-    linear.coef_, linear.intercept_ = head.coef_, head.intercept_
-    return make_pipeline(head.scaler_, linear)
-
-
-def _take_arrays(head: LogisticRegressionHead | LinearSVMHead, model: Pipeline) -> None:
-    head.scaler_, linear = model
-    head.coef_, head.intercept_ = np.ascontiguousarray(linear.coef_), linear.intercept_

@@ -39,10 +39,8 @@ class KNNHead(FeatureHead):
         weights: Literal["uniform", "distance"] = "uniform",
         class_weight: ClassWeight = None,
     ) -> None:
-        self.n_neighbors = n_neighbors
-        self.metric = metric
-        self.weights = weights
-        self.class_weight = class_weight
+        self.n_neighbors, self.metric = n_neighbors, metric
+        self.weights, self.class_weight = weights, class_weight
 
     def check_parameters(self) -> None:
         """See `FeatureHead`."""

@@ -30,12 +30,9 @@ def check_number(
     integer: bool = False,
 ) -> None:
     """Raise `HeadParameterError` unless a parameter is a finite number, not a bool, within the bounds."""
-    bounds = [
-        *([f"above {above:g}"] if above is not None else []),
-        *([f"of at least {at_least:g}"] if at_least is not None else []),
-        *([f"below {below:g}"] if below is not None else []),
-    ]
-    allowed = f"{'an integer' if integer else 'a number'} {' and '.join(bounds)}".rstrip()
+    bounds = {"above": above, "of at least": at_least, "below": below}
+    words = [f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None]
+    allowed = f"{'an integer' if integer else 'a number'} {' and '.join(words)}".rstrip()
     kind: Any = Integral if integer else Real
     # a bool is an Integral in Python, but C=True is a mistake
     if isinstance(value, bool | np.bool_) or not isinstance(value, kind) or not math.isfinite(value):

@@ -193,11 +193,5 @@ class DummyPredictor(Predictor):
 
 PREDICTORS: dict[str, type[Any]] = {
     predictor.head_name: predictor
-    for predictor in (
-        SoftmaxPredictor,
-        LogisticRegressionPredictor,
-        LinearSVMPredictor,
-        SVMPredictor,
-        DummyPredictor,
-    )
+    for predictor in (SoftmaxPredictor, LogisticRegressionPredictor, LinearSVMPredictor, SVMPredictor, DummyPredictor)
 }

@@ -54,11 +54,6 @@ HEADS = {
 }
 
 
-def head_names() -> list[str]:
-    """Return the names of the heads of embedonce, in the order of the registry."""
-    return list(HEADS)
-
-
 @overload
 def make_head(name: Literal["softmax"], /, **params: Any) -> SoftmaxHead: ...
 @overload
@@ -132,8 +127,8 @@ def head_class(name: str) -> Any:
         return getattr(import_module(f".{HEADS[name].module}", __package__), HEADS[name].cls)
     if ":" not in name:
         raise HeadError(
-            f"there is no head {name!r}{_suggestion(name, head_names())}; "
-            f"the heads are {', '.join(head_names())}, or any scikit-learn classifier as package.module:Class"
+            f"there is no head {name!r}{_suggestion(name, list(HEADS))}; "
+            f"the heads are {', '.join(HEADS)}, or any scikit-learn classifier as package.module:Class"
         )
     module, _, cls = name.partition(":")
     try:

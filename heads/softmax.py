@@ -48,12 +48,9 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
         random_state: int = 0,
         class_weight: ClassWeight = None,
     ) -> None:
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.dropout = dropout
-        self.learning_rate = learning_rate
-        self.random_state = random_state
-        self.class_weight = class_weight
+        self.epochs, self.batch_size = epochs, batch_size
+        self.dropout, self.learning_rate = dropout, learning_rate
+        self.random_state, self.class_weight = random_state, class_weight
 
     def check_parameters(self) -> None:
         """See `FeatureHead`."""

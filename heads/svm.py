@@ -95,16 +95,10 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
         n_components: int = 2000,
         random_state: int = 0,
     ) -> None:
-        self.C = C
-        self.gamma = gamma
-        self.class_weight = class_weight
-        self.tol = tol
-        self.max_iter = max_iter
-        self.probability = probability
-        self.max_kernel_bytes = max_kernel_bytes
-        self.approximate_above = approximate_above
-        self.n_components = n_components
-        self.random_state = random_state
+        self.C, self.gamma, self.class_weight = C, gamma, class_weight
+        self.tol, self.max_iter, self.probability = tol, max_iter, probability
+        self.max_kernel_bytes, self.approximate_above = max_kernel_bytes, approximate_above
+        self.n_components, self.random_state = n_components, random_state
 
     def fit(self, X: ArrayLike | RowSource, y: ArrayLike, groups: ArrayLike | None = None) -> SVMHead:
         """Fit on features X (n, d) and labels y (n,); return the head.
@@ -131,12 +125,8 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
 
         everything = np.arange(len(scaled))
         solved = self._solve(scaled, labels, matrix, everything)
-        self.support_ = solved.support
-        self.support_vectors_ = scaled[solved.support]
-        self.dual_coef_ = solved.dual_coef
-        self.intercept_ = solved.intercept
-        self.n_support_ = solved.n_support
-        self.n_iter_ = solved.n_iter
+        self.support_, self.support_vectors_ = solved.support, scaled[solved.support]
+        self.dual_coef_, self.intercept_, self.n_support_, self.n_iter_ = solved[1:]
 
         if self.probability:
 
@@ -224,12 +214,7 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
         self, X: Array, labels: Array, matrix: Array | None, rows: Codes, overwrite: bool = False
     ) -> LibsvmSolution:
         """Fit libsvm on some rows, with their part of the kernel matrix if there is one, which `overwrite` loses."""
-        settings = {
-            "C": self.C,
-            "class_weight": self.class_weight,
-            "tol": self.tol,
-            "max_iter": self.max_iter,
-        }
+        settings = {"C": self.C, "class_weight": self.class_weight, "tol": self.tol, "max_iter": self.max_iter}
         if matrix is None:
             solver = SVC(kernel="rbf", gamma=self.gamma_, **settings).fit(X[rows], labels[rows])
         else:

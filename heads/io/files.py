@@ -160,7 +160,10 @@ def load_head(path: str | Path, trust: bool = False) -> Any:
     if suffix in (".npz", ".keras"):
         metadata, stored, has_weights = _read_archive(path)
         if stored is not None and has_weights:
-            return _estimator(path, stored)
+            try:
+                return stored.estimator()
+            except (TypeError, ValueError) as error:
+                raise _damaged(path, error) from error
         if suffix == ".keras":
             return load_keras_head(path, metadata, stored)
         raise ModelFileError(f"{path}: holds no head")
@@ -211,13 +214,6 @@ def _read_archive(path: Path) -> tuple[dict[str, Any], StoredHead | None, bool]:
     if has_weights and "classes_" not in stored.attributes:
         raise ModelFileError(f"{path}: its head {stored.name!r} is not fitted")
     return document["metadata"], stored, has_weights
-
-
-def _estimator(path: Path, stored: StoredHead) -> Any:
-    try:
-        return stored.estimator()
-    except (TypeError, ValueError) as error:
-        raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> ModelFileError:

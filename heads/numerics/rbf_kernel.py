@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -99,10 +100,10 @@ def pair_coefficients(dual_coef: Array, n_support: Array) -> Array:
     if len(n_support) == 2:
         return np.ascontiguousarray(dual_coef.T)
     of_class = np.repeat(np.arange(len(n_support)), n_support)
-    columns = []
-    for i in range(len(n_support)):
-        for j in range(i + 1, len(n_support)):
-            columns.append(np.where(of_class == i, dual_coef[j - 1], np.where(of_class == j, dual_coef[i], 0.0)))
+    columns = [
+        np.where(of_class == i, dual_coef[j - 1], np.where(of_class == j, dual_coef[i], 0.0))
+        for i, j in combinations(range(len(n_support)), 2)
+    ]
     return np.stack(columns, axis=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,13 +93,10 @@ def pair_log_scores(margins: Array, n_classes: int, inverse_temperature: float) 
     if margins.ndim == 1:
         return class_log_scores(margins, inverse_temperature)
     scores = np.zeros((len(margins), n_classes))
-    pair = 0
-    for i in range(n_classes):
-        for j in range(i + 1, n_classes):
-            scaled = inverse_temperature * margins[:, pair]
-            scores[:, i] -= np.logaddexp(0.0, -scaled)
-            scores[:, j] -= np.logaddexp(0.0, scaled)
-            pair += 1
+    for pair, (i, j) in enumerate(combinations(range(n_classes), 2)):
+        scaled = inverse_temperature * margins[:, pair]
+        scores[:, i] -= np.logaddexp(0.0, -scaled)
+        scores[:, j] -= np.logaddexp(0.0, scaled)
     return scores
 
 
@@ -111,15 +109,12 @@ def ovr_scores(margins: Array, n_classes: int) -> Array:
         return margins
     votes = np.zeros((len(margins), n_classes))
     sums = np.zeros((len(margins), n_classes))
-    pair = 0
-    for i in range(n_classes):
-        for j in range(i + 1, n_classes):
-            margin = margins[:, pair]
-            second = margin < 0
-            votes[:, i] += ~second
-            votes[:, j] += second
-            sums[:, i] += margin
-            sums[:, j] -= margin
-            pair += 1
+    for pair, (i, j) in enumerate(combinations(range(n_classes), 2)):
+        margin = margins[:, pair]
+        second = margin < 0
+        votes[:, i] += ~second
+        votes[:, j] += second
+        sums[:, i] += margin
+        sums[:, j] -= margin
     scores: Array = votes + sums / (3.0 * (np.abs(sums) + 1.0))
     return scores

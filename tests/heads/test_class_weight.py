@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from embedonce.errors import HeadParameterError
-from embedonce.heads.registry import head_class, head_names, make_head
+from embedonce.heads.registry import HEADS, head_class, make_head
 
-WEIGHED = [name for name in head_names() if name != "dummy"]
+WEIGHED = [name for name in HEADS if name != "dummy"]
 
 
 def skewed(seed=0):
