@@ -66,9 +66,9 @@ class _LinearHead(StandardizedHead):
 class LogisticRegressionHead(_LinearHead, LogisticRegressionPredictor):
     """Logistic regression (multinomial for three or more classes) on standardised features.
 
-    The minimum is that of ``make_pipeline(StandardScaler(), LogisticRegression(C=C))`` up to the solver's tolerance: no
-    component of the gradient exceeds `tol`. It is half of scikit-learn's 1e-4, with which rounding decides whether the
-    solver (L-BFGS) stops a few iterations before scikit-learn's. Features in float32 are multiplied in float32.
+    The minimum is that of ``make_pipeline(StandardScaler(), LogisticRegression(C=C))`` up to `tol`, the largest
+    component of the gradient. The default is half of scikit-learn's 1e-4, with which rounding decides whether the
+    solver, L-BFGS, stops a few iterations before scikit-learn's. Features in float32 are multiplied in float32.
 
     Weights `coef_` (k, d) and `intercept_` (k,) are float64; of two classes those of the second alone.
     """

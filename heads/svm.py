@@ -69,14 +69,13 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
     solver's tolerance. Features in float32 are kept and multiplied in float32.
 
     `gamma` "scale" is 1 / (d * variance of the standardised features). `max_iter` -1 is no bound. With `probability`
-    (default True) `inverse_temperature_` is fitted on held-out rows; the folds reuse the kernel matrix, and take about
-    as long as the solver. Above `max_kernel_bytes` for the matrix of 8 n^2 bytes, libsvm computes the kernel: the same
-    result, slowly. With more than `approximate_above` rows the machine is approximated by `n_components` of them, drawn
-    by `random_state`; their features of 4 n n_components bytes are kept up to `max_kernel_bytes`.
+    `inverse_temperature_` is fitted on held-out rows; the folds reuse the kernel matrix, and take about as long as the
+    solver. If the matrix of 8 n^2 bytes exceeds `max_kernel_bytes`, libsvm computes the kernel: the same result,
+    slowly. More than `approximate_above` rows are approximated by `n_components` of them, which `random_state` draws;
+    their features of 4 n n_components bytes stay in memory up to `max_kernel_bytes`.
 
-    Fitted, s support vectors, sorted by class, are rows `support_` of the training data; `support_vectors_` (s, d) are
-    standardised. `intercept_`, `dual_coef_` and `n_support_` are those of `sklearn.svm.SVC`; an approximation has
-    instead `pair_coef_` (s, k (k - 1) / 2), float64. `n_iter_` is that of the slowest pair of classes.
+    `support_vectors_` (s, d) are standardised rows `support_` of the training data. `intercept_`, `dual_coef_` and
+    `n_support_` are those of `sklearn.svm.SVC`; an approximation has instead `pair_coef_` (s, k (k - 1) / 2), float64.
     """
 
     reads_rows = True
