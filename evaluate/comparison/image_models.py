@@ -53,10 +53,6 @@ class ImageModel:
         parameters = {"file": str(self.file.path), "head": self.file.metadata.get("head")}
         return parameters | {name: about[name] for name in names if name in about}
 
-    def training_rows(self, cache: FeatureCache) -> npt.NDArray[np.bool_]:
-        """Return a mask of the rows of a cache with an image that the model was trained on."""
-        return self.file.training_mask(cache)
-
 
 def open_models(
     paths: Sequence[Path | str] | Path | str, cache: FeatureCache, heads: Collection[str]
@@ -114,7 +110,9 @@ def choose_splits(
 def score_model(model: ImageModel, cache: FeatureCache, split: Split, progress: Progress | None = None) -> HeadResult:
     """Score a model on the images of a split's test rows."""
     rows, progress = split.test, progress if progress is not None else Progress()
-    network = _load(model)
+    network = model.file.keras_model()
+    if len(getattr(network, "input_shape", None) or ()) != 4:
+        raise ModelFileError(f"{model.file.name} takes no images. Write an image model with embedonce export")
     begin = time.perf_counter()
     progress.start(len(rows), f"classifying by {model.name}")
     try:
@@ -134,7 +132,7 @@ def score_model(model: ImageModel, cache: FeatureCache, split: Split, progress: 
 
 def _leaked(model: ImageModel, split: Split, cache: FeatureCache, groups: Groups | None) -> npt.NDArray[np.bool_]:
     """Return which test rows leaked into the training of a model and not into that of the split's heads."""
-    trained = model.training_rows(cache)
+    trained = model.file.training_mask(cache)
     hashes = short_hashes(cache)
     of_heads = {hashes[row] for row in split.train}
     leaked = trained & np.array([content not in of_heads for content in hashes], np.bool_)
@@ -161,7 +159,7 @@ def _notes(
             )
     train = plans[0][0].train
     for model in models:
-        trained = int(model.training_rows(cache)[train].sum())
+        trained = int(model.file.training_mask(cache)[train].sum())
         if trained < len(train):
             notes.append(f"{display(model.name)} was trained on {trained:,} of the {len(train):,} training images")
     if models:
@@ -185,13 +183,6 @@ def _refusal(model: ImageModel, split: Split, leaked: int) -> str:
         f"{model.file.name} was trained on {leaked:,} of the {len(split.test):,} test images of the "
         f"{split.method} split, or on near-duplicates of them. {advice}"
     )
-
-
-def _load(model: ImageModel) -> Any:
-    network = model.file.keras_model()
-    if len(getattr(network, "input_shape", None) or ()) != 4:
-        raise ModelFileError(f"{model.file.name} takes no images. Write an image model with embedonce export")
-    return network
 
 
 def _classify(

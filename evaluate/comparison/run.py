@@ -249,7 +249,6 @@ def _score_heads(
 
 
 def _summarize(cache: FeatureCache, plan: HeadsOnPlan, groups: Groups | None, seed: int) -> Comparison:
-    """Return the results on one plan, with their intervals and differences."""
     results = pool_results(cache, plan, None if groups is None else groups.ids, seed)
     split, folds = plan.plan.merged, plan.plan.splits if plan.plan.has_folds else ()
     return Comparison(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from ...cache import FeatureCache
 from ...errors import ImageError
 from ...extract import decode, resize
 from ..shared import INK, image_folder, read_unchanged, save_figure
+from .pairs import Rows
 from .result import NearDuplicates, labels_of
 
 if TYPE_CHECKING:
@@ -41,25 +43,16 @@ def save_group_sheets(near_duplicates: NearDuplicates, folder: Path, images: Pat
             save_figure(_sheet(near_duplicates.cache, root, lines, _SHOWN_IMAGES), written[-1])
     doubtful = near_duplicates.search.doubtful[:_SHOWN_PAIRS]
     if doubtful:
+        verdict = {True: "near-duplicates", False: "different"}
         pairs = [
-            (
-                f"{pair.score:.3f}: {'near-duplicates' if pair.accepted else 'different'}",
-                np.array([pair.first, pair.second]),
-            )
-            for pair in doubtful
+            (f"{pair.score:.3f}: {verdict[pair.accepted]}", np.array([pair.first, pair.second])) for pair in doubtful
         ]
         written.append(folder / "doubtful.png")
         save_figure(_sheet(near_duplicates.cache, root, pairs, 2, blocks=4), written[-1])
     return written
 
 
-def _sheet(
-    cache: FeatureCache,
-    root: Path,
-    lines: Sequence[tuple[str, np.ndarray[Any, np.dtype[np.intp]]]],
-    columns: int,
-    blocks: int = 1,
-) -> Figure:
+def _sheet(cache: FeatureCache, root: Path, lines: Sequence[tuple[str, Rows]], columns: int, blocks: int = 1) -> Figure:
     """Draw lines of images, each under its title, in one or more blocks side by side."""
     from matplotlib.figure import Figure
 
@@ -78,12 +71,10 @@ def _sheet(
     return figure
 
 
-def _thumbnail(cache: FeatureCache, root: Path, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _thumbnail(cache: FeatureCache, root: Path, row: int) -> npt.NDArray[np.uint8]:
     try:
         pixels = resize(decode(read_unchanged(cache, root, row), 2 * _PIXELS), 2 * _PIXELS)
     except ImageError:
         return _MISSING
-    halved: np.ndarray[Any, np.dtype[np.uint8]] = np.rint(
-        pixels.reshape(_PIXELS, 2, _PIXELS, 2, 3).mean((1, 3))
-    ).astype(np.uint8)
+    halved: npt.NDArray[np.uint8] = np.rint(pixels.reshape(_PIXELS, 2, _PIXELS, 2, 3).mean((1, 3))).astype(np.uint8)
     return halved

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .pairs import Rows
 from .thumbnails import LEVELS, Bands, Thumbnails
 
 Affine = npt.NDArray[np.float32]
@@ -48,10 +49,7 @@ class Registration(NamedTuple):
 
 
 def register(
-    thumbnails: Thumbnails,
-    first: npt.NDArray[np.intp],
-    second: npt.NDArray[np.intp],
-    hypotheses: list[tuple[Mirror, Affine]],
+    thumbnails: Thumbnails, first: Rows, second: Rows, hypotheses: list[tuple[Mirror, Affine]]
 ) -> Registration:
     """Register pairs of rows from the best of some maps to start from, and score them on the finest level."""
     score = np.full(len(first), -1, np.float32)

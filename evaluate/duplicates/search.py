@@ -295,7 +295,6 @@ class _Search:
         return key
 
     def _join(self, pairs: Pairs) -> None:
-        """Merge the groups of each pair."""
         from scipy import sparse
         from scipy.sparse.csgraph import connected_components
 

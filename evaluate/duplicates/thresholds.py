@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Scores = npt.NDArray[np.float32]
+from .pairs import Scores
 
 NULL_DEVIATIONS = 5.0
 GAP = 0.3

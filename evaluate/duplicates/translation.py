@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from .pairs import Rows
 from .registration import Affine, Mirror
 from .thumbnails import LEVELS, SIDE, Bands, Thumbnails
 
@@ -24,9 +25,7 @@ _HYPOTHESES = 3  # the most promising of the positions and zooms
 _POSITIONS = [(mirror, turns) for mirror in (False, True) for turns in range(4)]
 
 
-def shift_hypotheses(
-    thumbnails: Thumbnails, first: npt.NDArray[np.intp], second: npt.NDArray[np.intp]
-) -> list[tuple[Mirror, Affine]]:
+def shift_hypotheses(thumbnails: Thumbnails, first: Rows, second: Rows) -> list[tuple[Mirror, Affine]]:
     """Return the three most promising starting maps of pairs that may be shifted against each other."""
     one, other = thumbnails.bands(first, LEVELS[0]), thumbnails.bands(second, LEVELS[0])
     scores = np.empty((len(_ZOOMS) * len(_POSITIONS), len(first)), np.float32)

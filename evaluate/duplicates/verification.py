@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .gray_images import PICTURE_SIDE, Pictures
+from .pairs import Rows, Scores
 from .registration import MINIMUM_OVERLAP, Affine, Mirror, Registration, descend, plausible, warp
-from .thumbnails import SIDE, gaussian
+from .thumbnails import SIDE, Bands, gaussian
 
 _HALF = PICTURE_SIDE // 2
 _STEPS = (5, 3)  # Gauss-Newton steps at the half and at the whole size
@@ -31,13 +32,11 @@ _FARTHEST = 30
 _SIDELOBE = 0.8  # maximum agreement in another position, relative to that in place
 
 
-def verify(
-    pictures: Pictures, first: npt.NDArray[np.intp], second: npt.NDArray[np.intp], registered: Registration
-) -> npt.NDArray[np.float32]:
+def verify(pictures: Pictures, first: Rows, second: Rows, registered: Registration) -> Scores:
     """Return the agreement of pairs on the images, float32, shape (k,); NaN if an image cannot be read."""
     (one, first_readable), (other, second_readable) = pictures.rows(first), pictures.rows(second)
     mirror, affine = registered.mirror, _enlarged(registered.affine, _HALF / SIDE)
-    halves = [_equalised(_halved(part), _BANDS[0])[0] for part in (one, other)]
+    halves = [_equalised(part.reshape(-1, _HALF, 2, _HALF, 2).mean((2, 4)), _BANDS[0])[0] for part in (one, other)]
     score, affine = descend(halves[0], halves[1], mirror, affine, _STEPS[0])
     left = np.flatnonzero((score >= _HOPELESS) & first_readable & second_readable)
     if len(left):
@@ -55,9 +54,7 @@ def verify(
     return score
 
 
-def _sidelobe(
-    first: npt.NDArray[np.float32], second: npt.NDArray[np.float32], mirror: Mirror, affine: Affine
-) -> npt.NDArray[np.float32]:
+def _sidelobe(first: Bands, second: Bands, mirror: Mirror, affine: Affine) -> Scores:
     """Return the largest agreement at another shift, relative to that in place: float32, shape (k,)."""
     from scipy import fft
 
@@ -86,14 +83,7 @@ def _enlarged(affine: Affine, by: float) -> Affine:
     return affine * np.array([1, 1, by, 1, 1, by], np.float32)
 
 
-def _halved(pictures: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    halves: npt.NDArray[np.float32] = pictures.reshape(-1, _HALF, 2, _HALF, 2).mean((2, 4))
-    return halves
-
-
-def _equalised(
-    pictures: npt.NDArray[np.float32], band: tuple[float, float, float]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _equalised(pictures: Bands, band: tuple[float, float, float]) -> tuple[Bands, Bands]:
     """Return band-passed pictures of equal contrast, and 1 where they have structure, both (k, side * side)."""
     inner, outer, around = (gaussian(pictures.shape[1], sigma) for sigma in band)
     band_passed = inner @ pictures @ inner.T - outer @ pictures @ outer.T

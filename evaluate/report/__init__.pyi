@@ -1,5 +1,3 @@
 from .results_json import comparison_results as comparison_results
-from .run_diff import HeadDiff as HeadDiff
-from .run_diff import RunDiff as RunDiff
 from .run_diff import diff as diff
 from .save import save_comparison as save_comparison

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ...cache import display
 from ..metrics import METRICS, coverage, reliability
@@ -70,7 +71,7 @@ def reliability_figure(comparison: ComparisonData, able: list[HeadResult]) -> Fi
     """Draw the fraction of correct predictions against the probability of the predicted class."""
     figure = _figure(5.2, 4.4)
     ax = figure.subplots()
-    true = _true(comparison)
+    true = true_labels(comparison)
     ax.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--")
     lowest = 1.0
     for number, result in enumerate(able):
@@ -94,7 +95,7 @@ def coverage_figure(comparison: ComparisonData, able: list[HeadResult]) -> Figur
     """Draw the accuracy among the most confident predictions against their fraction."""
     figure = _figure(5.2, 4.4)
     ax = figure.subplots()
-    true = _true(comparison)
+    true = true_labels(comparison)
     for number, result in enumerate(able):
         curve = coverage(true, result.probabilities)["curve"]  # type: ignore[arg-type]
         colour, _ = head_style(number)
@@ -111,7 +112,7 @@ def _per_class(comparison: ComparisonData, able: list[HeadResult], kind: str) ->
     """Draw a curve per head and an axis per class; of many classes those with the smallest areas under the curve."""
     from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-    true, names = _true(comparison), comparison.cache.class_names
+    true, names = true_labels(comparison), comparison.cache.class_names
     present = [index for index in np.unique(true).tolist() if (true != index).any()]
     area = roc_auc_score if kind == "roc" else average_precision_score
     areas = {
@@ -137,13 +138,8 @@ def _per_class(comparison: ComparisonData, able: list[HeadResult], kind: str) ->
                 y, x, _ = precision_recall_curve(true == index, scores)
             keep = np.unique(np.linspace(0, len(x) - 1, _POINTS).round().astype(int))
             label = f"{short(result.name)} {areas[index, number]:.4f}"
-            style = {
-                "color": head_style(number)[0],
-                "linestyle": head_linestyle(number),
-                "linewidth": 1.8,
-                "label": label,
-            }
-            ax.plot(x[keep], y[keep], drawstyle="steps-post" if kind != "roc" else "default", **style)
+            style = {"linestyle": head_linestyle(number), "drawstyle": "steps-post" if kind != "roc" else "default"}
+            ax.plot(x[keep], y[keep], color=head_style(number)[0], linewidth=1.8, label=label, **style)
         if kind == "roc":
             ax.set(xlim=(-0.005, 0.25) if near else (-0.02, 1.02), ylim=(0.75, 1.005) if near else (-0.02, 1.02))
             ax.set_xlabel("false positive rate", color=INK)
@@ -158,7 +154,8 @@ def _per_class(comparison: ComparisonData, able: list[HeadResult], kind: str) ->
     return figure
 
 
-def _true(comparison: ComparisonData) -> np.ndarray[Any, np.dtype[np.intp]]:
+def true_labels(comparison: ComparisonData) -> npt.NDArray[np.intp]:
+    """Return the classes of the test images: intp, shape (t,)."""
     return comparison.cache.labels[comparison.split.test].astype(np.intp)
 
 
@@ -175,7 +172,6 @@ def _style(ax: Axes, title: str) -> None:
 
 
 def _finish(ax: Axes, title: str, legend: Any) -> None:
-    """Give an axis its title, grid and legend."""
     ax.grid(color=GRID)
     ax.legend(frameon=False, labelcolor=INK, loc=legend)
     _style(ax, title)

@@ -16,7 +16,7 @@ from ..metrics import METRICS, coverage, probability_scores
 from ..scoring import ComparisonData, HeadResult
 from ..shared import evenly_spaced_indices, first_of_each, format_number, format_points, history_figure, percent
 from .activation_maps import MapRequest, RenderedMaps, class_maps
-from .figures import figures
+from .figures import figures, true_labels
 from .inline_images import as_svg, pictures
 from .label_errors import SuspectedError, label_errors
 from .results_json import comparison_results
@@ -141,7 +141,7 @@ def _on_leakage(comparison: ComparisonData) -> list[str]:
 
 
 def _on_probabilities(comparison: ComparisonData, probabilities: npt.NDArray[np.float64]) -> str:
-    true = _true(comparison)
+    true = true_labels(comparison)
     error = probability_scores(true, probabilities)["ece"]
     text = f"Its probabilities differ from the observed accuracy by {100 * error:.1f} points on average."
     targets = coverage(true, probabilities)["targets"]
@@ -152,10 +152,6 @@ def _on_probabilities(comparison: ComparisonData, probabilities: npt.NDArray[np.
             f"{percent(reached['threshold'])}; {percent(_CONFIDENT)} of these are classified correctly."
         )
     return text
-
-
-def _true(comparison: ComparisonData) -> npt.NDArray[np.intp]:
-    return comparison.cache.labels[comparison.split.test].astype(np.intp)
 
 
 def _confusions(comparison: ComparisonData) -> list[dict[str, Any]]:
@@ -172,7 +168,7 @@ def _confusions(comparison: ComparisonData) -> list[dict[str, Any]]:
 
 def _pairs(comparison: ComparisonData) -> list[dict[str, Any]]:
     """Return, for the first pairs of heads, test images that only one of them classifies correctly."""
-    rows, true = comparison.split.test, _true(comparison)
+    rows, true = comparison.split.test, true_labels(comparison)
     pairs = []
     for difference in comparison.differences[:_PAIRS]:
         a, b = comparison.result(difference.a), comparison.result(difference.b)
@@ -205,7 +201,6 @@ def _entry(comparison: ComparisonData, position: int, correct: HeadResult, incor
 
 
 def _suspected(comparison: ComparisonData, judge: str, errors: Sequence[SuspectedError]) -> list[Entry]:
-    """Return the first suspected label error of each group."""
     if not errors:
         return []
     firsts, counts = first_of_each(_groups_of(comparison, np.array([error.row for error in errors])))
@@ -229,7 +224,7 @@ def _groups_of(comparison: ComparisonData, rows: npt.NDArray[np.intp]) -> npt.ND
 
 
 def _probabilities(comparison: ComparisonData) -> list[dict[str, Any]]:
-    true = _true(comparison)
+    true = true_labels(comparison)
     return [
         {
             "head": display(result.name),

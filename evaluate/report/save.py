@@ -38,10 +38,11 @@ def save_comparison(comparison: ComparisonData, folder: Path | str, *, maps: boo
     subtitles = {result.name: _subtitle(result) for result in comparison.results}
     drawn = {"confusion": confusion_figure(matrices, names, subtitles)} | figures(comparison)
     for result in comparison.results:
-        stem = file_stem(result.name)
+        stem = re.sub(r"[^\w.+-]", "-", result.name)  # package.module:Class has a colon
         drawn[f"confusion-{stem}"] = confusion_figure({result.name: matrices[result.name]}, names, subtitles)
         written.append(folder / f"confusion-{stem}.csv")
-        write_atomically(written[-1], _confusion_csv(matrices[result.name], names))
+        rows = ([name, *counts] for name, counts in zip(names, matrices[result.name], strict=True))
+        write_atomically(written[-1], as_csv(["true \\ predicted", *names], rows))
         if result.history:
             drawn[f"curves-{stem}"] = history_figure({result.name: result.history})
     for name, figure in drawn.items():
@@ -50,11 +51,6 @@ def save_comparison(comparison: ComparisonData, folder: Path | str, *, maps: boo
         save_figure(figure, written[-1])
     written.append(write_report(comparison, folder / "report.html", maps=maps))
     return written
-
-
-def file_stem(head: str) -> str:
-    """Return a head's name as part of a file name: ``package.module:Class`` has a colon."""
-    return re.sub(r"[^\w.+-]", "-", head)
 
 
 def _subtitle(result: HeadResult) -> str:
@@ -80,8 +76,3 @@ def _predictions_csv(comparison: ComparisonData) -> bytes:
 
     group = [] if groups is None else ["group"]
     return as_csv(["head", "path", "true", "predicted", *(f"p_{name}" for name in names), *group], lines())
-
-
-def _confusion_csv(matrix: list[list[int]], names: list[str]) -> bytes:
-    rows = ([name, *counts] for name, counts in zip(names, matrix, strict=True))
-    return as_csv(["true \\ predicted", *names], rows)

@@ -3,7 +3,6 @@ from .fitting import fit_and_score as fit_and_score
 from .fitting import fit_head as fit_head
 from .fitting import score_head as score_head
 from .heads import HeadsOnPlan as HeadsOnPlan
-from .heads import HeadsOnSplit as HeadsOnSplit
 from .heads import calibrate_heads as calibrate_heads
 from .heads import check_calibration as check_calibration
 from .heads import heads_on_plans as heads_on_plans

@@ -39,7 +39,6 @@ def features_of(cache: FeatureCache, rows: npt.NDArray[np.intp]) -> Features | S
 
 
 def _sources(cache: FeatureCache, rows: npt.NDArray[np.intp], views: Views | None) -> list[Features | StoredRows]:
-    """Return the features of rows, and those of each of their augmented views."""
     of_views = () if views is None else zip(views.caches, views.rows, strict=True)
     return [features_of(cache, rows), *(features_of(view, view_rows[rows]) for view, view_rows in of_views)]
 

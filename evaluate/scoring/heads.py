@@ -99,9 +99,8 @@ def weigh_classes(heads: Mapping[str, Any], class_weight: str | None) -> list[st
             head.set_params(class_weight=class_weight)
         else:
             without.append(name)
-    if without:
-        return [f"{', '.join(map(display, without))} cannot weigh classes and trained without class weights"]
-    return []
+    text = f"{', '.join(map(display, without))} cannot weigh classes and trained without class weights"
+    return [text] if without else []
 
 
 def check_calibration(method: str | None) -> None:

@@ -31,7 +31,7 @@ def run_jobs(
     jobs: Mapping[str, tuple[Any, ...]],
     n_jobs: int = 1,
     dask: Any = None,
-    on_start: Callable[[int], None] | None = None,
+    on_start: Callable[[int], None] = lambda number: None,
 ) -> Generator[Result, None, None]:
     """Call a function with the arguments of each job and yield the results in the order of the jobs.
 
@@ -40,7 +40,7 @@ def run_jobs(
     n_jobs = min(n_jobs, len(jobs))
     if dask is None and n_jobs <= 1:
         for number, (name, arguments) in enumerate(jobs.items()):
-            _started(on_start, number)
+            on_start(number)
             yield _call(name, function, arguments)
         return
     packed = [_pack(name, function, arguments) for name, arguments in jobs.items()]
@@ -62,7 +62,7 @@ def _pack(name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -
 
 
 def _outcomes(
-    packed: list[Job], n_jobs: int, dask: Any, on_start: Callable[[int], None] | None
+    packed: list[Job], n_jobs: int, dask: Any, on_start: Callable[[int], None]
 ) -> Generator[tuple[int, JobResult], None, None]:
     """Run the jobs and yield each result, with the number of its job, as soon as it is finished."""
     with contextlib.ExitStack() as stack:
@@ -76,11 +76,11 @@ def _outcomes(
             run = functools.partial(_through_joblib, task, packed, n_jobs=-1, backend=backend, pre_dispatch="all")
         started = min(width, len(packed))
         for number in range(started):
-            _started(on_start, number)
+            on_start(number)
         for outcome in stack.enter_context(contextlib.closing(run())):
             yield outcome
             if started < len(packed):
-                _started(on_start, started)
+                on_start(started)
                 started += 1
 
 
@@ -106,8 +106,3 @@ def _through_joblib(
 
 def _run(number: int, packed: Job) -> tuple[int, JobResult]:
     return number, JobResult.of(packed.run)
-
-
-def _started(on_start: Callable[[int], None] | None, number: int) -> None:
-    if on_start is not None:
-        on_start(number)

@@ -16,12 +16,11 @@ from .stable_hash import assign_parts, hash_to_unit_interval
 
 TEST_FRACTION = 0.2
 
+Names = Sequence[str]
 Labels = npt.NDArray[np.integer[Any]]
 
 
-def split_rows(
-    paths: Sequence[str], labels: Labels, class_names: Sequence[str], seed: int, groups: Groups | None = None
-) -> Split:
+def split_rows(paths: Names, labels: Labels, class_names: Names, seed: int, groups: Groups | None = None) -> Split:
     """Split image by image, or group by group: about 80 % for training, with every class on both sides."""
     parts, moved = _assign(paths, labels, class_names, seed, 0, [TEST_FRACTION], groups)
     method = "random" if groups is None else "grouped"
@@ -30,13 +29,7 @@ def split_rows(
 
 
 def fold_rows(
-    paths: Sequence[str],
-    labels: Labels,
-    class_names: Sequence[str],
-    k: int,
-    repeat: int,
-    seed: int,
-    groups: Groups | None = None,
+    paths: Names, labels: Labels, class_names: Names, k: int, repeat: int, seed: int, groups: Groups | None = None
 ) -> list[Split]:
     """Make the ``k`` folds of one repeat, with every class in every fold and no group in two."""
     parts, moved = _assign(paths, labels, class_names, seed, repeat, [number / k for number in range(1, k)], groups)
@@ -50,9 +43,9 @@ def fold_rows(
 
 
 def _assign(
-    paths: Sequence[str],
+    paths: Names,
     labels: Labels,
-    class_names: Sequence[str],
+    class_names: Names,
     seed: int,
     repeat: int,
     edges: Sequence[float],
@@ -69,7 +62,7 @@ def _assign(
     return parts[unit_of_row], np.flatnonzero(moved[unit_of_row])
 
 
-def _require_enough(class_names: Sequence[str], counts: list[int], parts: int, grouped: bool) -> None:
+def _require_enough(class_names: Names, counts: list[int], parts: int, grouped: bool) -> None:
     small = [f"{display(name)} has {count}" for name, count in zip(class_names, counts, strict=True) if count < parts]
     if small:
         advice = "Ask for fewer folds, " if parts > 2 else ""

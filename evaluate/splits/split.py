@@ -219,7 +219,6 @@ def identical_in_training(split: Split, cache: FeatureCache) -> int:
 
 
 def _group_ids(split: Split, groups: Groups) -> tuple[Rows, Rows]:
-    """Return the groups of the training rows and of the test rows."""
     highest = int(np.concatenate([split.train, split.test]).max(initial=-1))
     if highest >= len(groups.ids):
         raise SplitError(
