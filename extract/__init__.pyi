@@ -15,7 +15,6 @@ from .options import AUTO as AUTO
 from .options import DECODERS as DECODERS
 from .options import DTYPES as DTYPES
 from .options import ENGINES as ENGINES
-from .options import EngineName as EngineName
 from .progress import Progress as Progress
 from .progress import make_progress as make_progress
 from .recipe import decoding_of as decoding_of
@@ -24,7 +23,6 @@ from .recipe import minimum_size as minimum_size
 from .recipe import precision_of as precision_of
 from .recipe import recipe_of as recipe_of
 from .recipe import require_same_fingerprint as require_same_fingerprint
-from .report import ExtractionReport as ExtractionReport
 from .run import extract_features as extract_features
 from .scan import ImageFile as ImageFile
 from .scan import find_images as find_images

@@ -113,7 +113,8 @@ def recipe_of(cache: HasFingerprint, weights: str | Path | None = None) -> Recip
         weights = path or cache.provenance.get("weights", "")
     alpha, size = float(cache.fingerprint["alpha"]), int(cache.fingerprint["image_size"])
     precision, decoding = precision_of(cache.fingerprint), decoding_of(cache.fingerprint)
-    return make_recipe(weights, alpha, size, precision, decoding, view_of(cache.fingerprint))
+    view = str(cache.fingerprint.get("view", IDENTITY))
+    return make_recipe(weights, alpha, size, precision, decoding, view if view in VIEW_TRANSFORMS else IDENTITY)
 
 
 def precision_of(fingerprint: Mapping[str, Any]) -> str:
@@ -124,12 +125,6 @@ def precision_of(fingerprint: Mapping[str, Any]) -> str:
 def decoding_of(fingerprint: Mapping[str, Any]) -> str:
     """Return the decoding of a fingerprint."""
     return {decoder: name for name, decoder in DECODERS.items()}.get(str(fingerprint.get("decoder")), "exact")
-
-
-def view_of(fingerprint: Mapping[str, Any]) -> str:
-    """Return the view of a fingerprint."""
-    view = str(fingerprint.get("view", IDENTITY))
-    return view if view in VIEW_TRANSFORMS else IDENTITY
 
 
 def minimum_size(fingerprint: Mapping[str, Any]) -> int | None:

@@ -55,7 +55,7 @@ def count_changes(
     # inventory has the images after the run; damaged are paths whose stored features could not be used
     present = {image.path for image in scan.images}
     vanished = Counter(stored.digest for path, stored in before.items() if path not in present and stored.row >= 0)
-    counts: Counter[str] = Counter()
+    counts: dict[str, Any] = Counter()
     for image in scan.images:
         now, then = inventory.by_path[image.path], before.get(image.path)
         if then is not None:
@@ -68,14 +68,8 @@ def count_changes(
         else:
             kind = "added"
         counts[kind] += 1
-    return ExtractionReport(
-        unchanged=counts["unchanged"],
-        added=counts["added"],
-        changed=counts["changed"],
-        moved=counts["moved"],
-        removed=sum(path not in present for path in before) - counts["moved"],
-        repaired=counts["repaired"],
-    )
+    removed = sum(path not in present for path in before) - counts["moved"]
+    return ExtractionReport(**counts, removed=removed)
 
 
 def notes_on_damage(problems: list[str], quarantined: list[Path], dropped: list[str]) -> list[str]:

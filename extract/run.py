@@ -231,14 +231,10 @@ class _Run:
                 cache, seconds = self._update(plan, old, published)
             finally:
                 self.inventory.close()
-            report = replace(
-                count_changes(self.scan, before, self.inventory, damaged),
-                embedded=self.embedded,
-                copied=self.copied,
-                resumed=sum(item.source >= len(published) for item in plan.unchanged),
-                seconds=seconds,
-                published=True,
-            )
+            report = count_changes(self.scan, before, self.inventory, damaged)
+            resumed = sum(item.source >= len(published) for item in plan.unchanged)
+            report = replace(report, embedded=self.embedded, copied=self.copied, resumed=resumed)
+            report = replace(report, seconds=seconds, published=True)
         notes = notes_on_damage(old.problems if old is not None else [], self.quarantined, dropped)
         cache.report = replace(report, rejects=cache.rejects, notes=notes + notes_on_scan(self.scan))
         return cache
@@ -304,16 +300,9 @@ class _Run:
             if engine is None:
                 self._embed_on_cluster(plan.todo, commit)
             else:
-                embed_images(
-                    self.scan.root,
-                    plan.todo,
-                    self.inventory.by_digest,
-                    self.recipe,
-                    engine,
-                    self.options.workers or engine.default_workers(),
-                    commit,
-                    self.progress.advance,
-                )
+                root, content = self.scan.root, self.inventory.by_digest
+                workers = self.options.workers or engine.default_workers()
+                embed_images(root, plan.todo, content, self.recipe, engine, workers, commit, self.progress.advance)
         finally:
             self.progress.close()
         return time.monotonic() - begin

@@ -215,15 +215,8 @@ def _compare(
             added.append(name)
     removed = sorted(os.fsdecode(stored.image.path) for rest in vanished.values() for stored in rest)
     removed += sorted(os.fsdecode(path) for path in damaged - present)
-    verification = replace(
-        verification,
-        images=str(scan.root),
-        unchanged=unchanged,
-        added=added,
-        changed=changed,
-        moved=moved,
-        removed=removed,
-    )
+    differences: dict[str, Any] = {"added": added, "changed": changed, "moved": moved, "removed": removed}
+    verification = replace(verification, images=str(scan.root), unchanged=unchanged, **differences)
     return verification, [(image, stored) for image, stored in matching if stored.row >= 0]
 
 

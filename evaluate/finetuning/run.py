@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from ..._keras import import_keras
 from ...cache import FeatureCache, display, make_folder
@@ -19,7 +18,7 @@ from ...heads.io import dense_softmax, keras_head, read_parameters
 from ..duplicates import groups_for
 from ..models import ModelFile, ReferencePredictions, save_image_model
 from ..scoring import fit_head
-from ..shared import evenly_spaced_indices
+from ..shared import evenly_spaced_indices, history_figure, save_figure
 from ..splits import GroupsLike, Split
 from .cut_model import FrozenPart, cut_model
 from .image_reader import AUGMENTATIONS, ImageReader, Indices
@@ -173,9 +172,11 @@ def finetune(
             "trained on with --cache CACHE"
         )
     whole.get_layer("head").set_weights(keras_head(head).get_weights())
-    labels = _outputs(opened, class_names)
+    index = {name: number for number, name in enumerate(class_names)}  # -1: a class that the model does not know
+    labels = np.array([index.get(opened.class_names[label], -1) for label in opened.labels], np.intp)
     initial = cross_entropy(head.predict_proba(opened[fit]), labels[fit])
-    weights = _class_weights(head, labels[fit])
+    class_weight = head.get_params(deep=False).get("class_weight")
+    weights = None if class_weight is None else weights_of_classes(class_weight, head.classes_, labels[fit])
     with ImageReader(opened, root) as reader:
         below, above = cut_model(whole)
         frozen = FrozenPart(below, reader, AUGMENTATIONS[augment] * len(fit) + len(validation))
@@ -210,7 +211,7 @@ def finetune(
     }
     whole.get_layer("mobilenetv2").trainable = False  # as in every other image model
     save_image_model(whole, path, reference, _metadata(metadata, whole, about), _trained_head(head, whole))
-    _draw(training, path.stem, curves_path)
+    save_figure(history_figure({path.stem: training.history}), curves_path)
     return FineTuned(
         path, curves_path, layers, parameters, len(fit), len(validation), training, notes + group_notes + training.notes
     )
@@ -276,17 +277,6 @@ def _load(model: ModelFile) -> Any:
     return whole
 
 
-def _outputs(cache: FeatureCache, class_names: list[str]) -> Indices:
-    """Return the output of the model for the class of every row; -1 for a class that it does not know."""
-    index = {name: number for number, name in enumerate(class_names)}
-    return np.array([index.get(cache.class_names[label], -1) for label in cache.labels], np.intp)
-
-
-def _class_weights(head: Any, true: Indices) -> npt.NDArray[np.float64] | None:
-    value = head.get_params(deep=False).get("class_weight")
-    return None if value is None else weights_of_classes(value, head.classes_, true)
-
-
 def _reference_of(
     above: Any, frozen: FrozenPart, reader: ImageReader, cache: FeatureCache, validation: Indices
 ) -> ReferencePredictions:
@@ -309,9 +299,3 @@ def _trained_head(head: Any, whole: Any) -> Any:
     parameters = head.get_params(deep=False) if head.head_name == "softmax" else {}
     kernel, bias = whole.get_layer("head").get_weights()
     return dense_softmax(kernel, bias, head.classes_, parameters, {})
-
-
-def _draw(training: TrainingHistory, name: str, path: Path) -> None:
-    from ..shared import history_figure, save_figure
-
-    save_figure(history_figure({name: training.history}), path)

@@ -3,12 +3,10 @@ from .activation_map import check_mean as check_mean
 from .activation_map import gray as gray
 from .activation_map import heatmap_colormap as heatmap_colormap
 from .activation_map import heatmap_of as heatmap_of
-from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate_model as evaluate_model
 from .explanation import Explanation as Explanation
 from .explanation import explain as explain
 from .explanation import require_picture as require_picture
-from .exporting import ExportedModel as ExportedModel
 from .exporting import export as export
 from .image_model import ReferencePredictions as ReferencePredictions
 from .image_model import backbone_of as backbone_of
@@ -16,7 +14,5 @@ from .image_model import save_image_model as save_image_model
 from .model_file import FeatureSource as FeatureSource
 from .model_file import ModelFile as ModelFile
 from .model_file import short_hashes as short_hashes
-from .prediction import Prediction as Prediction
 from .prediction import predict as predict
-from .training import TrainedModel as TrainedModel
 from .training import train as train

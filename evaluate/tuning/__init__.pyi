@@ -4,5 +4,4 @@ from .nested import tuning_notes as tuning_notes
 from .nested import with_tuned as with_tuned
 from .result import Tuning as Tuning
 from .run import tune as tune
-from .successive_halving import Trial as Trial
 from .successive_halving import check_seconds as check_seconds

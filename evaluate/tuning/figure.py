@@ -41,13 +41,8 @@ def tuning_figure(title: str, score: str, space: Space, table: Sequence[Trial], 
     for ax in axes[len(names) :]:
         ax.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()
-    legend: dict[str, Any] = {
-        "frameon": False,
-        "labelcolor": INK,
-        "fontsize": 9.5,
-        "ncols": 3 if columns == 1 else len(labels),
-    }
-    figure.legend(handles, labels, loc="outside lower center", **legend)
+    legend: dict[str, Any] = {"frameon": False, "labelcolor": INK, "fontsize": 9.5}
+    figure.legend(handles, labels, loc="outside lower center", ncols=3 if columns == 1 else len(labels), **legend)
     figure.suptitle(title, fontsize=12, fontweight="bold", color=INK, x=0.01, ha="left")
     return figure
 
@@ -97,14 +92,10 @@ def _axis(ax: Axes, space: Range | Choice, used: list[Any]) -> Any:
             ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             ax.xaxis.set_minor_formatter(NullFormatter())
-    other = _beyond(min(numbers), max(numbers), log)
+    low, high = min(numbers), max(numbers)  # values that are not numbers are to the right of all numbers
+    other = high * max(high / low, 2.0) ** 0.12 if log else high + 0.12 * max(high - low, 1e-9)
     for word in {str(value) for value in values if not is_number(value)}:  # such as gamma="scale"
         style: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 9, "color": INK}
         ax.text(other, 0.015, display(word), transform=ax.get_xaxis_transform(), **style)
         ax.axvline(other, color="#e3e8ec", zorder=0)
     return lambda value: float(value) if is_number(value) else other
-
-
-def _beyond(low: float, high: float, log: bool) -> float:
-    """Return a position to the right of all numbers of an axis, for values that are not numbers."""
-    return high * max(high / low, 2.0) ** 0.12 if log else high + 0.12 * max(high - low, 1e-9)

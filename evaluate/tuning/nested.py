@@ -7,6 +7,7 @@ Cawley and Talbot 2010). Folds may have different parameters: the score is that 
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections import Counter
@@ -66,20 +67,35 @@ def tune_plan(
         for index, split in enumerate(plan if space else ()):
             if announce is not None:
                 announce(name, index)
-            results[index][name] = _search(
-                cache, name, heads[name], space, split, groups, metric, seed, seconds, jobs, dask
+            split_seed = seed if split.seed is None else split.seed
+            folds = inner_folds(cache, split, groups, _count_folds(cache, split, groups), split_seed)
+            make, deadline = functools.partial(_clone, heads[name]), time.time() + seconds
+            search = Search(cache, name, make, folds, groups, metric, split_seed, jobs, dask, deadline)
+            given = heads[name].get_params(deep=False)
+            best = search.run(candidates(space, {key: given[key] for key in space}, TRIALS, seed))
+            default_score = search.default_of(best).score
+            results[index][name] = TuningResult(
+                parameters=best.parameters,
+                metric=metric,
+                score=best.score,
+                default_score=None if math.isnan(default_score) else default_score,
+                trials=len({row.trial for row in search.table}),
+                complete=search.complete,
+                repeat=split.repeat if split.fold is not None else None,
+                fold=split.fold,
             )
     return results
 
 
-def with_tuned(heads: Mapping[str, Any], tuned: Mapping[str, TuningResult]) -> dict[str, Any]:
-    """Return the heads of one split; tuned ones are copies with the parameters of their search."""
+def _clone(head: Any, **parameters: Any) -> Any:
     from sklearn.base import clone
 
-    return {
-        name: clone(head).set_params(**tuned[name].parameters) if name in tuned else head
-        for name, head in heads.items()
-    }
+    return clone(head).set_params(**parameters)
+
+
+def with_tuned(heads: Mapping[str, Any], tuned: Mapping[str, TuningResult]) -> dict[str, Any]:
+    """Return the heads of one split; tuned ones are copies with the parameters of their search."""
+    return {name: _clone(head, **tuned[name].parameters) if name in tuned else head for name, head in heads.items()}
 
 
 def tuning_notes(heads: Mapping[str, Any], plan: SplitPlan, tuned: Sequence[Mapping[str, TuningResult]]) -> list[str]:
@@ -107,43 +123,6 @@ def tuning_notes(heads: Mapping[str, Any], plan: SplitPlan, tuned: Sequence[Mapp
         target = "" if metric == "accuracy" else f" for {METRICS[metric].title}"
         notes.append(f"{display(name)} was tuned{target} in the {text}")
     return notes
-
-
-def _search(
-    cache: FeatureCache,
-    name: str,
-    head: Any,
-    space: Space,
-    split: Split,
-    groups: Groups | None,
-    metric: str,
-    seed: int,
-    seconds: float,
-    jobs: int,
-    dask: Any,
-) -> TuningResult:
-    """Search in the training part of one split."""
-    from sklearn.base import clone
-
-    def make(**parameters: Any) -> Any:
-        return clone(head).set_params(**parameters)
-
-    given = head.get_params(deep=False)
-    split_seed = seed if split.seed is None else split.seed
-    folds = inner_folds(cache, split, groups, _count_folds(cache, split, groups), split_seed)
-    search = Search(cache, name, make, folds, groups, metric, split_seed, jobs, dask, time.time() + seconds)
-    best = search.run(candidates(space, {key: given[key] for key in space}, TRIALS, seed))
-    default_score = search.default_of(best).score
-    return TuningResult(
-        parameters=best.parameters,
-        metric=metric,
-        score=best.score,
-        default_score=None if math.isnan(default_score) else default_score,
-        trials=len({row.trial for row in search.table}),
-        complete=search.complete,
-        repeat=split.repeat if split.fold is not None else None,
-        fold=split.fold,
-    )
 
 
 def _count_folds(cache: FeatureCache, split: Split, groups: Groups | None) -> int:

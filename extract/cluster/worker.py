@@ -92,7 +92,13 @@ def embed_slice(job: Job, images: list[ImageFile], segment: Path) -> SliceResult
 
 
 def _embed_slice(job: Job, images: list[ImageFile], segment: Path, address: str) -> SliceResult:
-    _require_same_version(job)
+    here = {name: version(name) for name in job.provenance["versions"]}
+    there = job.provenance["versions"]
+    if here["embedonce"] != there["embedonce"]:  # it may decode differently or write another format
+        raise ClusterError(
+            f"it has embedonce {here['embedonce']}, the coordinating process {there['embedonce']}. Install the same "
+            "everywhere"
+        )
     _require_folder(job.root, "image folder", 0.0)
     _require_folder(segment.parent, "folder of unfinished work", PATIENCE)
     engine = _engine(job)
@@ -102,32 +108,15 @@ def _embed_slice(job: Job, images: list[ImageFile], segment: Path, address: str)
     embed_images(job.root, images, content, job.recipe, engine, workers, results.extend, lambda count: None)
     order = {image.path: number for number, image in enumerate(images)}
     results.sort(key=lambda item: order[item.image.path])
-    versions = engine.versions() | _other_versions(job)
+    versions = engine.versions() | {name: here[name] for name in here if here[name] != there[name]}
     rows = [item for item in results if item.copy_of is None]
     if rows:
         class_names = sorted({item.image.path.partition(b"/")[0] for item in rows})
         provenance = job.provenance | {"engines": {engine.name: versions}}
         write_cache(Assembler(Inventory(), job.fingerprint, provenance, class_names).table_of_results(rows), segment)
-    return SliceResult(
-        address,
-        segment if rows else None,
-        sum(item.features is not None for item in rows),
-        [(item.image, item.digest) for item in results if item.copy_of is not None],
-        engine.name,
-        versions,
-    )
-
-
-def _require_same_version(job: Job) -> None:
-    """Raise ClusterError for another embedonce, which may decode differently or write another format."""
-    here, there = version("embedonce"), job.provenance["versions"]["embedonce"]
-    if here != there:
-        raise ClusterError(f"it has embedonce {here}, the coordinating process {there}. Install the same everywhere")
-
-
-def _other_versions(job: Job) -> dict[str, str]:
-    versions = {name: version(name) for name in job.provenance["versions"]}
-    return {name: here for name, here in versions.items() if here != job.provenance["versions"][name]}
+    embedded = sum(item.features is not None for item in rows)
+    copies = [(item.image, item.digest) for item in results if item.copy_of is not None]
+    return SliceResult(address, segment if rows else None, embedded, copies, engine.name, versions)
 
 
 def _require_folder(folder: Path, what: str, patience: float) -> None:

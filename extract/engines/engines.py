@@ -217,8 +217,7 @@ def _processors() -> int:
     """Return the number of processors that this process may use, by its affinity and its container's limit."""
     from joblib import cpu_count
 
-    count: int = cpu_count()
-    return count
+    return int(cpu_count())
 
 
 def _weights(recipe: Recipe) -> Weights:

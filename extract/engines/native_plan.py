@@ -118,16 +118,10 @@ def make_program(folded: Folded, image_size: int) -> Program:
     side = image_size + 1 + image_size % 2
     plan = Plan(size=image_size, blocks=len(BLOCKS), features=panels * PANEL, head=head, pixels=largest["pixels"])
     arena = 0
-    for name, length in (
-        ("padded", 3 * side * side),
-        ("first", largest["out"]),
-        ("second", largest["out"]),
-        ("expanded", largest["expanded"]),
-        ("deep", largest["deep"]),
-        ("zeros", largest["row"]),
-    ):
+    largest |= {"padded": 3 * side * side, "first": largest["out"], "second": largest["out"], "zeros": largest["row"]}
+    for name in ("padded", "first", "second", "expanded", "deep", "zeros"):
         setattr(plan, name, arena)
-        arena += -(-length // _ALIGNMENT) * _ALIGNMENT
+        arena += -(-largest[name] // _ALIGNMENT) * _ALIGNMENT
     return Program(plan, blocks, weights.packed(), arena, kernel.shape[1])
 
 
