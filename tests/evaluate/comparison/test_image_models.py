@@ -128,7 +128,7 @@ def test_a_model_of_features_alone_is_refused(cache, files, in_pairs, tmp_path):
     from embedonce.heads.io.files import load_head, save_head
 
     path = tmp_path / "alone.keras"
-    save_head(load_head(files[0]), path, read_metadata(files[0]))
+    save_head(load_head(files[1]), path, read_metadata(files[1]))
     with pytest.raises(ModelFileError, match="takes no images. Write an image model with embedonce export"):
         compare(cache, ["logreg"], groups=in_pairs, image_models=path)
 

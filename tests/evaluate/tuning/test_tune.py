@@ -460,7 +460,7 @@ def test_a_cluster_gives_the_table_of_one_process(tuned, cache, groups):
         ("logreg", {"space": {"C": []}}, HeadError, "must be a list of values for C of head 'logreg'"),
         ("logreg", {"space": {"C": "0.1"}}, HeadError, "must be a list of values for C of head 'logreg', got '0.1'"),
         ("logreg", {"space": {}}, HeadError, "must name at least one parameter of head 'logreg'"),
-        ("logreg", {"parameters": {"C": 2}}, HeadError, "head 'logreg' has nothing left to tune beside C"),
+        ("logreg", {"parameters": {"C": 2}}, HeadError, "head 'logreg' has nothing left to tune besides C"),
         ("logreg", {"parameters": {"C": 2}, "space": {"C": [1]}}, HeadError, "must not name C of head 'logreg'"),
         ("logreg", {"metric": "beauty"}, ParameterError, "metric of tune must be one of accuracy, .*got 'beauty'"),
         ("logreg", {"trials": 0}, ParameterError, "trials of tune must be an integer of at least 1, got 0"),
