@@ -12,7 +12,23 @@ from .names import display
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """Content and origin of a cache; ``print`` shows it. The `path` of a cache in memory is None."""
+    """Content and origin of a cache; ``print`` shows it.
+
+    Attributes
+    ----------
+    path : str or None
+        None for a cache in memory.
+    images, features : int
+        Number of rows, and of features per row.
+    classes : dict of str to int
+        Number of images per class.
+    fingerprint : dict
+        Everything that decides the feature values.
+    provenance : dict
+        Versions, engine, image folder.
+    reject_reasons : list of (str, str)
+        Path and reason of every image that could not be embedded.
+    """
 
     path: str | None
     images: int

@@ -41,12 +41,22 @@ _MINIMUM_MEMORY, _MINIMUM_DISK = 1.0, 1.0  # GB for an extraction of some thousa
 
 @dataclass(frozen=True)
 class Check:
-    """Result of one check."""
+    """Result of one check.
+
+    Attributes
+    ----------
+    name : str
+    status : {"PASS", "WARN", "FAIL"}
+        WARN: works, but slowly, not yet, or not everywhere. FAIL: something will not work.
+    finding : str
+    remedy : str
+        Advice; empty for PASS.
+    """
 
     name: str
-    status: Status  # WARN: works, but slowly, not yet, or not everywhere; FAIL: something will not work
+    status: Status
     finding: str
-    remedy: str = ""  # empty for PASS
+    remedy: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return all values, JSON-serialisable."""

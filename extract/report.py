@@ -15,21 +15,45 @@ from .scan import Scan
 
 @dataclass(frozen=True)
 class ExtractionReport:
-    """Result of an extraction, the ``report`` of the cache that `extract_features` returns."""
+    """Result of an extraction, the ``report`` of the cache that `extract_features` returns.
 
-    embedded: int = 0  # forward passes
+    Attributes
+    ----------
+    embedded : int
+        Forward passes.
+    unchanged, added, changed, moved, removed : int
+        Images, compared with the cache before. A moved image has a new path and stored content.
+    repaired : int
+        Images whose stored features were damaged.
+    resumed : int
+        Images of an earlier, unfinished run.
+    copied : int
+        Images that took the features of a file of the same content instead of a forward pass.
+    seconds : float
+        Time from the first embedded image to the last.
+    published : bool
+        Whether the cache was written.
+    notes : list of str
+        Notices for the user, such as files that were left out.
+    rejects : list of (str, str)
+        Path and reason of every image that cannot be embedded.
+    views : dict of str to ExtractionReport
+        Reports of the augmented views, each with its own cache.
+    """
+
+    embedded: int = 0
     unchanged: int = 0
     added: int = 0
     changed: int = 0
-    moved: int = 0  # images with a new path and stored content
+    moved: int = 0
     removed: int = 0
-    repaired: int = 0  # images whose stored features were damaged
-    resumed: int = 0  # images of an earlier, unfinished run
-    copied: int = 0  # images that took the features of a file of the same content
-    seconds: float = 0.0  # from the first embedded image to the last
-    published: bool = False  # whether the cache was written
+    repaired: int = 0
+    resumed: int = 0
+    copied: int = 0
+    seconds: float = 0.0
+    published: bool = False
     notes: list[str] = field(default_factory=list)
-    rejects: list[tuple[str, str]] = field(default_factory=list)  # path and reason
+    rejects: list[tuple[str, str]] = field(default_factory=list)
     views: dict[str, ExtractionReport] = field(default_factory=dict)
 
     @property

@@ -29,24 +29,54 @@ Matching = list[tuple[ImageFile, StoredImage]]
 
 @dataclass(frozen=True)
 class Verification:
-    """Result of a verification."""
+    """Result of a verification.
+
+    Attributes
+    ----------
+    cache : str
+        Path of the cache.
+    rows : int
+        Embedded images whose checksums were compared.
+    files : int
+        Cache files: 1, or the number of shards.
+    problems : list of str
+        A line for every damaged part.
+    damaged : list of str
+        Images whose stored features or signatures are damaged.
+    images : str or None
+        The image folder that the cache was compared with.
+    unchanged : int
+        Images of the folder with the stored content, by SHA-256.
+    added, changed, removed : list of str
+        Paths that differ from the cache.
+    moved : list of (str, str)
+        Old and new path of images that were moved.
+    sampled : int
+        Images that were embedded again.
+    identical : int
+        Images of the sample with exactly the stored features.
+    largest_difference, allowed_difference : float
+        Largest difference between a stored and a new feature, and its limit.
+    differing : list of str
+        Images of the sample beyond the limit.
+    """
 
     cache: str
-    rows: int = 0  # embedded images whose checksums were compared
-    files: int = 0  # 1, or the number of shards
-    problems: list[str] = field(default_factory=list)  # a line for every damaged part
-    damaged: list[str] = field(default_factory=list)  # images with damaged rows
-    images: str | None = None  # the folder that the cache was compared with
-    unchanged: int = 0  # images with the stored content, by SHA-256
+    rows: int = 0
+    files: int = 0
+    problems: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    images: str | None = None
+    unchanged: int = 0
     added: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
-    moved: list[tuple[str, str]] = field(default_factory=list)  # old and new path
+    moved: list[tuple[str, str]] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
-    sampled: int = 0  # images that were embedded again
-    identical: int = 0  # images of the sample with exactly the stored features
-    largest_difference: float = 0.0  # between a stored and a new feature
+    sampled: int = 0
+    identical: int = 0
+    largest_difference: float = 0.0
     allowed_difference: float = 0.0
-    differing: list[str] = field(default_factory=list)  # images of the sample beyond the limit
+    differing: list[str] = field(default_factory=list)
 
     @property
     def intact(self) -> bool:

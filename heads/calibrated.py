@@ -22,13 +22,28 @@ _SMALLEST = 1e-12
 class CalibratedHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Head whose probabilities are calibrated on folds of the training rows.
 
-    The head is fitted on all training rows as `head_`, the correction of its probabilities on those of held-out rows.
-    Rows of one group are never on both sides of a fold.
+    The head is fitted on all training rows. The correction of its probabilities is fitted on those of held-out rows of
+    folds. Rows of one group are never on both sides of a fold.
 
-    "temperature" is one factor on the log probabilities, which changes no prediction (Guo et al., 2017,
-    https://proceedings.mlr.press/v70/guo17a.html): `temperature_` is above 1 if the head was too confident. "sigmoid"
-    is a logistic curve for each class against the others, normalised to a sum of 1 (Platt, 1999; Zadrozny and Elkan,
-    2002), with slope and intercept in `curves_` (k, 2); the most probable class, which may change, is then predicted.
+    Parameters
+    ----------
+    head : classifier
+        With ``predict_proba``; it is cloned.
+    method : {"temperature", "sigmoid"}, default="temperature"
+        "temperature" is one factor on the log probabilities, which changes no prediction (Guo et al., 2017,
+        https://proceedings.mlr.press/v70/guo17a.html). "sigmoid" is a logistic curve for each class against the
+        others, normalised to a sum of 1 (Platt, 1999; Zadrozny and Elkan, 2002); it may change the most probable
+        class, which is then predicted.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (k,)
+    head_ : classifier
+        Fitted on all training rows.
+    temperature_ : float
+        With "temperature": above 1 if the head was too confident.
+    curves_ : ndarray of float64, shape (k, 2)
+        With "sigmoid": slope and intercept on the log odds of each class.
     """
 
     head_name = "calibrated"

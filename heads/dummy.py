@@ -11,7 +11,24 @@ from .predictors import DummyPredictor
 
 
 class DummyHead(FeatureHead, DummyPredictor):
-    """Predict the most frequent class, by fractions `class_prior_` (k,) of the training rows; ignore the features."""
+    """Predict the most frequent class and ignore the features.
+
+    Attributes
+    ----------
+    class_prior_ : ndarray of shape (k,), float64
+        Each class's fraction of the training rows.
+
+    See Also
+    --------
+    embedonce.make_head : Make any head by name.
+
+    Examples
+    --------
+    >>> from embedonce import make_head
+    >>> head = make_head("dummy").fit([[0.0], [1.0], [2.0]], ["cat", "dog", "dog"])
+    >>> head.predict([[0.0]])
+    array(['dog'], dtype='<U3')
+    """
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> DummyHead:
         """Count labels y of shape (n,); X of shape (n, d) is only checked. Return the head."""

@@ -66,11 +66,40 @@ class _LinearHead(StandardizedHead):
 class LogisticRegressionHead(_LinearHead, LogisticRegressionPredictor):
     """Logistic regression (multinomial for three or more classes) on standardised features.
 
-    The minimum is that of ``make_pipeline(StandardScaler(), LogisticRegression(C=C))`` up to `tol`, the largest
-    component of the gradient. The default is half of scikit-learn's 1e-4, with which rounding decides whether the
-    solver, L-BFGS, stops a few iterations before scikit-learn's. Features in float32 are multiplied in float32.
+    The minimum is that of ``make_pipeline(StandardScaler(), LogisticRegression(C=C))`` up to the solver's tolerance.
+    The solver is `embedonce.heads.numerics.lbfgs`. Features in float32 are multiplied in float32.
 
-    Weights `coef_` (k, d) and `intercept_` (k,) are float64; of two classes those of the second alone.
+    Parameters
+    ----------
+    C : float, default=1.0
+        Inverse strength of the L2 penalty, above 0.
+    max_iter : int, default=1000
+        Bound on L-BFGS iterations, at least 1.
+    tol : float, default=5e-5
+        The solver stops when no component of the gradient exceeds it; above 0. It is half of scikit-learn's 1e-4, with
+        which rounding decides whether the solver stops a few iterations before scikit-learn's.
+    class_weight : mapping or "balanced", default=None
+        Weight of each class's rows; "balanced" is inverse to the class's size.
+
+    Attributes
+    ----------
+    coef_, intercept_ : ndarray of float64, shapes (k, d) and (k,)
+        Weights of the standardised features; of two classes those of the second alone.
+    model_ : sklearn.pipeline.Pipeline
+        The same as fitted StandardScaler and LogisticRegression.
+    n_iter_ : int
+        Iterations of the solver.
+
+    See Also
+    --------
+    embedonce.make_head : Make any head by name.
+
+    Examples
+    --------
+    >>> from embedonce import make_head
+    >>> head = make_head("logreg", C=0.1).fit([[0.0], [1.0]], ["cat", "dog"])
+    >>> head.predict([[0.9]])
+    array(['dog'], dtype='<U3')
     """
 
     reads_rows = True
@@ -119,12 +148,42 @@ class LogisticRegressionHead(_LinearHead, LogisticRegressionPredictor):
 class LinearSVMHead(_LinearHead, CalibratedMarginHead, LinearSVMPredictor):
     """Linear support vector machine, one class against the rest, on standardised features.
 
-    scikit-learn's `C` of 1.0 is meant for a few features. On MobileNetV2 features (alpha 0.35) of one data set, split
-    without leakage, the test error was 6.0 % with 1.0, 4.8 % with 0.01 and 4.3 % with 0.001. Tune it on other data.
-    With `probability`, `inverse_temperature_` is fitted on held-out rows, which costs at least one more fit.
-    `random_state` seeds liblinear's coordinate descent, used if there are fewer rows than features.
+    Parameters
+    ----------
+    C : float, default=0.001
+        Inverse strength of the L2 penalty, above 0. scikit-learn's 1.0 is meant for a few features. On MobileNetV2
+        features (alpha 0.35) of one data set, split without leakage, the test error was 6.0 % with 1.0, 4.8 % with 0.01
+        and 4.3 % with 0.001. Tune it on other data.
+    max_iter : int, default=10000
+        Bound on liblinear's iterations, at least 1.
+    tol : float, default=1e-4
+        Tolerance of the solver, above 0.
+    class_weight : mapping or "balanced", default=None
+        Weight of each class's rows.
+    probability : bool, default=True
+        Whether to fit `inverse_temperature_` on held-out rows, for `predict_proba`. It costs at least one more fit.
+    random_state : int, default=0
+        Seed of liblinear's coordinate descent, which it uses if there are fewer rows than features.
 
-    Weights `coef_` (k, d) and `intercept_` (k,) are float64; of two classes those of the second alone.
+    Attributes
+    ----------
+    coef_, intercept_ : ndarray of float64, shapes (k, d) and (k,)
+        Weights of the standardised features; of two classes those of the second alone.
+    model_ : sklearn.pipeline.Pipeline
+        The same as fitted StandardScaler and LinearSVC.
+    n_iter_ : int
+        Iterations of liblinear for the slowest class.
+
+    See Also
+    --------
+    embedonce.make_head : Make any head by name.
+
+    Examples
+    --------
+    >>> from embedonce import make_head
+    >>> head = make_head("linear-svm").fit([[0.0], [0.1], [0.9], [1.0]], ["cat", "cat", "dog", "dog"])
+    >>> head.predict([[0.95]])
+    array(['dog'], dtype='<U3')
     """
 
     def __init__(

@@ -28,11 +28,47 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
     comes from `random_state`: initial weights, dropout and the order of the rows. Global generators are neither used
     nor changed (but for Keras's by Keras before 3.13, when `model_` is made).
 
-    `batch_size` are the rows per step, `dropout` is the fraction of features set to 0 in each. `class_weight` is a
-    mapping (a class that it leaves out has weight 1) or "balanced"; the "loss" of `history_` is then the weighted one.
-    `history_` holds "loss" and "accuracy" of each epoch, averaged over its steps as in Keras (with dropout), and with
-    validation data "val_loss" and "val_accuracy" (after the epoch, without dropout). `coef_` (k, d) and `intercept_`
-    (k,) are float32.
+    Parameters
+    ----------
+    epochs : int, default=5
+        Passes over the training rows, at least 1.
+    batch_size : int, default=100
+        Rows per step, at least 1.
+    dropout : float, default=0.2
+        Fraction of the features that are set to 0 in each training step, from 0 to below 1.
+    learning_rate : float, default=0.001
+        Step size of Adam, above 0.
+    random_state : int, default=0
+        Seed, 0 to 2**32 - 1.
+    class_weight : mapping or "balanced", default=None
+        Weight of each class in the loss; a class that the mapping leaves out has weight 1. "balanced" gives every class
+        the same weight in total. The "loss" of `history_` is then the weighted one.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (k, d), float32
+        Weights of the dense layer, one row a class.
+    intercept_ : ndarray of shape (k,), float32
+        Bias of the dense layer.
+    model_ : keras.Sequential
+        The trained head as a Keras model named "head", made when it is first used: features (m, d) float32 in,
+        probabilities (m, k) out.
+    history_ : dict of str to list of float
+        "loss" and "accuracy" of each epoch, averaged over its steps as in Keras (with dropout); with validation data
+        also "val_loss" and "val_accuracy", after the epoch, without dropout.
+    n_iter_ : int
+        Number of epochs.
+
+    See Also
+    --------
+    embedonce.make_head : Make any head by name.
+
+    Examples
+    --------
+    >>> from embedonce import make_head
+    >>> head = make_head("softmax", epochs=2).fit([[0.0], [1.0]], ["cat", "dog"])
+    >>> len(head.history_["loss"])
+    2
     """
 
     reads_rows = True

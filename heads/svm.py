@@ -68,14 +68,63 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
     Predictions are those of ``make_pipeline(StandardScaler(), SVC(C, gamma=gamma, break_ties=True))`` up to the
     solver's tolerance. Features in float32 are kept and multiplied in float32.
 
-    `gamma` "scale" is 1 / (d * variance of the standardised features). `max_iter` -1 is no bound. With `probability`
-    `inverse_temperature_` is fitted on held-out rows; the folds reuse the kernel matrix, and take about as long as the
-    solver. If the matrix of 8 n^2 bytes exceeds `max_kernel_bytes`, libsvm computes the kernel: the same result,
-    slowly. More than `approximate_above` rows are approximated by `n_components` of them, which `random_state` draws;
-    their features of 4 n n_components bytes stay in memory up to `max_kernel_bytes`.
+    Parameters
+    ----------
+    C : float, default=10.0
+        Inverse strength of the penalty, above 0.
+    gamma : float or "scale", default="scale"
+        Width of the kernel, above 0; "scale" is 1 / (d * variance of the standardised features).
+    class_weight : mapping or "balanced", default=None
+        Weight of each class's rows.
+    tol : float, default=1e-3
+        Tolerance of the solver, above 0.
+    max_iter : int, default=-1
+        Bound on the solver's iterations; -1 for none.
+    probability : bool, default=True
+        Whether to fit `inverse_temperature_` on held-out rows, for `predict_proba`. The folds reuse the kernel matrix,
+        scaler and gamma of all rows, and take about as long as the solver.
+    max_kernel_bytes : int, default=3 GiB
+        Bound on the kernel matrix of 8 n^2 bytes. Above it libsvm computes the kernel: the same result, slowly. An
+        approximation keeps its features of 4 n n_components bytes up to this size, and otherwise computes them in each
+        iteration.
+    approximate_above : int, default=20000
+        With more training rows than this the machine is approximated, with an `ApproximationWarning`.
+    n_components : int, default=2000
+        Training rows that an approximation expresses the others by.
+    random_state : int, default=0
+        Seed of the choice of these rows. Nothing else is random.
 
-    `support_vectors_` (s, d) are standardised rows `support_` of the training data. `intercept_`, `dual_coef_` and
-    `n_support_` are those of `sklearn.svm.SVC`; an approximation has instead `pair_coef_` (s, k (k - 1) / 2), float64.
+    Attributes
+    ----------
+    mean_, var_, scale_ : ndarray of shape (d,), float64
+        Standardisation, fitted on all rows; also as `scaler_`, a `sklearn.preprocessing.StandardScaler`.
+    gamma_ : float
+        Width of the kernel.
+    support_ : ndarray of shape (s,), intp
+        Rows of the support vectors in the training data, sorted by class.
+    support_vectors_ : ndarray of shape (s, d), float32 or float64
+        Standardised support vectors.
+    intercept_ : ndarray of shape (k (k - 1) / 2,), float64
+        As in `sklearn.svm.SVC`.
+    dual_coef_, n_support_ : ndarray
+        As in `sklearn.svm.SVC`; an approximation has none.
+    approximate_ : bool
+        Whether the machine is an approximation. Then `support_` are the rows that were drawn.
+    pair_coef_ : ndarray of shape (s, k (k - 1) / 2), float64
+        Coefficients of an approximation's support vectors in the margins of all pairs of classes.
+    n_iter_ : int
+        Iterations of the solver for the slowest pair of classes.
+
+    See Also
+    --------
+    embedonce.make_head : Make any head by name.
+
+    Examples
+    --------
+    >>> from embedonce import make_head
+    >>> head = make_head("svm", C=1.0).fit([[0.0], [0.1], [0.9], [1.0]], ["cat", "cat", "dog", "dog"])
+    >>> head.predict([[0.95]])
+    array(['dog'], dtype='<U3')
     """
 
     reads_rows = True

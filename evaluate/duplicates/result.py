@@ -21,7 +21,24 @@ _SHOWN_GROUPS = 10
 
 @dataclass(frozen=True, eq=False)
 class NearDuplicates:
-    """Groups of near-duplicates in a cache, the pairs that were accepted or rejected, and the files written."""
+    """Groups of near-duplicates in a cache, and how certain they are.
+
+    Attributes
+    ----------
+    cache : FeatureCache
+    groups : Groups
+        The group of every image; an image without near-duplicates is the only one of its group.
+    search : Duplicates
+        The pairs that were accepted or rejected, with their scores.
+    seconds : float
+        Duration of the search.
+    written : tuple of Path
+        Files that were written.
+
+    See Also
+    --------
+    embedonce.find_groups : Returns it.
+    """
 
     cache: FeatureCache
     groups: Groups

@@ -33,12 +33,27 @@ STILL_TRUE = ("embedonce", "head", "parameters", "class_names", "weights", "spli
 
 @dataclass(frozen=True)
 class FineTuned:
-    """Result of fine-tuning."""
+    """Result of fine-tuning.
+
+    Attributes
+    ----------
+    path : Path
+        The model file.
+    curves : Path
+        Figure of loss and accuracy per epoch.
+    layers : list of str
+        The unfrozen layers at the end of the backbone; batch normalization among them stayed frozen.
+    parameters : int
+        Number of trained weights, those of the head included.
+    images, validation_images : int
+    training : TrainingHistory
+    notes : list of str
+    """
 
     path: Path
     curves: Path
-    layers: list[str]  # unfrozen ones at the end of the backbone; batch normalization among them stayed frozen
-    parameters: int  # number of trained weights, those of the head included
+    layers: list[str]
+    parameters: int
     images: int
     validation_images: int
     training: TrainingHistory

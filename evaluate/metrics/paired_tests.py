@@ -22,19 +22,36 @@ Correct = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class PairedTest(Record):
-    """Difference between the accuracies of two heads on the same test images, and its two-sided p."""
+    """Difference between two heads on the same test images.
+
+    Attributes
+    ----------
+    difference : float
+        Accuracy of the first head minus that of the second.
+    low, high : float
+        Confidence interval of the difference.
+    p : float
+        Two-sided.
+    test : str
+        Name of the significance test.
+    discordant : tuple of int
+        Number of images that only the first, and only the second, head classifies correctly.
+    """
 
     difference: float
     low: float
     high: float
     p: float
     test: str
-    discordant: tuple[int, int]  # images that only the first, and only the second, classifies correctly
+    discordant: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class HeadDifference(Record):
-    """Paired test of heads ``a`` and ``b``, the more accurate one first, with a verdict and a sentence."""
+    """Paired test of heads ``a`` and ``b``, the more accurate one first; ``p_holm`` is corrected for the pairs.
+
+    ``verdict`` is "better", "practically tied" or "undecided", and ``text`` the result as a sentence.
+    """
 
     a: str
     b: str

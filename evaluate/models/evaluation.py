@@ -18,11 +18,21 @@ from .model_file import ModelFile
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a model on a cache."""
+    """Scores of a model on a cache.
+
+    Attributes
+    ----------
+    result : HeadResult
+    rows : ndarray of intp, shape (t,)
+        Rows of the cache that were scored.
+    left_out : int
+        Number of images that the model was trained on and that were not scored.
+    notes : list of str
+    """
 
     result: HeadResult
-    rows: npt.NDArray[np.intp]  # of the cache, shape (t,)
-    left_out: int  # number of images that the model was trained on
+    rows: npt.NDArray[np.intp]
+    left_out: int
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:

@@ -29,18 +29,42 @@ SUFFIXES = (".png", ".svg", ".pdf")
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Evidence for a class at each place of an image."""
+    """Evidence for a class at each place of an image.
+
+    Attributes
+    ----------
+    path : str
+        The image file.
+    method : {"cam", "grad-cam"}
+        ``cam``, for heads that are linear in the features: the heatmap is signed, and its sum plus `bias` is `score`.
+        ``grad-cam``, for other heads: the heatmap is 0 or above, and is high where the score rises most with the
+        features; it does not add up to the score.
+    class_name : str
+        The explained class.
+    classes : tuple of str, length k
+    probabilities : ndarray of float64, shape (k,)
+    score : float
+        Logarithm of the class's probability less the mean of the logarithms over all classes: 0 if all are equal.
+    bias : float or None
+        Part of the score that does not depend on the image; None for ``grad-cam``.
+    heatmap : ndarray of float64, shape (h, w)
+        Contribution of each place of the last feature map to the score.
+    pixels : ndarray of uint8, shape (height, width, 3)
+        The decoded image.
+    feature_difference : float
+        Largest difference between a pooled feature of the head and the mean over the places.
+    """
 
     path: str
-    method: Literal["cam", "grad-cam"]  # cam: signed, its sum plus bias is the score; grad-cam: 0 or above
+    method: Literal["cam", "grad-cam"]
     class_name: str
     classes: tuple[str, ...]
-    probabilities: npt.NDArray[np.float64]  # shape (k,)
-    score: float  # log of the class's probability less the mean of the logarithms of all classes
-    bias: float | None  # part of the score that does not depend on the image; None for grad-cam
-    heatmap: npt.NDArray[np.float64]  # shape (h, w): contribution of each place of the last feature map
-    pixels: Pixels  # shape (height, width, 3)
-    feature_difference: float  # largest one between a pooled feature of the head and the mean over the places
+    probabilities: npt.NDArray[np.float64]
+    score: float
+    bias: float | None
+    heatmap: npt.NDArray[np.float64]
+    pixels: Pixels
+    feature_difference: float
 
     @property
     def probability(self) -> float:

@@ -34,11 +34,21 @@ SUFFIXES = (".keras", ".tflite")
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """An exported model."""
+    """An exported model.
+
+    Attributes
+    ----------
+    path : Path
+    checked : int
+        Number of images on which it gave the class of the head, and its probabilities within 1e-3.
+    largest_difference : float
+        Largest difference of a probability on these images.
+    notes : list of str
+    """
 
     path: Path
-    checked: int  # number of images on which it gave the head's class, and its probabilities within 1e-3
-    largest_difference: float  # of a probability on these images
+    checked: int
+    largest_difference: float
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:

@@ -31,12 +31,25 @@ from .novelty import NoveltyDetector
 
 @dataclass(frozen=True)
 class Prediction:
-    """Classes of one image, as a model predicts them."""
+    """Classes of one image, as a model predicts them.
+
+    Attributes
+    ----------
+    path : str
+    classes : tuple of (str, float or None)
+        The most probable classes with their probabilities, the predicted one first. A head without probabilities
+        gives the predicted class alone, with None. Empty for an image that could not be read.
+    reason : str
+        The reason if there is no prediction.
+    novelty : float or None
+        Distance from the training images. 1 is the distance that one in a thousand of these exceeds. None if the model
+        file does not describe its training images.
+    """
 
     path: str
-    classes: tuple[tuple[str, float | None], ...] = ()  # the predicted one first; None for a head without probabilities
-    reason: str = ""  # why there is no prediction
-    novelty: float | None = None  # distance from the training images; one in a thousand of these exceeds 1
+    classes: tuple[tuple[str, float | None], ...] = ()
+    reason: str = ""
+    novelty: float | None = None
 
     @property
     def unlike_training(self) -> bool:

@@ -22,16 +22,34 @@ from .novelty import NoveltyDetector
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A head that was trained and written to a file."""
+    """A head that was trained and written to a file.
+
+    Attributes
+    ----------
+    head : scikit-learn classifier
+        The fitted head.
+    path : Path
+        The model file.
+    split : Split
+    result : HeadResult or None
+        Scores on the test part; None if every image was trained on.
+    fit_seconds : float
+    checked : int or None
+        Number of images on which the written image model was compared with the cached features; None for a file that
+        holds the head alone.
+    notes : list of str
+    curves : Path or None
+        Figure of accuracy and loss per epoch.
+    """
 
     head: Any
     path: Path
     split: Split
-    result: HeadResult | None  # on the test part; None if every image was trained on
+    result: HeadResult | None
     fit_seconds: float
-    checked: int | None  # images on which the image model was compared with the cache; None for a head alone
+    checked: int | None
     notes: list[str]
-    curves: Path | None = None  # figure of accuracy and loss per epoch
+    curves: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but head and split as JSON-serialisable values."""
