@@ -401,8 +401,8 @@ def test_the_demo_runs_offline(call, tmp_path, monkeypatch):
 
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr(weights, "_URL", "http://127.0.0.1:9/")  # nothing listens there
-    shown = call("demo", "-o", tmp_path / "demo").stdout
-    assert "Notice: the ImageNet weights are not on this machine" in shown
+    first = call("demo", "-o", tmp_path / "demo")
+    assert "Notice: the ImageNet weights are not on this machine" in first.stderr
     results = json.loads((tmp_path / "demo" / "results" / "results.json").read_text())
     assert results["cache"]["images"] == 1797
     assert results["cache"]["provenance"]["weights"] == "random:0"

@@ -218,11 +218,11 @@ def test_what_is_no_regular_file_is_skipped_and_never_opened(run, folder, tmp_pa
     thread.join(60)
     server.close()
     assert done, "the run hangs"
-    assert len(done[0].cache) == 4
+    assert len(done[0]) == 4
     skipped = {"pipe", "socket", "dangling", "loop", "device", "folder"}
     assert not [path for path in opened if Path(path).stem in skipped and path.endswith(".jpg")]
-    assert sum("left out ash/" in note for note in done[0].notes) == 5
-    assert any("and 1 more that are no readable files" in note for note in done[0].notes)
+    assert sum("left out ash/" in note for note in done[0].report.notes) == 5
+    assert any("and 1 more" in note for note in done[0].report.notes)
 
 
 def test_a_link_to_a_folder_above_ends(run, folder):
@@ -269,7 +269,7 @@ def test_a_file_that_vanishes_during_the_run_is_rejected(run, folder, monkeypatc
     updated = run()
     assert updated.rejects == [("ash/001.png", "cannot be read: No such file or directory")]
     assert len(updated) == 3
-    assert run().removed == 1
+    assert run().report.removed == 1
 
 
 def test_a_file_replaced_during_the_run_is_embedded_as_read(run, folder, monkeypatch, photo, row_of):

@@ -209,5 +209,5 @@ def test_a_cache_is_pickled_as_its_path(changing, tmp_path, monkeypatch):
     assert again.paths == opened.paths
     np.testing.assert_array_equal(again.features, opened.features)
     change()
-    with pytest.raises(CacheError, match="has changed since it was opened, so that rows could be mixed up"):
+    with pytest.raises(CacheError, match="has changed since it was opened, so its rows could be mixed up"):
         pickle.loads(data)
