@@ -394,7 +394,7 @@ def test_the_command_says_what_it_did(starts, tuned, images, tmp_path, monkeypat
     assert (result.exit_code, "from 1 to 154" in result.output) == (2, True)
     given = {}
     monkeypatch.setattr(
-        "embedonce.evaluate.finetuning.run.finetune", lambda *files, **options: given.update(options) or tuned
+        "embedonce.evaluate.finetuning.finetune", lambda *files, **options: given.update(options) or tuned
     )
     curves = tmp_path / "c.svg"
     told = json.loads(CliRunner().invoke(main, [*arguments, "--curves", str(curves), "--json"]).stdout)

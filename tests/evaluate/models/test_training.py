@@ -91,7 +91,7 @@ def test_an_image_model_without_images_has_a_note(cache, tmp_path, monkeypatch):
 
 def test_weights_that_are_gone_are_asked_for(cache, tmp_path, monkeypatch):
     monkeypatch.setitem(cache.provenance, "weights_path", str(tmp_path / "gone.h5"))
-    with pytest.raises(WeightsError, match=r"gone\.h5, is gone; give it with --weights FILE"):
+    with pytest.raises(WeightsError, match=r"gone\.h5, no longer exists\. Name it with --weights FILE"):
         train(cache, "softmax", tmp_path / "a.keras", parameters={"epochs": 1})
 
 
