@@ -26,7 +26,7 @@ ENTRY = "embedonce.json"
 SHORT_HASH_BYTES = 8
 """Bytes that a model file keeps of the content hash of each training image."""
 FOLDER = "embedonce/"
-"""Of the arrays of a head inside an archive that is not of embedonce alone."""
+"""Prefix of the entries of a head in an archive that holds other entries too."""
 LABELS = "labels.txt"
 FORMAT = "embedonce model"
 FORMAT_VERSION = 2
