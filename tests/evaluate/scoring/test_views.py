@@ -164,7 +164,9 @@ def test_predict_averages_over_the_views_of_images(cache, viewed, images, tmp_pa
     expected = np.mean([head.predict_proba(source.features) for source in sources], axis=0)
     order = np.argsort(-expected, axis=1)
     for one, row, places in zip(found, expected, order, strict=True):
-        assert list(one.classes) == [(str(head.classes_[place]), pytest.approx(row[place], abs=1e-4)) for place in places]
+        assert list(one.classes) == [
+            (str(head.classes_[place]), pytest.approx(row[place], abs=1e-4)) for place in places
+        ]
 
 
 def test_predict_cannot_average_without_probabilities(cache, images, tmp_path):
