@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +73,9 @@ def imagenet_url(alpha: float, image_size: int) -> str:
 
 
 def _download(path: Path, timeout: float) -> None:
+    import http.client  # only here: they take 35 ms
+    import urllib.request
+
     url = _URL + path.name
     try:
         with urllib.request.urlopen(url, timeout=timeout) as answer:
