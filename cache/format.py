@@ -6,6 +6,7 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -112,3 +113,19 @@ def digest(
         array = datasets[name]
         add(name.encode(), array.dtype.str.encode(), struct.pack(f"<{array.ndim}q", *array.shape), array.tobytes())
     return state.hexdigest()
+
+
+def pack_strings(names: list[bytes]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Join byte strings: name i is ``blob[offsets[i]:offsets[i + 1]]`` of the returned uint8 blob and int64 offsets."""
+    offsets = np.zeros(len(names) + 1, dtype=np.int64)
+    np.cumsum([len(name) for name in names], out=offsets[1:])
+    return np.frombuffer(b"".join(names), dtype=np.uint8), offsets
+
+
+def unpack_strings(blob: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> list[bytes]:
+    """Undo `pack_strings`; ValueError if the offsets do not rise from 0 to the length of the blob."""
+    if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(blob) or (offsets[1:] < offsets[:-1]).any():
+        raise ValueError("string offsets do not rise from 0 to the length of their blob")
+    data = blob.tobytes()
+    ends = offsets.tolist()
+    return [data[start:end] for start, end in pairwise(ends)]

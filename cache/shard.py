@@ -16,7 +16,7 @@ import xxhash
 from ..errors import CacheError, DamagedCacheError, first_line
 from . import format as fmt
 from .hdf5 import Hdf5File, StoredArray
-from .names import display, unpack
+from .names import display
 from .table import HASH_BYTES, Files, Rows, Table
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -288,7 +288,7 @@ def _check_lengths(
 
 def _table(attributes: dict[str, bytes | int], datasets: dict[str, npt.NDArray[Any]], has_signatures: bool) -> Table:
     def strings(name: str) -> list[bytes]:
-        return unpack(datasets[f"{name}_bytes"], datasets[f"{name}_offsets"])
+        return fmt.unpack_strings(datasets[f"{name}_bytes"], datasets[f"{name}_offsets"])
 
     def files(prefix: str) -> Files:
         columns = (datasets[f"{prefix}{name}"] for name in ("sizes", "mtimes", "hashes"))

@@ -16,7 +16,6 @@ from . import format as fmt
 from .files import write_atomically
 from .hdf5 import Hdf5File
 from .manifest import shard_name
-from .names import pack
 from .sparse_buffer import SparseBuffer
 from .table import Files, Table
 
@@ -169,17 +168,17 @@ def _datasets(table: Table) -> dict[str, npt.NDArray[Any]]:
         arrays[matrix.row_checksums] = np.concatenate([none, *(rows for rows, _ in sums)])
         arrays[matrix.block_checksums] = np.concatenate([none, *(blocks for _, blocks in sums)])
     arrays["labels"] = table.labels
-    arrays["class_names_bytes"], arrays["class_names_offsets"] = pack(table.class_names)
+    arrays["class_names_bytes"], arrays["class_names_offsets"] = fmt.pack_strings(table.class_names)
     arrays |= _file_datasets(table.files, "")
     arrays |= _file_datasets(table.rejects, "rejects_")
     reasons = [reason.encode("utf-8", "backslashreplace") for reason in table.reasons]
-    arrays["rejects_reasons_bytes"], arrays["rejects_reasons_offsets"] = pack(reasons)
+    arrays["rejects_reasons_bytes"], arrays["rejects_reasons_offsets"] = fmt.pack_strings(reasons)
     types = fmt.datasets(fmt.FORMAT_VERSION)
     return {name: np.ascontiguousarray(array, dtype=types[name][0]) for name, array in arrays.items()}
 
 
 def _file_datasets(files: Files, prefix: str) -> dict[str, npt.NDArray[Any]]:
-    blob, offsets = pack(files.paths)
+    blob, offsets = fmt.pack_strings(files.paths)
     return {
         f"{prefix}paths_bytes": blob,
         f"{prefix}paths_offsets": offsets,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from ..cache import display
-from ..evaluate.metrics import METRICS
+from ..evaluate.metrics import MetricName
 from ..heads import HEADS
 from .command import (
     AS_JSON,
@@ -256,7 +256,7 @@ def compare(
 @option("--split", metavar="grouped|random|FILE[:COLUMN]", help="Test images. [default: grouped]")
 @GROUPS
 @option("--seed", type=SEED, default=0, help="Random seed of split, folds and search.")
-@option("--metric", type=click.Choice(list(METRICS)), default="accuracy", help="Score to optimize.")
+@option("--metric", type=click.Choice(get_args(MetricName)), default="accuracy", help="Score to optimize.")
 @option("--folds", type=click.IntRange(min=2), default=5, help="Folds of the training images.")
 @option("--trials", type=POSITIVE, default=16, help="Candidates to try.")
 @option("--time-budget", type=SECONDS, metavar="SECONDS", help="Time budget.")

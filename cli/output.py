@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..cache import display
-from ..evaluate.metrics import METRICS
 
 if TYPE_CHECKING:
     from ..cache import FeatureCache
@@ -159,6 +158,7 @@ def print_groups(near_duplicates: NearDuplicates) -> None:
 
 def print_scores(result: HeadResult) -> None:
     """Print the scores of one head, a line per class."""
+    from ..evaluate.metrics import METRICS
     from ..evaluate.shared import TextTable, format_number
 
     scores, rows = result.scores, []

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
-
-import numpy as np
 
 from ..errors import is_number
 
@@ -34,7 +33,7 @@ class Range:
         if not is_number(value):
             return False
         ends = [self.low, self.high]
-        value, low, high = np.log([value, *ends]) if self.log and value > 0 else (value, *ends)
+        value, low, high = map(math.log, (value, *ends)) if self.log and value > 0 else (value, *ends)
         return not _EDGE < (value - low) / (high - low) < 1 - _EDGE
 
 

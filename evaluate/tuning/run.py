@@ -12,14 +12,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ...cache import FeatureCache
 from ...errors import ParameterError, SplitError, check_int
 from ...extract import Progress
 from ...heads import candidates, make_head, search_space
 from ..duplicates import groups_for
-from ..metrics import METRICS, compare_pair
+from ..metrics import METRICS, MetricName, compare_pair
 from ..scoring import check_jobs, fit_and_score, run_jobs
 from ..shared import Records
 from ..splits import GroupsLike, SplitLike, inner_folds, notes_on, plan_splits
@@ -36,7 +36,7 @@ def tune(
     split: SplitLike | None = None,
     groups: GroupsLike | None = None,
     seed: int = 0,
-    metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc", "mcc"] = "accuracy",
+    metric: MetricName = "accuracy",
     folds: int = FOLDS,
     trials: int = TRIALS,
     time_budget: float | None = None,

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import embedonce
 import numpy as np
 import pytest
 from embedonce.cli.app import main
+from embedonce.evaluate.metrics import MetricName
 from embedonce.evaluate.metrics.metrics import METRICS, Metric, align_probabilities, matthews, score
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -82,6 +84,7 @@ def test_many_counts_are_scored_at_once():
 
 
 def test_every_metric_is_documented():
+    assert get_args(MetricName) == tuple(METRICS)
     root = Path(embedonce.__file__).parent
     for page in ("docs/RESULTS.md", "docs/howto/ci-gate.md"):
         text = (root / page).read_text("utf-8")
