@@ -27,10 +27,10 @@ from unittest import mock
 import numpy as np
 from embedonce.cache import FeatureCache, publish, shard
 from embedonce.cache.partial import PartialRun
+from embedonce.extract import cpu_count
 from embedonce.extract import run as extract_run
 from embedonce.extract.engines.engines import make_engine
 from embedonce.extract.recipe import make_recipe
-from joblib import cpu_count
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "durability"))
 

@@ -46,7 +46,7 @@ from embedonce.evaluate.duplicates.search import NEIGHBORS, Duplicates, find_dup
 from embedonce.evaluate.duplicates.thumbnails import PIXELS, SIDE, Thumbnails
 from embedonce.evaluate.splits.groups import name_groups, read_group_names
 from embedonce.evaluate.splits.plan import make_splits
-from joblib import cpu_count
+from embedonce.extract import cpu_count
 from PIL import Image, ImageEnhance, ImageOps
 from rich.console import Console
 from rich.table import Table

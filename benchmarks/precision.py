@@ -31,11 +31,11 @@ from embedonce.cache import FeatureCache
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.splits.plan import make_split
 from embedonce.evaluate.splits.split import Split
+from embedonce.extract import cpu_count
 from embedonce.extract.engines.engines import make_engine
 from embedonce.extract.recipe import make_recipe
 from embedonce.extract.scan import scan_folder
 from extraction import extract_seconds
-from joblib import cpu_count
 from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.table import Table

@@ -41,7 +41,7 @@ from embedonce.evaluate.metrics.clusters import units
 from embedonce.evaluate.metrics.intervals import score_intervals
 from embedonce.evaluate.metrics.metrics import score
 from embedonce.evaluate.metrics.paired_tests import compare_folds, compare_pair
-from joblib import cpu_count
+from embedonce.extract import cpu_count
 from rich.console import Console
 from rich.table import Table
 

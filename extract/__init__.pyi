@@ -15,6 +15,7 @@ from .options import AUTO as AUTO
 from .options import DECODERS as DECODERS
 from .options import DTYPES as DTYPES
 from .options import ENGINES as ENGINES
+from .processors import cpu_count as cpu_count
 from .progress import Progress as Progress
 from .progress import make_progress as make_progress
 from .recipe import decoding_of as decoding_of

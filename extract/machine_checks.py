@@ -22,6 +22,7 @@ from ..errors import EmbedonceError, LockedError, WeightsError, first_line
 from .backbone import imagenet_path, imagenet_url, resolve_weights
 from .engines import any_prepared, chosen_engine, make_prepared, preferred_engine, store_folder, why_not_native
 from .options import ComputeOptions
+from .processors import cpu_count
 
 Status = Literal["PASS", "WARN", "FAIL"]
 PASS: Status = "PASS"
@@ -163,8 +164,6 @@ def _processor_features() -> set[str]:
 
 
 def _processor() -> Check:
-    from joblib import cpu_count
-
     features, count = _processor_features(), cpu_count()
     notable = sorted(name for name in features if name.startswith(("AVX", "ASIMD", "FMA", "NEON", "SVE", "X86_V")))
     finding = ", ".join([f"{count} processor{'s' if count != 1 else ''}", *notable])

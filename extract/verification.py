@@ -18,6 +18,7 @@ from .embed import read_image
 from .engines import allowed_difference, make_engine
 from .options import EngineName
 from .plan import Inventory, StoredImage
+from .processors import cpu_count
 from .progress import Progress, make_progress
 from .recipe import recipe_of, require_same_fingerprint
 from .scan import ImageFile, Scan, scan_folder
@@ -195,7 +196,6 @@ def verify(
 
 def _digests(scan: Scan, progress: Progress) -> list[bytes]:
     """Return the SHA-256 of every image; zeros, as in a cache, for one that cannot be read."""
-    from joblib import cpu_count
 
     def digest(image: ImageFile) -> bytes:
         try:

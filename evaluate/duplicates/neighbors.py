@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from joblib import cpu_count
 
 from ...cache import FeatureCache
 from ...errors import GroupsError
+from ...extract import cpu_count
 
 COMPONENTS = 256
 _SAMPLE = 20_000  # rows that the principal components are computed from

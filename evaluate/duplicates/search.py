@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from joblib import cpu_count
 
+from ...extract import cpu_count
 from . import log_polar
 from .gray_images import Pictures
 from .neighbors import Neighbors

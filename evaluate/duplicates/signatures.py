@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from joblib import cpu_count
 
 from ...cache import FeatureCache, display
 from ...errors import GroupsError, ImageError
-from ...extract import SIGNATURE_SIZE, decode, minimum_size, resize, signature
+from ...extract import SIGNATURE_SIZE, cpu_count, decode, minimum_size, resize, signature
 from ..shared import format_examples, image_folder, read_unchanged
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from joblib import cpu_count
 
 from ...cache import FeatureCache, display
 from ...errors import ImageError
-from ...extract import VIEW_TRANSFORMS, VIEWS, decode, minimum_size, resize_into
+from ...extract import VIEW_TRANSFORMS, VIEWS, cpu_count, decode, minimum_size, resize_into
 from ..shared import read_unchanged
 
 Indices = npt.NDArray[np.intp]

@@ -10,11 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from joblib import cpu_count
-
 from ...cache import FeatureCache
 from ...errors import ImageError
-from ...extract import Pixels, decode
+from ...extract import Pixels, cpu_count, decode
 from ..shared import GRID, INK, QUIET, image_folder, read_unchanged
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from ..._keras import import_keras
 from ...errors import ParameterError
 from ..backbone import Weights, weights_from, weights_sha256
 from ..options import AUTO, DTYPES, ENGINES, ComputeOptions, check_options, engines_for
+from ..processors import cpu_count
 from ..recipe import Hashes, Recipe
 from .convert import convert
 from .fold import fold, from_bytes, to_bytes
@@ -52,7 +53,7 @@ class NativeEngine:
         return NativeSession(self._program)
 
     def default_workers(self) -> int:
-        return _processors()
+        return cpu_count()
 
     @staticmethod
     def prepare(recipe: Recipe) -> PreparedModel:
@@ -84,7 +85,7 @@ class LiteRTEngine:
         return Interpreter(self._prepared.model, self._threads)
 
     def default_workers(self) -> int:
-        return max(1, _processors() // self._threads)
+        return max(1, cpu_count() // self._threads)
 
     @staticmethod
     def prepare(recipe: Recipe) -> PreparedModel:
@@ -211,13 +212,6 @@ def note_engine(engines: dict[str, dict[str, str]], name: str, versions: dict[st
         number += 1
         label = f"{name} ({number})"
     engines[label] = versions
-
-
-def _processors() -> int:
-    """Return the number of processors that this process may use, by its affinity and its container's limit."""
-    from joblib import cpu_count
-
-    return int(cpu_count())
 
 
 def _weights(recipe: Recipe) -> Weights:

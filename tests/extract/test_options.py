@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 
 import numpy as np
@@ -56,7 +55,7 @@ def test_an_interpreter_gets_the_threads_that_were_asked_for(cache_path, small, 
     ("processors", "threads", "workers"), [(8, None, 8), (8, 1, 8), (8, 3, 2), (8, 8, 1), (2, 16, 1)]
 )
 def test_workers_and_threads_share_the_processors(cache_path, small, monkeypatch, processors, threads, workers):
-    monkeypatch.setattr("joblib.cpu_count", lambda: processors)
+    monkeypatch.setattr(engines, "cpu_count", lambda: processors)
     assert engines.make_engine("litert", make_recipe(*small.values()), threads).default_workers() == workers
 
 
@@ -92,23 +91,3 @@ def test_workers_are_no_more_than_the_affinity_allows(python):
         "print(LiteRTEngine(PreparedModel({}, b'', ''), 32).default_workers())\n"
     )
     assert python(code) == "1\n"
-
-
-@pytest.mark.parametrize(
-    "quota",
-    [
-        {"cpu.max": "200000 100000\n"},
-        {"cpu.max": "150000 100000\n"},
-        {"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"},
-    ],
-)
-def test_workers_are_no_more_than_the_container_allows(quota, monkeypatch):
-    """Of 64 processors, with the files of versions 2 and 1 of cgroups."""
-    from joblib.externals.loky.backend import context
-
-    files = {f"/sys/fs/cgroup/{name}": text for name, text in quota.items()}
-    monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)), raising=False)
-    monkeypatch.setattr(context, "open", lambda path: io.StringIO(files[path]), raising=False)
-    monkeypatch.setattr(os.path, "exists", files.__contains__)
-    assert engines.LiteRTEngine(engines.PreparedModel({}, b"", ""), 32).default_workers() == 2
