@@ -12,18 +12,20 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 from embedonce.cache import FeatureCache
 from embedonce.cli.app import main
-from PIL import Image
 from saving import without_pictures
+from sklearn import datasets
+from sklearn.utils import Bunch
 
 SMALL = ["--weights", "random:0", "--alpha", "0.35", "--image-size", "64"]
 
 
 @pytest.fixture
 def call():
-    """Return a function that runs a command and returns its result, asserting the exit status."""
+    """Return a function that runs a command without pictures and returns its result, asserting the exit status."""
 
     def run(*arguments, status=0):
-        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        with without_pictures():
+            result = CliRunner().invoke(main, [str(argument) for argument in arguments])
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == status, result.output
@@ -70,9 +72,8 @@ def test_json_is_printed_with_json(call, images, cache_path, tmp_path):
     assert extracted["embedded"] == 72
     assert extracted["rejects"] == []
     assert json.loads(call("info", cache_path, "--json").stdout)["classes"] == {"ash": 24, "birch": 24, "cedar": 24}
-    arguments = ("compare", cache_path, "--heads", "logreg", "-o", tmp_path / "runs", "--json")
-    with without_pictures():
-        printed = json.loads(call(*arguments).stdout)
+    arguments = ("compare", cache_path, "--heads", "logreg", "--split", "random", "-o", tmp_path / "runs", "--json")
+    printed = json.loads(call(*arguments).stdout)
     assert (
         printed["heads"][0]["accuracy"]
         == json.loads((tmp_path / "runs" / "results.json").read_text())["heads"][0]["accuracy"]
@@ -85,23 +86,20 @@ def test_json_is_printed_with_json(call, images, cache_path, tmp_path):
 
 def test_split_file_gives_the_same_predictions(call, cache_path, tmp_path):
     split = tmp_path / "one" / "split.csv"
-    with without_pictures():
-        call("compare", cache_path, "--heads", "logreg", "--seed", "5", "-o", tmp_path / "one")
-        call("compare", cache_path, "--heads", "logreg", "--split", split, "-o", tmp_path / "two")
+    call("compare", cache_path, "--heads", "logreg", "--seed", "5", "-o", tmp_path / "one")
+    call("compare", cache_path, "--heads", "logreg", "--split", split, "-o", tmp_path / "two")
     assert (tmp_path / "one" / "predictions.csv").read_bytes() == (tmp_path / "two" / "predictions.csv").read_bytes()
 
 
 def test_parallel_heads_give_the_same_results(call, fails, cache_path, tmp_path):
     command = ("compare", cache_path, "--heads", "logreg,dummy,knn", "--split", "random", "-o")
     many = call(*command, tmp_path / "many", "--jobs", 2)
-    with without_pictures():
-        one = call(*command, tmp_path / "one")
+    one = call(*command, tmp_path / "one")
     assert "at the same time" in many.stdout
     assert "at the same time" not in one.stdout
     assert many.stderr == one.stderr == "training logreg …\ntraining dummy …\ntraining knn …\n"
     assert (tmp_path / "one" / "predictions.csv").read_bytes() == (tmp_path / "many" / "predictions.csv").read_bytes()
-    with without_pictures():
-        results = json.loads(call(*command, tmp_path / "json", "--jobs", 3, "--json").stdout)
+    results = json.loads(call(*command, tmp_path / "json", "--jobs", 3, "--json").stdout)
     assert [entry["head"] for entry in results["heads"]] == ["logreg", "dummy", "knn"]
     line = fails(*command, tmp_path / "bad", "--jobs", 2, "-p", "logreg.C=-1")
     assert line == "Error: parameter C of head 'logreg' must be a number above 0, got -1"
@@ -227,9 +225,8 @@ def test_names_that_are_not_utf8_work_everywhere(call, draw, tmp_path):
     assert "caf\\xe9" in call("info", tmp_path / "a.h5").stdout
     call("info", tmp_path / "a.h5", "--json")
     call("compare", tmp_path / "a.h5", "--heads", "logreg,softmax", "-o", tmp_path / "r")
-    with without_pictures():
-        again = ("--split", tmp_path / "r" / "split.csv", "-o", tmp_path / "s")
-        call("compare", tmp_path / "a.h5", "--heads", "logreg", *again)
+    again = ("--split", tmp_path / "r" / "split.csv", "-o", tmp_path / "s")
+    call("compare", tmp_path / "a.h5", "--heads", "logreg", *again)
     for head, name in (("softmax", "a.keras"), ("logreg", "a.npz"), ("knn", "a.joblib")):
         call("train", tmp_path / "a.h5", "--head", head, "-o", tmp_path / name)
         call("evaluate", tmp_path / name, tmp_path / "a.h5", "--trust")
@@ -293,8 +290,7 @@ def test_folder_of_shards_works_everywhere(call, images, tmp_path):
     assert "72" in call("info", shards).stdout
     call("compare", shards, "--heads", "logreg", "-o", tmp_path / "one")
     assert "72 x 1,280 features" in call("pack", shards, packed).stdout
-    with without_pictures():
-        call("compare", packed, "--heads", "logreg", "-o", tmp_path / "two")
+    call("compare", packed, "--heads", "logreg", "--split", tmp_path / "one" / "split.csv", "-o", tmp_path / "two")
     assert (tmp_path / "one" / "predictions.csv").read_bytes() == (tmp_path / "two" / "predictions.csv").read_bytes()
     assert json.loads(call("pack", shards, tmp_path / "b.h5", "--json").stdout)["images"] == 72
 
@@ -345,14 +341,12 @@ def test_options_override_the_configuration_file(call, fails, cache_path, tmp_pa
     assert [head["head"] for head in results["heads"]] == ["mine", "dummy"]
     assert results["heads"][0]["parameters"]["C"] == 0.5
     assert results["split"]["seed"] == 3
-    with without_pictures():
-        call("compare", cache_path, "--config", "heads.toml", "--seed", 4, "--heads", "dummy", "-o", "b", status=1)
+    call("compare", cache_path, "--config", "heads.toml", "--seed", 4, "--heads", "dummy", "-o", "b", status=1)
     results = json.loads(Path("b/results.json").read_text())
     assert [head["head"] for head in results["heads"]] == ["dummy"]
     assert results["split"]["seed"] == 4
     assert "split: seed: 3 -> 4" in call("diff", "run", "b").stdout
-    with without_pictures():
-        call("compare", "--config", "heads.toml", "-p", "mine.C=2", "-o", "c", status=1)
+    call("compare", "--config", "heads.toml", "-p", "mine.C=2", "-o", "c", status=1)
     results = json.loads(Path("c/results.json").read_text())
     assert [head["head"] for head in results["heads"]] == ["mine", "dummy"]
     assert results["heads"][0]["parameters"]["C"] == 2
@@ -378,7 +372,6 @@ def test_tuning_prints_the_options_of_the_best_parameters(call, cache_path, tmp_
     options = ["--split", "random", "--folds", 2, "--trials", 2, "--space", "C=0.1,1"]
     shown = call("tune", cache_path, "--head", "logreg", "-o", tmp_path / "tuned", *options).stdout
     assert "--heads logreg -p logreg.C=" in shown
-    assert (tmp_path / "tuned" / "tune.png").is_file()
     found = json.loads(call("tune", cache_path, "--head", "logreg", "-o", tmp_path, "--json", *options).stdout)
     assert found["best_parameters"]["C"] in (0.1, 1.0)
     assert found["notes"]
@@ -399,21 +392,20 @@ print([name for name in ("tensorflow", "keras", "sklearn", "numpy", "matplotlib"
 def test_the_demo_runs_offline(call, tmp_path, monkeypatch):
     import embedonce.extract.backbone.resolve as weights
 
+    digits = datasets.load_digits()
+    few = digits | {name: digits[name][:200] for name in ("images", "target")}
+    monkeypatch.setattr(datasets, "load_digits", lambda: Bunch(**few))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr(weights, "_URL", "http://127.0.0.1:9/")  # nothing listens there
-    first = call("demo", "-o", tmp_path / "demo")
-    assert "Notice: the ImageNet weights are not on this machine" in first.stderr
+    run = call("demo", "-o", tmp_path / "demo")
+    assert "Notice: the ImageNet weights are not on this machine" in run.stderr
     results = json.loads((tmp_path / "demo" / "results" / "results.json").read_text())
-    assert results["cache"]["images"] == 1797
+    assert results["cache"]["images"] == 200
     assert results["cache"]["provenance"]["weights"] == "random:0"
     assert any("random weights" in note for note in results["notes"])
     accuracy = {entry["head"]: entry["accuracy"] for entry in results["heads"]}
     assert set(accuracy) == {"softmax", "logreg", "svm"}
-    assert accuracy["logreg"] > 0.9
-    with Image.open(tmp_path / "demo" / "results" / "confusion.png") as picture:
-        assert picture.width > 1000
-    again = call("demo", "-o", tmp_path / "demo").stdout
-    assert "Nothing to embed" in again
+    assert accuracy["logreg"] > 0.8
 
 
 def test_colours_switch_off_with_no_color(tmp_path, monkeypatch):
