@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import json
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from embedonce import FeatureCache
+from saving import without_pictures
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 
 
-def run(name, *arguments, folder):
-    command = [sys.executable, EXAMPLES / name, *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Return a function that runs a script without pictures and returns its output."""
+    monkeypatch.chdir(tmp_path)
+
+    def script(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        with without_pictures():
+            runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return script
 
 
 @pytest.mark.slow
-def test_custom_head_is_compared(cache_path, tmp_path):
-    output = run("own_head.py", cache_path, folder=tmp_path)
+def test_custom_head_is_compared(run, cache_path, tmp_path):
+    output = run("own_head.py", cache_path)
     assert output.startswith("direction  accuracy")
-    assert (tmp_path / "runs" / "own-head" / "report.html").is_file()
+    assert (tmp_path / "runs" / "own-head" / "results.json").is_file()
 
 
 def test_custom_head_is_a_classifier(cache_path):
@@ -39,9 +46,9 @@ def test_custom_head_is_a_classifier(cache_path):
 
 
 @pytest.mark.slow
-def test_three_caches_of_one_folder_are_compared(images, tmp_path):
+def test_three_caches_of_one_folder_are_compared(run, images, tmp_path):
     options = ["--weights", "random:0", "--alpha", 0.35, "--sizes", 48, 64, "--output", tmp_path / "out"]
-    output = run("three_caches.py", images, *options, folder=tmp_path)
+    output = run("three_caches.py", images, *options)
     lines = [line.split()[:2] for line in output.splitlines()[1:-1]]
     assert lines == [[size, head] for size in ("48", "64") for head in ("softmax", "logreg", "svm")]
     tested = [

@@ -1,13 +1,11 @@
-"""The README's commands and snippet run as they stand."""
+"""The README's snippet runs, and the README names every command and head."""
 
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from embedonce.cli.app import main
 
 ROOT = Path(__file__).parents[1]
@@ -25,19 +23,6 @@ def desk(tmp_path, monkeypatch, make_images, keras_home):
 
 
 @pytest.mark.slow
-def test_commands_run(desk):
-    commands = [
-        line for kind, block in BLOCKS for line in block.splitlines() if kind == "bash" and line.startswith("embedonce")
-    ]
-    assert {command.split()[1] for command in commands} == {"extract", "compare", "train", "evaluate", "verify"}
-    for command in commands:
-        result = CliRunner().invoke(main, shlex.split(command)[1:])
-        assert result.exit_code == 0, result.output
-    assert (desk / "runs" / "photos" / "confusion.png").is_file()
-    assert (desk / "models" / "photos.keras").is_file()
-
-
-@pytest.mark.slow
 def test_the_python_snippet_runs(desk):
     (snippet,) = [block for kind, block in BLOCKS if kind == "python"]
     exec(compile(snippet, "README.md", "exec"), {})
@@ -48,13 +33,6 @@ def test_the_python_snippet_runs(desk):
 def test_every_command_is_in_the_readme():
     for command in main.commands:
         assert f"embedonce {command}" in README
-
-
-def test_every_link_and_picture_of_the_readme_exists():
-    targets = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert targets
-    for target in targets:
-        assert (ROOT / target).is_file(), target
 
 
 def test_every_head_is_in_the_readme():

@@ -288,9 +288,9 @@ def test_folder_of_shards_works_everywhere(call, images, tmp_path):
     assert (tmp_path / "shards" / "manifest.json").is_file()
     assert "Nothing to embed" in call("extract", images, shards, *SMALL).stdout
     assert "72" in call("info", shards).stdout
-    call("compare", shards, "--heads", "logreg", "-o", tmp_path / "one")
+    call("compare", shards, "--heads", "logreg", "--split", "random", "-o", tmp_path / "one")
     assert "72 x 1,280 features" in call("pack", shards, packed).stdout
-    call("compare", packed, "--heads", "logreg", "--split", tmp_path / "one" / "split.csv", "-o", tmp_path / "two")
+    call("compare", packed, "--heads", "logreg", "--split", "random", "-o", tmp_path / "two")
     assert (tmp_path / "one" / "predictions.csv").read_bytes() == (tmp_path / "two" / "predictions.csv").read_bytes()
     assert json.loads(call("pack", shards, tmp_path / "b.h5", "--json").stdout)["images"] == 72
 
