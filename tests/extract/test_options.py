@@ -27,10 +27,10 @@ def test_threads_inside_an_interpreter_change_no_bit(images, tmp_path, small, pr
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_threads_change_no_bit_of_large_layers(precision):
-    """Small layers may not be worth sharing to LiteRT; those of 224 pixels are."""
-    recipe = make_recipe("random:0", 0.35, 224, precision)
+    """Small layers may not be worth sharing to LiteRT; those of 128 pixels are."""
+    recipe = make_recipe("random:0", 0.35, 128, precision)
     model = (load_prepared(recipe, "litert") or engines.prepare(recipe, "litert")).model
-    image = np.random.RandomState(0).uniform(0, 255, (224, 224, 3)).astype(np.float32)
+    image = np.random.RandomState(0).uniform(0, 255, (128, 128, 3)).astype(np.float32)
     rows = []
     for threads in (1, 2, 4):
         session = Interpreter(model, threads)

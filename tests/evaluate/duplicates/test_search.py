@@ -117,7 +117,7 @@ def digits():
     """Handwritten digits as pictures: signatures, features and labels."""
     from sklearn.datasets import load_digits
 
-    pixels, labels = (part[:400] for part in load_digits(return_X_y=True))
+    pixels, labels = (part[:240] for part in load_digits(return_X_y=True))
     large = np.kron(pixels.reshape(-1, 8, 8), np.ones((4, 4)))[:, 2:30, 2:30] * 15.9
     return large.round().astype(np.uint8).reshape(-1, PIXELS), pixels.astype(np.float32), labels
 
