@@ -31,7 +31,7 @@ from ..scoring import (
     weigh_classes,
 )
 from ..shared import Records
-from ..splits import Groups, GroupsLike, Split, SplitLike, notes_on, plan_splits
+from ..splits import Groups, GroupsLike, Split, SplitLike, check_folds, notes_on, plan_splits
 from ..tuning import check_seconds, search_spaces, tune_plan, tuning_notes, with_tuned
 from .image_models import choose_splits, open_models, score_model
 from .learning_curve import score_learning_curve
@@ -143,6 +143,7 @@ def compare(
     ['knn', 'logreg']
     """
     check_jobs("compare", jobs, dask)
+    check_folds(split, folds, repeats)
     if tune is not None:
         check_seconds("tune", "compare", tune)
     check_calibration(calibrate)

@@ -82,7 +82,6 @@ def plan_splits(
     repeats: int = 1,
 ) -> tuple[list[SplitPlan], list[str]]:
     """Return the plans to score heads on, and notes; by default a grouped and a random one if images have groups."""
-    check_folds(split, folds, repeats)
 
     def make(method: SplitLike) -> SplitPlan:
         return make_splits(cache, method, seed, groups, folds, repeats)
