@@ -388,6 +388,21 @@ print([name for name in ("tensorflow", "keras", "sklearn", "numpy", "matplotlib"
     assert python(code).splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("head", ["softmax", "logreg", "svm"])
+def test_prediction_imports_no_slow_package(python, call, images, cache_path, tmp_path, head):
+    model, values = tmp_path / "a.npz", ["-p", "epochs=2"] * (head == "softmax")
+    call("train", cache_path, "--head", head, *values, "--split", "random", "-o", model)
+    code = """
+import sys
+from embedonce.cli import main
+main(["predict", *sys.argv[1:]], standalone_mode=False)
+print([name for name in ("tensorflow", "keras", "sklearn", "skops", "joblib", "matplotlib") if name in sys.modules])
+"""
+    lines = python(code, model, images / "ash" / "000.jpg").splitlines()
+    assert "ash/000.jpg: " in lines[-2]
+    assert lines[-1] == "[]"
+
+
 @pytest.mark.slow
 def test_the_demo_runs_offline(call, tmp_path, monkeypatch):
     import embedonce.extract.backbone.resolve as weights
