@@ -21,7 +21,7 @@ SCORE_TOLERANCE = 1e-3
 
 
 def heatmap_of(maps: npt.NDArray[np.float32], evidence: Evidence, index: int) -> npt.NDArray[np.float64]:
-    """Return the contribution of each place to the score of class `index`: float64, shape (h, w)."""
+    """Return the contribution of each region to the score of class `index`: float64, shape (h, w)."""
     # maps: the last feature map (h, w, d); evidence: that of its mean. Without a bias, the heatmap is Grad-CAM.
     height, width, _ = maps.shape
     heatmap: npt.NDArray[np.float64] = maps.astype(np.float64) @ evidence.weights[:, index] / (height * width)
@@ -37,12 +37,12 @@ def heatmap_of(maps: npt.NDArray[np.float32], evidence: Evidence, index: int) ->
 
 
 def check_mean(maps: npt.NDArray[np.float32], features: npt.NDArray[np.float32]) -> float:
-    """Return the largest difference between the mean over the places (h, w, d) and the pooled features (d,)."""
+    """Return the largest difference between the mean over the regions (h, w, d) and the pooled features (d,)."""
     difference = float(np.abs(maps.mean(axis=(0, 1), dtype=np.float64) - features).max())
     allowed = allowed_difference(features)
     if not difference <= allowed:
         raise ModelFileError(
-            f"the mean over the places differs from the features by {difference:.2g}, {allowed:.2g} is allowed: the "
+            f"the mean over the regions differs from the features by {difference:.2g}, {allowed:.2g} is allowed: the "
             "image has changed in the meantime, or this machine computes differently"
         )
     return difference

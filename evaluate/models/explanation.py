@@ -29,7 +29,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Evidence for a class at each place of an image.
+    """Evidence for a class at each region of an image.
 
     Attributes
     ----------
@@ -48,11 +48,11 @@ class Explanation:
     bias : float or None
         Part of the score that does not depend on the image; None for ``grad-cam``.
     heatmap : ndarray of float64, shape (h, w)
-        Contribution of each place of the last feature map to the score.
+        Contribution of each region of the last feature map to the score.
     pixels : ndarray of uint8, shape (height, width, 3)
         The decoded image.
     feature_difference : float
-        Largest difference between a pooled feature of the head and the mean over the places.
+        Largest difference between a pooled feature of the head and the mean over the regions.
     """
 
     path: str
@@ -78,7 +78,7 @@ class Explanation:
 
     @property
     def empty(self) -> bool:
-        """True if Grad-CAM finds no evidence: along the gradient, every place lowers the score."""
+        """True if Grad-CAM finds no evidence: along the gradient, every region lowers the score."""
         return self.method == "grad-cam" and not self.heatmap.any()
 
     @property
@@ -146,21 +146,21 @@ class Explanation:
     def _caption(self) -> str:
         height, width = self.heatmap.shape
         name = display(self.class_name)
-        places = f"{height} x {width} places, interpolated"
+        regions = f"{height} x {width} regions, interpolated"
         if self.method == "cam":
             return (
-                f"Evidence for {name}: red speaks for it, blue against it ({places}).\n"
-                f"All places add {self.heatmap.sum():+.2f} to the {self.bias:+.2f} that the class has for any image: "
+                f"Evidence for {name}: red speaks for it, blue against it ({regions}).\n"
+                f"All regions add {self.heatmap.sum():+.2f} to the {self.bias:+.2f} that the class has for any image: "
                 f"score {self.score:+.2f} (0 if all classes were equally probable)."
             )
         if self.empty:
             return (
-                f"Grad-CAM finds no place that speaks for {name} ({places}).\n"
+                f"Grad-CAM finds no region that speaks for {name} ({regions}).\n"
                 "That happens with this head. Heads that are linear in the features, such as logreg, have exact maps."
             )
         return (
-            f"Evidence for {name}: the redder, the more a place speaks for it ({places}).\n"
-            "Grad-CAM, an approximation: the places do not add up to the score."
+            f"Evidence for {name}: the redder, the more a region speaks for it ({regions}).\n"
+            "Grad-CAM, an approximation: the regions do not add up to the score."
         )
 
 
@@ -172,7 +172,7 @@ def explain(
     weights: Path | str | None = None,
     trust: bool = False,
 ) -> Explanation:
-    """Find the places of an image that speak for a class.
+    """Find the regions of an image that speak for a class.
 
     Parameters
     ----------
@@ -210,15 +210,15 @@ def explain(
 
     Notes
     -----
-    Softmax, logreg and linear-svm are linear in the pooled features, and pooling is a mean over h x w places, so that a
-    score is a sum over places: ``map = F @ weights[:, c] / (h * w)`` is the class activation map (Zhou et al., 2016,
+    Softmax, logreg and linear-svm are linear in the pooled features, and pooling is a mean over h x w regions, so
+    a score is a sum over regions: ``map = F @ weights[:, c] / (h * w)`` is the class activation map (Zhou et al., 2016,
     arXiv:1512.04150). It needs no gradients and is exact. For svm it is Grad-CAM (Selvaraju et al., 2017,
-    arXiv:1610.02391): each feature is weighted with the mean over places of the score's gradient, which behind a mean
+    arXiv:1610.02391): each feature is weighted with the mean over regions of the score's gradient, which behind a mean
     is its gradient with regard to the pooled feature divided by h w, and a ReLU keeps the evidence for the class.
 
     The score of an RBF machine falls with the distance from its support vectors, so that its gradient can be negative
-    for every place of an image that it is confident of: then the map is empty. That was so for 7 of 60 lung images.
-    The values before the ReLU order places as leaving each of them out does (rank correlation 0.99); their zero means
+    for every region of an image that it is confident of: then the map is empty. That was so for 7 of 60 lung images.
+    The values before the ReLU order regions as leaving each of them out does (rank correlation 0.99); their zero means
     little.
 
     Examples

@@ -123,7 +123,7 @@ def predict(
 
     See Also
     --------
-    explain : Find the places of an image that speak for a class.
+    explain : Find the regions of an image that speak for a class.
     evaluate_model : Score a model on labelled images.
 
     Examples

@@ -211,7 +211,7 @@ def _read_one(path: Path, generations: list[Images | None], verdict: Verdict) ->
         return
     if all(differences):
         verdict.wrong += 1
-        verdict.notes.append(f"{path.name} is no generation: {differences}")
+        verdict.notes.append(f"{path.name} is not a generation: {differences}")
 
 
 def is_claimed(path: Path) -> bool:

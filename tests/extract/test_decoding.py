@@ -190,7 +190,7 @@ def test_every_kind_of_jpeg_can_be_reduced(name):
     assert exact.shape == (105, 180, 3)
     assert reduced.shape == (53, 90, 3)
     means = exact[:104].reshape(52, 2, 90, 2, 3).mean((1, 3))
-    assert np.abs(reduced[:52] - means).mean() < 12  # it is no picture of JPEG's kind: every 7 pixels an edge
+    assert np.abs(reduced[:52] - means).mean() < 12  # unlike a photograph: every 7 pixels an edge
 
 
 @pytest.mark.parametrize("name", [name for name in BAD if name.startswith("jpeg")])

@@ -65,7 +65,7 @@ def _contrast(probabilities):
 
 
 @pytest.mark.parametrize("name", LINEAR)
-def test_places_and_bias_add_up_to_the_score(models, image, cache, name):
+def test_regions_and_bias_add_up_to_the_score(models, image, cache, name):
     for class_name in cache.class_names:
         done = explain(models[name], image, class_name=class_name)
         assert (done.method, done.class_name) == ("cam", class_name)
@@ -98,7 +98,7 @@ def test_grad_cam_is_the_rectified_map_of_the_gradient(models, image, monkeypatc
     def score(moved):
         return class_evidence(head, moved.mean(axis=(0, 1))).scores[chosen]
 
-    # Selvaraju et al.: the weight of a feature is the mean over places of the score's derivative
+    # Selvaraju et al.: the weight of a feature is the mean over regions of the score's derivative
     moved, step = np.repeat(maps[None].astype(np.float64), 2, axis=0), 1e-3
     for feature in np.argsort(-np.abs(features))[:5]:
         slopes = []
@@ -129,7 +129,7 @@ def test_any_map_and_its_bias_add_up_to_the_score(height, width, features, seed)
 def test_a_map_of_another_image_is_refused(models, image, monkeypatch):
     right = module.feature_map
     monkeypatch.setattr(module, "feature_map", lambda backbone, pixels: right(backbone, 255 - pixels))
-    with pytest.raises(ModelFileError, match="the mean over the places differs from the features"):
+    with pytest.raises(ModelFileError, match="the mean over the regions differs from the features"):
         explain(models["logreg"], image)
 
 
@@ -172,7 +172,7 @@ def test_the_figure_shows_image_map_and_caption(models, image, name):
     assert bar.get_ylabel()
     words = done.figure().get_supxlabel()
     assert "Evidence for birch" in words
-    assert "2 x 2 places, interpolated" in words
+    assert "2 x 2 regions, interpolated" in words
 
 
 def test_an_empty_map_is_drawn_and_reported(models, image, tmp_path, monkeypatch):
@@ -181,7 +181,7 @@ def test_an_empty_map_is_drawn_and_reported(models, image, tmp_path, monkeypatch
     assert "Grad-CAM finds no region" in _run(models["svm"], image, "-o", tmp_path / "a.png").stdout
     done = explain(models["svm"], image)
     assert done.empty
-    assert "Grad-CAM finds no place that speaks for birch" in done.figure().get_supxlabel()
+    assert "Grad-CAM finds no region that speaks for birch" in done.figure().get_supxlabel()
 
 
 def test_the_same_explanation_gives_the_same_file(models, image, tmp_path):
