@@ -2,7 +2,7 @@
 .PHONY: test quick lint site ci
 
 test:  ## all tests
-	python -m pytest -n auto --dist loadfile
+	python -m pytest -n auto
 
 quick:  ## without those that take more than a few seconds
 	python -m pytest -m "not slow"

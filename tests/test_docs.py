@@ -147,6 +147,14 @@ def test_every_python_file_that_a_page_names_exists(page):
     assert [name for name in names if not (ROOT / name).is_file()] == []
 
 
+def test_every_file_that_the_architecture_names_exists():
+    for package, content in re.findall(
+        r"^\| `([\w/]+)/` \| (.*) \|$", TEXTS[ROOT / "CONTRIBUTING.md"], flags=re.MULTILINE
+    ):
+        for name in re.findall(r"`(\w+\.(?:py|c))`", content):
+            assert (ROOT / package / name).is_file(), f"{package}/{name}"
+
+
 @pages
 def test_links_have_targets(page):
     text = re.sub(r"^```.*?^```", "", TEXTS[page], flags=re.DOTALL | re.MULTILINE)
