@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ...cache import FeatureCache
 from ...errors import ImageError
 from ...extract import decode, resize
-from ..shared import INK, image_folder, read_unchanged, save_figure
+from ..shared import INK, default_style, image_folder, read_unchanged, save_figure
 from .pairs import Rows
 from .result import NearDuplicates, labels_of
 
@@ -52,6 +52,7 @@ def save_group_sheets(near_duplicates: NearDuplicates, folder: Path, images: Pat
     return written
 
 
+@default_style()
 def _sheet(cache: FeatureCache, root: Path, lines: Sequence[tuple[str, Rows]], columns: int, blocks: int = 1) -> Figure:
     """Draw lines of images, each under its title, in one or more blocks side by side."""
     from matplotlib.figure import Figure

@@ -11,6 +11,7 @@ from ...errors import ModelFileError
 from ...extract import Pixels
 from ...extract.engines import allowed_difference
 from ...heads import Evidence
+from ..shared import default_style
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap, Normalize
@@ -48,6 +49,7 @@ def check_mean(maps: npt.NDArray[np.float32], features: npt.NDArray[np.float32])
     return difference
 
 
+@default_style()
 def heatmap_colormap(heatmap: npt.NDArray[np.float64], signed: bool) -> tuple[Normalize, Colormap]:
     """Return norm and colormap of a heatmap: symmetric around 0 if signed, otherwise from 0."""
     import matplotlib as mpl

@@ -14,7 +14,7 @@ from ...errors import ImageError, ImageFolderError, OutputError, ParameterError
 from ...extract import Pixels, find_images, recipe_of, resize
 from ...extract.backbone import feature_map
 from ...heads import class_evidence, require_explainable
-from ..shared import INK, percent
+from ..shared import INK, default_style, percent
 from .activation_map import OPACITY, check_mean, gray, heatmap_colormap, heatmap_of
 from .image_model import backbone_of
 from .model_file import ModelFile
@@ -116,6 +116,7 @@ class Explanation:
         ax.set_axis_off()
         return ScalarMappable(norm, colormap)
 
+    @default_style()
     def figure(self) -> Figure:
         """Return a figure of the image next to its heatmap, with colour bar, title and caption."""
         from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ...cache import display
 from ..metrics import METRICS, coverage, reliability
-from ..shared import GRID, INK, QUIET
+from ..shared import GRID, INK, QUIET, default_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +24,7 @@ _MOST_CLASSES = 6
 _POINTS = 300
 
 
+@default_style()
 def figures(comparison: ComparisonData) -> dict[str, Figure]:
     """Draw the figures of a comparison, by name: those of probabilities and the learning curve where there are any."""
     drawn = {"scores": scores_figure(comparison)}

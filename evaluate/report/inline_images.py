@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ...cache import FeatureCache
 from ...errors import ImageError
 from ...extract import Pixels, cpu_count, decode
-from ..shared import GRID, INK, QUIET, image_folder, read_unchanged
+from ..shared import GRID, INK, QUIET, default_style, image_folder, read_unchanged
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,6 +50,7 @@ def as_data_url(pixels: Pixels) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+@default_style()
 def as_svg(figure: Figure, name: str) -> str:
     """Return a figure as an SVG element in the colours of the page; its identifiers begin with ``name``."""
     import matplotlib as mpl

@@ -12,6 +12,7 @@ from .plots import GRID as GRID
 from .plots import INK as INK
 from .plots import QUIET as QUIET
 from .plots import confusion_figure as confusion_figure
+from .plots import default_style as default_style
 from .plots import history_figure as history_figure
 from .plots import percent as percent
 from .plots import save_figure as save_figure

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,24 @@ _DPI = 150
 _MOST_NUMBERS = 20  # classes up to which every cell shows its numbers
 
 
+@contextmanager
+def default_style() -> Iterator[None]:
+    """Draw with the defaults of matplotlib, whatever matplotlibrc, MPLBACKEND and a notebook have set.
+
+    It also decorates functions. It is entered before matplotlib is imported, which fails for an unknown MPLBACKEND.
+    """
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib as mpl
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        yield
+
+
+@default_style()
 def confusion_figure(matrices: dict[str, Any], class_names: list[str], subtitles: dict[str, str]) -> Figure:
     """Draw confusion matrices (title to k x k counts, rows true) side by side, with a subtitle for each title."""
     from matplotlib.figure import Figure
@@ -76,6 +96,7 @@ def draw_confusion(ax: Axes, matrix: Any, class_names: list[str]) -> None:
             ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
 
 
+@default_style()
 def history_figure(histories: dict[str, dict[str, list[float]]]) -> Figure:
     """Draw accuracy and loss per epoch, one row per head; the best epoch of a fine-tuning is marked."""
     from matplotlib.figure import Figure
@@ -112,6 +133,7 @@ def _draw_curve(ax: Axes, epochs: Any, values: Sequence[float], label: str, colo
     )
 
 
+@default_style()
 def save_figure(figure: Figure, path: Path | str) -> None:
     """Write a figure in the format that the suffix of the path names."""
     import matplotlib as mpl

@@ -11,7 +11,7 @@ import numpy as np
 from ...cache import display
 from ...errors import is_number
 from ...heads import Choice, Range, Space
-from ..shared import INK
+from ..shared import INK, default_style
 from .successive_halving import Trial
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ _WIDE = 20.0  # ratio of the largest to the smallest number from which an axis i
 _DECADES = 100.0  # up to this ratio a logarithmic axis has ticks between powers of ten
 
 
+@default_style()
 def tuning_figure(title: str, score: str, space: Space, table: Sequence[Trial], best: Trial, default: Trial) -> Figure:
     """Draw the score of every candidate against each parameter that was searched, one panel per parameter."""
     # darker dots are fits on more images; the bars of the last rung are one standard deviation over the folds

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from embedonce.evaluate.shared.plots import confusion_figure, history_figure, percent, save_figure
+from PIL import Image
 
 
 def texts(ax):
@@ -28,7 +30,32 @@ def test_every_head_gets_its_place(heads):
 def test_many_classes_and_odd_names_can_be_drawn(classes, tmp_path):
     names = [f"a long class name with \udcff and $x$ number {number}\n" for number in range(classes)]
     save_figure(confusion_figure({"h": np.eye(classes, dtype=int)}, names, {}), tmp_path / "a.png")
-    assert (tmp_path / "a.png").stat().st_size > 1000
+    with Image.open(tmp_path / "a.png") as picture:
+        assert min(picture.size) > 500
+
+
+DRAW = """
+import sys
+from embedonce.evaluate.shared import confusion_figure, save_figure
+save_figure(confusion_figure({"logreg": [[2, 1], [0, 9]]}, ["cats", "dogs"], {}), sys.argv[1])
+"""
+SETTINGS = "text.usetex: True\nfigure.dpi: 20\nfont.size: 40\naxes.facecolor: black\nsavefig.bbox: standard\n"
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "unknown", "TkAgg"])
+def test_figures_are_equal_whatever_the_user_has_set(python, tmp_path, monkeypatch, backend):
+    python(DRAW, tmp_path / "plain.png")
+    (tmp_path / "matplotlibrc").write_text(SETTINGS)
+    monkeypatch.setenv("MATPLOTLIBRC", str(tmp_path))
+    monkeypatch.setenv("MPLBACKEND", backend)
+    python(DRAW, tmp_path / "set.png")
+    assert (tmp_path / "set.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+
+
+def test_drawing_leaves_the_users_settings_alone(tmp_path):
+    with mpl.rc_context({"font.size": 31}):
+        save_figure(confusion_figure({"h": np.eye(2, dtype=int)}, ["a", "b"], {}), tmp_path / "a.svg")
+        assert mpl.rcParams["font.size"] == 31
 
 
 def test_a_class_without_test_images_is_drawn_without_warnings(recwarn, tmp_path):
