@@ -19,3 +19,12 @@ def without_pictures() -> Iterator[None]:
         patch.setattr(report, "write_report", lambda comparison, path, maps: path)
         patch.setattr(report_figures, "figures", lambda comparison: {})
         yield
+
+
+@contextmanager
+def with_empty_pictures() -> Iterator[None]:
+    """Save comparisons with a report whose figures are made, but not rendered; no file of a figure is written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "save_figure", lambda figure, path: None)
+        patch.setattr(report, "as_svg", lambda figure, name: "<svg></svg>")
+        yield

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +17,13 @@ from embedonce.evaluate.models.exporting import export
 from embedonce.evaluate.models.model_file import ModelFile
 from embedonce.evaluate.models.training import train
 from embedonce.evaluate.shared.images import read_unchanged
+from embedonce.evaluate.splits.plan import make_split
+from embedonce.evaluate.splits.split import Split
 from embedonce.heads.io.files import read_metadata
 from embedonce.heads.io.keras_files import write_keras_metadata
+from embedonce.heads.io.metadata import cache_metadata
 from kept_lines import KeptLines
-from saving import without_pictures
+from saving import with_empty_pictures, without_pictures
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,7 @@ def files(cache, images, in_pairs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     train(cache, "logreg", folder / "start.npz", split="grouped", groups=in_pairs)
     start = export(folder / "start.npz", folder / "start.keras", check=2).path
-    tuned = finetune(images, start, folder / "tuned.keras", unfreeze=3, epochs=1, groups=in_pairs).path
+    tuned = finetune(images, start, folder / "tuned.keras", unfreeze=3, epochs=1, batch_size=64, groups=in_pairs).path
     return start, tuned
 
 
@@ -59,7 +63,8 @@ def test_a_fine_tuned_model_brings_its_time_and_its_history(comparison, files, t
     assert result.fit_seconds == about["seconds"] > 0
     assert result.history == about["history"]
     assert comparison.result("start.keras").history is None
-    written = {path.name for path in comparison.save(tmp_path)}
+    with with_empty_pictures():
+        written = {path.name for path in comparison.save(tmp_path)}
     assert {"curves-tuned.keras.png", "confusion-tuned.keras.csv", "report.html"} <= written
     entry = json.loads((tmp_path / "results.json").read_text())["heads"][3]
     assert entry["parameters"]["unfrozen"] == 3
@@ -79,23 +84,20 @@ def test_a_model_that_was_trained_on_test_images_is_refused(cache, files, in_pai
         compare(cache, ["logreg"], split="random", groups=in_pairs, image_models=files)
 
 
-@pytest.mark.slow
-def test_a_model_trained_on_near_duplicates_is_refused(cache, images, tmp_path, in_pairs):
-    train(cache, "logreg", tmp_path / "a.npz", split="random", groups=in_pairs)
-    export(tmp_path / "a.npz", tmp_path / "a.keras", check=1)
-    seen = ModelFile.open(tmp_path / "a.keras").training_mask(cache)
+def test_a_model_trained_on_near_duplicates_is_refused(cache, files, tmp_path, in_pairs):
+    own = make_split(cache, "random", 0, in_pairs)
+    model = shutil.copy(files[0], tmp_path / "a.keras")
+    write_keras_metadata(model, read_metadata(model) | cache_metadata(cache, own.train) | {"split": own.to_dict()})
+    seen = ModelFile.open(model).training_mask(cache)
+    np.testing.assert_array_equal(np.flatnonzero(seen), own.train)
     # a split whose test rows it has not seen, but whose groups it has
     test = np.flatnonzero(~seen)
     mates = np.flatnonzero(np.isin(in_pairs.ids, in_pairs.ids[test]))
-    from embedonce.evaluate.splits.split import Split
-
     split = Split(np.setdiff1d(np.arange(len(cache)), mates), test, "file")
     with pytest.raises(SplitError, match="or on near-duplicates of them"):
-        compare(cache, ["logreg"], split=split, groups=in_pairs, image_models=tmp_path / "a.keras")
+        compare(cache, ["logreg"], split=split, groups=in_pairs, image_models=model)
     # on its own split it knows no more than the heads
-    assert compare(cache, ["logreg"], split="random", groups=in_pairs, image_models=tmp_path / "a.keras").result(
-        "a.keras"
-    )
+    assert compare(cache, ["logreg"], split="random", groups=in_pairs, image_models=model).result("a.keras")
 
 
 def test_nothing_is_trained_before_the_files_are_looked_at(cache, files, in_pairs, tmp_path):
@@ -146,19 +148,24 @@ def test_an_image_that_is_gone_or_changed_stops_it(files, images, in_pairs, tmp_
     assert read_unchanged(opened, copy, 0)
 
 
-@pytest.mark.slow
-def test_the_command_takes_files_with_the_heads(cache_path, cache, files, in_pairs, tmp_path):
+def test_the_command_takes_files_with_the_heads(cache_path, comparison, files, in_pairs, tmp_path, monkeypatch):
     in_pairs.save(tmp_path / "groups.csv")
     arguments = ["compare", str(cache_path), "--heads", "logreg", "--groups", str(tmp_path / "groups.csv")]
     arguments += ["--split", "grouped", "-o", str(tmp_path / "results")]
-    given = ["--with", str(files[0]), "--with", str(files[1])]
-    result = CliRunner().invoke(main, [*arguments, *given, "--fail-under", "tuned.keras.accuracy=0.2"])
-    assert result.exit_code == 0, result.output
-    assert "tuned.keras" in result.stdout
-    assert "start.keras" in result.stdout
-    assert (tmp_path / "results" / "report.html").is_file()
+    models = ["--with", str(files[0]), "--with", str(files[1])]
     (tmp_path / "heads.toml").write_text(f"image_models = [{json.dumps(str(files[1]))}]")
-    with without_pictures():
-        result = CliRunner().invoke(main, [*arguments, "--config", str(tmp_path / "heads.toml")])
-    assert result.exit_code == 0, result.output
-    assert "tuned.keras" in result.stdout
+    given = {}
+    monkeypatch.setattr(
+        "embedonce.evaluate.comparison.compare", lambda *files, **options: given.update(options) or comparison
+    )
+    for options, expected in (
+        ([*models, "--fail-under", "tuned.keras.accuracy=0.2"], files),
+        (["--config", str(tmp_path / "heads.toml")], files[1:]),
+    ):
+        with without_pictures():
+            result = CliRunner().invoke(main, [*arguments, *options])
+        assert result.exit_code == 0, result.output
+        assert tuple(map(Path, given["image_models"])) == expected
+        assert "tuned.keras" in result.stdout
+        assert "start.keras" in result.stdout
+        assert (tmp_path / "results" / "results.json").is_file()

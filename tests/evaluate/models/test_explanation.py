@@ -21,6 +21,7 @@ from embedonce.evaluate.models.activation_map import heatmap_of
 from embedonce.evaluate.models.explanation import explain
 from embedonce.evaluate.models.prediction import predict
 from embedonce.evaluate.models.training import train
+from embedonce.evaluate.shared import plots
 from embedonce.extract.options import DTYPES
 from embedonce.heads.evidence import EXPLAINABLE, LINEAR, Evidence, class_evidence
 from embedonce.heads.io.files import load_head, read_metadata, save_head
@@ -28,11 +29,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+pytestmark = pytest.mark.usefixtures("one_backbone")
+
 
 @pytest.fixture(scope="module")
 def models(cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    paths = {name: folder / f"{name}{'.keras' if name == 'softmax' else '.npz'}" for name in EXPLAINABLE}
+    paths = {name: folder / f"{name}.npz" for name in EXPLAINABLE}
     for name, path in paths.items():
         train(cache, name, path, parameters={"epochs": 20, "learning_rate": 0.01} if name == "softmax" else None)
     return paths
@@ -41,22 +44,6 @@ def models(cache, tmp_path_factory):
 @pytest.fixture
 def image(images):
     return sorted((images / "birch").iterdir())[1]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_backbone():
-    """The models are of one backbone, which takes seconds to build: each is built once."""
-    original, built = module.backbone_of, {}
-
-    def once(source, weights=None):
-        key = json.dumps([source.fingerprint, source.provenance, str(weights)], sort_keys=True)
-        if key not in built:
-            built[key] = original(source, weights)
-        return built[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "backbone_of", once)
-        yield
 
 
 def _contrast(probabilities):
@@ -184,12 +171,13 @@ def test_an_empty_map_is_drawn_and_reported(models, image, tmp_path, monkeypatch
     assert "Grad-CAM finds no region that speaks for birch" in done.figure().get_supxlabel()
 
 
-def test_the_same_explanation_gives_the_same_file(models, image, tmp_path):
+def test_the_same_explanation_gives_the_same_file(models, image, tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "_DPI", 20)  # coarse
     done = explain(models["logreg"], image)
-    for suffix in ("png", "svg", "pdf", "PNG"):
-        for name in ("a", "b"):
-            done.save(tmp_path / f"{name}.{suffix}")
-        assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+    for first, second in (("a.png", "b.PNG"), ("a.svg", "b.svg"), ("a.pdf", "b.pdf")):
+        done.save(tmp_path / first)
+        done.save(tmp_path / second)
+        assert (tmp_path / first).read_bytes() == (tmp_path / second).read_bytes()
     with pytest.raises(OutputError, match=r"must end in .png, .svg or .pdf, got .*a.gif"):
         done.save(tmp_path / "a.gif")
 

@@ -4,10 +4,12 @@ import embedonce as eo
 import numpy as np
 import pytest
 from embedonce.errors import ModelFileError, SplitError
+from embedonce.evaluate.models import exporting
 from embedonce.evaluate.models.model_file import ModelFile
 
 
-def test_every_way_to_save_a_model_gives_a_usable_file(cache, images, tmp_path):
+@pytest.mark.usefixtures("one_backbone")
+def test_every_way_to_save_a_model_gives_a_usable_file(cache, images, tmp_path, monkeypatch):
     train_rows = np.arange(0, len(cache), 2)
     head = eo.make_head("svm").fit(cache[train_rows], cache.label_names[train_rows])
     eo.save_head(head, tmp_path / "saved.npz", cache=cache, rows=train_rows)
@@ -21,7 +23,15 @@ def test_every_way_to_save_a_model_gives_a_usable_file(cache, images, tmp_path):
         assert eo.evaluate_model(path, cache).left_out == rows
     for path in (tmp_path / "saved.npz", tmp_path / "compared.npz"):
         assert eo.explain(path, images / "ash" / "000.jpg").method == "grad-cam"
-        assert eo.export(path, path.with_suffix(".keras"), check=1).checked == 1
+    assert eo.export(tmp_path / "saved.npz", tmp_path / "saved.keras", check=1).checked == 1
+    # the other file gives the export all that it needs, too
+    monkeypatch.setattr(exporting, "save_image_model", lambda *given: taken.append(given) or 0.0)
+    taken = []
+    assert eo.export(tmp_path / "compared.npz", tmp_path / "compared.keras", check=1).checked == 1
+    ((_, _, reference, metadata, head),) = taken
+    assert len(reference.images) == len(reference.expected) == 1
+    assert {"fingerprint", "class_names", "parameters", "trained_on", "head"} <= set(metadata)
+    assert head.predict(cache.features).tolist() == comparison.result("svm").head.predict(cache.features).tolist()
     scores = eo.evaluate_model(tmp_path / "compared.npz", cache).result.scores
     assert scores["accuracy"] == comparison.result("svm").scores["accuracy"]
 

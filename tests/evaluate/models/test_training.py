@@ -21,9 +21,11 @@ from embedonce.evaluate.models.evaluation import evaluate_model
 from embedonce.evaluate.models.training import train
 from embedonce.heads.io.files import load_head, read_metadata, save_head
 
+pytestmark = pytest.mark.usefixtures("one_backbone")
+
 
 @pytest.fixture(scope="module")
-def trained(cache_path, tmp_path_factory):
+def trained(cache_path, one_backbone, tmp_path_factory):
     """A softmax head, trained long enough to be confident, as an image model."""
     folder = tmp_path_factory.mktemp("models")
     opened = FeatureCache.open(cache_path)

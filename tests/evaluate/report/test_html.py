@@ -19,8 +19,10 @@ from embedonce.evaluate.report.figures import scores_figure
 from embedonce.evaluate.report.html import as_typed, page_content, summary, write_report
 from embedonce.evaluate.report.label_errors import label_errors, suspects_csv
 from embedonce.evaluate.scoring.results import LeakageGap
+from embedonce.evaluate.shared import plots
 from embedonce.evaluate.shared.tables import format_seconds
 from embedonce.evaluate.splits.split import every_row
+from saving import with_empty_pictures
 
 
 class Page(HTMLParser):
@@ -76,6 +78,27 @@ def comparison(cache, in_pairs):
 
 
 @pytest.fixture(scope="module")
+def folded(cache):
+    return compare(cache, ["logreg", "dummy"], split="random", folds=3)
+
+
+@pytest.fixture(scope="module")
+def saved(comparison, tmp_path_factory):
+    """A folder of the comparison's results, and the files that were written there; the pictures are coarse."""
+    folder = tmp_path_factory.mktemp("saved")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "_DPI", 20)
+        return folder, comparison.save(folder)
+
+
+@pytest.fixture
+def undrawn():
+    """Pages of this test have empty figures."""
+    with with_empty_pictures():
+        yield
+
+
+@pytest.fixture(scope="module")
 def page(comparison, tmp_path_factory):
     return write_report(comparison, tmp_path_factory.mktemp("report") / "report.html").read_text("utf-8")
 
@@ -128,6 +151,7 @@ def test_the_command_is_shown_as_it_is_typed(typed, shown):
     assert as_typed(typed) == shown
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_images_on_which_heads_differ_are_shown_as_they_are(cache, comparison):
     content = page_content(comparison)
     for pair, difference in zip(content["pairs"], comparison.differences, strict=True):
@@ -138,6 +162,7 @@ def test_images_on_which_heads_differ_are_shown_as_they_are(cache, comparison):
                 assert content["images"][entry.row].startswith("data:image/jpeg;base64,")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_the_image_folder_paths_are_listed(comparison, monkeypatch, tmp_path):
     monkeypatch.setattr("embedonce.evaluate.report.inline_images.image_folder", lambda cache: tmp_path)
     content = page_content(comparison)
@@ -158,6 +183,7 @@ def test_an_image_with_other_content_is_not_shown(cache, comparison, monkeypatch
         read_unchanged(cache, tmp_path, 0)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_maps_are_under_images_of_incorrect_predictions(comparison, tmp_path, monkeypatch):
     content = page_content(comparison, maps=True)
     pairs, maps = content["pairs"], content["maps"]
@@ -178,8 +204,8 @@ def test_maps_are_under_images_of_incorrect_predictions(comparison, tmp_path, mo
     assert page.count('data-map="regions ') == sum(entry.map in maps for entry in entries)
 
 
-def test_a_report_says_why_there_are_no_maps(cache, comparison, tmp_path, monkeypatch):
-    folded = compare(cache, ["logreg", "dummy"], split="random", folds=3)
+@pytest.mark.usefixtures("undrawn")
+def test_a_report_says_why_there_are_no_maps(folded, comparison, tmp_path, monkeypatch):
     page = write_report(folded, tmp_path / "folds.html", maps=True).read_text("utf-8")
     assert "There are no maps under the images: with folds, the heads" in page
 
@@ -220,8 +246,7 @@ def test_a_page_without_random_split_or_probabilities(cache, tmp_path):
     assert "Leakage gap" not in page
 
 
-def test_folds_have_a_table_of_all_of_them(cache, tmp_path):
-    folded = compare(cache, ["logreg", "dummy"], split="random", folds=3)
+def test_folds_have_a_table_of_all_of_them(folded, tmp_path):
     page = write_report(folded, tmp_path / "report.html").read_text("utf-8")
     assert "3 random folds" in page
     assert "Every fold" in page
@@ -243,6 +268,7 @@ def test_names_are_shown_as_text_whatever_they_hold(feature_cache, tmp_path):
     assert Page(page).open == []
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_note_keeps_the_name_of_a_head(feature_cache, tmp_path):
     heads = {"svm": {"approximate_above": 5, "n_components": 9}}
     comparison = compare(feature_cache(classes=2, images=40), heads, split="random")
@@ -251,6 +277,7 @@ def test_a_note_keeps_the_name_of_a_head(feature_cache, tmp_path):
     assert page.count("<p>Svm") == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_skewed_classes_put_balanced_accuracy_first(feature_cache, tmp_path):
     cache = feature_cache(classes=2, images=60, shares=[5, 1])
     comparison = compare(cache, ["logreg", "dummy"], split="random")
@@ -267,19 +294,21 @@ def test_a_split_without_test_images_has_nothing_to_report(comparison, tmp_path)
     assert not (tmp_path / "report.html").exists()
 
 
-def test_saving_writes_the_report_and_every_figure_twice(comparison, tmp_path):
-    written = comparison.save(tmp_path)
+def test_saving_writes_the_report_and_every_figure_twice(saved):
+    folder, written = saved
+    assert all(path.stat().st_size for path in written)
     names = {path.name for path in written}
     assert "report.html" in names
     for figure in ("scores", "roc", "precision-recall", "reliability", "coverage", "confusion", "curves-softmax"):
         assert {f"{figure}.png", f"{figure}.svg"} <= names
-    results = json.loads((tmp_path / "results.json").read_text())
+    results = json.loads((folder / "results.json").read_text())
     logreg = next(head for head in results["heads"] if head["head"] == "logreg")
     assert 0 <= logreg["ece"] <= 1
     assert 0 <= logreg["brier"] <= 2
     assert np.isfinite([row["p_holm"] for row in results["differences"]]).all()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_image_of_each_group_is_shown(comparison):
     ids = comparison.groups.ids
     content = page_content(comparison, thumbnails=False)
@@ -298,9 +327,8 @@ def test_one_image_of_each_group_is_shown(comparison):
     assert sum(one.alike for one in content["suspected"]) == content["suspected_count"]
 
 
-def test_the_table_has_all_suspected_label_errors(comparison, tmp_path):
-    comparison.save(tmp_path)
-    rows = list(csv.DictReader((tmp_path / "suspects.csv").open()))
+def test_the_table_has_all_suspected_label_errors(comparison, saved):
+    rows = list(csv.DictReader((saved[0] / "suspects.csv").open()))
     _, listed = label_errors(comparison)
     assert [row["path"] for row in rows] == [one.path for one in listed]
     groups = dict(zip(comparison.groups.paths, comparison.groups.names, strict=True))

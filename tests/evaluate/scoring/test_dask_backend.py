@@ -8,6 +8,7 @@ import shutil
 import sys
 import threading
 import time
+from functools import partial
 
 import cloudpickle
 import embedonce
@@ -16,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from embedonce.cli.app import main
 from embedonce.errors import ClusterError, HeadError
-from embedonce.evaluate.comparison.run import compare
+from embedonce.evaluate.comparison import run
 from embedonce.evaluate.scoring import dask_backend as parallel_dask
 from kept_lines import KeptLines
 from parallel_heads import Broken, Deadly, FromNowhere, Head, Locked, Slow
@@ -26,6 +27,7 @@ distributed = pytest.importorskip("distributed")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find the tests
 
 LOCAL = {"processes": True, "threads_per_worker": 1, "dashboard_address": ":0"}
+compare = partial(run.compare, split="random")  # near-duplicates, which nothing here is about, are not searched
 HEADS = ["softmax", "svm", "logreg", "dummy", "sklearn.linear_model:Perceptron"]
 
 
@@ -73,6 +75,7 @@ def test_a_client_or_a_scheduler_file_is_taken(cache_path, scheduler, tmp_path):
 
 def test_the_command_line_takes_a_scheduler(cache_path, scheduler, tmp_path):
     command = ["compare", str(cache_path), "--heads", "logreg,dummy", "-o", str(tmp_path), "--dask", scheduler]
+    command += ["--split", "random"]
     with without_pictures():
         result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
@@ -81,18 +84,12 @@ def test_the_command_line_takes_a_scheduler(cache_path, scheduler, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cluster_of_one_thread_computes_on_the_cluster(cache_path):
-    with distributed.LocalCluster(n_workers=1, **LOCAL) as own, distributed.Client(own, set_as_default=False) as client:
-        worker = set(client.run(os.getpid).values())
-        made = compare(cache_path, {"a": Head(), "b": Head()}, dask=client)
-    assert {result.head.process_ for result in made.results} == worker
-
-
-@pytest.mark.slow
 def test_threads_of_one_worker_train_softmax_heads_side_by_side(cache_path):
     heads = {f"sklearn.base:clone {number}": embedonce.make_head("softmax", random_state=number) for number in range(4)}
-    with distributed.LocalCluster(n_workers=1, **(LOCAL | {"threads_per_worker": 4})) as own:
-        many = compare(cache_path, heads, dask=own.scheduler_address)
+    threads = {"processes": False, "threads_per_worker": 4}
+    local = distributed.LocalCluster(n_workers=1, **(LOCAL | threads))
+    with local as own, distributed.Client(own, set_as_default=False) as client:
+        many = compare(cache_path, heads, dask=client)
     one = compare(cache_path, heads)
     for here, there in zip(one.results, many.results, strict=True):
         np.testing.assert_allclose(there.probabilities, here.probabilities, atol=1e-6)
@@ -134,8 +131,12 @@ def test_a_head_that_ends_every_worker_is_one_error(cache_path):
         compare(cache_path, {"good": Head(), "mine": Deadly()}, dask=own.scheduler_address)
 
 
-def test_a_scheduler_that_is_lost_is_one_error(cache_path):
+def test_one_thread_computes_until_its_scheduler_is_lost(cache_path):
     with distributed.LocalCluster(n_workers=1, **LOCAL) as own:
+        with distributed.Client(own, set_as_default=False) as client:
+            worker = set(client.run(os.getpid).values())
+            made = compare(cache_path, {"a": Head(), "b": Head()}, dask=client)
+        assert {result.head.process_ for result in made.results} == worker
         closing = threading.Timer(1.0, own.close)
         closing.start()
         with pytest.raises(ClusterError, match="the Dask scheduler was lost, or has cancelled the jobs"):

@@ -6,10 +6,10 @@ import json
 import re
 import time
 from collections import Counter
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from embedonce.cache import FeatureCache
 from embedonce.errors import ParameterError, SplitError
 from embedonce.evaluate.comparison.config import read_config
 from embedonce.evaluate.comparison.run import compare
@@ -28,7 +28,7 @@ from embedonce.evaluate.tuning.nested import search_spaces
 from embedonce.heads.registry import make_head
 from embedonce.heads.svm import SVMHead
 from kept_lines import KeptLines
-from near_duplicates import originals, write_near_duplicates
+from saving import with_empty_pictures
 
 LONG = 600  # seconds that end no search here
 QUICK = {"logreg": {"tol": 1e-2}}
@@ -49,8 +49,8 @@ class Watch:
         self.seconds, self.fits = [], []
 
 
-@pytest.fixture
-def watch(monkeypatch):
+@contextmanager
+def watching():
     watched, run, fit = Watch(), tune_search.Search.run, tune_search.fit_in_fold
 
     def watched_run(search, trials):
@@ -62,30 +62,28 @@ def watch(monkeypatch):
         watched.fits[-1].append((head, fold.train, fold.test))
         return fit(head, cache, fold, *rest)
 
-    monkeypatch.setattr(tune_search.Search, "run", watched_run)
-    monkeypatch.setattr(tune_search, "fit_in_fold", watched_fit)
-    return watched
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune_search.Search, "run", watched_run)
+        patch.setattr(tune_search, "fit_in_fold", watched_fit)
+        yield watched
+
+
+@pytest.fixture
+def watch():
+    with watching() as watched:
+        yield watched
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    return write_near_duplicates(tmp_path_factory.mktemp("nested") / "near-duplicates.h5")
+def nested_and_watch(cache, groups, _few_trials):
+    """A comparison of 8 folds, and the record of its searches."""
+    with watching() as watched:
+        return compare(cache, QUICK, groups=groups, folds=2, repeats=2, tune=8 * LONG), watched
 
 
 @pytest.fixture(scope="module")
-def cache(path):
-    with FeatureCache.open(path) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def groups(cache):
-    return originals(cache)
-
-
-@pytest.fixture(scope="module")
-def nested(cache, groups):
-    return compare(cache, QUICK, groups=groups, folds=2, repeats=2, tune=LONG)
+def nested(nested_and_watch):
+    return nested_and_watch[0]
 
 
 def without_times(value):
@@ -100,11 +98,11 @@ def results_of(comparison):
     return without_times(results)
 
 
-def test_a_search_sees_the_training_part_of_its_fold_alone(cache, groups, watch):
-    made = compare(cache, QUICK, groups=groups, folds=2, repeats=2, tune=80)
+def test_a_search_sees_the_training_part_of_its_fold_alone(nested_and_watch, groups):
+    made, watch = nested_and_watch
     splits = made.folds + made.leaky.folds
     assert len(watch.fits) == len(splits) == len(watch.seconds) == 8
-    assert all(9 < seconds <= 10 for seconds in watch.seconds)  # the time budget is shared equally
+    assert all(LONG - 1 < seconds <= LONG for seconds in watch.seconds)  # the time budget is shared equally
     for split, fits in zip(splits, watch.fits, strict=True):
         seen = np.unique(np.concatenate([rows for _, *both in fits for rows in both]))
         np.testing.assert_array_equal(seen, split.train)
@@ -140,7 +138,8 @@ def test_a_fold_gets_the_parameters_of_the_best_score(cache, groups, nested):
 
 
 def test_results_json_has_the_parameters_of_every_fold(nested, tmp_path):
-    nested.save(tmp_path)
+    with with_empty_pictures():
+        nested.save(tmp_path)
     results = json.loads((tmp_path / "results.json").read_text())
     for about, comparison in ((results, nested), (results["random"], nested.leaky)):
         tuning = about["heads"][0]["tuning"]

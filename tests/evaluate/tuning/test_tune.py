@@ -14,7 +14,6 @@ from dataclasses import replace
 import cloudpickle
 import numpy as np
 import pytest
-from embedonce.cache import FeatureCache
 from embedonce.cli.command import head_parameters
 from embedonce.errors import CacheError, HeadError, HeadParameterError, OutputError, ParameterError, SplitError
 from embedonce.evaluate.comparison.run import compare
@@ -33,7 +32,8 @@ from embedonce.heads.search import candidates, search_space
 from embedonce.heads.spaces import Choice, Range
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from near_duplicates import PER_ORIGINAL, originals, write_near_duplicates
+from near_duplicates import PER_ORIGINAL
+from saving import with_empty_pictures
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 
@@ -70,22 +70,6 @@ class Spy(ClassifierMixin, BaseEstimator):
 
 
 SPY = f"{__name__}:Spy"
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    return write_near_duplicates(tmp_path_factory.mktemp("tune") / "near-duplicates.h5")
-
-
-@pytest.fixture(scope="module")
-def cache(path):
-    with FeatureCache.open(path) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def groups(cache):
-    return originals(cache)
 
 
 @pytest.fixture
@@ -256,7 +240,7 @@ def test_the_default_is_in_every_rung_however_bad(cache, groups):
 
 @pytest.mark.usefixtures("few")
 def test_the_same_seed_gives_the_same_table_and_another_another(cache, groups):
-    settings = {"parameters": {"tol": 1e-2}, "groups": groups, "folds": 2, "trials": 6}
+    settings = {"parameters": {"tol": 1e-2}, "groups": groups, "folds": 2, "trials": 4}
     one, two = (tune(cache, "logreg", seed=3, **settings) for _ in range(2))
     same_tables(one.table, two.table)
     assert one.best_parameters == two.best_parameters
@@ -307,7 +291,8 @@ def test_a_default_that_fails_is_not_compared_with(cache, groups, monkeypatch, t
     assert math.isnan(made.default.score)
     assert math.isnan(made.gain)
     assert any("the default parameters cannot be fitted on this cache" in note for note in made.notes)
-    assert json.loads(made.save(tmp_path)[0].read_text())["outer"]["default"] is None
+    with with_empty_pictures():
+        assert json.loads(made.save(tmp_path)[0].read_text())["outer"]["default"] is None
 
 
 def test_when_every_candidate_fails_it_is_one_error(cache, groups):
@@ -521,7 +506,8 @@ def test_what_is_saved_has_every_number(tuned, tmp_path):
 
 def test_failures_are_saved_as_null_and_as_an_empty_field(cache, groups, tmp_path):
     made = tune(cache, SPY, space={"fail": [True, False], "depth": [23]}, groups=groups, folds=3)
-    written = made.save(tmp_path)
+    with with_empty_pictures():
+        written = made.save(tmp_path)
     assert None in [row["score"] for row in json.loads(written[0].read_text())["table"]]
     with written[1].open(newline="") as file:
         failed = [row for row in csv.DictReader(file) if row["note"]]
