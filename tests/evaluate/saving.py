@@ -6,16 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from embedonce.evaluate import shared
 from embedonce.evaluate.report import figures as report_figures
 from embedonce.evaluate.report import html as report
 from embedonce.evaluate.shared import plots
+
+
+def _write_no_figure(patch: pytest.MonkeyPatch) -> None:
+    # the package keeps a name that was read from it; read it first, before it is another one
+    for module in (shared, plots):
+        patch.setattr(module, "save_figure", lambda figure, path: None)
 
 
 @contextmanager
 def without_pictures() -> Iterator[None]:
     """Save comparisons without figures and report: drawing them takes nearly all of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "save_figure", lambda figure, path: None)
+        _write_no_figure(patch)
         patch.setattr(report, "write_report", lambda comparison, path, maps: path)
         patch.setattr(report_figures, "figures", lambda comparison: {})
         yield
@@ -25,6 +32,6 @@ def without_pictures() -> Iterator[None]:
 def with_empty_pictures() -> Iterator[None]:
     """Save comparisons with a report whose figures are made, but not rendered; no file of a figure is written."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "save_figure", lambda figure, path: None)
+        _write_no_figure(patch)
         patch.setattr(report, "as_svg", lambda figure, name: "<svg></svg>")
         yield
