@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from embedonce.evaluate.models import explanation, image_model
+from embedonce._keras import import_keras
+from embedonce.evaluate.models import explanation, exporting, image_model, training
 
 
 @pytest.fixture(scope="module")
@@ -23,3 +24,14 @@ def one_backbone():
         for module in (image_model, explanation):
             patch.setattr(module, "backbone_of", once)
         yield
+
+
+@pytest.fixture
+def other_image_model(monkeypatch):
+    """Image models are made without backbone and head: small, and of other probabilities."""
+    keras = import_keras()
+    image = keras.Input((None, None, 3), name="image")
+    pooled = keras.layers.GlobalAveragePooling2D()(image)
+    model = keras.Model(image, keras.layers.Dense(3, activation="softmax", name="head")(pooled))
+    for module in (exporting, training):
+        monkeypatch.setattr(module, "build_image_model", lambda *given: model)
