@@ -32,7 +32,7 @@ from saving import with_empty_pictures
 
 LONG = 600  # seconds that end no search here
 QUICK = {"logreg": {"tol": 1e-2}}
-TRIALS = 3
+TRIALS = 2
 
 
 @pytest.fixture(scope="module", autouse=True)
