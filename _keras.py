@@ -1,4 +1,4 @@
-"""Keep native start-up messages of TensorFlow and LiteRT off the terminal."""
+"""Import Keras as embedonce needs it, without the start-up messages of TensorFlow and LiteRT."""
 
 from __future__ import annotations
 
@@ -9,23 +9,46 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from .errors import EngineError, MissingPackageError, first_line
+
 # two threads that silence the process at once would undo it for each other, or leave it silent
 _silence = threading.RLock()
 
 
+_SETTINGS = {"backend": "tensorflow", "floatx": "float32", "image_data_format": "channels_last"}
+
+
 def import_keras() -> Any:
-    """Import Keras on TensorFlow without start-up messages, for extract and heads, which never import each other."""
+    """Import Keras on TensorFlow without start-up messages, and with its default settings whatever keras.json says.
+
+    Settings of a Keras that was imported before are the user's: EngineError if the backbone cannot work with them.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     with _silence:
         if "keras" not in sys.modules:
-            with quiet_native_output():
-                import keras
-                import tensorflow as tf
+            os.environ["KERAS_BACKEND"] = "tensorflow"
+            try:
+                with quiet_native_output():
+                    import keras
+                    import tensorflow as tf
 
-                tf.config.list_physical_devices()  # prints its messages now
+                    tf.config.list_physical_devices()  # prints its messages now
+            except Exception as error:
+                raise MissingPackageError(
+                    f"this needs Keras and TensorFlow, which cannot be imported ({first_line(error)}). "
+                    "Install them with: pip install --upgrade keras tensorflow"
+                ) from error
+            keras.config.set_floatx(_SETTINGS["floatx"])
+            keras.config.set_image_data_format(_SETTINGS["image_data_format"])
     import keras
 
+    for name, needed in _SETTINGS.items():
+        found = getattr(keras.config, name)()
+        if found != needed:
+            advice = f"Call keras.config.set_{name}({needed!r})" if name != "backend" else f"Set KERAS_BACKEND={needed}"
+            raise EngineError(
+                f"setting {name} of Keras must be {needed!r}, got {found!r}. {advice} before embedonce is used"
+            )
     return keras
 
 

@@ -140,7 +140,7 @@ class OutputError(EmbedonceError, OSError):
 
 
 class MissingPackageError(EmbedonceError, ImportError):
-    """An optional package is not installed."""
+    """A package is not installed or cannot be imported."""
 
 
 class ApproximationWarning(UserWarning):

@@ -1,6 +1,12 @@
-"""Silencing native code, also when threads do it at the same time."""
+"""Importing Keras whatever its settings, and silencing native code, also when threads do it at the same time."""
 
 from __future__ import annotations
+
+import json
+
+import pytest
+from embedonce._keras import import_keras
+from embedonce.errors import EngineError
 
 THREADS = """
 import threading, time
@@ -55,3 +61,63 @@ def test_without_a_standard_error_there_is_less_to_silence(python):
 
 def test_silence_within_silence_ends_with_the_outer_one(python):
     assert python(NESTED) == "heard"
+
+
+EMBED = """
+import sys
+import embedonce
+cache = embedonce.extract_features(sys.argv[1], sys.argv[2], weights="random:0", alpha=0.35, image_size=32, engine="keras")
+head = embedonce.make_head("softmax", epochs=1).fit(cache.features, cache.label_names)
+assert head.model_.predict(cache.features[:2], verbose=0).dtype == "float32"
+print(cache.features[:, :9].tolist())
+"""
+
+
+@pytest.mark.slow
+def test_settings_of_keras_json_change_nothing(python, make_images, tmp_path, monkeypatch):
+    images = make_images(tmp_path / "images", per_class=2)
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    found = []
+    for name, settings in (
+        ("plain", {}),
+        ("set", {"floatx": "float16", "image_data_format": "channels_first", "backend": "torch", "epsilon": 1e-3}),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "keras.json").write_text(json.dumps(settings))
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path / name))
+        found.append(python(EMBED, images, tmp_path / f"{name}.h5"))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("name", "value"), [("floatx", "float16"), ("image_data_format", "channels_first")])
+def test_settings_that_the_user_made_are_named_not_changed(name, value):
+    keras = import_keras()
+    before = getattr(keras.config, name)()
+    change = getattr(keras.config, f"set_{name}")
+    change(value)
+    try:
+        with pytest.raises(EngineError, match=f"setting {name} of Keras must be '{before}', got '{value}'"):
+            import_keras()
+        assert getattr(keras.config, name)() == value
+    finally:
+        change(before)
+
+
+BROKEN = """
+import sys
+from click.testing import CliRunner
+from embedonce.cli import main
+sys.modules["tensorflow"] = None  # as if it were not installed
+result = CliRunner().invoke(main, sys.argv[1:])
+print(result.exit_code, result.output.strip().splitlines()[-1])
+"""
+
+
+def test_without_tensorflow_heads_and_scores_work(python, cache_path, tmp_path):
+    split = ("--split", "random")
+    command = ("compare", cache_path, "--heads", "softmax,logreg,svm", *split, "-p", "softmax.epochs=1", "-o", tmp_path)
+    assert python(BROKEN, *command).startswith("0 ")
+    assert python(BROKEN, "train", cache_path, "--head", "svm", *split, "-o", tmp_path / "a.npz").startswith("0 ")
+    assert python(BROKEN, "evaluate", tmp_path / "a.npz", cache_path).startswith("0 ")
+    done = python(BROKEN, "train", cache_path, "--head", "softmax", *split, "-o", tmp_path / "a.keras")
+    assert done.startswith("1 Error: this needs Keras and TensorFlow, which cannot be imported")

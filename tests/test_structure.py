@@ -99,7 +99,7 @@ def test_other_packages_are_imported_through_their_face(module):
 
 @pytest.mark.parametrize("module", FILES)
 def test_imports_go_down_only(module):
-    floors = {folder: floor for floor, folder in enumerate((*FOLDERS, "errors", "_keras", "__main__"))}
+    floors = {folder: floor for floor, folder in enumerate((*FOLDERS, "_keras", "errors", "__main__"))}
     floors |= {"heads": floors["extract"], "__main__": -1}  # heads and extract are on one floor
     for source, name in _imports(module):
         target = _defining(source, name)
