@@ -44,23 +44,31 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Store whether tracebacks are wanted, before anything can fail."""
         ctx.meta["debug"] = "--debug" in args
-        return super().parse_args(ctx, args)
+        with _one_line_errors(ctx):  # the callback of --config reads a file
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a failure becomes one line and an exit status."""
-        try:
+        with _one_line_errors(ctx):
             return super().invoke(ctx)
-        except EmbedonceError as error:
-            if ctx.meta["debug"]:
-                raise
-            click.echo(f"Error: {_one_line(error)}", err=True)
-            ctx.exit(error.exit_status)
-        except KeyboardInterrupt:
-            if ctx.meta["debug"]:
-                raise
-            hint = " Run the same command again to continue." if ctx.command.name == "extract" else ""
-            click.echo(f"Interrupted.{hint}", err=True)
-            ctx.exit(130)
+
+
+@contextlib.contextmanager
+def _one_line_errors(ctx: click.Context) -> Iterator[None]:
+    """Print an error of embedonce in one line and exit with its status, unless --debug is given."""
+    try:
+        yield
+    except EmbedonceError as error:
+        if ctx.meta["debug"]:
+            raise
+        click.echo(f"Error: {_one_line(error)}", err=True)
+        ctx.exit(error.exit_status)
+    except KeyboardInterrupt:
+        if ctx.meta["debug"]:
+            raise
+        hint = " Run the same command again to continue." if ctx.command.name == "extract" else ""
+        click.echo(f"Interrupted.{hint}", err=True)
+        ctx.exit(130)
 
 
 class Group(click.Group):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...cache import display, write_atomically
-from ...errors import OutputError, ParameterError
+from ...errors import HeadError, OutputError, ParameterError
 from ..scoring import make_heads
 
 OPTIONS: dict[str, tuple[type, ...]] = {
@@ -21,6 +21,7 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "repeats": (int,),
     "class_weight": (str,),
     "calibrate": (str,),
+    "views": (str,),
     "tune": (int, float),
     "learning_curve": (bool,),
     "image_models": (list,),
@@ -46,6 +47,7 @@ seed = 0
 # repeats = 3                   # cross-validations, each with other folds
 # class_weight = "balanced"     # every class has the same weight in training
 # calibrate = "temperature"     # or sigmoid: calibrated probabilities
+# views = "train"               # train on augmented views, or average, or both; see extract --views
 # tune = 60                     # time budget in seconds of the search for parameters of each head
 # image_models = ["tuned.keras"] # image models to test with the heads, as --with
 # learning_curve = true         # accuracy against the number of training images
@@ -76,20 +78,29 @@ C = 10.0
 
 def read_config(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the options and the heads of a configuration file, as `compare` takes them."""
-    content = _read(Path(path))
+    content, lines = _read(Path(path))
     name = display(str(path))
+
+    def where(start: str) -> str:
+        """Return the file, and the line that begins so, if it is written as usual."""
+        found = [number for number, line in enumerate(lines, 1) if line.replace(" ", "").startswith(start)]
+        return f"line {found[0]} of the file {name}" if found else f"the file {name}"
+
     tables = content.pop("heads", {})
     for key, value in content.items():
         if key not in OPTIONS:
-            raise ParameterError(f"the file {name} must hold {', '.join(OPTIONS)} and heads, got {key!r}")
+            raise ParameterError(f"{where(f'{key}=')} must be one of {', '.join(OPTIONS)} and heads, got {key!r}")
         types = OPTIONS[key]
         strings = not isinstance(value, list) or all(isinstance(entry, str) for entry in value)
         if not isinstance(value, types) or isinstance(value, bool) != (types == (bool,)) or not strings:
-            raise ParameterError(f"key {key} of the file {name} must be {_NAMES[types[0]]}, got {value!r}")
+            raise ParameterError(f"key {key} in {where(f'{key}=')} must be {_NAMES[types[0]]}, got {value!r}")
     if not isinstance(tables, Mapping) or not all(isinstance(table, Mapping) for table in tables.values()):
         raise ParameterError(f"key heads of the file {name} must be tables, such as [heads.logreg], got {tables!r}")
-    if tables:
-        make_heads(tables)  # an error names an unknown head or parameter
+    for head, table in tables.items():
+        try:
+            make_heads({head: table})
+        except HeadError as error:  # an unknown head or parameter
+            raise type(error)(f"[heads.{display(head)}] in {where(f'[heads.{head}]')}: {error}") from error
     return content, dict(tables)
 
 
@@ -101,15 +112,16 @@ def write_config(path: Path | str) -> None:
     write_atomically(path, TEMPLATE.encode())
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
     try:
-        content: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8-sig")  # Windows editors write a byte order mark
+        content: dict[str, Any] = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(f"cannot read the file {display(str(path))}: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ParameterError(f"the file {display(str(path))} is not TOML: {error}") from error
-    return content
+    return content, text.splitlines()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner
+from embedonce.cli.app import main
 from embedonce.errors import HeadError, HeadParameterError, OutputError, ParameterError
 from embedonce.evaluate.comparison.config import read_config, write_config
 from embedonce.evaluate.scoring.heads import make_heads
@@ -26,6 +28,7 @@ def test_the_template_can_be_read_and_has_every_key(tmp_path):
         "repeats",
         "class_weight",
         "calibrate",
+        "views",
         "tune",
         "learning_curve",
         "image_models",
@@ -53,13 +56,13 @@ def test_an_existing_file_is_not_overwritten(tmp_path):
     ("text", "error", "message"),
     [
         ("seed = ", ParameterError, "is not TOML"),
-        ("sed = 3", ParameterError, "must hold cache, output, .* got 'sed'"),
-        ("seed = true", ParameterError, "key seed .* must be a number, got True"),
+        ("\n sed= 3", ParameterError, "^line 2 of the file .* must be one of cache, output, .* got 'sed'"),
+        ("seed = true", ParameterError, "key seed in line 1 of the file .* must be a number, got True"),
         ('folds = "5"', ParameterError, "key folds .* must be a number, got '5'"),
         ("fail_under = [1]", ParameterError, "key fail_under .* must be a list of texts"),
         ("heads = 3", ParameterError, "key heads .* must be tables"),
-        ("[heads.nonsense]", HeadError, "nonsense"),
-        ("[heads.svm]\nZ = 3", HeadParameterError, "has no parameter 'Z'"),
+        ("seed = 1\n[heads.nonsense]", HeadError, r"^\[heads.nonsense\] in line 2 of the file .*: there is no head"),
+        ("[heads.svm]\nZ = 3", HeadParameterError, "line 1 of the file .* has no parameter 'Z'"),
         ('[heads.mine]\nhead = "svm"\nZ = 3', HeadParameterError, "head 'svm' has no parameter 'Z'"),
         ("[heads.svm]\nhead = 3", HeadParameterError, "head 'svm' has no parameter 'head'"),
     ],
@@ -67,6 +70,26 @@ def test_an_existing_file_is_not_overwritten(tmp_path):
 def test_an_error_names_the_incorrect_key_or_value(tmp_path, text, error, message):
     with pytest.raises(error, match=message):
         read_config(written(tmp_path, text))
+
+
+def test_a_byte_order_mark_is_not_part_of_the_file(tmp_path):
+    (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbf[heads.logreg]\n")
+    assert read_config(tmp_path / "a.toml") == ({}, {"logreg": {}})
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"seed = ", b"\xff\xfes\0e\0e\0d\0", b"sed = 1", b"folds = true", b"[heads.nosuch]"]
+)
+def test_the_command_refuses_any_faulty_file_in_one_line(cache_path, tmp_path, content):
+    path = tmp_path / "a.toml"
+    if content is not None:
+        path.write_bytes(content)
+    result = CliRunner().invoke(main, ["compare", str(cache_path), "--config", str(path), "-o", str(tmp_path / "run")])
+    assert result.exit_code == 2
+    assert result.output.startswith("Error: ")
+    assert "a.toml" in result.output
+    assert result.output.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_missing_file_is_named(tmp_path):
