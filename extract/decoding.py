@@ -17,6 +17,9 @@ import numpy.typing as npt
 import simplejpeg
 
 from ..errors import ImageError, first_line
+from .gif_frame import first_frame
+from .jpeg_header import clean_header, frame_size, has_adobe_marker
+from .png_chunks import critical_chunks
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -42,10 +45,24 @@ def decode(data: bytes, minimum: int | None = None) -> Pixels:
     """Decode an image file to RGB: uint8, shape (height, width, 3). Raises ImageError with the reason."""
     # The first frame of an animation is taken, alpha is dropped, and 16-bit samples keep their high byte. minimum is
     # the number of pixels that a JPEG file keeps on both sides at 1/2, 1/4 or 1/8, the ratio of tf.io.decode_jpeg.
+    try:
+        return _decode(data, minimum)
+    except ImageError:
+        raise
+    except Exception as error:  # one image never stops a run, whatever its decoder raises
+        raise ImageError(f"damaged {image_format(data)}: {first_line(error)}") from error
+
+
+def _decode(data: bytes, minimum: int | None) -> Pixels:
     if data.startswith(b"\xff\xd8\xff"):
         return _decode_jpeg(data, minimum)
-    if data.startswith((b"\x89PNG\r\n\x1a\n", b"BM", b"GIF87a", b"GIF89a")):
-        return _decode_with_pillow(data)
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        _check_size(*_claimed_size(data))
+        return _decode_with_pillow(critical_chunks(data))
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return _decode_gif(data)
+    if data.startswith(b"BM"):
+        return _decode_bmp(data)
     if not data:
         raise ImageError("the file is empty")
     for magic, name in _OTHER_FORMATS:
@@ -60,33 +77,55 @@ def _check_size(height: int, width: int) -> None:
 
 
 def _decode_jpeg(data: bytes, minimum: int | None) -> Pixels:
+    height, width, components = frame_size(data)
+    _check_size(height, width)
+    options: dict[str, Any] = {"colorspace": "CMYK" if components == 4 else "RGB", "fastdct": True}
+    if minimum is not None:
+        options |= _fraction(height, width, minimum)
     try:
-        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
-        _check_size(height, width)
-        four_channels = colorspace in ("CMYK", "YCCK")
-        options: dict[str, Any] = {"colorspace": "CMYK" if four_channels else "RGB", "fastdct": True}
-        if minimum is not None:
-            options |= _fraction(height, width, minimum)
-        try:
-            pixels: Pixels = simplejpeg.decode_jpeg(data, **options)
-        except ValueError as error:
-            # Stray bytes between two markers change no pixel; cameras write them and TensorFlow skips them.
-            if "extraneous bytes before marker" not in str(error):
-                raise
-            pixels = simplejpeg.decode_jpeg(data, strict=False, **options)
-    except ImageError:
-        raise
+        pixels: Pixels = simplejpeg.decode_jpeg(data, **options)
     except ValueError as error:
-        reason = first_line(error)
-        kind = "truncated JPEG" if "remature end" in reason else "damaged JPEG"
-        raise ImageError(f"{kind}: {reason}") from error
-    if four_channels:
-        # As tensorflow/core/lib/jpeg/jpeg_mem.cc: Adobe's files, which say so, store the samples inverted.
-        wide = pixels.astype(np.uint16)
-        if b"\xff\xee\x00\x0eAdobe" not in data:
-            wide = 255 - wide
-        return (wide[..., :3] * wide[..., 3:] // 255).astype(np.uint8)
+        pixels = _decode_despite_warnings(data, options, first_line(error))
+    return _from_cmyk(pixels, has_adobe_marker(data)) if components == 4 else pixels
+
+
+_FORBIDDEN = b"\xff\xd8" * 40_000
+"""Bytes after the end of a file, longer than a segment, that the decoder refuses as soon as it reads them."""
+
+
+_WARNINGS = ("Corrupt JPEG data", "Inconsistent progression", "Invalid SOS parameters", "Warning", "Unknown Adobe")
+"""Starts of libjpeg's warnings, which TensorFlow ignores."""
+
+
+def _decode_despite_warnings(data: bytes, options: dict[str, Any], reason: str) -> Pixels:
+    """Decode a JPEG file of which libjpeg warns, as TensorFlow: damage is accepted, a missing end is not."""
+    data = clean_header(data) + _FORBIDDEN
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(data, **options)
+    except ValueError as error:
+        last = first_line(error)  # an error, if there was one after the warnings
+        if last.startswith(_WARNINGS):
+            return np.asarray(simplejpeg.decode_jpeg(data, strict=False, **options))
+        whole = frame_size(data)[0] > 0
+        if whole and "subsampling" in last:
+            raise ImageError("unsupported JPEG: unusual sampling factors. Save it again as JPEG or PNG") from error
+        cut = not whole or "remature end" in reason or "two SOI" in last
+        raise ImageError(f"{'truncated' if cut else 'damaged'} JPEG: {reason}") from error
     return pixels
+
+
+_STRIP_ROWS = 64
+
+
+def _from_cmyk(pixels: Pixels, inverted: bool) -> Pixels:
+    """Convert CMYK as tensorflow/core/lib/jpeg/jpeg_mem.cc: Adobe's files store the samples inverted."""
+    rgb = np.empty((*pixels.shape[:2], 3), np.uint8)
+    for start in range(0, len(pixels), _STRIP_ROWS):  # in strips, because it needs twice the memory
+        wide = pixels[start : start + _STRIP_ROWS].astype(np.uint16)
+        if not inverted:
+            wide = 255 - wide
+        rgb[start : start + _STRIP_ROWS] = wide[..., :3] * wide[..., 3:] // 255
+    return rgb
 
 
 def _fraction(height: int, width: int, minimum: int) -> dict[str, int]:
@@ -101,9 +140,8 @@ def _fraction(height: int, width: int, minimum: int) -> dict[str, int]:
 def _decode_with_pillow(data: bytes) -> Pixels:
     from PIL import Image, UnidentifiedImageError
 
-    _check_size(*_claimed_size(data))  # before Pillow, which only warns of such images
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "BMP", "DIB", "GIF")) as image:
+        with Image.open(io.BytesIO(data), formats=("PNG", "BMP", "DIB")) as image:
             _check_size(image.height, image.width)
             image.load()
             return _as_reference(image)
@@ -118,6 +156,49 @@ def _decode_with_pillow(data: bytes) -> Pixels:
         reason = first_line(error)
         kind = "truncated" if "truncated" in reason or "unrecognized data stream" in reason else "damaged"
         raise ImageError(f"{kind} {image_format(data)}: {reason}") from error
+
+
+def _decode_gif(data: bytes) -> Pixels:
+    try:
+        return first_frame(data, MAX_PIXELS)
+    except (IndexError, ValueError) as error:
+        raise ImageError(f"truncated GIF: {first_line(error)}") from error
+
+
+def _decode_bmp(data: bytes) -> Pixels:
+    """Decode a BMP file: with TensorFlow's bits where it reads the file, otherwise with the right colours."""
+    _check_size(*_claimed_size(data))
+    layout = _plain_bmp(data)
+    if layout is None:
+        return _decode_with_pillow(data)
+    offset, width, height, channels = layout
+    stride = (channels * width + 3) // 4 * 4
+    rows = np.frombuffer(data, np.uint8, stride * abs(height), offset).reshape(abs(height), stride)
+    pixels = rows[:: 1 if height < 0 else -1, : channels * width].reshape(abs(height), width, channels)
+    # an 8-bit file is read as gray: TensorFlow ignores its palette
+    return np.repeat(pixels, 3, axis=2) if channels == 1 else np.ascontiguousarray(pixels[..., 2::-1])
+
+
+def _plain_bmp(data: bytes) -> tuple[int, int, int, int] | None:
+    """Return offset, width, height and bytes per pixel of a BMP file that TensorFlow reads; otherwise None."""
+    if len(data) < 34 or data[14:18] == b"\x0c\0\0\0" or data[30] in (1, 2):  # OS/2; RLE
+        return None
+    offset, width, height, channels = *struct.unpack_from("<i4xii", data, 10), data[28] // 8
+    size = (channels * width + 3) // 4 * 4 * abs(height)
+    if channels not in (1, 3, 4) or offset < 0 or width <= 0 or not height or offset + size != len(data):
+        return None
+    return offset, width, height, channels
+
+
+def ignores_palette(data: bytes) -> bool:
+    """Return whether this is a BMP file whose palette is ignored, as by TensorFlow, although it has colours."""
+    layout = _plain_bmp(data) if data.startswith(b"BM") else None
+    if layout is None or layout[3] != 1:
+        return False
+    start = 14 + int.from_bytes(data[14:18], "little")
+    palette = np.frombuffer(data[start : layout[0]][:1024], np.uint8)
+    palette = palette[: len(palette) // 4 * 4].reshape(-1, 4)[:, :3]
+    return bool(len(palette)) and not (palette == np.arange(len(palette), dtype=np.uint8)[:, None]).all()
 
 
 def _claimed_size(data: bytes) -> tuple[int, int]:
@@ -143,19 +224,10 @@ def image_format(data: bytes) -> str:
 
 
 def _as_reference(image: Image.Image) -> Pixels:
-    mode, kind = image.mode, image.format
+    mode = image.mode
     if mode.startswith("I"):  # 16-bit gray
         gray = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
         return np.repeat(gray[..., None], 3, axis=2)
-    if kind in ("BMP", "DIB") and mode == "P":
-        # TensorFlow reads an 8-bit BMP as gray and ignores its palette.
-        return np.repeat(np.asarray(image)[..., None], 3, axis=2)
-    if kind in ("BMP", "DIB") and mode == "1":
-        raise ImageError("unsupported format: a BMP of 1 bit per pixel")
-    if kind == "GIF":
-        # TensorFlow leaves the transparent pixels of a first frame black.
-        rgba = np.asarray(image.convert("RGBA"))
-        return np.where(rgba[..., 3:] == 0, np.uint8(0), rgba[..., :3])
     if mode in ("P", "PA"):
         return np.ascontiguousarray(np.asarray(image.convert("RGBA"))[..., :3])
     if mode == "LA":

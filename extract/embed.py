@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache import HASH_BYTES
-from ..errors import ImageError
-from .decoding import Pixels, resize_into
+from ..errors import ImageError, first_line
+from .decoding import Pixels, ignores_palette, resize_into
 from .engines import Engine, Session
 from .image_signature import signature
 from .plan import StoredImage
@@ -44,6 +44,7 @@ class EmbedResult:
     signature: npt.NDArray[np.uint8] | None = None  # shape (784,), set with the features
     copy_of: StoredImage | None = None
     reason: str = ""
+    ignored_palette: bool = False  # its pixels are palette indices
 
 
 class KnownContent(Protocol):
@@ -138,16 +139,22 @@ def _embed_slice(
         except ImageError as error:
             results.append(EmbedResult(image, bytes(HASH_BYTES), reason=str(error)))
             continue
+        except Exception as error:  # one image never stops a run
+            results.append(EmbedResult(image, bytes(HASH_BYTES), reason=f"cannot be read: {first_line(error)}"))
+            continue
         result = EmbedResult(image, hashlib.sha256(data).digest())
         results.append(result)
         result.copy_of = content.get(result.digest)
         if result.copy_of is None:
             try:
-                pixels = recipe.decode(data)
+                result.signature = _fill(session.slot(len(waiting)), recipe.decode(data))
+                result.ignored_palette = ignores_palette(data)
             except ImageError as error:
                 result.reason = str(error)
                 continue
-            result.signature = _fill(session.slot(len(waiting)), pixels)
+            except Exception as error:
+                result.reason = f"cannot be embedded: {first_line(error)}"
+                continue
             waiting.append(result)
             if len(waiting) == session.batch_size:
                 run()

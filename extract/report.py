@@ -7,8 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..cache import REMEDY, display
 from ..errors import ImageError
+from .embed import EmbedResult
 from .plan import Inventory, StoredImage
 from .scan import Scan
 
@@ -103,6 +106,43 @@ def notes_on_damage(problems: list[str], quarantined: list[Path], dropped: list[
     notes += [f"dropped damaged unfinished work, its images were embedded again: {message}" for message in dropped]
     return notes
 
+
+@dataclass
+class PixelCounts:
+    """Counts of embedded images whose pixels look wrong."""
+
+    embedded: int = 0
+    uniform: int = 0
+    palettes: list[bytes] = field(default_factory=list)  # paths of images whose palette is ignored
+
+    def add(self, results: list[EmbedResult]) -> None:
+        """Count the images of a segment that were embedded now."""
+        made = [item for item in results if item.signature is not None and item.features is not None]
+        self.palettes += [item.image.path for item in made if item.ignored_palette]
+        self.embedded += len(made)
+        if made:
+            luma = np.stack([item.signature for item in made])  # type: ignore[misc]
+            dark = (luma <= NEARLY_BLACK).mean(axis=1) >= NEARLY_ALL
+            self.uniform += int((dark | (np.ptp(luma, axis=1) <= 1)).sum())
+
+    def notes(self) -> list[str]:
+        """Return notices about an ignored palette, and about a data set that is mostly black or constant."""
+        notes = []
+        if self.palettes:
+            notes.append(
+                f"{len(self.palettes)} BMP image(s) have a palette that is ignored, as by Keras, so that their pixels "
+                f"are wrong: {display(self.palettes[0])}{', …' * (len(self.palettes) > 1)}. Convert them to PNG"
+            )
+        if 2 * self.uniform > self.embedded:
+            notes.append(
+                f"{self.uniform} of the {self.embedded} images embedded now are nearly black or of one colour. Check "
+                "them: values of 12 bits in files of 16 bits and ignored palettes look so. Scale them to 8 bits"
+            )
+        return notes
+
+
+NEARLY_BLACK = 16
+NEARLY_ALL = 0.99
 
 SPLIT_FOLDERS = frozenset({b"train", b"training", b"test", b"testing", b"val", b"valid", b"validation"})
 """Usual names, in lower case, of folders that hold the sides of a split and not the images of a class."""

@@ -39,7 +39,7 @@ from .options import ComputeOptions, Decoding, EngineName, Precision, Views, che
 from .plan import Inventory, Plan, StoredImage, make_plan
 from .progress import Progress, make_progress
 from .recipe import HASHES, Recipe, make_recipe, require_same_fingerprint
-from .report import ExtractionReport, count_changes, notes_on_damage, notes_on_scan, strict_error
+from .report import ExtractionReport, PixelCounts, count_changes, notes_on_damage, notes_on_scan, strict_error
 from .scan import ImageFile, Scan, scan_folder
 from .views import IDENTITY, view_names, view_path
 
@@ -201,6 +201,7 @@ class _Run:
         self.fingerprint: dict[str, Any] = {}
         self.embedded = self.copied = 0
         self.quarantined: list[Path] = []
+        self.pixels = PixelCounts()
         self.versions = {name: version(name) for name in ("embedonce", "numpy", "simplejpeg", "pillow")}
 
     def run(self) -> FeatureCache:
@@ -236,7 +237,9 @@ class _Run:
             report = replace(report, embedded=self.embedded, copied=self.copied, resumed=resumed)
             report = replace(report, seconds=seconds, published=True)
         notes = notes_on_damage(old.problems if old is not None else [], self.quarantined, dropped)
-        cache.report = replace(report, rejects=cache.rejects, notes=notes + notes_on_scan(self.scan))
+        cache.report = replace(
+            report, rejects=cache.rejects, notes=notes + notes_on_scan(self.scan) + self.pixels.notes()
+        )
         return cache
 
     def _remember_engines(self, shard: Shard) -> None:
@@ -288,6 +291,7 @@ class _Run:
 
     def _embed(self, plan: Plan) -> float:
         def commit(results: list[EmbedResult]) -> None:
+            self.pixels.add(results)
             table = self._assembler().table_of_results(results)
             self.inventory.add(self.partial.commit(table), table)
             self.embedded += sum(item.features is not None for item in results)

@@ -84,7 +84,6 @@ BAD = {
     "html": (b"<!doctype html>", "unsupported format: HTML"),
     "webp": (saved(PHOTO, format="WEBP"), "unsupported format: WebP"),
     "tiff": (saved(PHOTO, format="TIFF"), "unsupported format: TIFF"),
-    "bmp 1 bit": (saved(PHOTO.convert("1"), format="BMP"), "1 bit per pixel"),
     "jpeg truncated": (SUPPORTED["jpeg 4:4:4"][:3000], "truncated JPEG"),
     "jpeg without its end": (SUPPORTED["jpeg 4:2:0"][:-2], "truncated JPEG"),
     "jpeg of a header only": (b"\xff\xd8\xff\xe0", "JPEG"),
