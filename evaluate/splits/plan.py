@@ -239,6 +239,14 @@ def check_folds(split: SplitLike | None, folds: Any, repeats: Any) -> None:
 def notes_on(cache: FeatureCache, split: Split) -> list[str]:
     """Return remarks for readers of scores on this cache and split."""
     notes = []
+    tested, trained = (
+        np.bincount(cache.labels[rows], minlength=len(cache.class_names)) for rows in (split.test, split.train)
+    )
+    for index in np.flatnonzero((tested > 0) & (trained == 0)) if len(split.train) else ():
+        notes.append(
+            f"class {display(cache.class_names[index])} has {tested[index]:,} test image(s) and no training image, so "
+            "no head can predict it and every score is too low"
+        )
     if cache.random_weights:
         notes.append(
             f"the features come from random weights ({cache.random_weights}), not from a trained network, so the "

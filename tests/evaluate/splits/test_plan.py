@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from embedonce.errors import ParameterError, SplitError
 from embedonce.evaluate.splits.groups import Groups
-from embedonce.evaluate.splits.plan import SplitPlan, check_folds, make_split, make_splits, plan_splits
+from embedonce.evaluate.splits.plan import SplitPlan, check_folds, make_split, make_splits, notes_on, plan_splits
 from embedonce.evaluate.splits.split import Split
 from sklearn.model_selection import (
     GroupKFold,
@@ -153,3 +153,11 @@ def test_a_plan_says_what_it_is(cache):
     assert repr(plan) == "<SplitPlan random: 10 splits>"
     assert repr(SplitPlan(plan.splits[:1])) == "<SplitPlan random: 1 split>"
     assert [len(folds) for folds in plan.repeats] == [5, 5]
+
+
+def test_a_class_that_cannot_be_predicted_is_noted_first(cache):
+    train = np.flatnonzero(cache.labels == 0)[:10]
+    test = np.setdiff1d(np.arange(len(cache)), train)
+    note = notes_on(cache, Split(train, test))[0]
+    assert note.startswith("class b has 20 test image(s) and no training image")
+    assert not [note for note in notes_on(cache, Split(test, train)) if "no training image" in note]
