@@ -49,7 +49,7 @@ def decode(data: bytes, minimum: int | None = None) -> Pixels:
         return _decode(data, minimum)
     except ImageError:
         raise
-    except Exception as error:  # one image never stops a run, whatever its decoder raises
+    except Exception as error:  # an error of any decoder must not stop the run
         raise ImageError(f"damaged {image_format(data)}: {first_line(error)}") from error
 
 
@@ -161,6 +161,8 @@ def _decode_with_pillow(data: bytes) -> Pixels:
 def _decode_gif(data: bytes) -> Pixels:
     try:
         return first_frame(data, MAX_PIXELS)
+    except ImageError:
+        raise
     except (IndexError, ValueError) as error:
         raise ImageError(f"truncated GIF: {first_line(error)}") from error
 

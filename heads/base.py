@@ -28,7 +28,7 @@ class FeatureHead(Predictor, ClassifierMixin, BaseEstimator):  # type: ignore[mi
     """
 
     reads_rows: ClassVar[bool] = False
-    """Whether `fit` takes a `RowSource`, whose features are read from disk."""
+    """True if `fit` takes a `RowSource`, whose features are read from disk."""
     derived: ClassVar[tuple[str, ...]] = ()
     """Cached objects that are made from the fitted attributes, and left out of pickles and model files."""
 

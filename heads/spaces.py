@@ -55,4 +55,4 @@ class Choice:
 
 
 Space: TypeAlias = Mapping[str, Range | Choice]
-"""Of each parameter that is searched."""
+"""The values of each parameter that is searched."""

@@ -1,4 +1,4 @@
-"""Importing Keras whatever its settings, and silencing native code, also when threads do it at the same time."""
+"""Importing Keras with its default settings, and silencing native code, also in several threads at once."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _MOST_NUMBERS = 20  # classes up to which every cell shows its numbers
 
 @contextmanager
 def default_style() -> Iterator[None]:
-    """Draw with the defaults of matplotlib, whatever matplotlibrc, MPLBACKEND and a notebook have set.
+    """Draw with the defaults of matplotlib instead of settings from matplotlibrc, MPLBACKEND and notebooks.
 
     It also decorates functions. It is entered before matplotlib is imported, which fails for an unknown MPLBACKEND.
     """

@@ -40,7 +40,7 @@ class SplitPlan(Sequence[Split]):
 
     @property
     def method(self) -> str:
-        """How the splits were made: see `Split`."""
+        """The method of the splits: see `Split`."""
         return self.splits[0].method
 
     @property

@@ -36,7 +36,7 @@ FOOTER_BYTES = 8 + len(FOOTER_MARK)
 # class names and training information of any sensible model; a larger claim is a damaged or hostile file
 LARGEST_DOCUMENT = 64 * 2**20
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
-"""What is raised over a damaged zip archive, whichever of its bytes are wrong."""
+"""Errors that a damaged zip archive raises."""
 
 
 def cache_metadata(cache: FeatureCache, rows: npt.NDArray[np.intp] | None = None) -> dict[str, Any]:

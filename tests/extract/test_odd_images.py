@@ -219,3 +219,11 @@ def test_an_odd_error_rejects_its_image_alone(tmp_path, small, monkeypatch):
     cache = extracted(tmp_path, small, [lambda number, name: PNG, lambda number, name: other])
     assert cache.rejects == [(f"{name}/0.bmp", "cannot be embedded: 'odd'") for name in ("ash", "birch")]
     assert not cache.report.notes
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "GIF"])
+def test_an_image_above_the_limit_is_called_too_large(monkeypatch, form):
+    data = saved(Image.new("RGB", (40, 30)), format=form)
+    monkeypatch.setattr(module, "MAX_PIXELS", 1000)
+    with pytest.raises(ImageError, match="^too large: 40 x 30 pixels"):
+        decode(data)

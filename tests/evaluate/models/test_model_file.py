@@ -21,7 +21,7 @@ def test_every_way_to_save_a_model_gives_a_usable_file(cache, images, tmp_path, 
         expected = ModelFile.open(path).head.predict(cache.features[:24]).tolist()
         assert [prediction.classes[0][0] for prediction in eo.predict(path, images / "ash")] == expected
         assert eo.evaluate_model(path, cache).left_out == rows
-    taken = []  # in place of the image model, which is the same whatever file its head is from
+    taken = []  # in place of the image model, which is the same for every file of a head
     monkeypatch.setattr(exporting, "build_image_model", lambda *given: None)
     monkeypatch.setattr(exporting, "save_image_model", lambda *given: taken.append(given) or 0.0)
     for path in (tmp_path / "saved.npz", tmp_path / "compared.npz"):
