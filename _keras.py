@@ -19,7 +19,7 @@ _SETTINGS = {"backend": "tensorflow", "floatx": "float32", "image_data_format": 
 
 
 def import_keras() -> Any:
-    """Import Keras on TensorFlow without start-up messages, and with its default settings instead of those of keras.json.
+    """Import Keras on TensorFlow, without start-up messages and with default settings instead of those of keras.json.
 
     Settings of a Keras that was imported before are the user's: EngineError if the backbone cannot work with them.
     """
