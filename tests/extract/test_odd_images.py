@@ -130,7 +130,7 @@ def test_what_tensorflow_refuses_as_damaged_is_rejected(reference, name):
 
 
 @pytest.mark.parametrize("data", [JPEG, PROGRESSIVE, before(JPEG, b"\xff\xda", bytes(3)), CMYK])
-def test_a_jpeg_cut_anywhere_is_refused_where_tensorflow_refuses_it(reference, data):
+def test_a_cut_jpeg_is_refused_where_tensorflow_refuses_it(reference, data):
     for end in range(3, len(data), max(1, len(data) // 60)):
         expected = reference(data[:end])
         try:
@@ -140,13 +140,13 @@ def test_a_jpeg_cut_anywhere_is_refused_where_tensorflow_refuses_it(reference, d
         assert (pixels is None) == (expected is None), end
 
 
-def test_a_jpeg_whose_sampling_the_library_cannot_read_is_rejected_by_name():
+def test_a_jpeg_of_unreadable_sampling_is_rejected_by_name():
     with pytest.raises(ImageError, match="unusual sampling factors"):
         decode(with_sampling(JPEG, (0x42, 0x11, 0x11)))
 
 
 @pytest.mark.parametrize("bits", [1, 4])
-def test_palettes_that_tensorflow_does_not_read_give_their_colours(reference, bits):
+def test_palettes_unknown_to_tensorflow_give_their_colours(reference, bits):
     indexed = PHOTO.quantize(2 if bits == 1 else 16)
     rows = np.asarray(indexed)
     size = 4 * -(-rows.shape[1] * bits // 32)
@@ -195,7 +195,7 @@ def extracted(folder, small, images):
     return extract_features(folder / "images", folder / "a.h5", **small)
 
 
-def test_an_ignored_palette_and_dark_images_are_noticed_with_their_count(tmp_path, small):
+def test_ignored_palettes_and_dark_images_are_counted(tmp_path, small):
     def dark(number, name):
         values = np.random.default_rng(number + len(name)).integers(0, 4096, (40, 40)).astype(np.uint16)
         return saved(Image.fromarray(values), format="PNG")
