@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import os
+import sys
 
 import click
 
@@ -23,6 +25,20 @@ def main(ctx: click.Context) -> None:
     """
     if os.environ.get("NO_COLOR"):  # https://no-color.org; rich reads it too
         ctx.color = False
+    for stream in (sys.stdout, sys.stderr):  # None where a program closed it
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="embedonce")
+
+
+def _in_known_characters(error: UnicodeError) -> tuple[str, int]:
+    """Replace characters that the terminal's encoding does not have: lines by dashes, others by escapes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate({0x2500: "-", 0x2026: "..."})
+    return text.encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
+codecs.register_error("embedonce", _in_known_characters)
 
 
 for module in (extraction_commands, comparison_commands, model_commands):

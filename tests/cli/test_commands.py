@@ -232,6 +232,25 @@ def test_names_that_are_not_utf8_work_everywhere(call, draw, tmp_path):
         call("evaluate", tmp_path / name, tmp_path / "a.h5", "--trust")
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])  # click writes UTF-8 where it finds ASCII
+def test_output_has_only_characters_of_its_encoding(draw, tmp_path, monkeypatch, encoding):
+    for kind, name in enumerate(("\u732b", "caf\xe9")):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(8):
+            draw(kind, number).save(tmp_path / "images" / name / f"{number}.png")
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    monkeypatch.chdir(tmp_path)
+    options = ("--head", "dummy", "--split", "random", "-o", "a.npz", "--debug")
+    for command in (("extract", "images", "a.h5", *SMALL), ("info", "a.h5"), ("train", "a.h5", *options)):
+        done = subprocess.run([sys.executable, "-m", "embedonce", *command], capture_output=True)
+        assert done.returncode == 0, done.stderr
+        shown = done.stdout.decode(encoding)
+        assert "\\u2500" not in shown
+        if command[0] == "info":
+            assert "\\u732b" in shown
+            assert "caf\xe9" in shown
+
+
 def test_a_traceback_is_shown_only_with_debug(tmp_path):
     command = [sys.executable, "-m", "embedonce", "info", str(tmp_path / "none.h5")]
     plain = subprocess.run(command, capture_output=True, text=True, check=False)
