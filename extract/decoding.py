@@ -160,7 +160,7 @@ def _decode_with_pillow(data: bytes) -> Pixels:
 
 def _decode_gif(data: bytes) -> Pixels:
     try:
-        return first_frame(data, MAX_PIXELS)
+        return first_frame(data, _check_size)
     except ImageError:
         raise
     except (IndexError, ValueError) as error:
@@ -204,11 +204,9 @@ def ignores_palette(data: bytes) -> bool:
 
 
 def _claimed_size(data: bytes) -> tuple[int, int]:
-    """Return height and width from the header of a PNG, GIF or BMP file; (0, 0) when it is truncated."""
+    """Return height and width from the header of a PNG or BMP file; (0, 0) when it is truncated."""
     if data.startswith(b"\x89PNG"):
         layout, offset = ">II", 16
-    elif data.startswith(b"GIF8"):
-        layout, offset = "<HH", 6
     else:  # a BMP; the header of OS/2, 12 bytes long, has shorter numbers
         layout, offset = ("<HH", 18) if data[14:18] == b"\x0c\0\0\0" else ("<ii", 18)
     if len(data) < offset + struct.calcsize(layout):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import ImageError
 
 
-def first_frame(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
+def first_frame(data: bytes, check_size: Callable[[int, int], None]) -> npt.NDArray[np.uint8]:
     """Decode the first frame: uint8, shape (height, width, 3). Transparent pixels are black."""
     # the picture has the size of the largest frame, not of the screen; the first frame keeps its offset in it
     from PIL import Image
@@ -38,10 +40,7 @@ def first_frame(data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
     left, top, width, height, bits, interlaced, blocks, local = first
     palette = palette if local is None else local
     total_height, total_width = max(h for h, _ in frames), max(w for _, w in frames)
-    if total_height * total_width > max_pixels:
-        raise ImageError(
-            f"too large: {total_width} x {total_height} pixels, the limit is {max_pixels // 1_000_000} megapixels"
-        )
+    check_size(total_height, total_width)
     if palette is None:
         raise ImageError("damaged GIF: it has no palette")
     frame = Image.frombytes("L", (width, height), blocks, "gif", bits, int(interlaced), -1)
