@@ -12,7 +12,7 @@ from .command import AS_JSON, ENGINE, PATH, POSITIVE, VIEWS, WEIGHTS, Command, o
 from .output import print_check, print_comparison, print_json, print_report, print_verification
 
 _CACHE = click.argument("cache", type=PATH)
-_FOLLOW_LINKS = option("--follow-links", is_flag=True, help="Enter links to folders.")
+_FOLLOW_LINKS = option("--follow-links", is_flag=True, help="Enter links inside class folders.")
 _BACKBONE = option("--weights", default="imagenet", metavar="imagenet|FILE|random:SEED", help="Backbone weights.")
 _ALPHA = option("--alpha", default=1.0, help="Width multiplier of MobileNetV2.")
 _IMAGE_SIZE = option("--image-size", default=224, help="Resize images to this many pixels.")

@@ -27,7 +27,6 @@ from .recipe import require_same_fingerprint as require_same_fingerprint
 from .run import extract_features as extract_features
 from .scan import ImageFile as ImageFile
 from .scan import find_images as find_images
-from .scan import format_of as format_of
 from .verification import Verification as Verification
 from .verification import verify as verify
 from .views import VIEW_TRANSFORMS as VIEW_TRANSFORMS

@@ -13,7 +13,7 @@ from ..cache import REMEDY, display
 from ..errors import ImageError
 from .embed import EmbedResult
 from .plan import Inventory, StoredImage
-from .scan import Scan
+from .scan import Scan, format_names
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,11 @@ def notes_on_scan(scan: Scan) -> list[str]:
             f"images of formats that are not read were left out: {scan.unread_text}. Convert them to JPEG or PNG"
         )
     if scan.empty:
-        names = ", ".join(display(name) for name in scan.empty[:5]) + ", …" * (len(scan.empty) > 5)
-        notes.append(f"folders without images are not classes: {names}")
+        notes.append(f"folders without images are not classes: {format_names(scan.empty)}")
+    if scan.hidden:
+        notes.append(f"hidden folders and folders of the system were left out: {format_names(sorted(scan.hidden))}")
+    if scan.links:
+        notes.append(f"{scan.links_text}. Enter them with --follow-links")
     if {name.lower() for name in scan.class_names} <= SPLIT_FOLDERS:
         names = ", ".join(display(name) for name in scan.class_names)
         notes.append(

@@ -89,7 +89,7 @@ def extract_features(
     strict : bool, default=False
         Raise when an image cannot be embedded, instead of listing it in ``cache.rejects``.
     follow_links : bool, default=False
-        Enter links to folders.
+        Enter links to folders inside class folders. Class folders that are links are always read.
     progress : bool, default=None
         Show progress on standard error; None for terminals only.
     dask : str, path-like or distributed.Client, default=None

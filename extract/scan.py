@@ -16,6 +16,14 @@ from ..errors import ImageFolderError
 EXTENSIONS = (b".bmp", b".gif", b".jpeg", b".jpg", b".png")
 UNREAD = tuple(b".avif .dcm .heic .heif .jfif .jp2 .jpe .ndpi .svs .tif .tiff .webp".split())
 """Suffixes of images that are not read; the user is told about them."""
+SYSTEM_FOLDERS = frozenset(
+    {
+        *(b"@eadir", b"#recycle", b"#snapshot", b"@recycle", b"@recently-snapshot", b"@tmp", b"~snapshot", b"__macosx"),
+        *(b"$recycle.bin", b"system volume information", b"found.000", b"lost+found", b"__pycache__"),
+        *(b"network trash folder", b"temporary items", b"_gsdata_", b"$sysreset"),
+    }
+)
+"""Names, in lower case, of folders that systems and storage devices make; they hold thumbnails and deleted files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,8 @@ class Scan:
     skipped: list[tuple[bytes, str]] = field(default_factory=list)  # path and reason of files that were not read
     unread: list[bytes] = field(default_factory=list)  # images of other formats
     empty: list[bytes] = field(default_factory=list)  # class folders without images
+    links: list[bytes] = field(default_factory=list)  # links to folders that were not entered
+    hidden: set[bytes] = field(default_factory=set)  # names of hidden folders and folders of systems
 
     @property
     def unread_text(self) -> str:
@@ -45,11 +55,17 @@ class Scan:
         counts = Counter(format_of(path) for path in self.unread)
         return ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(counts.items()))
 
+    @property
+    def links_text(self) -> str:
+        """Statement about links that were not entered; empty if there are none."""
+        return f"links to folders were not entered: {format_names(sorted(self.links))}" if self.links else ""
+
 
 def scan_folder(folder: Path | str, *, follow_links: bool = False) -> Scan:
     """Find the images of a folder of class folders; images may be in deeper folders."""
-    # Names that begin with a dot are left out. A link to a regular file is an image; a link to a folder is entered with
-    # follow_links. Pipes, devices and sockets are never opened.
+    # Names that begin with a dot are left out. A link to a regular file is an image. A class folder may be a
+    # link, as in Keras. Other links to folders are entered with follow_links. Pipes,
+    # devices and sockets are never opened.
     folder = Path(folder)
     name = display(str(folder))
     if not os.path.isdir(folder):
@@ -72,10 +88,15 @@ def scan_folder(folder: Path | str, *, follow_links: bool = False) -> Scan:
 
 
 class FoundImages(NamedTuple):
-    """Images with absolute paths, each once, and the sorted paths of images in the folders that are not read."""
+    """Images with absolute paths, each once, and the sorted paths in the folders that are not read, with the reason."""
 
     images: list[ImageFile]
-    unread: list[bytes]
+    unread: list[tuple[bytes, str]]
+
+
+def format_names(names: Sequence[bytes]) -> str:
+    """Return the first five names, and an ellipsis if there are more."""
+    return ", ".join(display(name) for name in names[:5]) + ", …" * (len(names) > 5)
 
 
 def format_of(path: bytes) -> str:
@@ -86,7 +107,7 @@ def format_of(path: bytes) -> str:
 def find_images(paths: Sequence[Path | str]) -> FoundImages:
     """Find images outside a data set: files with any suffix, and folders, whose images are sorted by path."""
     images: dict[bytes, ImageFile] = {}
-    unread: set[bytes] = set()
+    unread: dict[bytes, str] = {}
     for argument in paths:
         path, name = os.path.abspath(os.fsencode(argument)), display(str(argument))
         try:
@@ -99,14 +120,24 @@ def find_images(paths: Sequence[Path | str]) -> FoundImages:
         except OSError as error:
             raise ImageFolderError(f"cannot read {name}: {error.strerror}. Give an image or a folder") from error
         if not result.images:
-            raise ImageFolderError(f"the folder {name} {_no_images(result)}. Give an image or a folder of images")
+            links = f"; {result.links_text}" if result.links else ""
+            raise ImageFolderError(
+                f"the folder {name} {_no_images(result)}{links}. Give an image or a folder of images"
+            )
         images |= {image.path: image for image in sorted(result.images, key=lambda image: image.path)}
-        unread.update(result.unread)
-    return FoundImages(list(images.values()), sorted(unread - set(images)))
+        reason = "its format {} is not read. Convert it to JPEG or PNG"
+        unread |= {path: reason.format(format_of(path)) for path in result.unread}
+        unread |= dict(result.skipped) | dict.fromkeys(result.links, "a link to a folder, which is not entered")
+    return FoundImages(list(images.values()), sorted((path, unread[path]) for path in unread.keys() - images.keys()))
 
 
 def _problem(result: Scan) -> str:
     layout = "Put the images into one folder per class, for example cats/1.jpg and dogs/1.jpg"
+    if result.links:
+        layout = f"{result.links_text[0].upper()}{result.links_text[1:]}. Enter them with --follow-links. {layout}"
+    elif result.skipped:
+        path, reason = result.skipped[0]
+        layout = f"Left out {display(path)}: {reason}. {layout}"
     if result.class_names:
         return f"has images of one class only ({display(result.class_names[0])}). {layout}"
     if result.outside:
@@ -129,19 +160,22 @@ def _walk(folder: bytes, relative: bytes, result: Scan, follow_links: bool, abov
     folders: list[tuple[bytes, bytes]] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(b"."):
-                continue
-            path = relative + b"/" + entry.name if relative else entry.name
-            if entry.is_dir(follow_symlinks=follow_links):
+            name, path = entry.name.lower(), relative + b"/" + entry.name if relative else entry.name
+            is_link = entry.is_symlink()
+            is_folder = os.path.isdir(entry.path) if is_link else entry.is_dir()
+            if name.startswith(b".") or (is_folder and name in SYSTEM_FOLDERS):
+                if is_folder:
+                    result.hidden.add(entry.name)
+            elif is_folder and is_link and above and not follow_links:
+                result.links.append(path)
+            elif is_folder:
                 folders.append((entry.path, path))
                 if not relative:
                     result.empty.append(path)  # unless images are found there
-            elif entry.name.lower().endswith(EXTENSIONS):
+            elif name.endswith(EXTENSIONS) or (is_link and not os.path.exists(entry.path)):
                 _add(entry, path, result)
-            elif entry.name.lower().endswith(UNREAD):
+            elif name.endswith(UNREAD):
                 result.unread.append(path)
-            elif entry.is_symlink() and entry.is_dir():
-                result.skipped.append((path, "a link to a folder"))
     for location, path in folders:
         _walk(location, path, result, follow_links, (*above, here))
 
@@ -150,11 +184,11 @@ def _add(entry: os.DirEntry[bytes], path: bytes, result: Scan) -> None:
     try:
         status = entry.stat()
     except OSError as error:  # a dangling or looping link, or a file that was just removed
-        result.skipped.append((path, (error.strerror or "cannot be read").lower()))
+        reason = (error.strerror or "cannot be read").lower()
+        result.skipped.append((path, f"a broken link ({reason})" if entry.is_symlink() else reason))
         return
     if not stat.S_ISREG(status.st_mode):
-        kind = "a link to a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-        result.skipped.append((path, kind))
+        result.skipped.append((path, "not a regular file"))
     elif b"/" not in path:
         result.outside += 1
     else:

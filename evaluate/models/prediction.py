@@ -19,7 +19,6 @@ from ...extract import (
     Progress,
     embed_images,
     find_images,
-    format_of,
     recipe_of,
     view_names,
 )
@@ -158,8 +157,7 @@ def predict(
         novelty = [None] * len(paths) if detector is None else detector.novelty(features).tolist()
         for path, classes, distance in zip(paths, _classes(head, [features, *others], top), novelty, strict=True):
             predictions[path] = Prediction(os.fsdecode(path), tuple(classes), "", distance)
-    reason = "its format {} is not read. Convert it to JPEG or PNG"
-    unknown = [Prediction(os.fsdecode(path), reason=reason.format(format_of(path))) for path in unread]
+    unknown = [Prediction(os.fsdecode(path), reason=reason) for path, reason in unread]
     return Records([*predictions.values(), *unknown])
 
 

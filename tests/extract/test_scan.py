@@ -5,6 +5,7 @@ import socket
 
 import pytest
 from embedonce.errors import ImageFolderError
+from embedonce.extract.report import notes_on_scan
 from embedonce.extract.scan import find_images, scan_folder
 
 
@@ -61,6 +62,9 @@ def test_a_link_back_up_ends(folder):
     (folder / "a" / "again").symlink_to(folder)
     found = scan_folder(folder, follow_links=True)
     assert (b"a/again", "a link to a folder above it") in found.skipped
+    (folder / "a" / "again").rename(folder / "again")
+    found = scan_folder(folder)
+    assert (b"again", "a link to a folder above it") in found.skipped
     assert len(found.images) == 5
 
 
@@ -68,6 +72,8 @@ def test_broken_links_pipes_and_sockets_are_skipped(folder):
     (folder / "a" / "gone.jpg").symlink_to("nowhere.jpg")
     (folder / "a" / "loop.jpg").symlink_to("loop.jpg")
     (folder / "a" / "folder.jpg").mkdir()
+    (folder / "lost").symlink_to("nowhere")
+    (folder / "round").symlink_to("round")
     os.mkfifo(folder / "a" / "pipe.jpg")
     with socket.socket(socket.AF_UNIX) as server:
         here = os.getcwd()
@@ -81,6 +87,8 @@ def test_broken_links_pipes_and_sockets_are_skipped(folder):
     assert reasons[b"a/pipe.jpg"] == reasons[b"a/socket.png"] == "not a regular file"
     assert b"a/gone.jpg" in reasons
     assert b"a/loop.jpg" in reasons
+    assert reasons[b"lost"] == "a broken link (no such file or directory)"
+    assert reasons[b"round"].startswith("a broken link")
     assert len(found.images) == 5
 
 
@@ -148,6 +156,59 @@ def test_a_folder_without_images_is_no_class_and_is_named(folder):
 
 
 def test_a_link_to_a_folder_that_is_not_entered_is_named(folder, tmp_path_factory):
-    (folder / "more").symlink_to(tmp_path_factory.mktemp("other"))
-    assert scan_folder(folder).skipped == [(b"more", "a link to a folder")]
-    assert scan_folder(folder, follow_links=True).skipped == []
+    (folder / "a" / "more").symlink_to(tmp_path_factory.mktemp("other"))
+    found = scan_folder(folder)
+    assert found.links == [b"a/more"]
+    assert notes_on_scan(found)[-1] == "links to folders were not entered: a/more. Enter them with --follow-links"
+    assert scan_folder(folder, follow_links=True).links == []
+
+
+def test_class_folders_that_are_links_are_read(tmp_path, folder):
+    root = tmp_path / "linked"
+    root.mkdir()
+    for name in "ab":
+        (root / name).symlink_to(folder / name)
+    found = scan_folder(root)
+    assert found.images == [image for image in scan_folder(folder).images if image.path[:1] in b"ab"]
+    assert found.links == []
+    assert len(find_images([root]).images) == 5
+
+
+def test_the_error_names_links_that_hold_the_images(tmp_path, folder):
+    root = tmp_path / "linked"
+    for name in "ab":
+        (root / name).mkdir(parents=True)
+        (root / name / "all").symlink_to(folder / name)
+    with pytest.raises(
+        ImageFolderError, match=r"Links to folders were not entered: a/all, b/all. Enter .*--follow-links"
+    ):
+        scan_folder(root)
+    with pytest.raises(ImageFolderError, match="; links to folders were not entered: .*a/all"):
+        find_images([root])
+
+
+def test_folders_of_systems_are_left_out_and_said_once(folder):
+    names = ("@eaDir", "$RECYCLE.BIN", "__MACOSX", ".thumbnails", "lost+found", "System Volume Information")
+    for name in names:
+        for place in (folder, folder / "a"):
+            touch(place / name / "1.jpg")
+    found = scan_folder(folder)
+    assert found.class_names == [b"a", b"b"]
+    assert len(found.images) == len(find_images([folder]).images) == 5
+    said = [note for note in notes_on_scan(found) if "@eaDir" in note]
+    assert said == [
+        "hidden folders and folders of the system were left out: "
+        "$RECYCLE.BIN, .thumbnails, @eaDir, System Volume Information, __MACOSX, …"
+    ]
+
+
+def test_files_that_predict_cannot_read_have_reasons(folder):
+    (folder / "a" / "more").symlink_to(folder / "b")
+    (folder / "a" / "gone.jpg").symlink_to("nowhere.jpg")
+    touch(folder / "a" / "1.heic")
+    unread = [reason for _, reason in find_images([folder]).unread]
+    assert [reason.split(" (")[0] for reason in unread] == [
+        "its format .heic is not read. Convert it to JPEG or PNG",
+        "a broken link",
+        "a link to a folder, which is not entered",
+    ]
