@@ -1,7 +1,9 @@
 from .feature_cache import FeatureCache as FeatureCache
 from .feature_cache import StoredRows as StoredRows
 from .files import make_folder as make_folder
+from .files import output_errors as output_errors
 from .files import quarantine as quarantine
+from .files import sync_folder as sync_folder
 from .files import write_atomically as write_atomically
 from .format import FEATURES as FEATURES
 from .format import REMEDY as REMEDY

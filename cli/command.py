@@ -8,6 +8,7 @@ import inspect
 import json
 import re
 import signal
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def _one_line_errors(ctx: click.Context) -> Iterator[None]:
     except EmbedonceError as error:
         if ctx.meta["debug"]:
             raise
-        click.echo(f"Error: {_one_line(error)}", err=True)
+        print_error(ctx, error)
         ctx.exit(error.exit_status)
     except KeyboardInterrupt:
         if ctx.meta["debug"]:
@@ -69,6 +70,12 @@ def _one_line_errors(ctx: click.Context) -> Iterator[None]:
         hint = " Run the same command again to continue." if ctx.command.name == "extract" else ""
         click.echo(f"Interrupted.{hint}", err=True)
         ctx.exit(130)
+
+
+def print_error(ctx: click.Context, error: EmbedonceError) -> None:
+    """Print an error in one line, or with --debug its traceback."""
+    lines = traceback.format_exception(error) if ctx.meta["debug"] else [f"Error: {_one_line(error)}\n"]
+    click.echo("".join(lines), err=True, nl=False)
 
 
 class Group(click.Group):

@@ -22,6 +22,7 @@ from .command import (
     head_parameters,
     option,
     parameter,
+    print_error,
     search_values,
     set_parameters,
 )
@@ -78,6 +79,7 @@ def groups(
     print_groups(near_duplicates)
     for path in near_duplicates.written:
         click.echo(f"Wrote {display(str(path))}")
+    print_notes(list(near_duplicates.notes))
 
 
 @click.command(cls=Command)
@@ -222,6 +224,7 @@ def compare(
     from ..cache import FeatureCache, make_folder
     from ..evaluate.comparison import DEFAULT_HEADS, failed_gates, read_gates
     from ..evaluate.comparison import compare as compare_heads
+    from ..evaluate.report import PARTIAL
     from ..extract import make_progress
 
     gates = read_gates(fail_under)
@@ -232,7 +235,9 @@ def compare(
     else:
         chosen = head_parameters(",".join(DEFAULT_HEADS) if heads is None else heads, params)
     make_folder(output, "results")  # before the work, not after it
-    comparison = compare_heads(opened, chosen, progress=make_progress(True), **options)
+    partial = output / PARTIAL
+    partial.unlink(missing_ok=True)  # of an earlier run
+    comparison = compare_heads(opened, chosen, progress=make_progress(True), partial_results=partial, **options)
     written = comparison.save(output, maps=maps)
     failed = failed_gates(comparison, gates)
     if as_json:
@@ -242,9 +247,11 @@ def compare(
         for path in written:
             if path.name in ("results.json", "report.html"):
                 click.echo(f"Wrote {display(str(path))}")
+    for error in comparison.failed.values():
+        print_error(ctx, error)
     for text in failed:
         click.echo(f"Not reached: {text}.", err=True)
-    if failed:
+    if failed or comparison.failed:
         ctx.exit(1)
 
 

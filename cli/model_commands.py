@@ -213,7 +213,8 @@ def finetune(images: Path, model: Path, path: Path, as_json: bool, **options: An
         values = training.history[key]
         click.echo(f"  {title} {values[training.best]:.4f}, {values[0]:.4f} at the start")
     click.echo(f"Wrote {display(str(done.path))}")
-    click.echo(f"Curves of accuracy and loss: {display(str(done.curves))}")
+    if done.curves:
+        click.echo(f"Curves of accuracy and loss: {display(str(done.curves))}")
     print_notes(done.notes)
 
 

@@ -27,7 +27,7 @@ DIFFERENCES = {
     "groups": {"output"},  # without it, find_groups writes no file
     "train": {"params", "parameters"},
     "tune": {"output", "params", "parameters"},  # Tuning.save
-    "compare": {"output", "maps", "heads", "params", "fail_under"},  # Comparison.save
+    "compare": {"output", "maps", "heads", "params", "fail_under", "partial_results"},  # Comparison.save
     "predict": {"as_csv"},
     "explain": {"output"},  # Explanation.save
 }

@@ -34,7 +34,9 @@ def failed_gates(comparison: Comparison, gates: Iterable[tuple[str | None, str, 
     """Return a text for every score that was not reached; a log loss must be at most the value."""
     failed = []
     for head, metric, bound in gates:
-        results = comparison.results if head is None else [comparison.result(head)]
+        results = comparison.results if head is None else []
+        if head is not None and head not in comparison.failed:
+            results = [comparison.result(head)]
         scores = [result.scores[metric] for result in results if result.scores[metric] is not None]
         sign = METRICS[metric].sign
         reached = max((sign * score for score in scores), default=-math.inf)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ...cache import FeatureCache
-from ..scoring import HeadResult, LearningPoint, fit_and_score, run_jobs
+from ...cache import FeatureCache, display
+from ...errors import EmbedonceError, first_line
+from ..scoring import HeadResult, LearningPoint, fit_and_score, run_as_finished
 from ..shared import Records
 from ..splits import Groups, Split, shrink
 
@@ -29,8 +30,11 @@ def score_learning_curve(
     steps: int = STEPS,
     jobs: int = 1,
     dask: Any = None,
-) -> Records[LearningPoint]:
-    """Score unfitted heads that are trained on parts of the training images, in equal ratios of size."""
+) -> tuple[Records[LearningPoint], list[str]]:
+    """Score unfitted heads that are trained on parts of the training images, in equal ratios of size.
+
+    The notes name heads that fail on a part, whose points at that size are left out.
+    """
     from sklearn.base import clone
 
     classes = len(np.unique(cache.labels[split.train]))
@@ -53,8 +57,14 @@ def score_learning_curve(
                 work[label] = (name, clone(head), cache, part, groups)
                 tasks.append((name, fraction, len(part.train)))
     scored: dict[tuple[str, float], list[tuple[int, HeadResult]]] = {}
-    for (name, fraction, images), result in zip(tasks, run_jobs(fit_and_score, work, jobs, dask), strict=True):
-        scored.setdefault((name, fraction), []).append((images, result))
+    failed: dict[str, EmbedonceError] = {}
+    outcomes = dict(run_as_finished(fit_and_score, work, jobs, dask))
+    for number, (name, fraction, images) in enumerate(tasks):
+        outcome = outcomes[number]
+        if isinstance(outcome, EmbedonceError):
+            failed.setdefault(name, outcome)
+        else:
+            scored.setdefault((name, fraction), []).append((images, outcome))
     curve = []
     for (name, _), results in scored.items():
         accuracies = [result.scores["accuracy"] for _, result in results]
@@ -69,7 +79,11 @@ def score_learning_curve(
                 repeats=len(results),
             )
         )
-    return Records(curve)
+    notes = [
+        f"the learning curve of {display(name)} lacks points, because {first_line(error)}"
+        for name, error in failed.items()
+    ]
+    return Records(curve), notes
 
 
 def _sizes(parts: list[Split]) -> set[int]:

@@ -34,6 +34,8 @@ class Comparison(ComparisonData):
         All folds of all repeats; empty for a single split.
     learning_curve : Records of LearningPoint
         Accuracy against the number of training images; empty unless it was asked for.
+    failed : dict of str to EmbedonceError
+        The heads that could not be trained or tested, which have no results, and why.
 
     See Also
     --------

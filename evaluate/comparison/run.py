@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...cache import FeatureCache, display
+from ...cache import FeatureCache, display, write_atomically
+from ...errors import EmbedonceError, first_line
 from ...extract import Progress
 from ..duplicates import groups_for
 from ..metrics import HeadDifference, compare_all
@@ -22,15 +23,16 @@ from ..scoring import (
     check_calibration,
     check_jobs,
     fit_and_score,
+    fold_scores,
     heads_on_plans,
     make_heads,
     name_heads,
     open_views,
     pool_results,
-    run_jobs,
+    run_as_finished,
     weigh_classes,
 )
-from ..shared import Records
+from ..shared import Records, as_json
 from ..splits import Groups, GroupsLike, Split, SplitLike, check_folds, notes_on, plan_splits
 from ..tuning import check_seconds, search_spaces, tune_plan, tuning_notes, with_tuned
 from .image_models import choose_splits, open_models, score_model
@@ -58,8 +60,11 @@ def compare(
     jobs: int = 1,
     dask: Any = None,
     progress: Progress | None = None,
+    partial_results: Path | str | None = None,
 ) -> Comparison:
     """Train heads on the training rows of a cache and test them on the test rows.
+
+    A head that fails is left out, with a note, and is in ``Comparison.failed``.
 
     Parameters
     ----------
@@ -104,6 +109,9 @@ def compare(
         needs embedonce and, under the same path, the cache.
     progress : Progress, default=None
         Display of the progress; by default none.
+    partial_results : path-like, default=None
+        JSON file that is written again whenever a head is trained, with the scores of all that are finished, so that
+        an interrupted comparison leaves them.
 
     Returns
     -------
@@ -113,7 +121,7 @@ def compare(
     Raises
     ------
     HeadError, HeadParameterError
-        When a head is unknown, has no such parameter, fails, or cannot be sent to another process.
+        When a head is unknown, has no such parameter, or cannot be sent to another process, or when all heads fail.
     ParameterError
         When an option has an impossible value.
     SplitError
@@ -167,23 +175,27 @@ def compare(
         _tune(opened, unfitted, search_spaces(named, unfitted), plans, known_groups, seed, tune, jobs, dask, progress)
         notes += _tuning_notes(unfitted, plans[0])
     notes += calibrate_heads(plans, calibrate)
-    _score_heads(opened, plans, known_groups, open_view, jobs, dask, progress)
+    _score_heads(opened, plans, known_groups, open_view, jobs, dask, progress, partial_results)
+    failed = dict(item for plan in reversed(plans) for item in plan.failed.items())
+    notes[:0] = [f"{display(name)} is left out: {first_line(error)}" for name, error in failed.items()]
     notes += weight_notes + ([open_view.note] if open_view is not None else [])
     if len(unfitted) * sum(map(len, split_plans)) > 1 and (jobs > 1 or dask is not None):
         notes.append("heads were trained at the same time, which slows each of them. Compare times only with jobs=1")
     for plan, results in zip(plans, of_models, strict=True):
         plan.splits[0].results |= results
-    comparison, *others = [_summarize(opened, plan, known_groups, seed) for plan in plans]
+    comparison, *others = [_summarize(opened, plan, known_groups, seed) for plan in plans if plan.splits[0].results]
     comparison.notes[:0] = notes
+    comparison.failed = failed
     for other in others:
         comparison.leaky = other
         if tune is not None and other.folds:
             other.notes[:0] = _tuning_notes(unfitted, plans[1])
     if learning_curve:
         first = plans[0].splits[0]
-        comparison.learning_curve = score_learning_curve(
+        comparison.learning_curve, curve_notes = score_learning_curve(
             opened, first.heads, first.split, known_groups, seed=seed, jobs=jobs, dask=dask
         )
+        comparison.notes += curve_notes
     return comparison
 
 
@@ -207,17 +219,19 @@ def _tune(
         def announce(name: str, index: int, plan: HeadsOnPlan = plan) -> None:
             progress.say(f"tuning {display(name)}{plan.splits[index].label} …")
 
-        tuned = tune_plan(
+        tuned, failed = tune_plan(
             cache, unfitted, spaces, plan.plan, groups,
             seed=seed, seconds=each, jobs=jobs, dask=dask, announce=announce,
         )  # fmt: skip
         for other in [plan] if plan.plan.has_folds else plans:
+            other.drop(failed)
             for on_split, searches in zip(other.splits, tuned, strict=True):
-                on_split.searches = searches
-                on_split.heads = with_tuned(unfitted, searches)
+                on_split.searches = {name: search for name, search in searches.items() if name not in failed}
+                on_split.heads = with_tuned(on_split.heads, on_split.searches)
 
 
 def _tuning_notes(unfitted: Mapping[str, Any], plan: HeadsOnPlan) -> list[str]:
+    unfitted = {name: head for name, head in unfitted.items() if name not in plan.failed}
     return tuning_notes(unfitted, plan.plan, [on_split.searches for on_split in plan.splits])
 
 
@@ -229,8 +243,9 @@ def _score_heads(
     jobs: int,
     dask: Any,
     progress: Progress,
+    partial_results: Path | str | None,
 ) -> None:
-    """Fit and score the heads of every split; the results go to the split."""
+    """Fit and score the heads of every split; the results go to the split, and heads that fail are dropped."""
     from sklearn.base import clone
 
     tasks = [(plan, on_split, name) for plan in plans for on_split in plan.splits for name in on_split.heads]
@@ -243,10 +258,26 @@ def _score_heads(
         _, on_split, name = tasks[number]
         progress.say(f"training {display(name)}{on_split.label} …")
 
-    outcomes = run_jobs(fit_and_score, work, jobs, dask, announce)
-    for (plan, on_split, name), result in zip(tasks, outcomes, strict=True):
-        # a head may hold many rows of features; those of further folds are not needed
-        on_split.results[name] = result if on_split is plan.splits[0] else replace(result, head=None)
+    finished: list[dict[str, Any]] = []
+    failures: list[dict[str, str]] = []
+    for number, outcome in run_as_finished(fit_and_score, work, jobs, dask, announce):
+        plan, on_split, name = tasks[number]
+        if isinstance(outcome, EmbedonceError):
+            plan.failed.setdefault(name, outcome)
+            failures.append({"head": name, "error": str(outcome)})
+        else:
+            # a head may hold many rows of features; those of further folds are not needed
+            on_split.results[name] = outcome if on_split is plan.splits[0] else replace(outcome, head=None)
+            (scores,) = fold_scores([on_split.split], [outcome])
+            finished.append({"head": name, "split": on_split.split.method} | scores.to_dict())
+        if partial_results is not None:
+            write_atomically(partial_results, as_json({"finished": finished, "failed": failures}))
+    for plan in plans:
+        plan.drop(plan.failed)
+        for on_split in plan.splits:
+            on_split.results = {name: on_split.results[name] for name in on_split.heads}
+    if not plans[0].splits[0].results:
+        raise next(iter(plans[0].failed.values()))
 
 
 def _summarize(cache: FeatureCache, plan: HeadsOnPlan, groups: Groups | None, seed: int) -> Comparison:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +13,14 @@ import numpy.typing as npt
 from ...cache import FeatureCache
 from ...errors import ImageError
 from ...extract import decode, resize
-from ..shared import INK, default_style, image_folder, read_unchanged, save_figure
+from ..shared import INK, default_style, image_folder, read_unchanged, try_figure
 from .pairs import Rows
 from .result import NearDuplicates, labels_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SHEETS = ("largest.png", "labels.png", "doubtful.png")
 _SHOWN_GROUPS = 12
 _SHOWN_IMAGES = 10
 _SHOWN_PAIRS = 24
@@ -26,30 +28,23 @@ _PIXELS = 112
 _MISSING = np.full((_PIXELS, _PIXELS, 3), 230, np.uint8)
 
 
-def save_group_sheets(near_duplicates: NearDuplicates, folder: Path, images: Path | str | None = None) -> list[Path]:
-    """Draw the largest groups, the doubtful pairs and the label conflicts, and return the paths."""
+def save_group_sheets(near_duplicates: NearDuplicates, folder: Path, images: Path | str | None = None) -> list[str]:
+    """Draw the largest groups, the label conflicts and the doubtful pairs; return notes on pictures that failed."""
     # a missing or changed image is a gray square
-    root = image_folder(near_duplicates.cache, images)
-    sheets = {
-        "largest.png": [(f"{len(rows):,} images", rows) for rows in near_duplicates.members[:_SHOWN_GROUPS]],
-        "labels.png": [
-            (labels_of(near_duplicates.cache, rows), rows) for rows in near_duplicates.label_conflicts[:_SHOWN_GROUPS]
-        ],
-    }
-    written = []
-    for name, lines in sheets.items():
+    cache, verdict = near_duplicates.cache, {True: "near-duplicates", False: "different"}
+    groups = [(f"{len(rows):,} images", rows) for rows in near_duplicates.members[:_SHOWN_GROUPS]]
+    labels = [(labels_of(cache, rows), rows) for rows in near_duplicates.label_conflicts[:_SHOWN_GROUPS]]
+    pairs = [
+        (f"{pair.score:.3f}: {verdict[pair.accepted]}", np.array([pair.first, pair.second]))
+        for pair in near_duplicates.search.doubtful[:_SHOWN_PAIRS]
+    ]
+    sheet = functools.partial(_sheet, cache, image_folder(cache, images))
+    notes = []
+    for name, lines in zip(SHEETS, (groups, labels, pairs), strict=True):
+        columns, blocks = (2, 4) if lines is pairs else (_SHOWN_IMAGES, 1)
         if lines:
-            written.append(folder / name)
-            save_figure(_sheet(near_duplicates.cache, root, lines, _SHOWN_IMAGES), written[-1])
-    doubtful = near_duplicates.search.doubtful[:_SHOWN_PAIRS]
-    if doubtful:
-        verdict = {True: "near-duplicates", False: "different"}
-        pairs = [
-            (f"{pair.score:.3f}: {verdict[pair.accepted]}", np.array([pair.first, pair.second])) for pair in doubtful
-        ]
-        written.append(folder / "doubtful.png")
-        save_figure(_sheet(near_duplicates.cache, root, pairs, 2, blocks=4), written[-1])
-    return written
+            notes += try_figure(functools.partial(sheet, lines, columns, blocks), folder / name)
+    return notes
 
 
 @default_style()

@@ -11,9 +11,9 @@ from pathlib import Path
 from ...cache import FeatureCache, display, make_folder, write_atomically
 from ...errors import GroupsError, OutputError, SplitError
 from ...extract import Progress
-from ..shared import as_json, read_table
+from ..shared import as_json, read_table, replacing_files
 from ..splits import Groups, GroupsLike, SplitLike, as_groups, name_groups, read_group_names
-from .contact_sheets import save_group_sheets
+from .contact_sheets import SHEETS, save_group_sheets
 from .gray_images import pictures_of
 from .neighbors import nearest_neighbors
 from .result import NearDuplicates, write_stored_groups
@@ -91,14 +91,16 @@ def find_groups(
         make_folder(Path(report), "the report")
     result = _find(opened, images, within_class, previous, progress)
     written: list[Path] = []
+    notes: list[str] = []
     if output is not None:
         result.save(output)
         written.append(Path(output))
     if report is not None:
-        written.append(Path(report) / "groups.json")
-        write_atomically(written[-1], as_json(result.to_dict()))
-        written += save_group_sheets(result, Path(report), images)
-    return replace(result, written=tuple(written))
+        with replacing_files(report, "the report", "groups.json", SHEETS) as temporary:
+            notes = save_group_sheets(result, temporary, images)
+            write_atomically(temporary / "groups.json", as_json(result.to_dict()))
+            written += [Path(report) / name for name in ("groups.json", *SHEETS) if (temporary / name).exists()]
+    return replace(result, written=tuple(written), notes=tuple(notes))
 
 
 def _find(

@@ -34,6 +34,8 @@ class NearDuplicates:
         Duration of the search.
     written : tuple of Path
         Files that were written.
+    notes : tuple of str
+        Pictures that could not be drawn, and why.
 
     See Also
     --------
@@ -45,6 +47,7 @@ class NearDuplicates:
     search: Duplicates
     seconds: float
     written: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def members(self) -> list[npt.NDArray[np.intp]]:

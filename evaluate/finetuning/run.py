@@ -18,7 +18,7 @@ from ...heads.io import dense_softmax, keras_head, read_parameters
 from ..duplicates import groups_for
 from ..models import ModelFile, ReferencePredictions, save_image_model
 from ..scoring import fit_head
-from ..shared import evenly_spaced_indices, history_figure, save_figure
+from ..shared import evenly_spaced_indices, history_figure, replacing_files, try_figure
 from ..splits import GroupsLike, Split
 from .cut_model import FrozenPart, cut_model
 from .image_reader import AUGMENTATIONS, ImageReader, Indices
@@ -39,8 +39,8 @@ class FineTuned:
     ----------
     path : Path
         The model file.
-    curves : Path
-        Figure of loss and accuracy per epoch.
+    curves : Path or None
+        Figure of loss and accuracy per epoch; None if it could not be drawn.
     layers : list of str
         The unfrozen layers at the end of the backbone; batch normalization among them stayed frozen.
     parameters : int
@@ -51,7 +51,7 @@ class FineTuned:
     """
 
     path: Path
-    curves: Path
+    curves: Path | None
     layers: list[str]
     parameters: int
     images: int
@@ -63,7 +63,7 @@ class FineTuned:
         """Return the values JSON-serialisable."""
         return {
             "path": str(self.path),
-            "curves": str(self.curves),
+            "curves": None if self.curves is None else str(self.curves),
             "layers": self.layers,
             "trainable_parameters": self.parameters,
             "images": self.images,
@@ -225,11 +225,14 @@ def finetune(
         "seconds": training.seconds,
     }
     whole.get_layer("mobilenetv2").trainable = False  # as in every other image model
-    save_image_model(whole, path, reference, _metadata(metadata, whole, about), _trained_head(head, whole))
-    save_figure(history_figure({path.stem: training.history}), curves_path)
-    return FineTuned(
-        path, curves_path, layers, parameters, len(fit), len(validation), training, notes + group_notes + training.notes
-    )
+    notes += group_notes + training.notes
+    with replacing_files(path.parent, "the model", path.name) as temporary:
+        document = _metadata(metadata, whole, about)
+        save_image_model(whole, temporary / path.name, reference, document, _trained_head(head, whole))
+        beside = temporary if curves_path.parent == path.parent else curves_path.parent
+        figure_notes = try_figure(lambda: history_figure({path.stem: training.history}), beside / curves_path.name)
+    drawn = None if figure_notes else curves_path
+    return FineTuned(path, drawn, layers, parameters, len(fit), len(validation), training, notes + figure_notes)
 
 
 def unfreeze_last(backbone: Any, count: int) -> list[str]:

@@ -14,6 +14,7 @@ from ...heads import make_head
 from ...heads.io import cache_metadata, keras_head, save_head, suffixes_for
 from ..duplicates import groups_for
 from ..scoring import HeadResult, approximations, fit_and_score, fit_head, open_views
+from ..shared import history_figure, replacing_files, try_figure
 from ..splits import GroupsLike, Split, SplitLike, every_row, make_split, notes_on
 from .image_model import build_image_model, decoding_notes, reference_of_cache, save_image_model
 from .model_file import FeatureSource
@@ -164,24 +165,24 @@ def train(
         "novelty": detector.to_dict(),
     }
     checked = None
-    if image_model:
-        reference = reference_of_cache(estimator, opened)
-        model = build_image_model(keras_head(estimator), source, weights)
-        save_image_model(model, path, reference, metadata, estimator)
-        checked = len(reference.images)
-    else:
-        save_head(estimator, path, metadata)
+    curves = path.with_name(f"{path.stem}.curves.png")
+    history = getattr(estimator, "history_", None)
+    figure_notes = []
+    with replacing_files(path.parent, "the model", path.name, [curves.name]) as temporary:
+        if image_model:
+            reference = reference_of_cache(estimator, opened)
+            model = build_image_model(keras_head(estimator), source, weights)
+            save_image_model(model, temporary / path.name, reference, metadata, estimator)
+            checked = len(reference.images)
+        else:
+            save_head(estimator, temporary / path.name, metadata)
+        if history:
+            figure_notes = try_figure(lambda: history_figure({head: history}), temporary / curves.name)
     notes = group_notes + ([] if opened_views is None else [opened_views.note])
     notes += notes_on(opened, rows) + approximations({head: estimator})
     if image_model:
         notes += decoding_notes(source)
     if checked == 0:
         notes.append("the image model was not checked on images: the cache's image folder is gone or has changed")
-    curves = None
-    history = getattr(estimator, "history_", None)
-    if history:
-        from ..shared import history_figure, save_figure
-
-        curves = path.with_name(f"{path.stem}.curves.png")
-        save_figure(history_figure({head: history}), curves)
-    return TrainedModel(estimator, path, rows, result, seconds, checked, notes, curves)
+    drawn = curves if history and not figure_notes else None
+    return TrainedModel(estimator, path, rows, result, seconds, checked, notes + figure_notes, drawn)

@@ -1,3 +1,4 @@
 from .results_json import comparison_results as comparison_results
 from .run_diff import diff as diff
+from .save import PARTIAL as PARTIAL
 from .save import save_comparison as save_comparison

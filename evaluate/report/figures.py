@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,19 +25,18 @@ _MOST_CLASSES = 6
 _POINTS = 300
 
 
-@default_style()
-def figures(comparison: ComparisonData) -> dict[str, Figure]:
-    """Draw the figures of a comparison, by name: those of probabilities and the learning curve where there are any."""
-    drawn = {"scores": scores_figure(comparison)}
+def figures(comparison: ComparisonData) -> dict[str, Callable[[], Figure]]:
+    """Return what draws each figure of a comparison, by name: those of probabilities and the learning curve if any."""
+    drawing: dict[str, Callable[[], Figure]] = {"scores": functools.partial(scores_figure, comparison)}
     able = [result for result in comparison.results if result.probabilities is not None]
     if able and len(comparison.split.test):
-        drawn["roc"] = _per_class(comparison, able, "roc")
-        drawn["precision-recall"] = _per_class(comparison, able, "precision-recall")
-        drawn["reliability"] = reliability_figure(comparison, able)
-        drawn["coverage"] = coverage_figure(comparison, able)
+        drawing["roc"] = functools.partial(_per_class, comparison, able, "roc")
+        drawing["precision-recall"] = functools.partial(_per_class, comparison, able, "precision-recall")
+        drawing["reliability"] = functools.partial(reliability_figure, comparison, able)
+        drawing["coverage"] = functools.partial(coverage_figure, comparison, able)
     if comparison.learning_curve:
-        drawn["learning-curve"] = learning_curve_figure(comparison.learning_curve)
-    return drawn
+        drawing["learning-curve"] = functools.partial(learning_curve_figure, comparison.learning_curve)
+    return {name: default_style()(draw) for name, draw in drawing.items()}
 
 
 def scores_figure(comparison: ComparisonData) -> Figure:

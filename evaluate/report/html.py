@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ...cache import display, make_folder, write_atomically
-from ...errors import SplitError
+from ...errors import SplitError, first_line
 from ..metrics import METRICS, coverage, probability_scores
 from ..scoring import ComparisonData, HeadResult
 from ..shared import evenly_spaced_indices, first_of_each, format_number, format_points, history_figure, percent
@@ -20,6 +22,9 @@ from .figures import figures, true_labels
 from .inline_images import as_svg, pictures
 from .label_errors import SuspectedError, label_errors
 from .results_json import comparison_results
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _PAIRS = 6
 _IMAGES = 12  # on each side of a pair
@@ -58,10 +63,10 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
     entries = [entry for pair in pairs for side in pair["sides"] for entry in side["images"]] + suspected
     images = pictures(comparison.cache, [entry.row for entry in entries]) if thumbnails else {}
     drawn_maps = class_maps(comparison, [entry.map for entry in entries]) if maps else RenderedMaps({}, "")
-    drawn = figures(comparison)
+    drawing = figures(comparison)
     histories = {result.name: result.history for result in comparison.results if result.history}
     if histories:
-        drawn["curves"] = history_figure(histories)
+        drawing["curves"] = functools.partial(history_figure, histories)
     return {
         "title": "features in memory" if comparison.cache.path is None else display(comparison.cache.path.name),
         "results": results,
@@ -81,12 +86,21 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
         "maps": drawn_maps.pictures,
         "without_maps": drawn_maps.reason,
         "missing_images": thumbnails and bool(entries) and not images,
-        "figures": {name: as_svg(figure, name) for name, figure in drawn.items()},
+        "figures": {name: _svg(draw, name) for name, draw in drawing.items()},
         "command": as_typed(results["made"]["command"]),
         "counts": comparison.cache.class_counts,
         "split": results["split"],
         "display": display,
     }
+
+
+def _svg(draw: Callable[[], Figure], name: str) -> str:
+    """Return a figure as SVG, or a paragraph that says why there is none."""
+    try:
+        return as_svg(draw(), name)
+    except Exception as error:  # a figure that fails must not cost the page
+        reason = escape(f"{type(error).__name__}: {first_line(error)}")
+        return f"<p>This figure could not be drawn ({reason}).</p>"
 
 
 def as_typed(words: list[str]) -> str:

@@ -27,6 +27,7 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
         "notes": comparison.notes,
         "skewed": comparison.skewed,
         "heads": _heads(comparison),
+        "failed": [{"head": name, "error": str(error)} for name, error in comparison.failed.items()],
         "differences": comparison.differences.to_dict(),
     }
     if comparison.learning_curve:

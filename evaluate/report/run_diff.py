@@ -159,7 +159,8 @@ def _results(folder: Path) -> dict[str, Any]:
         results = json.loads(path.read_text("ascii"))
     except (OSError, ValueError) as error:
         raise ParameterError(
-            f"{display(str(folder))} must be a folder that embedonce compare wrote, with results.json: {error}"
+            f"{display(str(folder))} must be a folder that embedonce compare wrote, with results.json, which is "
+            f"written last: {getattr(error, 'strerror', None) or error}. Run a comparison that was not finished again"
         ) from error
     if not isinstance(results, dict) or results.get("format") != FORMAT:
         raise ParameterError(f"{display(str(path))} must hold results of embedonce compare, got another format")
@@ -169,6 +170,8 @@ def _results(folder: Path) -> dict[str, Any]:
             f"{display(str(path))}: its format version is {version!r}, this embedonce reads up to {FORMAT_VERSION}. "
             "Use the embedonce that wrote it, or a newer one"
         )
+    if "predictions.csv" in results.get("files", ()) and not (folder / "predictions.csv").is_file():
+        raise ParameterError(f"{display(str(folder))} must hold predictions.csv, which its results.json lists")
     return results
 
 

@@ -2,55 +2,92 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...cache import make_folder, write_atomically
+from ...cache import write_atomically
+from ...errors import EmbedonceError, first_line
 from ..shared import as_csv, as_json
 from ..splits import write_folds, write_split
 from .label_errors import label_errors, suspects_csv
-from .results_json import comparison_results
+from .results_json import FORMAT, comparison_results
 
 if TYPE_CHECKING:
     from ..scoring import ComparisonData, HeadResult
 
 
+RESULTS = "results.json"
+PARTIAL = "results.partial.json"
+"""Scores of the finished heads of a comparison that is not finished."""
+
+
 def save_comparison(comparison: ComparisonData, folder: Path | str, *, maps: bool = False) -> list[Path]:
     """Write a comparison into a folder, see `Comparison.save`; return the files."""
-    from ..shared import confusion_figure, history_figure, save_figure
+    from ..shared import confusion_figure, history_figure, replacing_files, try_figure
     from .figures import figures
     from .html import write_report
 
-    folder = make_folder(folder, "results")
+    folder = Path(folder)
     names = comparison.cache.class_names
-    written = [folder / name for name in ("results.json", "predictions.csv", "split.csv", "suspects.csv")]
-    write_atomically(written[0], as_json(comparison_results(comparison)))
-    write_atomically(written[1], _predictions_csv(comparison))
-    if comparison.folds:
-        write_folds(comparison.folds, comparison.cache, written[2])
-    else:
-        write_split(comparison.split, comparison.cache, written[2])
-    write_atomically(written[3], suspects_csv(label_errors(comparison)[1]))
-
     matrices = {result.name: result.scores["confusion"] for result in comparison.results}
     subtitles = {result.name: _subtitle(result) for result in comparison.results}
-    drawn = {"confusion": confusion_figure(matrices, names, subtitles)} | figures(comparison)
-    for result in comparison.results:
-        stem = re.sub(r"[^\w.+-]", "-", result.name)  # package.module:Class has a colon
-        drawn[f"confusion-{stem}"] = confusion_figure({result.name: matrices[result.name]}, names, subtitles)
-        written.append(folder / f"confusion-{stem}.csv")
-        rows = ([name, *counts] for name, counts in zip(names, matrices[result.name], strict=True))
-        write_atomically(written[-1], as_csv(["true \\ predicted", *names], rows))
-        if result.history:
-            drawn[f"curves-{stem}"] = history_figure({result.name: result.history})
-    for name, figure in drawn.items():
-        written += [folder / f"{name}.png", folder / f"{name}.svg"]
-        save_figure(figure, written[-2])
-        save_figure(figure, written[-1])
-    written.append(write_report(comparison, folder / "report.html", maps=maps))
-    return written
+    drawing = {"confusion": functools.partial(confusion_figure, matrices, names, subtitles)} | figures(comparison)
+    with replacing_files(folder, "results", RESULTS, [*_listed(folder / RESULTS), PARTIAL]) as temporary:
+        write_atomically(temporary / "predictions.csv", _predictions_csv(comparison))
+        if comparison.folds:
+            write_folds(comparison.folds, comparison.cache, temporary / "split.csv")
+        else:
+            write_split(comparison.split, comparison.cache, temporary / "split.csv")
+        write_atomically(temporary / "suspects.csv", suspects_csv(label_errors(comparison)[1]))
+        for result, stem in zip(comparison.results, _stems(comparison.results), strict=True):
+            matrix = matrices[result.name]
+            rows = ([name, *counts] for name, counts in zip(names, matrix, strict=True))
+            write_atomically(temporary / f"confusion-{stem}.csv", as_csv(["true \\ predicted", *names], rows))
+            drawing[f"confusion-{stem}"] = functools.partial(
+                confusion_figure, {result.name: matrix}, names, {result.name: subtitles[result.name]}
+            )
+            if result.history:
+                drawing[f"curves-{stem}"] = functools.partial(history_figure, {result.name: result.history})
+        notes = []
+        for name, draw in drawing.items():
+            notes += try_figure(draw, temporary / f"{name}.png", temporary / f"{name}.svg")
+        comparison.notes += [note for note in notes if note not in comparison.notes]
+        try:
+            write_report(comparison, temporary / "report.html", maps=maps)
+        except EmbedonceError:
+            raise
+        except Exception as error:  # as of a figure
+            comparison.notes.append(f"report.html could not be written ({type(error).__name__}: {first_line(error)})")
+        files = sorted({*os.listdir(temporary), RESULTS})
+        write_atomically(temporary / RESULTS, as_json(comparison_results(comparison) | {"files": files}))
+    return [folder / name for name in files]
+
+
+def _stems(results: Sequence[HeadResult]) -> list[str]:
+    """Return a name for the files of each head; no two are equal, not even where upper and lower case are."""
+    stems: list[str] = []
+    for result in results:
+        stem = plain = re.sub(r"[^\w.+-]", "-", result.name)  # package.module:Class has a colon
+        number = 2
+        while stem.casefold() in {other.casefold() for other in stems}:
+            stem, number = f"{plain}-{number}", number + 1
+        stems.append(stem)
+    return stems
+
+
+def _listed(path: Path) -> list[str]:
+    """Return the files of an earlier run in a folder, which its results list."""
+    try:
+        results = json.loads(path.read_bytes())
+        files = results["files"] if results["format"] == FORMAT else []
+    except (OSError, ValueError, TypeError, KeyError):  # no results, or those of another program
+        return []
+    return [name for name in files if isinstance(name, str) and name == Path(name).name and name not in ("", "..")]
 
 
 def _subtitle(result: HeadResult) -> str:

@@ -11,7 +11,9 @@ from .heads import name_and_parameters as name_and_parameters
 from .heads import name_heads as name_heads
 from .heads import weigh_classes as weigh_classes
 from .parallel import check_jobs as check_jobs
+from .parallel import run_as_finished as run_as_finished
 from .parallel import run_jobs as run_jobs
+from .pool_folds import fold_scores as fold_scores
 from .pool_folds import pool_results as pool_results
 from .results import ComparisonData as ComparisonData
 from .results import HeadResult as HeadResult

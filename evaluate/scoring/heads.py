@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...cache import display
-from ...errors import HeadError, HeadParameterError
+from ...errors import EmbedonceError, HeadError, HeadParameterError
 from ...heads import make_head
 from ..splits import Split, SplitPlan
 from .results import HeadResult, TuningResult
@@ -30,6 +30,15 @@ class HeadsOnPlan:
 
     plan: SplitPlan
     splits: list[HeadsOnSplit]
+    failed: dict[str, EmbedonceError] = field(default_factory=dict)
+
+    def drop(self, failed: Mapping[str, EmbedonceError]) -> None:
+        """Leave out heads that failed on a split, on all splits."""
+        self.failed |= failed
+        for on_split in self.splits:
+            for by_head in (on_split.heads, on_split.searches, on_split.results):
+                for name in failed:
+                    by_head.pop(name, None)
 
 
 def heads_on_plans(heads: Mapping[str, Any], plans: Sequence[SplitPlan]) -> list[HeadsOnPlan]:

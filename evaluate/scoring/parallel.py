@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from ...errors import ClusterError, HeadError, ParameterError, check_int
+from ...errors import ClusterError, EmbedonceError, HeadError, ParameterError, check_int
 from .job import _ALONE, Job, JobResult, Result, _call, _dumps, _reason
 
 
@@ -35,23 +35,67 @@ def run_jobs(
 ) -> Generator[Result, None, None]:
     """Call a function with the arguments of each job and yield the results in the order of the jobs.
 
-    The key of a job names it in errors. ``on_start`` gets the number of each job when a worker is free for it.
+    The key of a job names it in errors, of which the first ends the others. ``on_start`` gets the number of each job
+    when a worker is free for it.
     """
+    finished: dict[int, Result] = {}
+    following = 0
+    with contextlib.closing(run_as_finished(function, jobs, n_jobs, dask, on_start)) as outcomes:
+        for number, outcome in outcomes:
+            if isinstance(outcome, EmbedonceError):
+                raise outcome
+            finished[number] = outcome
+            while following in finished:
+                yield finished.pop(following)
+                following += 1
+
+
+def run_as_finished(
+    function: Callable[..., Result],
+    jobs: Mapping[str, tuple[Any, ...]],
+    n_jobs: int = 1,
+    dask: Any = None,
+    on_start: Callable[[int], None] = lambda number: None,
+) -> Generator[tuple[int, Result | EmbedonceError], None, None]:
+    """Do as `run_jobs`, but yield the number and the result, or the error, of each job as soon as it is finished."""
     n_jobs = min(n_jobs, len(jobs))
     if dask is None and n_jobs <= 1:
         for number, (name, arguments) in enumerate(jobs.items()):
             on_start(number)
-            yield _call(name, function, arguments)
+            outcome: Result | EmbedonceError
+            try:
+                outcome = _call(name, function, arguments)
+            except EmbedonceError as error:
+                outcome = error
+            yield number, outcome
         return
     packed = [_pack(name, function, arguments) for name, arguments in jobs.items()]
-    finished: dict[int, Result] = {}
-    following = 0
-    with contextlib.closing(_outcomes(packed, n_jobs, dask, on_start)) as outcomes:
-        for number, outcome in outcomes:
-            finished[number] = outcome.unpack(packed[number].name)
-            while following in finished:
-                yield finished.pop(following)
-                following += 1
+    missing = set(range(len(packed)))
+    try:
+        with contextlib.closing(_outcomes(packed, n_jobs, dask, on_start)) as results:
+            for number, result in results:
+                missing.remove(number)
+                yield number, _unpack(packed[number], result)
+    except ClusterError as error:
+        # a process that is killed takes the jobs of the others with it; alone they may succeed
+        for number in sorted(missing):
+            yield number, error if dask is not None else _run_alone(packed[number])
+
+
+def _unpack(packed: Job, result: JobResult) -> Any:
+    try:
+        return result.unpack(packed.name)
+    except EmbedonceError as error:
+        return error
+
+
+def _run_alone(packed: Job) -> Any:
+    """Return the result or the error of a job in a worker process, beside which no other one runs."""
+    try:
+        with contextlib.closing(_through_joblib(_run, [packed], n_jobs=2)) as results:
+            return _unpack(packed, next(results)[1])
+    except ClusterError as error:
+        return ClusterError(f"{packed.name}: {error}")
 
 
 def _pack(name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Job:
@@ -95,9 +139,7 @@ def _through_joblib(
         for outcome in outcomes:  # noqa: UP028 - "yield from" would close them, and joblib would warn
             yield outcome
     except BrokenProcessPool as error:
-        raise ClusterError(
-            "a worker process was killed, crashed, or ran out of memory. Fewer --jobs need less memory"
-        ) from error
+        raise ClusterError("a worker process was killed, crashed, or ran out of memory") from error
     finally:
         with warnings.catch_warnings():  # about jobs that an error or Ctrl-C has ended
             warnings.simplefilter("ignore")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import FeatureCache, display
-from ...errors import HeadError
+from ...errors import EmbedonceError, HeadError
 from ...heads.io import save_head
 from ..metrics import METRICS, HeadDifference, Metric, are_skewed, leading_metric, shown_metrics
 from ..shared import (
@@ -209,6 +209,7 @@ class ComparisonData:
     differences: Records[HeadDifference] = field(default_factory=Records)
     folds: list[Split] = field(default_factory=list)
     learning_curve: Records[LearningPoint] = field(default_factory=Records)
+    failed: dict[str, EmbedonceError] = field(default_factory=dict)
 
     @property
     def skewed(self) -> bool:

@@ -16,11 +16,13 @@ from .plots import default_style as default_style
 from .plots import history_figure as history_figure
 from .plots import percent as percent
 from .plots import save_figure as save_figure
+from .plots import try_figure as try_figure
 from .provenance import as_json as as_json
 from .provenance import describe_cache as describe_cache
 from .provenance import how_it_was_made as how_it_was_made
 from .provenance import package_versions as package_versions
 from .provenance import without_nan as without_nan
+from .replace_files import replacing_files as replacing_files
 from .tables import Record as Record
 from .tables import Records as Records
 from .tables import TextTable as TextTable

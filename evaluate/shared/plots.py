@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...cache import display, write_atomically
+from ...errors import first_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +26,7 @@ _DPI = 150
 _MOST_NUMBERS = 20  # classes up to which every cell shows its numbers
 
 
-@contextmanager
+@contextlib.contextmanager
 def default_style() -> Iterator[None]:
     """Draw with the defaults of matplotlib instead of settings from matplotlibrc, MPLBACKEND and notebooks.
 
@@ -152,6 +153,21 @@ def save_figure(figure: Figure, path: Path | str) -> None:
             metadata={"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form),
         )
     write_atomically(path, buffer.getvalue())
+
+
+def try_figure(draw: Callable[[], Figure], *paths: Path) -> list[str]:
+    """Draw a figure and write it to the paths; a failure removes them and is a note, so that it never costs results."""
+    try:
+        figure = draw()
+        for path in paths:
+            save_figure(figure, path)
+    except Exception as error:  # a font or a library that is broken, a disk that is full
+        for path in paths:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        names = " and ".join(display(path.name) for path in paths)
+        return [f"{names} could not be drawn ({type(error).__name__}: {first_line(error)})"]
+    return []
 
 
 def _side(classes: int) -> float:

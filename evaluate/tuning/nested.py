@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...cache import FeatureCache, display
-from ...errors import SplitError
+from ...errors import EmbedonceError, HeadError, SplitError
 from ...heads import HEADS, Space, candidates, head_class, make_head
 from ..metrics import METRICS, are_skewed, leading_metric
 from ..scoring import TuningResult, name_and_parameters
@@ -58,11 +58,15 @@ def tune_plan(
     jobs: int = 1,
     dask: Any = None,
     announce: Callable[[str, int], None] | None = None,
-) -> list[dict[str, TuningResult]]:
-    """Search parameters of heads in the training part of every split; return the results by split and head."""
+) -> tuple[list[dict[str, TuningResult]], dict[str, EmbedonceError]]:
+    """Search parameters of heads in the training part of every split; return the results by split and head.
+
+    A head whose every candidate fails is in the other dictionary, with its error.
+    """
     # heads stay unfitted; seconds is the time budget of each search; announce is called with head and split before it
     metric = leading_metric(are_skewed(cache.labels[np.concatenate([plan[0].train, plan[0].test])]))
     results: list[dict[str, TuningResult]] = [{} for _ in plan]
+    failed: dict[str, EmbedonceError] = {}
     for name, space in spaces.items():
         for index, split in enumerate(plan if space else ()):
             if announce is not None:
@@ -72,7 +76,11 @@ def tune_plan(
             make, deadline = functools.partial(_clone, heads[name]), time.time() + seconds
             search = Search(cache, name, make, folds, groups, metric, split_seed, jobs, dask, deadline)
             given = heads[name].get_params(deep=False)
-            best = search.run(candidates(space, {key: given[key] for key in space}, TRIALS, seed))
+            try:
+                best = search.run(candidates(space, {key: given[key] for key in space}, TRIALS, seed))
+            except HeadError as error:
+                failed[name] = error
+                break
             default_score = search.default_of(best).score
             results[index][name] = TuningResult(
                 parameters=best.parameters,
@@ -84,7 +92,7 @@ def tune_plan(
                 repeat=split.repeat if split.fold is not None else None,
                 fold=split.fold,
             )
-    return results
+    return results, failed
 
 
 def _clone(head: Any, **parameters: Any) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...cache import FeatureCache, display, make_folder, write_atomically
+from ...cache import FeatureCache, display, write_atomically
 from ...heads import Range, Space
 from ..metrics import METRICS, PairedTest
 from ..scoring import HeadResult
@@ -20,7 +20,8 @@ from ..shared import (
     describe_cache,
     how_it_was_made,
     html_table,
-    save_figure,
+    replacing_files,
+    try_figure,
     without_nan,
 )
 from ..splits import Split
@@ -188,23 +189,23 @@ class Tuning:
     def save(self, folder: Path | str) -> list[Path]:
         """Write ``tune.json``, ``trials.csv``, ``tune.png`` and ``tune.svg`` into a folder; return their paths.
 
-        Files of the same names are replaced.
+        Files of the same names are replaced. A figure that cannot be drawn is left out, and a note says so.
 
         Raises
         ------
         OutputError
             When the folder or a file cannot be written.
         """
-        folder = make_folder(folder, "results")
-        paths = [folder / name for name in ("tune.json", "trials.csv", "tune.png", "tune.svg")]
+        folder = Path(folder)
         header, rows = self._columns()
         cells = [["" if isinstance(cell, float) and math.isnan(cell) else cell for cell in row] for row in rows]
-        write_atomically(paths[0], as_json(self.to_dict()))
-        write_atomically(paths[1], as_csv(header, cells))
-        figure = self.figure()
-        for path in paths[2:]:
-            save_figure(figure, path)
-        return paths
+        pictures = ["tune.png", "tune.svg"]
+        with replacing_files(folder, "results", "tune.json", pictures) as temporary:
+            write_atomically(temporary / "trials.csv", as_csv(header, cells))
+            notes = try_figure(self.figure, *(temporary / name for name in pictures))
+            self.notes.extend(note for note in notes if note not in self.notes)
+            write_atomically(temporary / "tune.json", as_json(self.to_dict()))
+        return [folder / name for name in ("tune.json", "trials.csv", *(() if notes else pictures))]
 
     def _columns(self) -> tuple[list[str], list[list[Any]]]:
         """Return the names of the columns and a row for every trial."""

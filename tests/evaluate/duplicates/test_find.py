@@ -17,6 +17,7 @@ from embedonce.evaluate.duplicates.contact_sheets import save_group_sheets
 from embedonce.evaluate.duplicates.find import find_groups, groups_for, groups_path, load_or_find_groups
 from embedonce.evaluate.duplicates.gray_images import pictures_of
 from embedonce.evaluate.duplicates.signatures import signatures_of
+from embedonce.evaluate.shared import plots
 from PIL import Image
 from saving import without_pictures
 from textures import texture, variants
@@ -232,6 +233,19 @@ def test_heads_that_cross_validate_get_the_groups(grouped, found, monkeypatch):
     monkeypatch.setattr(type(head), "fit", spy)
     compared = compare(grouped, ["linear-svm"], split="grouped", groups=found.groups)
     assert np.array_equal(seen["groups"], found.groups.ids[compared.split.train])
+
+
+def test_a_sheet_that_fails_does_not_cost_the_groups(conflict, tmp_path, monkeypatch):
+    def fail(figure, path):
+        raise RuntimeError("no font")
+
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "largest.png").write_text("of an earlier search")
+    monkeypatch.setattr(plots, "save_figure", fail)
+    found = find_groups(conflict[0], report=tmp_path / "report")
+    assert found.written == (tmp_path / "report" / "groups.json",)
+    assert found.notes[0] == "largest.png could not be drawn (RuntimeError: no font)"
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["groups.json"]
 
 
 def test_a_report_shows_the_groups(conflict, tmp_path):

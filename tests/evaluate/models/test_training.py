@@ -20,6 +20,7 @@ from embedonce.errors import (
 from embedonce.evaluate.models import image_model
 from embedonce.evaluate.models.evaluation import evaluate_model
 from embedonce.evaluate.models.training import train
+from embedonce.evaluate.shared import plots
 from embedonce.heads.io.files import load_head, read_metadata, save_head
 
 pytestmark = pytest.mark.usefixtures("one_backbone")
@@ -54,6 +55,21 @@ def test_plain_keras_loads_the_image_model(trained, cache, images):
 def test_the_curves_are_drawn_next_to_the_model(trained):
     assert trained.curves == trained.path.with_name("trees.curves.png")
     assert trained.curves.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_figure_that_fails_does_not_cost_the_model(cache, tmp_path, monkeypatch):
+    path, parameters = tmp_path / "a.npz", {"epochs": 1}
+    assert train(cache, "softmax", path, parameters=parameters).curves.exists()
+
+    def fail(figure, path):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(plots, "save_figure", fail)
+    trained = train(cache, "softmax", path, parameters=parameters, seed=1)
+    assert trained.curves is None
+    assert trained.notes[-1] == "a.curves.png could not be drawn (RuntimeError: no font)"
+    assert read_metadata(path)["split"]["seed"] == 1
+    assert list(tmp_path.iterdir()) == [path]  # the curves of the earlier model are gone
 
 
 def test_the_head_comes_back_from_the_image_model(trained, cache):

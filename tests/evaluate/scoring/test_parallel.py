@@ -111,11 +111,19 @@ def test_results_come_in_the_order_of_the_jobs(n_jobs):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_head_that_fails_is_one_line_that_names_it(cache_path, jobs):
-    with pytest.raises(HeadError) as caught:
-        compare(cache_path, {"good": Head(), "mine": Broken()}, jobs=jobs)
-    assert str(caught.value) == "head 'mine' failed: RuntimeError: no luck today"
-    assert jobs == 1 or "in fit\n" in str(caught.value.__cause__)  # the traceback of the worker, for --debug
+def test_a_head_that_fails_leaves_the_others(cache_path, jobs):
+    comparison = compare(cache_path, {"mine": Broken(), "good": Head()}, split="random", jobs=jobs)
+    assert [result.name for result in comparison.results] == ["good"]
+    error = comparison.failed["mine"]
+    assert str(error) == "head 'mine' failed: RuntimeError: no luck today"
+    assert jobs == 1 or "in fit\n" in str(error.__cause__)  # the traceback of the worker, for --debug
+    assert comparison.notes[0] == f"mine is left out: {error}"
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_heads_that_all_fail_are_an_error(cache_path, jobs):
+    with pytest.raises(HeadError, match=r"^head 'mine' failed: RuntimeError: no luck today$"):
+        compare(cache_path, {"mine": Broken()}, jobs=jobs)
 
 
 def test_a_wrong_parameter_is_the_error_of_one_process(cache_path):
@@ -123,9 +131,15 @@ def test_a_wrong_parameter_is_the_error_of_one_process(cache_path):
         compare(cache_path, {"dummy": {}, "logreg": {"C": -1}}, jobs=2)
 
 
-def test_the_first_error_ends_the_others(cache_path):
-    with pytest.raises(HeadError, match="no luck"):
-        compare(cache_path, {"slow": Slow(), "broken": Broken()}, jobs=2)
+def slept_or_failed(seconds):
+    if seconds < 0:
+        raise RuntimeError("no luck today")
+    time.sleep(seconds)
+
+
+def test_the_first_error_of_jobs_ends_the_others():
+    with pytest.raises(HeadError, match="quick failed: RuntimeError: no luck today"):
+        list(run_jobs(slept_or_failed, {"slow": (300,), "quick": (-1,)}, 2))
 
 
 @pytest.mark.filterwarnings("error:.*tasks")
@@ -150,14 +164,16 @@ def test_an_interrupt_ends_the_others(cache_path):
 )
 def test_a_head_that_cannot_be_pickled_is_one_error(cache_path, head, message):
     with pytest.raises(HeadError, match=message):
-        compare(cache_path, {"good": Head(), "mine": head}, jobs=2)
+        raise compare(cache_path, {"good": Head(), "mine": head}, jobs=2).failed["mine"]
     assert len(compare(cache_path, {"good": Head(), "mine": head}).results) == 2
 
 
-def test_a_process_that_is_killed_is_one_error(cache_path):
-    with pytest.raises(ClusterError, match="a worker process was killed, crashed, or ran out of memory"):
-        compare(cache_path, {"good": Head(), "mine": Deadly()}, jobs=2)
-    assert len(compare(cache_path, {"good": Head(), "mine": Head()}, jobs=2).results) == 2
+def test_a_process_that_is_killed_leaves_the_others(cache_path):
+    comparison = compare(cache_path, {"mine": Deadly(), "good": Head(), "other": Head()}, split="random", jobs=2)
+    assert [result.name for result in comparison.results] == ["good", "other"]
+    message = "head 'mine': a worker process was killed, crashed, or ran out of memory"
+    assert str(comparison.failed["mine"]) == message
+    assert isinstance(comparison.failed["mine"], ClusterError)
 
 
 @pytest.mark.parametrize("jobs", [0, -1, True, 1.5, "2", None])

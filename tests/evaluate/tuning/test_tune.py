@@ -24,6 +24,7 @@ from embedonce.evaluate.splits.split_files import write_folds, write_split
 from embedonce.evaluate.splits.stable_hash import hash_to_unit_interval
 from embedonce.evaluate.splits.subsets import first_rows, inner_folds
 from embedonce.evaluate.tuning import successive_halving as tune_search
+from embedonce.evaluate.tuning.result import Tuning
 from embedonce.evaluate.tuning.run import tune
 from embedonce.evaluate.tuning.successive_halving import rung_fractions
 from embedonce.extract import Progress
@@ -481,6 +482,14 @@ def test_the_best_parameters_go_to_compare_as_they_are(cache, groups):
     made = tune(cache, "knn", space={"n_neighbors": [3], "weights": ["distance"]}, groups=groups, folds=3)
     chosen = head_parameters("knn", tuple(made.options))
     assert chosen == {"knn": made.best_parameters}
+
+
+def test_a_figure_that_fails_does_not_cost_the_results(cache, tmp_path, monkeypatch):
+    tuned = tune(cache, "knn", space={"n_neighbors": [3]}, split="random", folds=2)
+    monkeypatch.setattr(Tuning, "figure", lambda self: 1 / 0)
+    assert [path.name for path in tuned.save(tmp_path)] == ["tune.json", "trials.csv"]
+    note = "tune.png and tune.svg could not be drawn (ZeroDivisionError: division by zero)"
+    assert json.loads((tmp_path / "tune.json").read_text())["notes"][-1] == note
 
 
 def test_what_is_saved_has_every_number(tuned, tmp_path):
