@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import importlib
 import operator
+import re
 from numbers import Real
 from typing import Any
+
+_NUMPY_SCALAR = re.compile(r"""\bnp\.\w+_?\(([^()'"]*|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\)|\bnp\.(True|False)_""")
 
 
 def first_line(error: BaseException) -> str:
@@ -26,6 +29,10 @@ class EmbedonceError(Exception):
     """
 
     exit_status = 1
+
+    def __str__(self) -> str:
+        """Return the message, with NumPy's scalars as Python's: 0.5 for np.float64(0.5)."""
+        return _NUMPY_SCALAR.sub(lambda match: next(filter(None, match.groups())), super().__str__())
 
 
 class CacheError(EmbedonceError, ValueError):

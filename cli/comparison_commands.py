@@ -227,13 +227,13 @@ def compare(
     from ..evaluate.report import PARTIAL
     from ..extract import make_progress
 
-    gates = read_gates(fail_under)
     opened = FeatureCache.open(cache)
     chosen: dict[str, Any] = ctx.meta.get("heads") or {}
     if heads is None and chosen:
         chosen = set_parameters(chosen, params)
     else:
         chosen = head_parameters(",".join(DEFAULT_HEADS) if heads is None else heads, params)
+    gates = read_gates(fail_under, [*chosen, *(path.name for path in options["image_models"])])
     make_folder(output, "results")  # before the work, not after it
     partial = output / PARTIAL
     partial.unlink(missing_ok=True)  # of an earlier run

@@ -44,6 +44,8 @@ class CalibratedHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         With "temperature": above 1 if the head was too confident.
     curves_ : ndarray of float64, shape (k, 2)
         With "sigmoid": slope and intercept on the log odds of each class.
+    uncalibrated_classes_ : ndarray
+        The classes of which no row was held out. Their slope is 1 and their intercept 0.
     """
 
     head_name = "calibrated"
@@ -61,7 +63,7 @@ class CalibratedHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> CalibratedHead:
         """Fit the head on rows X (n, d) with labels y (n,), and its correction on folds of them.
 
-        `HeadError` if the head has no probabilities, or a class has too few rows (or groups) to be held out.
+        `HeadError` if the head has no probabilities, or fewer than two classes have rows (or groups) to hold out.
         """
         check_choice(self.head_name, "method", self.method, METHODS)
         if not hasattr(self.head, "predict_proba"):
@@ -83,8 +85,10 @@ class CalibratedHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not logs:
             unit = "images" if groups is None else "groups"
             raise HeadError(
-                f"calibrating a head needs at least two {unit} of every class, so that some can be held out"
+                f"calibrating a head needs two classes with at least two {unit} each, so that some can be held out. "
+                "Use it without calibration, or add images"
             )
+        self.uncalibrated_classes_ = np.delete(self.classes_, np.unique(np.concatenate(true)))
         self._fit_correction(np.concatenate(logs), np.concatenate(true))
         self.head_ = clone(self.head)
         takes = inspect.signature(self.head_.fit).parameters
@@ -105,8 +109,8 @@ class CalibratedHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
             self.temperature_ = float(np.exp(minimize_scalar(loss, bounds=(-3, 5), method="bounded").x))
             return
-        self.curves_ = np.empty((len(self.classes_), 2))
-        for code in range(len(self.classes_)):
+        self.curves_ = np.tile([1.0, 0.0], (len(self.classes_), 1))
+        for code in np.unique(true):
             model = LogisticRegression(C=1e6).fit(_log_odds(logs[:, code])[:, None], true == code)
             self.curves_[code] = model.coef_[0, 0], model.intercept_[0]
 

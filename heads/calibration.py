@@ -37,28 +37,34 @@ def folds(codes: Codes, groups: Array | None = None) -> Iterator[tuple[Codes, Co
     """Yield stratified folds (train, held_out) of row indices until enough rows were held out.
 
     Rows of one of the groups (n,) are never on both sides: near-duplicates would make the probabilities too confident.
-    Every fold trains on every class. If the smallest class has fewer than two rows (or groups), nothing is yielded.
+    Every fold trains on every class. The rows of a class of fewer than two rows (or groups) are never held out. If
+    fewer than two classes can be held out, nothing is yielded.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    if groups is None:
-        smallest = int(np.bincount(codes).min())
-    else:
-        smallest = min(len(np.unique(groups[codes == code])) for code in np.unique(codes))
-    n_folds = min(FOLDS, smallest)
-    if n_folds < 2:
+    units = np.arange(len(codes)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    free = np.ones(len(codes), np.bool_)
+    while True:
+        classes, counts = np.unique(np.unique(np.stack([codes, units])[:, free], axis=1)[0], return_counts=True)
+        if counts.min(initial=2) >= 2:
+            break
+        # the rest of a group stays with the rows of a rare class
+        free &= ~np.isin(units, units[free & np.isin(codes, classes[counts < 2])])
+    if len(classes) < 2:
         return
+    rows, always = np.flatnonzero(free), np.flatnonzero(~free)
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    splitter = kind(n_folds, shuffle=True, random_state=FOLD_SEED)
+    splitter = kind(min(FOLDS, int(counts.min())), shuffle=True, random_state=FOLD_SEED)
     # the splitters only count the features, so the class indices replace them
-    splits = splitter.split(codes, codes) if groups is None else splitter.split(codes, codes, groups)
+    splits = splitter.split(rows, codes[rows]) if groups is None else splitter.split(rows, codes[rows], groups[rows])
     n_classes = int(codes.max()) + 1
     n_held_out = 0
-    for train, held_out in splits:
+    for inside, held_out in splits:
+        train = np.sort(np.concatenate([rows[inside], always]))
         # groups can be too coarse for every training part to keep every class
         if len(held_out) == 0 or len(np.unique(codes[train])) < n_classes:
             continue
-        yield train, held_out
+        yield train, rows[held_out]
         n_held_out += len(held_out)
         if n_held_out >= ENOUGH_ROWS:
             return
@@ -95,11 +101,13 @@ def fit_inverse_temperature(log_scores: Callable[[Array, float], Array], margins
 class CalibratedMarginHead(StandardizedHead, StandardizedPredictor):
     """Base of the heads whose probabilities come from margins with one fitted inverse temperature.
 
-    A subclass has a parameter ``probability``; its `fit` calls `_calibrate` on `n_calibration_rows_` held-out rows.
+    A subclass has a parameter ``probability``; its `fit` calls `_calibrate` on `n_calibration_rows_` held-out rows. No
+    row of `uncalibrated_classes_` was held out.
     """
 
     probability: bool
     n_calibration_rows_: int
+    uncalibrated_classes_: Array
 
     def _calibrate(
         self, codes: Codes, groups: ArrayLike | None, fold_margins: Callable[[Codes, Codes, bool], Array]
@@ -122,8 +130,10 @@ class CalibratedMarginHead(StandardizedHead, StandardizedPredictor):
         ]
         self.n_calibration_rows_ = sum(len(held_out) for held_out, _ in parts)
         self.inverse_temperature_ = 1.0
+        self.uncalibrated_classes_ = self.classes_
         if parts:
             held_out = np.concatenate([rows for rows, _ in parts])
+            self.uncalibrated_classes_ = np.delete(self.classes_, np.unique(codes[held_out]))
             margins = np.concatenate([values for _, values in parts])
             self.inverse_temperature_ = fit_inverse_temperature(self._log_scores, margins, codes[held_out])
 

@@ -45,9 +45,10 @@ def search_space(
     return space
 
 
-def _given_space(head: str, given: Mapping[str, Sequence[Any]], fixed: Mapping[str, Any]) -> Space:
+def _given_space(head: str, given: Mapping[str, Any], fixed: Mapping[str, Any]) -> Space:
     if not given:
         raise HeadError(f"parameter space of tune must name at least one parameter of head {head!r}, got none")
+    given = {name: values.tolist() if isinstance(values, np.ndarray) else values for name, values in given.items()}
     for name, values in given.items():
         if isinstance(values, str | bytes) or not isinstance(values, Sequence) or not len(values):
             raise HeadError(
@@ -60,7 +61,10 @@ def _given_space(head: str, given: Mapping[str, Sequence[Any]], fixed: Mapping[s
             )
         for value in values:  # knows whether there is such a parameter, and what it takes
             make_head(head, **fixed, **{name: value})
-    return {name: Choice(tuple(values)) for name, values in given.items()}
+    return {
+        name: Choice(tuple(value.item() if isinstance(value, np.generic) else value for value in values))
+        for name, values in given.items()
+    }
 
 
 def candidates(space: Space, default: Mapping[str, Any], trials: int, seed: int) -> list[dict[str, Any]]:

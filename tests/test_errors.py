@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from embedonce.errors import ParameterError, check_int, first_line
+from embedonce.errors import HeadError, OutputError, ParameterError, check_int, first_line
 
 
 @pytest.mark.parametrize("value", [2, np.int64(2), np.uint8(2)])
@@ -22,3 +22,22 @@ def test_a_value_above_the_maximum_names_both_bounds():
 @pytest.mark.parametrize(("message", "line"), [("one\ntwo", "one"), ("", "OSError")])
 def test_an_error_is_one_line(message, line):
     assert first_line(OSError(message)) == line
+
+
+@pytest.mark.parametrize(
+    "value", [0.5, -1e-300, True, 3, "it's (a)", 'a "b"', "np.int64", [1, 2.5], ("a", {"b": False}), None]
+)
+def test_types_of_numpy_never_show(value):
+    def as_numpy(value):
+        if isinstance(value, (list, tuple)):
+            return type(value)(as_numpy(item) for item in value)
+        if isinstance(value, dict):
+            return {as_numpy(key): as_numpy(item) for key, item in value.items()}
+        return value if value is None else np.array(value)[()]
+
+    assert str(HeadError(f"must be a number, got {as_numpy(value)!r}")) == f"must be a number, got {value!r}"
+
+
+def test_an_error_of_the_system_keeps_its_parts():
+    error = OutputError(28, "cannot write a.csv: no space")
+    assert (error.errno, error.strerror, str(error)) == (28, error.strerror, "[Errno 28] cannot write a.csv: no space")

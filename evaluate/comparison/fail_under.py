@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from ...cache import display
-from ...errors import ParameterError
+from ...errors import HeadError, ParameterError
 from ..metrics import METRICS
 from .result import Comparison
 
 
-def read_gates(texts: Iterable[str]) -> list[tuple[str | None, str, float]]:
+def read_gates(texts: Iterable[str], heads: Collection[str]) -> list[tuple[str | None, str, float]]:
     """Return head (None for the best), metric and value of each ``METRIC=VALUE`` or ``HEAD.METRIC=VALUE``."""
     gates = []
     for text in texts:
@@ -26,6 +26,15 @@ def read_gates(texts: Iterable[str]) -> list[tuple[str | None, str, float]]:
                 "option --fail-under must be METRIC=VALUE or HEAD.METRIC=VALUE with a metric of "
                 f"{', '.join(METRICS)} and a number, got {text!r}"
             )
+        if head and head not in heads:
+            names = ", ".join(map(display, heads))
+            raise HeadError(f"option --fail-under must name one of the compared heads ({names}), got {text!r}")
+        low, high = METRICS[metric].bounds
+        if not low <= bound <= high:
+            advice = f". Scores are fractions: {metric}={bound / 100:g}" if 1 < bound <= 100 else ""
+            raise ParameterError(
+                f"option --fail-under must give {metric} from {low:g} to {high:g}, got {text!r}{advice}"
+            )
         gates.append((head or None, metric, bound))
     return gates
 
@@ -34,9 +43,7 @@ def failed_gates(comparison: Comparison, gates: Iterable[tuple[str | None, str, 
     """Return a text for every score that was not reached; a log loss must be at most the value."""
     failed = []
     for head, metric, bound in gates:
-        results = comparison.results if head is None else []
-        if head is not None and head not in comparison.failed:
-            results = [comparison.result(head)]
+        results = [result for result in comparison.results if head in (None, result.name)]  # none of a head that failed
         scores = [result.scores[metric] for result in results if result.scores[metric] is not None]
         sign = METRICS[metric].sign
         reached = max((sign * score for score in scores), default=-math.inf)

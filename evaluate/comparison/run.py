@@ -13,12 +13,11 @@ from ...cache import FeatureCache, display, write_atomically
 from ...errors import EmbedonceError, first_line
 from ...extract import Progress
 from ..duplicates import groups_for
-from ..metrics import HeadDifference, compare_all
+from ..metrics import MARGIN, HeadDifference, compare_all
 from ..scoring import (
     HeadResult,
     HeadsOnPlan,
     Views,
-    approximations,
     calibrate_heads,
     check_calibration,
     check_jobs,
@@ -27,13 +26,14 @@ from ..scoring import (
     heads_on_plans,
     make_heads,
     name_heads,
+    notes_on_fits,
     open_views,
     pool_results,
     run_as_finished,
     weigh_classes,
 )
 from ..shared import Records, as_json
-from ..splits import Groups, GroupsLike, Split, SplitLike, check_folds, notes_on, plan_splits
+from ..splits import Groups, GroupsLike, Split, SplitLike, check_folds, notes_on, plan_splits, untrained_classes
 from ..tuning import check_seconds, search_spaces, tune_plan, tuning_notes, with_tuned
 from .image_models import choose_splits, open_models, score_model
 from .learning_curve import score_learning_curve
@@ -177,14 +177,14 @@ def compare(
     notes += calibrate_heads(plans, calibrate)
     _score_heads(opened, plans, known_groups, open_view, jobs, dask, progress, partial_results)
     failed = dict(item for plan in reversed(plans) for item in plan.failed.items())
-    notes[:0] = [f"{display(name)} is left out: {first_line(error)}" for name, error in failed.items()]
+    failures = [f"{display(name)} is left out: {first_line(error)}" for name, error in failed.items()]
     notes += weight_notes + ([open_view.note] if open_view is not None else [])
     if len(unfitted) * sum(map(len, split_plans)) > 1 and (jobs > 1 or dask is not None):
         notes.append("heads were trained at the same time, which slows each of them. Compare times only with jobs=1")
     for plan, results in zip(plans, of_models, strict=True):
         plan.splits[0].results |= results
     comparison, *others = [_summarize(opened, plan, known_groups, seed) for plan in plans if plan.splits[0].results]
-    comparison.notes[:0] = notes
+    comparison.notes += failures + notes
     comparison.failed = failed
     for other in others:
         comparison.leaky = other
@@ -287,7 +287,7 @@ def _summarize(cache: FeatureCache, plan: HeadsOnPlan, groups: Groups | None, se
         cache,
         split,
         results,
-        notes_on(cache, split) + approximations({result.name: result.head for result in results}),
+        notes_on(cache, split, folds) + notes_on_fits({result.name: result.head for result in results}),
         groups=groups,
         differences=_differences(cache, split, results, folds, groups),
         folds=list(folds),
@@ -302,7 +302,10 @@ def _differences(
     true = cache.labels[split.test].astype(np.intp)
     correct = {result.name: result.predicted == true for result in results}
     ids = None if groups is None else groups.ids[split.test]
+    # heads that all fail on a class that none of them knows are not tied
+    margin = 0.0 if untrained_classes(cache, folds or [split]) else MARGIN
     if not folds:
-        return compare_all(list(correct), correct, ids)
+        return compare_all(list(correct), correct, ids, margin=margin)
     accuracies = {result.name: [entry.scores["accuracy"] or 0.0 for entry in result.folds] for result in results}
-    return compare_all(list(correct), correct, ids, accuracies, [(len(fold.train), len(fold.test)) for fold in folds])
+    sizes = [(len(fold.train), len(fold.test)) for fold in folds]
+    return compare_all(list(correct), correct, ids, accuracies, sizes, margin=margin)

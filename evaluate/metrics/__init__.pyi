@@ -10,6 +10,7 @@ from .metrics import leading_metric as leading_metric
 from .metrics import score as score
 from .metrics import shown_metrics as shown_metrics
 from .names import MetricName as MetricName
+from .paired_tests import MARGIN as MARGIN
 from .paired_tests import HeadDifference as HeadDifference
 from .paired_tests import PairedTest as PairedTest
 from .paired_tests import compare_all as compare_all

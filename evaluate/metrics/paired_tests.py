@@ -155,7 +155,7 @@ def compare_folds(
         p = float(2 * t.sf(abs(mean) / error, count - 1))
     else:
         p = 1.0 if abs(mean) < 1e-12 else 2.0 ** (1 - count)
-    return PairedTest(mean, mean - reach, mean + reach, p, "corrected resampled t", discordant)
+    return PairedTest(mean, max(-1.0, mean - reach), min(1.0, mean + reach), p, "corrected resampled t", discordant)
 
 
 def holm(p_values: Sequence[float]) -> npt.NDArray[np.float64]:
@@ -177,7 +177,10 @@ def compare_all(
     margin: float = MARGIN,
     level: float = LEVEL,
 ) -> Records[HeadDifference]:
-    """Compare every two heads by `compare_pair`, or with ``folds`` by `compare_folds`."""
+    """Compare every two heads by `compare_pair`, or with ``folds`` by `compare_folds`.
+
+    Heads are practically tied if the interval is within ``margin``; with 0, they never are.
+    """
     pairs, tests = [], []
     for one, two in combinations(names, 2):
         means = {name: np.mean(correct[name] if folds is None else folds[name]) for name in (one, two)}

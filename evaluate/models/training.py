@@ -13,7 +13,7 @@ from ...errors import ModelSuffixError
 from ...heads import make_head
 from ...heads.io import cache_metadata, keras_head, save_head, suffixes_for
 from ..duplicates import groups_for
-from ..scoring import HeadResult, approximations, fit_and_score, fit_head, open_views
+from ..scoring import HeadResult, fit_and_score, fit_head, notes_on_fits, open_views
 from ..shared import history_figure, replacing_files, try_figure
 from ..splits import GroupsLike, Split, SplitLike, every_row, make_split, notes_on
 from .image_model import build_image_model, decoding_notes, reference_of_cache, save_image_model
@@ -179,7 +179,7 @@ def train(
         if history:
             figure_notes = try_figure(lambda: history_figure({head: history}), temporary / curves.name)
     notes = group_notes + ([] if opened_views is None else [opened_views.note])
-    notes += notes_on(opened, rows) + approximations({head: estimator})
+    notes += notes_on(opened, rows) + notes_on_fits({head: estimator})
     if image_model:
         notes += decoding_notes(source)
     if checked == 0:

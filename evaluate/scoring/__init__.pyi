@@ -1,6 +1,6 @@
-from .fitting import approximations as approximations
 from .fitting import fit_and_score as fit_and_score
 from .fitting import fit_head as fit_head
+from .fitting import notes_on_fits as notes_on_fits
 from .fitting import score_head as score_head
 from .heads import HeadsOnPlan as HeadsOnPlan
 from .heads import calibrate_heads as calibrate_heads

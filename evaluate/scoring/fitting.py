@@ -108,12 +108,21 @@ def fit_head(
     return time.perf_counter() - begin
 
 
-def approximations(heads: Mapping[str, Any]) -> list[str]:
-    """Return a note on every head that was fitted to an approximation."""
-    fitted = {name: getattr(head, "head_", head) for name, head in heads.items()}  # of calibrated heads
-    return [
-        f"{display(name)} was trained on more than {head.approximate_above:,} images and is an approximation by "
-        f"{len(head.support_):,} of them"
-        for name, head in fitted.items()
-        if getattr(head, "approximate_", False)
-    ]
+def notes_on_fits(heads: Mapping[str, Any]) -> list[str]:
+    """Return notes on fitted heads that are approximations, or whose probabilities are not calibrated for a class."""
+    notes = []
+    for name, head in heads.items():
+        inner = getattr(head, "head_", head)  # of a calibrated head
+        if getattr(inner, "approximate_", False):
+            notes.append(
+                f"{display(name)} was trained on more than {inner.approximate_above:,} images and is an approximation "
+                f"by {len(inner.support_):,} of them"
+            )
+        classes = [display(str(label)) for label in getattr(head, "uncalibrated_classes_", ())]
+        if classes:
+            of = "any class" if len(classes) == len(head.classes_) else f"class {', '.join(classes)}"
+            notes.append(
+                f"the probabilities of {display(name)} are not calibrated for {of}, because there are too few training "
+                "images or groups to hold some out"
+            )
+    return notes

@@ -236,17 +236,23 @@ def check_folds(split: SplitLike | None, folds: Any, repeats: Any) -> None:
         )
 
 
-def notes_on(cache: FeatureCache, split: Split) -> list[str]:
-    """Return remarks for readers of scores on this cache and split."""
-    notes = []
-    tested, trained = (
-        np.bincount(cache.labels[rows], minlength=len(cache.class_names)) for rows in (split.test, split.train)
-    )
-    for index in np.flatnonzero((tested > 0) & (trained == 0)) if len(split.train) else ():
-        notes.append(
-            f"class {display(cache.class_names[index])} has {tested[index]:,} test image(s) and no training image, so "
-            "no head can predict it and every score is too low"
-        )
+def untrained_classes(cache: FeatureCache, splits: Sequence[Split]) -> dict[str, int]:
+    """Return the number of test images of every class that a split tests without training images of it."""
+    rows = [np.zeros(0, np.intp)]
+    for split in splits:
+        if len(split.train):
+            rows.append(split.test[~np.isin(cache.labels[split.test], cache.labels[split.train])])
+    labels, counts = np.unique(cache.labels[np.unique(np.concatenate(rows))], return_counts=True)
+    return {cache.class_names[label]: int(count) for label, count in zip(labels, counts, strict=True)}
+
+
+def notes_on(cache: FeatureCache, split: Split, folds: Sequence[Split] = ()) -> list[str]:
+    """Return remarks for readers of scores on this cache and split, which merges the folds if there are any."""
+    notes = [
+        f"class {display(name)} has {count:,} test image(s) and no training image, so no head can predict it and "
+        "every score is too low"
+        for name, count in untrained_classes(cache, folds or [split]).items()
+    ]
     if cache.random_weights:
         notes.append(
             f"the features come from random weights ({cache.random_weights}), not from a trained network, so the "

@@ -12,17 +12,17 @@ from embedonce.evaluate.report import html as report
 from embedonce.evaluate.shared import plots
 
 
-def _write_no_figure(patch: pytest.MonkeyPatch) -> None:
+def _write_empty_figures(patch: pytest.MonkeyPatch) -> None:
     # the package keeps a name that was read from it; read it first, before it is another one
     for module in (shared, plots):
-        patch.setattr(module, "save_figure", lambda figure, path: None)
+        patch.setattr(module, "save_figure", lambda figure, path: path.touch())
 
 
 @contextmanager
 def without_pictures() -> Iterator[None]:
     """Save comparisons without figures and report: drawing them takes nearly all of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        _write_no_figure(patch)
+        _write_empty_figures(patch)
         patch.setattr(report, "write_report", lambda comparison, path, maps: path)
         patch.setattr(report_figures, "figures", lambda comparison: {})
         yield
@@ -30,8 +30,8 @@ def without_pictures() -> Iterator[None]:
 
 @contextmanager
 def with_empty_pictures() -> Iterator[None]:
-    """Save comparisons with a report whose figures are made, but not rendered; no file of a figure is written."""
+    """Save comparisons with a report whose figures are made, but not rendered; their files are empty."""
     with pytest.MonkeyPatch.context() as patch:
-        _write_no_figure(patch)
+        _write_empty_figures(patch)
         patch.setattr(report, "as_svg", lambda figure, name: "<svg></svg>")
         yield

@@ -90,5 +90,16 @@ def test_what_cannot_be_calibrated_is_refused():
         CalibratedHead(Perceptron()).fit(X, y)
     with pytest.raises(HeadParameterError, match="method of head 'calibrated' must be 'temperature' or 'sigmoid'"):
         CalibratedHead(Boaster(), "magic").fit(X, y)
-    with pytest.raises(HeadError, match="at least two groups of every class"):
+    with pytest.raises(HeadError, match="two classes with at least two groups each"):
         CalibratedHead(Boaster()).fit(X, y, groups=y)
+
+
+@pytest.mark.parametrize("method", ["temperature", "sigmoid"])
+def test_a_class_of_one_row_leaves_the_others_calibrated(method):
+    X, y = rows(300)
+    X, y = np.concatenate([X, X[:1] + 9]), np.append(y, "d")
+    head = CalibratedHead(Boaster(), method).fit(X, y)
+    assert list(head.uncalibrated_classes_) == ["d"]
+    np.testing.assert_allclose(head.predict_proba(X).sum(axis=1), 1)
+    if method == "sigmoid":
+        assert list(head.curves_[3]) == [1, 0]

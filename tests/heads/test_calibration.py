@@ -81,7 +81,26 @@ def test_folds_shrink_with_the_smallest_class():
     parts = list(folds(codes))
     assert len(parts) == 3
     assert all(set(codes[train]) == {0, 1} for train, _ in parts)
-    assert list(folds(np.array([0] * 30 + [1], dtype=np.intp))) == []
+
+
+def test_rows_of_a_rare_class_are_never_held_out():
+    codes = np.array([0] * 30 + [1] * 20 + [2], dtype=np.intp)
+    parts = list(folds(codes))
+    assert len(parts) == 5
+    assert all(set(codes[train]) == {0, 1, 2} for train, _ in parts)
+    assert sorted(np.concatenate([held for _, held in parts])) == list(range(50))
+    # other rows of the group of a rare row stay with it, so that class 1 has one free group, then none
+    groups = np.array([*range(30), *[30] * 10, *[31] * 10, 31])
+    assert list(folds(codes, groups)) == []
+    groups[30:35] = 32
+    parts = list(folds(codes, groups))
+    assert {30, 31, 32} & set(groups[np.concatenate([held for _, held in parts])]) == {30, 32}
+    assert all(not set(groups[train]) & set(groups[held]) for train, held in parts)
+
+
+@pytest.mark.parametrize("codes", [[0] * 30 + [1], [0] * 30 + [1, 2]])
+def test_one_class_that_can_be_held_out_is_not_enough(codes):
+    assert list(folds(np.array(codes, dtype=np.intp))) == []
 
 
 def test_folds_keep_groups_together():
@@ -97,7 +116,26 @@ def test_class_of_one_row_falls_back_to_the_neutral_factor(name):
     head = make_head(name).fit(X, ["rare"] + ["common"] * 11)
     assert head.inverse_temperature_ == 1.0
     assert head.n_calibration_rows_ == 0
+    assert list(head.uncalibrated_classes_) == ["common", "rare"]
     np.testing.assert_allclose(head.predict_proba(X).sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("name", ["svm", "linear-svm"])
+def test_a_rare_class_leaves_the_others_calibrated(name):
+    X, y = make_classification(800, 20, n_informative=10, n_classes=3, flip_y=0.2, random_state=1)
+    rows = np.r_[0:400, 400 + np.flatnonzero(y[400:] == 2)[:1]]
+    rows = rows[(y[rows] != 2) | (rows >= 400)]  # one row of class 2
+    whole = make_head(name).fit(X[:400], y[:400])
+    head = make_head(name).fit(X[rows], y[rows])
+    assert list(head.uncalibrated_classes_) == [2]
+    assert list(whole.uncalibrated_classes_) == []
+    test = np.arange(400, 800)[y[400:] != 2]
+    plain = make_head(name)
+    plain.__dict__.update(head.__dict__)
+    plain.inverse_temperature_ = 1.0
+    assert log_loss(y[test], head.predict_proba(X[test]), labels=[0, 1, 2]) < 0.95 * log_loss(
+        y[test], plain.predict_proba(X[test]), labels=[0, 1, 2]
+    )
 
 
 @pytest.mark.parametrize("name", ["svm", "linear-svm"])

@@ -1,4 +1,4 @@
-"""Comparisons in which heads fail."""
+"""Comparisons in which heads fail, wholly or for a class."""
 
 from __future__ import annotations
 
@@ -133,3 +133,36 @@ def test_a_gate_of_a_failed_head_is_not_reached(run):
     result, _ = run("--fail-under", "sklearn.naive_bayes:CategoricalNB.accuracy=0.5", "--fail-under", "accuracy=0")
     assert result.exit_code == 1
     assert "Not reached: accuracy must be at least 0.5, sklearn.naive_bayes:CategoricalNB has none." in result.stderr
+
+
+def without_class(cache, name):
+    """Return a pair of rows whose training part lacks a class, of which the test part has four images."""
+    rows = np.arange(len(cache))
+    of_class = cache.label_names == name
+    train = rows[~of_class][::2]
+    return train, np.setdiff1d(rows, np.r_[train, rows[of_class][4:]])
+
+
+def test_a_class_that_was_not_trained_is_the_first_note(cache):
+    comparison = compare(cache, ["knn", "logreg"], split=without_class(cache, "birch"))
+    assert comparison.notes[0] == (
+        "class birch has 4 test image(s) and no training image, so no head can predict it and every score is too low"
+    )
+    assert comparison.score_table().rows
+    assert [row.verdict for row in comparison.differences] == ["undecided"]
+
+
+def test_a_class_that_one_fold_does_not_train_is_noted(cache):
+    train, test = without_class(cache, "birch")
+    comparison = compare(cache, ["knn"], split=[(train, test[:20]), (test, train[:5])])
+    birch = int((cache.label_names[test[:20]] == "birch").sum())
+    assert comparison.notes[0].startswith(f"class birch has {birch} test image(s) and no training image")
+
+
+def test_probabilities_that_are_not_calibrated_are_noted(cache):
+    rows = np.arange(len(cache))
+    train = np.r_[rows[cache.label_names != "birch"][::2], rows[cache.label_names == "birch"][:1]]
+    comparison = compare(cache, ["linear-svm", "knn"], split=(train, np.setdiff1d(rows, train)), calibrate="sigmoid")
+    for name in ("linear-svm", "knn"):
+        note = f"the probabilities of {name} are not calibrated for class birch, because there are too few training"
+        assert any(text.startswith(note) for text in comparison.notes)

@@ -14,7 +14,7 @@ from embedonce.heads.registry import make_head
 def test_the_last_point_is_the_whole_and_parts_grow(cache, in_pairs):
     split = make_split(cache, "grouped", 0, in_pairs)
     heads = {"logreg": make_head("logreg"), "dummy": make_head("dummy")}
-    curve = score_learning_curve(cache, heads, split, in_pairs, steps=3, repeats=2)
+    curve, _ = score_learning_curve(cache, heads, split, in_pairs, steps=3, repeats=2)
     for name in heads:
         rows = [row for row in curve if row.head == name]
         images = [row.images for row in rows]
@@ -35,7 +35,7 @@ def test_of_large_groups_parts_of_one_size_are_one_point(cache):
         list(cache.paths), [f"{label}-{row % 6}" for row, label in zip(place, cache.labels, strict=True)], "file"
     )
     split = make_split(cache, "grouped", 0, few)
-    curve = score_learning_curve(
+    curve, _ = score_learning_curve(
         cache, {"dummy": make_head("dummy"), "knn": make_head("knn")}, split, few, steps=12, repeats=3
     )
     for name in ("dummy", "knn"):
@@ -61,7 +61,7 @@ def test_a_comparison_can_be_calibrated_tuned_and_have_a_curve(cache, tmp_path):
 def test_the_same_seed_gives_the_same_curve(cache):
     split = make_split(cache, "random", 0)
     once, again = (
-        score_learning_curve(cache, {"knn": make_head("knn")}, split, steps=3, repeats=2, seed=5, jobs=jobs)
+        score_learning_curve(cache, {"knn": make_head("knn")}, split, steps=3, repeats=2, seed=5, jobs=jobs)[0]
         for jobs in (1, 2)
     )
     assert once == again

@@ -124,6 +124,11 @@ def test_folds_are_compared_by_the_corrected_t_test():
     assert found.test == "corrected resampled t"
 
 
+def test_an_interval_never_exceeds_100_points():
+    test = compare_folds([1.0, 0.0], [(10, 10)] * 2)
+    assert (test.low, test.high) == (-1, 1)
+
+
 def test_folds_without_variance_are_tested_by_signs():
     sizes = [(80, 20)] * 5
     assert compare_folds([0.0] * 5, sizes).p == 1

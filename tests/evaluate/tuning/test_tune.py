@@ -544,3 +544,10 @@ def test_the_summary_shows_both_scores_of_both(tuned):
     assert tuned.options[0] in text
     for number in (tuned.best.score, tuned.outer_score, tuned.default.score, tuned.outer_default):
         assert f"{number:.4f}" in text
+
+
+def test_a_space_may_be_of_numpy():
+    space = search_space("knn", {"n_neighbors": np.array([1, 3]), "weights": [np.str_("distance")]})
+    values = [value for choice in space.values() for value in choice.values]
+    assert values == [1, 3, "distance"]
+    assert [type(value) for value in values] == [int, int, str]
