@@ -88,7 +88,7 @@ def groups(
 @option("-o", "--output", "path", type=PATH, required=True, help="Write this .npz, .keras or .joblib file.")
 @option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the head.")
 @option(
-    "--split", default="random", metavar="random|grouped|FILE[:COLUMN]|none", help="Test images; none trains on all."
+    "--split", metavar="grouped|random|FILE[:COLUMN]|none", help="Test images; none trains on all. [default: grouped]"
 )
 @GROUPS
 @option("--seed", type=SEED, default=0, help="Random seed of the split.")
@@ -101,7 +101,8 @@ def train(cache: Path, head: str, path: Path, params: tuple[str, ...], as_json: 
     A softmax head that is written as .keras becomes an image model, which plain Keras opens.
 
     --groups keeps images of one group, such as those of one patient, on the same side of a grouped split. By default
-    the groups are the near-duplicates, which are stored in CACHE.groups.csv.
+    the groups are the near-duplicates, which are stored in CACHE.groups.csv. Without near-duplicates the split is
+    random.
 
     For example:
 
@@ -111,11 +112,12 @@ def train(cache: Path, head: str, path: Path, params: tuple[str, ...], as_json: 
         embedonce train photos.h5 --head svm -p C=10 --split none -o svm.npz
     """
     from ..evaluate.models import train as train_head
+    from ..extract import make_progress
 
     chosen = dict(parameter(text) for text in params)
     if not as_json:
         announce(head)
-    trained = train_head(cache, head, path, parameters=chosen, **options)
+    trained = train_head(cache, head, path, parameters=chosen, progress=make_progress(not as_json), **options)
     if as_json:
         print_json(trained.to_dict())
         return

@@ -33,8 +33,12 @@ def evaluate(model: Path, cache: Path, split: Path | None, include_training: boo
         embedonce evaluate svm.npz others.h5
     """
     from ..evaluate.models import evaluate_model
+    from ..extract import make_progress
 
-    evaluation = evaluate_model(model, cache, split=split, include_training=include_training, trust=trust)
+    progress = make_progress(not as_json)
+    evaluation = evaluate_model(
+        model, cache, split=split, include_training=include_training, trust=trust, progress=progress
+    )
     if as_json:
         print_json(evaluation.to_dict())
         return

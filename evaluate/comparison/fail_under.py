@@ -31,7 +31,7 @@ def read_gates(texts: Iterable[str], heads: Collection[str]) -> list[tuple[str |
             raise HeadError(f"option --fail-under must name one of the compared heads ({names}), got {text!r}")
         low, high = METRICS[metric].bounds
         if not low <= bound <= high:
-            advice = f". Scores are fractions: {metric}={bound / 100:g}" if 1 < bound <= 100 else ""
+            advice = f". Scores are fractions: {metric}={bound / 100:g}" if 2 <= bound <= 100 else ""
             raise ParameterError(
                 f"option --fail-under must give {metric} from {low:g} to {high:g}, got {text!r}{advice}"
             )

@@ -175,8 +175,13 @@ def groups_for(
         return loaded, list(loaded.notes)
     path = groups_path(cache)
     with contextlib.suppress(SplitError):  # the groups are optional here
-        return (_read_stored(path, cache) if path is not None and path.is_file() else None), []
-    return None, []
+        stored = _read_stored(path, cache) if path is not None and path.is_file() else None
+        if stored is not None or (isinstance(split, str) and split == "none"):
+            return stored, []
+    return None, [
+        "near-duplicates were not searched, so every score may be too high. A grouped split or embedonce groups "
+        "searches them"
+    ]
 
 
 def groups_path(cache: FeatureCache) -> Path | None:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, display
 from ...errors import HeadError, ModelFileError, SplitError
+from ...extract import Progress
+from ..duplicates import groups_for
 from ..scoring import HeadResult, score_head
 from ..splits import read_split
 from .model_file import ModelFile
@@ -52,6 +54,7 @@ def evaluate_model(
     split: Path | str | None = None,
     include_training: bool = False,
     trust: bool = False,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Score a model file on the images of a cache.
 
@@ -67,10 +70,13 @@ def evaluate_model(
         Score also the images that the model was trained on.
     trust : bool, default=False
         Allow a model file that runs code when it is loaded.
+    progress : Progress, default=None
+        Shows the search for near-duplicates; by default nothing.
 
     Returns
     -------
     Evaluation
+        Its notes say how many of the images have a near-duplicate in training.
 
     Raises
     ------
@@ -129,5 +135,32 @@ def evaluate_model(
         raise SplitError(
             "the model was trained on every one of these images. Give a cache of others, or --include-training"
         )
+    notes[:0] = _leakage_notes(file, opened, rows, progress)
     name = str(file.metadata.get("head", file.path.stem))
     return Evaluation(score_head(name, file.head, opened, rows), rows, left_out, notes)
+
+
+def _leakage_notes(
+    file: ModelFile, cache: FeatureCache, rows: npt.NDArray[np.intp], progress: Progress | None
+) -> list[str]:
+    """Return notes on near-duplicates of training images among the rows, as far as these are in the cache."""
+    trained_on = file.training_mask(cache)
+    if not file.training_hashes:
+        return []
+    if not trained_on.any():
+        return [
+            "near-duplicates of training images were not searched, because these are not in the cache. Scores are too "
+            "high if there are any"
+        ]
+    groups, notes = groups_for(cache, None, None, progress)
+    if groups is None:
+        return notes
+    new = rows[~trained_on[rows]]
+    leaked = int(np.isin(groups.ids[new], groups.ids[trained_on]).sum())
+    if leaked:
+        notes.insert(
+            0,
+            f"{leaked:,} of the {len(new):,} images that it was not trained on have a near-duplicate in training, so "
+            "every score is too high. Train with a grouped split",
+        )
+    return notes

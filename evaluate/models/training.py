@@ -10,12 +10,13 @@ import numpy as np
 
 from ...cache import FeatureCache, display, make_folder
 from ...errors import ModelSuffixError
+from ...extract import Progress
 from ...heads import make_head
 from ...heads.io import cache_metadata, keras_head, save_head, suffixes_for
 from ..duplicates import groups_for
 from ..scoring import HeadResult, fit_and_score, fit_head, notes_on_fits, open_views
 from ..shared import history_figure, replacing_files, try_figure
-from ..splits import GroupsLike, Split, SplitLike, every_row, make_split, notes_on
+from ..splits import GroupsLike, Split, SplitLike, every_row, notes_on, single_split
 from .image_model import build_image_model, decoding_notes, reference_of_cache, save_image_model
 from .model_file import FeatureSource
 from .novelty import NoveltyDetector
@@ -70,11 +71,12 @@ def train(
     path: Path | str,
     *,
     parameters: dict[str, Any] | None = None,
-    split: SplitLike = "random",
+    split: SplitLike | None = None,
     seed: int = 0,
     weights: str | Path | None = None,
     groups: GroupsLike | None = None,
     views: Literal["train", "average", "both"] | None = None,
+    progress: Progress | None = None,
 ) -> TrainedModel:
     """Train a head on a cache and write it to a file.
 
@@ -89,8 +91,9 @@ def train(
         ``.keras`` (image model) for softmax, ``.npz`` for any head, ``.skops`` or ``.joblib`` for foreign classifiers.
     parameters : dict, default=None
         Parameters of the head.
-    split : str, path-like, Split, pair of arrays, splitter or list, default="random"
-        One split, as `compare` takes it, or ``none`` to train on every image without scores.
+    split : str, path-like, Split, pair of arrays, splitter or list, default=None
+        One split, as `compare` takes it, or ``none`` to train on every image without scores. By default the grouped
+        split that `compare` makes, or the random one if there are no near-duplicates.
     seed : int, default=0
         Random seed of the split.
     weights : path-like, default=None
@@ -100,6 +103,8 @@ def train(
         too.
     views : {"train", "average", "both"}, default=None
         Train on augmented views of the training images too, average probabilities over views for the scores, or both.
+    progress : Progress, default=None
+        Shows the search for near-duplicates; by default nothing.
 
     Returns
     -------
@@ -140,12 +145,12 @@ def train(
         source.require_float32("an image model", alternative)
     opened_views = open_views(opened, views)
     make_folder(path.parent, "the model")  # before the work, not after it
-    opened_groups, group_notes = groups_for(opened, groups, split)
-    rows = (
-        every_row(opened)
-        if isinstance(split, str) and split == "none"
-        else make_split(opened, split, seed, opened_groups)
-    )
+    opened_groups, group_notes = groups_for(opened, groups, split, progress)
+    if isinstance(split, str) and split == "none":
+        rows = every_row(opened)
+    else:
+        rows, split_notes = single_split(opened, split, seed, opened_groups)
+        group_notes += split_notes
     result = None
     if len(rows.test):
         result = fit_and_score(head, estimator, opened, rows, opened_groups, opened_views)

@@ -6,9 +6,9 @@ from .groups import read_group_names as read_group_names
 from .plan import SplitLike as SplitLike
 from .plan import SplitPlan as SplitPlan
 from .plan import check_folds as check_folds
-from .plan import make_split as make_split
 from .plan import notes_on as notes_on
 from .plan import plan_splits as plan_splits
+from .plan import single_split as single_split
 from .plan import untrained_classes as untrained_classes
 from .split import Split as Split
 from .split import every_row as every_row

@@ -135,13 +135,20 @@ def make_splits(
 
 def make_split(cache: FeatureCache, split: SplitLike, seed: int, groups: Groups | None = None) -> Split:
     """Return the one split that a value of the parameter ``split`` stands for: see `make_splits`."""
-    plan = make_splits(cache, split, seed, groups)
+    return single_split(cache, split, seed, groups)[0]
+
+
+def single_split(
+    cache: FeatureCache, split: SplitLike | None, seed: int, groups: Groups | None = None
+) -> tuple[Split, list[str]]:
+    """Return the first split of `plan_splits`, by default the grouped one if images have groups, and notes."""
+    (plan, *_), notes = plan_splits(cache, split, seed, groups)
     if plan.has_folds:
         raise SplitError(
             f"parameter split must have one training and one test part here, got {len(plan)} folds. Give random, "
             "grouped, a file with the columns path,part, or one of the folds"
         )
-    return plan[0]
+    return plan[0], notes
 
 
 def _from_file(cache: FeatureCache, split: str | os.PathLike[str]) -> list[Split]:

@@ -17,6 +17,8 @@ from embedonce.errors import (
     SplitError,
     WeightsError,
 )
+from embedonce.evaluate.duplicates.find import groups_path
+from embedonce.evaluate.duplicates.result import write_stored_groups
 from embedonce.evaluate.models import image_model
 from embedonce.evaluate.models.evaluation import evaluate_model
 from embedonce.evaluate.models.training import train
@@ -188,3 +190,54 @@ def test_a_head_without_fingerprint_is_scored_with_a_note(cache, tmp_path):
     embedonce.save_head(narrow, tmp_path / "b.npz")
     with pytest.raises(ModelFileError, match="takes 9 features, the cache has 1280"):
         evaluate_model(tmp_path / "b.npz", cache)
+
+
+@pytest.fixture
+def copied():
+    """Thirty images, each four times."""
+    features = np.random.default_rng(0).normal(size=(30, 8)).repeat(4, axis=0)
+    return FeatureCache.from_arrays(features, (["ash"] * 4 + ["birch"] * 4) * 15, signatures=np.zeros((120, 784)))
+
+
+def test_near_duplicates_stay_together_by_default(copied, tmp_path):
+    trained = train(copied, "knn", tmp_path / "a.npz")
+    assert (trained.split.method, trained.split.groups["crossing"]) == ("grouped", 0)
+    evaluation = evaluate_model(trained.path, copied)
+    assert evaluation.result.scores == trained.result.scores
+    assert not any("near-duplicate" in note for note in evaluation.notes)
+
+
+def test_a_search_that_was_not_made_is_noted(copied, tmp_path):
+    trained = train(copied, "knn", tmp_path / "a.npz", split="random")
+    assert trained.notes[0].startswith("near-duplicates were not searched, so every score may be too high")
+
+
+def test_near_duplicates_in_training_are_noted(cache_path, in_pairs, tmp_path):
+    path = tmp_path / "trees.h5"
+    path.write_bytes(cache_path.read_bytes())
+    with FeatureCache.open(path) as cache:
+        write_stored_groups(in_pairs, cache, groups_path(cache))
+        trained = train(cache, "knn", tmp_path / "a.npz", split="random")
+        leaked = int(np.isin(trained.split.test // 2, trained.split.train // 2).sum())
+        assert leaked
+        assert any("have an image of their group in training" in note for note in trained.notes)
+        assert (
+            evaluate_model(trained.path, cache)
+            .notes[0]
+            .startswith(
+                f"{leaked} of the {len(trained.split.test)} images that it was not trained on have a near-duplicate in training"
+            )
+        )
+        grouped = train(cache, "knn", tmp_path / "b.npz")
+        assert grouped.split.method == "grouped"
+        assert not any("have a near-duplicate" in note for note in evaluate_model(grouped.path, cache).notes)
+
+
+def test_near_duplicates_in_another_cache_are_not_searched(copied, tmp_path):
+    trained = train(copied, "knn", tmp_path / "a.npz")
+    others = FeatureCache.from_arrays(np.random.default_rng(1).normal(size=(20, 8)), ["ash", "birch"] * 10)
+    assert (
+        evaluate_model(trained.path, others)
+        .notes[0]
+        .startswith("near-duplicates of training images were not searched, because these are not in the cache")
+    )
