@@ -19,7 +19,7 @@ import numpy as np
 
 from ..cache import CacheLocation, display, write_atomically, writer_lock
 from ..errors import EmbedonceError, LockedError, WeightsError, first_line
-from .backbone import imagenet_path, imagenet_url, resolve_weights
+from .backbone import imagenet_path, imagenet_url, resolve_weights, weights_from
 from .engines import any_prepared, chosen_engine, make_prepared, preferred_engine, store_folder, why_not_native
 from .options import ComputeOptions
 from .processors import cpu_count
@@ -242,6 +242,7 @@ def _weights(weights: str | Path, alpha: float, image_size: int) -> Check:
                 )
                 return Check("weights", WARN, f"ImageNet's are not at {display(str(path))}", remedy)
         source = resolve_weights(weights, alpha, image_size)
+        weights_from(source, alpha)
     except WeightsError as error:
         return Check("weights", FAIL, first_line(error), "give --weights imagenet, FILE or random:SEED")
     where = f" at {display(str(source.path))}" if source.path and str(source.path) != source.label else ""

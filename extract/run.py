@@ -75,7 +75,7 @@ def extract_features(
         The cache to write: a file, such as ``lung.h5``, or a folder of shards, such as ``lung.cache/`` (a slash at the
         end or the ending ``.cache``). If it exists, only new, changed and damaged images are embedded.
     weights : str or path-like, default="imagenet"
-        ``imagenet``, a Keras weights file or saved model, or ``random:SEED``.
+        ``imagenet``, a file of Keras with a MobileNetV2 (``.h5``, ``.weights.h5`` or ``.keras``), or ``random:SEED``.
     alpha : float, default=1.0
         Width multiplier of MobileNetV2.
     image_size : int, default=224

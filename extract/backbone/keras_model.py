@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
-import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..._keras import import_keras
-from ...cache import display
-from ...errors import WeightsError, first_line
 from .architecture import Weights
 from .read_h5 import weights_from
 from .resolve import WeightsSource
@@ -30,28 +25,8 @@ def build_backbone(source: WeightsSource, alpha: float, image_size: int, dtype: 
             input_shape=shape, alpha=alpha, include_top=False, weights=None, name="mobilenetv2"
         )
     weights = weights_from(source, alpha)
-    if weights is not None:
-        for variable in backbone.weights:
-            variable.assign(weights[variable.path])
-    else:
-        assert source.path is not None
-        for variable in backbone.weights:  # to detect variables that are not loaded
-            variable.assign(np.full(variable.shape, np.nan, np.float32))
-        try:
-            if zipfile.is_zipfile(source.path) or source.path.suffix == ".keras":
-                _copy_from_model(keras, source.path, backbone)
-            else:
-                with warnings.catch_warnings():  # Keras 3.15 warns of hundreds of empty containers
-                    warnings.simplefilter("ignore")
-                    backbone.load_weights(source.path)
-        except WeightsError:
-            raise
-        except Exception as error:  # Keras, h5py and zipfile raise many types
-            raise WeightsError(
-                f"the weights file {display(str(source.path))} does not fit MobileNetV2 with alpha {alpha}: "
-                f"{first_line(error)[:200]}. Give the --alpha that it was trained with, or another file"
-            ) from error
-        _require_all_loaded(source.path, backbone)
+    for variable in backbone.weights:
+        variable.assign(weights[variable.path])
     backbone.trainable = False
     return backbone
 
@@ -65,16 +40,6 @@ def _policy(keras: Any, dtype: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(users)
-
-
-def _require_all_loaded(path: Path, backbone: Any) -> None:
-    """Raise WeightsError for weights that are missing or not finite: Keras only warns about missing ones."""
-    for variable in backbone.weights:
-        if not np.isfinite(np.asarray(variable)).all():
-            raise WeightsError(
-                f"the weights file {display(str(path))} has no usable values for {variable.path} of MobileNetV2. "
-                "Give another file"
-            )
 
 
 def build_embedder(backbone: Any) -> Any:
@@ -108,21 +73,3 @@ def weights_of(backbone: Any) -> Weights:
     return {
         f"{layer.name}/{variable.name}": np.asarray(variable) for layer in backbone.layers for variable in layer.weights
     }
-
-
-def _copy_from_model(keras: Any, path: Path, backbone: Any) -> None:
-    model = keras.models.load_model(path, compile=False, safe_mode=True)
-    mobilenet = _find_mobilenet(model)
-    if mobilenet is None:
-        raise WeightsError(f"the saved model {display(str(path))} contains no MobileNetV2")
-    for layer in backbone.layers:
-        if layer.weights:
-            layer.set_weights(mobilenet.get_layer(layer.name).get_weights())
-
-
-def _find_mobilenet(model: Any) -> Any:
-    layers = getattr(model, "layers", [])
-    names = {layer.name for layer in layers}
-    if {"Conv1", "Conv_1", "block_16_project"} <= names:
-        return model
-    return next((part for layer in layers if (part := _find_mobilenet(layer)) is not None), None)

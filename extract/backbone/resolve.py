@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...cache import FeatureCache, display, make_folder, write_atomically
 from ...errors import CacheError, OutputError, ParameterError, WeightsError
+from .file_kinds import kind_of_file, kind_of_folder
 
 IMAGENET_ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 IMAGENET_SIZES = (96, 128, 160, 192, 224)
@@ -41,11 +42,20 @@ def resolve_weights(weights: str | Path, alpha: float, image_size: int, *, timeo
             )
         return WeightsSource(f"random:{int(seed)}", None, int(seed), f"random:{int(seed)}")
     path = Path(weights)
+    if os.path.isfile(path) or os.path.isdir(path):
+        _require_no_cache(path)
     if not os.path.isfile(path):
+        what, advice = "does not exist", "Check the path"
+        if os.path.isdir(path):
+            what, advice = kind_of_folder(path)
+            what = f"is {what}"
+        elif os.path.islink(path):
+            what = "is a broken link"
+        elif os.path.exists(path):
+            what = "is not a regular file"
         raise WeightsError(
-            f"weights must be imagenet, random:SEED or a file, got {display(name)!r}, which does not exist"
+            f"weights must be imagenet, random:SEED or a file, got {display(name)!r}, which {what}. {advice}"
         )
-    _require_no_cache(path)
     return WeightsSource(display(path.name), path, None, _file_sha256(path))
 
 
@@ -86,6 +96,12 @@ def _download(path: Path, timeout: float) -> None:
             f"the ImageNet weights are not on this machine and cannot be fetched ({reason}). "
             f"Fetch {url} elsewhere and put it at {display(str(path))}, or give --weights FILE"
         ) from error
+    if not data.startswith(b"\x89HDF"):
+        what, _ = kind_of_file(path, data[:512], len(data))
+        raise WeightsError(
+            f"the answer of {url} is {what}, not the ImageNet weights. Fetch the file elsewhere and put it at "
+            f"{display(str(path))}, or give --weights FILE"
+        )
     try:
         write_atomically(make_folder(path.parent, "Keras's weights") / path.name, data)
     except OutputError as error:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..._keras import import_keras
 from ...errors import ParameterError
-from ..backbone import Weights, weights_from, weights_sha256
+from ..backbone import weights_from, weights_sha256
 from ..options import AUTO, DTYPES, ENGINES, ComputeOptions, check_options, engines_for
 from ..processors import cpu_count
 from ..recipe import Hashes, Recipe
@@ -59,7 +59,7 @@ class NativeEngine:
     def prepare(recipe: Recipe) -> PreparedModel:
         """Fold the weights, and check the kernels against NumPy."""
         require_native()
-        weights = _weights(recipe)
+        weights = weights_from(recipe.weights, recipe.alpha)
         folded = fold(weights)
         session = NativeSession(make_program(folded, recipe.image_size))
         check_against_reference(
@@ -212,15 +212,6 @@ def note_engine(engines: dict[str, dict[str, str]], name: str, versions: dict[st
         number += 1
         label = f"{name} ({number})"
     engines[label] = versions
-
-
-def _weights(recipe: Recipe) -> Weights:
-    """Return the weights of a recipe, without Keras where that is possible."""
-    if (weights := weights_from(recipe.weights, recipe.alpha)) is not None:
-        return weights
-    from ..backbone import build_backbone, weights_of
-
-    return weights_of(build_backbone(recipe.weights, recipe.alpha, recipe.image_size))
 
 
 def _limit_tensorflow(tf: Any, threads: int) -> None:

@@ -58,6 +58,13 @@ def test_weights_that_cannot_be_fail(weights, tmp_path):
     assert run_doctor(tmp_path, weights=weights)["weights"].status == FAIL
 
 
+def test_a_web_page_in_place_of_weights_fails(tmp_path):
+    (tmp_path / "x.h5").write_text("<html>")
+    check = run_doctor(tmp_path, weights=tmp_path / "x.h5")["weights"]
+    assert check.status == FAIL
+    assert "a web page" in check.finding
+
+
 def test_a_package_that_is_not_installed_is_named(tmp_path, monkeypatch):
     def without(name):
         if name == "keras":

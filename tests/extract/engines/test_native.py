@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,7 +10,6 @@ from functools import lru_cache
 import h5py
 import numpy as np
 import pytest
-from embedonce._keras import import_keras
 from embedonce.errors import EngineError, ParameterError
 from embedonce.extract.backbone.architecture import (
     kernel_shapes,
@@ -129,27 +127,6 @@ def test_both_forms_of_weights_files_are_read_without_keras(backbone, tmp_path):
             np.testing.assert_array_equal(loaded[path], value)
         by_keras = build_backbone(make_recipe(tmp_path / name, 0.35, 64).weights, 0.35, 64)
         assert weights_sha256(weights_of(by_keras)) == weights_sha256(loaded)
-
-
-def test_what_is_no_file_of_these_weights_is_left_to_keras(backbone, tmp_path):
-    write_legacy(backbone, tmp_path / "good.h5")
-    assert read_weights(tmp_path / "good.h5", 0.35) is not None
-    assert read_weights(tmp_path / "good.h5", 0.5) is None
-    assert read_weights(tmp_path / "gone.h5", 0.35) is None
-    (tmp_path / "text.h5").write_text("no HDF5")
-    assert read_weights(tmp_path / "text.h5", 0.35) is None
-    for name, change in {
-        "nan.h5": lambda file: file["bn_Conv1/bn_Conv1/gamma:0"].__setitem__(0, np.nan),
-        "less.h5": lambda file: file["Conv1"].attrs.__setitem__("weight_names", []),
-        "none.h5": lambda file: file.__delitem__("Conv_1"),
-    }.items():
-        shutil.copy(tmp_path / "good.h5", tmp_path / name)
-        with h5py.File(tmp_path / name, "a") as file:
-            change(file)
-        assert read_weights(tmp_path / name, 0.35) is None, name
-    deeper = import_keras().applications.MobileNet((64, 64, 3), alpha=0.25, include_top=False, weights=None)
-    deeper.save_weights(tmp_path / "other.weights.h5")
-    assert read_weights(tmp_path / "other.weights.h5", 0.35) is None
 
 
 @needs_native
