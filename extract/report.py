@@ -125,6 +125,12 @@ class PixelCounts:
             dark = (luma <= NEARLY_BLACK).mean(axis=1) >= NEARLY_ALL
             self.uniform += int((dark | (np.ptp(luma, axis=1) <= 1)).sum())
 
+    def merge(self, other: PixelCounts) -> None:
+        """Add the counts of images that another process has embedded."""
+        self.embedded += other.embedded
+        self.uniform += other.uniform
+        self.palettes += other.palettes
+
     def notes(self) -> list[str]:
         """Return notices about an ignored palette, and about a data set that is mostly black or constant."""
         notes = []

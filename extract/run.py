@@ -314,6 +314,7 @@ class _Run:
     def _embed_on_cluster(self, images: list[ImageFile], commit: Callable[[list[EmbedResult]], None]) -> None:
         def finished(result: SliceResult) -> None:
             self.embedded += result.embedded
+            self.pixels.merge(result.pixels)
             note_engine(self.earlier_engines, result.engine, result.versions)
 
         job = Job(self.scan.root, self.recipe, self.options, self.fingerprint, self._provenance())

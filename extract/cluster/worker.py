@@ -22,6 +22,7 @@ from ..engines import Engine, chosen_engine, load_prepared, make_engine, store_f
 from ..options import ComputeOptions
 from ..plan import Inventory, StoredImage
 from ..recipe import Recipe
+from ..report import PixelCounts
 from ..scan import ImageFile
 
 PATIENCE = 5.0
@@ -55,6 +56,7 @@ class SliceResult:
     copies: list[tuple[ImageFile, bytes]]  # images of stored content, with their digests
     engine: str
     versions: dict[str, str]  # of the engine, and of packages that differ from the coordinator's
+    pixels: PixelCounts
 
 
 class StoredDigests:
@@ -116,7 +118,9 @@ def _embed_slice(job: Job, images: list[ImageFile], segment: Path, address: str)
         write_cache(Assembler(Inventory(), job.fingerprint, provenance, class_names).table_of_results(rows), segment)
     embedded = sum(item.features is not None for item in rows)
     copies = [(item.image, item.digest) for item in results if item.copy_of is not None]
-    return SliceResult(address, segment if rows else None, embedded, copies, engine.name, versions)
+    pixels = PixelCounts()
+    pixels.add(rows)
+    return SliceResult(address, segment if rows else None, embedded, copies, engine.name, versions, pixels)
 
 
 def _require_folder(folder: Path, what: str, patience: float) -> None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import cloudpickle
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from embedonce.cache import FeatureCache
@@ -26,6 +27,7 @@ from embedonce.extract.cluster.worker import StoredDigests, embed_slice
 from embedonce.extract.engines.engines import note_engine
 from embedonce.extract.progress import Progress
 from embedonce.extract.run import extract_features
+from PIL import Image
 
 distributed = pytest.importorskip("distributed")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find the tests
@@ -521,3 +523,14 @@ def test_without_dask_the_error_says_what_to_install(folder, tmp_path, monkeypat
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
     assert "pip install 'embedonce[cluster]'" in result.stderr
+
+
+def test_dark_images_are_noted_as_on_one_machine(run, folder, scheduler):
+    for number, path in enumerate(sorted(folder.rglob("*.*"))):
+        if number % 3:
+            Image.fromarray(np.full((70, 90), number % 9, np.uint8)).save(path.with_suffix(".png"))
+            if path.suffix != ".png":
+                path.unlink()
+    notes = run("one.h5").report.notes
+    assert any("are nearly black or of one colour" in note for note in notes)
+    assert run("many.h5", dask=scheduler).report.notes == notes
