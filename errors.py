@@ -63,6 +63,10 @@ class ImageError(EmbedonceError, ValueError):
     """An image cannot be decoded; the message is the reason in the list of rejects."""
 
 
+class OutOfMemoryError(EmbedonceError, MemoryError):
+    """There is not enough memory for an image; the image itself is not rejected."""
+
+
 class WeightsError(EmbedonceError, ValueError):
     """The backbone's weights are missing or do not fit."""
 

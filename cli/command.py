@@ -64,6 +64,11 @@ def _one_line_errors(ctx: click.Context) -> Iterator[None]:
             raise
         print_error(ctx, error)
         ctx.exit(error.exit_status)
+    except MemoryError:
+        if ctx.meta["debug"]:
+            raise
+        click.echo("Error: there is not enough memory for this command. Close other programs", err=True)
+        ctx.exit(1)
     except KeyboardInterrupt:
         if ctx.meta["debug"]:
             raise

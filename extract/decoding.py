@@ -8,7 +8,9 @@ PNG, BMP and GIF decoders, and the resize below does the same float32 operations
 from __future__ import annotations
 
 import io
+import re
 import struct
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,13 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 50_000_000
+MAX_SIDE = 1_000_000
 """Images that claim more in their header are rejected before they are decoded."""
+_STRIP_PIXELS = 4_000_000
+"""Number of pixels that are converted or gathered at once, so that one image never takes 600 MB."""
+
+_NO_MEMORY = re.compile("insufficient memory|out of memory", re.IGNORECASE)
+"""Messages of libjpeg and of Pillow."""
 
 _OTHER_FORMATS = (
     (b"RIFF", "WebP"),
@@ -47,10 +55,15 @@ def decode(data: bytes, minimum: int | None = None) -> Pixels:
     # the number of pixels that a JPEG file keeps on both sides at 1/2, 1/4 or 1/8, the ratio of tf.io.decode_jpeg.
     try:
         return _decode(data, minimum)
-    except ImageError:
+    except MemoryError:
         raise
     except Exception as error:  # an error of any decoder must not stop the run
-        raise ImageError(f"damaged {image_format(data)}: {first_line(error)}") from error
+        reason = first_line(error)
+        if _NO_MEMORY.search(reason):  # which says nothing about the image
+            raise MemoryError(reason) from error
+        raise (
+            error if isinstance(error, ImageError) else ImageError(f"damaged {image_format(data)}: {reason}")
+        ) from error
 
 
 def _decode(data: bytes, minimum: int | None) -> Pixels:
@@ -74,6 +87,8 @@ def _decode(data: bytes, minimum: int | None) -> Pixels:
 def _check_size(height: int, width: int) -> None:
     if height * width > MAX_PIXELS:
         raise ImageError(f"too large: {width} x {height} pixels, the limit is {MAX_PIXELS // 1_000_000} megapixels")
+    if max(height, width) > MAX_SIDE:
+        raise ImageError(f"too large: {width} x {height} pixels, the limit is {MAX_SIDE:,} on a side")
 
 
 def _decode_jpeg(data: bytes, minimum: int | None) -> Pixels:
@@ -114,17 +129,20 @@ def _decode_despite_warnings(data: bytes, options: dict[str, Any], reason: str) 
     return pixels
 
 
-_STRIP_ROWS = 64
+def _strips(height: int, width: int) -> Iterator[slice]:
+    """Yield parts of the rows of an image, of at most `_STRIP_PIXELS` where a row has fewer."""
+    rows = max(1, _STRIP_PIXELS // max(1, width))
+    return (slice(start, min(start + rows, height)) for start in range(0, height, rows))
 
 
 def _from_cmyk(pixels: Pixels, inverted: bool) -> Pixels:
     """Convert CMYK as tensorflow/core/lib/jpeg/jpeg_mem.cc: Adobe's files store the samples inverted."""
     rgb = np.empty((*pixels.shape[:2], 3), np.uint8)
-    for start in range(0, len(pixels), _STRIP_ROWS):  # in strips, because it needs twice the memory
-        wide = pixels[start : start + _STRIP_ROWS].astype(np.uint16)
+    for strip in _strips(*pixels.shape[:2]):
+        wide = pixels[strip].astype(np.uint16)
         if not inverted:
             wide = 255 - wide
-        rgb[start : start + _STRIP_ROWS] = wide[..., :3] * wide[..., 3:] // 255
+        rgb[strip] = wide[..., :3] * wide[..., 3:] // 255
     return rgb
 
 
@@ -144,7 +162,12 @@ def _decode_with_pillow(data: bytes) -> Pixels:
         with Image.open(io.BytesIO(data), formats=("PNG", "BMP", "DIB")) as image:
             _check_size(image.height, image.width)
             image.load()
-            return _as_reference(image)
+            if image.height * image.width <= _STRIP_PIXELS:
+                return _as_reference(image)
+            pixels = np.empty((image.height, image.width, 3), np.uint8)
+            for strip in _strips(image.height, image.width):
+                pixels[strip] = _as_reference(image.crop((0, strip.start, image.width, strip.stop)))
+            return pixels
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -234,7 +257,7 @@ def _as_reference(image: Image.Image) -> Pixels:
         return np.repeat(np.asarray(image)[..., :1], 3, axis=2)
     if mode == "RGBA":
         return np.ascontiguousarray(np.asarray(image)[..., :3])
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if mode == "RGB" else image.convert("RGB"))
 
 
 def resize(pixels: Pixels, image_size: int) -> npt.NDArray[np.float32]:
@@ -244,9 +267,11 @@ def resize(pixels: Pixels, image_size: int) -> npt.NDArray[np.float32]:
     left, right, x = _weights(width, image_size)
 
     def row(rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
-        part = pixels.take(rows, axis=0)
-        start = part.take(left, axis=1).astype(np.float32)
-        end = part.take(right, axis=1).astype(np.float32)
+        if image_size * width <= _STRIP_PIXELS:
+            part = pixels.take(rows, axis=0)
+            start, end = (part.take(columns, axis=1).astype(np.float32) for columns in (left, right))
+        else:  # whole rows would take too much memory
+            start, end = (pixels[rows[:, None], columns].astype(np.float32) for columns in (left, right))
         end -= start
         end *= x[None, :, None]
         end += start

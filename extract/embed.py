@@ -17,8 +17,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..cache import HASH_BYTES
-from ..errors import ImageError, first_line
+from ..cache import HASH_BYTES, display
+from ..errors import ImageError, OutOfMemoryError, first_line
 from .decoding import Pixels, ignores_palette, resize_into
 from .engines import Engine, Session
 from .image_signature import signature
@@ -152,6 +152,11 @@ def _embed_slice(
             except ImageError as error:
                 result.reason = str(error)
                 continue
+            except MemoryError as error:
+                raise OutOfMemoryError(
+                    f"there is not enough memory for {display(image.path)}. Close other programs or use fewer workers, "
+                    "and run the same command again. Finished work is kept"
+                ) from error
             except Exception as error:
                 result.reason = f"cannot be embedded: {first_line(error)}"
                 continue

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ..cache import Files, Matrix, Rows, Shard, Table
+from ..cache import HASH_BYTES, Files, Matrix, Rows, Shard, Table
 from .scan import ImageFile, Scan
 
 _OPEN_FILES = 64
@@ -30,7 +30,8 @@ class StoredImage:
 class Inventory:
     """All rows of the published cache and of committed segments, read when needed; later ones replace earlier ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, versions: Mapping[str, str] | None = None) -> None:
+        self._versions = versions  # of the packages that decode; rejects of others are tried again
         self.by_path: dict[bytes, StoredImage] = {}
         self.by_digest: dict[bytes, StoredImage] = {}
         self._sources: list[Shard | Path] = []
@@ -48,8 +49,9 @@ class Inventory:
         for row, (image, digest) in enumerate(_images(table.files)):
             if row not in skipped:
                 self.by_path[image.path] = self.by_digest[digest] = StoredImage(image, digest, source, row)
+        retry = self._versions is not None and table.provenance.get("versions") != self._versions
         for (image, digest), reason in zip(_images(table.rejects), table.reasons, strict=True):
-            self.by_path[image.path] = StoredImage(image, digest, source, -1, reason)
+            self.by_path[image.path] = StoredImage(image, bytes(HASH_BYTES) if retry else digest, source, -1, reason)
         return source
 
     def gather(self, items: list[StoredImage], matrix: Matrix) -> Rows:

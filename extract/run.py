@@ -195,7 +195,6 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.partial = PartialRun(self.location)
-        self.inventory = Inventory()
         self.engine: Engine | None = None
         self.earlier_engines: dict[str, dict[str, str]] = {}
         self.fingerprint: dict[str, Any] = {}
@@ -203,6 +202,7 @@ class _Run:
         self.quarantined: list[Path] = []
         self.pixels = PixelCounts()
         self.versions = {name: version(name) for name in ("embedonce", "numpy", "simplejpeg", "pillow")}
+        self.inventory = Inventory(self.versions)
 
     def run(self) -> FeatureCache:
         remove_uncommitted(self.location)
