@@ -77,7 +77,7 @@ class FeatureCache:
         table: Table,
         path: Path | None = None,
         shards: Sequence[Shard] = (),
-        generation: Manifest | Shard | None = None,
+        generation: Manifest | str | None = None,
     ) -> None:
         self.table = table
         self.path = path
@@ -135,7 +135,7 @@ class FeatureCache:
     @classmethod
     def of_shards(cls, path: Path, shards: list[Shard], manifest: Manifest | None) -> FeatureCache:
         """Return the cache of shards that are open already; a cache of one file has no manifest."""
-        return cls(join_shards(shards, manifest), path, shards, manifest or shards[0])
+        return cls(join_shards(shards, manifest), path, shards, manifest or shards[0].digest)
 
     @classmethod
     def from_arrays(
@@ -452,7 +452,7 @@ class FeatureCache:
     @property
     def digest(self) -> str | None:
         """Checksum of the whole generation on disk, 32 hexadecimal digits; None in memory."""
-        return None if self._generation is None else self._generation.digest
+        return self._generation.digest if isinstance(self._generation, Manifest) else self._generation
 
     @property
     def random_weights(self) -> str | None:
@@ -512,14 +512,17 @@ class FeatureCache:
         return source.take(rows)
 
     def _whole(self, matrix: Matrix) -> Rows:
-        """Return a matrix, read when it is first asked for; release the files when all matrices are read."""
+        """Return a matrix, read when it is first asked for; the last read that needs the files closes them."""
         source = self._matrices[matrix]
         if isinstance(source, np.ndarray):
             return source
         self._require_open(matrix)
         values = self._matrices[matrix] = _read_only(source.read())
         if all(isinstance(rows, np.ndarray) for rows in self._matrices.values()):
-            self.close()
+            # nothing refers to the files any more, unless another thread is reading
+            self.shards = ()
+            read: dict[str, Any] = {matrix.name: rows for matrix, rows in self._matrices.items()}
+            self.table = replace(self.table, **read)
         return values
 
     def _require_open(self, matrix: Matrix) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ _GATHER_SHARE = 4  # if more than one of so many rows is needed, reading all of 
 class Shard:
     """One cache file, opened: everything but features and signatures has been read and checked.
 
-    The open descriptor keeps its generation when the path is replaced or removed. Threads must not share one.
+    The open descriptor keeps its generation when the path is replaced or removed. Threads and forked processes may
+    share one, because no read depends on the position of the file.
     """
 
     def __init__(self, path: Path, content: _Content, source: io.FileIO) -> None:
@@ -113,9 +115,10 @@ class Shard:
         values = np.empty((len(wanted), stored.shape[1]), matrix.dtype)
         size = stored.shape[1] * values.itemsize
         for place, row in enumerate(wanted.tolist()):
-            self._source.seek(stored.offset + row * size)
             part = memoryview(values[place]).cast("B")
-            if not _fill(self._source, part) or xxhash.xxh3_64_intdigest(part) != int(stored.row_checksums[row]):
+            if not _fill(self._source, part, stored.offset + row * size) or xxhash.xxh3_64_intdigest(part) != int(
+                stored.row_checksums[row]
+            ):
                 self._refuse([row], matrix)
         return values
 
@@ -123,8 +126,7 @@ class Shard:
         """Read a run of rows in one go; check and return those that are wanted."""
         stored = self._content.matrices[matrix]
         run = np.empty((end - first, stored.shape[1]), matrix.dtype)
-        self._source.seek(stored.offset + first * run.strides[0])
-        if not _fill(self._source, run.reshape(-1).view(np.uint8).data):
+        if not _fill(self._source, run.reshape(-1).view(np.uint8).data, stored.offset + first * run.strides[0]):
             self._refuse(wanted.tolist(), matrix)
         values = run if len(wanted) == len(run) and (np.diff(wanted) == 1).all() else run[wanted - first]
         damaged = fmt.row_checksums(values) != stored.row_checksums[wanted]
@@ -152,11 +154,10 @@ class Shard:
         for block, start in enumerate(range(0, len(self), block_rows)):
             end = min(start + block_rows, len(self))
             target = out[start:end] if out is not None and straight else buffer[: end - start]
-            # A block that the disk refuses to read is damaged as well, so each is sought for itself.
-            self._source.seek(stored.offset + start * width * buffer.itemsize)
             # Hashing each block while it is still in the processor's cache costs a tenth of the reading.
             data = target.reshape(-1).view(np.uint8).data
-            if not _fill(self._source, data):
+            # a block that the disk refuses to read is damaged as well
+            if not _fill(self._source, data, stored.offset + start * width * buffer.itemsize):
                 damaged += range(start, end)
             elif xxhash.xxh3_64_intdigest(data) != stored.block_checksums[block]:
                 sums = fmt.row_checksums(target)
@@ -249,24 +250,37 @@ def _read(source: io.FileIO, size: int) -> _Content:
 
 def _load(source: io.FileIO, array: StoredArray) -> npt.NDArray[Any]:
     values = np.empty(array.shape, array.dtype)
-    source.seek(array.offset if array.size else 0)
-    if not _fill(source, values.reshape(-1).view(np.uint8).data):
+    if not _fill(source, values.reshape(-1).view(np.uint8).data, array.offset):
         raise CacheError("the file cannot be read to its end")
     return values
 
 
-def _fill(source: io.FileIO, part: memoryview) -> bool:
-    """Fill a buffer from the position of the file; False if the disk fails or the file ends."""
+def _fill(source: io.FileIO, part: memoryview, offset: int) -> bool:
+    """Fill a buffer from an offset of the file; False if the disk fails or the file ends."""
     filled = 0
     try:
         while filled < len(part):
-            count = source.readinto(part[filled:])
+            count = _read_at(source, part[filled:], offset + filled)
             if not count:
                 return False
             filled += count
     except OSError:
         return False
     return True
+
+
+if hasattr(os, "preadv"):
+
+    def _read_at(source: io.FileIO, part: memoryview, offset: int) -> int:
+        return os.preadv(source.fileno(), [part], offset)
+
+else:  # Windows, which has no fork
+    _position_lock = threading.Lock()
+
+    def _read_at(source: io.FileIO, part: memoryview, offset: int) -> int:
+        with _position_lock:
+            source.seek(offset)
+            return source.readinto(part)
 
 
 def _check_lengths(
