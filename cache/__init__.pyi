@@ -14,6 +14,7 @@ from .inspection import inspect_cache as inspect_cache
 from .lock import writer_lock as writer_lock
 from .manifest import Manifest as Manifest
 from .names import display as display
+from .names import printable as printable
 from .packing import pack as pack
 from .partial import PartialRun as PartialRun
 from .place import CacheLocation as CacheLocation

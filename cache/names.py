@@ -13,6 +13,11 @@ def display(name: str | bytes | os.PathLike[str]) -> str:
     return "".join(_escape(character) for character in text)
 
 
+def printable(text: str) -> str:
+    """Return one line of a text that others wrote, such as an error or a version: control characters are escaped."""
+    return text if text.isprintable() else "".join(c if c == "\\" else _escape(c) for c in text)
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .feature_cache import FeatureCache
-from .names import display
+from .names import display, printable
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class CacheInfo:
         lines["rejected"] = f"{len(self.reject_reasons):,}"
         longest = max(map(len, lines))
         rejects = [f"  {display(path)}: {reason}" for path, reason in self.reject_reasons]
-        return "\n".join([*(f"{name:<{longest}}  {value}" for name, value in lines.items()), *rejects])
+        return "\n".join(map(printable, [*(f"{name:<{longest}}  {value}" for name, value in lines.items()), *rejects]))
 
 
 def info(cache: FeatureCache | Path | str) -> CacheInfo:

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from ..cache import printable
 from ..errors import EmbedonceError, HeadParameterError
 from ..extract import AUTO, ENGINES
 
@@ -154,4 +155,4 @@ def search_values(texts: tuple[str, ...], head: str) -> dict[str, list[Any]]:
 def _one_line(error: Exception) -> str:
     # str() of an OSError begins with a number that does not help users
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..cache import display
+from ..cache import display, printable
 
 if TYPE_CHECKING:
     from ..cache import FeatureCache
@@ -45,7 +45,7 @@ def print_report(cache: FeatureCache) -> None:
     if report.rejected:
         click.secho(f"{report.rejected:,} image(s) could not be embedded:", fg="yellow")
         for name, reason in report.rejects[:5]:
-            click.echo(f"  {display(name)}: {reason}")
+            click.echo(f"  {display(name)}: {printable(reason)}")
         if report.rejected > 5:
             click.echo(f"  … all of them: embedonce info {path}")
     print_notes(report.notes)
@@ -93,7 +93,7 @@ def print_verification(result: Verification) -> None:
 
 def _print_some(lines: list[str], colour: str) -> None:
     for line in lines[:5]:
-        click.secho(f"  {line}", fg=colour)
+        click.secho(f"  {printable(line)}", fg=colour)
     if len(lines) > 5:
         click.echo(f"  … and {len(lines) - 5:,} more; all of them with --json")
 
@@ -194,4 +194,4 @@ def print_explanation(result: Explanation) -> None:
 def print_notes(notes: list[str]) -> None:
     """Print notes for the user."""
     for note in notes:
-        click.secho(f"Note: {note}.", fg="yellow")
+        click.secho(f"Note: {printable(note)}.", fg="yellow")

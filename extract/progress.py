@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, TextIO
 
+from ..cache import printable
+
 PLAIN_INTERVAL = 10.0  # seconds between two lines where no bar can be drawn
 
 
@@ -56,7 +58,7 @@ class Bar(Progress):
         self._begin = 0.0
 
     def say(self, text: str) -> None:
-        self._bar.console.print(text, style="dim", highlight=False, markup=False)
+        self._bar.console.print(printable(text), style="dim", highlight=False, markup=False)
 
     @contextlib.contextmanager
     def working(self, text: str, done: str) -> Iterator[None]:
@@ -67,7 +69,7 @@ class Bar(Progress):
 
         begin = time.monotonic()
         with _duplicate_descriptor(self._stream) as stream:
-            columns = (SpinnerColumn(), TextColumn(f"[dim]{escape(text)}"), TimeElapsedColumn())
+            columns = (SpinnerColumn(), TextColumn(f"[dim]{escape(printable(text))}"), TimeElapsedColumn())
             # Python's output must go where it goes without a spinner, which can be the null device
             settings: dict[str, Any] = {"transient": True, "redirect_stdout": False, "redirect_stderr": False}
             with RichProgress(*columns, console=Console(file=stream), **settings) as spinner:
@@ -78,7 +80,9 @@ class Bar(Progress):
     def start(self, total: int, what: str = "embedding") -> None:
         for earlier in self._bar.task_ids:
             self._bar.remove_task(earlier)
-        self._task = self._bar.add_task(what, total=total, rate="…")
+        from rich.markup import escape
+
+        self._task = self._bar.add_task(escape(printable(what)), total=total, rate="…")
         self._begin = time.monotonic()
         self._bar.start()
 
@@ -100,7 +104,7 @@ class Lines(Progress):
         self._begin = self._last = 0.0
 
     def say(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        print(printable(text), file=self._stream, flush=True)
 
     @contextlib.contextmanager
     def working(self, text: str, done: str) -> Iterator[None]:

@@ -7,6 +7,8 @@ the percentile interval covers the truth in two of three cases or fewer.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import numpy.typing as npt
 
@@ -105,7 +107,9 @@ def mean_interval(values: npt.NDArray[np.floating], clusters: Clusters, level: f
     from scipy.stats import skew, t
 
     mean, error = float(values.mean()), mean_error(values, clusters)
-    asymmetry = float(np.nan_to_num(skew(clusters.sums(values - mean)))) / np.sqrt(clusters.groups)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of values that are nearly equal
+        asymmetry = float(np.nan_to_num(skew(clusters.sums(values - mean)))) / np.sqrt(clusters.groups)
     quantile = float(t.ppf((1 + level) / 2, max(clusters.effective - 2, 1)))
     reaches = [
         end if asymmetry == 0 else 3 / asymmetry * (np.cbrt(1 + asymmetry * (end - asymmetry / 6)) - 1)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import FeatureCache, display
+from ...cache import FeatureCache, display, printable
 from ...errors import EmbedonceError, HeadError
 from ...heads.io import save_head
 from ..metrics import METRICS, HeadDifference, Metric, are_skewed, leading_metric, shown_metrics
@@ -326,7 +326,7 @@ class ComparisonData:
         return f"<{type(self).__name__} of {heads} on {tested}; print shows the scores>"
 
     def __str__(self) -> str:
-        return "\n".join([str(self.score_table()), *(f"Note: {note}." for note in self.notes)])
+        return "\n".join([str(self.score_table()), *(f"Note: {printable(note)}." for note in self.notes)])
 
     def _repr_html_(self) -> str:
         return html_table(*self.score_table(), self.notes)

@@ -40,6 +40,7 @@ def default_style() -> Iterator[None]:
             os.environ["MPLBACKEND"] = backend
     with mpl.rc_context():
         mpl.rcdefaults()
+        mpl.rcParams["text.parse_math"] = False  # a $ in a name is a dollar
         yield
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...cache import FeatureCache, display, write_atomically
+from ...cache import FeatureCache, display, printable, write_atomically
 from ...heads import Range, Space
 from ..metrics import METRICS, PairedTest
 from ..scoring import HeadResult
@@ -228,7 +228,7 @@ class Tuning:
     def __str__(self) -> str:
         rows = [f"{name:<10}{inner:>10.4f}{outer:>10.4f}" for name, inner, outer in self._scores()]
         head = [" ".join(map(display, self.options)), f"{'':<10}{'search':>10}{'test':>10}"]
-        return "\n".join(head + rows + [f"Note: {note}." for note in self.notes])
+        return "\n".join(head + rows + [f"Note: {printable(note)}." for note in self.notes])
 
     def _repr_html_(self) -> str:
         return html_table(["parameters", "search", "test"], self._scores(), [" ".join(self.options), *self.notes])
