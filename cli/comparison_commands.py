@@ -85,7 +85,7 @@ def groups(
 @click.command(cls=Command)
 @click.argument("cache", type=PATH)
 @_HEAD
-@option("-o", "--output", "path", type=PATH, required=True, help="Write this .npz, .keras or .joblib file.")
+@option("-o", "--output", "path", type=PATH, required=True, help="Write this .npz, .keras, .skops or .joblib file.")
 @option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the head.")
 @option(
     "--split", metavar="grouped|random|FILE[:COLUMN]|none", help="Test images; none trains on all. [default: grouped]"
@@ -98,7 +98,9 @@ def groups(
 def train(cache: Path, head: str, path: Path, params: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Train one head on CACHE and write it to a file.
 
-    A softmax head that is written as .keras becomes an image model, which plain Keras opens.
+    A softmax head that is written as .keras becomes an image model, which plain Keras opens. Other heads of embedonce
+    are written as .npz, classifiers of scikit-learn as .skops. A .joblib file holds any head, but runs code when it is
+    loaded.
 
     --groups keeps images of one group, such as those of one patient, on the same side of a grouped split. By default
     the groups are the near-duplicates, which are stored in CACHE.groups.csv. Without near-duplicates the split is

@@ -8,11 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...cache import FeatureCache, display, make_folder
-from ...errors import ModelSuffixError
+from ...cache import FeatureCache, make_folder
 from ...extract import Progress
 from ...heads import make_head
-from ...heads.io import cache_metadata, keras_head, save_head, suffixes_for
+from ...heads.io import cache_metadata, keras_head, require_saveable, save_head
 from ..duplicates import groups_for
 from ..scoring import HeadResult, fit_and_score, fit_head, notes_on_fits, open_views
 from ..shared import history_figure, replacing_files, try_figure
@@ -88,7 +87,8 @@ def train(
     head : str
         Name of the head: see `make_head`.
     path : path-like
-        ``.keras`` (image model) for softmax, ``.npz`` for any head, ``.skops`` or ``.joblib`` for foreign classifiers.
+        ``.keras`` (image model) for softmax, ``.npz`` for any head of embedonce, ``.skops`` for classifiers of
+        scikit-learn, ``.joblib`` for any head. See `save_head`.
     parameters : dict, default=None
         Parameters of the head.
     split : str, path-like, Split, pair of arrays, splitter or list, default=None
@@ -133,11 +133,7 @@ def train(
     opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
     path = Path(path)
     estimator = make_head(head, **(parameters or {}))
-    allowed = suffixes_for(estimator)
-    if path.suffix.lower() not in allowed:
-        raise ModelSuffixError(
-            f"the model file of head {head!r} must end in {' or '.join(allowed)}, got {display(str(path))}"
-        )
+    require_saveable(estimator, path, f"head {head!r}")
     image_model = path.suffix.lower() == ".keras"
     source = FeatureSource.of_cache(opened)
     if image_model:

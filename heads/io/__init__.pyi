@@ -4,8 +4,8 @@ from .files import load_head as load_head
 from .files import load_predictor as load_predictor
 from .files import read_metadata as read_metadata
 from .files import read_parameters as read_parameters
+from .files import require_saveable as require_saveable
 from .files import save_head as save_head
-from .files import suffixes_for as suffixes_for
 from .keras_files import dense_softmax as dense_softmax
 from .keras_files import load_model as load_model
 from .keras_files import write_keras_metadata as write_keras_metadata

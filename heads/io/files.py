@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...cache import FeatureCache, make_folder, write_atomically
+from ...cache import FeatureCache, display, make_folder, write_atomically
 from ...errors import HeadError, ModelFileError, ModelSuffixError, first_line
 from ..predictors import PREDICTORS
-from ..registry import HEADS
 from .head_arrays import StoredHead, array_bytes, has_arrays, pack_head, read_array, unpack_head
 from .keras_files import load_keras_head, model_sha256, save_keras_head
 from .metadata import (
@@ -31,10 +30,9 @@ from .metadata import (
     with_entries,
     with_footer,
 )
+from .skops_files import dump_skops, load_skops
 
 SUFFIXES = (".npz", ".keras", ".skops", ".joblib")
-# classes of embedonce in .skops files of the first format; skops itself knows scikit-learn's and NumPy's
-TRUSTED = tuple(f"embedonce.heads.{head.module}.{head.cls}" for head in HEADS.values())
 
 
 def suffixes_for(head: Any) -> tuple[str, ...]:
@@ -42,6 +40,23 @@ def suffixes_for(head: Any) -> tuple[str, ...]:
     if not has_arrays(head):
         return (".skops", ".joblib")
     return (".keras", ".npz", ".joblib") if head.head_name == "softmax" else (".npz", ".joblib")
+
+
+def require_saveable(head: Any, path: Path, name: str) -> None:
+    """Raise a ModelFileError if a head, fitted or not, cannot be written to a path; messages call it `name`."""
+    _require_suffix(head, path, name)
+    if path.suffix.lower() == ".skops":
+        dump_skops(head)
+    elif path.suffix.lower() == ".joblib":
+        _joblib_bytes(head)
+
+
+def _require_suffix(head: Any, path: Path, name: str) -> None:
+    allowed = suffixes_for(head)
+    if path.suffix.lower() not in allowed:
+        raise ModelSuffixError(
+            f"the model file of {name} must end in {' or '.join(allowed)}, got {display(str(path))!r}"
+        )
 
 
 def save_head(
@@ -60,7 +75,7 @@ def save_head(
         Fitted.
     path : path-like
         Model file; missing folders are created. ``.npz`` for heads of embedonce, ``.keras`` for softmax as a Keras
-        model, ``.skops`` for other classifiers, ``.joblib`` (a pickle) for all.
+        model, ``.skops`` for classifiers of scikit-learn, ``.joblib`` (a pickle) for all.
     metadata : mapping, default=None
         JSON-serialisable values that `read_metadata` returns.
     cache : FeatureCache, default=None
@@ -97,11 +112,7 @@ def save_head(
     if cache is not None:
         metadata = cache_metadata(cache, rows) | dict(metadata or {})
     suffix = path.suffix.lower()
-    allowed = suffixes_for(head)
-    if suffix not in allowed:
-        raise ModelSuffixError(
-            f"a {type(head).__name__} is saved with the suffix {' or '.join(allowed)}, got {str(path)!r}"
-        )
+    _require_suffix(head, path, f"a {type(head).__name__}")
     try:
         check_is_fitted(head)
     except NotFittedError as error:
@@ -111,7 +122,7 @@ def save_head(
         entries = {name: array_bytes(array) for name, array in arrays.items()}
         data = new_archive(encode(metadata, head=description), entries)
     elif suffix == ".skops":
-        data = with_entries(_skops_bytes(head), encode(metadata))
+        data = with_entries(dump_skops(head), encode(metadata))
     elif suffix == ".joblib":
         data = with_footer(_joblib_bytes(head), encode(metadata))
     make_folder(path.parent, "the model")
@@ -167,7 +178,11 @@ def load_head(path: str | Path, trust: bool = False) -> Any:
         if suffix == ".keras":
             return load_keras_head(path, metadata, stored)
         raise ModelFileError(f"{path}: holds no head")
-    head = _load_skops(path, trust) if suffix == ".skops" else _load_joblib(path, trust)
+    if suffix == ".skops":
+        read_entry(path)  # a clear error for a damaged or foreign file, before skops reads it
+        head = load_skops(path, trust)
+    else:
+        head = _load_joblib(path, trust)
     if not (hasattr(head, "predict") and hasattr(head, "classes_")):
         raise ModelFileError(f"{path}: holds no fitted head, but a {type(head).__name__}")
     return head
@@ -230,24 +245,6 @@ def _suffix_of_existing(path: Path) -> str:
     return suffix
 
 
-def _skops_bytes(head: Any) -> bytes:
-    """Return a classifier in skops's format, checked to load again without trust."""
-    import skops.io
-
-    try:
-        data: bytes = skops.io.dumps(head)
-        foreign = _foreign_types(data)
-    except Exception as error:  # skops raises various errors for what it cannot represent
-        raise ModelFileError(
-            f"a {type(head).__name__} does not fit into a .skops file ({first_line(error)}). Use .joblib"
-        ) from error
-    if foreign:
-        raise ModelFileError(
-            f"a {type(head).__name__} holds types that a .skops file must not ({', '.join(foreign)}). Use .joblib"
-        )
-    return data
-
-
 def _joblib_bytes(head: Any) -> bytes:
     import joblib
 
@@ -257,34 +254,6 @@ def _joblib_bytes(head: Any) -> bytes:
     except Exception as error:  # pickling calls the object's methods
         raise ModelFileError(f"a {type(head).__name__} cannot be pickled: {first_line(error)}") from error
     return buffer.getvalue()
-
-
-def _foreign_types(data: bytes) -> list[str]:
-    """Return the names of the types in a skops archive that neither skops nor embedonce trusts."""
-    import skops.io
-
-    return [name for name in skops.io.get_untrusted_types(data=data) if name not in TRUSTED]
-
-
-def _load_skops(path: Path, trust: bool) -> Any:
-    """Load a .skops file, refusing types that are not on the list unless `trust`."""
-    import skops.io
-
-    read_entry(path)  # a clear error for a damaged or foreign file, before skops reads it
-    try:
-        data = path.read_bytes()
-        foreign = _foreign_types(data)
-    except Exception as error:  # a damaged schema leads to any error
-        raise ModelFileError(f"{path}: damaged, or not a .skops file: {first_line(error)}") from error
-    if foreign and not trust:
-        raise ModelFileError(
-            f"{path}: holds types that embedonce does not know: {', '.join(foreign)}. If you trust its author, "
-            "load it with trust=True (--trust)"
-        )
-    try:
-        return skops.io.loads(data, trusted=[*TRUSTED, *foreign])
-    except Exception as error:
-        raise _damaged(path, error) from error
 
 
 def _load_joblib(path: Path, trust: bool) -> Any:

@@ -38,7 +38,9 @@ class StoredHead(NamedTuple):
 def has_arrays(head: Any) -> bool:
     """Return whether a head is one that this format holds."""
     name = getattr(type(head), "head_name", "")
-    return (name in HEADS or name == CALIBRATED) and type(head) is _class_of(name)
+    if name == CALIBRATED:
+        return type(head) is _class_of(name) and has_arrays(head.head)
+    return name in HEADS and type(head) is _class_of(name)
 
 
 def pack_head(head: Any, folder: str = "") -> tuple[dict[str, Any], dict[str, Array]]:

@@ -241,3 +241,20 @@ def test_near_duplicates_in_another_cache_are_not_searched(copied, tmp_path):
         .notes[0]
         .startswith("near-duplicates of training images were not searched, because these are not in the cache")
     )
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "message"),
+    [
+        ("sklearn.linear_model:LogisticRegression", "model.npz", r"must end in \.skops or \.joblib"),
+        ("unsaveable:Classifier", "model.skops", r"does not know: unsaveable\.Classifier.*Use \.joblib"),
+    ],
+)
+def test_what_cannot_be_saved_is_not_trained(cache, tmp_path, monkeypatch, head, name, message):
+    (tmp_path / "unsaveable.py").write_text(
+        "from sklearn.linear_model import LogisticRegression\nclass Classifier(LogisticRegression):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("embedonce.evaluate.models.training.fit_and_score", None)
+    with pytest.raises(ModelFileError, match=message):
+        train(cache, head, tmp_path / name)
