@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import importlib
 import operator
+import os
 import re
+from collections.abc import Iterable, Mapping
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 _NUMPY_SCALAR = re.compile(r"""\bnp\.\w+_?\(([^()'"]*|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\)|\bnp\.(True|False)_""")
@@ -91,8 +94,53 @@ def check_int(name: str, owner: str, value: Any, minimum: int, maximum: int | No
         number = minimum - 1
     if isinstance(value, bool) or number < minimum or (maximum is not None and number > maximum):
         allowed = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
-        raise ParameterError(f"parameter {name} of {owner} must be an integer {allowed}, got {value!r}")
+        raise ParameterError(f"parameter {name} of {owner} must be an integer {allowed}, got {describe(value)}")
     return number
+
+
+def describe(value: object) -> str:
+    """Return a value for a message: its repr, or of a long one its type."""
+    text = repr(value)
+    return text if len(text) <= 60 and text.isprintable() else f"an object of type {type(value).__name__}"
+
+
+def check_path(name: str, owner: str, value: Any) -> Path:
+    """Return a parameter as a Path, or raise ParameterError."""
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise ParameterError(f"parameter {name} of {owner} must be a path, got {describe(value)}")
+    return Path(value)
+
+
+def check_paths(name: str, owner: str, value: Any) -> list[Path]:
+    """Return a path, or an iterable of paths, as a list, or raise ParameterError."""
+    if isinstance(value, str | os.PathLike):
+        return [check_path(name, owner, value)]
+    if isinstance(value, bytes | Mapping) or not isinstance(value, Iterable):
+        raise ParameterError(f"parameter {name} of {owner} must be a path or a list of paths, got {describe(value)}")
+    return [check_path(name, owner, path) for path in value]
+
+
+def check_choice(name: str, owner: str, value: Any, choices: Iterable[str], optional: bool = False) -> None:
+    """Raise ParameterError unless a parameter is one of several strings, or None if it is optional."""
+    if not (isinstance(value, str) and value in choices) and not (optional and value is None):
+        raise ParameterError(f"parameter {name} of {owner} must be one of {', '.join(choices)}, got {describe(value)}")
+
+
+def check_flag(name: str, owner: str, value: Any) -> None:
+    """Raise ParameterError unless a parameter is True or False; NumPy's are accepted."""
+    if not isinstance(value, bool) and type(value).__name__ not in ("bool_", "bool"):
+        raise ParameterError(f"parameter {name} of {owner} must be True or False, got {describe(value)}")
+
+
+def check_mapping(name: str, owner: str, value: Any) -> dict[str, Any]:
+    """Return a parameter as a dict with names as its keys, an empty one for None, or raise ParameterError."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ParameterError(
+            f"parameter {name} of {owner} must be a mapping from names to values, got {describe(value)}"
+        )
+    return dict(value)
 
 
 def import_optional(package: str, purpose: str) -> Any:

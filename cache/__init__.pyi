@@ -1,5 +1,6 @@
 from .feature_cache import FeatureCache as FeatureCache
 from .feature_cache import StoredRows as StoredRows
+from .feature_cache import open_cache as open_cache
 from .files import make_folder as make_folder
 from .files import output_errors as output_errors
 from .files import quarantine as quarantine

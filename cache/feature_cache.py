@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import CacheError, FingerprintError, ParameterError, import_optional
+from ..errors import (
+    CacheError,
+    FingerprintError,
+    ParameterError,
+    check_mapping,
+    check_path,
+    describe,
+    first_line,
+    import_optional,
+)
 from .format import FEATURES, SIGNATURES, Matrix
 from .manifest import Manifest
 from .names import display
@@ -129,8 +138,9 @@ class FeatureCache:
         ...     cache.shape
         (15000, 1280)
         """
-        shards, manifest = open_generation(Path(path))
-        return cls.of_shards(Path(path), shards, manifest)
+        place = check_path("path", "FeatureCache.open", path)
+        shards, manifest = open_generation(place)
+        return cls.of_shards(place, shards, manifest)
 
     @classmethod
     def of_shards(cls, path: Path, shards: list[Shard], manifest: Manifest | None) -> FeatureCache:
@@ -190,17 +200,20 @@ class FeatureCache:
         >>> cache.label_names.tolist(), cache.paths
         (['ash', 'birch'], ['ash/0', 'birch/1'])
         """
-        rows = np.array(features, np.float32, order="C")
+        rows = _as_array(features, np.float32, "features")
+        for name, about in (("fingerprint", fingerprint), ("provenance", provenance)):
+            check_mapping(name, "from_arrays", about)
         if rows.ndim != 2:
             raise ParameterError(f"parameter features of from_arrays must have shape (n, d), got {rows.shape}")
         names, codes = _encode_labels(labels, class_names, len(rows), "from_arrays")
+        paths = None if paths is None else _as_names(paths, "parameter paths of from_arrays")
         if paths is None:
             digits = len(str(max(0, len(rows) - 1)))
             paths = [f"{names[code]}/{row:0{digits}d}" for row, code in enumerate(codes.tolist())]
         elif len(paths) != len(rows):
             raise ParameterError(f"parameter paths of from_arrays must have {len(rows)} entries, got {len(paths)}")
         _require_unique(list(map(str, paths)), "parameter paths of from_arrays")
-        thumbnails = None if signatures is None else np.array(signatures, np.uint8)
+        thumbnails = None if signatures is None else _as_array(signatures, np.uint8, "signatures")
         if thumbnails is not None and thumbnails.shape != (len(rows), SIGNATURES.width):
             allowed = (len(rows), SIGNATURES.width)
             raise ParameterError(
@@ -576,7 +589,8 @@ def _encode_labels(
     if values.shape != (rows,):
         raise ParameterError(f"parameter labels of {owner} must have shape ({rows},), got {values.shape}")
     present, codes = np.unique(values, return_inverse=True)
-    given = [str(name) for name in (present.tolist() if class_names is None else class_names)]
+    listed = present.tolist() if class_names is None else _as_names(class_names, f"parameter class_names of {owner}")
+    given = [str(name) for name in listed]
     _require_unique(given, f"parameter class_names of {owner}")
     if class_names is not None and values.dtype.kind in "iu":
         if len(present) and not 0 <= present[0] <= present[-1] < len(given):
@@ -590,6 +604,36 @@ def _encode_labels(
     if unknown:
         raise ParameterError(f"parameter labels of {owner} must be among the class names, got {unknown[0]!r}")
     return names, np.array([position[name] for name in present_names], np.int32)[codes]
+
+
+def _as_array(values: npt.ArrayLike, dtype: npt.DTypeLike, name: str) -> npt.NDArray[Any]:
+    """Return a copy of values as an array."""
+    try:
+        return np.array(values, dtype, order="C")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ParameterError(
+            f"parameter {name} of from_arrays must be an array of {np.dtype(dtype).name}, got {describe(values)}: "
+            f"{first_line(error)}"
+        ) from error
+
+
+def _as_names(names: Any, owner: str) -> list[Any]:
+    """Return names as a list."""
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+        raise ParameterError(f"{owner} must be a list of names, got {describe(names)}")
+    return list(names)
+
+
+def open_cache(cache: Any, owner: str) -> FeatureCache:
+    """Return a cache that is given as it is or as a path, or raise ParameterError."""
+    if isinstance(cache, FeatureCache):
+        return cache
+    if not isinstance(cache, str | os.PathLike):
+        raise ParameterError(
+            f"parameter cache of {owner} must be a FeatureCache or the path of one, got {describe(cache)}. To use "
+            "arrays: FeatureCache.from_arrays(features, labels)"
+        )
+    return FeatureCache.open(check_path("cache", owner, cache))
 
 
 def _require_unique(names: Sequence[str], owner: str) -> None:

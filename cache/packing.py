@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from ..errors import CacheError, OutputError
+from ..errors import CacheError, OutputError, check_path
 from .feature_cache import FeatureCache
 from .files import make_folder, sync_folder
 from .lock import writer_lock
@@ -51,6 +51,8 @@ def pack(source: Path | str, target: Path | str) -> FeatureCache:
     >>> embedonce.pack("lung.cache/", "lung.h5")  # doctest: +SKIP
     <FeatureCache lung.h5: 15000 images x 1280 features, 3 classes>
     """
+    check_path("source", "pack", source)
+    check_path("target", "pack", target)
     name = display(target)
     with FeatureCache.open(source) as cache:
         if not os.path.isdir(source):

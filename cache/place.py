@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CacheError, OutputError
+from ..errors import CacheError, OutputError, check_path
 from .manifest import NAME, PARTIAL, shards_on_disk
 from .names import display
 
@@ -24,6 +24,7 @@ class CacheLocation:
     @classmethod
     def of(cls, cache: Path | str) -> CacheLocation:
         """Return the location of a cache; a new one is a folder of shards if its path ends in ``/`` or ``.cache``."""
+        check_path("cache", "extract_features", cache)
         text = os.fspath(cache)
         path = Path(text)
         if os.path.islink(path):  # the lock and the temporary files belong next to the file itself

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .feature_cache import FeatureCache
+from .feature_cache import FeatureCache, open_cache
 from .names import display, printable
 
 
@@ -96,7 +96,7 @@ def info(cache: FeatureCache | Path | str) -> CacheInfo:
     {'ash': 1, 'birch': 1}
     """
     if not isinstance(cache, FeatureCache):
-        with FeatureCache.open(cache) as opened:
+        with open_cache(cache, "info") as opened:
             return info(opened)
     images, features = cache.shape
     return CacheInfo(

@@ -17,6 +17,7 @@ from .options import DTYPES as DTYPES
 from .options import ENGINES as ENGINES
 from .processors import cpu_count as cpu_count
 from .progress import Progress as Progress
+from .progress import as_progress as as_progress
 from .progress import make_progress as make_progress
 from .recipe import decoding_of as decoding_of
 from .recipe import make_recipe as make_recipe

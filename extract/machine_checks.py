@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..cache import CacheLocation, display, write_atomically, writer_lock
-from ..errors import EmbedonceError, LockedError, WeightsError, first_line
+from ..errors import EmbedonceError, LockedError, ParameterError, WeightsError, check_path, describe, first_line
 from .backbone import imagenet_path, imagenet_url, resolve_weights, weights_from
 from .engines import any_prepared, chosen_engine, make_prepared, preferred_engine, store_folder, why_not_native
 from .options import ComputeOptions
@@ -106,7 +106,9 @@ def doctor(
     >>> checks[0].name, checks[0].status
     ('Python', 'PASS')
     """
-    folder = Path(folder)
+    folder = check_path("folder", "doctor", folder)
+    if progress is not None and not callable(progress):
+        raise ParameterError(f"parameter progress of doctor must be a function of a Check, got {describe(progress)}")
     steps: list[tuple[str, Callable[[], Check], str]] = [
         ("Python", _python, ""),
         ("packages", _packages, ""),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from ..errors import ParameterError, check_int
+from ..errors import ParameterError, check_choice, check_int
 
 EngineName = Literal["auto", "native", "litert", "keras"]
 Precision = Literal["float32", "int8", "float16", "bfloat16"]
@@ -41,9 +40,9 @@ def engines_for(precision: str) -> list[str]:
 
 def check_options(options: ComputeOptions, precision: str, decoding: str = "exact") -> None:
     """Raise ParameterError for an unknown value, and for options that exclude each other."""
-    _require_one_of("engine", options.engine, (AUTO, *ENGINES))
-    _require_one_of("precision", precision, DTYPES)
-    _require_one_of("decoding", decoding, DECODERS)
+    check_choice("engine", "extract", options.engine, (AUTO, *ENGINES))
+    check_choice("precision", "extract", precision, DTYPES)
+    check_choice("decoding", "extract", decoding, DECODERS)
     for name, value in (("workers", options.workers), ("threads", options.threads)):
         if value is not None:
             check_int(name, "extract", value, 1)
@@ -58,8 +57,3 @@ def check_options(options: ComputeOptions, precision: str, decoding: str = "exac
             f"parameter engine of extract must be {' or '.join(allowed)} for precision {precision}, got "
             f"{options.engine!r}; {options.engine} computes {' or '.join(ENGINES[options.engine])}"
         )
-
-
-def _require_one_of(name: str, value: Any, allowed: Iterable[str]) -> None:
-    if value not in tuple(allowed):
-        raise ParameterError(f"parameter {name} of extract must be one of {', '.join(allowed)}, got {value!r}")

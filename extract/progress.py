@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TextIO
 
 from ..cache import printable
+from ..errors import ParameterError, describe
 
 PLAIN_INTERVAL = 10.0  # seconds between two lines where no bar can be drawn
 
@@ -139,10 +140,22 @@ def _duplicate_descriptor(stream: TextIO) -> Iterator[TextIO]:
         yield duplicate
 
 
+def as_progress(progress: Any, owner: str) -> Progress:
+    """Return a display that is given as `Progress`, True, False or None, which shows nothing."""
+    if progress is None or isinstance(progress, bool):
+        return make_progress(bool(progress))
+    if not callable(getattr(progress, "advance", None)) or isinstance(progress, type):
+        raise ParameterError(
+            f"parameter progress of {owner} must be True, False, None or a Progress, got {describe(progress)}"
+        )
+    shown: Progress = progress
+    return shown
+
+
 def make_progress(show: bool | Progress | None = None) -> Progress:
     """Return a bar on a terminal, else lines for True and nothing for None; nothing for False; a display as it is."""
     if show is not None and not isinstance(show, bool):
-        return show
+        return as_progress(show, "extract_features")
     stream: TextIO | None = sys.stderr
     if stream is None:  # it was closed before Python started
         return Progress()

@@ -30,7 +30,7 @@ from ..cache import (
     remove_uncommitted,
     writer_lock,
 )
-from ..errors import CacheError, ImageFolderError, WeightsError
+from ..errors import CacheError, ImageFolderError, WeightsError, check_flag
 from .assemble import Assembler
 from .cluster import Job, SliceResult, connected, embed_on_cluster
 from .embed import EmbedResult, embed_images
@@ -147,6 +147,8 @@ def extract_features(
     """
     options = ComputeOptions(engine, workers, threads)
     check_options(options, precision, decoding)
+    for name, flag in (("strict", strict), ("follow_links", follow_links)):
+        check_flag(name, "extract_features", flag)
     names = view_names(views)
     location = CacheLocation.of(cache)
     bar = make_progress(progress)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..cache import display
-from ..errors import ImageFolderError
+from ..errors import ImageFolderError, check_path
 
 EXTENSIONS = (b".bmp", b".gif", b".jpeg", b".jpg", b".png")
 UNREAD = tuple(b".avif .dcm .heic .heif .jfif .jp2 .jpe .ndpi .svs .tif .tiff .webp".split())
@@ -66,7 +66,7 @@ def scan_folder(folder: Path | str, *, follow_links: bool = False) -> Scan:
     # Names that begin with a dot are left out. A link to a regular file is an image. A class folder may be a
     # link, as in Keras. Other links to folders are entered with follow_links. Pipes,
     # devices and sockets are never opened.
-    folder = Path(folder)
+    folder = check_path("images", "an extraction", folder)
     name = display(str(folder))
     if not os.path.isdir(folder):
         what = "is a file" if os.path.exists(folder) else "does not exist"

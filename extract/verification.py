@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..cache import FEATURES, HASH_BYTES, Inspection, display, inspect_cache
-from ..errors import ImageError
+from ..errors import ImageError, check_choice, check_flag, check_int, check_path
 from .decoding import resize_into
 from .embed import read_image
 from .engines import allowed_difference, make_engine
-from .options import EngineName
+from .options import AUTO, ENGINES, EngineName
 from .plan import Inventory, StoredImage
 from .processors import cpu_count
 from .progress import Progress, make_progress
@@ -168,7 +168,11 @@ def verify(
     >>> result.intact, result.unchanged, result.moved
     (True, 1, [('ash/1.png', 'ash/2.png')])
     """
-    inspection = inspect_cache(Path(cache))
+    check_int("sample", "verify", sample, 0)
+    check_int("seed", "verify", seed, 0)
+    check_flag("follow_links", "verify", follow_links)
+    check_choice("engine", "verify", engine, (AUTO, *ENGINES))
+    inspection = inspect_cache(check_path("cache", "verify", cache))
     damaged = {path for state in inspection.shards for path in state.damaged_paths}
     verification = Verification(
         str(cache),

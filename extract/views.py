@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ParameterError
+from ..errors import ParameterError, describe
 
 Array = npt.NDArray[Any]
 
@@ -37,8 +37,8 @@ VIEWS: dict[str, tuple[str, ...]] = {
 
 def view_names(views: str) -> tuple[str, ...]:
     """Return the augmented views of a choice, without the image itself; raise ParameterError for an unknown choice."""
-    if views not in VIEWS:
-        raise ParameterError(f"parameter views must be one of {', '.join(VIEWS)}, got {views!r}")
+    if not isinstance(views, str) or views not in VIEWS:
+        raise ParameterError(f"parameter views must be one of {', '.join(VIEWS)}, got {describe(views)}")
     return VIEWS[views]
 
 

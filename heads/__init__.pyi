@@ -9,6 +9,7 @@ from .parameters import weights_of_classes as weights_of_classes
 from .registry import HEADS as HEADS
 from .registry import head_class as head_class
 from .registry import make_head as make_head
+from .registry import unfitted_copy as unfitted_copy
 from .search import candidates as candidates
 from .search import search_space as search_space
 from .spaces import Choice as Choice

@@ -6,7 +6,7 @@ import inspect
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
-from ..errors import HeadError, HeadParameterError
+from ..errors import HeadError, HeadParameterError, describe, first_line
 from .spaces import Choice, Range, Space
 
 if TYPE_CHECKING:
@@ -102,6 +102,10 @@ def make_head(name: str, /, **params: Any) -> Any:
     >>> head.predict([[0.9]])
     array(['dog'], dtype='<U3')
     """
+    if not isinstance(name, str):
+        raise HeadError(
+            f"a head must be given by its name, such as 'svm' or 'package.module:Class', got {describe(name)}"
+        )
     kind = head_class(name)
     names = _parameter_names(kind)
     for param in params:
@@ -119,6 +123,17 @@ def make_head(name: str, /, **params: Any) -> Any:
     if name in HEADS:
         head.check_parameters()
     return head
+
+
+def unfitted_copy(name: str, head: Any) -> Any:
+    """Return an unfitted copy of a scikit-learn classifier; a HeadError names anything else by `name`."""
+    from sklearn.base import clone
+
+    _require_classifier(name, head)
+    try:
+        return clone(head)
+    except (TypeError, RuntimeError) as error:
+        raise HeadError(f"head {name!r} cannot be copied by sklearn.base.clone: {first_line(error)}") from error
 
 
 def head_class(name: str) -> Any:
@@ -166,11 +181,11 @@ def _require_classifier(name: str, head: Any) -> None:
     from sklearn.base import is_classifier
 
     try:
-        answer = is_classifier(head)
-    except AttributeError:  # an object without scikit-learn's tags: not an estimator
+        answer = not inspect.isclass(head) and is_classifier(head)
+    except (AttributeError, TypeError):  # an object without scikit-learn's tags: not an estimator
         answer = False
     if not answer:
+        got = f"the class {head.__name__}. Give an instance of it" if inspect.isclass(head) else type(head).__name__
         raise HeadError(
-            f"head {name!r} must be a scikit-learn classifier (inherit ClassifierMixin and BaseEstimator), "
-            f"got {type(head).__name__}"
+            f"head {name!r} must be a scikit-learn classifier (inherit ClassifierMixin and BaseEstimator), got {got}"
         )

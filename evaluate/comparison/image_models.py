@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import FeatureCache, display
-from ...errors import HeadError, ImageError, ModelFileError, ParameterError, SplitError
+from ...errors import HeadError, ImageError, ModelFileError, ParameterError, SplitError, check_paths
 from ...extract import Progress, decode, minimum_size
 from ..metrics import align_probabilities, score
 from ..models import ModelFile, short_hashes
@@ -58,10 +57,8 @@ def open_models(
     paths: Sequence[Path | str] | Path | str, cache: FeatureCache, heads: Collection[str]
 ) -> list[ImageModel]:
     """Read the metadata of image models; their names must differ from those of the heads."""
-    if isinstance(paths, (str, os.PathLike)):
-        paths = [paths]
     models: list[ImageModel] = []
-    for path in map(Path, paths):
+    for path in check_paths("image_models", "compare", paths):
         file = ModelFile.open(path)
         metadata = file.metadata
         if path.suffix.lower() != ".keras" or not metadata.get("fingerprint") or not metadata.get("class_names"):

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...cache import FeatureCache, display, write_atomically
-from ...errors import EmbedonceError, first_line
-from ...extract import Progress
+from ...cache import FeatureCache, display, open_cache, write_atomically
+from ...errors import EmbedonceError, check_flag, first_line
+from ...extract import Progress, as_progress
 from ..duplicates import groups_for
 from ..metrics import MARGIN, HeadDifference, compare_all
 from ..scoring import (
@@ -155,8 +155,9 @@ def compare(
     if tune is not None:
         check_seconds("tune", "compare", tune)
     check_calibration(calibrate)
-    progress = Progress() if progress is None else progress
-    opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
+    check_flag("learning_curve", "compare", learning_curve)
+    progress = as_progress(progress, "compare")
+    opened = open_cache(cache, "compare")
     named = name_heads(heads)
     unfitted = make_heads(named)
     models = open_models(image_models, opened, unfitted)

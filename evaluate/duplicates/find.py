@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ...cache import FeatureCache, display, make_folder, write_atomically
-from ...errors import GroupsError, OutputError, SplitError
-from ...extract import Progress
+from ...cache import FeatureCache, display, make_folder, open_cache, write_atomically
+from ...errors import GroupsError, OutputError, SplitError, check_flag, check_path
+from ...extract import Progress, as_progress
 from ..shared import as_json, read_table, replacing_files
 from ..splits import Groups, GroupsLike, SplitLike, as_groups, name_groups, read_group_names
 from .contact_sheets import SHEETS, save_group_sheets
@@ -83,23 +83,28 @@ def find_groups(
     >>> found.members, found.label_conflicts
     ([array([0, 2])], [array([0, 2])])
     """
-    opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
-    previous = read_group_names(output) if output is not None and Path(output).exists() else None
+    opened = open_cache(cache, "find_groups")
+    check_flag("within_class", "find_groups", within_class)
+    progress = as_progress(progress, "find_groups")
+    output = None if output is None else check_path("output", "find_groups", output)
+    report = None if report is None else check_path("report", "find_groups", report)
+    images = None if images is None else check_path("images", "find_groups", images)
+    previous = read_group_names(output) if output is not None and output.exists() else None
     if output is not None:
-        make_folder(Path(output).parent, "groups")  # before the search, which takes long
+        make_folder(output.parent, "groups")  # before the search, which takes long
     if report is not None:
-        make_folder(Path(report), "the report")
+        make_folder(report, "the report")
     result = _find(opened, images, within_class, previous, progress)
     written: list[Path] = []
     notes: list[str] = []
     if output is not None:
         result.save(output)
-        written.append(Path(output))
+        written.append(output)
     if report is not None:
         with replacing_files(report, "the report", "groups.json", SHEETS) as temporary:
             notes = save_group_sheets(result, temporary, images)
             write_atomically(temporary / "groups.json", as_json(result.to_dict()))
-            written += [Path(report) / name for name in ("groups.json", *SHEETS) if (temporary / name).exists()]
+            written += [report / name for name in ("groups.json", *SHEETS) if (temporary / name).exists()]
     return replace(result, written=tuple(written), notes=tuple(notes))
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..._keras import import_keras
 from ...cache import FeatureCache, display, make_folder
-from ...errors import HeadError, ImageFolderError, ModelFileError, ModelSuffixError, check_int
-from ...extract import Progress
+from ...errors import HeadError, ImageFolderError, ModelFileError, ModelSuffixError, check_int, check_path
+from ...extract import Progress, as_progress
 from ...extract.backbone import weights_of, weights_sha256
 from ...heads import make_head, weights_of_classes
 from ...heads.io import dense_softmax, keras_head, read_parameters
@@ -160,20 +160,22 @@ def finetune(
     >>> import embedonce as eo
     >>> eo.finetune("photos", "start.keras", "tuned.keras", unfreeze=28)  # doctest: +SKIP
     """
-    path = Path(path)
-    curves_path = Path(curves) if curves is not None else path.with_name(f"{path.stem}.history.png")
+    path, root = check_path("path", "finetune", path), check_path("images", "finetune", images)
+    progress = as_progress(progress, "finetune")
+    curves_path = (
+        check_path("curves", "finetune", curves) if curves is not None else path.with_name(f"{path.stem}.history.png")
+    )
     schedule = Schedule(augment, learning_rate, epochs, patience, batch_size, seed)
     _check_names(path, curves_path)
     start = ModelFile.open(model)
     metadata = start.metadata
     head = _unfitted_head(start)
-    opened = start.open_cache(cache)
+    opened = start.open_cache(cache, "finetune")
     rows, notes = training_rows(opened, start)
     whole = _load(start)
     layers = unfreeze_last(whole.get_layer("mobilenetv2"), unfreeze)
     row_groups, group_notes = groups_for(opened, groups, None, progress)
     fit, validation = hold_out(opened, rows, row_groups, seed)
-    root = Path(images)
     _require_files(opened, root, np.concatenate([fit, validation]))
     make_folder(path.parent, "the model")  # before the work, not after it
     make_folder(curves_path.parent, "the curves")
@@ -195,7 +197,7 @@ def finetune(
     with ImageReader(opened, root) as reader:
         below, above = cut_model(whole)
         frozen = FrozenPart(below, reader, AUGMENTATIONS[augment] * len(fit) + len(validation))
-        bar = progress if progress is not None else Progress()
+        bar = progress
         training = train_epochs(above, frozen, fit, validation, labels, initial, weights, schedule, bar)
         reference = _reference_of(above, frozen, reader, opened, validation)
     if not training.history["epoch"]:

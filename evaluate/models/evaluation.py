@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import FeatureCache, display
-from ...errors import HeadError, ModelFileError, SplitError
-from ...extract import Progress
+from ...cache import FeatureCache, display, open_cache
+from ...errors import HeadError, ModelFileError, SplitError, check_flag, check_path
+from ...extract import Progress, as_progress
 from ..duplicates import groups_for
 from ..scoring import HeadResult, score_head
 from ..splits import read_split
@@ -105,8 +105,11 @@ def evaluate_model(
     >>> len(evaluation.rows), evaluation.left_out
     (4, 36)
     """
+    check_flag("include_training", "evaluate_model", include_training)
+    split_file = None if split is None else check_path("split", "evaluate_model", split)
+    opened = open_cache(cache, "evaluate_model")
+    progress = as_progress(progress, "evaluate_model")
     file = ModelFile.open(model, trust)
-    opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
     notes = []
     if file.metadata.get("fingerprint"):
         file.source.require_same(opened.fingerprint)
@@ -122,7 +125,7 @@ def evaluate_model(
             f"{', '.join(map(display, unknown))}. Give the class folders the names that the model knows and run "
             "embedonce extract again, or train a model on this cache"
         )
-    rows = np.arange(len(opened)) if split is None else read_split(Path(split), opened).test
+    rows = np.arange(len(opened)) if split_file is None else read_split(split_file, opened).test
     trained_on = file.training_mask(opened)[rows]
     left_out = 0
     if not file.training_hashes:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import display
-from ...errors import ImageError, ImageFolderError, OutputError, ParameterError
+from ...errors import ImageError, ImageFolderError, OutputError, check_choice, check_path
 from ...extract import Pixels, find_images, recipe_of, resize
 from ...extract.backbone import feature_map
 from ...heads import class_evidence, require_explainable
@@ -228,17 +228,14 @@ def explain(
     >>> explanation = eo.explain("photos.npz", "new/a.jpg")  # doctest: +SKIP
     >>> explanation.save("a.png")  # doctest: +SKIP
     """
+    image_file = check_path("image", "explain", image)
     file = ModelFile.open(model, trust)
     source = file.source
     source.require_float32("an explanation")
     head, classes = file.head, tuple(file.classes)
     require_explainable(head)
-    if class_name is not None and class_name not in classes:
-        raise ParameterError(
-            f"parameter class_name of explain must be one of {', '.join(map(display, classes))}, got "
-            f"{display(str(class_name))!r}"
-        )
-    if Path(image).is_dir():
+    check_choice("class_name", "explain", class_name, [display(name) for name in classes], optional=True)
+    if image_file.is_dir():
         raise ImageFolderError(
             f"parameter image of explain must be one image file, got the folder {display(str(image))}"
         )
@@ -247,7 +244,7 @@ def explain(
     if embedded.features is None:
         raise ImageError(f"the image {display(str(image))} cannot be explained: {embedded.reason}")
     recipe = recipe_of(source, weights)
-    pixels = recipe.decode(Path(image).read_bytes())
+    pixels = recipe.decode(image_file.read_bytes())
     maps = feature_map(backbone_of(source, weights), resize(pixels, recipe.image_size))
     difference = check_mean(maps, embedded.features)
     features = embedded.features[None]

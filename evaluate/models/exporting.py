@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..._keras import quiet_native_output
 from ...cache import FeatureCache, display, make_folder, write_atomically
-from ...errors import ModelFileError, ModelSuffixError, check_int
+from ...errors import ModelFileError, ModelSuffixError, check_int, check_path, check_paths
 from ...extract import decode, find_images, minimum_size
 from ...extract.engines import converter_for, open_interpreter
 from ...heads.io import encode, keras_head, require_exportable, with_appended
@@ -123,20 +123,21 @@ def export(
     >>> eo.export("photos.npz", "photos.tflite").checked  # doctest: +SKIP
     100
     """
-    path = Path(path)
+    path = check_path("path", "export", path)
     if path.suffix.lower() not in SUFFIXES:
         raise ModelSuffixError(f"an exported model must end in {' or '.join(SUFFIXES)}, got {display(str(path))}")
     check_int("check", "export", check, 1)
+    chosen = None if images is None else check_paths("images", "export", images)
     file = ModelFile.open(model, trust)
     source = file.source
     source.require_float32("an image model")
     head = file.head
     require_exportable(head)
     make_folder(path.parent, "the model")  # before the work, not after it
-    if images is not None:
-        reference = _reference_of_images(file, images, check, weights)
+    if chosen is not None:
+        reference = _reference_of_images(file, chosen, check, weights)
     else:
-        opened = file.open_cache(cache, ", or images with --images PATH")
+        opened = file.open_cache(cache, "export", ", or images with --images PATH")
         new = np.flatnonzero(~file.training_mask(opened))  # there the head is least confident
         reference = reference_of_cache(head, opened, check, new if len(new) else None)
     if not reference.images:
@@ -181,9 +182,9 @@ class LiteRTClassifier:
 
 
 def _reference_of_images(
-    file: ModelFile, images: Sequence[Path | str] | Path | str, count: int, weights: Path | str | None
+    file: ModelFile, images: Sequence[Path], count: int, weights: Path | str | None
 ) -> ReferencePredictions:
-    files = find_images([images] if isinstance(images, (str, os.PathLike)) else images).images
+    files = find_images(images).images
     chosen = [files[index] for index in evenly_spaced_indices(len(files), count)]
     embedded = embed_files(chosen, file.source, weights)
     features = {image.path: row for image in chosen if (row := embedded[image.path].features) is not None}

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import FeatureCache, display
-from ...errors import ModelFileError
+from ...cache import FeatureCache, display, open_cache
+from ...errors import ModelFileError, check_flag, check_path
 from ...extract import precision_of, require_same_fingerprint
 from ...heads.io import SHORT_HASH_BYTES, load_head, load_model, load_predictor, read_metadata
 
@@ -54,7 +54,9 @@ class ModelFile:
     @classmethod
     def open(cls, path: Path | str, trust: bool = False) -> ModelFile:
         """Read the metadata of a model file; raises a ModelFileError if it cannot be read."""
-        return cls(Path(path), read_metadata(path), trust)
+        check_flag("trust", "a model file", trust)
+        place = check_path("model", "a model file", path)
+        return cls(place, read_metadata(place), trust)
 
     @property
     def name(self) -> str:
@@ -96,7 +98,9 @@ class ModelFile:
         name = f"{self.name}, whose backbone was fine-tuned (extract with --weights {display(str(self.path))}),"
         return FeatureSource(self.metadata["fingerprint"], provenance, name)
 
-    def open_cache(self, cache: FeatureCache | Path | str | None = None, alternative: str = "") -> FeatureCache:
+    def open_cache(
+        self, cache: FeatureCache | Path | str | None = None, owner: str = "a model", alternative: str = ""
+    ) -> FeatureCache:
         """Return a cache with the same kind of features, by default the one that the model was trained on."""
         if cache is None:
             cache = self.metadata.get("cache_path")
@@ -105,7 +109,7 @@ class ModelFile:
                     f"{self.name} needs the cache that it was trained on, which is not where it was. Give it with "
                     f"--cache CACHE{alternative}"
                 )
-        opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
+        opened = open_cache(cache, owner)
         self.source.require_same(opened.fingerprint)
         return opened
 

@@ -11,12 +11,13 @@ from typing import Any, Literal
 import numpy as np
 
 from ...cache import FeatureCache
-from ...errors import HeadError, check_int
+from ...errors import HeadError, check_int, check_paths
 from ...extract import (
     EmbedResult,
     ImageFile,
     KnownContent,
     Progress,
+    as_progress,
     embed_images,
     find_images,
     recipe_of,
@@ -133,16 +134,18 @@ def predict(
     (('birch', 0.97), ('ash', 0.02))
     """
     check_int("top", "predict", top, 1)
-    files, unread = find_images([images] if isinstance(images, (str, os.PathLike)) else images)
+    names = view_names(views)
+    progress = as_progress(progress, "predict")
+    paths_given = check_paths("images", "predict", images)
     file = ModelFile.open(model, trust)
+    files, unread = find_images(paths_given)
     source, detector = file.source, NoveltyDetector.of_metadata(file.metadata, file.name)
-    view_sources = [replace(source, fingerprint=source.fingerprint | {"view": name}) for name in view_names(views)]
+    view_sources = [replace(source, fingerprint=source.fingerprint | {"view": name}) for name in names]
     head = file.predictor
-    opened = None if cache is None else file.open_cache(cache)
+    opened = None if cache is None else file.open_cache(cache, "predict")
     rows: dict[bytes, Any] = (
         {} if opened is None else {content.tobytes(): row for row, content in enumerate(opened.files.hashes)}
     )
-    progress = progress or Progress()
     progress.start(len(files), "classifying")
     try:
         embedded = embed_files(files, source, weights, engine=engine, known_content=rows, advance=progress.advance)

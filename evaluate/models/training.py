@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...cache import FeatureCache, make_folder
-from ...extract import Progress
+from ...cache import FeatureCache, make_folder, open_cache
+from ...errors import check_mapping, check_path
+from ...extract import Progress, as_progress
 from ...heads import make_head
 from ...heads.io import cache_metadata, keras_head, require_saveable, save_head
 from ..duplicates import groups_for
-from ..scoring import HeadResult, fit_and_score, fit_head, notes_on_fits, open_views
+from ..scoring import HeadResult, fit_and_score, fit_head, notes_on_fits, open_views, training_history
 from ..shared import history_figure, replacing_files, try_figure
 from ..splits import GroupsLike, Split, SplitLike, every_row, notes_on, single_split
 from .image_model import build_image_model, decoding_notes, reference_of_cache, save_image_model
@@ -130,9 +131,10 @@ def train(
     >>> model.result.scores["accuracy"]
     1.0
     """
-    opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
-    path = Path(path)
-    estimator = make_head(head, **(parameters or {}))
+    opened = open_cache(cache, "train")
+    progress = as_progress(progress, "train")
+    path = check_path("path", "train", path)
+    estimator = make_head(head, **check_mapping("parameters", "train", parameters))
     require_saveable(estimator, path, f"head {head!r}")
     image_model = path.suffix.lower() == ".keras"
     source = FeatureSource.of_cache(opened)
@@ -167,7 +169,7 @@ def train(
     }
     checked = None
     curves = path.with_name(f"{path.stem}.curves.png")
-    history = getattr(estimator, "history_", None)
+    history = training_history(estimator)
     figure_notes = []
     with replacing_files(path.parent, "the model", path.name, [curves.name]) as temporary:
         if image_model:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..metrics import probability_scores
-from ..shared import describe_cache, how_it_was_made
+from ..shared import describe_cache, how_it_was_made, without_nan
 
 if TYPE_CHECKING:
     from ..scoring import ComparisonData
@@ -58,7 +58,7 @@ def _heads(comparison: ComparisonData) -> list[dict[str, Any]]:
             entry["tuning"] = result.tuning.to_dict()
         entry |= {"fit_seconds": result.fit_seconds, "predict_seconds": result.predict_seconds}
         if result.history:
-            entry["history"] = result.history
+            entry["history"] = without_nan(result.history)
         heads.append(entry)
     return heads
 

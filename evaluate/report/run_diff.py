@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...cache import display
-from ...errors import ParameterError
+from ...errors import ParameterError, check_path
 from ..metrics import METRICS, PairedTest, compare_pair
 from ..shared import Record, Records, TextTable, data_frame, format_interval, format_number, html_table
 from .results_json import FORMAT, FORMAT_VERSION
@@ -134,10 +134,11 @@ def diff(a: Path | str, b: Path | str) -> RunDiff:
     ...     eo.diff(folder, folder).settings
     {}
     """
-    first, second = _results(Path(a)), _results(Path(b))
+    a, b = check_path("a", "diff", a), check_path("b", "diff", b)
+    first, second = _results(a), _results(b)
     heads_a = {head["head"]: head for head in first["heads"]}
     heads_b = {head["head"]: head for head in second["heads"]}
-    predictions = _predictions(Path(a)), _predictions(Path(b))
+    predictions = _predictions(a), _predictions(b)
     shared = [name for name in heads_a if name in heads_b]
     heads = []
     for name in shared:

@@ -19,5 +19,6 @@ from .results import ComparisonData as ComparisonData
 from .results import HeadResult as HeadResult
 from .results import LearningPoint as LearningPoint
 from .results import TuningResult as TuningResult
+from .results import training_history as training_history
 from .views import Views as Views
 from .views import open_views as open_views

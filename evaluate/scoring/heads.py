@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...cache import display
-from ...errors import EmbedonceError, HeadError, HeadParameterError
-from ...heads import make_head
+from ...errors import EmbedonceError, HeadError, HeadParameterError, check_mapping, describe
+from ...heads import make_head, unfitted_copy
 from ..splits import Split, SplitPlan
 from .results import HeadResult, TuningResult
 
@@ -63,8 +64,25 @@ def name_heads(heads: Any) -> dict[str, Any]:
     """Return heads as `compare` takes them, by name: parameters or a classifier of each."""
     if isinstance(heads, Mapping):
         named = dict(heads)
+        for name, entry in named.items():
+            if not isinstance(name, str) or not (isinstance(entry, Mapping) or hasattr(entry, "fit")):
+                raise HeadError(
+                    "parameter heads of compare must map names to parameters or scikit-learn classifiers, got "
+                    f"{describe(entry)} for {name!r}"
+                )
     else:
+        if not isinstance(heads, Iterable) and not hasattr(heads, "fit"):
+            raise HeadError(
+                "parameter heads of compare must be names, scikit-learn classifiers or a mapping of names to them, got "
+                f"{describe(heads)}"
+            )
         listed = [heads] if isinstance(heads, str) or hasattr(heads, "fit") else list(heads)
+        for head in listed:
+            if not isinstance(head, str) and not hasattr(head, "fit"):
+                raise HeadError(
+                    "a head in parameter heads of compare must be a name or a scikit-learn classifier, got "
+                    f"{describe(head)}"
+                )
         named = {_name_of(head): {} if isinstance(head, str) else head for head in listed}
         if len(named) < len(listed):
             names = ", ".join(map(_name_of, listed))
@@ -77,12 +95,16 @@ def name_heads(heads: Any) -> dict[str, Any]:
 
 
 def _name_of(head: Any) -> str:
-    return head if isinstance(head, str) else getattr(head, "head_name", type(head).__name__)
+    kind = head if inspect.isclass(head) else type(head)  # a class is refused by its name
+    return head if isinstance(head, str) else getattr(head, "head_name", kind.__name__)
 
 
 def make_heads(named: Mapping[str, Any]) -> dict[str, Any]:
     """Return the unfitted heads by name, from `name_heads`."""
-    return {name: _make(name, entry) if isinstance(entry, Mapping) else entry for name, entry in named.items()}
+    return {
+        name: _make(name, entry) if isinstance(entry, Mapping) else unfitted_copy(name, entry)
+        for name, entry in named.items()
+    }
 
 
 def name_and_parameters(name: str, entry: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -92,7 +114,7 @@ def name_and_parameters(name: str, entry: Mapping[str, Any]) -> tuple[str, dict[
 
 
 def _make(name: str, entry: Mapping[str, Any]) -> Any:
-    kind, parameters = name_and_parameters(name, entry)
+    kind, parameters = name_and_parameters(name, check_mapping(f"heads[{name!r}]", "compare", entry))
     return make_head(kind, **parameters)
 
 
@@ -100,8 +122,10 @@ def weigh_classes(heads: Mapping[str, Any], class_weight: str | None) -> list[st
     """Set ``class_weight`` of every head that has it, and return notes on the others."""
     if class_weight is None:
         return []
-    if class_weight != "balanced":
-        raise HeadParameterError(f"parameter class_weight of compare must be None or 'balanced', got {class_weight!r}")
+    if not isinstance(class_weight, str) or class_weight != "balanced":
+        raise HeadParameterError(
+            f"parameter class_weight of compare must be None or 'balanced', got {describe(class_weight)}"
+        )
     without = []
     for name, head in heads.items():
         if "class_weight" in head.get_params(deep=False):
@@ -116,8 +140,10 @@ def check_calibration(method: str | None) -> None:
     """Raise a HeadParameterError when there is no such calibration."""
     from ...heads import METHODS
 
-    if method is not None and method not in METHODS:
-        raise HeadParameterError(f"parameter calibrate of compare must be {' or '.join(METHODS)}, got {method!r}")
+    if method is not None and not (isinstance(method, str) and method in METHODS):
+        raise HeadParameterError(
+            f"parameter calibrate of compare must be {' or '.join(METHODS)}, got {describe(method)}"
+        )
 
 
 def calibrate_heads(plans: Iterable[HeadsOnPlan], method: str | None) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import FeatureCache, display, printable
-from ...errors import EmbedonceError, HeadError
+from ...errors import EmbedonceError, HeadError, is_number
 from ...heads.io import save_head
 from ..metrics import METRICS, HeadDifference, Metric, are_skewed, leading_metric, shown_metrics
 from ..shared import (
@@ -90,6 +90,25 @@ class LearningPoint(Record):
     repeats: int
 
 
+def training_history(head: Any) -> dict[str, list[float]] | None:
+    """Return accuracy and loss per epoch from ``history_`` of a head, also from Keras's; None if it holds others."""
+    given = getattr(head, "history_", None)
+    given = getattr(given, "history", given)
+    if not isinstance(given, Mapping) or not {"accuracy", "loss"} <= set(given):
+        return None
+    names = ("accuracy", "loss", "val_accuracy", "val_loss", "epoch")
+    history = {name: values for name, values in given.items() if name in names}
+    for name, values in history.items():
+        if not isinstance(values, list | tuple | np.ndarray) or not len(values) == len(given["loss"]) > 0:
+            return None
+        history[name] = np.asarray(values).tolist()
+        if not all(map(is_number, history[name])):
+            return None
+    if not {"val_accuracy", "val_loss"} <= set(history):
+        history.pop("epoch", None)
+    return history
+
+
 @dataclass(frozen=True, eq=False)
 class HeadResult:
     """Result of one head in a comparison.
@@ -147,7 +166,7 @@ class HeadResult:
     @property
     def history(self) -> dict[str, list[float]] | None:
         """Accuracy and loss per epoch of heads that are trained in epochs."""
-        return getattr(self.head, "history_", None)
+        return training_history(self.head)
 
     def to_dict(self) -> dict[str, Any]:
         """Return name, scores, the interval of the accuracy, and times, as the rows of ``Comparison.table``."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import FeatureCache, Features, RowSource, display
-from ...errors import CacheError, ParameterError
+from ...errors import CacheError, ParameterError, describe
 from ...extract import VIEWS, require_same_fingerprint, view_path
 
 USES = ("train", "average", "both")
@@ -40,8 +40,8 @@ def open_views(cache: FeatureCache, use: str | None) -> Views | None:
     """Open all views of a cache, or none when ``use`` is None; missing or outdated views are a CacheError."""
     if use is None:
         return None
-    if use not in USES:
-        raise ParameterError(f"parameter views must be one of {', '.join(USES)}, or None, got {use!r}")
+    if not isinstance(use, str) or use not in USES:
+        raise ParameterError(f"parameter views must be one of {', '.join(USES)}, or None, got {describe(use)}")
     paths = {} if cache.path is None else {name: view_path(cache.path, name) for name in VIEWS["dihedral"]}
     names = tuple(name for name, path in paths.items() if path.exists())
     if not names:

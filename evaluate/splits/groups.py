@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import FeatureCache, display, write_atomically
-from ...errors import SplitError
+from ...errors import SplitError, describe
 from ..shared import as_csv, format_examples, read_table
 
 GroupsLike: TypeAlias = "str | os.PathLike[str] | Groups | Mapping[str, Any] | Sequence[Any] | Any"
@@ -68,6 +68,9 @@ class Groups:
     notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
+        for name, value in (("paths", self.paths), ("names", self.names)):
+            if isinstance(value, str | bytes | Mapping | type) or not hasattr(value, "__len__"):
+                raise SplitError(f"parameter {name} of Groups must be a list of names, got {describe(value)}")
         if len(self.paths) != len(self.names):
             raise SplitError(
                 f"parameter names of Groups must have one name for each of the {len(self.paths):,} paths, "
@@ -121,15 +124,20 @@ def as_groups(groups: GroupsLike, cache: FeatureCache) -> Groups:
         return read_groups(Path(groups), cache)
     if isinstance(groups, Mapping):
         by_path = dict(groups)
+    elif np.ndim(groups) > 1:
+        raise SplitError(
+            f"parameter groups must have one group for each image, got an object of type {type(groups).__name__} with "
+            f"{np.ndim(groups)} dimensions. Give one column of it"
+        )
     elif hasattr(groups, "index") and hasattr(groups, "to_numpy"):  # a Series of pandas
         series: Any = groups
         index, values = list(series.index), series.to_numpy()
         # rows of another order would get each other's groups, so only the usual index means one value per row
         by_path = dict(zip(cache.paths if index == list(range(len(cache))) else index, values, strict=True))
     else:
-        values = list(groups) if isinstance(groups, (Sequence, np.ndarray)) else None
+        values = list(groups) if isinstance(groups, Sequence | np.ndarray | Iterator) else None
         if values is None or len(values) != len(cache):
-            got = f"{len(values):,}" if values is not None else repr(groups)
+            got = f"{len(values):,}" if values is not None else describe(groups)
             raise SplitError(
                 f"parameter groups must have one group for each of the {len(cache):,} images, or be a path, a Groups, "
                 f"a mapping from path to group or a Series, got {got}"

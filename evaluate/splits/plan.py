@@ -167,11 +167,11 @@ def _given(cache: FeatureCache, split: Any, groups: Groups | None) -> list[Split
     """Return the splits of a `Split`, a pair of arrays, a splitter, or a list of folds."""
     if isinstance(split, Split):
         splits = [split]
-    elif callable(getattr(split, "split", None)):
+    elif callable(getattr(split, "split", None)) and not isinstance(split, type):
         splits = _as_folds(_from_splitter(cache, split, groups))
     elif _is_pair(split):
         splits = [Split(*split)]
-    elif isinstance(split, Iterable):
+    elif isinstance(split, Iterable) and not isinstance(split, bytes):
         splits = _as_folds(split)
     else:
         raise SplitError(

@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...cache import FeatureCache
-from ...errors import ParameterError, SplitError, check_int
-from ...extract import Progress
+from ...cache import FeatureCache, open_cache
+from ...errors import ParameterError, SplitError, check_choice, check_int, check_mapping
+from ...extract import Progress, as_progress
 from ...heads import candidates, make_head, search_space
 from ..duplicates import groups_for
 from ..metrics import METRICS, MetricName, compare_pair
@@ -106,13 +106,15 @@ def tune(
     begin = time.monotonic()
     check_jobs("tune", jobs, dask)
     _check(head, trials, metric, time_budget)
-    searched = search_space(head, space, parameters)
-    make = functools.partial(make_head, head, **(parameters or {}))
+    progress = as_progress(progress, "tune")
+    fixed = check_mapping("parameters", "tune", parameters)
+    searched = search_space(head, None if space is None else check_mapping("space", "tune", space), fixed)
+    make = functools.partial(make_head, head, **fixed)
     unfitted = make()
     if METRICS[metric].of_probabilities and not hasattr(unfitted, "predict_proba"):
         raise ParameterError(f"parameter metric of tune cannot be {metric} for head {head!r}: it has no probabilities")
     values = unfitted.get_params(deep=False)
-    opened = cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache)
+    opened = open_cache(cache, "tune")
     row_groups, notes = groups_for(opened, groups, split, progress)
     (plan, *_), split_notes = plan_splits(opened, split, seed, row_groups)
     outer = plan[0]
@@ -125,7 +127,7 @@ def tune(
     search = Search(
         opened, head, make, inner, row_groups, metric, seed, jobs, dask,
         deadline=None if time_budget is None else time.time() + time_budget,
-        progress=Progress() if progress is None else progress,
+        progress=progress,
     )  # fmt: skip
     best = search.run(candidates(searched, {name: values[name] for name in searched}, trials, seed))
     default = search.default_of(best)
@@ -179,7 +181,6 @@ def _check(head: str, trials: Any, metric: str, time_budget: Any) -> None:
     if not isinstance(head, str):
         raise ParameterError(f"parameter head of tune must be the name of a head, got {head!r}")
     check_int("trials", "tune", trials, 1)
-    if metric not in METRICS:
-        raise ParameterError(f"parameter metric of tune must be one of {', '.join(METRICS)}, got {metric!r}")
+    check_choice("metric", "tune", metric, METRICS)
     if time_budget is not None:
         check_seconds("time_budget", "tune", time_budget)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...cache import FeatureCache, display, make_folder, write_atomically
-from ...errors import CacheError, OutputError, ParameterError, WeightsError
+from ...errors import CacheError, OutputError, ParameterError, WeightsError, describe
 from .file_kinds import kind_of_file, kind_of_folder
 
 IMAGENET_ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
@@ -28,6 +28,8 @@ class WeightsSource:
 
 def resolve_weights(weights: str | Path, alpha: float, image_size: int, *, timeout: float = 30.0) -> WeightsSource:
     """Find the weights that a user named, and download those of ImageNet if they are missing."""
+    if not isinstance(weights, str | os.PathLike):
+        raise ParameterError(f"parameter weights must be imagenet, random:SEED or a file, got {describe(weights)}")
     name = str(weights)
     if name == "imagenet":
         path = imagenet_path(alpha, image_size)

@@ -16,7 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...cache import FeatureCache, display, make_folder, write_atomically
-from ...errors import HeadError, ModelFileError, ModelSuffixError, first_line
+from ...errors import (
+    HeadError,
+    ModelFileError,
+    ModelSuffixError,
+    ParameterError,
+    check_flag,
+    check_mapping,
+    check_path,
+    describe,
+    first_line,
+)
 from ..predictors import PREDICTORS
 from .head_arrays import StoredHead, array_bytes, has_arrays, pack_head, read_array, unpack_head
 from .keras_files import load_keras_head, model_sha256, save_keras_head
@@ -108,15 +118,22 @@ def save_head(
     from sklearn.exceptions import NotFittedError
     from sklearn.utils.validation import check_is_fitted
 
-    path = Path(path)
+    path = check_path("path", "save_head", path)
+    metadata = check_mapping("metadata", "save_head", metadata)
     if cache is not None:
-        metadata = cache_metadata(cache, rows) | dict(metadata or {})
+        if not isinstance(cache, FeatureCache):
+            raise ParameterError(f"parameter cache of save_head must be a FeatureCache, got {describe(cache)}")
+        metadata = cache_metadata(cache, rows) | metadata
     suffix = path.suffix.lower()
     _require_suffix(head, path, f"a {type(head).__name__}")
     try:
         check_is_fitted(head)
     except NotFittedError as error:
         raise HeadError(f"{type(head).__name__} is not fitted: call fit before saving it") from error
+    except TypeError as error:  # a class, or not an estimator
+        raise HeadError(
+            f"parameter head of save_head must be a fitted scikit-learn classifier, got {describe(head)}"
+        ) from error
     if suffix == ".npz":
         description, arrays = pack_head(head)
         entries = {name: array_bytes(array) for name, array in arrays.items()}
@@ -166,7 +183,8 @@ def load_head(path: str | Path, trust: bool = False) -> Any:
     ...     eo.load_head(f"{folder}/head.npz").predict([[0.9]])
     array(['dog'], dtype='<U3')
     """
-    path = Path(path)
+    path = check_path("path", "load_head", path)
+    check_flag("trust", "load_head", trust)
     suffix = _suffix_of_existing(path)
     if suffix in (".npz", ".keras"):
         metadata, stored, has_weights = _read_archive(path)
