@@ -103,6 +103,7 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
 @option("-o", "--output", type=PATH, required=True, help="Write this .png, .svg or .pdf file.")
 @option("--class", "class_name", metavar="NAME", help="Class to explain. [default: the predicted one]")
 @WEIGHTS
+@ENGINE
 @_TRUST
 @AS_JSON
 def explain(model: Path, image: Path, output: Path, as_json: bool, **options: Any) -> None:

@@ -82,7 +82,8 @@ def extract_features(
         Height and width, in pixels, that images are resized to.
     engine : {"auto", "native", "litert", "keras"}, default="auto"
         Inference engine. The features of all engines agree within 1e-3. ``auto`` is the fastest one: ``native`` on
-        processors with AVX2 and without AVX-512, ``litert`` on others, ``keras`` for the precisions of GPUs.
+        processors with AVX2 and without AVX-512, ``litert`` on others, ``keras`` for the precisions of GPUs. If
+        TensorFlow cannot be imported and is needed, ``auto`` is ``native``.
     workers : int, default=None
         Number of threads; None for the default of the engine. With ``dask``, threads of each task; None for 1, because
         every thread of a Dask worker takes a slice.

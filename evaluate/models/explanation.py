@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import display
-from ...errors import ImageError, ImageFolderError, OutputError, check_choice, check_path
-from ...extract import Pixels, find_images, recipe_of, resize
+from ...errors import ImageError, ImageFolderError, MissingPackageError, OutputError, check_choice, check_path
+from ...extract import AUTO, Pixels, find_images, recipe_of, resize
 from ...extract.backbone import feature_map
+from ...extract.engines import plain_feature_map
 from ...heads import class_evidence, require_explainable
 from ..shared import INK, default_style, percent
 from .activation_map import OPACITY, check_mean, gray, heatmap_colormap, heatmap_of
 from .image_model import backbone_of
-from .model_file import ModelFile
+from .model_file import FeatureSource, ModelFile
 from .prediction import embed_files
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ def explain(
     *,
     class_name: str | None = None,
     weights: Path | str | None = None,
+    engine: str = "auto",
     trust: bool = False,
 ) -> Explanation:
     """Find the regions of an image that speak for a class.
@@ -185,6 +187,9 @@ def explain(
         Class to explain, by default the predicted one.
     weights : path-like, default=None
         File with the backbone's weights, if they are not where the model says.
+    engine : str, default="auto"
+        Engine that computes the features: see `extract_features`. The feature map is computed by Keras, and by NumPy
+        with ``native``, or if TensorFlow cannot be imported.
     trust : bool, default=False
         Allow a model file that runs code when it is loaded.
 
@@ -240,12 +245,12 @@ def explain(
             f"parameter image of explain must be one image file, got the folder {display(str(image))}"
         )
     files = find_images([image]).images
-    embedded = embed_files(files, source, weights)[files[0].path]
+    embedded = embed_files(files, source, weights, engine=engine)[files[0].path]
     if embedded.features is None:
         raise ImageError(f"the image {display(str(image))} cannot be explained: {embedded.reason}")
     recipe = recipe_of(source, weights)
     pixels = recipe.decode(image_file.read_bytes())
-    maps = feature_map(backbone_of(source, weights), resize(pixels, recipe.image_size))
+    maps = _feature_map(resize(pixels, recipe.image_size), source, weights, engine)
     difference = check_mean(maps, embedded.features)
     features = embedded.features[None]
     evidence = class_evidence(head, embedded.features)
@@ -262,6 +267,18 @@ def explain(
         pixels=pixels,
         feature_difference=difference,
     )
+
+
+def _feature_map(
+    image: npt.NDArray[np.float32], source: FeatureSource, weights: Path | str | None, engine: str
+) -> npt.NDArray[np.float32]:
+    if engine != "native":
+        try:
+            return feature_map(backbone_of(source, weights), image)
+        except MissingPackageError:
+            if engine != AUTO:
+                raise
+    return plain_feature_map(recipe_of(source, weights), image)
 
 
 def require_picture(path: Path | str) -> None:

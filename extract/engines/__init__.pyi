@@ -4,6 +4,7 @@ from .engines import is_quick as is_quick
 from .engines import make_engine as make_engine
 from .engines import make_prepared as make_prepared
 from .engines import note_engine as note_engine
+from .engines import plain_feature_map as plain_feature_map
 from .engines import preferred_engine as preferred_engine
 from .litert import open_interpreter as open_interpreter
 from .native import why_not_native as why_not_native

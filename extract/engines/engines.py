@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..._keras import import_keras
-from ...errors import ParameterError
+from ...errors import MissingPackageError, ParameterError
 from ..backbone import weights_from, weights_sha256
 from ..options import AUTO, DTYPES, ENGINES, ComputeOptions, check_options, engines_for
 from ..processors import cpu_count
@@ -18,7 +18,7 @@ from ..recipe import Hashes, Recipe
 from .convert import convert
 from .fold import fold, from_bytes, to_bytes
 from .litert import Interpreter
-from .native import NativeSession, native_is_fastest, require_native
+from .native import NativeSession, native_is_fastest, require_native, why_not_native
 from .native_plan import make_program
 from .prepared_models import (
     PreparedModel,
@@ -30,7 +30,7 @@ from .prepared_models import (
 )
 from .protocol import Engine, Features, Images, Session, check_against_reference
 from .quantize import quantize
-from .reference import reference_features
+from .reference import reference_features, reference_map
 
 PREFERENCE = "EMBEDONCE_ENGINE"
 """Environment variable that sets which engine ``auto`` chooses."""
@@ -152,10 +152,24 @@ _PREPARING: dict[str, type[NativeEngine] | type[LiteRTEngine]] = {"native": Nati
 
 
 def make_engine(name: str, recipe: Recipe, threads: int | None = None) -> Engine:
-    """Make an engine for a recipe; ``auto`` is what `chosen_engine` says. Raises EngineError and WeightsError."""
+    """Make an engine for a recipe; ``auto`` is what `chosen_engine` says. Raises EngineError and WeightsError.
+
+    Where the engine needs TensorFlow, which cannot be imported, ``auto`` is ``native``.
+    """
     options = ComputeOptions(name, threads=threads)
     check_options(options, recipe.precision)
     chosen = chosen_engine(options, recipe.precision)
+    try:
+        return _make(chosen, recipe, threads)
+    except MissingPackageError as error:
+        if chosen == "native" or recipe.precision != "float32" or threads not in (None, 1) or why_not_native():
+            raise
+        if name != AUTO or preferred_engine():
+            raise MissingPackageError(f"engine {chosen}: {error}. Or use engine native") from error
+        return _make("native", recipe, threads)
+
+
+def _make(chosen: str, recipe: Recipe, threads: int | None) -> Engine:
     if chosen not in _PREPARING:
         return KerasEngine(recipe, threads)
     prepared = load_prepared(recipe, chosen) or prepare(recipe, chosen)
@@ -172,6 +186,11 @@ def prepare(recipe: Recipe, engine: str) -> PreparedModel:
 def make_prepared(name: str, prepared: PreparedModel, image_size: int, threads: int = 1) -> Engine:
     """Make the engine ``native`` or ``litert`` from a prepared model."""
     return _PREPARING[name](prepared, image_size, threads)
+
+
+def plain_feature_map(recipe: Recipe, image: Images) -> Images:
+    """Return the last feature map (h, w, d) of an image (s, s, 3), 0 to 255, computed with NumPy alone."""
+    return reference_map(fold(weights_from(recipe.weights, recipe.alpha)), image)
 
 
 def is_quick(options: ComputeOptions, recipe: Recipe) -> bool:

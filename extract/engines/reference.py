@@ -13,10 +13,12 @@ Array = npt.NDArray[np.float32]
 
 def reference_features(folded: Folded, images: Array) -> Array:
     """Embed images of shape (n, s, s, 3), 0 to 255: float32, shape (n, d)."""
-    return np.stack([_embed(folded, image) for image in images])
+    return np.stack([reference_map(folded, image).mean(axis=(0, 1)) for image in images])
 
 
-def _embed(folded: Folded, image: Array) -> Array:
+def reference_map(folded: Folded, image: Array) -> Array:
+    """Return the last feature map (h, w, d) of an image (s, s, 3), 0 to 255: float32."""
+
     def weights(name: str) -> tuple[Array, Array]:
         return folded[f"{name}.kernel"], folded[f"{name}.bias"]
 
@@ -37,8 +39,7 @@ def _embed(folded: Folded, image: Array) -> Array:
         if stride == 1 and maps.shape == before.shape:
             maps = maps + before
     kernel, bias = weights("Conv_1")
-    pooled: Array = _relu6(maps @ kernel[0, 0] + bias).mean(axis=(0, 1))
-    return pooled
+    return _relu6(maps @ kernel[0, 0] + bias)
 
 
 def _taps(maps: Array, stride: int) -> list[Array]:
