@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -12,19 +11,23 @@ from typing import Any
 from joblib.parallel import ParallelBackendBase
 
 from ...errors import CacheError, ClusterError, first_line
-from ...extract.cluster import connected
+from ...extract.cluster import connected, count_threads
 from ..shared import package_versions
 from .job import Job, JobResult
 
 WORKER_SECONDS = 60.0
-"""Time to wait for the first worker; an adaptive cluster has none before a task is submitted."""
+"""Time to wait for the first worker of a user's client, which may belong to an adaptive cluster."""
 
 
 @contextlib.contextmanager
 def on_cluster(dask: Any) -> Iterator[tuple[int, DaskBackend, Callable[[int, Job], tuple[int, JobResult]]]]:
     """Yield the threads of a cluster, a backend for joblib, and the function that a worker runs for each job."""
     with connected(dask, "compare and tune") as client:
-        yield _threads(client), DaskBackend(client), functools.partial(run_on_worker, package_versions())
+        yield (
+            count_threads(client, WORKER_SECONDS),
+            DaskBackend(client),
+            functools.partial(run_on_worker, package_versions()),
+        )
 
 
 def run_on_worker(versions: Mapping[str, str], number: int, packed: Job) -> tuple[int, JobResult]:
@@ -48,19 +51,6 @@ def run_on_worker(versions: Mapping[str, str], number: int, packed: Job) -> tupl
             ) from error
 
     return number, JobResult.of(run)
-
-
-def _threads(client: Any) -> int:
-    try:
-        threads: int = sum(client.nthreads().values())
-        if not threads:
-            client.submit(os.getpid, pure=False).result(timeout=WORKER_SECONDS)
-            threads = sum(client.nthreads().values())
-    except Exception as error:  # Dask raises many kinds of errors
-        raise ClusterError(
-            f"the Dask cluster has no worker ({type(error).__name__}: {first_line(error)}). Start one with: dask worker"
-        ) from error
-    return max(1, threads)
 
 
 class DaskBackend(ParallelBackendBase):  # type: ignore[misc]

@@ -17,13 +17,18 @@ from .job import _ALONE, Job, JobResult, Result, _call, _dumps, _reason
 
 
 def check_jobs(what: str, jobs: Any, dask: Any) -> None:
-    """Check the parameters ``jobs`` and ``dask`` of a function, which exclude each other, or raise ParameterError."""
+    """Check the parameters ``jobs`` and ``dask``, which exclude each other, and that the cluster answers."""
     check_int("jobs", what, jobs, 1)
     if dask is not None and jobs != 1:
         raise ParameterError(
             f"parameter jobs of {what} is for processes on this machine and cannot go together with dask, where the "
             f"cluster decides; got jobs={jobs!r}"
         )
+    if dask is not None:
+        from .dask_backend import on_cluster
+
+        with on_cluster(dask):  # a cluster that does not answer is an error now, not after the search for groups
+            pass
 
 
 def run_jobs(

@@ -7,6 +7,7 @@ worker that Dask considers lost, but that still runs, cannot change rows that we
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -15,6 +16,7 @@ import queue
 import re
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -29,7 +31,9 @@ from ..scan import ImageFile
 from .worker import PATIENCE, Job, SliceResult, StoredDigests, embed_slice
 
 SLICE_ROWS = 512  # some seconds of one thread: small enough to balance, large enough for a segment
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 6.0
+WORKER_SECONDS = 6.0
+"""Time to wait for the first worker; an adaptive cluster has none before a task is submitted."""
 _AHEAD = 4  # slices per thread that wait at the scheduler, which must not hold millions of paths
 _MINIMUM_AHEAD = 64  # for workers that join later
 _POLL_SECONDS = 1.0
@@ -64,16 +68,51 @@ def connected(dask: Any, what: str = "extract") -> Iterator[Any]:
         )
     with _quiet_dask():
         try:
+            with ThreadPoolExecutor(1) as pool:  # a notebook has an event loop in this thread
+                pool.submit(asyncio.run, _require_scheduler(address)).result()
             client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ImportError) as error:
+        except Exception as error:  # what answers can be of any kind, and so the error
+            known = isinstance(error, (OSError, ImportError)) and not isinstance(error, TimeoutError)
+            reason = first_line(error) if known else "what answers there is not a Dask scheduler"
             raise ClusterError(
-                f"cannot reach the Dask scheduler {address} ({first_line(error)}). Start one with: dask scheduler"
+                f"cannot reach the Dask scheduler {address} ({reason}). Start one with: dask scheduler"
             ) from error
         try:
+            count_threads(client, WORKER_SECONDS)
             yield client
         finally:
             with contextlib.suppress(Exception):  # the scheduler may be lost
                 client.close(timeout=CONNECT_SECONDS)
+
+
+async def _require_scheduler(address: str) -> None:
+    """Ask who answers at an address, since a client of Dask waits without end for a server of another kind."""
+    from distributed.core import connect, send_recv
+    from distributed.security import Security
+
+    async def ask() -> bool:
+        comm = await connect(address, timeout=CONNECT_SECONDS, **Security().get_connection_args("client"))
+        try:
+            return "workers" in await send_recv(comm, op="identity")
+        finally:
+            comm.abort()
+
+    if not await asyncio.wait_for(ask(), CONNECT_SECONDS):
+        raise TypeError("a worker")
+
+
+def count_threads(client: Any, seconds: float) -> int:
+    """Return the number of threads of a cluster; wait for the first worker."""
+    try:
+        threads: int = sum(client.nthreads().values())
+        if not threads:
+            client.submit(os.getpid, pure=False).result(timeout=seconds)
+            threads = sum(client.nthreads().values())
+    except Exception as error:  # Dask raises many kinds of errors
+        raise ClusterError(
+            f"the Dask cluster has no worker ({type(error).__name__}: {first_line(error)}). Start one with: dask worker"
+        ) from error
+    return max(1, threads)
 
 
 def _address(name: str) -> str:
@@ -97,7 +136,7 @@ def _quiet_dask() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client", "distributed.core")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:

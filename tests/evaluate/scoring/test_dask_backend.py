@@ -19,6 +19,8 @@ from embedonce.cli.app import main
 from embedonce.errors import ClusterError, HeadError
 from embedonce.evaluate.comparison import run
 from embedonce.evaluate.scoring import dask_backend as parallel_dask
+from embedonce.evaluate.tuning.run import tune
+from embedonce.extract.cluster import coordinator
 from kept_lines import KeptLines
 from parallel_heads import Broken, Deadly, FromNowhere, Head, Locked, Slow
 from saving import without_pictures
@@ -145,12 +147,20 @@ def test_one_thread_computes_until_its_scheduler_is_lost(cache_path):
 
 
 def test_a_cluster_without_workers_is_one_error(cache_path, monkeypatch):
-    monkeypatch.setattr(parallel_dask, "WORKER_SECONDS", 0.5)
+    monkeypatch.setattr(coordinator, "WORKER_SECONDS", 0.5)
     with (
         distributed.LocalCluster(n_workers=0, **LOCAL) as own,
         pytest.raises(ClusterError, match=r"the Dask cluster has no worker \(.*\)\. Start one with: dask worker"),
     ):
         compare(cache_path, {"a": Head(), "b": Head()}, dask=own.scheduler_address)
+
+
+def test_the_cluster_is_asked_before_the_groups_are_found(cache_path, monkeypatch):
+    monkeypatch.setattr(coordinator, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(run, "groups_for", None)
+    for call in (compare, partial(tune, head="logreg")):
+        with pytest.raises(ClusterError, match="cannot reach the Dask scheduler"):
+            call(cache_path, dask="tcp://127.0.0.1:1")
 
 
 def test_a_worker_with_other_versions_is_named(cache_path, scheduler, monkeypatch):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -506,6 +509,59 @@ def test_an_unreachable_scheduler_is_one_error(run, tmp_path, monkeypatch, dask,
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.5)
     with pytest.raises(ClusterError, match=message):
         run(dask=dask)
+    assert os.listdir(tmp_path) == ["images"]
+
+
+def reply(kind, connection):
+    with contextlib.suppress(OSError):
+        if kind == "http":
+            connection.recv(10)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        elif kind == "ssh":
+            connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+        elif kind == "zeros":
+            connection.sendall((8).to_bytes(8, "little") + bytes(100))
+        elif kind == "large":
+            connection.sendall((2**62).to_bytes(8, "little"))
+        if kind in ("closes", "http"):
+            connection.close()
+
+
+@pytest.mark.parametrize("kind", ["silent", "closes", "http", "ssh", "zeros", "large"])
+def test_a_server_of_another_kind_is_one_quick_error(run, tmp_path, monkeypatch, kind, caplog):
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1.0)
+    connections = []
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                connections.append(server.accept()[0])
+                reply(kind, connections[-1])
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        begin = time.monotonic()
+        with pytest.raises(ClusterError, match=rf"cannot reach the Dask scheduler {address} \(.+\)\. Start one"):
+            run(dask=address)
+        assert time.monotonic() - begin < 10
+    assert not caplog.records
+    assert os.listdir(tmp_path) == ["images"]
+
+
+def test_the_address_of_a_worker_is_not_a_scheduler(run, local):
+    worker = next(iter(local.workers.values())).worker_address
+    with pytest.raises(ClusterError, match=r"\(what answers there is not a Dask scheduler\)"):
+        run(dask=worker)
+
+
+def test_a_scheduler_without_workers_is_one_quick_error(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "WORKER_SECONDS", 0.5)
+    with (
+        distributed.LocalCluster(n_workers=0, **LOCAL) as own,
+        pytest.raises(ClusterError, match=r"the Dask cluster has no worker \(.*\)\. Start one with: dask worker"),
+    ):
+        run(dask=own.scheduler_address)
     assert os.listdir(tmp_path) == ["images"]
 
 
