@@ -1,5 +1,7 @@
 from .csv_files import as_csv as as_csv
+from .csv_files import find_path as find_path
 from .csv_files import format_examples as format_examples
+from .csv_files import is_missing as is_missing
 from .csv_files import read_header as read_header
 from .csv_files import read_table as read_table
 from .frames import data_frame as data_frame

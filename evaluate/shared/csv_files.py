@@ -1,15 +1,20 @@
-"""CSV files in UTF-8, in which names that are not UTF-8 keep their bytes."""
+"""CSV files, written in UTF-8, in which names that are not UTF-8 keep their bytes, and read as programs write them."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
-from collections.abc import Iterable, Sequence
+import re
+import unicodedata
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ...cache import display
 from ...errors import SplitError
 
+_SURROGATE = re.compile("[\udc80-\udcff]")
 _NEEDS_QUOTES = frozenset(',"\r\n')
 
 
@@ -27,7 +32,7 @@ def _quoted(text: str) -> str:
 def read_table(path: Path, what: str, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     """Return the line number and the fields of each row of a CSV file that has at least some columns."""
     name = display(str(path))
-    header, rows = _read(path, what)
+    header, rows = _read(path, what, columns)
     if any(column not in header for column in columns):
         raise SplitError(
             f"the {what} {name} must be CSV with the columns {display(','.join(columns))}, "
@@ -37,19 +42,81 @@ def read_table(path: Path, what: str, columns: Sequence[str]) -> list[tuple[int,
 
 
 def read_header(path: Path, what: str) -> list[str]:
-    """Return the columns of a CSV file with a header line."""
-    return _read(path, what)[0]
+    """Return the columns of a CSV file with a header line and a column ``path``."""
+    return _read(path, what, ["path"])[0]
 
 
-def _read(path: Path, what: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def is_missing(value: str) -> bool:
+    """Return whether a field is empty, or what pandas and R write for a missing value."""
+    return value.strip().lower() in ("", "nan", "<na>", "none", "null", "nat", "#n/a")
+
+
+def find_path(name: str, known: Container[str]) -> str:
+    """Return the known path that a path in a table means, or the path itself if there is none."""
+    # written on Windows, with spaces around it, in another form of Unicode, or in the encoding of Excel
+    if name in known:
+        return name
+    for text in dict.fromkeys((name, _as_cp1252(name))):
+        path = text.strip().replace("\\", "/").removeprefix("./")
+        for variant in (path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))):
+            if variant in known:
+                return variant
+    return name
+
+
+def _as_cp1252(text: str) -> str:
+    """Decode bytes that are not UTF-8 as Excel's encoding, which has all of Latin-1's letters."""
+    return text.encode("utf-8", "surrogateescape").decode("cp1252", "replace") if _SURROGATE.search(text) else text
+
+
+def _read(path: Path, what: str, wanted: Sequence[str]) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    name = display(str(path))
     try:
-        # spreadsheets put a byte order mark first
-        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
-        reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
-        rows = [(reader.line_num, row) for row in reader]
-        return list(reader.fieldnames or []), rows
-    except (OSError, csv.Error) as error:
-        raise SplitError(f"cannot read the {what} {display(str(path))}: {error}") from error
+        text = _decode(path.read_bytes())
+        separator = re.match(r"sep=(.)\r?\n", text)  # a first line for Excel
+        start = separator.end() if separator else 0
+        for delimiter in separator[1] if separator else ",;\t|":
+            reader = csv.DictReader(io.StringIO(text[start:], newline=""), restval="", delimiter=delimiter)
+            header = _rename(list(reader.fieldnames or []), wanted)
+            if set(wanted) <= set(header):
+                break
+        else:
+            reader = csv.DictReader(io.StringIO(text[start:], newline=""), restval="")
+            header = list(reader.fieldnames or [])
+        reader.fieldnames = header
+        rows = [(reader.line_num + (start > 0), row) for row in reader]
+    except (OSError, ValueError, csv.Error) as error:
+        raise SplitError(f"cannot read the {what} {name}: {error}") from error
+    for column in wanted:
+        if header.count(column) > 1:
+            raise SplitError(f"the {what} {name} must have one column {display(column)}, got {header.count(column)}")
+    for line, row in rows:
+        more: Any = row.pop(None, None)
+        if more and any(value.strip() for value in more):
+            raise SplitError(
+                f"the {what} {name}, line {line}: a row must have at most the {len(header)} fields of the header, got "
+                f"{len(header) + len(more)}. Put quotes around values with {reader.reader.dialect.delimiter!r}"
+            )
+    return header, [(line, row) for line, row in rows if any(value.strip() for value in row.values())]
+
+
+def _rename(header: list[str], wanted: Sequence[str]) -> list[str]:
+    """Return the header with wanted names for columns that differ from them in case and spaces only."""
+    names = {name.strip().casefold(): name for name in wanted if name not in header}
+    return [names.get(column.strip().casefold(), column) for column in header]
+
+
+def _decode(data: bytes) -> str:
+    """Decode a table by its first bytes: UTF-8, in which other bytes are kept, or UTF-16, as spreadsheets write it."""
+    if data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise ValueError("it is a workbook of a spreadsheet. Save it as CSV (UTF-8)")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16")
+    if b"\0" in data[:2]:
+        return data.decode("utf-16-be" if data[:1] == b"\0" else "utf-16-le")
+    if b"\0" in data:
+        raise ValueError("it is not a text file. Save it as CSV (UTF-8)")
+    return data.decode("utf-8-sig", "surrogateescape")
 
 
 def format_examples(names: Sequence[str], maximum: int = 3) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, display, write_atomically
 from ...errors import SplitError, describe
-from ..shared import as_csv, format_examples, read_table
+from ..shared import as_csv, find_path, format_examples, is_missing, read_table
 
 GroupsLike: TypeAlias = "str | os.PathLike[str] | Groups | Mapping[str, Any] | Sequence[Any] | Any"
 """A path, a `Groups`, a mapping from path to group, one group per row, or a Series of pandas."""
@@ -160,14 +160,14 @@ def read_groups(path: Path | str, cache: FeatureCache) -> Groups:
     """Read a groups file (columns ``path,group``) and match it with a cache."""
     # an image takes the group of its path, else of its stem: the file name without folder and suffix
     file = display(str(path))
-    given = read_group_names(path)
     in_cache = set(cache.paths)
+    given = read_group_names(path, in_cache)
+    open_stems = {name: _stem(name) for name in cache.paths if name not in given}
+    needed = Counter(open_stems.values())
     by_stem: dict[str, list[str]] = defaultdict(list)
     for name in given:
         if name not in in_cache:
-            by_stem[_stem(name)].append(name)
-    open_stems = {name: _stem(name) for name in cache.paths if name not in given}
-    needed = Counter(open_stems.values())
+            by_stem[find_path(_stem(name), needed)].append(name)
 
     unmatched = [name for name, stem in open_stems.items() if stem not in by_stem]
     if unmatched:
@@ -193,18 +193,20 @@ def read_groups(path: Path | str, cache: FeatureCache) -> Groups:
     return Groups(list(cache.paths), names, "file", notes)
 
 
-def read_group_names(path: Path | str) -> dict[str, str]:
-    """Return the group of every path in a groups file, without a cache."""
+def read_group_names(path: Path | str, known: Set[str] = frozenset()) -> dict[str, str]:
+    """Return the group of every path in a groups file, by the known path that it means."""
     file = display(str(path))
     given: dict[str, str] = {}
+    lines: dict[str, int] = {}
     for line, row in read_table(Path(path), "groups file", ("path", "group")):
-        name, group = row["path"], row["group"]
-        if not name.strip() or not group.strip():
+        name, group = find_path(row["path"], known), row["group"]
+        if not name.strip() or is_missing(group):
             missing = "group" if name.strip() else "path"
             raise SplitError(
-                f"the groups file {file}, line {line}: {missing} must not be empty. Give an image that belongs to no "
-                "group a group with a unique name"
+                f"the groups file {file}, line {line}: {missing} must not be empty, got {row[missing]!r}. Give an "
+                "image that belongs to no group a group with a unique name"
             )
+        lines.setdefault(group, line)
         if given.setdefault(name, group) != group:
             raise SplitError(
                 f"the groups file {file}, line {line}: {display(name)} must be in one group, got "
@@ -212,10 +214,11 @@ def read_group_names(path: Path | str) -> dict[str, str]:
             )
     alike: dict[str, str] = {}
     for group in dict.fromkeys(given.values()):
-        other = alike.setdefault(group.strip(), group)
+        other = alike.setdefault(re.sub(r"^([0-9]+)\.0*$", r"\1", group.strip()), group)
         if other != group:  # one patient would become two
             raise SplitError(
-                f"the groups file {file}: names of groups must differ by more than spaces, got {other!r} and {group!r}"
+                f"the groups file {file}, line {lines[group]}: names of groups must differ by more than spaces or .0, "
+                f"got {other!r} and {group!r}"
             )
     return given
 

@@ -10,8 +10,10 @@ import numpy as np
 
 from ...cache import FeatureCache, display, write_atomically
 from ...errors import SplitError
-from ..shared import as_csv, format_examples, read_header, read_table
+from ..shared import as_csv, find_path, format_examples, is_missing, read_header, read_table
 from .split import Split
+
+_FOLD = re.compile(r"([0-9]+)(\.0*)?")
 
 
 def write_split(split: Split, cache: FeatureCache, path: Path | str) -> None:
@@ -34,11 +36,13 @@ def write_folds(splits: Sequence[Split], cache: FeatureCache, path: Path | str) 
 def read_splits(path: Path, cache: FeatureCache, column: str | None = None) -> list[Split]:
     """Read a split, or the folds of all repeats, from a column, by default ``part``, ``fold`` or ``fold_N``."""
     header = read_header(path, "split file")
-    columns = [column] if column else [name for name in header if re.fullmatch(r"fold(_[0-9]+)?", name)]
-    if ("part" in header and not column) or not columns:
-        return [read_split(path, cache)]
+    found = {name.strip().lower(): name for name in header}
+    folds = [name for low, name in found.items() if re.fullmatch(r"fold(_[0-9]+)?", low)]
+    columns = [column] if column else ["part"] if "part" in found else folds or ["part"]
     table = _matched(path, cache, columns)
-    if column and any(value in ("train", "test") for _, _, value in table[column]):
+    values = {value.strip().lower() for _, _, value in table[columns[0]]}
+    numbers = all(_FOLD.fullmatch(value) or is_missing(value) for value in values)
+    if values & {"train", "test"} or (columns == ["part"] and not column and not numbers):
         return [read_split(path, cache, column)]
     return [fold for repeat, name in enumerate(columns) for fold in _folds(path, name, table[name], repeat)]
 
@@ -49,9 +53,9 @@ def read_split(path: Path, cache: FeatureCache, column: str | None = None) -> Sp
     name = column or "part"
     parts: dict[str, list[int]] = {"train": [], "test": []}
     for line, row, value in _matched(path, cache, [name])[name]:
-        if value in parts:
-            parts[value].append(row)
-        elif not column or value.strip():
+        if value.strip().lower() in parts:
+            parts[value.strip().lower()].append(row)
+        elif not column or not is_missing(value):
             raise SplitError(f"{display(str(path))}, line {line}: {display(name)} must be train or test, got {value!r}")
     for part, members in parts.items():
         if not members:
@@ -63,8 +67,9 @@ def _folds(path: Path, column: str, lines: list[tuple[int, int, str]], repeat: i
     """Return the folds of one column in the order of their values, by number if all are whole numbers."""
     members: dict[str, list[int]] = {}
     for _, row, value in lines:
-        if value.strip():
-            members.setdefault(value.strip(), []).append(row)
+        if not is_missing(value):
+            number = _FOLD.fullmatch(value.strip())  # pandas writes 3.0 for 3 in a column with missing values
+            members.setdefault(number[1] if number else value.strip(), []).append(row)
     if len(members) < 2:
         raise SplitError(
             f"the split file {display(str(path))}: column {display(column)} must have at least 2 folds, got "
@@ -86,7 +91,10 @@ def _matched(path: Path, cache: FeatureCache, columns: Sequence[str]) -> dict[st
     index = {name: row for row, name in enumerate(cache.paths)}
     # a file may name images that could not be embedded
     rejected = {name for name, _ in cache.rejects}
-    unknown = [row["path"] for _, row in rows if row["path"] not in index and row["path"] not in rejected]
+    known = index.keys() | rejected
+    for _, row in rows:
+        row["path"] = find_path(row["path"], known)
+    unknown = [row["path"] for _, row in rows if row["path"] not in known]
     if unknown:
         raise SplitError(
             f"the split file {display(str(path))} names {len(unknown)} path(s) that the cache does not have: "
