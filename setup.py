@@ -7,7 +7,7 @@ from setuptools import Extension, setup
 native = Extension(
     "embedonce.extract.engines._native",
     ["extract/engines/_native.c"],
-    define_macros=[("Py_LIMITED_API", "0x030A0000")],  # one build for every Python from 3.10 on
+    define_macros=[("Py_LIMITED_API", "0x030B0000")],  # one build for every Python from 3.11 on
     py_limited_api=True,
     extra_compile_args=[] if os.name == "nt" else ["-O3"],
     optional=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -113,10 +113,6 @@ def write_config(path: Path | str) -> None:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
     try:
         text = path.read_text("utf-8-sig")  # Windows editors write a byte order mark
         content: dict[str, Any] = tomllib.loads(text)

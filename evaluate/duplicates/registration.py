@@ -53,7 +53,7 @@ def register(
 ) -> Registration:
     """Register pairs of rows from the best of some maps to start from, and score them on the finest level."""
     score = np.full(len(first), -1, np.float32)
-    mirror, affine = (part.copy() for part in hypotheses[0])
+    mirror, affine = hypotheses[0][0].copy(), hypotheses[0][1].copy()
     pictures = thumbnails.bands(first, LEVELS[0]), thumbnails.bands(second, LEVELS[0])
     for start_mirror, start in hypotheses:
         reached, refined = descend(*pictures, start_mirror, start, STEPS[0], _STRIDE[0])

@@ -37,7 +37,7 @@ class Thumbnails:
         """Return band-passed thumbnails with mean 0 and deviation 1, zeros if flat: float32, shape (k, 784)."""
         images = self.signatures[rows].reshape(-1, SIDE, SIDE).astype(np.float32)
         outer = gaussian(SIDE, OUTER)
-        bands = -(outer @ images @ outer.T)
+        bands = np.asarray(-(outer @ images @ outer.T), np.float32)
         bands += gaussian(SIDE, blur) @ images @ gaussian(SIDE, blur).T if blur else images
         flat: Bands = bands.reshape(-1, PIXELS)
         flat -= flat.mean(1, keepdims=True)

@@ -80,8 +80,7 @@ def _maps(chosen: npt.NDArray[np.intp], steps: npt.NDArray[np.float32]) -> tuple
 def _reduced(images: Bands, zoom: float) -> npt.NDArray[np.float32]:
     """Return pictures of 14 x 14 pixels: halved, and reduced by a zoom about the centre, zero around it."""
     matrix = _reduction(zoom)
-    reduced: npt.NDArray[np.float32] = matrix @ images.reshape(-1, SIDE, SIDE) @ matrix.T
-    return reduced
+    return np.asarray(matrix @ images.reshape(-1, SIDE, SIDE) @ matrix.T, np.float32)
 
 
 @lru_cache(maxsize=2)

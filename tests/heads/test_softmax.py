@@ -43,14 +43,11 @@ def test_result_does_not_depend_on_global_seeds(data):
 def test_global_generators_are_untouched(data):
     keras = import_keras()
 
-    # the Keras that Python 3.10 is left with draws from its generator whenever a model is built
-    of_keras = tuple(map(int, keras.__version__.split(".")[:2])) >= (3, 13)
-
     def draws():
         return (
             random.random(),
             np.random.random(),  # noqa: NPY002
-            np.asarray(keras.random.uniform((3,))).tolist() if of_keras else None,
+            np.asarray(keras.random.uniform((3,))).tolist(),
         )
 
     keras.utils.set_random_seed(5)
