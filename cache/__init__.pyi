@@ -4,6 +4,7 @@ from .feature_cache import open_cache as open_cache
 from .files import make_folder as make_folder
 from .files import output_errors as output_errors
 from .files import quarantine as quarantine
+from .files import read_regular as read_regular
 from .files import sync_folder as sync_folder
 from .files import write_atomically as write_atomically
 from .format import FEATURES as FEATURES

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
+import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -26,6 +28,28 @@ def output_errors(what: str, advice: str = "") -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputError(error.errno, f"cannot {what}: {error.strerror}{advice}") from error
+
+
+def open_regular(path: Path | str) -> io.FileIO:
+    """Open a regular file for reading, or raise OSError: a pipe or a device could be waited for, or never end."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+        return io.FileIO(descriptor, "r")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path | str) -> bytes:
+    """Read a regular file, or raise OSError, see `open_regular`."""
+    with open_regular(path) as file:
+        return file.readall()
 
 
 def write_atomically(path: Path | str, *parts: bytes | memoryview | Iterable[bytes | memoryview]) -> None:

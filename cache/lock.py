@@ -47,9 +47,11 @@ def writer_lock(place: CacheLocation) -> Iterator[None]:
 
 
 def _write_note(path: Path, data: bytes) -> None:
-    """Write the note in place: it is useless after a crash, and a reader that gets half of it reads again."""
+    """Write the note as a new file: it is useless after a crash, and a reader that gets half of it reads again."""
     with contextlib.suppress(OSError):  # on a full disk, writing the cache gives the better error
-        descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o666)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # it may be a link, planted in a shared folder, to another file
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         try:
             write_fully(descriptor, data)
         finally:

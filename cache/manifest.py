@@ -13,7 +13,7 @@ from typing import Any
 import xxhash
 
 from ..errors import CacheError, DamagedCacheError
-from .files import write_atomically
+from .files import open_regular, write_atomically
 from .format import REMEDY, canonical_json
 from .names import display
 
@@ -63,7 +63,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check the manifest of a folder."""
     name = display(folder / NAME)
     try:
-        with open(folder / NAME, "rb") as file:
+        with open_regular(folder / NAME) as file:
             data = file.read(_LARGEST + 1)
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)

@@ -28,7 +28,7 @@ class CacheLocation:
         text = os.fspath(cache)
         path = Path(text)
         if os.path.islink(path):  # the lock and the temporary files belong next to the file itself
-            path = path.resolve()
+            path = Path(os.path.realpath(path))  # of a loop of links it gives one of them, and raises nothing
         if not path.name:
             raise CacheError("the cache needs a name, such as lung.h5 for a file or lung.cache/ for a folder of shards")
         if os.path.isdir(path):  # os.path raises no error for a name that is too long: the writer has a better one

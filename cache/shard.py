@@ -16,6 +16,7 @@ import xxhash
 
 from ..errors import CacheError, DamagedCacheError, first_line
 from . import format as fmt
+from .files import open_regular
 from .hdf5 import Hdf5File, StoredArray
 from .names import display
 from .table import HASH_BYTES, Files, Rows, Table
@@ -45,7 +46,7 @@ class Shard:
         """Open a cache file."""
         name = display(path)
         try:
-            source = io.FileIO(path, "r")
+            source = open_regular(path)
         except OSError as error:
             advice = ". Make it with: embedonce extract IMAGES CACHE" if isinstance(error, FileNotFoundError) else ""
             raise CacheError(f"cannot open the cache {name}: {error.strerror}{advice}") from error

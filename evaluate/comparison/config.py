@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...cache import display, write_atomically
+from ...cache import display, read_regular, write_atomically
 from ...errors import HeadError, OutputError, ParameterError
 from ..scoring import make_heads
 
@@ -114,7 +114,7 @@ def write_config(path: Path | str) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
     try:
-        text = path.read_text("utf-8-sig")  # Windows editors write a byte order mark
+        text = read_regular(path).decode("utf-8-sig")  # Windows editors write a byte order mark
         content: dict[str, Any] = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(f"cannot read the file {display(str(path))}: {error}") from error

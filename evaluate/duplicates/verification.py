@@ -89,4 +89,5 @@ def _equalised(pictures: Bands, band: tuple[float, float, float]) -> tuple[Bands
     band_passed = inner @ pictures @ inner.T - outer @ pictures @ outer.T
     contrast = np.sqrt(np.maximum(around @ band_passed**2 @ around.T, 0))
     equalised = (band_passed / (contrast + _NOISE)).reshape(len(pictures), -1)
-    return np.asarray(equalised, np.float32), (np.abs(band_passed) > _STRUCTURE).astype(np.float32).reshape(len(pictures), -1)
+    structure = (np.abs(band_passed) > _STRUCTURE).astype(np.float32).reshape(len(pictures), -1)
+    return np.asarray(equalised, np.float32), structure

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...cache import display
+from ...cache import display, read_regular
 from ...errors import ParameterError, check_path
 from ..metrics import METRICS, PairedTest, compare_pair
 from ..shared import Record, Records, TextTable, data_frame, format_interval, format_number, html_table
@@ -157,7 +157,7 @@ def diff(a: Path | str, b: Path | str) -> RunDiff:
 def _results(folder: Path) -> dict[str, Any]:
     path = folder / "results.json"
     try:
-        results = json.loads(path.read_text("ascii"))
+        results = json.loads(read_regular(path).decode("ascii"))
     except (OSError, ValueError) as error:
         raise ParameterError(
             f"{display(str(folder))} must be a folder that embedonce compare wrote, with results.json, which is "

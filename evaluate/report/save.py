@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...cache import write_atomically
+from ...cache import read_regular, write_atomically
 from ...errors import EmbedonceError, first_line
 from ..shared import as_csv, as_json
 from ..splits import write_folds, write_split
@@ -83,7 +83,7 @@ def _stems(results: Sequence[HeadResult]) -> list[str]:
 def _listed(path: Path) -> list[str]:
     """Return the files of an earlier run in a folder, which its results list."""
     try:
-        results = json.loads(path.read_bytes())
+        results = json.loads(read_regular(path))
         files = results["files"] if results["format"] == FORMAT else []
     except (OSError, ValueError, TypeError, KeyError):  # no results, or those of another program
         return []

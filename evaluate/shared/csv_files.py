@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...cache import display
+from ...cache import display, read_regular
 from ...errors import SplitError
 
 _SURROGATE = re.compile("[\udc80-\udcff]")
@@ -72,7 +72,7 @@ def _as_cp1252(text: str) -> str:
 def _read(path: Path, what: str, wanted: Sequence[str]) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     name = display(str(path))
     try:
-        text = _decode(path.read_bytes())
+        text = _decode(read_regular(path))
         separator = re.match(r"sep=(.)\r?\n", text)  # a first line for Excel
         start = separator.end() if separator else 0
         for delimiter in separator[1] if separator else ",;\t|":

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...cache import FeatureCache, display, make_folder, write_atomically
+from ...cache import FeatureCache, display, make_folder, read_regular, write_atomically
 from ...errors import CacheError, OutputError, ParameterError, WeightsError, describe
 from .file_kinds import kind_of_file, kind_of_folder
 
@@ -123,6 +123,6 @@ def _require_no_cache(path: Path) -> None:
 
 def _file_sha256(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(read_regular(path)).hexdigest()
     except OSError as error:
         raise WeightsError(f"cannot read the weights file {display(str(path))}: {error.strerror}") from error

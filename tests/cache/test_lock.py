@@ -86,3 +86,21 @@ def test_second_writer_waits_for_the_note_of_the_first(tmp_path):
         threading.Timer(0.1, lambda: place.holder.write_text(note)).start()
         with pytest.raises(LockedError, match=f"process {os.getpid()} on "), writer_lock(place):
             pytest.fail("two writers")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_planted_links_change_no_other_file(tmp_path, link):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    place = CacheLocation.of(tmp_path / "a.h5")
+    link(victim, place.holder)
+    with writer_lock(place):
+        assert place.holder.read_text().startswith("{")
+    assert victim.read_text() == "mine"
+    os.symlink(victim, place.lock.with_name("b"))
+    place.lock.unlink(missing_ok=True)
+    os.symlink(victim, place.lock)
+    with pytest.raises(OutputError, match="cannot write next to"), writer_lock(place):
+        pass
+    assert victim.read_text() == "mine"
