@@ -99,12 +99,20 @@ def _inspect_folder(folder: Path) -> Inspection:
     return Inspection(folder, states, manifest, problem)
 
 
+def _twice(opener: Callable[[], Shard]) -> Shard:
+    """Open a shard, again if that fails: a disk or a network can fail once."""
+    try:
+        return opener()
+    except DamagedCacheError:
+        return opener()
+
+
 def _state(path: Path, opener: Callable[[], Shard]) -> ShardState:
     try:
-        shard = opener()
+        shard = _twice(opener)
     except DamagedCacheError as error:
         return ShardState(path, None, str(error))
-    damage = shard.damage()
+    damage = shard.damage() and shard.damage()
     messages = []
     for what, rows in damage.items():
         names = ", ".join(display(shard.table.files.paths[row]) for row in rows[:3].tolist())

@@ -67,12 +67,12 @@ def read_manifest(folder: Path) -> Manifest:
             data = file.read(_LARGEST + 1)
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
-        if missing and shards_on_disk(folder):
-            raise DamagedCacheError(f"{name} is missing next to its shards. {REMEDY}") from error
+        shards = missing and bool(shards_on_disk(folder))  # they are usable, so that the cache is damaged
         if missing and (folder / PARTIAL).is_dir():
-            raise CacheError(
-                f"the extraction into {display(folder)} is not finished. Run embedonce extract again"
-            ) from error
+            text = f"the extraction into {display(folder)} is not finished. Wait for it or run embedonce extract again"
+            raise (DamagedCacheError if shards else CacheError)(text) from error
+        if shards:
+            raise DamagedCacheError(f"{name} is missing next to its shards. {REMEDY}") from error
         advice = f"{display(folder)} is not a feature cache" if missing else error.strerror
         raise CacheError(f"cannot open {name}: {advice}. Make one with: embedonce extract IMAGES CACHE") from error
     if len(data) > _LARGEST:

@@ -209,13 +209,16 @@ def test_every_flipped_byte_of_the_manifest_is_noticed(folder, whole):
 
 def test_a_folder_without_a_manifest_says_what_it_is(tmp_path, folder):
     (tmp_path / "b.cache" / "partial").mkdir(parents=True)
-    with pytest.raises(CacheError, match="is not finished. Run embedonce extract again"):
+    with pytest.raises(CacheError, match="is not finished. Wait for it or run embedonce extract again"):
         FeatureCache.open(tmp_path / "b.cache")
     (tmp_path / "photos").mkdir()
     with pytest.raises(CacheError, match="photos is not a feature cache. Make one with"):
         FeatureCache.open(tmp_path / "photos")
     (folder / "manifest.json").unlink()
     with pytest.raises(DamagedCacheError, match="is missing next to its shards"):
+        FeatureCache.open(folder)
+    (folder / "partial").mkdir()  # while a first generation is published
+    with pytest.raises(DamagedCacheError, match="is not finished. Wait for it or run embedonce extract again"):
         FeatureCache.open(folder)
 
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 from cache_tables import about, by_path, make_table, take
 from embedonce.cache import inspection
@@ -137,3 +140,24 @@ def test_a_replaced_generation_is_not_called_damaged(tmp_path, whole, monkeypatc
     found = inspect_cache(folder)
     assert found.intact
     assert len(found.shards) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "preadv"), reason="reads in another way")
+def test_a_disk_that_fails_once_is_no_damage(path, monkeypatch):
+    preadv, calls = os.preadv, []
+
+    def fail_at(step):
+        calls.clear()
+
+        def read(*arguments):
+            calls.append(arguments)
+            if len(calls) == step:
+                raise OSError(errno.EIO, "Input/output error")
+            return preadv(*arguments)
+
+        monkeypatch.setattr(os, "preadv", read)
+        return inspect_cache(path)
+
+    assert fail_at(0).intact
+    for step in range(1, len(calls) + 1):
+        assert fail_at(step).intact, step
