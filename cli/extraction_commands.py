@@ -129,16 +129,17 @@ def info(cache: Path, as_json: bool) -> None:
 @_FOLLOW_LINKS
 @AS_JSON
 def verify(cache: Path, as_json: bool, **options: Any) -> None:
-    """Check every checksum of CACHE, embed a sample of its images again and, with --images, compare it with its images.
+    """Check every checksum of CACHE.
 
-    Images are compared by content. Exit status 1 when anything is damaged, differs, or cannot be reproduced on this
+    With --images, also compare the images by content, and embed a sample of them again. --sample, --seed, --weights and
+    --engine are for that sample. Exit status 1 when anything is damaged, differs, or cannot be reproduced on this
     machine.
 
     For example:
 
-        # check the checksums and embed a sample again
+        # check the checksums
         embedonce verify photos.h5
-        # check also that the cache matches its image folder
+        # check also that the cache matches its image folder, and embed a sample again
         embedonce verify photos.h5 --images photos
     """
     from ..extract import verify as verify_cache

@@ -120,7 +120,7 @@ def verify(
     cache : path-like
         A file or a folder of shards. It is only read.
     images : path-like, default=None
-        The image folder.
+        The image folder. Without it, only checksums are checked.
     sample : int, default=16
         Number of images to embed again; 0 for none.
     seed : int, default=0
