@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ...cache import FeatureCache
 from ...errors import ImageError
 from ...extract import decode, resize
-from ..shared import INK, default_style, image_folder, read_unchanged, try_figure
+from ..shared import INK, default_style, image_folder, read_unchanged, try_figure, use_fonts
 from .pairs import Rows
 from .result import NearDuplicates, labels_of
 
@@ -54,6 +54,7 @@ def _sheet(cache: FeatureCache, root: Path, lines: Sequence[tuple[str, Rows]], c
 
     height = -(-len(lines) // blocks)
     wide = min(columns, max(len(rows) for _, rows in lines))
+    use_fonts(title for title, _ in lines)
     figure = Figure(figsize=(1.15 * wide * blocks, 1.45 * height), dpi=100)
     for number, (title, rows) in enumerate(lines):
         down, block = divmod(number, blocks)

@@ -15,7 +15,7 @@ from ...extract import AUTO, Pixels, find_images, recipe_of, resize
 from ...extract.backbone import feature_map
 from ...extract.engines import plain_feature_map
 from ...heads import class_evidence, require_explainable
-from ..shared import INK, default_style, percent
+from ..shared import INK, default_style, percent, set_numbers, use_fonts
 from .activation_map import OPACITY, check_mean, gray, heatmap_colormap, heatmap_of
 from .image_model import backbone_of
 from .model_file import FeatureSource, ModelFile
@@ -124,7 +124,9 @@ class Explanation:
 
         height, width = self.pixels.shape[:2]
         aspect = float(np.clip(height / width, 0.4, 2.0))
+        use_fonts(self.classes)
         figure = Figure(figsize=(9.6, 4.1 * aspect + 0.9), layout="constrained")
+        set_numbers(figure, self.classes)
         image, overlay = figure.subplots(1, 2)
         image.imshow(self.pixels)
         image.set_axis_off()
@@ -239,7 +241,7 @@ def explain(
     source.require_float32("an explanation")
     head, classes = file.head, tuple(file.classes)
     require_explainable(head)
-    check_choice("class_name", "explain", class_name, [display(name) for name in classes], optional=True)
+    check_choice("class_name", "explain", class_name, classes, optional=True)
     if image_file.is_dir():
         raise ImageFolderError(
             f"parameter image of explain must be one image file, got the folder {display(str(image))}"

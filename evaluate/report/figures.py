@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...cache import display
 from ..metrics import METRICS, coverage, reliability
-from ..shared import GRID, INK, QUIET, default_style
+from ..shared import GRID, INK, QUIET, default_style, set_numbers, use_fonts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,15 @@ def figures(comparison: ComparisonData) -> dict[str, Callable[[], Figure]]:
         drawing["coverage"] = functools.partial(coverage_figure, comparison, able)
     if comparison.learning_curve:
         drawing["learning-curve"] = functools.partial(learning_curve_figure, comparison.learning_curve)
-    return {name: default_style()(draw) for name, draw in drawing.items()}
+    return {name: default_style()(functools.partial(_with_names, comparison, draw)) for name, draw in drawing.items()}
+
+
+def _with_names(comparison: ComparisonData, draw: Callable[[], Figure]) -> Figure:
+    names = comparison.cache.class_names, [result.name for result in comparison.results]
+    use_fonts(*names)
+    figure = draw()
+    set_numbers(figure, *names)
+    return figure
 
 
 def scores_figure(comparison: ComparisonData) -> Figure:

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...cache import read_regular, write_atomically
+from ...cache import display, read_regular, write_atomically
 from ...errors import EmbedonceError, first_line
-from ..shared import as_csv, as_json
+from ..shared import as_csv, as_json, number_names
 from ..splits import write_folds, write_split
 from .label_errors import label_errors, suspects_csv
 from .results_json import FORMAT, comparison_results
@@ -56,6 +56,7 @@ def save_comparison(comparison: ComparisonData, folder: Path | str, *, maps: boo
         notes = []
         for name, draw in drawing.items():
             notes += try_figure(draw, temporary / f"{name}.png", temporary / f"{name}.svg")
+        notes += _numbered_names(comparison)
         comparison.notes += [note for note in notes if note not in comparison.notes]
         try:
             write_report(comparison, temporary / "report.html", maps=maps)
@@ -66,6 +67,16 @@ def save_comparison(comparison: ComparisonData, folder: Path | str, *, maps: boo
         files = sorted({*os.listdir(temporary), RESULTS})
         write_atomically(temporary / RESULTS, as_json(comparison_results(comparison) | {"files": files}))
     return [folder / name for name in files]
+
+
+def _numbered_names(comparison: ComparisonData) -> list[str]:
+    """Return a note on names that figures of pixels replace by numbers, because no font here has their characters."""
+    numbers = number_names(comparison.cache.class_names, "class")
+    numbers |= number_names([result.name for result in comparison.results], "head")
+    if not numbers:
+        return []
+    legend = ", ".join(f"{label} is {display(name)}" for name, label in numbers.items())
+    return [f"no font of this machine has the characters of these names, so that PNG files have numbers: {legend}"]
 
 
 def _stems(results: Sequence[HeadResult]) -> list[str]:

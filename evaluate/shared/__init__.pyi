@@ -4,6 +4,9 @@ from .csv_files import format_examples as format_examples
 from .csv_files import is_missing as is_missing
 from .csv_files import read_header as read_header
 from .csv_files import read_table as read_table
+from .fonts import number_names as number_names
+from .fonts import set_numbers as set_numbers
+from .fonts import use_fonts as use_fonts
 from .frames import data_frame as data_frame
 from .frames import html_table as html_table
 from .images import evenly_spaced_indices as evenly_spaced_indices

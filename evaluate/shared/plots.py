@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from ...cache import display, write_atomically
 from ...errors import first_line
+from .fonts import drawable, set_numbers, use_fonts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +43,10 @@ def default_style() -> Iterator[None]:
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams["text.parse_math"] = False  # a $ in a name is a dollar
-        yield
+        with warnings.catch_warnings():
+            # pixels get other texts: see `drawable`; who reads an SVG file has other fonts
+            warnings.filterwarnings("ignore", "Glyph .* missing from")
+            yield
 
 
 @default_style()
@@ -49,6 +54,7 @@ def confusion_figure(matrices: dict[str, Any], class_names: list[str], subtitles
     """Draw confusion matrices (title to k x k counts, rows true) side by side, with a subtitle for each title."""
     from matplotlib.figure import Figure
 
+    use_fonts(class_names, matrices)
     classes = len(class_names)
     side = _side(classes)
     columns = min(len(matrices), 3)
@@ -62,6 +68,7 @@ def confusion_figure(matrices: dict[str, Any], class_names: list[str], subtitles
         ax.annotate(subtitles.get(title, ""), (0, 1), fontsize=9.5, color=INK, va="bottom", **below_title)
     for ax in axes[len(matrices) :]:
         ax.set_axis_off()
+    set_numbers(figure, class_names, matrices)
     return figure
 
 
@@ -104,7 +111,9 @@ def history_figure(histories: dict[str, dict[str, list[float]]]) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
+    use_fonts(histories)
     figure = Figure(figsize=(9, 3.6 * len(histories)), layout="constrained")
+    set_numbers(figure, head_names=histories)
     grid = figure.subplots(len(histories), 2, squeeze=False)
     for row, (name, history) in zip(grid, histories.items(), strict=True):
         epochs = np.asarray(history.get("epoch", range(1, len(history["loss"]) + 1)))
@@ -143,7 +152,8 @@ def save_figure(figure: Figure, path: Path | str) -> None:
     buffer = io.BytesIO()
     form = Path(path).suffix.lstrip(".").lower()
     # the same figure gives the same bytes, with no date and no random names inside
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "embedonce"}):
+    names = contextlib.nullcontext() if form == "svg" else drawable(figure)
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "embedonce"}), names:
         figure.savefig(
             buffer,
             format=form,
