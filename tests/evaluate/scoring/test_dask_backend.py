@@ -19,6 +19,7 @@ from embedonce.cli.app import main
 from embedonce.errors import ClusterError, HeadError
 from embedonce.evaluate.comparison import run
 from embedonce.evaluate.scoring import dask_backend as parallel_dask
+from embedonce.evaluate.scoring.parallel import run_jobs
 from embedonce.evaluate.tuning.run import tune
 from embedonce.extract.cluster import coordinator
 from kept_lines import KeptLines
@@ -107,14 +108,20 @@ def test_threads_of_one_worker_train_softmax_heads_side_by_side(cache_path):
 )
 def test_a_head_that_fails_or_cannot_travel_is_one_error(cache_path, scheduler, head, message):
     with pytest.raises(HeadError, match=message):
-        compare(cache_path, {"good": Head(), "mine": head}, dask=scheduler)
+        raise compare(cache_path, {"good": Head(), "mine": head}, dask=scheduler).failed["mine"]
 
 
-def test_an_error_takes_back_what_waits(cache_path, scheduler):
-    heads = {"broken": Broken()} | {f"slow {number}": Slow(1.0) for number in range(20)}
+def slept_or_failed(seconds):
+    if seconds < 0:
+        raise RuntimeError("no luck today")
+    time.sleep(seconds)
+
+
+def test_an_error_takes_back_what_waits(scheduler):
+    work = {"broken": (-1,)} | {f"slow {number}": (1,) for number in range(20)}
     with distributed.Client(scheduler, set_as_default=False) as client:
         with pytest.raises(HeadError, match="no luck"):
-            compare(cache_path, heads, dask=client)
+            list(run_jobs(slept_or_failed, work, dask=client))
         end = time.monotonic() + 60
         while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)) and time.monotonic() < end:
             time.sleep(0.05)
@@ -130,7 +137,7 @@ def test_a_head_that_ends_every_worker_is_one_error(cache_path):
         distributed.LocalCluster(n_workers=2, **LOCAL) as own,
         pytest.raises(ClusterError, match=r"^head 'mine' was lost with 2 workers, the last of them tcp:"),
     ):
-        compare(cache_path, {"good": Head(), "mine": Deadly()}, dask=own.scheduler_address)
+        raise compare(cache_path, {"good": Head(), "mine": Deadly()}, dask=own.scheduler_address).failed["mine"]
 
 
 def test_one_thread_computes_until_its_scheduler_is_lost(cache_path):
