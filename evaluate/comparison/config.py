@@ -118,6 +118,6 @@ def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
         content: dict[str, Any] = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(f"cannot read the file {display(str(path))}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ParameterError(f"the file {display(str(path))} is not TOML: {error}") from error
     return content, text.splitlines()

@@ -35,6 +35,8 @@ FOOTER_MARK = b"embedonce-json-1"
 FOOTER_BYTES = 8 + len(FOOTER_MARK)
 # class names and training information of any sensible model; a larger claim is a damaged or hostile file
 LARGEST_DOCUMENT = 64 * 2**20
+# of the bytes of all entries to those of the archive; arrays of numbers shrink less
+LARGEST_RATIO = 10
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
 """Errors that a damaged zip archive raises."""
 
@@ -68,8 +70,8 @@ def decode(path: Path, text: bytes) -> dict[str, Any]:
     """Return the document in `text`; raises `ModelFileError` if embedonce did not write it, or a later format."""
     try:
         document = json.loads(text)
-    except ValueError as error:
-        raise ModelFileError(f"{path}: {ENTRY} in it is damaged: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path}: {ENTRY} in it is damaged: {first_line(error)}") from error
     if (
         not isinstance(document, dict)
         or document.get("format") != FORMAT
@@ -135,6 +137,7 @@ def read_entry(path: Path) -> dict[str, Any]:
     """Return the document of a zip archive; raises `ModelFileError` if it cannot be read or has none."""
     try:
         with zipfile.ZipFile(path) as archive:
+            _refuse_bomb(path, archive)
             size = archive.getinfo(ENTRY).file_size
             text = archive.read(ENTRY) if size <= LARGEST_DOCUMENT else b""
     except KeyError as error:
@@ -146,6 +149,13 @@ def read_entry(path: Path) -> dict[str, Any]:
     if size > LARGEST_DOCUMENT:
         raise ModelFileError(f"{path}: {ENTRY} in it claims {size} bytes, more than {LARGEST_DOCUMENT}")
     return decode(path, text)
+
+
+def _refuse_bomb(path: Path, archive: zipfile.ZipFile) -> None:
+    """Raise ModelFileError for an archive whose entries claim far more bytes than it has."""
+    claimed, size = sum(info.file_size for info in archive.infolist()), os.path.getsize(path)
+    if claimed > LARGEST_RATIO * size + LARGEST_DOCUMENT:
+        raise ModelFileError(f"{path}: its entries claim {claimed:,} bytes, too many for a file of {size:,}")
 
 
 def with_footer(pickled: bytes, document: bytes) -> bytes:

@@ -95,3 +95,9 @@ def test_the_command_refuses_any_faulty_file_in_one_line(cache_path, tmp_path, c
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ParameterError, match="cannot read the file .*none.toml"):
         read_config(tmp_path / "none.toml")
+
+
+def test_nesting_without_end_is_an_error(tmp_path):
+    (tmp_path / "a.toml").write_text("heads = " + "[" * 200_000)
+    with pytest.raises(ParameterError, match=r"the file .*a\.toml is not TOML"):
+        read_config(tmp_path / "a.toml")

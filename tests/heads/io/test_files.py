@@ -420,3 +420,23 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert os.listdir(tmp_path) == ["model.npz"]
     assert_same(head, load_head(path), X)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".keras", ".skops"])
+def test_an_archive_that_would_fill_the_memory_is_refused(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    head = make_head("softmax", epochs=1).fit([[0.0], [1.0]], ["a", "b"])
+    save_head(head if suffix != ".skops" else LogisticRegression().fit([[0.0], [1.0]], ["a", "b"]), path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb", bytes(100 * 2**20))
+    with pytest.raises(ModelFileError, match=r"its entries claim 104,8\d\d,\d\d\d bytes, too many for a file of"):
+        load_head(path)
+    with pytest.raises(ModelFileError, match="its entries claim"):
+        read_metadata(path)
+
+
+def test_a_document_of_endless_depth_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("embedonce.json", "[" * 200_000)
+    with pytest.raises(ModelFileError, match=r"embedonce\.json in it is damaged"):
+        read_metadata(tmp_path / "a.npz")
