@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
-from ..errors import HeadError
+from ..errors import HeadError, describe
 from .numerics import Array, is_source
 from .predictors import Predictor
 
@@ -59,6 +59,25 @@ class FeatureHead(Predictor, ClassifierMixin, BaseEstimator):  # type: ignore[mi
             self.__dict__.pop(name, None)
         self.classes_ = classes
         return features, codes
+
+    def _row_weights(self, sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64] | None:
+        """Return the weight of each of n rows; None if every row has the weight 1."""
+        if sample_weight is None:
+            return None
+        try:
+            given = np.asarray(sample_weight, np.float64)
+            weights = np.broadcast_to(given, (n,)) if given.ndim == 0 else given.reshape(n)
+        except (TypeError, ValueError) as error:
+            raise HeadError(
+                f"sample_weight of head {self.head_name!r} must be one number per row, of shape ({n},), got "
+                f"{describe(sample_weight)}"
+            ) from error
+        if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+            raise HeadError(
+                f"sample_weight of head {self.head_name!r} must be finite numbers of at least 0, got "
+                f"{describe(sample_weight)}. Not all weights may be zero"
+            )
+        return None if (weights == 1).all() else weights
 
     def _start_predict(self, X: ArrayLike) -> Array:
         check_is_fitted(self)

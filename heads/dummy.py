@@ -30,10 +30,11 @@ class DummyHead(FeatureHead, DummyPredictor):
     array(['dog'], dtype='<U3')
     """
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> DummyHead:
-        """Count labels y of shape (n,); X of shape (n, d) is only checked. Return the head."""
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> DummyHead:
+        """Count labels y of shape (n,), with weights (n,); X of shape (n, d) is only checked. Return the head."""
         X, codes = self._start_fit(X, y)
-        self.class_prior_ = np.bincount(codes) / len(codes)
+        counts = np.bincount(codes, self._row_weights(sample_weight, len(codes)))
+        self.class_prior_ = counts / counts.sum()
         return self
 
     def __sklearn_tags__(self) -> Tags:

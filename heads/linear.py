@@ -109,17 +109,21 @@ class LogisticRegressionHead(_LinearHead, LogisticRegressionPredictor):
     ) -> None:
         self.C, self.max_iter, self.tol, self.class_weight = C, max_iter, tol, class_weight
 
-    def fit(self, X: ArrayLike | RowSource, y: ArrayLike) -> LogisticRegressionHead:
-        """Fit on features X (n, d) and labels y (n,); return the head.
+    def fit(
+        self, X: ArrayLike | RowSource, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> LogisticRegressionHead:
+        """Fit on features X (n, d) and labels y (n,), with weights (n,) of at least 0; return the head.
 
-        X may be a `RowSource`: it is read once for each evaluation of the loss, and never whole.
+        A row of weight 2 counts as two rows, also in the standardisation. X may be a `RowSource`: it is read once for
+        each evaluation of the loss, and never whole.
         """
         features, codes = self._start_fit(X, y)
         check_class_weight(self.head_name, self.class_weight, self.classes_)
-        scaler = standard_scaler(features)
-        weights = None
+        weights = row_weights = self._row_weights(sample_weight, len(codes))
+        scaler = standard_scaler(features, row_weights)
         if self.class_weight is not None:
-            weights = weights_of_classes(self.class_weight, self.classes_, codes)[codes]
+            weights = weights_of_classes(self.class_weight, self.classes_, codes, row_weights)[codes]
+            weights = weights if row_weights is None else np.where(row_weights > 0, weights, 0) * row_weights
         outputs = len(self.classes_) if len(self.classes_) > 2 else 1
         solution = solve(
             StandardizedBlocks(features, scaler),

@@ -76,9 +76,16 @@ def check_random_state(head: str, value: Any) -> None:
     check_number(head, "random_state", value, at_least=0, below=2**32, integer=True)
 
 
-def weights_of_classes(value: Any, classes: np.ndarray[Any, Any], codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def weights_of_classes(
+    value: Any,
+    classes: np.ndarray[Any, Any],
+    codes: np.ndarray[Any, Any],
+    sample_weight: np.ndarray[Any, Any] | None = None,
+) -> np.ndarray[Any, Any]:
     """Return the weight (k,) of each class, of class indices (n,); "balanced" is n / (k n_j) as in scikit-learn."""
     from sklearn.utils.class_weight import compute_class_weight
 
-    weights: np.ndarray[Any, Any] = compute_class_weight(value, classes=classes, y=classes[codes])
+    weights: np.ndarray[Any, Any] = compute_class_weight(
+        value, classes=classes, y=classes[codes], sample_weight=sample_weight
+    )
     return weights
