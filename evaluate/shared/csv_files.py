@@ -18,10 +18,32 @@ _SURROGATE = re.compile("[\udc80-\udcff]")
 _NEEDS_QUOTES = frozenset(',"\r\n')
 
 
+_FORMULA = re.compile("'*[=+@\t\r-]")  # how texts begin that spreadsheets calculate, and those of `_as_text`
+_ESCAPED = re.compile("''*[=+@\t\r-]")
+
+
 def as_csv(header: list[str], rows: Iterable[Sequence[object]]) -> bytes:
-    """Return a table as CSV; values that are not text are written as ``str`` shows them."""
-    lines = (",".join(_quoted(str(value)) for value in row) + "\n" for row in (header, *rows))
+    """Return a table as CSV; values that are not text are written as ``str`` shows them.
+
+    A text that spreadsheets would take for a formula gets an apostrophe in front, which `read_table` removes.
+    """
+    lines = (",".join(_quoted(_as_text(value)) for value in row) + "\n" for row in (header, *rows))
     return "".join(lines).encode("utf-8", "surrogateescape")
+
+
+def _as_text(value: object) -> str:
+    text = str(value)
+    if not isinstance(value, str) or not _FORMULA.match(text):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
+def _from_text(text: str) -> str:
+    return text[1:] if _ESCAPED.match(text) else text
 
 
 def _quoted(text: str) -> str:
@@ -83,7 +105,7 @@ def _read(path: Path, what: str, wanted: Sequence[str]) -> tuple[list[str], list
         else:
             reader = csv.DictReader(io.StringIO(text[start:], newline=""), restval="")
             header = list(reader.fieldnames or [])
-        reader.fieldnames = header
+        reader.fieldnames = header = list(map(_from_text, header))
         rows = [(reader.line_num + (start > 0), row) for row in reader]
     except (OSError, ValueError, csv.Error) as error:
         raise SplitError(f"cannot read the {what} {name}: {error}") from error
@@ -97,7 +119,11 @@ def _read(path: Path, what: str, wanted: Sequence[str]) -> tuple[list[str], list
                 f"the {what} {name}, line {line}: a row must have at most the {len(header)} fields of the header, got "
                 f"{len(header) + len(more)}. Put quotes around values with {reader.reader.dialect.delimiter!r}"
             )
-    return header, [(line, row) for line, row in rows if any(value.strip() for value in row.values())]
+    return header, [
+        (line, {column: _from_text(value) for column, value in row.items()})
+        for line, row in rows
+        if any(value.strip() for value in row.values())
+    ]
 
 
 def _rename(header: list[str], wanted: Sequence[str]) -> list[str]:

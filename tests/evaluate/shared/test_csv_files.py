@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import unicodedata
 
 import pytest
 from embedonce.errors import SplitError
+from embedonce.evaluate.shared import as_csv, read_table
 from embedonce.evaluate.splits.groups import read_groups
 from embedonce.evaluate.splits.plan import make_splits
+from hypothesis import given
+from hypothesis import strategies as st
 from split_caches import cache_of
 
 NAMES = ["a/1.png", "a/caf\u00e9 2.png", "b/3.png", "b/4, 5.png"]
@@ -126,3 +130,23 @@ def test_a_path_that_is_named_in_two_ways_is_refused(cache, put):
     path = put("path,part\na/1.png,train\na\\1.png,train\n")
     with pytest.raises(SplitError, match=r"x\.csv, line 3: a/1\.png is named twice"):
         make_splits(cache, path, 0)
+
+
+FORMULAS = ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "'=a", "''-a", "'a", "-1", "+2.5", "a=b", '=HYPERLINK("x",1)']
+
+
+def test_no_text_is_a_formula_and_all_are_read_back(put):
+    path = put(as_csv(["path", "=part"], [[text, text] for text in FORMULAS]))
+    with path.open(newline="") as file:
+        for cells in csv.reader(file):
+            for cell in cells:
+                assert cell[:1] not in ("=", "@", "\t", "\r")
+                assert cell[:1] not in ("+", "-") or float(cell)
+    assert [list(row.values()) for _, row in read_table(path, "file", ["path", "=part"])] == [[a, a] for a in FORMULAS]
+
+
+@given(text=st.text(st.sampled_from("=+-@'\t\r\n,1a"), min_size=1))
+def test_any_text_is_read_back(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(as_csv(["path", "part"], [[text, "x"]]))
+    assert [row["path"] for _, row in read_table(path, "file", ["path", "part"])] == [text]
