@@ -84,7 +84,13 @@ def cache_path(tmp_path_factory, images, small) -> Path:
     import embedonce
 
     path = tmp_path_factory.mktemp("shared") / "trees.h5"
-    embedonce.extract_features(images, path, **small)
+    cache = embedonce.extract_features(images, path, **small)
+    # no two images are near-duplicates, and a search takes seconds; it has its own tests
+    rows = "".join(
+        f"{name},g{row},{digest.tobytes().hex()}\n"
+        for row, (name, digest) in enumerate(zip(cache.paths, cache.files.hashes, strict=True))
+    )
+    path.with_name("trees.h5.groups.csv").write_text(f"path,group,sha256\n{rows}")
     return path
 
 
