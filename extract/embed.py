@@ -8,7 +8,7 @@ import queue
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -124,8 +124,10 @@ def _embed_slice(
     waiting: list[EmbedResult] = []
 
     def run() -> None:
-        for result, row in zip(waiting, session.run(len(waiting)), strict=True):
-            if np.isfinite(row).all():
+        for result, row in zip(waiting, _run(session, len(waiting)), strict=True):
+            if isinstance(row, Exception):
+                result.reason = f"cannot be embedded: {first_line(row)}"
+            elif np.isfinite(row).all():
                 result.features = row
             else:
                 result.reason = "its features are not finite numbers"
@@ -166,6 +168,28 @@ def _embed_slice(
     if waiting:
         run()
     return results
+
+
+def _run(session: Session, count: int) -> Sequence[npt.NDArray[np.float32] | Exception]:
+    """Return the features, or the error, of each image in the first slots; the error of a broken engine is raised."""
+    try:
+        return list(session.run(count))
+    except MemoryError:
+        raise
+    except Exception:  # one image never stops a run
+        inputs = [session.slot(position).copy() for position in range(count)]
+        session.slot(0)[:] = 0
+        session.run(1)  # fails if the fault is not of an image
+    rows: list[npt.NDArray[np.float32] | Exception] = []
+    for pixels in inputs:
+        session.slot(0)[:] = pixels
+        try:
+            rows.append(session.run(1)[0])
+        except MemoryError:
+            raise
+        except Exception as error:
+            rows.append(error)
+    return rows
 
 
 def _fill(slot: npt.NDArray[np.float32], pixels: Pixels) -> npt.NDArray[np.uint8]:

@@ -221,6 +221,37 @@ def test_an_odd_error_rejects_its_image_alone(tmp_path, small, monkeypatch):
     assert not cache.report.notes
 
 
+class Fragile:
+    """A session that fails for images of some mean."""
+
+    batch_size = 4
+
+    def __init__(self, fails):
+        self.fails, self.slots = fails, np.zeros((4, 2, 2, 3), np.float32)
+
+    def slot(self, position):
+        return self.slots[position]
+
+    def run(self, count):
+        means = self.slots[:count].mean((1, 2, 3))
+        if any(self.fails(mean) for mean in means):
+            raise RuntimeError("no luck")
+        return means[:, None].copy()
+
+
+def test_an_engine_that_fails_for_one_image_rejects_it():
+    session = Fragile(lambda mean: mean == 2)
+    for position, value in enumerate((1, 2, 3)):
+        session.slot(position)[:] = value
+    first, second, third = embed._run(session, 3)
+    assert (float(first[0]), str(second), float(third[0])) == (1, "no luck", 3)
+
+
+def test_an_engine_that_is_broken_ends_the_run():
+    with pytest.raises(RuntimeError, match="no luck"):
+        embed._run(Fragile(lambda mean: True), 3)
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP", "GIF"])
 def test_an_image_above_the_limit_is_called_too_large(monkeypatch, form):
     data = saved(Image.new("RGB", (40, 30)), format=form)
