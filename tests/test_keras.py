@@ -101,27 +101,3 @@ def test_settings_that_the_user_made_are_named_not_changed(name, value):
         assert getattr(keras.config, name)() == value
     finally:
         change(before)
-
-
-BROKEN = """
-import sys
-from click.testing import CliRunner
-from embedonce.cli import main
-from embedonce.evaluate.report import html
-from embedonce.evaluate.shared import plots
-plots.save_figure = lambda figure, path: None  # drawing takes most of the time
-html.as_svg = lambda figure, name: ""
-sys.modules["tensorflow"] = None  # as if it were not installed
-result = CliRunner().invoke(main, sys.argv[1:])
-print(result.exit_code, result.output.strip().splitlines()[-1])
-"""
-
-
-def test_without_tensorflow_heads_and_scores_work(python, cache_path, tmp_path):
-    split = ("--split", "random")
-    command = ("compare", cache_path, "--heads", "softmax,logreg,svm", *split, "-p", "softmax.epochs=1", "-o", tmp_path)
-    assert python(BROKEN, *command).startswith("0 ")
-    assert python(BROKEN, "train", cache_path, "--head", "svm", *split, "-o", tmp_path / "a.npz").startswith("0 ")
-    assert python(BROKEN, "evaluate", tmp_path / "a.npz", cache_path).startswith("0 ")
-    done = python(BROKEN, "train", cache_path, "--head", "softmax", *split, "-o", tmp_path / "a.keras")
-    assert done.startswith("1 Error: this needs Keras and TensorFlow, which cannot be imported")

@@ -10,7 +10,7 @@ from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.report import html
 from embedonce.evaluate.report.run_diff import diff
 from embedonce.evaluate.shared import plots
-from saving import without_pictures
+from saving import with_empty_pictures, without_pictures
 from sklearn.dummy import DummyClassifier
 
 
@@ -25,7 +25,8 @@ def save(comparison, folder):
 
 
 def test_results_list_all_files(comparison, tmp_path):
-    written = comparison.save(tmp_path)
+    with with_empty_pictures():
+        written = comparison.save(tmp_path)
     results = json.loads((tmp_path / "results.json").read_bytes())
     assert results["files"] == [path.name for path in written]
     assert sorted(path.name for path in tmp_path.iterdir()) == results["files"]
@@ -52,12 +53,10 @@ def test_results_of_others_remove_nothing(comparison, tmp_path, results):
 
 
 def test_a_figure_that_fails_costs_nothing_else(comparison, tmp_path, monkeypatch):
-    original = plots.save_figure
-
     def fail(figure, path):
         if path.name == "roc.svg":
             raise RuntimeError("no font")
-        original(figure, path)
+        path.touch()
 
     def fail_inline(figure, name):
         raise RuntimeError("<no font>")
