@@ -61,9 +61,9 @@ def decode(data: bytes, minimum: int | None = None) -> Pixels:
         reason = first_line(error)
         if _NO_MEMORY.search(reason):  # which says nothing about the image
             raise MemoryError(reason) from error
-        raise (
-            error if isinstance(error, ImageError) else ImageError(f"damaged {image_format(data)}: {reason}")
-        ) from error
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"damaged {image_format(data)}: {reason}") from error
 
 
 def _decode(data: bytes, minimum: int | None) -> Pixels:
