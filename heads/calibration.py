@@ -70,16 +70,18 @@ def folds(codes: Codes, groups: Array | None = None) -> Iterator[tuple[Codes, Co
             return
 
 
-def smoothed_targets(codes: Codes, n_classes: int) -> Array:
+def smoothed_targets(codes: Codes, n_classes: int, weights: Array | None = None) -> Array:
     """Return probabilities (n, k) to aim at: (c + 1) / (c + 2) for the true class of c rows (Platt 1999, 2.2)."""
-    counts = np.bincount(codes, minlength=n_classes)
+    counts = np.bincount(codes, weights, minlength=n_classes)
     true = ((counts + 1.0) / (counts + 2.0))[codes]
     targets = np.repeat(((1.0 - true) / (n_classes - 1))[:, None], n_classes, axis=1)
     targets[np.arange(len(codes)), codes] = true
     return targets
 
 
-def fit_inverse_temperature(log_scores: Callable[[Array, float], Array], margins: Array, codes: Codes) -> float:
+def fit_inverse_temperature(
+    log_scores: Callable[[Array, float], Array], margins: Array, codes: Codes, weights: Array | None = None
+) -> float:
     """Return the inverse temperature that minimises the log loss of held-out margins; 1.0 without rows or margins."""
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
@@ -87,11 +89,12 @@ def fit_inverse_temperature(log_scores: Callable[[Array, float], Array], margins
     size = float(np.abs(margins).mean()) if len(margins) else 0.0
     if size == 0.0:
         return 1.0
-    targets = smoothed_targets(codes, log_scores(margins[:1], 1.0).shape[1])
+    targets = smoothed_targets(codes, log_scores(margins[:1], 1.0).shape[1], weights)
 
     def loss(log_factor: float) -> float:
         scores = log_scores(margins, float(np.exp(log_factor)) / size)
-        return -float(np.mean(np.sum(targets * log_softmax(scores, axis=1), axis=1)))
+        losses = -np.sum(targets * log_softmax(scores, axis=1), axis=1)
+        return float(losses.mean() if weights is None else weights @ losses)
 
     # e**-7 makes all classes equally probable within 0.1 %, e**7 makes every margin decisive
     best = minimize_scalar(loss, bounds=(-7.0, 7.0), method="bounded", options={"xatol": 1e-3})
@@ -109,21 +112,39 @@ class CalibratedMarginHead(StandardizedHead, StandardizedPredictor):
     n_calibration_rows_: int
     uncalibrated_classes_: Array
 
+    def _checked_groups(self, groups: ArrayLike | None, n: int) -> Array | None:
+        """Return the group of each of n rows as an array; None if there are no groups."""
+        checked = None if groups is None else np.asarray(groups)
+        if checked is not None and checked.shape != (n,):
+            raise HeadError(
+                f"groups of head {self.head_name!r} must be one per row, of shape ({n},), got shape {checked.shape}"
+            )
+        return checked
+
+    def _weighted_rows(self, weights: NDArray[np.float64], codes: Codes) -> Codes:
+        """Return the rows of weights above 0; raise HeadError if a class has none."""
+        kept = np.flatnonzero(weights)
+        missing = np.delete(self.classes_, np.unique(codes[kept]))
+        if len(missing):
+            raise HeadError(
+                f"sample_weight of head {self.head_name!r} must be above 0 for a row of each class, got only zeros for "
+                f"{missing.tolist()[0]!r}. Leave the rows of that class out"
+            )
+        return kept
+
     def _calibrate(
-        self, codes: Codes, groups: ArrayLike | None, fold_margins: Callable[[Codes, Codes, bool], Array]
+        self,
+        codes: Codes,
+        groups: Array | None,
+        fold_margins: Callable[[Codes, Codes, bool], Array],
+        weights: Array | None = None,
     ) -> None:
         """Fit the inverse temperature on held-out rows.
 
         ``fold_margins(train, held_out, last)`` fits on the rows `train` and returns the margins of `held_out`; `last`
         says that no other fold follows.
         """
-        checked = None if groups is None else np.asarray(groups)
-        if checked is not None and checked.shape != codes.shape:
-            raise HeadError(
-                f"groups of head {self.head_name!r} must be one per row, of shape {codes.shape}, "
-                f"got shape {checked.shape}"
-            )
-        splits = list(folds(codes, checked))
+        splits = list(folds(codes, groups))
         parts = [
             (held_out, fold_margins(train, held_out, number == len(splits)))
             for number, (train, held_out) in enumerate(splits, start=1)
@@ -135,7 +156,8 @@ class CalibratedMarginHead(StandardizedHead, StandardizedPredictor):
             held_out = np.concatenate([rows for rows, _ in parts])
             self.uncalibrated_classes_ = np.delete(self.classes_, np.unique(codes[held_out]))
             margins = np.concatenate([values for _, values in parts])
-            self.inverse_temperature_ = fit_inverse_temperature(self._log_scores, margins, codes[held_out])
+            of_rows = None if weights is None else weights[held_out]
+            self.inverse_temperature_ = fit_inverse_temperature(self._log_scores, margins, codes[held_out], of_rows)
 
     @available_if(lambda head: bool(head.probability))  # type: ignore[untyped-decorator, unused-ignore]
     def predict_proba(self, X: ArrayLike) -> Array:

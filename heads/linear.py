@@ -23,7 +23,7 @@ from .parameters import (
     check_flag,
     check_number,
     check_random_state,
-    weights_of_classes,
+    weights_of_rows,
 )
 from .predictors import LinearSVMPredictor, LogisticRegressionPredictor
 
@@ -119,11 +119,8 @@ class LogisticRegressionHead(_LinearHead, LogisticRegressionPredictor):
         """
         features, codes = self._start_fit(X, y)
         check_class_weight(self.head_name, self.class_weight, self.classes_)
-        weights = row_weights = self._row_weights(sample_weight, len(codes))
-        scaler = standard_scaler(features, row_weights)
-        if self.class_weight is not None:
-            weights = weights_of_classes(self.class_weight, self.classes_, codes, row_weights)[codes]
-            weights = weights if row_weights is None else np.where(row_weights > 0, weights, 0) * row_weights
+        weights = self._row_weights(sample_weight, len(codes))
+        scaler = standard_scaler(features, weights)
         outputs = len(self.classes_) if len(self.classes_) > 2 else 1
         solution = solve(
             StandardizedBlocks(features, scaler),
@@ -133,7 +130,7 @@ class LogisticRegressionHead(_LinearHead, LogisticRegressionPredictor):
             C=float(self.C),
             tol=float(self.tol),
             max_iter=int(self.max_iter),
-            row_weights=weights,
+            row_weights=weights_of_rows(self.class_weight, self.classes_, codes, weights),
         )
         if not solution.converged:
             warnings.warn(
@@ -209,31 +206,45 @@ class LinearSVMHead(_LinearHead, CalibratedMarginHead, LinearSVMPredictor):
         check_flag(self.head_name, "probability", self.probability)
         check_random_state(self.head_name, self.random_state)
 
-    def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> LinearSVMHead:
-        """Fit on features X (n, d) and labels y (n,); return the head.
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        groups: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> LinearSVMHead:
+        """Fit on features X (n, d) and labels y (n,), with weights (n,) of at least 0; return the head.
 
-        `groups`, shape (n,), keeps near-duplicates on the same side of the calibration's folds.
+        `groups`, shape (n,), keeps near-duplicates on the same side of the calibration's folds. A row of weight 2
+        counts as two rows of one group.
         """
         features, codes = self._start_fit(X, y)
         check_class_weight(self.head_name, self.class_weight, self.classes_)
+        groups = self._checked_groups(groups, len(codes))
+        weights = self._row_weights(sample_weight, len(codes))
+        if weights is not None:
+            kept = self._weighted_rows(weights, codes)
+            features, codes, weights = features[kept], codes[kept], weights[kept]
+            groups = None if groups is None else groups[kept]
         labels = self.classes_[codes]
-        model = self._new_model().fit(features, labels)
-        self.model_ = model
+
+        def fitted(rows: Codes | slice) -> Pipeline:
+            of_rows = None if weights is None else weights[rows]
+            scaler = StandardScaler().fit(features[rows], sample_weight=of_rows)
+            linear = self._new_linear().fit(scaler.transform(features[rows]), labels[rows], of_rows)
+            return make_pipeline(scaler, linear)
+
+        self.model_ = model = fitted(slice(None))
         self.n_iter_ = int(np.max(model[-1].n_iter_))
         if self.probability:
 
             def fold_margins(train: Codes, held_out: Codes, last: bool) -> Array:
-                margins: Array = (
-                    self._new_model().fit(features[train], labels[train]).decision_function(features[held_out])
-                )
+                margins: Array = fitted(train).decision_function(features[held_out])
                 return margins
 
-            self._calibrate(codes, groups, fold_margins)
+            self._calibrate(codes, groups, fold_margins, weights)
         return self
 
     def _new_linear(self) -> LinearSVC:
         settings = {"max_iter": self.max_iter, "tol": self.tol, "class_weight": self.class_weight}
         return LinearSVC(C=self.C, random_state=self.random_state, **settings)
-
-    def _new_model(self) -> Pipeline:
-        return make_pipeline(StandardScaler(), self._new_linear())

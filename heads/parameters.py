@@ -76,6 +76,19 @@ def check_random_state(head: str, value: Any) -> None:
     check_number(head, "random_state", value, at_least=0, below=2**32, integer=True)
 
 
+def weights_of_rows(
+    value: Any,
+    classes: np.ndarray[Any, Any],
+    codes: np.ndarray[Any, Any],
+    sample_weight: np.ndarray[Any, Any] | None,
+) -> np.ndarray[Any, Any] | None:
+    """Return the product of class weight and sample weight of each row (n,); None if neither is given."""
+    if value is None:
+        return sample_weight
+    weights = weights_of_classes(value, classes, codes, sample_weight)[codes]
+    return weights if sample_weight is None else np.where(sample_weight > 0, weights, 0) * sample_weight
+
+
 def weights_of_classes(
     value: Any,
     classes: np.ndarray[Any, Any],

@@ -15,7 +15,7 @@ from ..errors import HeadError
 from .base import FLOATS, FeatureHead
 from .keras_model import dense_model
 from .numerics import Array, DenseSoftmax, Measured, glorot_uniform, is_source, shuffled_batches
-from .parameters import ClassWeight, check_class_weight, check_number, check_random_state, weights_of_classes
+from .parameters import ClassWeight, check_class_weight, check_number, check_random_state, weights_of_rows
 from .predictors import SoftmaxPredictor
 
 MEASURED_ROWS = 8192
@@ -101,8 +101,9 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
         X: ArrayLike | RowSource,
         y: ArrayLike,
         validation_data: tuple[ArrayLike | RowSource, ArrayLike] | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> SoftmaxHead:
-        """Train on features X (n, d), in float32, and labels y (n,); return the head.
+        """Train on features X (n, d), in float32, and labels y (n,), with weights (n,) in the loss; return the head.
 
         A `RowSource` is read once an epoch and never whole. Features (v, d) and labels (v,) of `validation_data` are
         measured after each epoch; `HeadError` if they hold other classes or another number of features.
@@ -110,7 +111,9 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
         features, codes = self._start_fit(X, y)
         check_class_weight(self.head_name, self.class_weight, self.classes_)
         validation = None if validation_data is None else self._checked_validation(*validation_data)
-        layer, self.history_ = self._train(_float32(features), codes, validation)
+        given = self._row_weights(sample_weight, len(codes))
+        weights = weights_of_rows(self.class_weight, self.classes_, codes, given)
+        layer, self.history_ = self._train(_float32(features), codes, weights, validation)
         self.coef_, self.intercept_ = np.ascontiguousarray(layer.kernel.T), layer.bias.copy()
         self.n_iter_ = int(self.epochs)
         return self
@@ -140,7 +143,11 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
         return _float32(features), np.searchsorted(self.classes_, labels)
 
     def _train(
-        self, X: Array | RowSource, codes: Array, validation: tuple[Array | RowSource, Array] | None
+        self,
+        X: Array | RowSource,
+        codes: Array,
+        weights: Array | None,
+        validation: tuple[Array | RowSource, Array] | None,
     ) -> tuple[DenseSoftmax, dict[str, list[float]]]:
         """Train a layer; return it and the history."""
         initial, masks, order = (
@@ -148,16 +155,13 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
         )
         kernel = glorot_uniform(X.shape[1], len(self.classes_), initial)
         layer = DenseSoftmax(kernel, float(self.dropout), float(self.learning_rate), masks)
-        weights = None
-        if self.class_weight is not None:
-            weights = weights_of_classes(self.class_weight, self.classes_, codes)[codes].astype(np.float32)
-
+        of_rows = None if weights is None else weights.astype(np.float32)
         names = ["accuracy", "loss"] + (["val_accuracy", "val_loss"] if validation is not None else [])
         history: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(int(self.epochs)):
             loss, correct = 0.0, 0
             for rows, batch in shuffled_batches(X, int(self.batch_size), order):
-                step = layer.step(rows, codes[batch], None if weights is None else weights[batch])
+                step = layer.step(rows, codes[batch], None if of_rows is None else of_rows[batch])
                 loss, correct = loss + step.loss, correct + step.correct
             history["accuracy"].append(correct / len(codes))
             history["loss"].append(loss / len(codes))

@@ -40,7 +40,7 @@ from .parameters import (
     check_flag,
     check_number,
     check_random_state,
-    weights_of_classes,
+    weights_of_rows,
     wrong_value,
 )
 from .predictors import SVMPredictor
@@ -148,31 +148,46 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
         self.max_kernel_bytes, self.approximate_above = max_kernel_bytes, approximate_above
         self.n_components, self.random_state = n_components, random_state
 
-    def fit(self, X: ArrayLike | RowSource, y: ArrayLike, groups: ArrayLike | None = None) -> SVMHead:
-        """Fit on features X (n, d) and labels y (n,); return the head.
+    def fit(
+        self,
+        X: ArrayLike | RowSource,
+        y: ArrayLike,
+        groups: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> SVMHead:
+        """Fit on features X (n, d) and labels y (n,), with weights (n,) of at least 0; return the head.
 
         X may be a `RowSource`, which an approximation reads in blocks and never whole. `groups`, shape (n,), keeps
-        near-duplicates on the same side of the calibration's folds.
+        near-duplicates on the same side of the calibration's folds. A row of weight 2 counts as two rows of one group.
         """
         features, codes = self._start_fit(X, y)
         check_class_weight(self.head_name, self.class_weight, self.classes_)
-        scaler = self.scaler_ = standard_scaler(features)
-        self.approximate_ = len(codes) > self.approximate_above
+        checked = self._checked_groups(groups, len(codes))
+        weights = self._row_weights(sample_weight, len(codes))
+        kept = np.arange(len(codes)) if weights is None else self._weighted_rows(weights, codes)
+        scaler = self.scaler_ = standard_scaler(features, weights)
+        self.approximate_ = len(kept) > self.approximate_above
         if self.approximate_:
-            self._fit_approximation(features, codes, groups)
+            self._fit_approximation(features, codes, checked, weights, kept)
+        elif weights is None:
+            self._fit_exactly(scaler.transform(whole(features)), codes, checked, None)
         else:
-            self._fit_exactly(scaler.transform(whole(features)), codes, groups)
+            groups_of_kept = None if checked is None else checked[kept]
+            self._fit_exactly(scaler.transform(whole(features)[kept]), codes[kept], groups_of_kept, weights[kept])
+            self.support_ = kept[self.support_]
         return self
 
-    def _fit_exactly(self, scaled: Array, codes: Codes, groups: ArrayLike | None) -> None:
-        """Fit on standardised rows."""
-        labels = self.classes_[codes]
-        self.gamma_ = self._gamma_for(float(scaled.var(dtype=np.float64)))
+    def _fit_exactly(
+        self, scaled: Array, codes: Codes, groups: Array | None, weights: NDArray[np.float64] | None
+    ) -> None:
+        """Fit on standardised rows, with weights above 0."""
+        variance = scaled.var(dtype=np.float64) if weights is None else self._variance()
+        self.gamma_ = self._gamma_for(float(variance))
         fits_in_memory = 8 * len(scaled) ** 2 <= self.max_kernel_bytes
         matrix = rbf_matrix(scaled, self.gamma_) if fits_in_memory else None
 
         everything = np.arange(len(scaled))
-        solved = self._solve(scaled, labels, matrix, everything)
+        solved = self._solve(scaled, codes, weights, matrix, everything)
         self.support_, self.support_vectors_ = solved.support, scaled[solved.support]
         self.dual_coef_, self.intercept_, self.n_support_, self.n_iter_ = solved[1:]
 
@@ -180,33 +195,38 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
 
             def fold_margins(train: Codes, held_out: Codes, last: bool) -> Array:
                 # the last fold may overwrite the matrix
-                fold = self._solve(scaled, labels, matrix, train, overwrite=last)
+                fold = self._solve(scaled, codes, weights, matrix, train, overwrite=last)
                 coefficients = pair_coefficients(fold.dual_coef, fold.n_support)
                 machine = RBFMachine(scaled[fold.support], coefficients, fold.intercept, self.gamma_)
                 return of_classes(machine.margins(scaled[held_out]))
 
-            self._calibrate(codes, groups, fold_margins)
+            self._calibrate(codes, groups, fold_margins, weights)
 
-    def _fit_approximation(self, features: Array | RowSource, codes: Codes, groups: ArrayLike | None) -> None:
-        """Fit a linear machine, with the squared hinge loss, on the features of a Nystroem map."""
+    def _fit_approximation(
+        self,
+        features: Array | RowSource,
+        codes: Codes,
+        groups: Array | None,
+        weights: NDArray[np.float64] | None,
+        kept: Codes,
+    ) -> None:
+        """Fit a linear machine, with the squared hinge loss, on the features of a Nystroem map of kept rows."""
         warnings.warn(
-            f"head {self.head_name!r} got {len(codes):,} rows, more than approximate_above={self.approximate_above:,}: "
+            f"head {self.head_name!r} got {len(kept):,} rows, more than approximate_above={self.approximate_above:,}: "
             f"it is approximated by {self.n_components:,} of them",
             ApproximationWarning,
             stacklevel=3,
         )
         scaler = self.scaler_
-        variance = float(np.mean(scaler.var_ / np.square(scaler.scale_)))
-        self.gamma_ = self._gamma_for(variance)
-        drawn = np.random.default_rng(self.random_state).permutation(len(codes))[: self.n_components]
+        self.gamma_ = self._gamma_for(self._variance())
+        drawn = np.random.default_rng(self.random_state).permutation(kept)[: self.n_components]
         self.support_ = np.sort(drawn)
         self.support_vectors_ = scaler.transform(take_rows(features, self.support_))
         nystroem = Nystroem.of(self.support_vectors_, self.gamma_)
         rows = NystroemBlocks(features, scaler, nystroem, self.max_kernel_bytes)
         signs = pair_signs(len(self.classes_))
-        class_weights = np.ones(len(codes))
-        if self.class_weight is not None:
-            class_weights = weights_of_classes(self.class_weight, self.classes_, codes)[codes]
+        given = weights_of_rows(self.class_weight, self.classes_, codes, weights)
+        all_weights = np.ones(len(codes)) if given is None else given
 
         def linear(row_weights: NDArray[np.float64]) -> Solution:
             return solve(
@@ -220,7 +240,7 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
                 row_weights=row_weights,
             )
 
-        solution = linear(class_weights)
+        solution = linear(all_weights)
         self.pair_coef_ = nystroem.projection @ solution.coef.T
         self.intercept_ = solution.intercept
         self.n_iter_ = solution.n_iter
@@ -228,13 +248,13 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
         if self.probability:
 
             def fold_margins(train: Codes, held_out: Codes, last: bool) -> Array:
-                weights = np.zeros(len(codes))
-                weights[train] = class_weights[train]
-                fold = linear(weights)
+                of_fold = np.zeros(len(codes))
+                of_fold[train] = all_weights[train]
+                fold = linear(of_fold)
                 margins = np.concatenate([block @ fold.coef.T + fold.intercept for block in rows])
                 return of_classes(margins[held_out])
 
-            self._calibrate(codes, groups, fold_margins)
+            self._calibrate(codes, groups, fold_margins, weights)
 
     def check_parameters(self) -> None:
         """See `FeatureHead`."""
@@ -258,17 +278,29 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
             return float(self.gamma)
         return 1.0 / (self.n_features_in_ * variance) if variance > 0 else 1.0
 
+    def _variance(self) -> float:
+        """Return the variance of the standardised features: 1, or less if some are constant."""
+        return float(np.mean(self.var_ / np.square(self.scale_)))
+
     def _solve(
-        self, X: Array, labels: Array, matrix: Array | None, rows: Codes, overwrite: bool = False
+        self,
+        X: Array,
+        codes: Codes,
+        weights: NDArray[np.float64] | None,
+        matrix: Array | None,
+        rows: Codes,
+        overwrite: bool = False,
     ) -> LibsvmSolution:
         """Fit libsvm on some rows, with their part of the kernel matrix if there is one, which `overwrite` loses."""
-        settings = {"C": self.C, "class_weight": self.class_weight, "tol": self.tol, "max_iter": self.max_iter}
+        given = None if weights is None else weights[rows]
+        of_rows = weights_of_rows(self.class_weight, self.classes_, codes[rows], given)
+        settings = {"C": self.C, "tol": self.tol, "max_iter": self.max_iter}
         if matrix is None:
-            solver = SVC(kernel="rbf", gamma=self.gamma_, **settings).fit(X[rows], labels[rows])
+            solver = SVC(kernel="rbf", gamma=self.gamma_, **settings).fit(X[rows], codes[rows], of_rows)
         else:
             part = matrix if len(rows) == len(matrix) else square_part(matrix, rows, overwrite)
             with config_context(assume_finite=True):  # which it would look for in a gigabyte of exponentials
-                solver = SVC(kernel="precomputed", **settings).fit(part, labels[rows])
+                solver = SVC(kernel="precomputed", **settings).fit(part, codes[rows], of_rows)
         return LibsvmSolution(
             rows[solver.support_],
             np.asarray(solver.dual_coef_),

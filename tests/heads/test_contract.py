@@ -18,6 +18,19 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 FAST_HEADS = [name for name in HEADS if name != "softmax"]
 
 
+UNEQUAL = "check_sample_weight_equivalence_on_dense_data"
+
+
+def failing(head):
+    if isinstance(head, SoftmaxHead):
+        return {UNEQUAL: "a row that occurs twice is in two batches"}
+    if not isinstance(head, LinearSVMHead | SVMHead):
+        return {}
+    if head.probability:
+        return {UNEQUAL: "copies of a row are in two folds of the calibration, which are too confident then"}
+    return {UNEQUAL: "the solver stops within its tolerance, which is larger than that of the check"}
+
+
 @parametrize_with_checks(
     [
         LogisticRegressionHead(),
@@ -29,7 +42,8 @@ FAST_HEADS = [name for name in HEADS if name != "softmax"]
         KNNHead(),
         KNNHead(metric="cosine", weights="distance"),
         DummyHead(),
-    ]
+    ],
+    expected_failed_checks=failing,
 )
 def test_scikit_learn_head_keeps_the_estimator_contract(estimator, check):
     check(estimator)
@@ -37,7 +51,7 @@ def test_scikit_learn_head_keeps_the_estimator_contract(estimator, check):
 
 @pytest.mark.slow
 # the checks expect a classifier to learn 300 rows; 5 epochs of batches of 100 would be 15 steps
-@parametrize_with_checks([SoftmaxHead(epochs=20, learning_rate=0.3, batch_size=32)])
+@parametrize_with_checks([SoftmaxHead(epochs=20, learning_rate=0.3, batch_size=32)], expected_failed_checks=failing)
 def test_softmax_head_keeps_the_estimator_contract(estimator, check):
     check(estimator)
 
