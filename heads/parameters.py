@@ -85,7 +85,7 @@ def weights_of_rows(
     """Return the product of class weight and sample weight of each row (n,); None if neither is given."""
     if value is None:
         return sample_weight
-    weights = weights_of_classes(value, classes, codes, sample_weight)[codes]
+    weights: np.ndarray[Any, Any] = weights_of_classes(value, classes, codes, sample_weight)[codes]
     return weights if sample_weight is None else np.where(sample_weight > 0, weights, 0) * sample_weight
 
 

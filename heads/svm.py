@@ -128,6 +128,7 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
     """
 
     reads_rows = True
+    support_: Codes
 
     def __init__(
         self,
