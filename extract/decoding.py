@@ -31,6 +31,8 @@ Pixels = npt.NDArray[np.uint8]
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 1_000_000
 """Images that claim more in their header are rejected before they are decoded."""
+MAX_SCANNED_PIXELS = 50 * MAX_PIXELS
+"""Pixels times scans of a JPEG file: usual progressive files have 10 scans, and each takes as long as an image."""
 _STRIP_PIXELS = 4_000_000
 """Number of pixels that are converted or gathered at once, so that one image never takes 600 MB."""
 
@@ -94,6 +96,12 @@ def _check_size(height: int, width: int) -> None:
 def _decode_jpeg(data: bytes, minimum: int | None) -> Pixels:
     height, width, components = frame_size(data)
     _check_size(height, width)
+    scans = data.count(_START_OF_SCAN)
+    if scans * height * width > MAX_SCANNED_PIXELS:
+        raise ImageError(
+            f"too many scans: {scans:,} of {width} x {height} pixels, the limit is "
+            f"{MAX_SCANNED_PIXELS // (height * width):,} scans at this size. Save it again as JPEG or PNG"
+        )
     options: dict[str, Any] = {"colorspace": "CMYK" if components == 4 else "RGB", "fastdct": True}
     if minimum is not None:
         options |= _fraction(height, width, minimum)
@@ -103,6 +111,9 @@ def _decode_jpeg(data: bytes, minimum: int | None) -> Pixels:
         pixels = _decode_despite_warnings(data, options, first_line(error))
     return _from_cmyk(pixels, has_adobe_marker(data)) if components == 4 else pixels
 
+
+_START_OF_SCAN = b"\xff\xda"
+"""Compressed data never hold these bytes; a thumbnail in the header does."""
 
 _FORBIDDEN = b"\xff\xd8" * 40_000
 """Bytes after the end of a file, longer than a segment, that the decoder refuses as soon as it reads them."""

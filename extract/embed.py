@@ -28,6 +28,8 @@ from .scan import ImageFile
 
 SLICE_IMAGES = 8  # images that a worker takes at once, so that the threads rarely wait for the lock
 SEGMENT_ROWS = 512
+_PATIENCE = 0.5
+"""Seconds that an interrupt waits for images in work; one of 50 megapixels can take several."""
 SEGMENT_SECONDS = 10.0  # a slow machine commits by the clock, so that a crash loses little
 MAX_BYTES = 1 << 30
 """Larger files are rejected unread; an image of 50 megapixels has at most 400 MB when it is not compressed."""
@@ -66,7 +68,7 @@ def embed_images(
 ) -> None:
     """Embed images in ``workers`` threads, each with its own session, and commit the results in segments."""
     # content has the rows that are copied instead of computed. commit runs in the calling thread; when that is
-    # interrupted, the workers finish their current image, and the results are committed first.
+    # interrupted, the workers finish their current image, if that is soon, and the results are committed first.
     pending, lock = iter(images), threading.Lock()
     done: queue.SimpleQueue[list[EmbedResult] | BaseException | None] = queue.SimpleQueue()
     stop = threading.Event()
@@ -107,8 +109,9 @@ def embed_images(
                 last = time.monotonic()
     finally:
         stop.set()
+        deadline = time.monotonic() + _PATIENCE
         for thread in threads:
-            thread.join()
+            thread.join(max(0.0, deadline - time.monotonic()))
         while not done.empty():
             item = done.get()
             if isinstance(item, list):

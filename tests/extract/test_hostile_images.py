@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from embedonce.cache.names import display
 from embedonce.errors import ImageError
-from embedonce.extract import embed
+from embedonce.extract import decoding, embed
 from embedonce.extract.run import extract_features
 from embedonce.extract.scan import ImageFile
 from PIL import Image
@@ -395,3 +395,28 @@ def test_two_files_of_one_content_both_keep_their_row(run, put, folder):
     assert updated.report.copied <= 1  # none when both are under way at once
     np.testing.assert_array_equal(found["ash/copy.png"], found["birch/001.png"])
     assert len(updated) == 5
+
+
+@pytest.mark.parametrize("fitting", [True, False])
+def test_a_jpeg_has_a_limited_number_of_scans(monkeypatch, fitting):
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), "teal").save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    scans = data.count(b"\xff\xda")
+    monkeypatch.setattr(decoding, "MAX_SCANNED_PIXELS", scans * 1200 - (not fitting))
+    if fitting:
+        assert decoding.decode(data).shape == (30, 40, 3)
+    else:
+        with pytest.raises(ImageError, match=rf"too many scans: {scans} of 40 x 30 pixels, the limit is {scans - 1}"):
+            decoding.decode(data)
+
+
+def test_a_jpeg_of_endless_scans_is_rejected_at_once():
+    buffer = io.BytesIO()
+    Image.new("L", (5000, 5000)).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    last = data[data.rindex(b"\xff\xda") : -2]
+    begin = time.monotonic()
+    with pytest.raises(ImageError, match="too many scans"):
+        decoding.decode(data[:-2] + 20_000 * last + data[-2:])
+    assert time.monotonic() - begin < 5

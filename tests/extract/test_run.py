@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from embedonce.errors import (
 )
 from embedonce.extract import embed
 from embedonce.extract.progress import Progress
+from embedonce.extract.recipe import Recipe
 from embedonce.extract.run import extract_features
 
 
@@ -267,6 +270,33 @@ def test_an_interrupt_keeps_what_was_embedded(run, monkeypatch):
     report = run().report
     assert report.resumed >= 10
     assert report.embedded == 24 - report.resumed
+
+
+def test_an_interrupt_does_not_wait_for_a_slow_image(run, monkeypatch):
+    released = threading.Event()
+    decode, others = Recipe.decode, []
+
+    def slow(recipe, data):
+        if len(others) == 10:
+            released.wait(30)
+        others.append(data)
+        return decode(recipe, data)
+
+    class Interrupting(Progress):
+        def advance(self, count):
+            if len(others) >= 10:
+                self.since = time.monotonic()
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(embed, "SLICE_IMAGES", 1)
+    progress = Interrupting()
+    with monkeypatch.context() as patch:
+        patch.setattr(Recipe, "decode", slow)
+        with pytest.raises(KeyboardInterrupt):
+            run(progress=progress, engine="native", workers=1)
+        assert time.monotonic() - progress.since < 2
+        released.set()
+    assert run().report.resumed == 10
 
 
 def test_a_full_disk_keeps_what_was_committed(run, monkeypatch, tmp_path):
