@@ -1,4 +1,4 @@
-"""Outputs of a comparison: whole or absent, whatever fails."""
+"""The files of a comparison appear together or not at all."""
 
 from __future__ import annotations
 
