@@ -2,6 +2,7 @@ from .feature_cache import FeatureCache as FeatureCache
 from .feature_cache import StoredRows as StoredRows
 from .feature_cache import open_cache as open_cache
 from .files import make_folder as make_folder
+from .files import open_regular as open_regular
 from .files import output_errors as output_errors
 from .files import quarantine as quarantine
 from .files import read_regular as read_regular

@@ -24,7 +24,7 @@ ROOMS = (  # of evaluate, the lowest first
     "comparison",
 )
 HEAVY = {"tensorflow", "keras", "matplotlib", "sklearn", "scipy", "skops", "dask", "distributed"}
-PATHS = sorted(ROOT / name for name in ("__main__.py", "errors.py", "_keras.py")) + sorted(
+PATHS = sorted(ROOT / name for name in ("__main__.py", "errors.py", "_hdf5.py", "_keras.py")) + sorted(
     path for folder in FOLDERS for path in (ROOT / folder).glob("**/*.py")
 )
 
@@ -99,7 +99,7 @@ def test_other_packages_are_imported_through_their_face(module):
 
 @pytest.mark.parametrize("module", FILES)
 def test_imports_go_down_only(module):
-    floors = {folder: floor for floor, folder in enumerate((*FOLDERS, "_keras", "errors", "__main__"))}
+    floors = {folder: floor for floor, folder in enumerate((*FOLDERS, "_hdf5", "_keras", "errors", "__main__"))}
     floors |= {"heads": floors["extract"], "__main__": -1}  # heads and extract are on one floor
     for source, name in _imports(module):
         target = _defining(source, name)
@@ -153,7 +153,7 @@ def test_heavy_packages_are_imported_where_they_are_used(module):
 
 def test_files_of_the_top_level_are_few():
     names = {path.name for path in ROOT.glob("*.py")}
-    assert names <= {"__init__.py", "__main__.py", "errors.py", "_keras.py", "setup.py"}
+    assert names <= {"__init__.py", "__main__.py", "errors.py", "_hdf5.py", "_keras.py", "setup.py"}
 
 
 def test_the_cache_needs_no_tensorflow_and_no_scikit_learn(python):

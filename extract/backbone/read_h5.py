@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ...cache import display
+from ..._hdf5 import Hdf5Content, Hdf5Error, is_hdf5, read_hdf5
+from ...cache import display, printable
 from ...errors import WeightsError, first_line
 from .architecture import (
     NORMALISATION,
@@ -26,10 +29,10 @@ from .architecture import (
     weight_shapes,
 )
 from .file_kinds import AGAIN, kind_of_file, kind_of_zip
-from .resolve import IMAGENET_ALPHAS, WeightsSource
+from .resolve import IMAGENET_ALPHAS, LARGEST_FILE, WeightsSource, read_file
 
-Datasets = dict[str, Any]
-"""HDF5 datasets by ``LAYER/VARIABLE``."""
+Arrays = dict[str, npt.NDArray[Any]]
+"""Arrays by ``LAYER/VARIABLE``."""
 _LAYERS = frozenset(name.partition("/")[0] for name in weight_shapes(1.0))
 _FIRST = {"Conv1/kernel", "block_1_expand/kernel"}
 _OTHERS = {
@@ -42,6 +45,11 @@ _OTHERS = {
 _OLD = "_layer_checkpoint_dependencies"
 """The name of groups ``layers`` in files of Keras 2.12 to 2.14."""
 _ADVICE = "Give the weights of one keras.applications.MobileNetV2"
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, LookupError, ValueError, TypeError),
+    AttributeError,
+)
+"""Errors that damaged archives and forged configurations raise."""
 
 
 def weights_from(source: WeightsSource, alpha: float) -> Weights:
@@ -49,82 +57,98 @@ def weights_from(source: WeightsSource, alpha: float) -> Weights:
     if source.seed is not None:
         return random_weights(source.seed, alpha)
     assert source.path is not None
-    return read_weights(source.path, alpha)
+    return read_weights(source.path, alpha, source.identity)
 
 
-def read_weights(path: Path, alpha: float) -> Weights:
+def read_weights(path: Path, alpha: float, sha256: str | None = None) -> Weights:
     """Read weights of this width, in Keras's order, by the file's content; WeightsError says what else the file is."""
-    import h5py
-
+    data = read_file(path)
+    if sha256 not in (None, hashlib.sha256(data).hexdigest()):
+        raise WeightsError(f"the weights file {display(str(path))} changed while it was read. Run the command again")
     try:
-        with open(path, "rb") as file:
-            start, size = file.read(512), file.seek(0, 2)
         names: dict[str, str] = {}
-        content: Any = path
-        if start.startswith(b"PK\x03\x04"):
-            with zipfile.ZipFile(path) as archive:
-                members = archive.namelist()
-                if "model.weights.h5" not in members:
-                    raise _UnusableError(*kind_of_zip(members))
-                content = io.BytesIO(archive.read("model.weights.h5"))
-                if "config.json" in members:
-                    names = dict(_layer_names(json.loads(archive.read("config.json")), ""))
-        elif not start.startswith(b"\x89HDF") and not h5py.is_hdf5(path):
-            raise _UnusableError(*kind_of_file(path, start, size))
-        with h5py.File(content, "r") as file:
-            return _checked(_mobilenet_of(file, names), alpha)
+        if data.startswith(b"PK\x03\x04"):
+            data, names = _unpacked(data)
+        elif not is_hdf5(data):
+            what, advice = kind_of_file(path, data[:512], len(data))
+            raise _UnusableError(f"is {what}", advice)
+        return _checked(_mobilenet_of(read_hdf5(data), names), alpha)
     except _UnusableError as error:
         what, advice = error.args
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except Hdf5Error as error:
+        what, advice = printable(str(error)), _ADVICE
+        if "is truncated" in what or "is damaged" in what:
+            advice = AGAIN
+    except _DAMAGE as error:
         text = first_line(error)[:200]
-        what = "truncated" if "truncated" in text or "not a zip file" in text else f"damaged ({text})"
+        what = "is truncated" if "not a zip file" in text else f"is damaged ({printable(text)})"
         advice = AGAIN
-    raise WeightsError(
-        f"weights must be those of a MobileNetV2, got {display(str(path))}: this file is {what}. {advice}"
-    )
+    raise WeightsError(f"weights must be those of a MobileNetV2, got {display(str(path))}: this file {what}. {advice}")
 
 
 class _UnusableError(Exception):
-    """A readable file without the weights; arguments: what it is, and what to do."""
+    """A readable file without the weights; arguments: the predicate of a sentence about it, and what to do."""
 
 
-def _checked(datasets: Datasets, alpha: float) -> Weights:
-    """Return the weights as arrays, if they are complete, of this width, and finite."""
+def _unpacked(data: bytes) -> tuple[bytes, dict[str, str]]:
+    """Return the HDF5 file of a ``.keras`` file, and the names of its layers by their path."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.namelist()
+        if "model.weights.h5" not in members:
+            what, advice = kind_of_zip(members)
+            raise _UnusableError(f"is {what}", advice)
+        wanted = [archive.getinfo(name) for name in ("model.weights.h5", "config.json") if name in members]
+        for info in wanted:
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise zipfile.BadZipFile(f"{info.filename} is compressed in an unknown way")
+            if info.file_size > LARGEST_FILE:
+                what = f"claims {info.file_size:,} bytes for {info.filename} in it, more than the weights have"
+                raise _UnusableError(what, _ADVICE)
+        weights, *configs = (archive.read(info) for info in wanted)
+    return weights, {path: name for config in configs for path, name in _layer_names(json.loads(config), "")}
+
+
+def _checked(arrays: Arrays, alpha: float) -> Weights:
+    """Return the weights, if they are complete, of this width, and finite."""
     shapes = weight_shapes(alpha)
-    if missing := [name for name in shapes if name not in datasets]:
-        raise _UnusableError(f"of a part of the network: {missing[0]} and {len(missing) - 1} more are missing", _ADVICE)
-    if any(datasets[name].shape != shape for name, shape in shapes.items()):
-        raise _UnusableError(*_other_width(datasets, alpha))
+    if missing := [name for name in shapes if name not in arrays]:
+        more = f" and {len(missing) - 1} more of {len(shapes)} weights are" if len(missing) > 1 else " is"
+        raise _UnusableError(f"holds only a part of the network: {missing[0]}{more} missing", _ADVICE)
+    found = {name: arrays[name].shape for name in shapes}
+    if found != shapes:
+        raise _UnusableError(*_other_width(found, alpha))
     weights = {}
     for name in shapes:
-        if datasets[name].dtype.kind != "f":
-            raise _UnusableError(f"of integers or an unknown type ({name})", "Save the weights as float32")
-        weights[name] = np.ascontiguousarray(datasets[name][()], np.float32)
+        if arrays[name].dtype.kind != "f":
+            kind = arrays[name].dtype.name
+            raise _UnusableError(f"holds {name} as {kind}, not as floating-point numbers", "Save it as float32")
+        with np.errstate(over="ignore"):
+            weights[name] = np.array(arrays[name], np.float32, order="C")
         if not np.isfinite(weights[name]).all():
-            raise _UnusableError(f"of values that are not finite ({name})", "Give another file")
+            raise _UnusableError(f"holds values that are not finite numbers, in {name}", "Give another file")
     return weights
 
 
-def _other_width(datasets: Datasets, alpha: float) -> tuple[str, str]:
-    found = {name: datasets[f"{name}/kernel"].shape for name in kernel_shapes(alpha)}
+def _other_width(found: dict[str, tuple[int, ...]], alpha: float) -> tuple[str, str]:
     percents = sorted(range(5, 301), key=lambda percent: (percent % 10 > 0, percent % 5 > 0))  # round numbers first
     for other in (*IMAGENET_ALPHAS, *(percent / 100 for percent in percents)):
-        if kernel_shapes(other) == found:
+        if weight_shapes(other) == found:
             advice = f"Extract with --alpha {other:g}, or give a file for alpha {alpha:g}"
-            return f"for alpha {other:g}, not for alpha {alpha:g}", advice
-    return "of other layers than those of any alpha", _ADVICE
+            return f"holds the weights for alpha {other:g}, not for alpha {alpha:g}", advice
+    name, shape = next(item for item in weight_shapes(alpha).items() if found[item[0]] != item[1])
+    return f"holds {name} with the shape {found[name]}, not {shape}, which alpha {alpha:g} has", _ADVICE
 
 
-def _mobilenet_of(file: Any, names: dict[str, str]) -> Datasets:
+def _mobilenet_of(file: Hdf5Content, names: dict[str, str]) -> Arrays:
     """Find the network in a file; ``names`` has the names of layers by their path, if the configuration is known."""
-    root = file.get("model_weights", file)
-    layers = _attribute(root, "layer_names")
-    models = _by_number(file, names) if layers is None else _by_name(root, layers)
+    root = "model_weights" if "model_weights" in file.attributes else ""
+    layers = _attribute(file.attributes[root], "layer_names")
+    models = _by_number(file, names) if layers is None else _by_name(file, root, layers)
     networks = [model for model in models if set(model) >= _FIRST]
     if len(networks) == 1:
         return networks[0]
     if networks:
-        raise _UnusableError(f"of a model with {len(networks)} of these networks", _ADVICE)
+        raise _UnusableError(f"holds {len(networks)} networks with the layers of MobileNetV2", _ADVICE)
     raise _UnusableError(_other_network({name.rpartition("/")[0] for model in models for name in model}), _ADVICE)
 
 
@@ -134,28 +158,31 @@ def _other_network(layers: set[str]) -> str:
     full, depthwise = counts["conv2d"], counts["depthwise_conv2d"]
     for part, network in _OTHERS.items():
         if any(part in layer for layer in layers):
-            return f"of {network}"
+            return f"holds {network}"
     if full in (14, 15) and depthwise == 13:
-        return "of MobileNetV1"
+        return "holds MobileNetV1"
     if depthwise:
-        return f"of another network: it has {full} conv2d and {depthwise} depthwise_conv2d layers, not 35 and 17"
+        return f"holds another network: it has {full} conv2d and {depthwise} depthwise_conv2d layers, not 35 and 17"
     if layers:
-        return f"of another network, with the layers {', '.join(sorted(layers)[:3])}{', …' * (len(layers) > 3)}"
-    return "an HDF5 file without layers of Keras"
+        names = sorted({layer.rpartition("/")[2][:60] for layer in layers})
+        more = ", …" * (len(names) > 3)
+        return f"holds another network, with the layers {printable(', '.join(names[:3]))}{more}"
+    return "is an HDF5 file without layers of Keras"
 
 
-def _by_name(root: Any, layers: list[str]) -> list[Datasets]:
+def _by_name(file: Hdf5Content, root: str, layers: list[str]) -> list[Arrays]:
     """Read groups named as layers, each with the list of its weights' names; a model in the model is one layer."""
-    whole: Datasets = {}
+    whole: Arrays = {}
     models = [whole]
     for layer in layers:
-        inner: Datasets = {}
-        for name in _attribute(root[layer], "weight_names") or ():
+        group = f"{root}/{layer}".strip("/")
+        inner: Arrays = {}
+        for name in _attribute(file.attributes[group], "weight_names") or ():
             path, _, variable = name.removesuffix(":0").rpartition("/")
             last = path.rpartition("/")[2]
             candidates = (layer, last, re.sub(r"_\d+$", "", last))  # TensorFlow 1 numbered equal names
             owner = next((known for known in candidates if known in _LAYERS), f"{layer}/{path}")
-            inner[f"{owner}/{variable.replace('depthwise_kernel', 'kernel')}"] = root[layer][name]
+            inner[f"{owner}/{variable.replace('depthwise_kernel', 'kernel')}"] = file.arrays[f"{group}/{name}"]
         if set(inner) >= _FIRST:
             models.append(inner)
         else:
@@ -163,42 +190,38 @@ def _by_name(root: Any, layers: list[str]) -> list[Datasets]:
     return models
 
 
-def _attribute(group: Any, name: str) -> list[str] | None:
+def _attribute(attributes: dict[str, str | list[str]], name: str) -> list[str] | None:
     """Return a list of names, which Keras splits into NAME0, NAME1, … if it is long; None if there is none."""
-    parts = [name] if name in group.attrs else sorted(key for key in group.attrs if re.fullmatch(rf"{name}\d", key))
-    values = [value for part in parts for value in group.attrs[part]]
-    return [value.decode() if isinstance(value, bytes) else str(value) for value in values] if parts else None
+    parts = [name] if name in attributes else sorted(key for key in attributes if re.fullmatch(rf"{name}\d", key))
+    return [text for part in parts for text in attributes[part]] if parts else None
 
 
-def _by_number(file: Any, names: dict[str, str]) -> list[Datasets]:
+def _by_number(file: Hdf5Content, names: dict[str, str]) -> list[Arrays]:
     """Read groups ``conv2d``, ``conv2d_1``, …, each with its variables ``0``, ``1``, …; one result for each model."""
-    models: dict[str, dict[str, Any]] = {}
-
-    def visit(path: str, item: Any) -> None:
-        layer, _, last = path.rpartition("/")
-        if last == "vars" and len(item):
-            models.setdefault(layer.rpartition("/")[0], {})[layer] = item
-
-    file.visititems(visit)
-    return [_named(layers, names) for layers in models.values()]
+    models: dict[str, dict[str, Arrays]] = {}
+    for path, array in file.arrays.items():
+        group, _, variable = path.rpartition("/")
+        layer, _, last = group.rpartition("/")
+        if last == "vars":
+            models.setdefault(layer.rpartition("/")[0], {}).setdefault(layer, {})[variable] = array
+    return [_named(file, layers, names) for layers in models.values()]
 
 
-def _named(layers: dict[str, Any], names: dict[str, str]) -> Datasets:
+def _named(file: Hdf5Content, layers: dict[str, Arrays], names: dict[str, str]) -> Arrays:
     """Name the layers of a model: as the file or its configuration says, or by their numbers."""
     stored = {
-        path: variables.attrs.get("name") or names.get(path.replace(_OLD, "layers"))
-        for path, variables in layers.items()
+        path: file.attributes[f"{path}/vars"].get("name") or names.get(path.replace(_OLD, "layers")) for path in layers
     }
     if "Conv1" not in stored.values():
         stored |= _numbered(layers)
-    datasets: Datasets = {}
+    arrays: Arrays = {}
     for path, variables in layers.items():
         name = stored[path] or path.rpartition("/")[2]
         parts = NORMALISATION if _kind(path)[0] == "batch_normalization" else ("kernel", "bias")
-        datasets |= {
+        arrays |= {
             f"{name}/{part}": variables[key] for key, part in zip("0123", parts, strict=False) if key in variables
         }
-    return datasets
+    return arrays
 
 
 def _numbered(layers: dict[str, Any]) -> dict[str, str]:

@@ -7,12 +7,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...cache import FeatureCache, display, make_folder, read_regular, write_atomically
+from ...cache import FeatureCache, display, make_folder, open_regular, write_atomically
 from ...errors import CacheError, OutputError, ParameterError, WeightsError, describe
 from .file_kinds import kind_of_file, kind_of_folder
 
 IMAGENET_ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 IMAGENET_SIZES = (96, 128, 160, 192, 224)
+LARGEST_FILE = 1 << 30
+"""Bytes of a weights file; those of the widest network take 816 MiB."""
 _URL = "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
 
 
@@ -121,8 +123,21 @@ def _require_no_cache(path: Path) -> None:
     )
 
 
-def _file_sha256(path: Path) -> str:
+def read_file(path: Path) -> bytes:
+    """Read a weights file; WeightsError if it cannot be read, or has more bytes than any of them."""
     try:
-        return hashlib.sha256(read_regular(path)).hexdigest()
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.readall() if size <= LARGEST_FILE else b""
     except OSError as error:
         raise WeightsError(f"cannot read the weights file {display(str(path))}: {error.strerror}") from error
+    if size > LARGEST_FILE:
+        raise WeightsError(
+            f"weights must be those of a MobileNetV2, got {display(str(path))}, which has {size:,} bytes, more than "
+            f"{LARGEST_FILE:,}. Save the weights without the state of the optimizer"
+        )
+    return data
+
+
+def _file_sha256(path: Path) -> str:
+    return hashlib.sha256(read_file(path)).hexdigest()

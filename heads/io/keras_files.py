@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..._hdf5 import Hdf5Error, read_hdf5
 from ..._keras import import_keras
 from ...cache import write_atomically
 from ...errors import ModelFileError, first_line
 from .head_arrays import StoredHead, array_bytes, pack_head
-from .metadata import FOLDER, encode, with_entries
+from .metadata import FOLDER, ZIP_ERRORS, encode, with_entries
 
 if TYPE_CHECKING:
     from ..softmax import SoftmaxHead
@@ -72,6 +73,15 @@ def model_sha256(archive: zipfile.ZipFile) -> str:
 
 def load_model(path: Path, shown: str) -> Any:
     """Read a Keras model, not compiled, without running code from its file; `shown` names it in messages."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            read_hdf5(archive.read("model.weights.h5"), arrays=False)
+    except Hdf5Error as error:
+        raise ModelFileError(f"{shown}: model.weights.h5 in it {error}") from error
+    except KeyError as error:
+        raise ModelFileError(f"{shown}: holds no model.weights.h5") from error
+    except (OSError, ValueError, *ZIP_ERRORS) as error:
+        raise ModelFileError(f"{shown}: damaged, or not a .keras file: {first_line(error)}") from error
     keras = import_keras()
     try:
         # safe_mode refuses Lambda layers, which hold code

@@ -12,14 +12,16 @@ import h5py
 import numpy as np
 import pytest
 from embedonce.errors import WeightsError
+from embedonce.extract.backbone import read_h5
 from embedonce.extract.backbone.architecture import (
     is_depthwise,
     kernel_shapes,
     normalisation_of,
     random_weights,
+    weight_shapes,
     weights_sha256,
 )
-from embedonce.extract.backbone.read_h5 import read_weights
+from embedonce.extract.backbone.read_h5 import read_weights, weights_from
 from embedonce.extract.backbone.resolve import resolve_weights
 
 ALPHA = 0.35
@@ -124,37 +126,48 @@ def test_a_keras_file_is_read_with_its_configuration(tmp_path):
 REFUSED = {
     "another alpha": (
         lambda file: write_by_name(file, random_weights(1, 0.5)),
-        r"is for alpha 0\.5, not for alpha 0\.35\. Extract with --alpha 0\.5, or give a file for alpha 0\.35",
+        r"holds the weights for alpha 0\.5, not for alpha 0\.35\. Extract with --alpha 0\.5, or give a file for alpha 0\.35",
     ),
-    "an uncommon alpha": (lambda file: write_by_number(file, random_weights(1, 0.6)), r"is for alpha 0\.6, not for"),
-    "MobileNetV1": (lambda file: write_by_name(file, {"conv_dw_1/kernel": np.zeros(1)}), "is of MobileNetV1"),
+    "an uncommon alpha": (
+        lambda file: write_by_number(file, random_weights(1, 0.6)),
+        r"holds the weights for alpha 0\.6, not for",
+    ),
+    "MobileNetV1": (lambda file: write_by_name(file, {"conv_dw_1/kernel": np.zeros(1)}), "holds MobileNetV1"),
     "MobileNetV3": (
         lambda file: write_by_name(file, {"expanded_conv_squeeze_excite_conv/kernel": np.zeros(1)}),
-        "is of MobileNetV3",
+        "holds MobileNetV3",
     ),
     "unnamed": (
         lambda file: write_by_number(file, {path: WEIGHTS[path] for path in list(WEIGHTS)[:50]}),
-        r"is of another network: it has 7 conv2d and 3 depthwise_conv2d layers, not 35 and 17",
+        r"holds another network: it has 7 conv2d and 3 depthwise_conv2d layers, not 35 and 17",
     ),
     "another network": (
         lambda file: write_by_name(file, {"block1_conv1/kernel": np.zeros(1)}),
-        "is of another network, with the layers block1_conv1",
+        "holds another network, with the layers block1_conv1",
     ),
     "a part": (
         lambda file: write_by_name(file, {path: WEIGHTS[path] for path in list(WEIGHTS)[:50]}),
-        r"is of a part of the network: block_3_depthwise/kernel and 209 more are missing",
+        r"holds only a part of the network: block_3_depthwise/kernel and 209 more of 260 weights are missing",
+    ),
+    "one weight less": (
+        lambda file: write_by_name(file, {path: WEIGHTS[path] for path in list(WEIGHTS)[:-1]}),
+        "holds only a part of the network: Conv_1_bn/moving_variance is missing",
+    ),
+    "a strange shape": (
+        lambda file: write_by_name(file, {**WEIGHTS, "bn_Conv1/beta": np.zeros(17, np.float32)}),
+        r"holds bn_Conv1/beta with the shape \(17,\), not \(16,\), which alpha 0\.35 has",
     ),
     "two networks": (
         lambda file: [write_by_number(file, WEIGHTS, layers=name) for name in ("a/layers", "b/layers")],
-        "is of a model with 2 of these networks",
+        "holds 2 networks with the layers of MobileNetV2",
     ),
     "not finite": (
         lambda file: write_by_name(file, {**WEIGHTS, "bn_Conv1/gamma": np.full(16, np.nan)}),
-        r"is of values that are not finite \(bn_Conv1/gamma\)",
+        "holds values that are not finite numbers, in bn_Conv1/gamma",
     ),
     "integers": (
         lambda file: write_by_name(file, {**WEIGHTS, "Conv1/kernel": np.ones((3, 3, 3, 16), np.int8)}),
-        r"is of integers or an unknown type \(Conv1/kernel\). Save the weights as float32",
+        "holds Conv1/kernel as int8, not as floating-point numbers. Save it as float32",
     ),
     "other HDF5": (lambda file: file.create_dataset("images", (2, 2)), "is an HDF5 file without layers of Keras"),
 }
@@ -255,3 +268,74 @@ def test_links_and_pipes_are_named(tmp_path):
     for name, message in (("link.h5", "is a broken link"), ("pipe.h5", "is not a regular file")):
         with pytest.raises(WeightsError, match=f"which {message}"):
             resolve_weights(tmp_path / name, ALPHA, 96)
+
+
+def test_links_out_of_a_file_are_not_followed(tmp_path):
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        READ["numbered"](file)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["layers"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "/layers")
+    with pytest.raises(WeightsError, match=r"x\.h5: this file has a link to another place \('layers'\), which is not"):
+        read_weights(tmp_path / "x.h5", ALPHA)
+
+
+def test_claims_of_a_keras_file_are_checked_before_it_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(read_h5, "LARGEST_FILE", 10_000)
+    with zipfile.ZipFile(tmp_path / "x.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(20_000))
+    monkeypatch.setattr(zipfile.ZipFile, "read", None)
+    with pytest.raises(WeightsError, match=r"claims 20,000 bytes for model\.weights\.h5 in it, more than the weights"):
+        read_weights(tmp_path / "x.keras", ALPHA)
+
+
+@pytest.mark.parametrize("config", ["[]", '{"config": []}', '{"config": {"layers": [3]}}', "[" * 100_000, "\x00"])
+def test_forged_configurations_are_damage(tmp_path, config):
+    with zipfile.ZipFile(tmp_path / "x.keras", "w") as archive:
+        archive.writestr("model.weights.h5", b"")
+        archive.writestr("config.json", config)
+    with pytest.raises(WeightsError, match=r"x\.keras: this file is damaged \("):
+        read_weights(tmp_path / "x.keras", ALPHA)
+
+
+def test_names_of_layers_are_shown_without_control_characters(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        write_by_name(file, {"\x1b[2J/kernel": np.zeros(1)})
+    with pytest.raises(WeightsError, match=r"with the layers \\x1b\[2J\."):
+        read_weights(tmp_path / "x.h5", ALPHA)
+
+
+def test_weights_that_change_after_their_hash_are_refused(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        READ["numbered"](file)
+    source = resolve_weights(tmp_path / "x.h5", ALPHA, 96)
+    assert weights_sha256(weights_from(source, ALPHA)) == weights_sha256(WEIGHTS)
+    with h5py.File(tmp_path / "x.h5", "a") as file:
+        file["layers/conv2d/vars/0"][...] = 0
+    with pytest.raises(WeightsError, match=r"x\.h5 changed while it was read. Run the command again"):
+        weights_from(source, ALPHA)
+
+
+def test_a_file_larger_than_any_weights_is_not_read(tmp_path):
+    with open(tmp_path / "x.h5", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(WeightsError, match=r"x\.h5, which has 1,099,511,627,776 bytes, more than 1,073,741,824"):
+        resolve_weights(tmp_path / "x.h5", ALPHA, 96)
+
+
+def test_a_changed_byte_is_an_error_or_another_number(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        READ["numbered"](file)
+    content = (tmp_path / "x.h5").read_bytes()
+    generator = np.random.default_rng(0)
+    refused = 0
+    for place in generator.integers(0, 40_000, 12).tolist():  # groups, names and the first layers
+        changed = bytearray(content)
+        changed[place] ^= int(generator.integers(1, 256))
+        (tmp_path / "x.h5").write_bytes(changed)
+        try:
+            weights = read_weights(tmp_path / "x.h5", ALPHA)
+        except WeightsError:
+            refused += 1
+        else:
+            assert {name: weight.shape for name, weight in weights.items()} == weight_shapes(ALPHA)
+    assert refused

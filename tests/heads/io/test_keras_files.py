@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 from embedonce._keras import import_keras
 from embedonce.errors import ModelFileError
+from embedonce.heads.io import keras_files
 from embedonce.heads.io.export_keras import keras_head
 from embedonce.heads.io.files import load_head, load_predictor, read_metadata, save_head
 from embedonce.heads.io.keras_files import write_keras_metadata
@@ -179,3 +182,34 @@ def test_a_damaged_document_is_an_error(tmp_path, files):
     path = replaced(files["alone"], tmp_path / "a.keras", {"embedonce.json": json.dumps(document)})
     with pytest.raises(ModelFileError, match=r"embedonce\.json in it is damaged"):
         load_head(path)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (b"no HDF5", r"model\.weights\.h5 in it is damaged \("),
+        (None, r"model\.weights\.h5 in it has a link to another place \('layers'\), which is not followed"),
+    ],
+)
+def test_keras_never_gets_hdf5_that_is_damaged_or_forged(files, tmp_path, monkeypatch, weights, message):
+    if weights is None:
+        content = io.BytesIO()
+        with h5py.File(content, "w") as file:
+            file["layers"] = h5py.ExternalLink("secret.h5", "/x")
+        weights = content.getvalue()
+    path = replaced(files["alone"], tmp_path / "x.keras", {"model.weights.h5": weights})
+    monkeypatch.setattr(keras_files, "import_keras", None)
+    with pytest.raises(ModelFileError, match=message):
+        load_head(path)
+    with pytest.raises(ModelFileError, match=message):
+        keras_files.load_model(path, "the model")
+
+
+def test_a_keras_file_without_weights_is_refused(files, tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    with pytest.raises(ModelFileError, match=r"the model: holds no model\.weights\.h5"):
+        keras_files.load_model(tmp_path / "x.keras", "the model")
+    (tmp_path / "x.keras").write_bytes(b"")
+    with pytest.raises(ModelFileError, match=r"the model: damaged, or not a \.keras file"):
+        keras_files.load_model(tmp_path / "x.keras", "the model")
