@@ -9,12 +9,13 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...cache import make_folder, write_atomically
+from ...cache import make_folder, read_regular, write_atomically
 from ...errors import OutputError
 from ..backbone import Weights, weights_sha256
 from ..recipe import Hashes, Recipe
 
 _LAYOUT = 1  # raise it when the content under a key changes
+_CHECKSUM = "metadata_sha256"
 
 
 class StoredModelFormat(NamedTuple):
@@ -58,7 +59,7 @@ def store_folder() -> Path:
 
 def load_prepared(recipe: Recipe, engine: str) -> PreparedModel | None:
     """Return the prepared backbone of a recipe; None if the store has none that is intact, or the engine reads none."""
-    return _read(_path(recipe), _metadata(recipe), engine, recipe.precision)
+    return _read(_path(recipe), engine, recipe.precision)
 
 
 def is_prepared(recipe: Recipe, engine: str) -> bool:
@@ -66,20 +67,17 @@ def is_prepared(recipe: Recipe, engine: str) -> bool:
     stored = FORMATS.get(engine)
     if stored is None:
         return known_hashes(recipe) is not None
-    return stored.digest in _metadata(recipe) and _path(recipe).with_suffix(stored.suffix).is_file()
+    path = _path(recipe)
+    return stored.digest in _metadata(path) and path.with_suffix(stored.suffix).is_file()
 
 
 def any_prepared(alpha: float, image_size: int, engine: str) -> PreparedModel | None:
     """Return a float32 backbone of a width and image size from the store, with any weights: all are as fast."""
     for path in sorted(store_folder().glob("mobilenetv2-*.json")):
-        try:
-            metadata = json.loads(path.read_text(encoding="ascii"))
-            key = metadata["made_from"]
-            if (key["alpha"], key["image_size"]) != (alpha, image_size) or "precision" in key:
-                continue
-        except (OSError, ValueError, KeyError, TypeError):
+        key = _metadata(path).get("made_from", {})
+        if (key.get("alpha"), key.get("image_size")) != (alpha, image_size) or "precision" in key:
             continue
-        if (prepared := _read(path, metadata, engine, "float32")) is not None:
+        if (prepared := _read(path, engine, "float32")) is not None:
             return prepared
     return None
 
@@ -89,35 +87,36 @@ def known_hashes(recipe: Recipe) -> Hashes | None:
     if recipe.precision == "int8":  # its model decides values, so the model itself must be there
         prepared = load_prepared(recipe, "litert")
         return prepared.hashes if prepared is not None else None
-    digest = _metadata(recipe).get("weights_sha256")
+    digest = _metadata(_path(recipe)).get("weights_sha256")
     return {"weights_sha256": digest} if isinstance(digest, str) else None
 
 
 def store_weights_hash(recipe: Recipe, digest: str) -> None:
     """Store the hash of a recipe's weights, for runs of an engine that reads no prepared model."""
-    path = _path(recipe).with_suffix(".json")
-    if not path.exists():
-        _write(path, {"made_from": recipe.key, "weights_sha256": digest})
+    path = _path(recipe)
+    if not _metadata(path):
+        _write(path.with_suffix(".json"), {"made_from": recipe.key, "weights_sha256": digest})
 
 
 def store_prepared(recipe: Recipe, engine: str, prepared: PreparedModel) -> None:
     """Store a prepared model. A folder that cannot be written is not an error."""
     stored, path = FORMATS[engine], _path(recipe)
-    metadata = _metadata(recipe) | {"made_from": recipe.key, "weights_sha256": prepared.hashes["weights_sha256"]}
+    metadata = _metadata(path) | {"made_from": recipe.key, "weights_sha256": prepared.hashes["weights_sha256"]}
     metadata |= {stored.digest: hashlib.sha256(prepared.model).hexdigest(), stored.maker: prepared.made_with}
     _write(path.with_suffix(".json"), metadata, path.with_suffix(stored.suffix), prepared.model)
 
 
-def _read(path: Path, metadata: dict[str, Any], engine: str, precision: str) -> PreparedModel | None:
+def _read(path: Path, engine: str, precision: str) -> PreparedModel | None:
     if engine not in FORMATS:
         return None
     suffix, digest_key, maker_key = FORMATS[engine]
+    metadata = _metadata(path)
     try:
-        model = path.with_suffix(suffix).read_bytes()
+        model = read_regular(path.with_suffix(suffix))
         digest = hashlib.sha256(model).hexdigest()
         hashes = _hashes(precision, metadata["weights_sha256"], digest)
         return PreparedModel(hashes, model, metadata[maker_key]) if digest == metadata[digest_key] else None
-    except (OSError, KeyError, TypeError):
+    except (OSError, KeyError):
         return None
 
 
@@ -131,18 +130,23 @@ def _path(recipe: Recipe) -> Path:
     return store_folder() / f"mobilenetv2-{hashlib.sha256(text.encode()).hexdigest()[:24]}.tflite"
 
 
-def _metadata(recipe: Recipe) -> dict[str, Any]:
+def _metadata(path: Path) -> dict[str, Any]:
     """Return what is stored about a recipe; an empty dict if that is missing or damaged."""
     try:
-        metadata = json.loads(_path(recipe).with_suffix(".json").read_text(encoding="ascii"))
-    except (OSError, ValueError):
+        metadata = json.loads(read_regular(path.with_suffix(".json")).decode("ascii"))
+        return metadata if metadata.pop(_CHECKSUM) == _checksum(metadata) else {}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
-    return metadata if isinstance(metadata, dict) else {}
+
+
+def _checksum(metadata: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
 
 def _write(path: Path, metadata: dict[str, Any], model_path: Path | None = None, model: bytes = b"") -> None:
+    text = json.dumps({**metadata, _CHECKSUM: _checksum(metadata)}, indent=1)
     with contextlib.suppress(OutputError):  # a read-only home only costs time at every run
         make_folder(path.parent, "converted models")
         if model_path is not None:
             write_atomically(model_path, model)
-        write_atomically(path, json.dumps(metadata, indent=1).encode("ascii"))
+        write_atomically(path, text.encode("ascii"))
