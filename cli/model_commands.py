@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,13 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
     if as_json:
         print_json(predictions.to_dict())
     elif as_csv:
+        shown = display if sys.stdout.isatty() else str  # names control no terminal, and a file has them as they are
         lines = [
-            [prediction.path, name, *("" if value is None else f"{value:.6g}" for value in (p, prediction.novelty))]
+            [
+                shown(prediction.path),
+                shown(name),
+                *("" if value is None else f"{value:.6g}" for value in (p, prediction.novelty)),
+            ]
             for prediction in predictions
             for name, p in prediction.classes
         ]

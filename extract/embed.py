@@ -28,7 +28,7 @@ from .scan import ImageFile
 
 SLICE_IMAGES = 8  # images that a worker takes at once, so that the threads rarely wait for the lock
 SEGMENT_ROWS = 512
-_PATIENCE = 0.5
+_PATIENCE = 0.3
 """Seconds that an interrupt waits for images in work; one of 50 megapixels can take several."""
 SEGMENT_SECONDS = 10.0  # a slow machine commits by the clock, so that a crash loses little
 MAX_BYTES = 1 << 30

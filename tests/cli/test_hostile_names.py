@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
 from cache_tables import make_table
 from click.testing import CliRunner
 from embedonce.cache.writer import write_cache
+from embedonce.cli import model_commands
 from embedonce.cli.app import main
 from embedonce.evaluate.shared.plots import confusion_figure, default_style
 from embedonce.extract.progress import Bar
@@ -37,6 +40,7 @@ def output(photos):
         ["train", cache, "--head", "logreg", "--split", "random", "-o", folder / "\x1b[4mm.npz"],
         ["evaluate", folder / "\x1b[4mm.npz", cache],
         ["predict", folder / "\x1b[4mm.npz", photos / NAMES[0], photos / NAMES[1], "--top", "9"],
+        ["predict", folder / "\x1b[4mm.npz", photos, "--csv"],
         ["explain", folder / "\x1b[4mm.npz", image, "-o", folder / "\x1b[5me.png"],
         ["tune", cache, "--head", "knn", "--space", "n_neighbors=1", "--folds", "2", "-o", folder / "\x1b[6mt"],
         ["compare", cache, "--heads", "knn,dummy", "--split", "random", "-o", folder / "\x1b[7ma"],
@@ -47,7 +51,8 @@ def output(photos):
         ["init", folder / "\x1b[9mheads.toml"],
     ]
     printed = {}
-    with without_pictures():
+    terminal = SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: True))  # CSV files have the names as they are
+    with without_pictures(), mock.patch.object(model_commands, "sys", terminal):
         for number, command in enumerate(commands):
             result = CliRunner().invoke(main, list(map(str, command)))
             assert result.exception is None or isinstance(result.exception, SystemExit), (command, result.exception)
