@@ -295,6 +295,7 @@ def judge(command: Command, folder: Path, old: dict[str, bytes], new: dict[str, 
             return "" if not old else "the output of the earlier run is lost"
         return "" if contents(path) == old or is_whole(path) else "the output is damaged"
     found = {name: data for name, data in contents(path).items() if not name.startswith(".")}
+    found.pop("results.partial.json", None)  # scores of the heads that the killed run had finished
     if command.last not in found:
         return ""  # readers refuse it as unfinished
     differing = [name for name in found if old.get(name) != new.get(name)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -43,10 +44,20 @@ def default_style() -> Iterator[None]:
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams["text.parse_math"] = False  # a $ in a name is a dollar
-        with warnings.catch_warnings():
-            # pixels get other texts: see `drawable`; who reads an SVG file has other fonts
-            warnings.filterwarnings("ignore", "Glyph .* missing from")
-            yield
+        logger = logging.getLogger("matplotlib.font_manager")
+        logger.addFilter(_says_news)
+        try:
+            with warnings.catch_warnings():
+                # pixels get other texts: see `drawable`; who reads an SVG file has other fonts
+                warnings.filterwarnings("ignore", "Glyph .* missing from")
+                yield
+        finally:
+            logger.removeFilter(_says_news)
+
+
+def _says_news(record: logging.LogRecord) -> bool:
+    """Return False for the note that a font of the system has one weight, as most have."""
+    return "Failed to find font weight" not in str(record.msg)
 
 
 @default_style()

@@ -10,6 +10,7 @@ import pytest
 from embedonce import FeatureCache, compare
 from embedonce.evaluate.report import save
 from embedonce.evaluate.shared import fonts, plots
+from matplotlib.font_manager import FontProperties, findfont
 
 NAMES = ["cat", "größe", "犬", "बिल्ली", "猫" * 30]
 
@@ -95,3 +96,10 @@ def test_a_note_says_which_number_is_which_name(no_fonts):
     assert save._numbered_names(comparison)[0].endswith("have numbers: class 2 is 犬")
     comparison.cache.class_names[1] = "dog"
     assert save._numbered_names(comparison) == []
+
+
+def test_fonts_of_one_weight_give_no_warning(caplog):
+    font = FontProperties(family="cmr10", weight=900)
+    with plots.default_style():
+        findfont(font, rebuild_if_missing=False)
+    assert not caplog.records
