@@ -1,6 +1,12 @@
-"""Compile the kernels of the native engine if there is a compiler; setup.cfg has everything else."""
+"""Compile the kernels of the native engine if there is a compiler, and give a release its addresses.
+
+setup.cfg has everything else. With the environment variable EMBEDONCE_URL, the address of the public repository,
+the package names it, and the links of README.md, which it shows as its description, lead there.
+"""
 
 import os
+import re
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -13,4 +19,12 @@ native = Extension(
     optional=True,
 )
 
-setup(ext_modules=[native])
+url = os.environ.get("EMBEDONCE_URL", "").rstrip("/")
+readme = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
+urls = {}
+if url:
+    readme = re.sub(r"(!\[[^]]*\]\()(?!\w+:|#)", rf"\1{url}/raw/HEAD/", readme)
+    readme = re.sub(r"((?<!!)\[[^]]*\]\()(?!\w+:|#)", rf"\1{url}/blob/HEAD/", readme)
+    urls = {"Source": url, "Issues": f"{url}/issues", "Changelog": f"{url}/blob/HEAD/CHANGELOG.md"}
+
+setup(ext_modules=[native], long_description=readme, project_urls=urls)

@@ -1,6 +1,6 @@
 """Open forged cache files with the HDF5 library and with embedonce.
 
-    python benchmarks/hostile.py [--files 6000] [--seed 0] [--json FILE]
+    python benchmarks/forged_caches.py [--files 6000] [--seed 0] [--json FILE]
 
 Each file is a small cache with some changed numbers in its structure and with correct HDF5 checksums, as an attacker
 would write it. Each is opened in a separate process, with 3 GiB of memory and 5 seconds: once with h5py, reading every
