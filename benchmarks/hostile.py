@@ -234,11 +234,10 @@ COMMANDS = [
     Command("explain m.npz images/ash/000.png -o x.png", "explain m.npz images/ash/001.png -o x.png", "x.png"),
     Command("export m.npz -o x.tflite", "export n.npz -o x.tflite", "x.tflite"),
     Command(
-        "finetune images --epochs 1 --split random -o x.keras " + " ".join(SMALL),
-        "finetune images --epochs 2 --split random -o x.keras " + " ".join(SMALL),
+        "finetune images --from s.keras --unfreeze 2 --epochs 1 -o x.keras",
+        "finetune images --from s.keras --unfreeze 2 --epochs 3 --learning-rate 0.001 -o x.keras",
         "x.keras",
     ),
-    Command("demo -o x", "demo -o x", "x/results", "results.json"),
 ]
 
 
@@ -251,6 +250,7 @@ def prepare(folder: Path) -> None:
     must_run(["extract", "more", "b.cache", *SMALL], folder)
     must_run(["train", "c.h5", "--head", "logreg", "--split", "random", "-o", "m.npz"], folder)
     must_run(["train", "c.h5", "--head", "logreg", "--split", "random", "--seed", "1", "-o", "n.npz"], folder)
+    must_run(["train", "c.h5", "--head", "softmax", "--split", "random", "-o", "s.keras"], folder)
     shutil.rmtree(folder / "tmp")
 
 
