@@ -189,10 +189,10 @@ class _Reader:
         self._groups.add(address)
         self._attributes[prefix[:-1]] = dict(self._text(group, prefix))
         for name in group:
+            if not isinstance(name, str):
+                raise Hdf5Error(f"is damaged (the name {name!a} is not text)")
             path = prefix + name
-            self._objects += 1
-            if self._objects > _MOST_OBJECTS:
-                raise Hdf5Error(f"has more than {_MOST_OBJECTS:,} objects")
+            self._count()
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise Hdf5Error(f"has a link to another place ({_shown(path)}), which is not followed")
             if path in _OPTIMIZER:
@@ -205,6 +205,11 @@ class _Reader:
                 self._check(item, path)
                 if item.shape is not None:
                     yield path, item
+
+    def _count(self) -> None:
+        self._objects += 1
+        if self._objects > _MOST_OBJECTS:
+            raise Hdf5Error(f"has more than {_MOST_OBJECTS:,} objects and attributes")
 
     def _check(self, dataset: Any, path: str) -> None:
         """Check what a dataset says of itself."""
@@ -229,7 +234,7 @@ class _Reader:
     def _text(self, item: Any, prefix: str) -> Iterator[tuple[str, str | list[str]]]:
         """Read the attributes of an object, and yield those that are text."""
         for name in item.attrs:
-            self._objects += 1
+            self._count()
             attribute = item.attrs.get_id(name)
             self._claim(attribute.get_type(), attribute.shape, prefix + name)
             value = item.attrs[name]

@@ -141,7 +141,7 @@ def test_what_leads_out_of_a_file_is_refused(tmp_path, monkeypatch, kind):
 def test_many_objects_are_refused(monkeypatch):
     data = written(write_plain)
     monkeypatch.setattr(_hdf5, "_MOST_OBJECTS", 3)
-    with pytest.raises(Hdf5Error, match="has more than 3 objects"):
+    with pytest.raises(Hdf5Error, match="has more than 3 objects and attributes"):
         _hdf5._Reader(data, 1 << 20).read()
 
 
