@@ -327,14 +327,13 @@ def kills(tally: Tally, scale: float, generator: random.Random, work: Path) -> N
             process.wait()
             note = f"{command.second}, killed after {moment:.2f} of {seconds:.2f} s: "
             wrong = judge(command, folder, old, new)
-            tally.add(WRONG if wrong else "whole", 0, 0, note + wrong)
             again = run(command.second.split(), folder)
-            left = listing(folder) - expected
+            if left := listing(folder) - expected:
+                wrong += f" left {', '.join(sorted(left))}"
             if again.code != 0:
-                tally.add(again.outcome if again.code else WRONG, note=f"{note}run again: {again.output[-300:]}")
-            elif left:
-                tally.add(WRONG, note=f"{note}left {', '.join(sorted(left))}")
-            tally.slowest, tally.peak = max(tally.slowest, again.seconds), max(tally.peak, again.peak)
+                wrong += f" run again: {again.output[-300:]}"
+            outcome = again.outcome if again.outcome in (TRACEBACK, HANG, CRASH) else (WRONG if wrong else "whole")
+            tally.add(outcome, again.seconds, again.peak, note + wrong)
             shutil.rmtree(folder)
         shutil.rmtree(before)
         shutil.rmtree(clean)

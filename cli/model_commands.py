@@ -58,7 +58,7 @@ def evaluate(model: Path, cache: Path, split: Path | None, include_training: boo
 @ENGINE
 @_TRUST
 @option("--views", type=VIEWS, default="none", help="Average probabilities over augmented views.")
-@option("--csv", "as_csv", is_flag=True, help="Print CSV: path, class, probability, novelty.")
+@option("--csv", "as_csv", is_flag=True, help="Print CSV: path, class, probability, novelty, error.")
 @AS_JSON
 def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, **options: Any) -> None:
     """Predict the classes of IMAGES, which are files or folders, with MODEL.
@@ -87,11 +87,12 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
                 shown(prediction.path),
                 shown(name),
                 *("" if value is None else f"{value:.6g}" for value in (p, prediction.novelty)),
+                shown(prediction.reason),
             ]
             for prediction in predictions
-            for name, p in prediction.classes
+            for name, p in prediction.classes or [("", None)]
         ]
-        click.echo(table(["path", "class", "probability", "novelty"], lines), nl=False)
+        click.echo(table(["path", "class", "probability", "novelty", "error"], lines), nl=False)
     else:
         here = os.getcwd().rstrip(os.sep) + os.sep
         for prediction in predictions:

@@ -90,6 +90,24 @@ def test_the_command_prints_a_line_csv_or_json(model, images, run):
     assert 0 < answer["probability"] <= 1
 
 
+def test_csv_has_a_row_for_an_image_that_is_not_read(model, images, tmp_path):
+    for name in ("a.jpg", "b.psd"):
+        (tmp_path / name).write_bytes(b"no image")
+    shutil.copy(next((images / "ash").iterdir()), tmp_path)
+    done = CliRunner().invoke(main, ["predict", str(model), str(tmp_path), str(tmp_path / "b.psd"), "--csv"])
+    assert done.exit_code == 1
+    rows = {Path(row["path"]).name: row for row in csv.DictReader(io.StringIO(done.stdout))}
+    assert len(rows) == 3
+    assert rows["a.jpg"] | {"path": ""} == {
+        "path": "",
+        "class": "",
+        "probability": "",
+        "novelty": "",
+        "error": "not an image: JPEG, PNG, BMP and GIF are read",
+    }
+    assert "not an image" in rows["b.psd"]["error"]
+
+
 def test_a_head_without_probabilities_gives_classes(cache, images, tmp_path, run):
     path = tmp_path / "plain.joblib"
     train(cache, "sklearn.linear_model:Perceptron", path)
