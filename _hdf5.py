@@ -20,9 +20,8 @@ import numpy.typing as npt
 from .errors import EmbedonceError, first_line
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-SECONDS = 40
-"""The whole child process, by the clock."""
-_PROCESSOR_SECONDS = 20
+_SECONDS = 30  # of the whole child process, by the clock
+_PROCESSOR_SECONDS = 15
 _MEMORY = 1 << 30  # of Python, h5py and HDF5; the file and its arrays come on top
 _LARGEST = 1 << 30
 """Bytes of all arrays; those of the widest MobileNetV2 take 816 MiB."""
@@ -60,20 +59,26 @@ def read_hdf5(data: bytes, *, arrays: bool = True) -> Hdf5Content:
     if getattr(sys, "frozen", False) or not sys.executable:
         raise _not_started("sys.executable is not a Python interpreter")
     limit = min(_LARGEST, _LARGEST_RATIO * len(data) + _SMALL)
-    request = {"path": sys.path, "arrays": arrays, "limit": limit, "memory": _MEMORY + 2 * len(data) + 2 * limit}
+    request = {
+        "path": sys.path,
+        "arrays": arrays,
+        "limit": limit,
+        "memory": _MEMORY + 2 * len(data) + 2 * limit,
+        "seconds": _PROCESSOR_SECONDS,
+    }
     threads = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "MKL")}
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-c", _START.format(__name__), json.dumps(request)],
             input=data,
             capture_output=True,
-            timeout=SECONDS,
+            timeout=_SECONDS,
             env=os.environ | threads,
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise Hdf5Error(f"takes more than {SECONDS} seconds to read") from error
+        raise Hdf5Error(f"takes more than {_SECONDS} seconds to read") from error
     except OSError as error:
         raise _not_started(first_line(error)) from error
     if done.returncode == 1:  # an exception of Python before the file was read
@@ -117,7 +122,7 @@ def _decode(answer: bytes) -> Hdf5Content:
 def serve() -> None:
     """Read a file from standard input, in the child process, and answer on standard output."""
     request = json.loads(sys.argv[1])
-    _set_limits(request["memory"])
+    _set_limits(request["memory"], request["seconds"])
     output = sys.stdout.buffer
     try:
         description: dict[str, Any] = _Reader(sys.stdin.buffer.read(), request["limit"]).read(
@@ -137,14 +142,14 @@ def serve() -> None:
     os._exit(0)  # closing a damaged file can crash, too
 
 
-def _set_limits(memory: int) -> None:
+def _set_limits(memory: int, seconds: int) -> None:
     try:
         import resource
     except ImportError:  # Windows
         return
     for name, soft, hard in (
         (resource.RLIMIT_AS, memory, memory),
-        (resource.RLIMIT_CPU, _PROCESSOR_SECONDS, _PROCESSOR_SECONDS + 5),
+        (resource.RLIMIT_CPU, seconds, seconds + 5),
         (resource.RLIMIT_CORE, 0, 0),
     ):
         with contextlib.suppress(OSError, ValueError):  # there is a lower limit
