@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..cache import display
-from ..errors import FingerprintError, ParameterError, WeightsError, check_int, is_number
+from ..errors import FingerprintError, ParameterError, WeightsError, check_int, describe, is_number
 from .backbone import WeightsSource, resolve_weights
 from .decoding import Pixels, decode
 from .options import DECODERS, DTYPES
@@ -105,13 +106,17 @@ def recipe_of(cache: HasFingerprint, weights: str | Path | None = None) -> Recip
     # a value that only a later embedonce knows becomes the default one; the fingerprints differ then
     if weights is None:
         path = cache.provenance.get("weights_path")
-        if path is not None and not Path(path).is_file():
+        if path is not None and not os.path.isfile(path):
             raise WeightsError(
                 f"the weights file that the cache was made with, {display(path)}, no longer exists. Name it with "
                 "--weights FILE"
             )
         weights = path or cache.provenance.get("weights", "")
-    alpha, size = float(cache.fingerprint["alpha"]), int(cache.fingerprint["image_size"])
+    alpha, size = cache.fingerprint.get("alpha", ""), cache.fingerprint.get("image_size", "")
+    if not isinstance(alpha, int | float) or not isinstance(size, int):
+        raise FingerprintError(
+            f"the features were not made from images by embedonce: their fingerprint is {describe(cache.fingerprint)}"
+        )
     precision, decoding = precision_of(cache.fingerprint), decoding_of(cache.fingerprint)
     view = str(cache.fingerprint.get("view", IDENTITY))
     return make_recipe(weights, alpha, size, precision, decoding, view if view in VIEW_TRANSFORMS else IDENTITY)

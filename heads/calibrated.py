@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..errors import HeadError
 from .calibration import folds
-from .numerics import Array
+from .numerics import Array, require_finite
 from .parameters import check_choice
 
 METHODS = ("temperature", "sigmoid")
@@ -54,6 +54,15 @@ class CalibratedHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.head = head
         self.method = method
 
+    def check_parameters(self) -> None:
+        """See `FeatureHead`."""
+        check_choice(self.head_name, "method", self.method, METHODS)
+        if not hasattr(self.head, "predict_proba"):
+            raise HeadError(
+                f"parameter head of head {self.head_name!r} must have probabilities, got {type(self.head).__name__}. "
+                "Use it without calibration"
+            )
+
     def fit(
         self,
         X: ArrayLike,
@@ -65,12 +74,7 @@ class CalibratedHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         `HeadError` if the head has no probabilities, or fewer than two classes have rows (or groups) to hold out.
         """
-        check_choice(self.head_name, "method", self.method, METHODS)
-        if not hasattr(self.head, "predict_proba"):
-            raise HeadError(
-                f"parameter head of head {self.head_name!r} must have probabilities, got {type(self.head).__name__}. "
-                "Use it without calibration"
-            )
+        self.check_parameters()
         rows, labels = np.asarray(X), np.asarray(y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         logs, true = [], []
@@ -121,10 +125,11 @@ class CalibratedHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "head_")
         logs = _logarithms(self.head_, np.asarray(X))
         if self.method == "temperature":
-            return np.asarray(softmax(logs / self.temperature_, axis=1))
+            return require_finite(np.asarray(softmax(logs / self.temperature_, axis=1)))
         odds = expit(_log_odds(logs) * self.curves_[:, 0] + self.curves_[:, 1])
         total = odds.sum(axis=1, keepdims=True)
-        return np.asarray(np.where(total > 0, odds / np.where(total > 0, total, 1), 1 / len(self.classes_)))
+        fractions = np.where(total > 0, odds / np.where(total > 0, total, 1), 1 / len(self.classes_))
+        return require_finite(np.asarray(fractions))
 
     def predict(self, X: ArrayLike) -> Array:
         """Return the class of each row: the head's own, or with ``sigmoid`` the most probable one."""

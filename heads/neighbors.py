@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from .base import FeatureHead
-from .numerics import Array
+from .numerics import Array, require_finite
 from .parameters import ClassWeight, check_choice, check_class_weight, check_number, weights_of_classes, wrong_value
 
 # bound of the neighbours' distances and indices at once: rows are searched in blocks
@@ -126,8 +126,7 @@ class KNNHead(FeatureHead):
         weights = weights * self.class_weights_[voters]
         votes = np.zeros((len(X), len(self.classes_)))
         np.add.at(votes, (np.arange(len(X))[:, None], voters), weights)
-        fractions: NDArray[np.float64] = votes / votes.sum(axis=1, keepdims=True)
-        return fractions
+        return require_finite(votes / votes.sum(axis=1, keepdims=True))
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Return each class's fraction of the votes, (m, k), float64; `predict` is the highest, ties the first."""

@@ -35,7 +35,7 @@ def check_number(
     allowed = f"{'an integer' if integer else 'a number'} {' and '.join(words)}".rstrip()
     kind: Any = Integral if integer else Real
     # a bool is an Integral in Python, but C=True is a mistake
-    if isinstance(value, bool | np.bool_) or not isinstance(value, kind) or not math.isfinite(value):
+    if isinstance(value, bool | np.bool_) or not isinstance(value, kind) or not abs(value) < math.inf:
         raise wrong_value(head, name, allowed, value)
     if (
         (above is not None and not value > above)

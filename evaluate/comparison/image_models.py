@@ -37,17 +37,17 @@ class ImageModel:
     @property
     def history_(self) -> dict[str, list[float]] | None:
         """History of its fine-tuning."""
-        history: dict[str, list[float]] | None = self.file.metadata.get("finetuned", {}).get("history")
+        history: dict[str, list[float]] | None = (self.file.metadata.get("finetuned") or {}).get("history")
         return history
 
     @property
     def fit_seconds(self) -> float:
         """Seconds of its fine-tuning; 0 for a model that was not fine-tuned."""
-        return float(self.file.metadata.get("finetuned", {}).get("seconds", 0.0))
+        return float((self.file.metadata.get("finetuned") or {}).get("seconds", 0.0))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the values that results hold in place of the parameters of a head."""
-        about = self.file.metadata.get("finetuned", {})
+        about = self.file.metadata.get("finetuned") or {}
         names = ("unfrozen", "learning_rate", "augment", "batch_size", "random_state", "best_epoch", "images")
         parameters = {"file": str(self.file.path), "head": self.file.metadata.get("head")}
         return parameters | {name: about[name] for name in names if name in about}
@@ -113,7 +113,8 @@ def score_model(model: ImageModel, cache: FeatureCache, split: Split, progress: 
     begin = time.perf_counter()
     progress.start(len(rows), f"classifying by {model.name}")
     try:
-        probabilities = _classify(network, model, cache, rows, progress)
+        with model.file.classifying():
+            probabilities = _classify(network, model, cache, rows, progress)
     finally:
         progress.close()
     seconds = time.perf_counter() - begin

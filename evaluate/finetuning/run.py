@@ -214,7 +214,7 @@ def finetune(
     settings["random_state"] = settings.pop("seed")  # its name in files
     about = {
         "from": str(Path(model).resolve()),
-        "from_weights_sha256": metadata["fingerprint"]["weights_sha256"],
+        "from_weights_sha256": metadata["fingerprint"].get("weights_sha256"),
         "cache_path": None if opened.path is None else str(opened.path.resolve()),
         "unfrozen": len(layers),
         "layers": layers,
@@ -258,24 +258,23 @@ def _check_names(path: Path, curves: Path) -> None:
 def _unfitted_head(model: ModelFile) -> Any:
     """Return the head of a model as it was before it was fitted."""
     metadata, name = model.metadata, model.metadata.get("head")
-    if model.path.suffix.lower() != ".keras" or not metadata.get("fingerprint") or not name:
+    needed = ("fingerprint", "class_names", "head")
+    if model.path.suffix.lower() != ".keras" or not all(map(metadata.get, needed)):
         raise ModelFileError(
             f"parameter model of finetune must be a .keras file of embedonce export, from image to class, got "
             f"{model.name}. Export it first"
         )
     parameters = metadata.get("parameters")
+    if name not in HEADS:
+        raise HeadError(
+            f"head {name!r} cannot be fine-tuned, got {model.name}. The heads that can be, since they are one dense "
+            f"layer, are {', '.join(HEADS)}"
+        )
     if parameters is None and name == "softmax":
         parameters = read_parameters(model.path)
     if not isinstance(parameters, dict):
         raise ModelFileError(f"{model.name} does not say with which parameters its head was trained; export it again")
-    head = make_head(str(name), **parameters)
-    kind = getattr(type(head), "head_name", name)
-    if kind not in HEADS:
-        raise HeadError(
-            f"head {kind!r} cannot be fine-tuned, got {model.name}. The heads that can be, since they are one dense "
-            f"layer, are {', '.join(HEADS)}"
-        )
-    return head
+    return make_head(name, **parameters)
 
 
 def _require_files(cache: FeatureCache, root: Path, rows: Indices) -> None:
@@ -289,7 +288,7 @@ def _require_files(cache: FeatureCache, root: Path, rows: Indices) -> None:
 
 def _load(model: ModelFile) -> Any:
     whole = model.keras_model()
-    if not {"mobilenetv2", "head"} <= {layer.name for layer in whole.layers}:
+    if not {"mobilenetv2", "scaling", "pooling", "head"} <= {layer.name for layer in getattr(whole, "layers", ())}:
         raise ModelFileError(
             f"parameter model of finetune must be a .keras file from image to class, but {model.name} holds no "
             "backbone and head. Write one with embedonce export"

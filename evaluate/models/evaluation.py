@@ -139,8 +139,12 @@ def evaluate_model(
             "the model was trained on every one of these images. Give a cache of others, or --include-training"
         )
     notes[:0] = _leakage_notes(file, opened, rows, progress)
-    name = str(file.metadata.get("head", file.path.stem))
-    return Evaluation(score_head(name, file.head, opened, rows), rows, left_out, notes)
+    name = file.metadata.get("head") or file.path.stem
+    head, n_classes = file.head, len({*opened.class_names, *file.classes})
+    with file.classifying():
+        result = score_head(name, head, opened, rows)
+        file.require_probabilities(result.probabilities, n_classes)
+    return Evaluation(result, rows, left_out, notes)
 
 
 def _leakage_notes(

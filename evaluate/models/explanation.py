@@ -10,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import display
-from ...errors import ImageError, ImageFolderError, MissingPackageError, OutputError, check_choice, check_path
+from ...errors import (
+    ImageError,
+    ImageFolderError,
+    MissingPackageError,
+    ModelFileError,
+    OutputError,
+    check_choice,
+    check_path,
+)
 from ...extract import AUTO, Pixels, find_images, recipe_of, resize
 from ...extract.backbone import feature_map
 from ...extract.engines import plain_feature_map
@@ -255,17 +263,23 @@ def explain(
     maps = _feature_map(resize(pixels, recipe.image_size), source, weights, engine)
     difference = check_mean(maps, embedded.features)
     features = embedded.features[None]
-    evidence = class_evidence(head, embedded.features)
-    index = classes.index(str(head.predict(features)[0]) if class_name is None else class_name)
+    with file.classifying():
+        evidence = class_evidence(head, embedded.features)
+        index = classes.index(str(head.predict(features)[0]) if class_name is None else class_name)
+        probabilities = head.predict_proba(features)
+        heatmap = heatmap_of(maps, evidence, index)
+    file.require_probabilities(probabilities, len(classes))
+    if not np.isfinite(heatmap).all():
+        raise ModelFileError(f"{file.name} gives evidence that is not finite")
     return Explanation(
         path=str(image),
         method="grad-cam" if evidence.bias is None else "cam",
         class_name=classes[index],
         classes=classes,
-        probabilities=head.predict_proba(features)[0],
+        probabilities=probabilities[0],
         score=float(evidence.scores[index]),
         bias=None if evidence.bias is None else float(evidence.bias[index]),
-        heatmap=heatmap_of(maps, evidence, index),
+        heatmap=heatmap,
         pixels=pixels,
         feature_difference=difference,
     )

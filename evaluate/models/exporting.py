@@ -134,20 +134,24 @@ def export(
     head = file.head
     require_exportable(head)
     make_folder(path.parent, "the model")  # before the work, not after it
-    if chosen is not None:
-        reference = _reference_of_images(file, chosen, check, weights)
-    else:
-        opened = file.open_cache(cache, "export", ", or images with --images PATH")
-        new = np.flatnonzero(~file.training_mask(opened))  # there the head is least confident
-        reference = reference_of_cache(head, opened, check, new if len(new) else None)
+    with file.classifying():
+        if chosen is not None:
+            reference = _reference_of_images(file, chosen, check, weights)
+        else:
+            opened = file.open_cache(cache, "export", ", or images with --images PATH")
+            new = np.flatnonzero(~file.training_mask(opened))  # there the head is least confident
+            reference = reference_of_cache(head, opened, check, new if len(new) else None)
+        head_model = keras_head(head)
+    file.require_probabilities(reference.expected, len(file.classes))
     if not reference.images:
         raise ModelFileError(
             f"{file.name} cannot be checked, since none of the images to check it on is there unchanged. Give others "
             "with --images PATH. Nothing was written"
         )
-    image_model = build_image_model(keras_head(head), source, weights)
+    image_model = build_image_model(head_model, source, weights)
     metadata = file.metadata | {"class_names": file.classes}
-    metadata.setdefault("parameters", head.get_params(deep=False))  # to train the head again in finetune
+    # to train the head again in finetune
+    metadata["parameters"] = metadata.get("parameters") or head.get_params(deep=False)
     if path.suffix.lower() == ".keras":
         difference = save_image_model(image_model, path, reference, metadata, head)
     else:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import FeatureCache, display, open_cache
-from ...errors import ModelFileError, check_flag, check_path
+from ...errors import EmbedonceError, HeadError, ModelFileError, check_flag, check_path, first_line
 from ...extract import precision_of, require_same_fingerprint
 from ...heads.io import SHORT_HASH_BYTES, load_head, load_model, load_predictor, read_metadata
 
@@ -78,6 +81,27 @@ class ModelFile:
         """Names of the head's classes, in the order of its probabilities."""
         return [str(name) for name in self.head.classes_]
 
+    @contextlib.contextmanager
+    def classifying(self) -> Iterator[None]:
+        """Raise errors of the head, or of the Keras model, as a ModelFileError that names the file."""
+        try:
+            with np.errstate(all="ignore"):
+                yield
+        except Exception as error:  # of a damaged model, any
+            foreign = not isinstance(error, EmbedonceError | OSError | MemoryError)
+            if foreign or isinstance(error, HeadError):
+                raise ModelFileError(f"{self.name} cannot classify: {first_line(error)}") from error
+            raise
+
+    def require_probabilities(self, probabilities: npt.NDArray[Any] | None, n_classes: int) -> None:
+        """Raise a ModelFileError if probabilities (n, k) are not numbers from 0 to 1, one for each class."""
+        if probabilities is not None and not (
+            np.ndim(probabilities) == 2
+            and np.shape(probabilities)[1] == n_classes
+            and ((probabilities >= -1e-6) & (probabilities <= 1 + 1e-6)).all()
+        ):
+            raise ModelFileError(f"{self.name} does not give probabilities of its classes")
+
     def keras_model(self) -> Any:
         """Return the Keras model of a .keras file, not compiled."""
         return load_model(self.path, self.name)
@@ -104,7 +128,7 @@ class ModelFile:
         """Return a cache with the same kind of features, by default the one that the model was trained on."""
         if cache is None:
             cache = self.metadata.get("cache_path")
-            if cache is None or not Path(cache).exists():
+            if cache is None or not os.path.exists(cache):
                 raise ModelFileError(
                     f"{self.name} needs the cache that it was trained on, which is not where it was. Give it with "
                     f"--cache CACHE{alternative}"
@@ -116,7 +140,7 @@ class ModelFile:
     @property
     def training_hashes(self) -> list[bytes]:
         """Short content hash of every training image; empty if the file has none."""
-        data = bytes.fromhex(self.metadata.get("trained_on", ""))
+        data = bytes.fromhex(self.metadata.get("trained_on") or "")
         return [data[start : start + SHORT_HASH_BYTES] for start in range(0, len(data), SHORT_HASH_BYTES)]
 
     def training_mask(self, cache: FeatureCache) -> npt.NDArray[np.bool_]:

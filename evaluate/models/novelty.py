@@ -103,8 +103,10 @@ class NoveltyDetector:
             rows = np.frombuffer(base64.b64decode(stored["values"]), "<f4").astype(np.float32)
             means, scale = np.split(rows.reshape(stored["rows"], -1), [-1])
             detector = cls(means, scale[0], float(stored["threshold"]))
-            if not (len(means) and (detector.scale > 0).all()):
+            if not (len(means) and np.isfinite(rows).all() and (detector.scale > 0).all()):
                 raise ValueError("no class, or a scale of 0")
-        except (KeyError, TypeError, ValueError) as error:
+            if not 0 < detector.threshold < np.inf:
+                raise ValueError("no threshold")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(f"{name} describes its training images in a damaged way. Train it again") from error
         return detector

@@ -142,6 +142,8 @@ def predict(
     source, detector = file.source, NoveltyDetector.of_metadata(file.metadata, file.name)
     view_sources = [replace(source, fingerprint=source.fingerprint | {"view": name}) for name in names]
     head = file.predictor
+    if names and not hasattr(head, "predict_proba"):
+        raise HeadError("parameter views of predict must be 'none' for a head without probabilities to average")
     opened = None if cache is None else file.open_cache(cache, "predict")
     rows: dict[bytes, Any] = (
         {} if opened is None else {content.tobytes(): row for row, content in enumerate(opened.files.hashes)}
@@ -157,8 +159,10 @@ def predict(
         paths = [image.path for image in readable]
         features = _features(paths, embedded, opened)
         others = [_features(paths, embed_files(readable, view, weights, engine=engine), None) for view in view_sources]
-        novelty = [None] * len(paths) if detector is None else detector.novelty(features).tolist()
-        for path, classes, distance in zip(paths, _classes(head, [features, *others], top), novelty, strict=True):
+        with file.classifying():
+            novelty = [None] * len(paths) if detector is None else detector.novelty(features).tolist()
+            ranked = _classes(file, head, [features, *others], top)
+        for path, classes, distance in zip(paths, ranked, novelty, strict=True):
             predictions[path] = Prediction(os.fsdecode(path), tuple(classes), "", distance)
     unknown = [Prediction(os.fsdecode(path), reason=reason) for path, reason in unread]
     return Records([*predictions.values(), *unknown])
@@ -197,15 +201,14 @@ def _features(paths: list[bytes], embedded: dict[bytes, EmbedResult], cache: Fea
     return np.stack(features)
 
 
-def _classes(head: Any, features: list[Any], top: int) -> list[list[tuple[str, float | None]]]:
+def _classes(file: ModelFile, head: Any, features: list[Any], top: int) -> list[list[tuple[str, float | None]]]:
     """Return the most probable classes by the features of images, and those of their views, if any."""
     predicted = [str(name) for name in head.predict(features[0])]
     if not hasattr(head, "predict_proba"):
-        if len(features) > 1:
-            raise HeadError("parameter views of predict must be 'none' for a head without probabilities to average")
         return [[(name, None)] for name in predicted]
     names = [str(name) for name in head.classes_]
     probabilities = np.mean([head.predict_proba(rows) for rows in features], axis=0)
+    file.require_probabilities(probabilities, len(names))
     if len(features) > 1:
         predicted = [names[index] for index in probabilities.argmax(axis=1)]
     ranked: list[list[tuple[str, float | None]]] = []

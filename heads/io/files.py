@@ -28,10 +28,10 @@ from ...errors import (
     first_line,
 )
 from ..predictors import PREDICTORS
-from .head_arrays import StoredHead, array_bytes, has_arrays, pack_head, read_array, unpack_head
+from .check_head import check_classes, check_head
+from .head_arrays import StoredHead, array_bytes, check_fitted, has_arrays, pack_head, read_array, unpack_head
 from .keras_files import load_keras_head, model_sha256, save_keras_head
 from .metadata import (
-    ZIP_ERRORS,
     cache_metadata,
     encode,
     new_archive,
@@ -191,7 +191,7 @@ def load_head(path: str | Path, trust: bool = False) -> Any:
         if stored is not None and has_weights:
             try:
                 return stored.estimator()
-            except (TypeError, ValueError) as error:
+            except Exception as error:
                 raise _damaged(path, error) from error
         if suffix == ".keras":
             return load_keras_head(path, metadata, stored)
@@ -203,6 +203,11 @@ def load_head(path: str | Path, trust: bool = False) -> Any:
         head = _load_joblib(path, trust)
     if not (hasattr(head, "predict") and hasattr(head, "classes_")):
         raise ModelFileError(f"{path}: holds no fitted head, but a {type(head).__name__}")
+    try:
+        check_classes(head.classes_)
+        check_fitted(head)
+    except Exception as error:
+        raise _damaged(path, error) from error
     return head
 
 
@@ -242,10 +247,13 @@ def _read_archive(path: Path) -> tuple[dict[str, Any], StoredHead | None, bool]:
         with zipfile.ZipFile(path) as archive:
             stored = unpack_head(document["head"], lambda entry: read_array(archive, entry))
             has_weights = path.suffix.lower() == ".npz" or document.get("model_sha256") == model_sha256(archive)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, *ZIP_ERRORS) as error:
+            if has_weights and not stored.attributes:
+                raise ValueError(f"its head {stored.name!r} is not fitted")
+            check_head(*stored, complete=has_weights)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged description leads to any error
         raise _damaged(path, error) from error
-    if has_weights and "classes_" not in stored.attributes:
-        raise ModelFileError(f"{path}: its head {stored.name!r} is not fitted")
     return document["metadata"], stored, has_weights
 
 

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import ModelFileError
+from ...errors import ModelFileError, first_line
 from ..numerics import Array
 from ..registry import HEADS, head_class
+from .check_head import check_head
 
 CALIBRATED = "calibrated"
 
@@ -29,8 +30,9 @@ class StoredHead(NamedTuple):
     attributes: dict[str, Any]
 
     def estimator(self) -> Any:
-        """Return the head as an estimator."""
+        """Return the head as an estimator, once its parameters are checked."""
         head = _class_of(self.name)(**self.parameters)
+        head.check_parameters()
         vars(head).update(self.attributes)
         return head
 
@@ -41,6 +43,15 @@ def has_arrays(head: Any) -> bool:
     if name == CALIBRATED:
         return type(head) is _class_of(name) and has_arrays(head.head)
     return name in HEADS and type(head) is _class_of(name)
+
+
+def check_fitted(head: Any) -> None:
+    """Raise ValueError if a head of this format is fitted and its attributes are not those of a fitted head."""
+    if has_arrays(head) and "classes_" in vars(head):
+        head.check_parameters()
+        derived = getattr(head, "derived", ())
+        attributes = {n: value for n, value in vars(head).items() if n.endswith("_") and n not in derived}
+        check_head(head.head_name, head.get_params(deep=False), attributes)
 
 
 def pack_head(head: Any, folder: str = "") -> tuple[dict[str, Any], dict[str, Array]]:
@@ -87,16 +98,23 @@ def unpack_head(description: Mapping[str, Any], array: Callable[[str], Array]) -
         if "array" in value:
             return array(value["array"])
         if "values" in value:
-            return np.array(value["values"], np.dtype(value["dtype"]))
+            values, dtype = np.array(value["values"]), np.dtype(value["dtype"])
+            if dtype.itemsize > max(8, values.itemsize):
+                raise ValueError(f"its values {value['values']!r} do not need a {dtype}")
+            return np.array(value["values"], dtype)
         if "mapping" in value:
             return {unpack(key): unpack(item) for key, item in value["mapping"]}
-        return unpack_head(value, array).estimator()
+        head = unpack_head(value, array)
+        if head.attributes:
+            check_head(*head)
+        return head.estimator()
 
     parameters, attributes = description["parameters"], description["attributes"]
+    _require_name(description["name"])
     if not all(name.isidentifier() and name.endswith("_") and not name.startswith("_") for name in attributes):
         raise ValueError(f"its head {description['name']!r} has attributes of other names than those of fitted heads")
     return StoredHead(
-        str(description["name"]),
+        description["name"],
         {name: unpack(value) for name, value in parameters.items()},
         {name: unpack(value) for name, value in attributes.items()},
     )
@@ -115,21 +133,34 @@ def read_array(archive: zipfile.ZipFile, entry: str) -> Array:
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
         raise ValueError(f"its entry {entry} is compressed")
     stream = io.BytesIO(archive.read(info))
+    try:
+        return _read_npy(stream, info.file_size)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged header leads to any error
+        raise ValueError(f"its entry {entry} is not an array of plain values: {first_line(error)}") from error
+
+
+def _read_npy(stream: io.BytesIO, size: int) -> Array:
     version = np.lib.format.read_magic(stream)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read_header(stream)
-    if dtype.hasobject or math.prod(shape) * dtype.itemsize != info.file_size - stream.tell():
-        raise ValueError(f"its entry {entry} is not an array of plain values")
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != size - stream.tell():
+        raise ValueError(f"it claims {dtype} of shape {shape}")
     stream.seek(0)
     array: Array = np.load(stream, allow_pickle=False)
     return array
 
 
+def _require_name(name: Any) -> None:
+    if not isinstance(name, str) or name not in (*HEADS, CALIBRATED):
+        raise ValueError(f"there is no head {name!r}")
+
+
 def _class_of(name: str) -> Any:
+    _require_name(name)
     if name == CALIBRATED:
         from ..calibrated import CalibratedHead
 
         return CalibratedHead
-    if name not in HEADS:
-        raise ValueError(f"there is no head {name!r}")
     return head_class(name)

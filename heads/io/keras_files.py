@@ -21,7 +21,7 @@ from ..._hdf5 import Hdf5Error, read_hdf5
 from ..._keras import import_keras
 from ...cache import write_atomically
 from ...errors import ModelFileError, first_line
-from .head_arrays import StoredHead, array_bytes, pack_head
+from .head_arrays import StoredHead, array_bytes, check_fitted, pack_head
 from .metadata import FOLDER, ZIP_ERRORS, encode, with_entries
 
 if TYPE_CHECKING:
@@ -107,6 +107,10 @@ def load_keras_head(path: Path, metadata: Mapping[str, Any], stored: StoredHead 
         raise ModelFileError(
             f"{path}: the model 'head' has {kernel.shape[1]} outputs for {len(head.classes_)} class names"
         )
+    try:
+        check_fitted(head)
+    except ValueError as error:
+        raise ModelFileError(f"{path}: damaged: {first_line(error)}") from error
     return head
 
 

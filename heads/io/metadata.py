@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import FeatureCache, display
-from ...errors import ModelFileError, first_line
+from ...errors import ModelFileError, describe, first_line, is_number
 
 ENTRY = "embedonce.json"
 SHORT_HASH_BYTES = 8
@@ -37,8 +39,54 @@ FOOTER_BYTES = 8 + len(FOOTER_MARK)
 LARGEST_DOCUMENT = 64 * 2**20
 # of the bytes of all entries to those of the archive; arrays of numbers shrink less
 LARGEST_RATIO = 10
-ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError)
 """Errors that a damaged zip archive raises."""
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value)) and len(set(value)) == len(value) > 0
+
+
+def _are_hashes(value: Any) -> bool:
+    return _is_text(value) and len(value) % (2 * SHORT_HASH_BYTES) == 0 and not value.strip("0123456789abcdef")
+
+
+def _is_training(value: Any) -> bool:
+    """Return whether a value is what `finetune` writes of a training, as far as it is read."""
+    return _is_object(value) and is_float(value.get("seconds", 0.0)) and is_history(value.get("history", {}))
+
+
+def is_float(value: Any) -> bool:
+    """Return whether a value is a number that a float can hold."""
+    return is_number(value) and (isinstance(value, float) or abs(value) < 2**63)
+
+
+def is_history(value: Any) -> bool:
+    """Return whether a value maps names to lists of numbers of one length."""
+    return (
+        isinstance(value, dict)
+        and all(isinstance(name, str) and isinstance(numbers, list) for name, numbers in value.items())
+        and all(map(is_float, chain.from_iterable(value.values())))
+        and len({len(numbers) for numbers in value.values()}) <= 1
+    )
+
+
+READ_METADATA: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "class_names": (_are_names, "a list of different strings"),
+    "trained_on": (_are_hashes, f"hashes of {SHORT_HASH_BYTES} bytes as hexadecimal digits"),
+    "finetuned": (_is_training, "an object with a history of numbers"),
+    **dict.fromkeys(("fingerprint", "novelty", "parameters", "split"), (_is_object, "an object")),
+    **dict.fromkeys(("head", "weights", "weights_path", "cache_path"), (_is_text, "a string")),
+}
+"""The metadata that embedonce reads: whether a value can be read, and what it must be. Each may also be null."""
 
 
 def cache_metadata(cache: FeatureCache, rows: npt.NDArray[np.intp] | None = None) -> dict[str, Any]:
@@ -59,11 +107,20 @@ def cache_metadata(cache: FeatureCache, rows: npt.NDArray[np.intp] | None = None
 
 def encode(metadata: Mapping[str, Any] | None, **more: Any) -> bytes:
     """Return the JSON document of a model file as ASCII; names that are not UTF-8 are lone surrogate escapes."""
+    _check_metadata(metadata or {}, "metadata of a model file")
     document = {"format": FORMAT, "format_version": FORMAT_VERSION, "metadata": dict(metadata or {}), **more}
     try:
         return json.dumps(document, indent=1).encode("ascii")
     except (TypeError, ValueError) as error:
         raise ModelFileError(f"metadata of a model file must fit into JSON: {error}") from error
+
+
+def _check_metadata(metadata: Mapping[str, Any], owner: str) -> None:
+    """Raise ModelFileError if metadata that embedonce reads are of a wrong type."""
+    for name, (is_allowed, allowed) in READ_METADATA.items():
+        value = metadata.get(name)
+        if value is not None and not is_allowed(value):
+            raise ModelFileError(f"{name} of {owner} must be {allowed}, got {describe(value)}")
 
 
 def decode(path: Path, text: bytes) -> dict[str, Any]:
@@ -80,9 +137,9 @@ def decode(path: Path, text: bytes) -> dict[str, Any]:
     ):
         raise ModelFileError(f"{path}: {ENTRY} in it was not written by embedonce")
     version = document.get("format_version")
-    if version not in READABLE_VERSIONS:
+    if type(version) is not int or version not in READABLE_VERSIONS:
         raise ModelFileError(
-            f"{path}: its format version is {version!r}, this embedonce reads "
+            f"{path}: its format version is {describe(version)}, this embedonce reads "
             f"{' and '.join(map(str, READABLE_VERSIONS))}. Use the embedonce that wrote it, or a newer one"
         )
     if version == 1 and document.get("head"):
@@ -90,6 +147,7 @@ def decode(path: Path, text: bytes) -> dict[str, Any]:
             document["head"] = _head_of_version_1(document["head"])
         except (KeyError, AttributeError) as error:
             raise ModelFileError(f"{path}: {ENTRY} in it is damaged: {first_line(error)}") from error
+    _check_metadata(document["metadata"], f"{ENTRY} in {path}")
     return document
 
 
@@ -152,7 +210,9 @@ def read_entry(path: Path) -> dict[str, Any]:
 
 
 def _refuse_bomb(path: Path, archive: zipfile.ZipFile) -> None:
-    """Raise ModelFileError for an archive whose entries claim far more bytes than it has."""
+    """Raise ModelFileError for an archive whose entries claim far more bytes than it has, or are packed otherwise."""
+    if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in archive.infolist()):
+        raise ModelFileError(f"{path}: damaged: an entry is compressed in another way than by embedonce")
     claimed, size = sum(info.file_size for info in archive.infolist()), os.path.getsize(path)
     if claimed > LARGEST_RATIO * size + LARGEST_DOCUMENT:
         raise ModelFileError(f"{path}: its entries claim {claimed:,} bytes, too many for a file of {size:,}")

@@ -6,6 +6,7 @@ make it read other memory. `_check_trees` looks at them before a head is used.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ModelFileError, ModelSuffixError, first_line
+from ...errors import ModelFileError, ModelSuffixError, describe, first_line
 from ..registry import HEADS
+from .head_arrays import check_fitted
 
+MOST_FEATURES = 10_000_000
 _LEAF = -1
 _SKLEARN = {
     "calibration": "_CalibratedClassifier _SigmoidCalibration _TemperatureScaling",
@@ -92,6 +95,10 @@ def load_skops(path: Path, trust: bool) -> Any:
         head = skops.io.loads(data, trusted=[*TRUSTED, *foreign])
         for part in _parts(head):
             _check_trees(part)
+            _check_indices(part)
+            check_fitted(part)
+        if hasattr(head, "classes_"):
+            _check_prediction(head)
     except Exception as error:
         raise ModelFileError(f"{path}: damaged: {first_line(error)}") from error
     return head
@@ -148,6 +155,64 @@ def _check_trees(part: Any) -> None:
     if isinstance(search, KDTree | BallTree):
         metric, parameters = part.effective_metric_, part.effective_metric_params_
         part._tree = type(search)(part._fit_X, part.leaf_size, metric=metric, **parameters)
+
+
+def _check_indices(part: Any) -> None:
+    """Raise ValueError if scikit-learn's compiled code would use counts or class indices that are not in the arrays."""
+    from sklearn.neighbors import KNeighborsClassifier, RadiusNeighborsClassifier
+    from sklearn.svm._base import BaseLibSVM
+
+    if isinstance(part, BaseLibSVM) and hasattr(part, "support_vectors_"):
+        counts, vectors = np.asarray(part._n_support), part.support_vectors_
+        k, s = len(counts), vectors.shape[0]
+        pairs = max(1, k * (k - 1) // 2)
+        if k != len(getattr(part, "classes_", counts)) or (counts < 0).any() or int(counts.sum(dtype=np.float64)) != s:
+            raise ValueError("its counts of support vectors do not fit its support vectors")
+        if (
+            part._dual_coef_.shape != (k - 1, s)
+            or np.shape(part._intercept_) != (pairs,)
+            or np.shape(part.support_) != (s,)
+            or not {np.size(part._probA), np.size(part._probB)} <= {0, pairs}
+            or vectors.shape[1] not in (part.n_features_in_, s, part.shape_fit_[0])
+        ):
+            raise ValueError("its coefficients do not fit its support vectors")
+    if isinstance(part, KNeighborsClassifier | RadiusNeighborsClassifier) and hasattr(part, "_y"):
+        outputs = np.asarray(part._y).reshape(len(part._y), -1).T
+        classes = part.classes_ if part.outputs_2d_ else [part.classes_]
+        for codes, labels in zip(outputs, classes, strict=True):
+            _require_same(len(codes), part._fit_X.shape[0])
+            if codes.dtype.kind not in "iu" or (codes < 0).any() or (codes >= len(labels)).any():
+                raise ValueError("its neighbours are of classes that it does not have")
+
+
+def _check_prediction(head: Any) -> None:
+    """Raise ValueError if a classifier neither predicts a class for a row of ones nor for one of zeros."""
+    width = getattr(getattr(head, "head_", head), "n_features_in_", None)  # a calibrated head has it inside
+    if width is None:
+        return
+    if type(width) is not int or not 0 < width <= MOST_FEATURES:
+        raise ValueError(f"its n_features_in_ must be a count, got {describe(width)}")
+    rows = np.ones((1, width)), np.zeros((1, width))
+    reasons = [_why_not_predicted(head, row) for row in rows]
+    if all(reasons):
+        raise ValueError(f"it cannot classify: {reasons[0]}")
+
+
+def _why_not_predicted(head: Any, row: NDArray[np.float64]) -> str:
+    """Return the reason why a row gets no class and finite probabilities, or an empty string."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            if np.shape(head.predict(row)) != (1,):
+                return "it does not predict one class for each row"
+            if hasattr(head, "predict_proba"):
+                probabilities = head.predict_proba(row)
+                if np.shape(probabilities) != (1, len(head.classes_)) or not np.isfinite(probabilities).all():
+                    return "its probabilities are not finite numbers, one for each class"
+        except Exception as error:  # of a damaged classifier, any
+            # far from all training rows, which is so by chance
+            return "" if "No neighbors found" in str(error) else first_line(error)
+    return ""
 
 
 def _check_nodes(

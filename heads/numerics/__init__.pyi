@@ -28,3 +28,4 @@ from .scores import pair_log_scores as pair_log_scores
 from .scores import pair_signs as pair_signs
 from .scores import predicted_indices as predicted_indices
 from .scores import probabilities as probabilities
+from .scores import require_finite as require_finite

@@ -8,11 +8,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import HeadError
+
 Array = NDArray[Any]
+
+
+def require_finite(scores: Array) -> Array:
+    """Return scores or probabilities, or raise `HeadError` if one is NaN or infinite: no class follows from those."""
+    if not np.isfinite(scores).all():
+        raise HeadError("the head gives scores that are not finite numbers")
+    return scores
 
 
 def predicted_indices(scores: Array) -> NDArray[np.intp]:
     """Return predicted classes (n,) of scores (n, k), or (n,) for the second of two; ties go to the lowest."""
+    require_finite(scores)
     if scores.ndim == 1:
         return (scores > 0).astype(np.intp)
     best: NDArray[np.intp] = np.argmax(scores, axis=1)
@@ -39,7 +49,7 @@ def probabilities(log_scores: Array, winner: NDArray[np.intp]) -> Array:
     values -= values.max(axis=1, keepdims=True)
     np.exp(values, out=values)
     values /= values.sum(axis=1, keepdims=True)
-    return align_argmax(values, winner)
+    return align_argmax(require_finite(values), winner)
 
 
 def class_log_scores(margins: Array, inverse_temperature: float = 1.0) -> Array:
