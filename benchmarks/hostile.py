@@ -38,6 +38,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -370,9 +371,8 @@ def models(tally: Tally, scale: float, generator: random.Random, work: Path) -> 
     originals = [work / f"{name}{suffix}" for name, suffix in heads.items()] + [work / "tree.skops"]
     for original in originals:
         target, data = work / f"changed{original.suffix}", original.read_bytes()
-        changes = list(type_changes(data))
-        chosen = generator.sample(changes, min(len(changes), round(400 * scale / len(originals)) + 1))
-        for change, content in [*flips(data, round(600 * scale / len(originals)) + 1, generator), *chosen]:
+        counts = [round(number * scale / len(originals)) + 1 for number in (600, 400)]
+        for change, content in chain(flips(data, counts[0], generator), type_changes(data, counts[1], generator)):
             target.write_bytes(content)
             attempt(tally, f"{original.name}: {change}", lambda target=target: use_model(target, features))
 

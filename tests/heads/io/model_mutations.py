@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -35,24 +36,26 @@ OTHER_VALUES: tuple[Any, ...] = (
 _FOOTER = b"embedonce-json-1"
 
 
-def flips(data: bytes, count: int, seed: int = 0) -> Mutations:
+def flips(data: bytes, count: int, generator: random.Random | None = None) -> Mutations:
     """Yield `count` files with one changed byte: of the file, and by turns of an entry whose checksum is kept right."""
-    generator = np.random.default_rng(seed)
+    generator = generator or random.Random(0)
     entries = _entries(data)
     for number in range(count):
-        mask = int(generator.integers(1, 256))
+        mask = generator.randrange(1, 256)
         if number % 2 and entries:
-            name = sorted(entries)[int(generator.integers(len(entries)))]
+            name = generator.choice(sorted(entries))
             content = entries[name]
             if content:
-                place = int(generator.integers(len(content)))
+                place = generator.randrange(len(content))
                 yield f"{name}, byte {place} ^ {mask}", _replaced(data, {name: _flipped(content, place, mask)})
                 continue
-        place = int(generator.integers(len(data)))
+        place = generator.randrange(len(data))
         yield f"file, byte {place} ^ {mask}", _flipped(data, place, mask)
 
 
-def type_changes(data: bytes, count: int | None = None, seed: int = 0, entry: str = "") -> Mutations:
+def type_changes(
+    data: bytes, count: int | None = None, generator: random.Random | None = None, entry: str = ""
+) -> Mutations:
     """Yield files with one value of a JSON document, or one array, replaced by another; all of them, or a sample.
 
     With `entry`, only values of this entry of the archive.
@@ -68,8 +71,7 @@ def type_changes(data: bytes, count: int | None = None, seed: int = 0, entry: st
         elif name.endswith(".npy"):
             changes += [(name, None, number) for number in range(len(list(_other_arrays(content))))]
     if count is not None and count < len(changes):
-        chosen = np.random.default_rng(seed).permutation(len(changes))[:count]
-        changes = [changes[number] for number in chosen]
+        changes = (generator or random.Random(0)).sample(changes, count)
     for name, place, value in changes:
         if place is None:
             what, content = list(_other_arrays(entries[name]))[value]
