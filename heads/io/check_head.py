@@ -111,7 +111,9 @@ def _check_arrays(shapes: dict[str, str], attributes: dict[str, Any]) -> None:
     """Raise ValueError unless arrays are finite and their shapes fit the classes, the features and each other."""
     k = len(attributes["classes_"])
     sizes = {"k": k, "m": k if k > 2 else 1, "p": k * (k - 1) // 2, "q": k - 1, "2": 2}
-    sizes["d"] = attributes.get("n_features_in_", 0)
+    sizes["d"] = attributes.get("n_features_in_", 1)
+    if sizes["d"] < 1:
+        raise ValueError("its n_features_in_ must be at least 1")
     for attribute, letters in shapes.items():
         value = attributes[attribute]
         kinds = "i" if attribute in _INDICES else "f"
