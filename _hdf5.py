@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -22,7 +23,7 @@ from .errors import EmbedonceError, first_line
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _SECONDS = 30  # of the whole child process, by the clock
 _PROCESSOR_SECONDS = 15
-_MEMORY = 1 << 30  # of Python, h5py and HDF5; the file and its arrays come on top
+_MEMORY = 512 << 20  # beside the libraries, the file and its arrays
 _LARGEST = 1 << 30
 """Bytes of all arrays; those of the widest MobileNetV2 take 816 MiB."""
 _LARGEST_RATIO = 10  # of these to the file; arrays of numbers shrink less
@@ -143,17 +144,18 @@ def serve() -> None:
 
 
 def _set_limits(memory: int, seconds: int) -> None:
+    """Limit this process to so many more bytes, and to its time, where the system can do that."""
     try:
         import resource
     except ImportError:  # Windows
         return
-    for name, soft, hard in (
-        (resource.RLIMIT_AS, memory, memory),
-        (resource.RLIMIT_CPU, seconds, seconds + 5),
-        (resource.RLIMIT_CORE, 0, 0),
-    ):
+    limits = {resource.RLIMIT_CPU: (seconds, seconds + 5), resource.RLIMIT_CORE: (0, 0)}
+    with contextlib.suppress(OSError), open("/proc/self/statm") as file:  # Linux
+        memory += int(file.read().split()[0]) * resource.getpagesize()
+        limits[resource.RLIMIT_AS] = (memory, memory)
+    for name, limit in limits.items():
         with contextlib.suppress(OSError, ValueError):  # there is a lower limit
-            resource.setrlimit(name, (soft, hard))
+            resource.setrlimit(name, limit)
 
 
 class _Reader:
@@ -169,8 +171,6 @@ class _Reader:
 
     def read(self, write: Any = None) -> dict[str, Any]:
         """Read all arrays, write their bytes, and return what is needed to decode them."""
-        import h5py
-
         arrays = []
         with h5py.File(io.BytesIO(self._data), "r") as file:
             datasets = list(self._walk(file, "", 0))
@@ -186,8 +186,6 @@ class _Reader:
 
     def _walk(self, group: Any, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
         """Yield the datasets below a group with their paths."""
-        import h5py
-
         address = h5py.h5o.get_info(group.id).addr
         if address in self._groups or depth > _DEEPEST:
             raise Hdf5Error(f"has groups without end, or one under two names ({_shown(prefix)})")
@@ -218,8 +216,6 @@ class _Reader:
 
     def _check(self, dataset: Any, path: str) -> None:
         """Check what a dataset says of itself."""
-        import h5py
-
         creation = dataset.id.get_create_plist()
         if creation.get_external_count() or dataset.is_virtual:
             raise Hdf5Error(f"has an array whose values are in another file ({_shown(path)}), which is not read")
@@ -250,8 +246,6 @@ class _Reader:
 
     def _claim(self, kind: Any, shape: tuple[int, ...] | None, path: str, once: bool = False) -> None:
         """Refuse references, and more bytes than a file of this size holds; `once`: they are there one at a time."""
-        import h5py
-
         if kind.detect_class(h5py.h5t.REFERENCE):
             raise Hdf5Error(f"has a reference ({_shown(path)}), which is not followed")
         claimed = 0 if shape is None else math.prod(shape) * kind.get_size()
