@@ -52,6 +52,11 @@ def is_hdf5(data: bytes) -> bool:
     return any(data.startswith(SIGNATURE, place) for place in places if place < len(data))
 
 
+def arrays_limit(size: int) -> int:
+    """Return how many bytes the arrays of a file of this size may have."""
+    return min(_LARGEST, _LARGEST_RATIO * size + _SMALL)
+
+
 def read_hdf5(data: bytes, *, arrays: bool = True) -> Hdf5Content:
     """Return the content of a file without the optimizer's state, without arrays if these are only to be checked.
 
@@ -59,7 +64,7 @@ def read_hdf5(data: bytes, *, arrays: bool = True) -> Hdf5Content:
     """
     if getattr(sys, "frozen", False) or not sys.executable:
         raise _not_started("sys.executable is not a Python interpreter")
-    limit = min(_LARGEST, _LARGEST_RATIO * len(data) + _SMALL)
+    limit = arrays_limit(len(data))
     request = {
         "path": sys.path,
         "arrays": arrays,

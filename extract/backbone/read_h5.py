@@ -80,8 +80,8 @@ def read_weights(path: Path, alpha: float, sha256: str | None = None) -> Weights
         if "is truncated" in what or "is damaged" in what:
             advice = AGAIN
     except _DAMAGE as error:
-        text = first_line(error)[:200]
-        what = "is truncated" if "not a zip file" in text else f"is damaged ({printable(text)})"
+        text = f"there is no {error} in it" if isinstance(error, KeyError) else first_line(error)
+        what = "is truncated" if "not a zip file" in text else f"is damaged ({printable(text[:200])})"
         advice = AGAIN
     raise WeightsError(f"weights must be those of a MobileNetV2, got {display(str(path))}: this file {what}. {advice}")
 

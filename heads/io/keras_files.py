@@ -6,18 +6,21 @@ the file is of the first format, Keras reads the weights.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import math
 import tempfile
+import threading
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._hdf5 import Hdf5Error, read_hdf5
+from ..._hdf5 import Hdf5Error, arrays_limit, read_hdf5
 from ..._keras import import_keras
 from ...cache import write_atomically
 from ...errors import ModelFileError, first_line
@@ -26,6 +29,8 @@ from .metadata import FOLDER, ZIP_ERRORS, encode, with_entries
 
 if TYPE_CHECKING:
     from ..softmax import SoftmaxHead
+
+_loading = threading.Lock()
 
 
 def save_keras_head(head: SoftmaxHead, path: Path, metadata: Mapping[str, Any] | None) -> None:
@@ -75,7 +80,8 @@ def load_model(path: Path, shown: str) -> Any:
     """Read a Keras model, not compiled, without running code from its file; `shown` names it in messages."""
     try:
         with zipfile.ZipFile(path) as archive:
-            read_hdf5(archive.read("model.weights.h5"), arrays=False)
+            weights = archive.read("model.weights.h5")
+        read_hdf5(weights, arrays=False)
     except Hdf5Error as error:
         raise ModelFileError(f"{shown}: model.weights.h5 in it {error}") from error
     except KeyError as error:
@@ -85,9 +91,31 @@ def load_model(path: Path, shown: str) -> Any:
     keras = import_keras()
     try:
         # safe_mode refuses Lambda layers, which hold code
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        with _limited_weights(keras.layers.Layer, arrays_limit(len(weights))):
+            return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises any error over a damaged file
         raise ModelFileError(f"{shown}: Keras cannot load it: {first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _limited_weights(layer_class: Any, limit: int) -> Iterator[None]:
+    """Let layers have no more bytes of weights than the file can hold: Keras makes what a configuration claims."""
+    claimed = 0
+
+    def add_limited(layer: Any, *arguments: Any, **options: Any) -> Any:
+        nonlocal claimed
+        claimed += 4 * math.prod(options.get("shape") or ())
+        if claimed > limit:
+            raise MemoryError(f"its layers claim more than {limit:,} bytes of weights, too many for the file")
+        return add_weight(layer, *arguments, **options)
+
+    with _loading:
+        add_weight = layer_class.add_weight
+        layer_class.add_weight = add_limited
+        try:
+            yield
+        finally:
+            layer_class.add_weight = add_weight
 
 
 def load_keras_head(path: Path, metadata: Mapping[str, Any], stored: StoredHead | None) -> SoftmaxHead:

@@ -339,3 +339,11 @@ def test_a_changed_byte_is_an_error_or_another_number(tmp_path):
         else:
             assert {name: weight.shape for name, weight in weights.items()} == weight_shapes(ALPHA)
     assert refused
+
+
+def test_an_array_that_is_missing_is_named(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        READ["legacy"](file)
+        del file["Conv1/Conv1/kernel:0"]
+    with pytest.raises(WeightsError, match=r"is damaged \(there is no 'Conv1/Conv1/kernel:0' in it\)"):
+        read_weights(tmp_path / "x.h5", ALPHA)

@@ -213,3 +213,16 @@ def test_a_keras_file_without_weights_is_refused(files, tmp_path):
     (tmp_path / "x.keras").write_bytes(b"")
     with pytest.raises(ModelFileError, match=r"the model: damaged, or not a \.keras file"):
         keras_files.load_model(tmp_path / "x.keras", "the model")
+
+
+@pytest.mark.parametrize("units", [10**8, 2**70])
+def test_a_configuration_that_claims_much_memory_is_refused(files, tmp_path, units):
+    with zipfile.ZipFile(files["alone"]) as archive:
+        config = archive.read("config.json")
+    forged = config.replace(b'"units": 3', f'"units": {units}'.encode())
+    assert forged != config
+    path = replaced(files["alone"], tmp_path / "x.keras", {"config.json": forged})
+    before = import_keras().layers.Layer.add_weight
+    with pytest.raises(ModelFileError, match=r"its layers claim more than 67,\d+,\d+ bytes of weights, too many for"):
+        load_head(path)
+    assert import_keras().layers.Layer.add_weight is before
