@@ -7,6 +7,7 @@
   temporary file.
 - models: bytes of model files are flipped, and values of their JSON and arrays replaced by others.
 - weights: bytes of a file of weights are flipped, most of them in its structure.
+- images: bytes of image files are changed, or cut off, in all formats but JPEG and PNG.
 - bombs: small files that claim or take much memory or time, each given to its command.
 - sharing: four threads and four forked processes read one open cache.
 - names: classes, images, heads and files with control characters and markup, through every command.
@@ -20,6 +21,7 @@ character). Reading runs in processes of its own, commands in their own process 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -45,7 +47,8 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 from embedonce import FeatureCache, load_head, make_head, save_head
-from embedonce.errors import EmbedonceError
+from embedonce.errors import EmbedonceError, ImageError
+from embedonce.extract import decode
 from embedonce.extract.backbone.architecture import random_weights, weight_shapes
 from embedonce.extract.backbone.read_h5 import read_weights
 from embedonce.heads.io.files import load_predictor, read_metadata
@@ -424,6 +427,63 @@ def weights(tally: Tally, scale: float, generator: random.Random, work: Path) ->
         attempt(tally, f"byte {place} of the weights is {value}", read)
 
 
+def image_files() -> dict[str, bytes]:
+    """Return a small file of each format that Pillow and others decode."""
+    image, files = draw(0, 0), {}
+    kinds = {"gif": "GIF", "bmp": "BMP", "webp": "WEBP", "jp2": "JPEG2000", "avif": "AVIF", "ppm": "PPM"}
+    for suffix, kind in kinds.items():
+        image.save(buffer := io.BytesIO(), kind)
+        files[suffix] = buffer.getvalue()
+    for compression in ("raw", "tiff_lzw", "tiff_deflate", "jpeg"):
+        image.save(buffer := io.BytesIO(), "TIFF", compression=compression)
+        files[f"{compression}.tiff"] = buffer.getvalue()
+    import pillow_heif
+    import pydicom
+
+    pillow_heif.from_pillow(image).save(buffer := io.BytesIO())
+    files["heic"] = buffer.getvalue()
+    for syntax in (pydicom.uid.ExplicitVRLittleEndian, pydicom.uid.RLELossless):
+        dataset = pydicom.Dataset()
+        dataset.file_meta = pydicom.dataset.FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.3"
+        dataset.Rows = dataset.Columns = image.width
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PixelRepresentation = 1, "MONOCHROME2", 0
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+        dataset.WindowCenter, dataset.WindowWidth = 2000, 1000
+        dataset.PixelData = (np.asarray(image.convert("L"), np.uint16) << 4).tobytes()
+        if syntax == pydicom.uid.RLELossless:
+            dataset.compress(syntax)
+        dataset.save_as(buffer := io.BytesIO(), enforce_file_format=True)
+        files[f"{syntax.name.split()[0].lower()}.dcm"] = buffer.getvalue()
+    return files
+
+
+def images(tally: Tally, scale: float, generator: random.Random, work: Path) -> None:
+    """Change image files of each format, a hundred in a process."""
+    import warnings
+
+    warnings.simplefilter("ignore")
+    for name, data in image_files().items():
+        header = min(len(data), 400)
+        for batch in range(max(1, round(100 * scale))):
+            changed = []
+            for _ in range(100):
+                content = data
+                for _ in range(generator.choice([1, 1, 2, 4])):
+                    content = flipped(content, generator, generator.choice([header, None]))
+                changed.append(content[: generator.randrange(len(data))] if generator.random() < 0.1 else content)
+
+            def decode_all(changed: list[bytes] = changed) -> None:
+                for content in changed:
+                    with contextlib.suppress(ImageError):
+                        decode(content)
+
+            attempt(tally, f"batch {batch} of {name}", decode_all)
+    tally.outcomes = Counter({outcome: 100 * count for outcome, count in tally.outcomes.items()})
+
+
 # --- bombs ------------------------------------------------------------------------------------------------------------
 
 
@@ -623,7 +683,7 @@ def interrupt(tally: Tally, scale: float, generator: random.Random, work: Path) 
 
 
 CAMPAIGNS: dict[str, Callable[[Tally, float, random.Random, Path], None]] = {
-    function.__name__: function for function in (kills, models, weights, bombs, sharing, names, interrupt)
+    function.__name__: function for function in (kills, models, weights, images, bombs, sharing, names, interrupt)
 }
 
 

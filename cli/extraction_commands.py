@@ -63,7 +63,8 @@ def demo(output: Path) -> None:
 def extract(images: Path, cache: str, as_json: bool, **options: Any) -> None:
     """Embed a folder of images, one folder per class, into CACHE.
 
-    The first folder below IMAGES is the class. JPEG, PNG, BMP and GIF files are read. CACHE is a file, such as lung.h5,
+    The first folder below IMAGES is the class. JPEG, PNG, BMP, GIF, WebP, TIFF, JPEG 2000, AVIF and PNM files are read,
+    HEIC with embedonce[heic] and DICOM with embedonce[dicom]. CACHE is a file, such as lung.h5,
     or a folder of shards, such as lung.cache/, for millions of images. Only new, changed and damaged images are
     embedded. An interrupted run continues when the command runs again.
 

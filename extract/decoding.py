@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ import simplejpeg
 from ..errors import ImageError, first_line
 from .gif_frame import first_frame
 from .jpeg_header import clean_header, frame_size, has_adobe_marker
+from .other_formats import open_other, other_format
 from .png_chunks import critical_chunks
 
 if TYPE_CHECKING:
@@ -39,17 +40,6 @@ _STRIP_PIXELS = 4_000_000
 _NO_MEMORY = re.compile("insufficient memory|out of memory", re.IGNORECASE)
 """Messages of libjpeg and of Pillow."""
 
-_OTHER_FORMATS = (
-    (b"RIFF", "WebP"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"\0\0\0\x0cJXL", "JPEG XL"),
-    (b"\0\0\0\x0cjP", "JPEG 2000"),
-    (b"%PDF", "PDF"),
-    (b"<", "HTML or XML text"),
-)
-
 
 def decode(data: bytes, minimum: int | None = None) -> Pixels:
     """Decode an image file to RGB: uint8, shape (height, width, 3). Raises ImageError with the reason."""
@@ -65,7 +55,8 @@ def decode(data: bytes, minimum: int | None = None) -> Pixels:
             raise MemoryError(reason) from error
         if isinstance(error, ImageError):
             raise
-        raise ImageError(f"damaged {image_format(data)}: {reason}") from error
+        kind = "truncated" if "truncated" in reason or "unrecognized data stream" in reason else "damaged"
+        raise ImageError(f"{kind} {image_format(data)}: {reason}") from error
 
 
 def _decode(data: bytes, minimum: int | None) -> Pixels:
@@ -73,17 +64,16 @@ def _decode(data: bytes, minimum: int | None) -> Pixels:
         return _decode_jpeg(data, minimum)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         _check_size(*_claimed_size(data))
-        return _decode_with_pillow(critical_chunks(data))
+        return _decode_with_pillow(lambda: _open(critical_chunks(data)))
     if data.startswith((b"GIF87a", b"GIF89a")):
         return _decode_gif(data)
     if data.startswith(b"BM"):
         return _decode_bmp(data)
     if not data:
         raise ImageError("the file is empty")
-    for magic, name in _OTHER_FORMATS:
-        if data.startswith(magic):
-            raise ImageError(f"unsupported format: {name}; JPEG, PNG, BMP and GIF are read")
-    raise ImageError("not an image: JPEG, PNG, BMP and GIF are read")
+    if other := other_format(data):
+        return _decode_with_pillow(lambda: open_other(data, other, _check_size))
+    raise ImageError("not an image of a known format")
 
 
 def _check_size(height: int, width: int) -> None:
@@ -166,11 +156,17 @@ def _fraction(height: int, width: int, minimum: int) -> dict[str, int]:
     return {}
 
 
-def _decode_with_pillow(data: bytes) -> Pixels:
+def _open(data: bytes) -> Image.Image:
+    from PIL import Image
+
+    return Image.open(io.BytesIO(data), formats=("PNG", "BMP", "DIB"))
+
+
+def _decode_with_pillow(opened: Callable[[], Image.Image]) -> Pixels:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "BMP", "DIB")) as image:
+        with opened() as image:
             _check_size(image.height, image.width)
             image.load()
             if image.height * image.width <= _STRIP_PIXELS:
@@ -179,17 +175,10 @@ def _decode_with_pillow(data: bytes) -> Pixels:
             for strip in _strips(image.height, image.width):
                 pixels[strip] = _as_reference(image.crop((0, strip.start, image.width, strip.stop)))
             return pixels
-    except ImageError:
-        raise
     except UnidentifiedImageError as error:
         raise ImageError("damaged image: its header cannot be read") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"too large: {error}") from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
-        # Pillow raises SyntaxError for broken PNG chunks.
-        reason = first_line(error)
-        kind = "truncated" if "truncated" in reason or "unrecognized data stream" in reason else "damaged"
-        raise ImageError(f"{kind} {image_format(data)}: {reason}") from error
 
 
 def _decode_gif(data: bytes) -> Pixels:
@@ -206,7 +195,7 @@ def _decode_bmp(data: bytes) -> Pixels:
     _check_size(*_claimed_size(data))
     layout = _plain_bmp(data)
     if layout is None:
-        return _decode_with_pillow(data)
+        return _decode_with_pillow(lambda: _open(data))
     offset, width, height, channels = layout
     stride = (channels * width + 3) // 4 * 4
     rows = np.frombuffer(data, np.uint8, stride * abs(height), offset).reshape(abs(height), stride)
@@ -254,7 +243,7 @@ def image_format(data: bytes) -> str:
     for magic, name in ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG", "PNG"), (b"BM", "BMP"), (b"GIF8", "GIF")):
         if data.startswith(magic):
             return name
-    return "image"
+    return other_format(data) or "image"
 
 
 def _as_reference(image: Image.Image) -> Pixels:

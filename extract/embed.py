@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import queue
 import stat
 import threading
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -56,6 +58,15 @@ class KnownContent(Protocol):
         """Return a row of the content with this SHA-256, or None."""
 
 
+@contextlib.contextmanager
+def _quiet_decoders() -> Iterator[None]:
+    """Silence warnings about damaged files, which say nothing that a rejection does not say."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(PIL|pydicom|pillow_heif)\b")
+        yield
+
+
+@_quiet_decoders()
 def embed_images(
     root: Path,
     images: list[ImageFile],

@@ -36,6 +36,7 @@ from .cluster import Job, SliceResult, connected, embed_on_cluster
 from .embed import EmbedResult, embed_images
 from .engines import Engine, is_quick, known_hashes, make_engine, note_engine
 from .options import ComputeOptions, Decoding, EngineName, Precision, Views, check_options
+from .other_formats import decoder_versions
 from .plan import Inventory, Plan, StoredImage, make_plan
 from .progress import Progress, make_progress
 from .recipe import HASHES, Recipe, make_recipe, require_same_fingerprint
@@ -205,6 +206,7 @@ class _Run:
         self.quarantined: list[Path] = []
         self.pixels = PixelCounts()
         self.versions = {name: version(name) for name in ("embedonce", "numpy", "simplejpeg", "pillow")}
+        self.versions |= decoder_versions()
         self.inventory = Inventory(self.versions)
 
     def run(self) -> FeatureCache:

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from ..cache import display
 from ..errors import ImageFolderError, check_path
+from .other_formats import OTHER_SUFFIXES
 
-EXTENSIONS = (b".bmp", b".gif", b".jpeg", b".jpg", b".png")
-UNREAD = tuple(b".avif .dcm .heic .heif .jfif .jp2 .jpe .ndpi .svs .tif .tiff .webp".split())
+EXTENSIONS = (b".bmp", b".gif", b".jpeg", b".jpg", b".png", b".jfif", b".jpe", *OTHER_SUFFIXES)
+UNREAD = tuple(b".arw .cr2 .cr3 .dng .exr .hdr .jxl .mrxs .ndpi .nef .psd .scn .svs".split())
 """Suffixes of images that are not read; the user is told about them."""
 SYSTEM_FOLDERS = frozenset(
     {
@@ -146,7 +147,7 @@ def _problem(result: Scan) -> str:
 
 
 def _no_images(result: Scan) -> str:
-    suffixes = " ".join(suffix.decode() for suffix in EXTENSIONS)
+    suffixes = " ".join(suffix.decode() for suffix in sorted(EXTENSIONS))
     others = f", only {result.unread_text}, which are not read: convert them to JPEG or PNG" if result.unread else ""
     return f"has no images ({suffixes}){others}"
 

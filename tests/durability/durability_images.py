@@ -35,7 +35,7 @@ SEGMENT_ROWS = 4
 SHARD_ROWS = 8
 WEIGHTS = "0" * 64
 EMPTY, NONSENSE = -1, -2
-_REJECTS = {EMPTY: (b"", "the file is empty"), NONSENSE: (b"text", "not an image: JPEG, PNG, BMP and GIF are read")}
+_REJECTS = {EMPTY: (b"", "the file is empty"), NONSENSE: (b"text", "not an image of a known format")}
 _FACTORS = np.random.default_rng(7).uniform(-1, 1, SIZE * SIZE * 3).astype(np.float32)
 
 
