@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..._hdf5 import Hdf5Content, Hdf5Error, is_hdf5, read_hdf5
+from ..._hdf5 import Hdf5Content, Hdf5Error, arrays_limit, is_hdf5, read_hdf5
 from ...cache import display, printable
 from ...errors import WeightsError, first_line
 from .architecture import (
@@ -29,7 +29,7 @@ from .architecture import (
     weight_shapes,
 )
 from .file_kinds import AGAIN, kind_of_file, kind_of_zip
-from .resolve import IMAGENET_ALPHAS, LARGEST_FILE, WeightsSource, read_file
+from .resolve import IMAGENET_ALPHAS, WeightsSource, read_file
 
 Arrays = dict[str, npt.NDArray[Any]]
 """Arrays by ``LAYER/VARIABLE``."""
@@ -76,14 +76,16 @@ def read_weights(path: Path, alpha: float, sha256: str | None = None) -> Weights
     except _UnusableError as error:
         what, advice = error.args
     except Hdf5Error as error:
-        what, advice = printable(str(error)), _ADVICE
+        what, advice = str(error), _ADVICE
         if "is truncated" in what or "is damaged" in what:
             advice = AGAIN
     except _DAMAGE as error:
         text = f"there is no {error} in it" if isinstance(error, KeyError) else first_line(error)
-        what = "is truncated" if "not a zip file" in text else f"is damaged ({printable(text[:200])})"
+        what = "is truncated" if "not a zip file" in text else f"is damaged ({text[:200]})"
         advice = AGAIN
-    raise WeightsError(f"weights must be those of a MobileNetV2, got {display(str(path))}: this file {what}. {advice}")
+    raise WeightsError(
+        f"weights must be those of a MobileNetV2, got {display(str(path))}: this file {printable(what)}. {advice}"
+    )
 
 
 class _UnusableError(Exception):
@@ -101,8 +103,10 @@ def _unpacked(data: bytes) -> tuple[bytes, dict[str, str]]:
         for info in wanted:
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise zipfile.BadZipFile(f"{info.filename} is compressed in an unknown way")
-            if info.file_size > LARGEST_FILE:
-                what = f"claims {info.file_size:,} bytes for {info.filename} in it, more than the weights have"
+            if info.file_size > arrays_limit(len(data)):
+                what = (
+                    f"claims {info.file_size:,} bytes for {info.filename} in it, too many for a file of {len(data):,}"
+                )
                 raise _UnusableError(what, _ADVICE)
         weights, *configs = (archive.read(info) for info in wanted)
     return weights, {path: name for config in configs for path, name in _layer_names(json.loads(config), "")}
@@ -165,8 +169,7 @@ def _other_network(layers: set[str]) -> str:
         return f"holds another network: it has {full} conv2d and {depthwise} depthwise_conv2d layers, not 35 and 17"
     if layers:
         names = sorted({layer.rpartition("/")[2][:60] for layer in layers})
-        more = ", …" * (len(names) > 3)
-        return f"holds another network, with the layers {printable(', '.join(names[:3]))}{more}"
+        return f"holds another network, with the layers {', '.join(names[:3])}{', …' * (len(names) > 3)}"
     return "is an HDF5 file without layers of Keras"
 
 

@@ -11,8 +11,8 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
+from embedonce import _hdf5
 from embedonce.errors import WeightsError
-from embedonce.extract.backbone import read_h5
 from embedonce.extract.backbone.architecture import (
     is_depthwise,
     kernel_shapes,
@@ -217,6 +217,7 @@ def test_files_of_other_kinds_are_named(tmp_path, name):
         ("archive/data.pkl", "a PyTorch file"),
         ("mobilenet/x.h5", "a zip archive. Unpack it"),
         ("a.npy", r"a zip archive without weights of Keras \(it holds a\.npy\)"),
+        ("\x1b[2J", r"a zip archive without weights of Keras \(it holds \\x1b\[2J\)"),
     ],
 )
 def test_zip_archives_of_other_kinds_are_named(tmp_path, member, message):
@@ -280,11 +281,13 @@ def test_links_out_of_a_file_are_not_followed(tmp_path):
 
 
 def test_claims_of_a_keras_file_are_checked_before_it_is_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(read_h5, "LARGEST_FILE", 10_000)
+    monkeypatch.setattr(_hdf5, "_SMALL", 0)
     with zipfile.ZipFile(tmp_path / "x.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model.weights.h5", bytes(20_000))
     monkeypatch.setattr(zipfile.ZipFile, "read", None)
-    with pytest.raises(WeightsError, match=r"claims 20,000 bytes for model\.weights\.h5 in it, more than the weights"):
+    with pytest.raises(
+        WeightsError, match=r"claims 20,000 bytes for model\.weights\.h5 in it, too many for a file of \d+\."
+    ):
         read_weights(tmp_path / "x.keras", ALPHA)
 
 
