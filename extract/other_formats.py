@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import io
 from collections.abc import Callable
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -89,11 +92,22 @@ def open_other(data: bytes, name: str, check_size: CheckSize) -> Image.Image:
         raise ImageError(f"this Pillow does not read {name} files. Install another build of Pillow, or convert it")
     if name == "PNM" and data[1:2] in b"123":  # Pillow reads the text in Python, a megapixel in a second
         raise ImageError("unsupported format: PNM as text. Convert it to binary PNM, JPEG or PNG")
+    if name == "TIFF":
+        _silence_libtiff()
     image = Image.open(io.BytesIO(data), formats=[_PILLOW[name]])
     if image.mode in ("F", "LAB", "HSV") or (name == "TIFF" and image.mode == "I"):
         numbers = {"F": "fractions", "I": "numbers of 32 bits"}.get(image.mode, f"colours of the kind {image.mode}")
         raise ImageError(f"unsupported {name}: {numbers}. Save it with 8 or 16 bits, gray or RGB")
     return image
+
+
+@lru_cache(maxsize=1)
+def _silence_libtiff() -> None:
+    """Keep libtiff from writing about damaged files to standard error; Pillow raises an error anyway."""
+    from PIL import _imaging
+
+    with contextlib.suppress(OSError, AttributeError):  # where it is linked in another way
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
 def _open_dicom(data: bytes, check_size: CheckSize) -> Image.Image:

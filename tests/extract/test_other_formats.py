@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 
@@ -124,6 +125,15 @@ def test_damaged_files_are_rejected(name):
             assert decode(bytes(changed)).dtype == np.uint8
         except ImageError as error:
             assert str(error)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="libtiff is linked in another way")
+def test_damaged_tiff_files_print_nothing(capfd):
+    data = encoded(IMAGE, "TIFF", compression="jpeg")
+    for place in range(8, len(data), 7):
+        with contextlib.suppress(ImageError):
+            decode(data[:place] + b"\x55\x55" + data[place + 2 :])
+    assert capfd.readouterr() == ("", "")
 
 
 def dicom(pixels, photometric="MONOCHROME2", **tags):
