@@ -65,9 +65,9 @@ C = 1.0
 
 [heads.svm]
 
-[heads.sharp-svm]
+[heads.soft-svm]
 head = "svm"
-C = 10.0
+C = 1.0                         # the default is 10
 
 # [heads.forest]
 # head = "sklearn.ensemble:RandomForestClassifier"

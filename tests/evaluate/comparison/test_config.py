@@ -19,9 +19,9 @@ def test_the_template_can_be_read_and_has_every_key(tmp_path):
     write_config(path)
     options, heads = read_config(path)
     assert options == {"cache": "photos.h5", "output": "runs/photos", "seed": 0}
-    assert list(heads) == ["softmax", "logreg", "svm", "sharp-svm"]
+    assert list(heads) == ["softmax", "logreg", "svm", "soft-svm"]
     assert heads["softmax"] == {"epochs": 5}
-    assert heads["sharp-svm"] == {"head": "svm", "C": 10.0}
+    assert heads["soft-svm"] == {"head": "svm", "C": 1.0}
     everything = path.read_text().replace("# split", "split").replace("# groups", "groups")
     for key in (
         "folds",
@@ -43,6 +43,12 @@ def test_the_template_can_be_read_and_has_every_key(tmp_path):
     assert options["fail_under"] == ["accuracy=0.9"]
     assert options["image_models"] == ["tuned.keras"]
     assert make_heads(heads)["forest"].n_estimators == 300
+
+
+def test_heads_of_the_template_differ(tmp_path):
+    write_config(tmp_path / "heads.toml")
+    heads = make_heads(read_config(tmp_path / "heads.toml")[1]).values()
+    assert len({(type(head), repr(sorted(head.get_params().items()))) for head in heads}) == 4
 
 
 def test_an_existing_file_is_not_overwritten(tmp_path):
