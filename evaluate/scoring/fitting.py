@@ -92,7 +92,8 @@ def fit_head(
         extra["groups"] = np.tile(ids, len(sources))
     if "validation_data" in takes:
         # a class without training images cannot be validated on
-        validation = split.test[np.isin(names[split.test], names[split.train])]
+        validation = split.validation if len(split.validation) else split.test
+        validation = validation[np.isin(names[validation], names[split.train])]
         if len(validation):
             extra["validation_data"] = (features_of(cache, validation), names[validation])
     rows: Any = StackedRows(sources) if len(sources) > 1 else sources[0]

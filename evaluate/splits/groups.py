@@ -162,12 +162,12 @@ def read_groups(path: Path | str, cache: FeatureCache) -> Groups:
     file = display(str(path))
     in_cache = set(cache.paths)
     given = read_group_names(path, in_cache)
-    open_stems = {name: _stem(name) for name in cache.paths if name not in given}
+    open_stems = {name: stem_of(name) for name in cache.paths if name not in given}
     needed = Counter(open_stems.values())
     by_stem: dict[str, list[str]] = defaultdict(list)
     for name in given:
         if name not in in_cache:
-            by_stem[find_path(_stem(name), needed)].append(name)
+            by_stem[find_path(stem_of(name), needed)].append(name)
 
     unmatched = [name for name, stem in open_stems.items() if stem not in by_stem]
     if unmatched:
@@ -223,7 +223,8 @@ def read_group_names(path: Path | str, known: Set[str] = frozenset()) -> dict[st
     return given
 
 
-def _stem(name: str) -> str:
+def stem_of(name: str) -> str:
+    """Return a file name without folder and suffix."""
     return _SUFFIX.sub("", re.split(r"[/\\]", name)[-1])
 
 

@@ -274,6 +274,9 @@ def notes_on(cache: FeatureCache, split: Split, folds: Sequence[Split] = ()) -> 
     if cache.rejects:
         notes.append(f"{len(cache.rejects)} image(s) could not be embedded and are left out")
     notes += split.notes()
+    unnamed = len(cache) - len(split.train) - len(split.test) - len(split.validation)
+    if split.method == "file" and unnamed:
+        notes.append(f"{unnamed:,} of the {len(cache):,} images are in no part of the split file, so they are left out")
     missing = [display(name) for name, count in cache.class_counts.items() if not count]
     if missing:
         notes.append(f"no image of class {', '.join(missing)} could be embedded")

@@ -40,11 +40,13 @@ class Split:
         Report of the groups on both sides: see ``group_report`` in `split`.
     parts : sequence of Split, default=()
         The folds that this split merges.
+    validation : array-like of int, default=()
+        Rows that no head is trained or tested on. A search of parameters and the curves of training are scored on them.
 
     Raises
     ------
     SplitError
-        If rows are not integers, negative, given twice or in both parts, or if a part is empty.
+        If rows are not integers, negative, given twice or in two parts, or if train or test is empty.
 
     See Also
     --------
@@ -71,23 +73,27 @@ class Split:
     moved: Rows = field(default_factory=lambda: np.zeros(0, np.intp))
     groups: Mapping[str, Any] | None = None
     parts: Sequence[Split] = ()
+    validation: Rows = field(default_factory=lambda: np.zeros(0, np.intp))
 
     def __post_init__(self) -> None:
-        for name in ("train", "test", "moved"):
+        for name in ("train", "test", "moved", "validation"):
             object.__setattr__(self, name, _checked_rows(getattr(self, name), name))
         for name, may_be_empty in (("train", bool(self.parts)), ("test", self.method == "none")):
             if not len(getattr(self, name)) and not may_be_empty:
                 raise SplitError(f"parameter {name} of Split must have at least one row, got none")
-        both = np.intersect1d(self.train, self.test, assume_unique=True)
-        if len(both):
-            raise SplitError(
-                f"a row of Split must be in train or in test, got {len(both):,} in both: "
-                f"{format_examples([str(row) for row in both[:4]])}"
-            )
+        for name, other in (("train", "test"), ("train", "validation"), ("test", "validation")):
+            both = np.intersect1d(getattr(self, name), getattr(self, other), assume_unique=True)
+            if len(both):
+                raise SplitError(
+                    f"a row of Split must be in {name} or in {other}, got {len(both):,} in both: "
+                    f"{format_examples([str(row) for row in both[:4]])}"
+                )
 
     def __repr__(self) -> str:
         seed = "" if self.seed is None else f", seed {self.seed}"
-        return f"<Split {self.method}{seed}: {len(self.train):,} rows for training, {len(self.test):,} for testing>"
+        validation = f", {len(self.validation):,} for validation" if len(self.validation) else ""
+        sizes = f"{len(self.train):,} rows for training, {len(self.test):,} for testing{validation}"
+        return f"<Split {self.method}{seed}: {sizes}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Return method, sizes and the report of groups, JSON-serialisable, without what does not apply."""
@@ -97,6 +103,8 @@ class Split:
             "train": len(self.train),
             "test": len(self.test),
         }
+        if len(self.validation):
+            about["validation"] = len(self.validation)
         if self.fold is not None:
             about |= {"fold": self.fold, "folds": self.folds, "repeat": self.repeat}
         if len(self.moved):
@@ -112,6 +120,11 @@ class Split:
     def notes(self) -> list[str]:
         """Return remarks for readers of scores on this split."""
         notes = []
+        if len(self.validation):
+            notes.append(
+                f"{len(self.validation):,} image(s) are for validation: no head is trained or tested on them. A search "
+                "of parameters and the curves of training are scored on them"
+            )
         if len(self.moved):
             notes.append(
                 f"{len(self.moved):,} image(s) of small classes were moved so that every class is in every part of the "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,23 @@ import numpy as np
 from ...cache import FeatureCache, display, write_atomically
 from ...errors import SplitError
 from ..shared import as_csv, find_path, format_examples, is_missing, read_header, read_table
+from .groups import stem_of
 from .split import Split
+
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Part of a split that each value of a split file names, in lower case."""
 
 _FOLD = re.compile(r"([0-9]+)(\.0*)?")
 
 
 def write_split(split: Split, cache: FeatureCache, path: Path | str) -> None:
-    """Write a split as CSV with the columns ``path,part``; ``part`` is ``train`` or ``test``."""
-    parts = sorted([(int(row), "train") for row in split.train] + [(int(row), "test") for row in split.test])
+    """Write a split as CSV with the columns ``path,part``; ``part`` is ``train``, ``val`` or ``test``."""
+    of_part = {"train": split.train, "val": split.validation, "test": split.test}
+    parts = sorted((int(row), part) for part, rows in of_part.items() for row in rows)
     write_atomically(path, as_csv(["path", "part"], ([cache.paths[row], part] for row, part in parts)))
 
 
@@ -42,25 +52,28 @@ def read_splits(path: Path, cache: FeatureCache, column: str | None = None) -> l
     table = _matched(path, cache, columns)
     values = {value.strip().lower() for _, _, value in table[columns[0]]}
     numbers = all(_FOLD.fullmatch(value) or is_missing(value) for value in values)
-    if values & {"train", "test"} or (columns == ["part"] and not column and not numbers):
+    if values & PARTS.keys() or (columns == ["part"] and not column and not numbers):
         return [read_split(path, cache, column)]
     return [fold for repeat, name in enumerate(columns) for fold in _folds(path, name, table[name], repeat)]
 
 
 def read_split(path: Path, cache: FeatureCache, column: str | None = None) -> Split:
     """Read a split from a column of a file, by default ``part``, and match it with the cache by path."""
-    # images that the file does not name, or that have no value in a given column, belong to neither part
+    # images that the file does not name, or that have no value in a given column, belong to no part
     name = column or "part"
-    parts: dict[str, list[int]] = {"train": [], "test": []}
+    rows: dict[str, list[int]] = {"train": [], "val": [], "test": []}
     for line, row, value in _matched(path, cache, [name])[name]:
-        if value.strip().lower() in parts:
-            parts[value.strip().lower()].append(row)
+        if value.strip().lower() in PARTS:
+            rows[PARTS[value.strip().lower()]].append(row)
         elif not column or not is_missing(value):
-            raise SplitError(f"{display(str(path))}, line {line}: {display(name)} must be train or test, got {value!r}")
-    for part, members in parts.items():
-        if not members:
-            raise SplitError(f"the split file {display(str(path))} has no {part} images")
-    return Split(np.array(parts["train"]), np.array(parts["test"]), "file")
+            raise SplitError(
+                f"{display(str(path))}, line {line}: {display(name)} must be train, val or test, got {value!r}"
+            )
+    for part in ("train", "test"):
+        if not rows[part]:
+            remedy = ". To test on its val images, write test instead of val" if part == "test" and rows["val"] else ""
+            raise SplitError(f"the split file {display(str(path))} has no {part} images{remedy}")
+    return Split(np.array(rows["train"]), np.array(rows["test"]), "file", validation=np.array(rows["val"], np.intp))
 
 
 def _folds(path: Path, column: str, lines: list[tuple[int, int, str]], repeat: int) -> list[Split]:
@@ -94,6 +107,8 @@ def _matched(path: Path, cache: FeatureCache, columns: Sequence[str]) -> dict[st
     known = index.keys() | rejected
     for _, row in rows:
         row["path"] = find_path(row["path"], known)
+    if any(row["path"] not in known for _, row in rows):
+        _match_names(path, rows, known, columns)
     unknown = [row["path"] for _, row in rows if row["path"] not in known]
     if unknown:
         raise SplitError(
@@ -110,3 +125,41 @@ def _matched(path: Path, cache: FeatureCache, columns: Sequence[str]) -> dict[st
             for column in columns:
                 matched[column].append((line, index[row["path"]], row[column] or ""))
     return matched
+
+
+def _match_names(path: Path, rows: list[tuple[int, dict[str, str]]], known: Set[str], columns: Sequence[str]) -> None:
+    """Complete paths of rows that give a file name, or a name without suffix, of an image that no other row names."""
+    # a row with a folder of the cache means the image of this name in this folder, not one elsewhere
+    folders = {_folder_of(name) for name in known} - {""}
+    for key in (_file_name, stem_of):
+        named: dict[str, list[str]] = defaultdict(list)
+        open_rows: dict[str, list[dict[str, str]]] = defaultdict(list)
+        for name in sorted(known - {row["path"] for _, row in rows}):
+            named[key(name)].append(name)
+        for _, row in rows:
+            if row["path"] not in known and _folder_of(row["path"]) not in folders:
+                open_rows[find_path(key(row["path"].strip()), named)].append(row)
+        ambiguous = {}
+        for name, of_name in open_rows.items():
+            candidates = named.get(name, [])
+            alike = len({tuple(row[column] for column in columns) for row in of_name}) == 1
+            if len(candidates) == 1 or (alike and len(candidates) == len(of_name)):
+                for number, row in enumerate(of_name):
+                    row["path"] = candidates[number % len(candidates)]
+            elif candidates:
+                ambiguous[of_name[0]["path"]] = candidates
+        if ambiguous:
+            examples = [f"{display(name)} ({format_examples(images)})" for name, images in ambiguous.items()]
+            listed = ", ".join(examples[:3]) + ", …" * (len(examples) > 3)
+            raise SplitError(
+                f"the split file {display(str(path))} does not tell the image of {len(ambiguous):,} name(s), since "
+                f"several images have it: {listed}. Write their paths as in the cache into the file"
+            )
+
+
+def _file_name(path: str) -> str:
+    return re.split(r"[/\\]", path)[-1]
+
+
+def _folder_of(path: str) -> str:
+    return "/".join(re.split(r"[/\\]", path.strip().removeprefix("./"))[:-1])

@@ -18,8 +18,13 @@ from .stable_hash import hash_to_unit_interval
 
 
 def inner_folds(cache: FeatureCache, split: Split, groups: Groups | None, k: int, seed: int) -> list[Split]:
-    """Make the folds of a search in a split's training part; they keep groups unless the split is random."""
+    """Make the folds of a search in a split's training part; they keep groups unless the split is random.
+
+    A split with validation rows has one fold, which tests these.
+    """
     check_int("folds", "the search", k, 2)
+    if len(split.validation):
+        return [with_groups(Split(split.train, split.validation, split.method, split.seed), groups)]
     rows = split.train
     present, labels = np.unique(cache.labels[rows], return_inverse=True)
     paths = [cache.paths[row] for row in rows]

@@ -72,7 +72,8 @@ def tune_plan(
             if announce is not None:
                 announce(name, index)
             split_seed = seed if split.seed is None else split.seed
-            folds = inner_folds(cache, split, groups, _count_folds(cache, split, groups), split_seed)
+            count = FOLDS if len(split.validation) else _count_folds(cache, split, groups)
+            folds = inner_folds(cache, split, groups, count, split_seed)
             make, deadline = functools.partial(_clone, heads[name]), time.time() + seconds
             search = Search(cache, name, make, folds, groups, metric, split_seed, jobs, dask, deadline)
             given = heads[name].get_params(deep=False)

@@ -64,7 +64,8 @@ def tune(
         Score whose mean over the folds is optimized. Of equal candidates the default wins, or the one that was better
         on fewer images.
     folds : int, default=5
-        Number of folds of the training part, at least 2.
+        Number of folds of the training part, at least 2. A split with validation rows has no folds: candidates are
+        scored on these rows.
     trials : int, default=16
         Number of candidates besides the default parameters.
     time_budget : float, default=None

@@ -8,9 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from embedonce import FeatureCache
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.models import training
 from embedonce.evaluate.scoring.results import training_history
+from embedonce.evaluate.splits.split import Split
 from saving import without_pictures
 from sklearn.dummy import DummyClassifier
 
@@ -70,3 +72,14 @@ def test_a_head_with_another_history_is_trained(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "make_head", lambda name: Watched("list"))
     trained = training.train(cache, "watched", tmp_path / "head.joblib")
     assert trained.curves is None
+
+
+def test_curves_are_of_the_validation_images():
+    rng = np.random.default_rng(0)
+    cache = FeatureCache.from_arrays(rng.normal(size=(80, 8)), ["a", "b"] * 40)
+    train, validation, test = np.split(rng.permutation(80), [40, 60])
+    first, second = (
+        compare(cache, ["softmax"], split=split).result("softmax").history["val_loss"]
+        for split in (Split(train, test, validation=validation), Split(train, validation))
+    )
+    assert first == second

@@ -19,7 +19,7 @@ from embedonce.errors import CacheError, HeadError, HeadParameterError, OutputEr
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.splits import subsets
 from embedonce.evaluate.splits.plan import make_split, make_splits
-from embedonce.evaluate.splits.split import every_row
+from embedonce.evaluate.splits.split import Split, every_row
 from embedonce.evaluate.splits.split_files import write_folds, write_split
 from embedonce.evaluate.splits.stable_hash import hash_to_unit_interval
 from embedonce.evaluate.splits.subsets import first_rows, inner_folds
@@ -551,3 +551,15 @@ def test_a_space_may_be_of_numpy():
     values = [value for choice in space.values() for value in choice.values]
     assert values == [1, 3, "distance"]
     assert [type(value) for value in values] == [int, int, str]
+
+
+def test_a_search_is_scored_on_the_validation_images(cache, groups):
+    split = make_split(cache, "grouped", 5, groups)
+    fixed = Split(split.train[::2], split.test, "file", validation=split.train[1::2])
+    made = tune(cache, SPY, space={"depth": [23]}, split=fixed, groups=groups)
+    (fold,) = made.folds
+    assert (fold.train.tolist(), fold.test.tolist()) == (fixed.train.tolist(), fixed.validation.tolist())
+    assert all(math.isnan(row.sd) and not math.isnan(row.score) for row in made.table)
+    nested = compare(cache, ["logreg"], split=fixed, groups=groups, tune=0.01)
+    assert nested.result("logreg").tuning[0].default_score == nested.result("logreg").tuning[0].score
+    assert sum("are for validation" in note for note in nested.notes) == 1
