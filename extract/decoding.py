@@ -21,7 +21,7 @@ import simplejpeg
 from ..errors import ImageError, first_line
 from .gif_frame import first_frame
 from .jpeg_header import clean_header, frame_size, has_adobe_marker
-from .other_formats import open_other, other_format
+from .other_formats import SMALLER_LIMITS, open_other, other_format
 from .png_chunks import critical_chunks
 
 if TYPE_CHECKING:
@@ -72,13 +72,14 @@ def _decode(data: bytes, minimum: int | None) -> Pixels:
     if not data:
         raise ImageError("the file is empty")
     if other := other_format(data):
-        return _decode_with_pillow(lambda: open_other(data, other, _check_size))
+        return _decode_with_pillow(lambda: open_other(data, other, _check_size), SMALLER_LIMITS.get(other, MAX_PIXELS))
     raise ImageError("not an image of a known format")
 
 
-def _check_size(height: int, width: int) -> None:
-    if height * width > MAX_PIXELS:
-        raise ImageError(f"too large: {width} x {height} pixels, the limit is {MAX_PIXELS // 1_000_000} megapixels")
+def _check_size(height: int, width: int, most: int | None = None) -> None:
+    most = MAX_PIXELS if most is None else min(most, MAX_PIXELS)
+    if height * width > most:
+        raise ImageError(f"too large: {width} x {height} pixels, the limit is {most // 1_000_000} megapixels")
     if max(height, width) > MAX_SIDE:
         raise ImageError(f"too large: {width} x {height} pixels, the limit is {MAX_SIDE:,} on a side")
 
@@ -162,12 +163,12 @@ def _open(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=("PNG", "BMP", "DIB"))
 
 
-def _decode_with_pillow(opened: Callable[[], Image.Image]) -> Pixels:
+def _decode_with_pillow(opened: Callable[[], Image.Image], most: int | None = None) -> Pixels:
     from PIL import Image, UnidentifiedImageError
 
     try:
         with opened() as image:
-            _check_size(image.height, image.width)
+            _check_size(image.height, image.width, most)
             image.load()
             if image.height * image.width <= _STRIP_PIXELS:
                 return _as_reference(image)

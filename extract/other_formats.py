@@ -21,7 +21,11 @@ OTHER_SUFFIXES = tuple(b".avif .dcm .heic .heif .jp2 .pbm .pgm .pnm .ppm .tif .t
 EXTRA_PACKAGES = ("pillow-heif", "pydicom")
 """Packages of extras, which read HEIC and DICOM."""
 
+SMALLER_LIMITS = {"WebP": 36_000_000, "JPEG 2000": 25_000_000}
+"""Most pixels in formats whose decoders need 16 to 24 bytes for each, so that one image never takes 600 MB."""
+
 CheckSize = Callable[[int, int], None]
+_STRIP_PIXELS = 4_000_000
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _PILLOW = {"WebP": "WEBP", "TIFF": "TIFF", "JPEG 2000": "JPEG2000", "AVIF": "AVIF", "PNM": "PPM"}
 _MAGICS = (
@@ -127,19 +131,20 @@ def _open_dicom(data: bytes, check_size: CheckSize) -> Image.Image:
     check_size(int(dataset.Rows), int(dataset.Columns))
     pixels = pixel_array(dataset, index=0)  # YBR becomes RGB
     kind = str(dataset.PhotometricInterpretation)
+    is_gray = pixels.ndim == 2 and kind != "PALETTE COLOR"
     if kind == "PALETTE COLOR":
-        pixels, low, high = (
-            apply_color_lut(pixels, dataset),
-            0.0,
-            2.0 ** dataset.RedPaletteColorLookupTableDescriptor[2],
-        )
-    elif pixels.ndim == 3:
-        low, high = 0.0, 2.0**dataset.BitsStored
+        low, high = 0.0, 2.0 ** dataset.RedPaletteColorLookupTableDescriptor[2]
     else:
-        low, high = _range_of(dataset)
-        pixels = apply_voi_lut(apply_modality_lut(pixels, dataset), dataset, index=0)
-    eighths = np.clip((pixels.astype(np.float32) - low) * (256 / (high - low)), 0, 255).astype(np.uint8)
-    return Image.fromarray(255 - eighths if kind == "MONOCHROME1" else eighths)
+        low, high = _range_of(dataset) if is_gray else (0.0, 2.0**dataset.BitsStored)
+    shown = np.empty(pixels.shape[:2] if is_gray else (*pixels.shape[:2], 3), np.uint8)
+    for row in range(0, len(pixels), rows := max(1, _STRIP_PIXELS // pixels.shape[1])):  # a copy of all takes too much
+        part = pixels[row : row + rows]
+        if kind == "PALETTE COLOR":
+            part = apply_color_lut(part, dataset)
+        elif is_gray:
+            part = apply_voi_lut(apply_modality_lut(part, dataset), dataset, index=0)
+        shown[row : row + rows] = np.clip((part.astype(np.float32) - low) * (256 / (high - low)), 0, 255)
+    return Image.fromarray(255 - shown if kind == "MONOCHROME1" else shown)
 
 
 def _range_of(dataset: Any) -> tuple[float, float]:

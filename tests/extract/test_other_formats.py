@@ -12,7 +12,7 @@ from embedonce import extract_features
 from embedonce.errors import ImageError
 from embedonce.extract import decoding
 from embedonce.extract.decoding import decode
-from embedonce.extract.other_formats import other_format
+from embedonce.extract.other_formats import SMALLER_LIMITS, other_format
 from PIL import Image, features
 
 RGB = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
@@ -106,6 +106,16 @@ def test_a_large_image_is_refused_by_its_header(monkeypatch):
     for data in files:
         with pytest.raises(ImageError, match="too large: 40 x 30 pixels"):
             decode(data)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("WebP", "WEBP"), ("JPEG 2000", "JPEG2000")])
+def test_formats_that_take_much_memory_have_lower_limits(name, kind, monkeypatch):
+    data = encoded(IMAGE, kind)
+    monkeypatch.setitem(SMALLER_LIMITS, name, 1200)
+    assert decode(data).shape == RGB.shape
+    with pytest.raises(ImageError, match="too large: 40 x 30 pixels, the limit is 0 megapixels"):
+        monkeypatch.setitem(SMALLER_LIMITS, name, 1199)
+        decode(data)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
