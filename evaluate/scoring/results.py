@@ -232,8 +232,8 @@ class ComparisonData:
 
     @property
     def skewed(self) -> bool:
-        """True if the test classes differ so much in size that balanced accuracy ranks the heads."""
-        return are_skewed(self.cache.labels[self.split.test])
+        """True if classes differ so much in size, in training and test part, that balanced accuracy ranks the heads."""
+        return are_skewed(self.cache.labels[np.concatenate([self.split.train, self.split.test])])
 
     @property
     def ranked_by(self) -> str:
