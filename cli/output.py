@@ -111,8 +111,9 @@ def print_comparison(comparison: Comparison) -> None:
         click.echo(f"\n{comparison.gap_table()}\n")
         report = comparison.leaky.split.groups
         if report is not None:
+            related = "a near-duplicate" if comparison.leaky.split.has_near_duplicates else "an image of their group"
             click.echo(
-                f"In the random split, {100 * report['leak_share']:.1f} % of the test images have a near-duplicate in "
+                f"In the random split, {100 * report['leak_share']:.1f} % of the test images have {related} in "
                 "training; in the grouped split, none. The scores above are those of the grouped split."
             )
     print_notes(comparison.notes)

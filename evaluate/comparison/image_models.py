@@ -153,7 +153,7 @@ def _notes(
             verb = "is" if len(left_out) == 1 else "are"
             notes.append(
                 f"{', '.join(left_out)} {verb} not tested on the {plan.method} split, because its test part holds "
-                "training images of the model or near-duplicates of them"
+                f"training images of the model{_or_related(plan[0])}"
             )
     train = plans[0][0].train
     for model in models:
@@ -179,8 +179,16 @@ def _refusal(model: ImageModel, split: Split, leaked: int) -> str:
         advice = "Give the split file on which it was trained with --split"
     return (
         f"{model.file.name} was trained on {leaked:,} of the {len(split.test):,} test images of the "
-        f"{split.method} split, or on near-duplicates of them. {advice}"
+        f"{split.method} split{_or_related(split, ', or on')}. {advice}"
     )
+
+
+def _or_related(split: Split, words: str = " or") -> str:
+    """Return words for the images that the groups add to training images."""
+    if split.groups is None:
+        return ""
+    related = "near-duplicates of them" if split.has_near_duplicates else "images of their groups"
+    return f"{words} {related}"
 
 
 def _classify(

@@ -141,12 +141,13 @@ def _on_leakage(comparison: ComparisonData) -> list[str]:
     gaps = comparison.leakage_gap
     worst = max(gaps, key=lambda row: row.gap)
     leaked = (comparison.leaky.split.groups or {}).get("leak_share", 0.0)
+    related = "a near-duplicate" if comparison.leaky.split.has_near_duplicates else "an image of their group"
     text = f"overstates the accuracy by up to {100 * worst.gap:.1f} points"
     if worst.gap <= 0:
         text = "does not overstate the accuracy"
     text = (
         f"A random split {text} ({display(worst.head)}: {percent(worst.random)} instead of {percent(worst.grouped)}). "
-        f"There, {percent(leaked)} of the test images have a near-duplicate in training; here, none."
+        f"There, {percent(leaked)} of the test images have {related} in training; here, none."
     )
     best_on_random = max(gaps, key=lambda row: row.random).head
     if best_on_random != max(gaps, key=lambda row: row.grouped).head:

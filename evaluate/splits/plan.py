@@ -91,7 +91,9 @@ def plan_splits(
     if groups is None:
         return [make("random")], []
     if len(groups) == len(cache):
-        return [make("random")], ["no image has a near-duplicate, so the split is random without leakage"]
+        found = groups.source == "found"
+        alone = "no image has a near-duplicate" if found else "no two images are of one group"
+        return [make("random")], [f"{alone}, so the split is random without leakage"]
     try:
         return [make("grouped"), make("random")], []
     except SplitError as error:

@@ -95,6 +95,11 @@ class Split:
         sizes = f"{len(self.train):,} rows for training, {len(self.test):,} for testing{validation}"
         return f"<Split {self.method}{seed}: {sizes}>"
 
+    @property
+    def has_near_duplicates(self) -> bool:
+        """True if the groups are near-duplicates that were found, False if the user gave them or there are none."""
+        return self.groups is not None and self.groups["group_source"] == "found"
+
     def to_dict(self) -> dict[str, Any]:
         """Return method, sizes and the report of groups, JSON-serialisable, without what does not apply."""
         about: dict[str, Any] = {

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,8 +95,10 @@ def test_a_model_trained_on_near_duplicates_is_refused(cache, files, tmp_path, i
     test = np.flatnonzero(~seen)
     mates = np.flatnonzero(np.isin(in_pairs.ids, in_pairs.ids[test]))
     split = Split(np.setdiff1d(np.arange(len(cache)), mates), test, "file")
-    with pytest.raises(SplitError, match="or on near-duplicates of them"):
-        compare(cache, ["logreg"], split=split, groups=in_pairs, image_models=model)
+    for source, related in (("file", "images of their groups"), ("found", "near-duplicates of them")):
+        with pytest.raises(SplitError, match=f"or on {related}"):
+            groups = replace(in_pairs, source=source)
+            compare(cache, ["logreg"], split=split, groups=groups, image_models=model)
     # on its own split it knows no more than the heads
     assert compare(cache, ["logreg"], split="random", groups=in_pairs, image_models=model).result("a.keras")
 

@@ -12,16 +12,19 @@ import numpy as np
 import pytest
 from cache_tables import make_table
 from embedonce.cache.writer import write_cache
+from embedonce.cli.output import print_comparison
 from embedonce.errors import ImageError, SplitError, WeightsError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.report.activation_maps import overlay
 from embedonce.evaluate.report.figures import scores_figure
 from embedonce.evaluate.report.html import as_typed, page_content, summary, write_report
 from embedonce.evaluate.report.label_errors import label_errors, suspects_csv
+from embedonce.evaluate.report.results_json import comparison_results
 from embedonce.evaluate.scoring.results import LeakageGap
 from embedonce.evaluate.shared import plots
 from embedonce.evaluate.shared.tables import format_seconds
-from embedonce.evaluate.splits.split import every_row
+from embedonce.evaluate.splits.groups import Groups
+from embedonce.evaluate.splits.split import Split, every_row
 from saving import with_empty_pictures
 
 
@@ -285,6 +288,32 @@ def test_skewed_classes_put_balanced_accuracy_first(feature_cache, tmp_path):
     page = write_report(comparison, tmp_path / "report.html").read_text("utf-8")
     assert page.index("balanced accuracy</th>") < page.index(">accuracy</th>")
     assert "balanced accuracy orders the heads" in page
+
+
+def test_classes_of_equal_size_are_not_called_unequal():
+    X = np.random.default_rng(0).normal(size=(16, 8))
+    cache = embedonce.FeatureCache.from_arrays(X, ["a"] * 8 + ["b"] * 8)
+    test = [0, 8, 9]
+    comparison = compare(cache, ["knn"], split=Split(np.setdiff1d(np.arange(16), test), test))
+    assert not comparison.skewed
+    assert not any("differ much in size" in text for text in summary(comparison))
+    assert str(comparison).split()[1] == "accuracy"
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_outputs_name_groups_by_their_source(feature_cache, tmp_path, capsys):
+    cache = feature_cache(classes=2, images=60)
+    names = [f"P{row // 3}" for row in range(60)]
+    for source, other in (("file", "near-duplicate"), ("custom", "near-duplicate"), ("found", "image of their group")):
+        comparison = compare(cache, ["knn"], groups=Groups(cache.paths, names, source))
+        print_comparison(comparison)
+        shown = capsys.readouterr().out
+        page = write_report(comparison, tmp_path / "report.html").read_text("utf-8")
+        leakage = page[page.index("<h2>Leakage gap</h2>") :].split("</p>")[0]
+        texts = [shown.split("In the random split")[1].split("\n")[0], *summary(comparison), leakage]
+        if source != "found":
+            texts += [page, shown, json.dumps(comparison_results(comparison))]
+        assert not any(other in text for text in texts)
 
 
 def test_a_split_without_test_images_has_nothing_to_report(comparison, tmp_path):

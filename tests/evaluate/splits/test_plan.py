@@ -122,10 +122,11 @@ def test_without_a_split_groups_decide_the_plans(cache, groups):
 
     assert methods(None) == (["random"], [])
     assert methods(groups) == (["grouped", "random"], [])
-    assert methods(Groups(cache.paths, cache.paths)) == (
-        ["random"],
-        ["no image has a near-duplicate, so the split is random without leakage"],
-    )
+    for source, alone in (("found", "no image has a near-duplicate"), ("file", "no two images are of one group")):
+        assert methods(Groups(cache.paths, cache.paths, source)) == (
+            ["random"],
+            [f"{alone}, so the split is random without leakage"],
+        )
     by_class = Groups(cache.paths, [path[0] for path in cache.paths], "found")
     assert methods(by_class)[0] == ["random"]
     with pytest.raises(SplitError, match="at least 2 groups"):
