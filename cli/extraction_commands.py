@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..extract import DECODERS, DTYPES
+from ..extract import DECODERS, DTYPES, ORIENTATIONS
 from .command import AS_JSON, ENGINE, PATH, POSITIVE, VIEWS, WEIGHTS, Command, option, sigterm_as_exit
 from .output import print_check, print_comparison, print_json, print_report, print_verification
 
@@ -52,6 +52,7 @@ def demo(output: Path) -> None:
 @_IMAGE_SIZE
 @ENGINE
 @option("--precision", type=click.Choice(list(DTYPES)), default="float32", help="Arithmetic of the backbone.")
+@option("--orientation", type=click.Choice(ORIENTATIONS), default="stored", help="How images are turned.")
 @option("--decoding", type=click.Choice(list(DECODERS)), default="exact", help="How to decode large JPEG files.")
 @option("--workers", type=POSITIVE, help="Threads; with --dask, threads of each task.")
 @option("--threads", type=POSITIVE, help="Threads inside each interpreter of the engine.")

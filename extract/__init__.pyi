@@ -15,13 +15,14 @@ from .options import AUTO as AUTO
 from .options import DECODERS as DECODERS
 from .options import DTYPES as DTYPES
 from .options import ENGINES as ENGINES
+from .options import ORIENTATIONS as ORIENTATIONS
 from .processors import cpu_count as cpu_count
 from .progress import Progress as Progress
 from .progress import as_progress as as_progress
 from .progress import make_progress as make_progress
+from .recipe import decoder_of as decoder_of
 from .recipe import decoding_of as decoding_of
 from .recipe import make_recipe as make_recipe
-from .recipe import minimum_size as minimum_size
 from .recipe import precision_of as precision_of
 from .recipe import recipe_of as recipe_of
 from .recipe import require_same_fingerprint as require_same_fingerprint

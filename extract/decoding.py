@@ -21,6 +21,7 @@ import simplejpeg
 from ..errors import ImageError, first_line
 from .gif_frame import first_frame
 from .jpeg_header import clean_header, frame_size, has_adobe_marker
+from .orientation import tiff_number
 from .other_formats import SMALLER_LIMITS, open_other, other_format
 from .png_chunks import critical_chunks
 
@@ -37,6 +38,7 @@ MAX_SCANNED_PIXELS = 50 * MAX_PIXELS
 _STRIP_PIXELS = 4_000_000
 """Number of pixels that are converted or gathered at once, so that one image never takes 600 MB."""
 
+_BITS_PER_SAMPLE = 0x0102
 _NO_MEMORY = re.compile("insufficient memory|out of memory", re.IGNORECASE)
 """Messages of libjpeg and of Pillow."""
 
@@ -225,6 +227,17 @@ def ignores_palette(data: bytes) -> bool:
     palette = np.frombuffer(data[start : layout[0]][:1024], np.uint8)
     palette = palette[: len(palette) // 4 * 4].reshape(-1, 4)[:, :3]
     return bool(len(palette)) and not (palette == np.arange(len(palette), dtype=np.uint8)[:, None]).all()
+
+
+def is_dark_of_16_bits(data: bytes, pixels: Pixels) -> bool:
+    """Return whether a file of 16 bits uses less than a quarter of their range: all pixels are nearly black then."""
+    if data.startswith(b"\x89PNG"):
+        deep = data[24:25] == b"\x10"
+    elif data.startswith((b"II", b"MM")):
+        deep = tiff_number(data, _BITS_PER_SAMPLE) == 16
+    else:
+        return False
+    return deep and bool(pixels.max(initial=0) < 64)
 
 
 def _claimed_size(data: bytes) -> tuple[int, int]:

@@ -21,9 +21,11 @@ import numpy.typing as npt
 
 from ..cache import HASH_BYTES, display
 from ..errors import ImageError, OutOfMemoryError, first_line
-from .decoding import Pixels, ignores_palette, resize_into
+from .decoding import Pixels, ignores_palette, is_dark_of_16_bits, resize_into
 from .engines import Engine, Session
 from .image_signature import signature
+from .options import STORED
+from .orientation import orientation_of
 from .plan import StoredImage
 from .recipe import Recipe
 from .scan import ImageFile
@@ -35,6 +37,8 @@ _PATIENCE = 0.3
 SEGMENT_SECONDS = 10.0  # a slow machine commits by the clock, so that a crash loses little
 MAX_BYTES = 1 << 30
 """Larger files are rejected unread; an image of 50 megapixels has at most 400 MB when it is not compressed."""
+ODDITIES = ("palette", "turned", "dark")
+"""An ignored palette, an ignored EXIF orientation, and 16 bits of which less than a quarter of the range is used."""
 _ATTEMPTS = 4
 
 
@@ -48,7 +52,7 @@ class EmbedResult:
     signature: npt.NDArray[np.uint8] | None = None  # shape (784,), set with the features
     copy_of: StoredImage | None = None
     reason: str = ""
-    ignored_palette: bool = False  # its pixels are palette indices
+    oddities: tuple[str, ...] = ()  # of `ODDITIES`, by which its pixels may be others than the user thinks
 
 
 class KnownContent(Protocol):
@@ -163,8 +167,10 @@ def _embed_slice(
         result.copy_of = content.get(result.digest)
         if result.copy_of is None:
             try:
-                result.signature = _fill(session.slot(len(waiting)), recipe.decode(data))
-                result.ignored_palette = ignores_palette(data)
+                pixels = recipe.decode(data)
+                result.signature = _fill(session.slot(len(waiting)), pixels)
+                result.oddities = _oddities(data, pixels, recipe)
+                del pixels
             except ImageError as error:
                 result.reason = str(error)
                 continue
@@ -204,6 +210,13 @@ def _run(session: Session, count: int) -> Sequence[npt.NDArray[np.float32] | Exc
         except Exception as error:
             rows.append(error)
     return rows
+
+
+def _oddities(data: bytes, pixels: Pixels, recipe: Recipe) -> tuple[str, ...]:
+    """Return which of `ODDITIES` an image has."""
+    turned = recipe.orientation == STORED and orientation_of(data) != 1
+    found = (ignores_palette(data), turned, is_dark_of_16_bits(data, pixels))
+    return tuple(name for name, has in zip(ODDITIES, found, strict=True) if has)
 
 
 def _fill(slot: npt.NDArray[np.float32], pixels: Pixels) -> npt.NDArray[np.uint8]:

@@ -24,6 +24,14 @@ def has_adobe_marker(data: bytes) -> bool:
     return any(marker == 0xEE and data[start + 4 : start + 9] == b"Adobe" for marker, start, _ in _segments(data))
 
 
+def exif_of_jpeg(data: bytes) -> bytes:
+    """Return the EXIF data of the header; empty if there are none."""
+    for marker, start, end in _segments(data):
+        if marker == 0xE1 and data[start + 4 : start + 10] == b"Exif\0\0":
+            return data[start + 4 : end]
+    return b""
+
+
 def clean_header(data: bytes) -> bytes:
     """Return a JPEG file without comments, application data and stray bytes before its first scan."""
     # libjpeg warns of some of them, and its warnings stop the decoder. JFIF and Adobe decide the colour space.

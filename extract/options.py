@@ -10,9 +10,12 @@ from ..errors import ParameterError, check_choice, check_int
 EngineName = Literal["auto", "native", "litert", "keras"]
 Precision = Literal["float32", "int8", "float16", "bfloat16"]
 Decoding = Literal["exact", "reduced"]
+Orientation = Literal["stored", "exif"]
 Views = Literal["none", "flips", "dihedral"]
 
 AUTO = "auto"
+STORED, EXIF = "stored", "exif"
+ORIENTATIONS = (STORED, EXIF)
 
 ENGINES = {"native": ("float32",), "litert": ("float32", "int8"), "keras": ("float32", "float16", "bfloat16")}
 """Engine: the precisions that it computes."""
@@ -38,11 +41,12 @@ def engines_for(precision: str) -> list[str]:
     return [name for name, precisions in ENGINES.items() if precision in precisions]
 
 
-def check_options(options: ComputeOptions, precision: str, decoding: str = "exact") -> None:
+def check_options(options: ComputeOptions, precision: str, decoding: str = "exact", orientation: str = STORED) -> None:
     """Raise ParameterError for an unknown value, and for options that exclude each other."""
     check_choice("engine", "extract", options.engine, (AUTO, *ENGINES))
     check_choice("precision", "extract", precision, DTYPES)
     check_choice("decoding", "extract", decoding, DECODERS)
+    check_choice("orientation", "extract", orientation, ORIENTATIONS)
     for name, value in (("workers", options.workers), ("threads", options.threads)):
         if value is not None:
             check_int(name, "extract", value, 1)

@@ -14,7 +14,8 @@ from ..cache import display
 from ..errors import FingerprintError, ParameterError, WeightsError, check_int, describe, is_number
 from .backbone import WeightsSource, resolve_weights
 from .decoding import Pixels, decode
-from .options import DECODERS, DTYPES
+from .options import DECODERS, DTYPES, EXIF, STORED
+from .orientation import orientation_of, upright
 from .views import IDENTITY, VIEW_TRANSFORMS
 
 MINIMUM_IMAGE_SIZE = 32
@@ -27,6 +28,24 @@ HASHES = ("weights_sha256", "quantized_model_sha256")
 
 
 @dataclass(frozen=True)
+class ImageDecoder:
+    """How image files become pixels of their own size: a function of their bytes."""
+
+    image_size: int
+    decoding: str = "exact"
+    orientation: str = STORED
+
+    def __call__(self, data: bytes, minimum: int | None = None) -> Pixels:
+        """Return the pixels, uint8 of shape (h, w, 3); raise ImageError.
+
+        ``minimum`` is the number of pixels that large JPEG files keep on both sides, where they are only looked at.
+        """
+        reduced = self.image_size if self.decoding == "reduced" else None
+        pixels = decode(data, reduced if minimum is None else minimum)
+        return upright(pixels, orientation_of(data)) if self.orientation == EXIF else pixels
+
+
+@dataclass(frozen=True)
 class Recipe:
     """The parameters of an extraction that decide the feature values."""
 
@@ -35,6 +54,7 @@ class Recipe:
     image_size: int
     precision: str = "float32"
     decoding: str = "exact"
+    orientation: str = STORED
     view: str = IDENTITY
 
     @property
@@ -49,13 +69,14 @@ class Recipe:
         return key | {"precision": "int8"} if self.precision == "int8" else key  # the others share their weights
 
     def decode(self, data: bytes) -> Pixels:
-        """Decode an image file with this recipe's decoding and view."""
-        pixels = decode(data, self.image_size if self.decoding == "reduced" else None)
+        """Decode an image file with this recipe's decoding, orientation and view."""
+        pixels = ImageDecoder(self.image_size, self.decoding, self.orientation)(data)
         return np.ascontiguousarray(VIEW_TRANSFORMS[self.view](pixels))
 
     def fingerprint(self, hashes: Hashes) -> dict[str, Any]:
         """Return everything that decides a feature value; ``hashes`` are those of the engine's backbone."""
         view = {} if self.view == IDENTITY else {"view": self.view}
+        orientation = {} if self.orientation == STORED else {"orientation": self.orientation}
         return {
             "architecture": "MobileNetV2",
             "alpha": self.alpha,
@@ -66,6 +87,7 @@ class Recipe:
             "resize": "bilinear, no antialiasing",
             "scaling": "-1 to 1",
             "dtype": DTYPES[self.precision],
+            **orientation,
             **view,
             **hashes,
         }
@@ -77,6 +99,7 @@ def make_recipe(
     image_size: int,
     precision: str = "float32",
     decoding: str = "exact",
+    orientation: str = STORED,
     view: str = IDENTITY,
     *,
     timeout: float = 30.0,
@@ -86,7 +109,7 @@ def make_recipe(
         raise ParameterError(f"parameter alpha of extract must be a number above 0 and at most 10, got {alpha!r}")
     image_size = check_int("image_size", "extract", image_size, MINIMUM_IMAGE_SIZE, 4096)
     source = resolve_weights(weights, float(alpha), image_size, timeout=timeout)
-    return Recipe(source, float(alpha), image_size, precision, decoding, view)
+    return Recipe(source, float(alpha), image_size, precision, decoding, orientation, view)
 
 
 class HasFingerprint(Protocol):
@@ -118,8 +141,9 @@ def recipe_of(cache: HasFingerprint, weights: str | Path | None = None) -> Recip
             f"the features were not made from images by embedonce: their fingerprint is {describe(cache.fingerprint)}"
         )
     precision, decoding = precision_of(cache.fingerprint), decoding_of(cache.fingerprint)
-    view = str(cache.fingerprint.get("view", IDENTITY))
-    return make_recipe(weights, alpha, size, precision, decoding, view if view in VIEW_TRANSFORMS else IDENTITY)
+    orientation, view = orientation_name(cache.fingerprint), str(cache.fingerprint.get("view", IDENTITY))
+    view = view if view in VIEW_TRANSFORMS else IDENTITY
+    return make_recipe(weights, alpha, size, precision, decoding, orientation, view)
 
 
 def precision_of(fingerprint: Mapping[str, Any]) -> str:
@@ -132,9 +156,15 @@ def decoding_of(fingerprint: Mapping[str, Any]) -> str:
     return {decoder: name for name, decoder in DECODERS.items()}.get(str(fingerprint.get("decoder")), "exact")
 
 
-def minimum_size(fingerprint: Mapping[str, Any]) -> int | None:
-    """Return the ``minimum`` for `decode` of a fingerprint's images; None for exact decoding."""
-    return int(fingerprint["image_size"]) if decoding_of(fingerprint) == "reduced" else None
+def orientation_name(fingerprint: Mapping[str, Any]) -> str:
+    """Return the orientation of a fingerprint."""
+    return EXIF if fingerprint.get("orientation") == EXIF else STORED
+
+
+def decoder_of(fingerprint: Mapping[str, Any]) -> ImageDecoder:
+    """Return the decoder of a fingerprint's images; of features without images, that of the default options."""
+    size = int(fingerprint.get("image_size", 0))
+    return ImageDecoder(size, decoding_of(fingerprint), orientation_name(fingerprint))
 
 
 def require_same_fingerprint(

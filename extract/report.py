@@ -113,12 +113,14 @@ class PixelCounts:
 
     embedded: int = 0
     uniform: int = 0
-    palettes: list[bytes] = field(default_factory=list)  # paths of images whose palette is ignored
+    oddities: dict[str, list[bytes]] = field(default_factory=dict)  # paths of images with each of `ODDITIES`
 
     def add(self, results: list[EmbedResult]) -> None:
         """Count the images of a segment that were embedded now."""
         made = [item for item in results if item.signature is not None and item.features is not None]
-        self.palettes += [item.image.path for item in made if item.ignored_palette]
+        for item in made:
+            for name in item.oddities:
+                self.oddities.setdefault(name, []).append(item.image.path)
         self.embedded += len(made)
         if made:
             luma = np.stack([item.signature for item in made])  # type: ignore[misc]
@@ -129,16 +131,16 @@ class PixelCounts:
         """Add the counts of images that another process has embedded."""
         self.embedded += other.embedded
         self.uniform += other.uniform
-        self.palettes += other.palettes
+        for name, paths in other.oddities.items():
+            self.oddities.setdefault(name, []).extend(paths)
 
     def notes(self) -> list[str]:
-        """Return notices about an ignored palette, and about a data set that is mostly black or constant."""
-        notes = []
-        if self.palettes:
-            notes.append(
-                f"{len(self.palettes)} BMP image(s) have a palette that is ignored, as by Keras, so that their pixels "
-                f"are wrong: {display(self.palettes[0])}{', …' * (len(self.palettes) > 1)}. Convert them to PNG"
-            )
+        """Return notices about oddities, and about a data set that is mostly black or constant."""
+        notes = [
+            text.format(f"{len(paths):,}", f"{display(min(paths))}{', …' * (len(paths) > 1)}")
+            for name, text in _ODDITIES.items()
+            if (paths := self.oddities.get(name))
+        ]
         if 2 * self.uniform > self.embedded:
             notes.append(
                 f"{self.uniform} of the {self.embedded} images embedded now are nearly black or of one colour. Check "
@@ -146,6 +148,16 @@ class PixelCounts:
             )
         return notes
 
+
+_ODDITIES = {
+    "palette": "{} BMP image(s) have a palette that is ignored, as by Keras, so that their pixels are wrong: {}. "
+    "Convert them to PNG",
+    "turned": "{} image(s) have an EXIF orientation, which is ignored, as by Keras, so that they lie on a side, upside "
+    "down or mirrored: {}. To turn them upright, use --orientation exif and another cache",
+    "dark": "{} image(s) of 16 bits use less than a quarter of their range, so that they are nearly black: {}. Scale "
+    "their values to 16 bits, or save them with 8",
+}
+"""Notices about `ODDITIES`, with the number of images and an example."""
 
 NEARLY_BLACK = 16
 NEARLY_ALL = 0.99

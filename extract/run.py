@@ -35,7 +35,7 @@ from .assemble import Assembler
 from .cluster import Job, SliceResult, connected, embed_on_cluster
 from .embed import EmbedResult, embed_images
 from .engines import Engine, is_quick, known_hashes, make_engine, note_engine
-from .options import ComputeOptions, Decoding, EngineName, Precision, Views, check_options
+from .options import ComputeOptions, Decoding, EngineName, Orientation, Precision, Views, check_options
 from .other_formats import decoder_versions
 from .plan import Inventory, Plan, StoredImage, make_plan
 from .progress import Progress, make_progress
@@ -63,6 +63,7 @@ def extract_features(
     dask: Any = None,
     precision: Precision = "float32",
     decoding: Decoding = "exact",
+    orientation: Orientation = "stored",
     threads: int | None = None,
     views: Views = "none",
 ) -> FeatureCache:
@@ -104,6 +105,9 @@ def extract_features(
     decoding : {"exact", "reduced"}, default="exact"
         ``exact`` gives the pixels of ``image_dataset_from_directory``. ``reduced`` decodes JPEG files of at least twice
         ``image_size`` at a half, a quarter or an eighth, which is faster and gives other features.
+    orientation : {"stored", "exif"}, default="stored"
+        ``stored`` takes pixels as the file has them, as ``image_dataset_from_directory`` does. ``exif`` turns images
+        upright by the EXIF orientation that cameras and phones write.
     threads : int, default=None
         Threads inside each interpreter, for machines with little memory per processor; None for 1. With Keras, the
         threads of TensorFlow; None for all. They change no feature.
@@ -121,7 +125,7 @@ def extract_features(
     ImageFolderError
         The folder does not hold images in at least two class folders.
     FingerprintError
-        The existing cache was made with other weights, alpha, image size, precision or decoding.
+        The existing cache was made with other weights, alpha, image size, precision, decoding or orientation.
     CacheError
         The file or folder at ``cache`` is not a feature cache; it is not changed.
     ParameterError, WeightsError, EngineError, ClusterError, LockedError, OutputError, ImageError
@@ -148,7 +152,7 @@ def extract_features(
     ((2, 1280), ['ash', 'birch'], 2)
     """
     options = ComputeOptions(engine, workers, threads)
-    check_options(options, precision, decoding)
+    check_options(options, precision, decoding, orientation)
     for name, flag in (("strict", strict), ("follow_links", follow_links)):
         check_flag(name, "extract_features", flag)
     names = view_names(views)
@@ -161,7 +165,7 @@ def extract_features(
             make_folder(location.path if location.sharded else location.path.parent, "the cache")
             with writer_lock(location):
                 try:
-                    recipe = make_recipe(weights, alpha, image_size, precision, decoding, view)
+                    recipe = make_recipe(weights, alpha, image_size, precision, decoding, orientation, view)
                 except WeightsError as error:
                     raise WeightsError(f"{error}{_earlier_weights(location)}") from error
                 return _Run(scan, location, recipe, options, strict, bar, client).run()

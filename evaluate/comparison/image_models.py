@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, display
 from ...errors import HeadError, ImageError, ModelFileError, ParameterError, SplitError, check_paths
-from ...extract import Progress, decode, minimum_size
+from ...extract import Progress, decoder_of
 from ..metrics import align_probabilities, score
 from ..models import ModelFile, short_hashes
 from ..scoring import HeadResult
@@ -195,7 +195,7 @@ def _classify(
     network: Any, model: ImageModel, cache: FeatureCache, rows: npt.NDArray[np.intp], progress: Progress
 ) -> npt.NDArray[np.float64]:
     """Return the probabilities of images in their original sizes; consecutive images of one size are one batch."""
-    root, minimum = image_folder(cache), minimum_size(model.file.metadata["fingerprint"])
+    root, decode = image_folder(cache), decoder_of(model.file.metadata["fingerprint"])
     probabilities: list[npt.NDArray[np.float64]] = []
     batch: list[npt.NDArray[np.uint8]] = []
 
@@ -207,7 +207,7 @@ def _classify(
 
     for row in rows.tolist():
         try:
-            pixels = decode(read_unchanged(cache, root, row), minimum)
+            pixels = decode(read_unchanged(cache, root, row))
         except ImageError as error:
             raise ImageError(
                 f"{display(model.name)} must classify every test image, but {display(cache.paths[row])} in "

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache
 from ...errors import ImageError
-from ...extract import decode, minimum_size
+from ...extract import decoder_of
 from ..shared import image_folder, read_unchanged
 
 PICTURE_SIDE = 96
@@ -65,8 +65,8 @@ def pictures_of(cache: FeatureCache, images: Path | str | None = None) -> Pictur
     root = image_folder(cache, images)
     if not root.is_dir():
         return None
-    minimum = minimum_size(cache.fingerprint)
-    return Pictures(lambda row: decode(read_unchanged(cache, root, row), minimum))
+    decode = decoder_of(cache.fingerprint)
+    return Pictures(lambda row: decode(read_unchanged(cache, root, row)))
 
 
 def as_picture(pixels: npt.NDArray[np.uint8]) -> Gray:

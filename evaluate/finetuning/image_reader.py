@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, display
 from ...errors import ImageError
-from ...extract import VIEW_TRANSFORMS, VIEWS, cpu_count, decode, minimum_size, resize_into
+from ...extract import VIEW_TRANSFORMS, VIEWS, cpu_count, decoder_of, resize_into
 from ..shared import read_unchanged
 
 Indices = npt.NDArray[np.intp]
@@ -31,7 +31,7 @@ class ImageReader:
     def __init__(self, cache: FeatureCache, root: Path) -> None:
         self._cache = cache
         self._root = root
-        self._least = minimum_size(cache.fingerprint)
+        self._decode = decoder_of(cache.fingerprint)
         self._side = int(cache.fingerprint["image_size"])
         self._threads = ThreadPoolExecutor(cpu_count())
 
@@ -44,7 +44,7 @@ class ImageReader:
     def whole(self, row: int) -> npt.NDArray[np.uint8]:
         """Return an image in its own size: uint8, shape (height, width, 3)."""
         try:
-            return decode(read_unchanged(self._cache, self._root, row), self._least)
+            return self._decode(read_unchanged(self._cache, self._root, row))
         except ImageError as error:
             raise ImageError(
                 f"the image {display(self._cache.paths[row])} in {display(str(self._root))}: {error}; bring it back, "

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..._keras import quiet_native_output
 from ...cache import FeatureCache, display, make_folder, write_atomically
 from ...errors import ModelFileError, ModelSuffixError, check_int, check_path, check_paths
-from ...extract import decode, find_images, minimum_size
+from ...extract import decoder_of, find_images
 from ...extract.engines import converter_for, open_interpreter
 from ...heads.io import encode, keras_head, require_exportable, with_appended
 from ..shared import evenly_spaced_indices
@@ -194,7 +194,7 @@ def _reference_of_images(
     features = {image.path: row for image in chosen if (row := embedded[image.path].features) is not None}
     if not features:
         return ReferencePredictions([], [], np.zeros((0, len(file.classes))))
-    minimum = minimum_size(file.source.fingerprint)
+    decode = decoder_of(file.source.fingerprint)
     names = [os.fsdecode(path) for path in features]
-    pixels = [decode(Path(name).read_bytes(), minimum) for name in names]
+    pixels = [decode(Path(name).read_bytes()) for name in names]
     return ReferencePredictions(names, pixels, file.head.predict_proba(np.stack(list(features.values()))))

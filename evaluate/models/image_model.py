@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..._keras import import_keras
 from ...cache import FeatureCache, display, write_atomically
 from ...errors import ImageError, ModelFileError
-from ...extract import decode, decoding_of, minimum_size, recipe_of
+from ...extract import decoder_of, decoding_of, recipe_of
 from ...extract.backbone import build_backbone, pooled_features, weights_of, weights_sha256
 from ...heads.io import write_keras_metadata
 from ..shared import evenly_spaced_indices, image_folder, read_unchanged
@@ -87,12 +87,12 @@ def reference_of_cache(
 ) -> ReferencePredictions:
     """Return what a head says of up to `count` unchanged images, spread evenly among the given rows of a cache."""
     among = np.arange(len(cache)) if among is None else among
-    root, minimum = image_folder(cache), minimum_size(cache.fingerprint)
+    root, decode = image_folder(cache), decoder_of(cache.fingerprint)
     rows: list[int] = []
     images: list[npt.NDArray[np.uint8]] = []
     for row in among[evenly_spaced_indices(len(among), count)].tolist():
         try:
-            images.append(decode(read_unchanged(cache, root, row), minimum))
+            images.append(decode(read_unchanged(cache, root, row)))
             rows.append(row)
         except ImageError:
             continue

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ...cache import FeatureCache
 from ...errors import ImageError
-from ...extract import Pixels, cpu_count, decode
+from ...extract import Pixels, cpu_count, decoder_of
 from ..shared import GRID, INK, QUIET, default_style, image_folder, read_unchanged
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def pictures(cache: FeatureCache, rows: Iterable[int]) -> dict[int, str]:
 
 def _picture(cache: FeatureCache, root: Path, row: int) -> str | None:
     try:
-        return as_data_url(decode(read_unchanged(cache, root, row), PIXELS))
+        return as_data_url(decoder_of(cache.fingerprint)(read_unchanged(cache, root, row), PIXELS))
     except ImageError:
         return None
 

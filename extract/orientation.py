@@ -1,0 +1,75 @@
+"""The EXIF orientation of image files: how a camera was held, which most decoders ignore."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import numpy.typing as npt
+
+from .jpeg_header import exif_of_jpeg
+
+_ORIENTATION = 0x0112
+_SHORT = 3
+
+
+def orientation_of(data: bytes) -> int:
+    """Return the orientation of a JPEG, PNG or WebP file, 2 to 8; 1 for an upright image, or if there is none.
+
+    The decoders of TIFF, HEIC and AVIF turn their images themselves.
+    """
+    if data.startswith(b"\xff\xd8\xff"):
+        exif = exif_of_jpeg(data)
+    elif data.startswith(b"\x89PNG"):
+        exif = _exif_of_chunks(data, 8, b"eXIf", ">I4s", skipped=4)
+    elif data[8:12] == b"WEBP":
+        exif = _exif_of_chunks(data, 12, b"EXIF", "<4sI", skipped=0)
+    else:
+        return 1
+    return _orientation(exif.removeprefix(b"Exif\0\0"))
+
+
+def upright(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    """Return pixels (h, w, 3) as they are shown, by their orientation (EXIF 2.32, 4.6.4 A)."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _exif_of_chunks(data: bytes, place: int, wanted: bytes, layout: str, skipped: int) -> bytes:
+    """Return the content of a chunk; ``skipped`` bytes follow each, and WebP pads odd lengths."""
+    while place + 8 <= len(data):
+        first, second = struct.unpack_from(layout, data, place)
+        name, length = (first, second) if isinstance(first, bytes) else (second, first)
+        if name == wanted:
+            return data[place + 8 : place + 8 + length]
+        place += 8 + length + skipped + (length % 2 if not skipped else 0)
+    return b""
+
+
+def _orientation(exif: bytes) -> int:
+    value = tiff_number(exif, _ORIENTATION)
+    return value if 1 <= value <= 8 else 1
+
+
+def tiff_number(data: bytes, wanted: int) -> int:
+    """Return the first value of a tag of short integers in a TIFF file, or EXIF data; 0 if there is none."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+    if order is None or len(data) < 10:
+        return 0
+    (start,) = struct.unpack_from(f"{order}I", data, 4)
+    if start + 2 > len(data):
+        return 0
+    (count,) = struct.unpack_from(f"{order}H", data, start)
+    for place in range(start + 2, min(start + 2 + 12 * count, len(data) - 11), 12):
+        tag, kind, values = struct.unpack_from(f"{order}HHI", data, place)
+        if tag == wanted and kind == _SHORT:
+            if values > 2:  # they are elsewhere
+                (place,) = struct.unpack_from(f"{order}I", data, place + 8)
+                place -= 8
+            return int(struct.unpack_from(f"{order}H", data, place + 8)[0]) if 0 <= place + 8 <= len(data) - 2 else 0
+    return 0

@@ -1,0 +1,100 @@
+"""The EXIF orientation of photographs: ignored with a notice, or applied."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from embedonce import extract_features, predict, train, verify
+from embedonce.errors import FingerprintError
+from embedonce.extract.decoding import decode
+from embedonce.extract.orientation import orientation_of, tiff_number, upright
+from embedonce.extract.recipe import decoder_of, recipe_of
+from PIL import Image, ImageOps
+
+
+def photo(orientation, kind="JPEG", **options):
+    image, exif = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)), Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    exif[0x010E] = "a description"
+    buffer = io.BytesIO()
+    image.save(buffer, kind, exif=exif, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(9))
+def test_images_are_turned_as_pillow_turns_them(kind, orientation):
+    data = photo(orientation, kind)
+    stored = decode(data)
+    by_pillow = Image.fromarray(stored)
+    if orientation:
+        by_pillow.getexif()[0x0112] = orientation
+    assert orientation_of(data) == max(orientation, 1)
+    np.testing.assert_array_equal(upright(stored, orientation_of(data)), ImageOps.exif_transpose(by_pillow))
+    np.testing.assert_array_equal(decoder_of({"orientation": "exif"})(data), ImageOps.exif_transpose(by_pillow))
+    np.testing.assert_array_equal(decoder_of({})(data), stored)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_damaged_exif_data_are_no_orientation(kind):
+    data, generator = photo(6, kind), np.random.default_rng(0)
+    for end in range(0, len(data), max(1, len(data) // 300)):
+        assert orientation_of(data[:end]) in range(1, 9)
+    for _ in range(2000):
+        changed = bytearray(data)
+        changed[int(generator.integers(2, min(len(data), 200)))] ^= int(generator.integers(1, 256))
+        assert orientation_of(bytes(changed)) in range(1, 9)
+    assert tiff_number(b"II*\0\x08\0\0\0", 1) == 0
+
+
+@pytest.fixture
+def folder(tmp_path, make_images):
+    folder = make_images(tmp_path / "images", ("ash", "birch"), per_class=3)
+    image = Image.open(folder / "ash" / "000.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.rotate(90, expand=True).save(folder / "ash" / "phone.png", exif=exif)
+    image.save(folder / "ash" / "upright.png")
+    return folder
+
+
+def rows(cache):
+    return dict(zip(cache.paths, cache.features, strict=True))
+
+
+def test_a_notice_counts_turned_images(folder, tmp_path, small):
+    cache = extract_features(folder, tmp_path / "a.h5", **small)
+    assert any(
+        note.startswith("1 image(s) have an EXIF orientation") and "ash/phone.png." in note
+        for note in cache.report.notes
+    )
+    assert "orientation" not in cache.fingerprint
+    assert not np.allclose(rows(cache)["ash/phone.png"], rows(cache)["ash/upright.png"], atol=1e-3)
+
+
+def test_exif_orientation_turns_them_everywhere(folder, tmp_path, small):
+    cache = extract_features(folder, tmp_path / "a.h5", orientation="exif", **small)
+    assert not any("EXIF" in note for note in cache.report.notes)
+    assert cache.fingerprint["orientation"] == "exif"
+    assert recipe_of(cache).orientation == "exif"
+    np.testing.assert_allclose(rows(cache)["ash/phone.png"], rows(cache)["ash/upright.png"], atol=1e-5)
+    assert verify(tmp_path / "a.h5", folder).ok
+    with pytest.raises(FingerprintError, match="orientation is exif there, None here"):
+        extract_features(folder, tmp_path / "a.h5", **small)
+    train(cache, "logreg", tmp_path / "m.npz", split="random")
+    one, other = predict(tmp_path / "m.npz", [folder / "ash" / "phone.png", folder / "ash" / "upright.png"])
+    assert one.classes == other.classes
+
+
+def test_a_notice_counts_dark_images_of_16_bits(tmp_path, make_images, small):
+    folder = make_images(tmp_path / "images", ("ash", "birch"), per_class=2)
+    values = np.random.default_rng(0).integers(200, 4200, (40, 40)).astype(np.uint16)
+    for name, factor in (("x.png", 1), ("y.tif", 1), ("bright.png", 15)):
+        Image.fromarray(values * factor).save(folder / "ash" / name)
+    notes = extract_features(folder, tmp_path / "a.h5", **small).report.notes
+    assert any(
+        note.startswith("2 image(s) of 16 bits use less than a quarter") and "ash/x.png, …" in note for note in notes
+    )
