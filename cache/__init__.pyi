@@ -6,7 +6,9 @@ from .files import open_regular as open_regular
 from .files import output_errors as output_errors
 from .files import quarantine as quarantine
 from .files import read_regular as read_regular
+from .files import refuse_input_as_output as refuse_input_as_output
 from .files import sync_folder as sync_folder
+from .files import temporary_folder as temporary_folder
 from .files import write_atomically as write_atomically
 from .format import FEATURES as FEATURES
 from .format import REMEDY as REMEDY

@@ -7,16 +7,26 @@ import errno
 import io
 import os
 import re
+import shutil
 import stat
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ..errors import OutputError
 from .names import display
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    _LOCKS = False
+else:
+    _LOCKS = True
+
 _WRITE_LIMIT = 1 << 30  # Linux writes at most 2 GiB a call
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.tmp", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -53,26 +63,88 @@ def read_regular(path: Path | str) -> bytes:
 
 
 def write_atomically(path: Path | str, *parts: bytes | memoryview | Iterable[bytes | memoryview]) -> None:
-    """Write a file so that every reader, and every crash, finds the old content or the new, whole, and sync it."""
+    """Write a file so that every reader, and every crash, finds the old content or the new, whole, and sync it.
+
+    What killed processes left of it is removed.
+    """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     with output_errors(f"write {display(path)}", ". Choose another place or free some space"):
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(temporary, flags, 0o666)
+        remove_leftovers(path.parent, path.name)
+        descriptor, temporary = _new_temporary(path.parent, path.name, folder=False)
         try:
             try:
                 for part in parts:
                     for piece in (part,) if isinstance(part, (bytes, memoryview)) else part:
                         write_fully(descriptor, piece)
                 _sync(descriptor)
+                if _LOCKS:  # until it has its name, no other process may remove it
+                    os.replace(temporary, path)
             finally:
                 os.close(descriptor)
-            os.replace(temporary, path)
+            if not _LOCKS:
+                os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
         _sync_names(path.parent)
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path | str | None = None, name: str = "embedonce") -> Iterator[Path]:
+    """Make a folder that is removed at the end, or by the next such call for the same name after a kill.
+
+    By default it is in the temporary folder of the system.
+    """
+    advice = ". Choose another place or free some space" if parent else ". Set TMPDIR to another folder"
+    with output_errors(f"create a temporary folder{f' in {display(parent)}' if parent else ''}", advice):
+        parent = Path(tempfile.gettempdir() if parent is None else parent)
+        remove_leftovers(parent, name)
+        descriptor, temporary = _new_temporary(parent, name, folder=True)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _new_temporary(parent: Path, name: str, folder: bool) -> tuple[int, Path]:
+    """Create a temporary file or folder for a name; return its descriptor, locked until it is closed, and its path."""
+    while True:
+        temporary = parent / f".{name}.{uuid.uuid4().hex}.tmp"
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+        if folder:
+            os.mkdir(temporary, 0o700)
+            if not _LOCKS:
+                return -1, temporary
+            flags = os.O_RDONLY
+        flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        try:
+            descriptor = os.open(temporary, flags, 0o666)
+        except FileNotFoundError:
+            if folder and parent.is_dir():  # another process removed it before it was locked
+                continue
+            raise
+        if _lock(descriptor, temporary):
+            return descriptor, temporary
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> bool:
+    """Lock what a process is writing; return whether it still has its name and no other process has the lock."""
+    if not _LOCKS:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks, on which nothing is removed
+        return True
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def write_fully(descriptor: int, data: bytes | memoryview) -> None:
@@ -86,8 +158,6 @@ def write_fully(descriptor: int, data: bytes | memoryview) -> None:
 def _sync(descriptor: int) -> None:
     """Have the data on the medium, not only in the drive's own memory (which is all that macOS's fsync asks for)."""
     if hasattr(os, "uname") and os.uname().sysname == "Darwin":
-        import fcntl
-
         with contextlib.suppress(OSError):  # not every file system has it
             fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # type: ignore[attr-defined,unused-ignore]
             return
@@ -123,6 +193,19 @@ def make_folder(folder: Path | str, what: str) -> Path:
     return folder
 
 
+def refuse_input_as_output(output: Path | str, *inputs: Any) -> None:
+    """Raise OutputError if a file or folder to write is one that is read, under whatever name; None is no input."""
+    for path in inputs:
+        try:
+            same = os.path.samefile(output, path)
+        except (OSError, TypeError, ValueError):  # one of them does not exist, or is not a path
+            same = False
+        if same:
+            raise OutputError(
+                errno.EINVAL, f"cannot write {display(output)}: it is an input of this run. Choose another name"
+            )
+
+
 def _make_durably(folder: Path) -> None:
     """Make a folder whose name survives a power cut: what is put into it is only as safe as that."""
     if folder.is_dir():
@@ -139,15 +222,36 @@ def _make_durably(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path, name: str = "") -> None:
-    """Remove temporary files that a killed writer left; call it only under the writer's lock."""
+    """Remove temporary files and folders, of a name or all, that killed processes left; those in use are locked."""
     try:
         names = os.listdir(folder)
     except OSError:
         return
     for entry in names:
-        if _TEMPORARY.fullmatch(entry) and entry.startswith(f".{name}." if name else "."):
+        match = _TEMPORARY.fullmatch(entry) if entry.endswith(".tmp") else None
+        if match and match[1] == (name or match[1]):
             with contextlib.suppress(OSError):
-                os.unlink(folder / entry)
+                _remove_unlocked(folder / entry)
+
+
+def _remove_unlocked(path: Path) -> None:
+    """Remove a file or folder of this user that no process has locked; never follow a link."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    if not _LOCKS:  # Windows removes no file that a process has open
+        os.unlink(path)
+        return
+    descriptor = os.open(path, flags)
+    try:
+        status = os.fstat(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(status, os.lstat(path)):
+            return
+        if stat.S_ISDIR(status.st_mode):
+            shutil.rmtree(path, ignore_errors=True)
+        elif stat.S_ISREG(status.st_mode):
+            os.unlink(path)
+    finally:
+        os.close(descriptor)
 
 
 def quarantine(path: Path) -> Path:

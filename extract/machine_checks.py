@@ -6,7 +6,6 @@ import contextlib
 import os
 import platform
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -17,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..cache import CacheLocation, display, write_atomically, writer_lock
+from ..cache import CacheLocation, display, temporary_folder, write_atomically, writer_lock
 from ..errors import EmbedonceError, LockedError, ParameterError, WeightsError, check_path, describe, first_line
 from .backbone import imagenet_path, imagenet_url, resolve_weights, weights_from
 from .engines import any_prepared, chosen_engine, make_prepared, preferred_engine, store_folder, why_not_native
@@ -209,11 +208,11 @@ def _disk(folder: Path) -> Check:
 def _writing(folder: Path) -> Check:
     """Write, rename and lock in a temporary folder."""
     name = display(str(folder))
-    with tempfile.TemporaryDirectory(prefix=".embedonce-", dir=folder) as temporary:
+    with temporary_folder(folder, "embedonce-doctor") as temporary:
         begin = time.perf_counter()
-        write_atomically(Path(temporary) / "file", bytes(1_000_000))
+        write_atomically(temporary / "file", bytes(1_000_000))
         seconds = time.perf_counter() - begin
-        location = CacheLocation.of(Path(temporary) / "doctor.h5")
+        location = CacheLocation.of(temporary / "doctor.h5")
         refused: list[bool] = []
 
         def second_writer() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from ...cache import FeatureCache, display, write_atomically
 from ...errors import ImageError, ModelFileError
 from ...extract import decoder_of, decoding_of, recipe_of
 from ...extract.backbone import build_backbone, pooled_features, weights_of, weights_sha256
-from ...heads.io import write_keras_metadata
+from ...heads.io import saved_model, write_keras_metadata
 from ..shared import evenly_spaced_indices, image_folder, read_unchanged
 from .model_file import FeatureSource
 
@@ -104,9 +103,7 @@ def save_image_model(
     model: Any, path: Path, reference: ReferencePredictions, metadata: dict[str, Any], head: Any = None
 ) -> float:
     """Write an image model, and `head` as arrays, to a .keras file once that agrees with the reference when loaded."""
-    with tempfile.TemporaryDirectory(prefix="embedonce-") as folder:
-        temporary = Path(folder) / "model.keras"
-        model.save(temporary)
+    with saved_model(model) as temporary:
         loaded = import_keras().models.load_model(temporary, safe_mode=True)
         difference = check_against_reference(loaded.predict_on_batch, reference)
         write_keras_metadata(temporary, metadata, head)

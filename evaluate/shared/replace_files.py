@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ...cache import display, make_folder, output_errors, sync_folder
+from ...cache import display, make_folder, output_errors, sync_folder, temporary_folder
 from ...errors import OutputError
 
 
@@ -22,10 +19,7 @@ def replacing_files(folder: Path | str, what: str, last: str, old: Iterable[str]
     between, ``last`` is missing: a folder that has it is complete. After an error, the files are as they were.
     """
     folder = make_folder(folder, what)
-    with output_errors(f"create a temporary folder in {display(folder)}", ". Choose another place or free some space"):
-        _remove_leftovers(folder, last)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{last}.", suffix=".tmp", dir=folder))
-    try:
+    with temporary_folder(folder, last) as temporary:
         try:
             yield temporary
         except OutputError as error:  # its message names the file that the user knows
@@ -44,12 +38,3 @@ def replacing_files(folder: Path | str, what: str, last: str, old: Iterable[str]
             sync_folder(folder)
             os.replace(temporary / last, folder / last)
             sync_folder(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _remove_leftovers(folder: Path, last: str) -> None:
-    """Remove temporary folders of a process that was killed."""
-    for entry in folder.iterdir():
-        if re.fullmatch(rf"\.{re.escape(last)}\.\w{{8}}\.tmp", entry.name) and entry.is_dir():
-            shutil.rmtree(entry, ignore_errors=True)

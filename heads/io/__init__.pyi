@@ -8,6 +8,7 @@ from .files import require_saveable as require_saveable
 from .files import save_head as save_head
 from .keras_files import dense_softmax as dense_softmax
 from .keras_files import load_model as load_model
+from .keras_files import saved_model as saved_model
 from .keras_files import write_keras_metadata as write_keras_metadata
 from .metadata import SHORT_HASH_BYTES as SHORT_HASH_BYTES
 from .metadata import cache_metadata as cache_metadata

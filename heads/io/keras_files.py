@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import io
 import math
-import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -22,8 +21,8 @@ from numpy.typing import NDArray
 
 from ..._hdf5 import Hdf5Error, arrays_limit, read_hdf5
 from ..._keras import import_keras
-from ...cache import write_atomically
-from ...errors import ModelFileError, first_line
+from ...cache import display, temporary_folder, write_atomically
+from ...errors import ModelFileError, OutputError, first_line
 from .head_arrays import StoredHead, array_bytes, check_fitted, pack_head
 from .metadata import FOLDER, ZIP_ERRORS, encode, with_entries
 
@@ -35,11 +34,24 @@ _loading = threading.Lock()
 
 def save_keras_head(head: SoftmaxHead, path: Path, metadata: Mapping[str, Any] | None) -> None:
     """Write a fitted softmax head as a ``.keras`` file: features in, probabilities out."""
-    # Keras writes to a path with its suffix only
-    with tempfile.TemporaryDirectory(prefix="embedonce-") as folder:
-        saved = Path(folder) / "head.keras"
-        head.model_.save(saved)
+    with saved_model(head.model_) as saved:
         write_atomically(path, _with_head(saved.read_bytes(), metadata, head))
+
+
+@contextlib.contextmanager
+def saved_model(model: Any) -> Iterator[Path]:
+    """Write a Keras model to a temporary file: Keras writes to a path with its suffix only, and not atomically."""
+    with temporary_folder() as folder:
+        path = folder / "model.keras"
+        try:
+            model.save(path)
+        except Exception as error:  # of a full disk, Keras and h5py raise various errors
+            raise OutputError(
+                getattr(error, "errno", None),
+                f"cannot write a model to the temporary folder {display(folder.parent)}: {first_line(error)}. Free "
+                "some space, or set TMPDIR to another folder",
+            ) from error
+        yield path
 
 
 def write_keras_metadata(path: str | Path, metadata: Mapping[str, Any], head: Any = None) -> None:

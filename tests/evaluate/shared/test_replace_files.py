@@ -67,8 +67,9 @@ def test_a_folder_with_the_last_file_is_complete(folder, monkeypatch, step):
 
 
 def test_what_a_killed_process_left_is_removed(folder):
-    (folder / ".last.json.abcd1234.tmp").mkdir()
-    (folder / ".last.json.abcd1234.tmp" / "1.txt").write_text("new")
+    leftover = folder / f".last.json.{'0' * 32}.tmp"
+    leftover.mkdir()
+    (leftover / "1.txt").write_text("new")
     write(folder, "new", ["last.json"])
     assert content(folder) == {"notes.txt": "mine", "last.json": "new"}
 
