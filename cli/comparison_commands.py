@@ -225,7 +225,7 @@ def compare(
         # read heads from a file; exit status 1 below 90 % accuracy
         embedonce compare --config heads.toml --fail-under accuracy=0.9
     """
-    from ..cache import FeatureCache, make_folder
+    from ..cache import FeatureCache, make_folder, refuse_input_as_output
     from ..evaluate.comparison import DEFAULT_HEADS, failed_gates, read_gates
     from ..evaluate.comparison import compare as compare_heads
     from ..evaluate.report import PARTIAL
@@ -238,6 +238,7 @@ def compare(
     else:
         chosen = head_parameters(",".join(DEFAULT_HEADS) if heads is None else heads, params)
     gates = read_gates(fail_under, [*chosen, *(path.name for path in options["image_models"])])
+    refuse_input_as_output(output, cache)
     make_folder(output, "results")  # before the work, not after it
     partial = output / PARTIAL
     partial.unlink(missing_ok=True)  # of an earlier run
@@ -291,11 +292,12 @@ def tune(
         # choose the values
         embedonce tune photos.h5 --head logreg --space C=0.01,0.1,1 -o runs/logreg
     """
-    from ..cache import FeatureCache, make_folder
+    from ..cache import FeatureCache, make_folder, refuse_input_as_output
     from ..evaluate.tuning import tune as tune_head
     from ..extract import make_progress
 
     opened = FeatureCache.open(cache)
+    refuse_input_as_output(output, cache)
     make_folder(output, "results")  # before the work, not after it
     tuned = tune_head(
         opened,

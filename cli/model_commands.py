@@ -126,11 +126,12 @@ def explain(model: Path, image: Path, output: Path, as_json: bool, **options: An
         # explain another class
         embedonce explain softmax.keras new/a.jpg --class birch -o birch.png
     """
-    from ..cache import make_folder
+    from ..cache import make_folder, refuse_input_as_output
     from ..evaluate.models import explain as explain_image
     from ..evaluate.models import require_picture
 
     require_picture(output)  # before the work, not after it
+    refuse_input_as_output(output, model, image, options["weights"])
     make_folder(output.parent, "the picture")
     explanation = explain_image(model, image, **options)
     explanation.save(output)

@@ -27,6 +27,7 @@ from ..cache import (
     publish_file,
     publish_shards,
     quarantine,
+    refuse_input_as_output,
     remove_uncommitted,
     writer_lock,
 )
@@ -157,6 +158,7 @@ def extract_features(
         check_flag(name, "extract_features", flag)
     names = view_names(views)
     location = CacheLocation.of(cache)
+    refuse_input_as_output(location.path, images, weights)
     bar = make_progress(progress)
     with connected(dask) as client:  # first, since a scan can take minutes
         scan = scan_folder(images, follow_links=follow_links)

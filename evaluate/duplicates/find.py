@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ...cache import FeatureCache, display, make_folder, open_cache, write_atomically
+from ...cache import FeatureCache, display, make_folder, open_cache, refuse_input_as_output, write_atomically
 from ...errors import GroupsError, OutputError, SplitError, check_flag, check_path
 from ...extract import Progress, as_progress
 from ..shared import as_json, read_table, replacing_files
@@ -89,10 +89,13 @@ def find_groups(
     output = None if output is None else check_path("output", "find_groups", output)
     report = None if report is None else check_path("report", "find_groups", report)
     images = None if images is None else check_path("images", "find_groups", images)
+    if output is not None:
+        refuse_input_as_output(output, opened.path, images)
     previous = read_group_names(output) if output is not None and output.exists() else None
     if output is not None:
         make_folder(output.parent, "groups")  # before the search, which takes long
     if report is not None:
+        refuse_input_as_output(report, opened.path, images)
         make_folder(report, "the report")
     result = _find(opened, images, within_class, previous, progress)
     written: list[Path] = []

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..._keras import import_keras
-from ...cache import FeatureCache, display, make_folder
+from ...cache import FeatureCache, display, make_folder, refuse_input_as_output
 from ...errors import HeadError, ImageFolderError, ModelFileError, ModelSuffixError, check_int, check_path
 from ...extract import Progress, as_progress
 from ...extract.backbone import weights_of, weights_sha256
@@ -96,7 +96,8 @@ def finetune(
 
     A fifth of these images is for validation, with each group on one side; other images are not read. The head is first
     fitted again without the validation images, from the cached features, since their loss would be too low otherwise.
-    The weights of the epoch with the lowest validation loss are kept; epoch 0, before training, is one of them.
+    The weights of the epoch with the lowest validation loss are kept; epoch 0, before training, is one of them. Each
+    better epoch is written to ``path`` at once, so that a run that is killed leaves its best one.
 
     Parameters
     ----------
@@ -140,7 +141,7 @@ def finetune(
     HeadError
         When the head cannot be fine-tuned.
     ModelFileError
-        When the model cannot be read, or the written file gives other predictions. An older file at ``path`` is kept.
+        When the model cannot be read, or the written file gives other predictions. The file at ``path`` is kept.
     CacheError, FingerprintError
         When the cache is missing or has another fingerprint.
     SplitError
@@ -177,6 +178,8 @@ def finetune(
     row_groups, group_notes = groups_for(opened, groups, None, progress)
     fit, validation = hold_out(opened, rows, row_groups, seed)
     _require_files(opened, root, np.concatenate([fit, validation]))
+    for written in (path, curves_path):
+        refuse_input_as_output(written, start.path, opened.path, root, groups)
     make_folder(path.parent, "the model")  # before the work, not after it
     make_folder(curves_path.parent, "the curves")
 
@@ -194,15 +197,38 @@ def finetune(
     initial = cross_entropy(head.predict_proba(opened[fit]), labels[fit])
     class_weight = head.get_params(deep=False).get("class_weight")
     weights = None if class_weight is None else weights_of_classes(class_weight, head.classes_, labels[fit])
+    settings = asdict(schedule)
+    settings["random_state"] = settings.pop("seed")  # its name in files
+    parameters = sum(int(np.prod(variable.shape)) for variable in whole.trainable_variables)
+
+    def document(training: TrainingHistory) -> dict[str, Any]:
+        about = {
+            "from": str(Path(model).resolve()),
+            "from_weights_sha256": metadata["fingerprint"].get("weights_sha256"),
+            "cache_path": None if opened.path is None else str(opened.path.resolve()),
+            "unfrozen": len(layers),
+            "layers": layers,
+            "trainable_parameters": parameters,
+            **settings,
+            "images": len(fit),
+            "validation_images": len(validation),
+            "best_epoch": training.best,
+            "history": training.history,
+            "seconds": training.seconds,
+        }
+        return _metadata(metadata, whole, about)
+
+    def commit(training: TrainingHistory) -> None:
+        save_image_model(whole, path, None, document(training), _trained_head(head, whole))
+
     with ImageReader(opened, root) as reader:
         below, above = cut_model(whole)
         frozen = FrozenPart(below, reader, AUGMENTATIONS[augment] * len(fit) + len(validation))
         bar = progress
-        training = train_epochs(above, frozen, fit, validation, labels, initial, weights, schedule, bar)
+        training = train_epochs(above, frozen, fit, validation, labels, initial, weights, schedule, bar, commit)
         reference = _reference_of(above, frozen, reader, opened, validation)
     if not training.history["epoch"]:
         raise ModelFileError(f"{start.name} gives NaN for the images that it was trained on. Export it again")
-    parameters = sum(int(np.prod(variable.shape)) for variable in whole.trainable_variables)
     if not any(layer.trainable_variables for layer in whole.get_layer("mobilenetv2").layers):
         notes.append(f"the last {unfreeze} layer(s) have no weights to train, so the head alone was trained")
     if training.best == 0:
@@ -210,27 +236,10 @@ def finetune(
             "no epoch had a lower validation loss than the start, so the backbone in the file is not changed. Try more "
             "layers or another learning rate, or keep the frozen backbone"
         )
-    settings = asdict(schedule)
-    settings["random_state"] = settings.pop("seed")  # its name in files
-    about = {
-        "from": str(Path(model).resolve()),
-        "from_weights_sha256": metadata["fingerprint"].get("weights_sha256"),
-        "cache_path": None if opened.path is None else str(opened.path.resolve()),
-        "unfrozen": len(layers),
-        "layers": layers,
-        "trainable_parameters": parameters,
-        **settings,
-        "images": len(fit),
-        "validation_images": len(validation),
-        "best_epoch": training.best,
-        "history": training.history,
-        "seconds": training.seconds,
-    }
     whole.get_layer("mobilenetv2").trainable = False  # as in every other image model
     notes += group_notes + training.notes
     with replacing_files(path.parent, "the model", path.name) as temporary:
-        document = _metadata(metadata, whole, about)
-        save_image_model(whole, temporary / path.name, reference, document, _trained_head(head, whole))
+        save_image_model(whole, temporary / path.name, reference, document(training), _trained_head(head, whole))
         beside = temporary if curves_path.parent == path.parent else curves_path.parent
         figure_notes = try_figure(lambda: history_figure({path.stem: training.history}), beside / curves_path.name)
     drawn = None if figure_notes else curves_path

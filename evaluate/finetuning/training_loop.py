@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,8 +62,12 @@ def train_epochs(
     weights: npt.NDArray[np.float64] | None,
     schedule: Schedule,
     progress: Progress,
+    commit: Callable[[TrainingHistory], None] = lambda training: None,
 ) -> TrainingHistory:
-    """Train the upper part of an image model, and leave it with the weights of its best epoch."""
+    """Train the upper part of an image model, and leave it with the weights of its best epoch.
+
+    `commit` is called, with the history so far, while the model has the weights of a new best epoch.
+    """
     # fit, validation: rows of the cache; labels: the model's output for every row; start: loss and accuracy of epoch 0
     keras = import_keras()
     trainer.compile(
@@ -93,6 +98,9 @@ def train_epochs(
             )
             if val_loss < history["val_loss"][best]:
                 best, best_weights = epoch, _weights_of(trainer)
+                committing = time.perf_counter()
+                commit(TrainingHistory(history, best, committing - begin, notes))
+                begin += time.perf_counter() - committing
             if epoch - best >= schedule.patience:
                 break
     finally:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import display
+from ...cache import display, refuse_input_as_output
 from ...errors import (
     ImageError,
     ImageFolderError,
@@ -153,6 +153,7 @@ class Explanation:
         from ..shared import save_figure
 
         require_picture(path)
+        refuse_input_as_output(path, self.path)
         save_figure(self.figure(), path)
 
     def _caption(self) -> str:

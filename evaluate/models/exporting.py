@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._keras import quiet_native_output
-from ...cache import FeatureCache, display, make_folder, write_atomically
+from ...cache import FeatureCache, display, make_folder, refuse_input_as_output, write_atomically
 from ...errors import ModelFileError, ModelSuffixError, check_int, check_path, check_paths
 from ...extract import decoder_of, find_images
 from ...extract.engines import converter_for, open_interpreter
@@ -133,6 +133,7 @@ def export(
     source.require_float32("an image model")
     head = file.head
     require_exportable(head)
+    refuse_input_as_output(path, file.path, weights, getattr(cache, "path", cache), *(chosen or ()))
     make_folder(path.parent, "the model")  # before the work, not after it
     with file.classifying():
         if chosen is not None:

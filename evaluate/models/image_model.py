@@ -100,12 +100,17 @@ def reference_of_cache(
 
 
 def save_image_model(
-    model: Any, path: Path, reference: ReferencePredictions, metadata: dict[str, Any], head: Any = None
+    model: Any, path: Path, reference: ReferencePredictions | None, metadata: dict[str, Any], head: Any = None
 ) -> float:
-    """Write an image model, and `head` as arrays, to a .keras file once that agrees with the reference when loaded."""
+    """Write an image model, and `head` as arrays, to a .keras file once that agrees with the reference when loaded.
+
+    Without a reference, as for an epoch that later ones replace, it is written unchecked.
+    """
     with saved_model(model) as temporary:
-        loaded = import_keras().models.load_model(temporary, safe_mode=True)
-        difference = check_against_reference(loaded.predict_on_batch, reference)
+        difference = 0.0
+        if reference is not None:
+            loaded = import_keras().models.load_model(temporary, safe_mode=True)
+            difference = check_against_reference(loaded.predict_on_batch, reference)
         write_keras_metadata(temporary, metadata, head)
         write_atomically(path, temporary.read_bytes())
     return difference

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...cache import FeatureCache, make_folder, open_cache
+from ...cache import FeatureCache, make_folder, open_cache, refuse_input_as_output
 from ...errors import check_mapping, check_path
 from ...extract import Progress, as_progress
 from ...heads import make_head
@@ -142,6 +142,7 @@ def train(
         alternative = ", or write the head alone, to a file that ends in .npz"
         source.require_float32("an image model", alternative)
     opened_views = open_views(opened, views)
+    refuse_input_as_output(path, opened.path, split, groups, weights)
     make_folder(path.parent, "the model")  # before the work, not after it
     opened_groups, group_notes = groups_for(opened, groups, split, progress)
     if isinstance(split, str) and split == "none":

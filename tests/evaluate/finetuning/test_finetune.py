@@ -95,6 +95,28 @@ def test_it_is_never_worse_on_validation_than_the_start(tuned):
     assert tuned.training.best == int(np.argmin(history["val_loss"])) > 0
 
 
+def test_a_run_that_is_killed_leaves_its_best_epoch(tuned, starts, images, in_pairs, tmp_path, monkeypatch):
+    train_one = finetune_training._one_epoch
+
+    def killed_in_epoch_3(*arguments):
+        if arguments[6] == 3:
+            raise KeyboardInterrupt
+        return train_one(*arguments)
+
+    monkeypatch.setattr(finetune_training, "_one_epoch", killed_in_epoch_3)
+    path = tmp_path / "tuned.keras"
+    settings = {"learning_rate": 1e-3, "epochs": 3, "batch_size": 23, "groups": in_pairs}
+    with pytest.raises(KeyboardInterrupt):
+        finetune(images, starts["softmax"], path, unfreeze=10, **settings)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tuned.keras"]
+    about = read_metadata(path)["finetuned"]
+    losses = tuned.training.history["val_loss"][:3]
+    assert about["best_epoch"] == int(np.argmin(losses)) > 0
+    assert about["history"]["val_loss"] == pytest.approx(losses[: about["best_epoch"] + 1], rel=1e-4)
+    predicted = predict(path, images / "ash" / "000.jpg")[0]
+    assert predicted.classes[0][1] > 0.3
+
+
 class Activations:
     """Activations of four images, in place of those of frozen layers."""
 
