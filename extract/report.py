@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,6 +193,34 @@ def notes_on_scan(scan: Scan) -> list[str]:
     if len(scan.skipped) > 5:
         notes.append(f"… and {len(scan.skipped) - 5} more that are not readable files")
     return notes
+
+
+def notes_on_classes(counts: Mapping[str, int]) -> list[str]:
+    """Return notices about classes with fewer than 2 images, and about names that may mean one class."""
+    notes = []
+    small = [f"{display(name)} has {count}" for name, count in counts.items() if count < 2]
+    if small:
+        more = f" and {len(small) - 5} more have fewer" if len(small) > 5 else ""
+        notes.append(
+            f"compare, train and tune need at least 2 images in every class, but {', '.join(small[:5])}{more}. Add "
+            "images or remove the class folder, then run embedonce extract again"
+        )
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in counts:
+        alike[_normal(_normal(name).casefold())].append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            same = len(set(map(_normal, names))) == 1
+            shown = [ascii(name) if same else display(name) for name in names]  # both would look alike
+            notes.append(
+                f"the classes {' and '.join(shown)} differ only in {'Unicode form' if same else 'case'}. If they are "
+                "one class, put their images into one folder and run embedonce extract again"
+            )
+    return notes
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def strict_error(rejects: list[tuple[str, str]]) -> ImageError:

@@ -41,7 +41,15 @@ from .other_formats import decoder_versions
 from .plan import Inventory, Plan, StoredImage, make_plan
 from .progress import Progress, make_progress
 from .recipe import HASHES, Recipe, make_recipe, require_same_fingerprint
-from .report import ExtractionReport, PixelCounts, count_changes, notes_on_damage, notes_on_scan, strict_error
+from .report import (
+    ExtractionReport,
+    PixelCounts,
+    count_changes,
+    notes_on_classes,
+    notes_on_damage,
+    notes_on_scan,
+    strict_error,
+)
 from .scan import ImageFile, Scan, scan_folder
 from .views import IDENTITY, view_names, view_path
 
@@ -162,6 +170,9 @@ def extract_features(
     bar = make_progress(progress)
     with connected(dask) as client:  # first, since a scan can take minutes
         scan = scan_folder(images, follow_links=follow_links)
+        classes = Counter(os.fsdecode(image.path.partition(b"/")[0]) for image in scan.images)
+        for note in notes_on_classes(classes):  # before the work, not after it
+            bar.say(f"Note: {note}.")
 
         def update(location: CacheLocation, view: str) -> FeatureCache:
             make_folder(location.path if location.sharded else location.path.parent, "the cache")
@@ -249,7 +260,9 @@ class _Run:
             report = replace(report, seconds=seconds, published=True)
         notes = notes_on_damage(old.problems if old is not None else [], self.quarantined, dropped)
         cache.report = replace(
-            report, rejects=cache.rejects, notes=notes + notes_on_scan(self.scan) + self.pixels.notes()
+            report,
+            rejects=cache.rejects,
+            notes=notes + notes_on_scan(self.scan) + notes_on_classes(cache.class_counts) + self.pixels.notes(),
         )
         return cache
 

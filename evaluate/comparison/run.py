@@ -33,7 +33,17 @@ from ..scoring import (
     weigh_classes,
 )
 from ..shared import Records, as_json
-from ..splits import Groups, GroupsLike, Split, SplitLike, check_folds, notes_on, plan_splits, untrained_classes
+from ..splits import (
+    Groups,
+    GroupsLike,
+    Split,
+    SplitLike,
+    check_class_sizes,
+    check_folds,
+    notes_on,
+    plan_splits,
+    untrained_classes,
+)
 from ..tuning import check_seconds, search_spaces, tune_plan, tuning_notes, with_tuned
 from .image_models import choose_splits, open_models, score_model
 from .learning_curve import score_learning_curve
@@ -163,6 +173,7 @@ def compare(
     models = open_models(image_models, opened, unfitted)
     weight_notes = weigh_classes(unfitted, class_weight)
     open_view = open_views(opened, views)
+    check_class_sizes(opened, split, folds or 2)
     known_groups, notes = groups_for(opened, groups, split, progress)
     split_plans, split_notes = plan_splits(opened, split, seed, known_groups, folds, repeats)
     plans = heads_on_plans(unfitted, split_plans)

@@ -16,7 +16,7 @@ from ...heads.io import cache_metadata, keras_head, require_saveable, save_head
 from ..duplicates import groups_for
 from ..scoring import HeadResult, fit_and_score, fit_head, notes_on_fits, open_views, training_history
 from ..shared import history_figure, replacing_files, try_figure
-from ..splits import GroupsLike, Split, SplitLike, every_row, notes_on, single_split
+from ..splits import GroupsLike, Split, SplitLike, check_class_sizes, every_row, notes_on, single_split
 from .image_model import build_image_model, decoding_notes, reference_of_cache, save_image_model
 from .model_file import FeatureSource
 from .novelty import NoveltyDetector
@@ -144,6 +144,7 @@ def train(
     opened_views = open_views(opened, views)
     refuse_input_as_output(path, opened.path, split, groups, weights)
     make_folder(path.parent, "the model")  # before the work, not after it
+    check_class_sizes(opened, split)
     opened_groups, group_notes = groups_for(opened, groups, split, progress)
     if isinstance(split, str) and split == "none":
         rows = every_row(opened)

@@ -5,6 +5,7 @@ from .groups import name_groups as name_groups
 from .groups import read_group_names as read_group_names
 from .plan import SplitLike as SplitLike
 from .plan import SplitPlan as SplitPlan
+from .plan import check_class_sizes as check_class_sizes
 from .plan import check_folds as check_folds
 from .plan import notes_on as notes_on
 from .plan import plan_splits as plan_splits

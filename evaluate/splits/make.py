@@ -57,12 +57,13 @@ def _assign(
     pairs = np.unique(np.stack([unit_of_row, labels.astype(np.intp)], axis=1), axis=0)
     units, classes = pairs[:, 0], pairs[:, 1]
     counts = np.bincount(classes, minlength=len(class_names)).tolist()
-    _require_enough(class_names, counts, len(edges) + 1, groups is not None)
+    require_enough(class_names, counts, len(edges) + 1, groups is not None)
     parts, moved = assign_parts(hash_to_unit_interval(keys, seed, repeat), edges, units, classes, class_names)
     return parts[unit_of_row], np.flatnonzero(moved[unit_of_row])
 
 
-def _require_enough(class_names: Names, counts: list[int], parts: int, grouped: bool) -> None:
+def require_enough(class_names: Names, counts: Sequence[int], parts: int, grouped: bool) -> None:
+    """Raise SplitError if a class has fewer images, or groups, than a split has parts."""
     small = [f"{display(name)} has {count}" for name, count in zip(class_names, counts, strict=True) if count < parts]
     if small:
         advice = "Ask for fewer folds, " if parts > 2 else ""

@@ -15,7 +15,7 @@ import numpy as np
 from ...cache import FeatureCache, display
 from ...errors import SplitError, check_int
 from .groups import Groups
-from .make import fold_rows, split_rows
+from .make import fold_rows, require_enough, split_rows
 from .split import Split, identical_in_training, merge_folds, with_groups
 from .split_files import read_splits
 
@@ -243,6 +243,12 @@ def check_folds(split: SplitLike | None, folds: Any, repeats: Any) -> None:
             "parameter folds of compare is for random and grouped splits, since other splits have their parts or "
             f"folds already, got folds={folds} with split={got}"
         )
+
+
+def check_class_sizes(cache: FeatureCache, split: SplitLike | None, parts: int = 2) -> None:
+    """Raise SplitError if a class has too few images for a random or grouped split, before the search for groups."""
+    if split is None or (isinstance(split, (str, os.PathLike)) and str(split) in ("random", "grouped")):
+        require_enough(cache.class_names, list(cache.class_counts.values()), parts, False)
 
 
 def untrained_classes(cache: FeatureCache, splits: Sequence[Split]) -> dict[str, int]:

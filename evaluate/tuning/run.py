@@ -22,7 +22,7 @@ from ..duplicates import groups_for
 from ..metrics import METRICS, MetricName, compare_pair
 from ..scoring import check_jobs, fit_and_score, run_jobs
 from ..shared import Records
-from ..splits import GroupsLike, SplitLike, inner_folds, notes_on, plan_splits
+from ..splits import GroupsLike, SplitLike, check_class_sizes, inner_folds, notes_on, plan_splits
 from .result import Tuning
 from .successive_halving import FOLDS, TRIALS, Search, check_seconds
 
@@ -116,6 +116,8 @@ def tune(
         raise ParameterError(f"parameter metric of tune cannot be {metric} for head {head!r}: it has no probabilities")
     values = unfitted.get_params(deep=False)
     opened = open_cache(cache, "tune")
+    check_int("folds", "the search", folds, 2)
+    check_class_sizes(opened, split, folds + 1)  # the training part needs an image for each fold
     row_groups, notes = groups_for(opened, groups, split, progress)
     (plan, *_), split_notes = plan_splits(opened, split, seed, row_groups)
     outer = plan[0]

@@ -3,10 +3,14 @@ from __future__ import annotations
 import os
 import socket
 
+import numpy as np
 import pytest
+from embedonce import extract_features
 from embedonce.errors import ImageFolderError
-from embedonce.extract.report import notes_on_scan
+from embedonce.extract import Progress
+from embedonce.extract.report import notes_on_classes, notes_on_scan
 from embedonce.extract.scan import find_images, scan_folder
+from PIL import Image
 
 
 def touch(path):
@@ -212,3 +216,54 @@ def test_files_that_predict_cannot_read_have_reasons(folder):
         "a broken link",
         "a link to a folder, which is not entered",
     ]
+
+
+class Events(Progress):
+    """Records the lines that are said, and the start of the embedding."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+    def start(self, total, what="embedding"):
+        self.lines.append(what)
+
+
+def extract_classes(tmp_path, names):
+    for number, (name, count) in enumerate(names.items()):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for index in range(count):
+            pixels = np.random.default_rng(10 * number + index).integers(0, 256, (9, 9, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{index}.png")
+    events = Events()
+    cache = extract_features(
+        tmp_path / "images", tmp_path / "c.h5", weights="random:0", alpha=0.35, image_size=32, progress=events
+    )
+    return events.lines[: events.lines.index("embedding")], cache.report.notes
+
+
+def test_a_class_of_one_image_is_named_before_the_work(tmp_path):
+    said, notes = extract_classes(tmp_path, {"a": 3, "b": 1, "c": 2})
+    (note,) = notes
+    assert f"Note: {note}." in said
+    assert "at least 2 images in every class, but b has 1. Add images" in note
+
+
+def test_class_names_that_look_alike_are_named(tmp_path):
+    names = ["Cat", "cat", "dog", "caf\xe9", "cafe\u0301"]
+    (tmp_path / "A").mkdir()
+    if (tmp_path / "a").exists():
+        pytest.skip("this file system ignores case")
+    said, notes = extract_classes(tmp_path, dict.fromkeys(names, 2))
+    assert [note.split(". ")[0] for note in notes] == [
+        "the classes Cat and cat differ only in case",
+        r"the classes 'cafe\u0301' and 'caf\xe9' differ only in Unicode form",
+    ]
+    assert all(f"Note: {note}." in said for note in notes)
+
+
+def test_a_class_that_is_lost_in_decoding_is_named():
+    (note,) = notes_on_classes({"a": 2, **dict.fromkeys("bcdefgh", 1), "i": 0})
+    assert "but b has 1, c has 1, d has 1, e has 1, f has 1 and 3 more have fewer. Add" in note

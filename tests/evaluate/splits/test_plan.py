@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from embedonce import FeatureCache
 from embedonce.errors import ParameterError, SplitError
+from embedonce.evaluate.comparison.run import compare
+from embedonce.evaluate.models.training import train
 from embedonce.evaluate.splits.groups import Groups
 from embedonce.evaluate.splits.plan import SplitPlan, check_folds, make_split, make_splits, notes_on, plan_splits
 from embedonce.evaluate.splits.split import Split
+from embedonce.evaluate.tuning.run import tune
 from sklearn.model_selection import (
     GroupKFold,
     GroupShuffleSplit,
@@ -162,3 +166,21 @@ def test_a_class_that_cannot_be_predicted_is_noted_first(cache):
     note = notes_on(cache, Split(train, test))[0]
     assert note.startswith("class b has 20 test image(s) and no training image")
     assert not [note for note in notes_on(cache, Split(test, train)) if "no training image" in note]
+
+
+@pytest.mark.parametrize("split", [None, "grouped", "random"])
+def test_a_small_class_is_refused_before_the_search(split, monkeypatch, tmp_path):
+    def search(*args, **kwargs):
+        raise AssertionError("near-duplicates were searched")
+
+    monkeypatch.setattr("embedonce.evaluate.duplicates.find.find_duplicates", search)
+    rng = np.random.default_rng(0)
+    cache = FeatureCache.from_arrays(rng.normal(size=(11, 8)), ["a"] * 10 + ["b"], signatures=np.zeros((11, 784)))
+    for work in (
+        lambda: compare(cache, ["knn"], split=split),
+        lambda: compare(cache, ["knn"], split=split, folds=5),
+        lambda: tune(cache, "knn", split=split),
+        lambda: train(cache, "knn", tmp_path / "a.npz", split=split),
+    ):
+        with pytest.raises(SplitError, match="images in every class, but b has 1.*remove the class folder"):
+            work()
