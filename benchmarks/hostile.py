@@ -331,6 +331,8 @@ def kills(tally: Tally, scale: float, generator: random.Random, work: Path) -> N
             process.wait()
             note = f"{command.second}, killed after {moment:.2f} of {seconds:.2f} s: "
             wrong = judge(command, folder, old, new)
+            if not command.first:  # it refuses an output that exists
+                (folder / command.output).unlink(missing_ok=True)
             again = run(command.second.split(), folder)
             if left := listing(folder) - expected:
                 wrong += f" left {', '.join(sorted(left))}"
