@@ -31,7 +31,7 @@ from ..cache import (
     remove_uncommitted,
     writer_lock,
 )
-from ..errors import CacheError, ImageFolderError, WeightsError, check_flag
+from ..errors import CacheError, ImageFolderError, ParameterError, WeightsError, check_flag
 from .assemble import Assembler
 from .cluster import Job, SliceResult, connected, embed_on_cluster
 from .embed import EmbedResult, embed_images
@@ -165,6 +165,7 @@ def extract_features(
     for name, flag in (("strict", strict), ("follow_links", follow_links)):
         check_flag(name, "extract_features", flag)
     names = view_names(views)
+    _check_order(images, cache)
     location = CacheLocation.of(cache)
     refuse_input_as_output(location.path, images, weights)
     bar = make_progress(progress)
@@ -190,6 +191,19 @@ def extract_features(
                 reports[name] = view.report
     updated.report = replace(updated.report, views=reports)
     return updated
+
+
+def _check_order(images: Any, cache: Any) -> None:
+    """Raise ParameterError if the images have the name of a cache and the cache is a folder of another name."""
+
+    def names_cache(path: Any) -> bool:
+        return isinstance(path, str | os.PathLike) and Path(path).suffix.lower() in (".h5", ".hdf5", ".cache")
+
+    if names_cache(images) and not names_cache(cache) and os.path.isdir(cache):
+        raise ParameterError(
+            f"parameter cache of extract_features must be a cache to write, such as photos.h5, got the folder "
+            f"{display(str(cache))}. The images are given as {display(str(images))}: did you swap IMAGES and CACHE?"
+        )
 
 
 def _earlier_weights(location: CacheLocation) -> str:

@@ -16,7 +16,7 @@ from ...extract.backbone import weights_of, weights_sha256
 from ...heads import make_head, weights_of_classes
 from ...heads.io import dense_softmax, keras_head, read_parameters
 from ..duplicates import groups_for
-from ..models import ModelFile, ReferencePredictions, save_image_model
+from ..models import ModelFile, ReferencePredictions, check_order, save_image_model
 from ..scoring import fit_head
 from ..shared import evenly_spaced_indices, history_figure, replacing_files, try_figure
 from ..splits import GroupsLike, Split
@@ -161,6 +161,7 @@ def finetune(
     >>> import embedonce as eo
     >>> eo.finetune("photos", "start.keras", "tuned.keras", unfreeze=28)  # doctest: +SKIP
     """
+    check_order("finetune", model, "IMAGES", images)
     path, root = check_path("path", "finetune", path), check_path("images", "finetune", images)
     progress = as_progress(progress, "finetune")
     curves_path = (

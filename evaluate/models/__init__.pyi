@@ -13,6 +13,7 @@ from .image_model import backbone_of as backbone_of
 from .image_model import save_image_model as save_image_model
 from .model_file import FeatureSource as FeatureSource
 from .model_file import ModelFile as ModelFile
+from .model_file import check_order as check_order
 from .model_file import short_hashes as short_hashes
 from .prediction import predict as predict
 from .training import train as train

@@ -15,7 +15,7 @@ from ...extract import Progress, as_progress
 from ..duplicates import groups_for
 from ..scoring import HeadResult, score_head
 from ..splits import read_split
-from .model_file import ModelFile
+from .model_file import ModelFile, check_order
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,7 @@ def evaluate_model(
     >>> len(evaluation.rows), evaluation.left_out
     (4, 36)
     """
+    check_order("evaluate_model", model, "CACHE", cache)
     check_flag("include_training", "evaluate_model", include_training)
     split_file = None if split is None else check_path("split", "evaluate_model", split)
     opened = open_cache(cache, "evaluate_model")

@@ -26,7 +26,7 @@ from ...heads import class_evidence, require_explainable
 from ..shared import INK, default_style, percent, set_numbers, use_fonts
 from .activation_map import OPACITY, check_mean, gray, heatmap_colormap, heatmap_of
 from .image_model import backbone_of
-from .model_file import FeatureSource, ModelFile
+from .model_file import FeatureSource, ModelFile, check_order
 from .prediction import embed_files
 
 if TYPE_CHECKING:
@@ -244,6 +244,7 @@ def explain(
     >>> explanation = eo.explain("photos.npz", "new/a.jpg")  # doctest: +SKIP
     >>> explanation.save("a.png")  # doctest: +SKIP
     """
+    check_order("explain", model, "IMAGE", image)
     image_file = check_path("image", "explain", image)
     file = ModelFile.open(model, trust)
     source = file.source

@@ -14,9 +14,33 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import FeatureCache, display, open_cache
-from ...errors import EmbedonceError, HeadError, ModelFileError, check_flag, check_path, first_line
+from ...errors import (
+    EmbedonceError,
+    HeadError,
+    ModelFileError,
+    ParameterError,
+    check_flag,
+    check_path,
+    describe,
+    first_line,
+)
 from ...extract import precision_of, require_same_fingerprint
-from ...heads.io import SHORT_HASH_BYTES, load_head, load_model, load_predictor, read_metadata
+from ...heads.io import SHORT_HASH_BYTES, SUFFIXES, load_head, load_model, load_predictor, read_metadata
+
+
+def check_order(owner: str, model: Any, title: str, *others: Any) -> None:
+    """Raise ParameterError, before anything is read, if another argument names a model file and the model does not."""
+    if not names_model(model) and any(map(names_model, others)):
+        got = display(str(model)) if isinstance(model, str | os.PathLike) else describe(model)
+        raise ParameterError(
+            f"parameter model of {owner} must be a model file ({', '.join(SUFFIXES)}), got {got}. "
+            f"The model file is given as {title}: did you swap MODEL and {title}?"
+        )
+
+
+def names_model(path: Any) -> bool:
+    """Return whether an argument is a path with a suffix of model files."""
+    return isinstance(path, str | os.PathLike) and str(path).lower().endswith(SUFFIXES)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from ...extract import (
 )
 from ...extract.engines import make_engine
 from ..shared import Records
-from .model_file import FeatureSource, ModelFile
+from .model_file import FeatureSource, ModelFile, check_order
 from .novelty import NoveltyDetector
 
 
@@ -137,6 +137,7 @@ def predict(
     names = view_names(views)
     progress = as_progress(progress, "predict")
     paths_given = check_paths("images", "predict", images)
+    check_order("predict", model, "IMAGES", *paths_given)
     file = ModelFile.open(model, trust)
     files, unread = find_images(paths_given)
     source, detector = file.source, NoveltyDetector.of_metadata(file.metadata, file.name)

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ...cache import FeatureCache, make_folder, open_cache, refuse_input_as_output
-from ...errors import check_mapping, check_path
+from ...cache import FeatureCache, display, make_folder, open_cache, refuse_input_as_output
+from ...errors import ParameterError, check_mapping, check_path
 from ...extract import Progress, as_progress
 from ...heads import make_head
 from ...heads.io import cache_metadata, keras_head, require_saveable, save_head
@@ -18,7 +18,7 @@ from ..scoring import HeadResult, fit_and_score, fit_head, notes_on_fits, open_v
 from ..shared import history_figure, replacing_files, try_figure
 from ..splits import GroupsLike, Split, SplitLike, check_class_sizes, every_row, notes_on, single_split
 from .image_model import build_image_model, decoding_notes, reference_of_cache, save_image_model
-from .model_file import FeatureSource
+from .model_file import FeatureSource, names_model
 from .novelty import NoveltyDetector
 
 
@@ -131,6 +131,11 @@ def train(
     >>> model.result.scores["accuracy"]
     1.0
     """
+    if names_model(cache) and not names_model(path):
+        raise ParameterError(
+            f"parameter cache of train must be a cache, got the model file {display(str(cache))}: did you swap CACHE "
+            "and the output?"
+        )
     opened = open_cache(cache, "train")
     progress = as_progress(progress, "train")
     path = check_path("path", "train", path)
