@@ -184,9 +184,9 @@ def test_images_outside_class_folders_are_noted(run, folder, draw):
 
 def test_what_was_left_out_of_the_folder_is_noted(run, folder):
     (folder / "none").mkdir()
-    (folder / "ash" / "photo.HEIC").write_bytes(b"")
+    (folder / "ash" / "photo.PSD").write_bytes(b"")
     notes = run().report.notes
-    assert any("left out: 1 .heic. Convert them to JPEG or PNG" in note for note in notes)
+    assert any("left out: 1 .psd. Convert them to JPEG or PNG" in note for note in notes)
     assert "folders without images are not classes: none" in notes
     assert not any("sides of a split" in note for note in notes)
 
