@@ -86,8 +86,8 @@ def rows(cache):
         ("zero.jpg", b"", "the file is empty"),
         ("text.png", b"not an image at all", "not an image"),
         ("page.jpg", b"<!doctype html><title>404</title>", "unsupported format: HTML"),
-        ("new.jpg", b"RIFF\x24\0\0\0WEBPVP8 ", "unsupported format: WebP"),
-        ("scan.png", b"II*\0\x08\0\0\0", "unsupported format: TIFF"),
+        ("new.jpg", b"RIFF\x24\0\0\0WEBPVP8 ", "damaged WebP"),
+        ("scan.png", b"II*\0\x08\0\0\0", "damaged image: its header"),
         ("zeros.bmp", bytes(4096), "not an image"),
     ],
 )

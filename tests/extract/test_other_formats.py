@@ -137,6 +137,7 @@ def test_damaged_files_are_rejected(name):
             assert str(error)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.skipif(sys.platform == "win32", reason="libtiff is linked in another way")
 def test_damaged_tiff_files_print_nothing(capfd):
     data = encoded(IMAGE, "TIFF", compression="jpeg")
