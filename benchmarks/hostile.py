@@ -671,6 +671,7 @@ def names(tally: Tally, scale: float, generator: random.Random, work: Path) -> N
 def interrupt(tally: Tally, scale: float, generator: random.Random, work: Path) -> None:
     """Interrupt runs; the slowest is the longest time from the signal to the end."""
     draw_images(work / "images", 2)
+    must_run(["extract", "images", "x.h5", *SMALL], work)  # prepares the backbone
     data = jpeg("RGB", 7000, 40)
     for number in range(12):
         # other content, so that every file is decoded
