@@ -14,7 +14,6 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -169,6 +168,9 @@ class _Reader:
     def __init__(self, data: bytes, limit: int) -> None:
         self._data = data
         self._limit = limit
+        import h5py  # only here: only the child process needs it, which takes 30 ms
+
+        self._h5py = h5py
         self._claimed = self._objects = 0
         self._attributes: dict[str, dict[str, str | list[str]]] = {}
         self._groups: set[int] = set()
@@ -177,7 +179,7 @@ class _Reader:
     def read(self, write: Any = None) -> dict[str, Any]:
         """Read all arrays, write their bytes, and return what is needed to decode them."""
         arrays = []
-        with h5py.File(io.BytesIO(self._data), "r") as file:
+        with self._h5py.File(io.BytesIO(self._data), "r") as file:
             datasets = list(self._walk(file, "", 0))
             places = sorted(self._places)
             if any(end > start for (_, end), (start, _) in itertools.pairwise(places)):
@@ -191,7 +193,7 @@ class _Reader:
 
     def _walk(self, group: Any, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
         """Yield the datasets below a group with their paths."""
-        address = h5py.h5o.get_info(group.id).addr
+        address = self._h5py.h5o.get_info(group.id).addr
         if address in self._groups or depth > _DEEPEST:
             raise Hdf5Error(f"has groups without end, or one under two names ({_shown(prefix)})")
         self._groups.add(address)
@@ -201,14 +203,14 @@ class _Reader:
                 raise Hdf5Error(f"is damaged (the name {name!a} is not text)")
             path = prefix + name
             self._count()
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            if not isinstance(group.get(name, getlink=True), self._h5py.HardLink):
                 raise Hdf5Error(f"has a link to another place ({_shown(path)}), which is not followed")
             if path in _OPTIMIZER:
                 continue
             item = group[name]
-            if isinstance(item, h5py.Group):
+            if isinstance(item, self._h5py.Group):
                 yield from self._walk(item, f"{path}/", depth + 1)
-            elif isinstance(item, h5py.Dataset):
+            elif isinstance(item, self._h5py.Dataset):
                 list(self._text(item, f"{path}/"))
                 self._check(item, path)
                 if item.shape is not None:
@@ -227,11 +229,13 @@ class _Reader:
         if any(creation.get_filter(index)[0] not in _FILTERS for index in range(creation.get_nfilters())):
             raise Hdf5Error(f"has an array that is compressed in an unknown way ({_shown(path)})")
         kind = dataset.id.get_type()
-        if kind.get_class() in (h5py.h5t.FLOAT, h5py.h5t.INTEGER) and not kind.equal(h5py.h5t.py_create(kind.dtype)):
+        if kind.get_class() in (self._h5py.h5t.FLOAT, self._h5py.h5t.INTEGER) and not kind.equal(
+            self._h5py.h5t.py_create(kind.dtype)
+        ):
             raise Hdf5Error(f"has an array of numbers that NumPy does not know ({_shown(path)})")
         self._claim(kind, dataset.shape, path)
         self._claim(kind, dataset.chunks, path, once=True)
-        header = h5py.h5o.get_info(dataset.id).addr
+        header = self._h5py.h5o.get_info(dataset.id).addr
         self._places.add((header, header + 1))
         if (start := dataset.id.get_offset()) is not None:
             start -= dataset.file.userblock_size
@@ -251,7 +255,7 @@ class _Reader:
 
     def _claim(self, kind: Any, shape: tuple[int, ...] | None, path: str, once: bool = False) -> None:
         """Refuse references, and more bytes than a file of this size holds; `once`: they are there one at a time."""
-        if kind.detect_class(h5py.h5t.REFERENCE):
+        if kind.detect_class(self._h5py.h5t.REFERENCE):
             raise Hdf5Error(f"has a reference ({_shown(path)}), which is not followed")
         claimed = 0 if shape is None else math.prod(shape) * kind.get_size()
         self._claimed += 0 if once else claimed

@@ -7,7 +7,6 @@ import ctypes
 import io
 from collections.abc import Callable
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,6 +64,8 @@ def other_format(data: bytes) -> str:
 
 def decoder_versions() -> dict[str, str]:
     """Return the versions of the installed packages of extras, by name."""
+    from importlib.metadata import PackageNotFoundError, version  # parsers of e-mail headers, which take 20 ms
+
     versions = {}
     for name in EXTRA_PACKAGES:
         try:

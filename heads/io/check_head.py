@@ -50,7 +50,8 @@ def check_head(name: str, parameters: dict[str, Any], attributes: dict[str, Any]
         raise _wrong("approximate_", "true or false", attributes["approximate_"])
     if "classes_" in attributes:
         check_classes(attributes["classes_"])
-        if len(attributes["classes_"]) < 2 or (np.unique(attributes["classes_"]) != attributes["classes_"]).any():
+        classes = attributes["classes_"]
+        if len(classes) < 2 or not (classes[:-1] < classes[1:]).all():
             raise ValueError("its classes_ must be at least two, sorted")
     for attribute in ("uncalibrated_classes_", "feature_names_in_"):
         value = attributes.get(attribute, np.zeros(0))
