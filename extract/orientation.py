@@ -19,7 +19,7 @@ def orientation_of(data: bytes) -> int:
     The decoders of TIFF, HEIC and AVIF turn their images themselves.
     """
     if data.startswith(b"\xff\xd8\xff"):
-        exif = exif_of_jpeg(data)
+        exif = exif_of_jpeg(data) if b"Exif\0\0" in data else b""
     elif data.startswith(b"\x89PNG"):
         exif = _exif_of_chunks(data, 8, b"eXIf", ">I4s", skipped=4)
     elif data[8:12] == b"WEBP":
