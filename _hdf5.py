@@ -166,11 +166,11 @@ class _Reader:
     """Walks over all objects of a file and checks them, before it reads any array."""
 
     def __init__(self, data: bytes, limit: int) -> None:
-        self._data = data
-        self._limit = limit
-        import h5py  # only here: only the child process needs it, which takes 30 ms
+        import h5py  # takes 30 ms, and only the child process needs it
 
         self._h5py = h5py
+        self._data = data
+        self._limit = limit
         self._claimed = self._objects = 0
         self._attributes: dict[str, dict[str, str | list[str]]] = {}
         self._groups: set[int] = set()

@@ -194,7 +194,7 @@ def make_folder(folder: Path | str, what: str) -> Path:
 
 
 def refuse_input_as_output(output: Path | str, *inputs: Any) -> None:
-    """Raise OutputError if a file or folder to write is one that is read, under whatever name; None is no input."""
+    """Raise OutputError if a file or folder to write is one that is read, also by another name; None is no input."""
     for path in inputs:
         try:
             same = os.path.samefile(output, path)
