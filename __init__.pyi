@@ -1,5 +1,6 @@
 from . import errors as errors
 from .cache import FeatureCache as FeatureCache
+from .cache import convert as convert
 from .cache import info as info
 from .cache import pack as pack
 from .errors import EmbedonceError as EmbedonceError
@@ -20,6 +21,7 @@ from .evaluate import train as train
 from .evaluate import tune as tune
 from .extract import doctor as doctor
 from .extract import extract_features as extract_features
+from .extract import label as label
 from .extract import verify as verify
 from .heads import make_head as make_head
 from .heads.io import load_head as load_head

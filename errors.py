@@ -89,10 +89,10 @@ class ParameterError(EmbedonceError, ValueError):
 def check_int(name: str, owner: str, value: Any, minimum: int, maximum: int | None = None) -> int:
     """Return a parameter as an int, or raise ParameterError; NumPy's integers are accepted, bool is not."""
     try:
-        number = operator.index(value)
+        number = minimum - 1 if type(value).__name__ in ("bool", "bool_") else operator.index(value)
     except TypeError:
         number = minimum - 1
-    if isinstance(value, bool) or number < minimum or (maximum is not None and number > maximum):
+    if number < minimum or (maximum is not None and number > maximum):
         allowed = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
         raise ParameterError(f"parameter {name} of {owner} must be an integer {allowed}, got {describe(value)}")
     return number
@@ -178,6 +178,12 @@ class ModelFileError(EmbedonceError, ValueError):
 
 class ModelSuffixError(ModelFileError):
     """A model file, or a picture of a model, has a suffix that is not allowed."""
+
+    exit_status = 2
+
+
+class LabelsError(EmbedonceError, ValueError):
+    """Labels or metadata of images cannot be read from a table, do not fit the images, or are missing."""
 
     exit_status = 2
 

@@ -1,3 +1,13 @@
+from .conversion import convert as convert
+from .csv_files import as_csv as as_csv
+from .csv_files import find_path as find_path
+from .csv_files import format_examples as format_examples
+from .csv_files import is_missing as is_missing
+from .csv_files import match_names as match_names
+from .csv_files import read_header as read_header
+from .csv_files import read_rows as read_rows
+from .csv_files import read_table as read_table
+from .csv_files import stem_of as stem_of
 from .feature_cache import FeatureCache as FeatureCache
 from .feature_cache import StoredRows as StoredRows
 from .feature_cache import open_cache as open_cache
@@ -18,6 +28,8 @@ from .inspection import Inspection as Inspection
 from .inspection import inspect_cache as inspect_cache
 from .lock import writer_lock as writer_lock
 from .manifest import Manifest as Manifest
+from .metadata import Metadata as Metadata
+from .metadata import text_of as text_of
 from .names import display as display
 from .names import printable as printable
 from .packing import pack as pack

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,10 @@ import numpy.typing as npt
 from ..errors import (
     CacheError,
     FingerprintError,
+    LabelsError,
     ParameterError,
+    check_choice,
+    check_flag,
     check_mapping,
     check_path,
     describe,
@@ -25,6 +28,7 @@ from ..errors import (
 )
 from .format import FEATURES, SIGNATURES, Matrix
 from .manifest import Manifest
+from .metadata import Metadata, text_of, typed
 from .names import display
 from .shard import Shard
 from .shards import StoredMatrix, join_shards, open_generation
@@ -48,7 +52,7 @@ class FeatureCache:
     class_names : list of str
         Sorted names of the classes.
     labels : ndarray of int32, shape (n,)
-        Index into ``class_names`` of every row. Read-only.
+        Index into ``class_names`` of every row, -1 for an image without a label. Read-only.
     paths : list of str, length n
         Relative to the image folder, POSIX separators. Bytes that are not UTF-8 are surrogate escapes.
     rejects : list of (str, str)
@@ -59,6 +63,8 @@ class FeatureCache:
         Versions, engine, image folder: how the cache was made, without influence on the values.
     files : Files
         Sizes, modification times and content hashes of the rows.
+    unlabelled : int
+        Images without a label that `labelled` has left out; 0 for other caches.
     report : ExtractionReport or None
         Result of the extraction that returned this cache; None for other caches.
     table : Table
@@ -101,6 +107,7 @@ class FeatureCache:
             (os.fsdecode(name), reason) for name, reason in zip(table.rejects.paths, table.reasons, strict=True)
         ]
         self.report: Any = None
+        self.unlabelled = 0
         self._generation = generation
         self._matrices: dict[Matrix, Rows | StoredMatrix] = {
             matrix: rows if isinstance(rows, StoredMatrix) else _read_only(np.asarray(rows))
@@ -151,10 +158,11 @@ class FeatureCache:
     def from_arrays(
         cls,
         features: npt.ArrayLike,
-        labels: npt.ArrayLike,
+        labels: npt.ArrayLike | None = None,
         class_names: Sequence[str] | None = None,
         paths: Sequence[str] | None = None,
         *,
+        metadata: Mapping[str, Sequence[Any]] | None = None,
         signatures: npt.ArrayLike | None = None,
         fingerprint: dict[str, Any] | None = None,
         provenance: dict[str, Any] | None = None,
@@ -165,12 +173,15 @@ class FeatureCache:
         ----------
         features : array-like of shape (n, d)
             Converted to float32.
-        labels : array-like of shape (n,)
-            Names of classes, or integers that index ``class_names``.
+        labels : array-like of shape (n,), default=None
+            Names of classes, or integers that index ``class_names``, -1 for a row without a label. By default no row
+            has a label.
         class_names : sequence of str, default=None
             By default the names, or the integers as text, that occur in ``labels``.
         paths : sequence of str, default=None
             Unique names of the rows. By default the class and the number of the row.
+        metadata : mapping of str to sequence of length n, default=None
+            Columns about the rows, such as patients. Values are stored as text; None and NaN are missing values.
         signatures : array-like of shape (n, 784), default=None
             Thumbnails of 28 x 28 pixels, uint8, which the search for near-duplicates needs.
         fingerprint : dict, default=None
@@ -205,11 +216,17 @@ class FeatureCache:
             check_mapping(name, "from_arrays", about)
         if rows.ndim != 2:
             raise ParameterError(f"parameter features of from_arrays must have shape (n, d), got {rows.shape}")
+        labels = np.full(len(rows), -1) if labels is None else labels
         names, codes = _encode_labels(labels, class_names, len(rows), "from_arrays")
+        columns = {
+            name: _as_texts(name, values, len(rows))
+            for name, values in check_mapping("metadata", "from_arrays", metadata).items()
+        }
         paths = None if paths is None else _as_names(paths, "parameter paths of from_arrays")
         if paths is None:
             digits = len(str(max(0, len(rows) - 1)))
-            paths = [f"{names[code]}/{row:0{digits}d}" for row, code in enumerate(codes.tolist())]
+            folders = [*(f"{name}/" for name in names), ""]  # -1 is the last
+            paths = [f"{folders[code]}{row:0{digits}d}" for row, code in enumerate(codes.tolist())]
         elif len(paths) != len(rows):
             raise ParameterError(f"parameter paths of from_arrays must have {len(rows)} entries, got {len(paths)}")
         _require_unique(list(map(str, paths)), "parameter paths of from_arrays")
@@ -231,6 +248,7 @@ class FeatureCache:
                 labels=codes,
                 features=rows,
                 signatures=thumbnails,
+                metadata=Metadata.of_columns(columns),
             )
         )
 
@@ -281,7 +299,7 @@ class FeatureCache:
                 )
         _require_unique([path for part in parts for path in part.paths], "parameter caches of concat")
         names = sorted({name for part in parts for name in part.class_names})
-        codes = [np.array([names.index(name) for name in part.class_names], np.int32)[part.labels] for part in parts]
+        codes = [np.array([*map(names.index, part.class_names), -1], np.int32)[part.labels] for part in parts]
         thumbnails = [part.signatures for part in parts]
         return cls(
             Table(
@@ -300,6 +318,7 @@ class FeatureCache:
                 signatures=np.concatenate([rows for rows in thumbnails if rows is not None])
                 if all(rows is not None for rows in thumbnails)
                 else None,
+                metadata=Metadata.join([part.table.metadata for part in parts], list(map(len, parts))),
             )
         )
 
@@ -337,7 +356,9 @@ class FeatureCache:
         numbers = np.atleast_1d(np.arange(len(self))[_as_index(rows)])
         if len(np.unique(numbers)) < len(numbers):
             raise ParameterError("parameter rows of select must name no row twice, got one that occurs twice")
-        present, labels = np.unique(self.labels[numbers], return_inverse=True)
+        chosen = self.labels[numbers]
+        present = np.unique(chosen[chosen >= 0])
+        labels = np.where(chosen >= 0, np.searchsorted(present, chosen), -1)
         return FeatureCache(
             replace(
                 self.table,
@@ -348,8 +369,50 @@ class FeatureCache:
                 rejects=Files(),
                 reasons=[],
                 signatures=self._rows(numbers, SIGNATURES) if SIGNATURES in self._matrices else None,
+                metadata=self.table.metadata.take(numbers),
             )
         )
+
+    def labelled(self, owner: str = "this function") -> FeatureCache:
+        """Return the images that have a label: this cache if all have one, otherwise a cache in memory.
+
+        Parameters
+        ----------
+        owner : str, default="this function"
+            The function that needs labels, for the error.
+
+        Returns
+        -------
+        FeatureCache
+            Its attribute ``unlabelled`` counts the images that were left out.
+
+        Raises
+        ------
+        LabelsError
+            If no image has a label.
+
+        See Also
+        --------
+        embedonce.label : Add labels to a cache.
+
+        Examples
+        --------
+        >>> from embedonce import FeatureCache
+        >>> cache = FeatureCache.from_arrays([[0.0], [1.0], [2.0]], [0, -1, 1], class_names=["ash", "birch"])
+        >>> cache.labelled().paths
+        ['ash/0', 'birch/2']
+        """
+        rows = np.flatnonzero(self.labels >= 0)
+        if len(rows) == len(self):
+            return self
+        if not len(rows):
+            raise LabelsError(
+                f"{self.display_path} has no labels, which {owner} needs. Add them with: embedonce label CACHE "
+                "--labels FILE"
+            )
+        cache = self.select(rows)
+        cache.unlabelled = len(self) - len(rows)
+        return cache
 
     def with_labels(self, labels: npt.ArrayLike, class_names: Sequence[str] | None = None) -> FeatureCache:
         """Return a cache in memory of the same images with other labels.
@@ -357,7 +420,7 @@ class FeatureCache:
         Parameters
         ----------
         labels : array-like of shape (n,)
-            Names of classes, or integers that index ``class_names``.
+            Names of classes, or integers that index ``class_names``, -1 for a row without a label.
         class_names : sequence of str, default=None
             By default the names, or the integers as text, that occur in ``labels``.
 
@@ -392,35 +455,63 @@ class FeatureCache:
             )
         )
 
-    def to_frame(self) -> Any:
-        """Return features and class names as a ``pandas.DataFrame``.
+    def to_frame(self, *, features: bool = False, library: Literal["pandas", "polars"] = "pandas") -> Any:
+        """Return paths, labels and metadata, and features if asked for, as a data frame.
+
+        Parameters
+        ----------
+        features : bool, default=False
+            Also the columns ``feature_0``, ``feature_1`` and so on.
+        library : {"pandas", "polars"}, default="pandas"
+            Kind of the frame.
 
         Returns
         -------
-        pandas.DataFrame
-            Index ``path``; columns ``class_name``, ``feature_0``, ``feature_1`` and so on.
+        pandas.DataFrame or polars.DataFrame
+            Columns ``path``, ``class_name`` and those of ``metadata``. A column of metadata is int64 or float64 if all
+            of its texts are numbers as programs write them, so that 007 stays text.
 
         Raises
         ------
         MissingPackageError
-            If pandas is not installed.
+            If the library is not installed.
 
         See Also
         --------
         from_arrays : Make a cache from arrays.
+        embedonce.convert : Write a cache as Parquet, CSV or NumPy file.
 
         Examples
         --------
         >>> from embedonce import FeatureCache
-        >>> cache = FeatureCache.from_arrays([[0.0], [1.0]], ["ash", "birch"])
+        >>> cache = FeatureCache.from_arrays([[0.0], [1.0]], ["ash", "birch"], metadata={"age": [7, 9]})
         >>> cache.to_frame().columns.tolist()  # doctest: +SKIP
-        ['class_name', 'feature_0']
+        ['path', 'class_name', 'age']
         """
-        pandas = import_optional("pandas", "a data frame")
-        columns = [f"feature_{number}" for number in range(self.shape[1])]
-        frame = pandas.DataFrame(self.features, pandas.Index(self.paths, name="path"), columns)
-        frame.insert(0, "class_name", self.label_names)
-        return frame
+        check_flag("features", "to_frame", features)
+        check_choice("library", "to_frame", library, ("pandas", "polars"))
+        frame = import_optional(library, "a data frame").DataFrame(self.columns())
+        if not features:
+            return frame
+        names = [f"feature_{number}" for number in range(self.shape[1])]
+        if library == "polars":
+            return frame.hstack(type(frame)(self.features, schema=names))
+        return frame.join(type(frame)(self.features, columns=names))
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """Return paths, class names and typed metadata by name, as `to_frame` has them."""
+        columns: dict[str, Any] = {
+            "path": np.array(self.paths, object),
+            "class_name": np.array([*self.class_names, None], object)[self.labels],
+        }
+        for name, texts in self.metadata.items():
+            columns[f"{name}_metadata" if name in columns else name] = typed(texts)
+        return columns
+
+    @property
+    def metadata(self) -> dict[str, npt.NDArray[np.object_]]:
+        """Mapping of str to ndarray of str, shape (n,): columns about the images; an empty text is a missing value."""
+        return self.table.metadata.columns
 
     @property
     def features(self) -> Features:
@@ -448,8 +539,8 @@ class FeatureCache:
 
     @property
     def label_names(self) -> npt.NDArray[np.str_]:
-        """ndarray of str, shape (n,): the class name of every row."""
-        names: npt.NDArray[np.str_] = np.array(self.class_names, np.str_)[self.labels]
+        """ndarray of str, shape (n,): the class name of every row, empty without a label."""
+        names: npt.NDArray[np.str_] = np.array([*self.class_names, ""], np.str_)[self.labels]  # -1 is the last
         return names
 
     @property
@@ -476,7 +567,7 @@ class FeatureCache:
     @property
     def class_counts(self) -> dict[str, int]:
         """Number of embedded images per class name."""
-        counts = np.bincount(self.labels, minlength=len(self.class_names)).tolist()
+        counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.class_names)).tolist()
         return dict(zip(self.class_names, counts, strict=True))
 
     def __getitem__(self, rows: int | slice | npt.ArrayLike) -> Features:
@@ -588,7 +679,8 @@ def _encode_labels(
     values = np.asarray(labels)
     if values.shape != (rows,):
         raise ParameterError(f"parameter labels of {owner} must have shape ({rows},), got {values.shape}")
-    present, codes = np.unique(values, return_inverse=True)
+    known = values != -1 if values.dtype.kind == "i" else np.ones(rows, bool)
+    present, codes = np.unique(values[known], return_inverse=True)
     listed = present.tolist() if class_names is None else _as_names(class_names, f"parameter class_names of {owner}")
     given = [str(name) for name in listed]
     _require_unique(given, f"parameter class_names of {owner}")
@@ -603,7 +695,9 @@ def _encode_labels(
     unknown = [name for name in present_names if name not in position]
     if unknown:
         raise ParameterError(f"parameter labels of {owner} must be among the class names, got {unknown[0]!r}")
-    return names, np.array([position[name] for name in present_names], np.int32)[codes]
+    encoded = np.full(rows, -1, np.int32)
+    encoded[known] = np.array([position[name] for name in present_names], np.int32)[codes]
+    return names, encoded
 
 
 def _as_array(values: npt.ArrayLike, dtype: npt.DTypeLike, name: str) -> npt.NDArray[Any]:
@@ -615,6 +709,16 @@ def _as_array(values: npt.ArrayLike, dtype: npt.DTypeLike, name: str) -> npt.NDA
             f"parameter {name} of from_arrays must be an array of {np.dtype(dtype).name}, got {describe(values)}: "
             f"{first_line(error)}"
         ) from error
+
+
+def _as_texts(name: str, values: Any, rows: int) -> list[str]:
+    """Return a column of metadata as texts."""
+    column = _as_names(values, f"column {name} of parameter metadata of from_arrays")
+    if len(column) != rows:
+        raise ParameterError(
+            f"column {name} of parameter metadata of from_arrays must have {rows} values, got {len(column)}"
+        )
+    return [text_of(value) for value in column]
 
 
 def _as_names(names: Any, owner: str) -> list[Any]:

@@ -1,10 +1,10 @@
-"""The cache file format, versions 1 and 2: names, types and checksums. docs/FORMAT.md is its specification."""
+"""The cache file format, versions 1 to 3: names, types and checksums. docs/FORMAT.md is its specification."""
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,7 +14,7 @@ import numpy.typing as npt
 import xxhash
 
 FORMAT = "embedonce-feature-cache"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 BLOCK_ROWS = 64
 """Rows under one block checksum: few enough to stay in a processor's second-level cache while hashed."""
@@ -40,8 +40,17 @@ class Matrix:
 FEATURES = Matrix("features", "<f4", "row_checksums", "block_checksums")
 SIGNATURES = Matrix("signatures", "|u1", "signature_row_checksums", "signature_block_checksums", SIGNATURE_BYTES)
 
-MATRICES: dict[int, tuple[Matrix, ...]] = {1: (FEATURES,), 2: (FEATURES, SIGNATURES)}
-"""Matrices in the files of each version; the versions differ in nothing else."""
+MATRICES: dict[int, tuple[Matrix, ...]] = {1: (FEATURES,), 2: (FEATURES, SIGNATURES), 3: (FEATURES, SIGNATURES)}
+"""Matrices in the files of each version; those of version 3 may be without signatures."""
+
+_METADATA: dict[str, tuple[str, int]] = {
+    "metadata_names_bytes": ("|u1", 1),
+    "metadata_names_offsets": ("<i8", 1),
+    "metadata_values_bytes": ("|u1", 1),
+    "metadata_values_offsets": ("<i8", 1),
+    "metadata_codes": ("<i4", 2),
+}
+"""Datasets that only version 3 has."""
 
 _TABLES: dict[str, tuple[str, int]] = {
     "labels": ("<i4", 1),
@@ -62,10 +71,15 @@ _TABLES: dict[str, tuple[str, int]] = {
 }
 
 
-def datasets(version: int) -> dict[str, tuple[str, int]]:
-    """Return type and number of dimensions of every dataset of a version, by name."""
-    types = dict(_TABLES)
-    for matrix in MATRICES[version]:
+def matrices(version: int, names: Container[str]) -> tuple[Matrix, ...]:
+    """Return the matrices of a file of a version that has datasets of these names."""
+    return MATRICES[version] if version < 3 or SIGNATURES.name in names else (FEATURES,)
+
+
+def datasets(version: int, of: Iterable[Matrix] = (FEATURES, SIGNATURES)) -> dict[str, tuple[str, int]]:
+    """Return type and number of dimensions of every dataset of a version with these matrices, by name."""
+    types = _TABLES | (_METADATA if version >= 3 else {})
+    for matrix in of:
         types |= {matrix.name: (matrix.dtype, 2), matrix.row_checksums: ("<u8", 1), matrix.block_checksums: ("<u8", 1)}
     return types
 

@@ -18,6 +18,7 @@ from ..errors import CacheError, DamagedCacheError, first_line
 from . import format as fmt
 from .files import open_regular
 from .hdf5 import Hdf5File, StoredArray
+from .metadata import MISSING, Metadata
 from .names import display
 from .table import HASH_BYTES, Files, Rows, Table
 
@@ -213,11 +214,12 @@ def _read(source: io.FileIO, size: int) -> _Content:
         raise CacheError("it is not an embedonce feature cache")
     version = attributes.get("format_version")
     if not isinstance(version, int) or version not in fmt.MATRICES:
-        versions = " and ".join(map(str, fmt.MATRICES))
+        versions = ", ".join(map(str, fmt.MATRICES))
         raise _RefusedError(f"its format version is {version!r}, this embedonce reads {versions}. Upgrade embedonce")
     stored = attributes.pop("digest", b"")
     arrays = file.arrays()
-    wanted = fmt.datasets(version)
+    matrices_of_file = fmt.matrices(version, arrays)
+    wanted = fmt.datasets(version, matrices_of_file)
     missing = sorted(set(wanted) - set(arrays))
     if missing:
         raise CacheError(f"it has no {', '.join(missing)}")
@@ -225,7 +227,7 @@ def _read(source: io.FileIO, size: int) -> _Content:
         array = arrays[name]
         if array.dtype != dtype or len(array.shape) != dimensions:
             raise CacheError(f"{name} must be {dtype} with {dimensions} dimension(s), got {array.dtype} {array.shape}")
-    streamed = {matrix: arrays.pop(matrix.name) for matrix in fmt.MATRICES[version]}
+    streamed = {matrix: arrays.pop(matrix.name) for matrix in matrices_of_file}
     shapes = {matrix: (array.shape[0], array.shape[1]) for matrix, array in streamed.items()}
     shape = shapes[fmt.FEATURES]
     datasets = {name: _load(source, array) for name, array in arrays.items()}
@@ -233,13 +235,15 @@ def _read(source: io.FileIO, size: int) -> _Content:
     if digest.encode() != stored:
         raise CacheError("its checksum does not match")
     try:
-        table = _table(attributes, datasets, fmt.SIGNATURES in streamed)
+        table = _table(attributes, datasets, fmt.SIGNATURES in streamed, version)
     except (ValueError, RecursionError) as error:
         raise _RefusedError(f"{first_line(error)}; a writer made a mistake, or it is a forgery") from error
     block_rows = attributes.get("block_rows")
     if not isinstance(block_rows, int) or block_rows < 1:
         raise _RefusedError("its block_rows must be a number above 0; a writer made a mistake, or it is a forgery")
-    _check_lengths(table, datasets, shapes, block_rows)
+    _check_lengths(table, datasets, shapes, block_rows, version)
+    if version >= 3:
+        _check_metadata(table.metadata, shape[0])
     matrices = {
         matrix: _Stored(
             array.offset, shapes[matrix], datasets[matrix.row_checksums], datasets[matrix.block_checksums].tolist()
@@ -285,7 +289,11 @@ else:  # Windows, which has no fork
 
 
 def _check_lengths(
-    table: Table, datasets: dict[str, npt.NDArray[Any]], shapes: dict[fmt.Matrix, tuple[int, int]], block_rows: int
+    table: Table,
+    datasets: dict[str, npt.NDArray[Any]],
+    shapes: dict[fmt.Matrix, tuple[int, int]],
+    block_rows: int,
+    version: int,
 ) -> None:
     n, m = shapes[fmt.FEATURES][0], len(table.rejects.paths)
     wanted = {"labels": n, "sizes": n, "mtimes": n, "rejects_sizes": m, "rejects_mtimes": m}
@@ -297,21 +305,33 @@ def _check_lengths(
     fit = fit and datasets["hashes"].shape == (n, HASH_BYTES) and datasets["rejects_hashes"].shape == (m, HASH_BYTES)
     if not fit or len(table.files.paths) != n or len(table.reasons) != m:
         raise _RefusedError("its tables differ in length; a writer made a mistake, or it is a forgery")
-    if n and not (table.labels.min() >= 0 and table.labels.max() < len(table.class_names)):
+    if n and not (table.labels.min() >= (0 if version < 3 else -1) and table.labels.max() < len(table.class_names)):
         raise _RefusedError("a label has no class name; a writer made a mistake, or it is a forgery")
 
 
-def _table(attributes: dict[str, bytes | int], datasets: dict[str, npt.NDArray[Any]], has_signatures: bool) -> Table:
+def _check_metadata(metadata: Metadata, rows: int) -> None:
+    codes = metadata.codes
+    fit = codes.shape == (rows, len(metadata.names)) and len(set(metadata.names)) == len(metadata.names)
+    if not fit or (codes.size and not (codes.min() >= MISSING and codes.max() < len(metadata.values))):
+        raise _RefusedError("its metadata do not fit its rows; a writer made a mistake, or it is a forgery")
+
+
+def _table(
+    attributes: dict[str, bytes | int], datasets: dict[str, npt.NDArray[Any]], has_signatures: bool, version: int
+) -> Table:
     def strings(name: str) -> list[bytes]:
         return fmt.unpack_strings(datasets[f"{name}_bytes"], datasets[f"{name}_offsets"])
+
+    def texts(name: str) -> list[str]:
+        return [text.decode("utf-8", "surrogateescape") for text in strings(name)]
 
     def files(prefix: str) -> Files:
         columns = (datasets[f"{prefix}{name}"] for name in ("sizes", "mtimes", "hashes"))
         return Files(strings(f"{prefix}paths"), *columns)
 
-    texts = {name: attributes.get(name) for name in ("fingerprint", "provenance")}
-    parsed = {name: json.loads(text) for name, text in texts.items() if isinstance(text, bytes)}
-    if not all(isinstance(parsed.get(name), dict) for name in texts):
+    documents = {name: attributes.get(name) for name in ("fingerprint", "provenance")}
+    parsed = {name: json.loads(text) for name, text in documents.items() if isinstance(text, bytes)}
+    if not all(isinstance(parsed.get(name), dict) for name in documents):
         raise ValueError("its fingerprint and provenance must be JSON objects")
     return Table(
         fingerprint=parsed["fingerprint"],
@@ -323,4 +343,7 @@ def _table(attributes: dict[str, bytes | int], datasets: dict[str, npt.NDArray[A
         rejects=files("rejects_"),
         reasons=[reason.decode("utf-8", "replace") for reason in strings("rejects_reasons")],
         signatures=np.zeros((0, fmt.SIGNATURE_BYTES), np.uint8) if has_signatures else None,
+        metadata=Metadata(texts("metadata_names"), texts("metadata_values"), datasets["metadata_codes"])
+        if version >= 3
+        else Metadata(),
     )

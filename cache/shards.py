@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ..errors import CacheError, DamagedCacheError
 from .format import FEATURES, REMEDY, SIGNATURES, Matrix
 from .manifest import Manifest, read_manifest, shard_name
+from .metadata import Metadata
 from .names import display
 from .shard import Shard
 from .table import Files, Rows, Table
@@ -113,6 +114,9 @@ def join_shards(shards: list[Shard], manifest: Manifest | None) -> Table:
         rejects=rejects,
         reasons=[reasons[place] for place in reject_order.tolist()],
         signatures=StoredMatrix(shards, order, SIGNATURES) if with_signatures else None,
+        metadata=Metadata.join([table.metadata for table in tables], [len(table.files) for table in tables]).take(
+            order
+        ),
     )
 
 
@@ -152,10 +156,10 @@ def _labels(shards: list[Shard], class_names: list[bytes]) -> npt.NDArray[np.int
     parts = [np.zeros(0, np.int32)]
     for shard in shards:
         names = shard.table.class_names
-        used = np.unique(shard.table.labels).tolist()
+        used = [label for label in np.unique(shard.table.labels).tolist() if label >= 0]
         missing = [names[label] for label in used if names[label] not in index]
         if missing:
             raise CacheError(f"{display(shard.path)}: the class {display(missing[0])} is not one of its folder's")
-        translation = np.array([index.get(name, -1) for name in names] or [0], np.int32)
+        translation = np.array([*(index.get(name, -1) for name in names), -1], np.int32)  # -1 stays -1
         parts.append(translation[shard.table.labels])
     return np.concatenate(parts)

@@ -22,6 +22,10 @@ class CacheInfo:
         Number of rows, and of features per row.
     classes : dict of str to int
         Number of images per class.
+    unlabelled : int
+        Number of images without a label.
+    metadata : dict of str to int
+        Number of different values in every column of metadata.
     fingerprint : dict
         Everything that decides the feature values.
     provenance : dict
@@ -34,6 +38,8 @@ class CacheInfo:
     images: int
     features: int
     classes: dict[str, int]
+    unlabelled: int
+    metadata: dict[str, int]
     fingerprint: dict[str, Any]
     provenance: dict[str, Any]
     reject_reasons: list[tuple[str, str]]
@@ -45,6 +51,8 @@ class CacheInfo:
             "images": self.images,
             "features": self.features,
             "classes": self.classes,
+            "unlabelled": self.unlabelled,
+            "metadata": self.metadata,
             "rejects": len(self.reject_reasons),
             "fingerprint": self.fingerprint,
             "provenance": self.provenance,
@@ -57,6 +65,11 @@ class CacheInfo:
         versions = self.provenance.get("versions", {})
         lines = {"images": f"{self.images:,}", "features": f"{self.features:,} per image, float32"}
         lines |= {f"  {display(name)}": f"{count:,}" for name, count in self.classes.items()}
+        if self.unlabelled:
+            lines["without label"] = f"{self.unlabelled:,}"
+        if self.metadata:
+            columns = (f"{display(name)} ({count:,} values)" for name, count in self.metadata.items())
+            lines["metadata"] = ", ".join(columns)
         lines["weights"] = f"{weights}{warning}"
         lines |= {name.replace("_", " "): str(value) for name, value in self.fingerprint.items()}
         lines["engines"] = ", ".join(self.provenance.get("engines", {}))
@@ -104,6 +117,8 @@ def info(cache: FeatureCache | Path | str) -> CacheInfo:
         images,
         features,
         cache.class_counts,
+        int((cache.labels < 0).sum()),
+        {name: len(set(texts) - {""}) for name, texts in cache.metadata.items()},
         cache.fingerprint,
         cache.provenance,
         cache.rejects,

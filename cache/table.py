@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .format import FEATURES, SIGNATURES, Matrix
+from .metadata import Metadata
 
 Features = npt.NDArray[np.float32]
 Signatures = npt.NDArray[np.uint8]
@@ -69,8 +70,8 @@ class Files:
 class Table:
     """Content of a cache: n embedded images with d features, and m rejects with reasons.
 
-    `labels` (n,) index into sorted `class_names`. `features` (n, d) and `signatures` (n, 784) are arrays or sources;
-    `signatures` is None unless every row has one.
+    `labels` (n,) index into sorted `class_names`, -1 without a label. `features` (n, d) and
+    `signatures` (n, 784) are arrays or sources; `signatures` is None unless every row has one.
     """
 
     fingerprint: dict[str, Any]
@@ -82,6 +83,14 @@ class Table:
     rejects: Files = field(default_factory=Files)
     reasons: list[str] = field(default_factory=list)
     signatures: Signatures | RowSource | None = None
+    metadata: Metadata = field(default_factory=Metadata)
+
+    @property
+    def format_version(self) -> int:
+        """The version of the format that the table is written in: the lowest that can hold it."""
+        if self.metadata.names or bool((self.labels < 0).any()):
+            return 3
+        return 1 if self.signatures is None else 2
 
     @property
     def matrices(self) -> dict[Matrix, Rows | RowSource]:

@@ -16,6 +16,7 @@ from . import format as fmt
 from .files import write_atomically
 from .hdf5 import Hdf5File
 from .manifest import shard_name
+from .metadata import Metadata
 from .sparse_buffer import SparseBuffer
 from .table import Files, Table
 
@@ -64,7 +65,7 @@ def encode(table: Table) -> Encoded:
     datasets = _datasets(table)
     attributes: dict[str, bytes | int] = {
         "format": fmt.FORMAT.encode(),
-        "format_version": next(number for number, matrices in fmt.MATRICES.items() if {*matrices} == {*table.matrices}),
+        "format_version": table.format_version,
         "block_rows": fmt.BLOCK_ROWS,
         "fingerprint": fmt.canonical_json(table.fingerprint),
         "provenance": fmt.canonical_json(table.provenance),
@@ -151,6 +152,8 @@ def _check(table: Table) -> None:
             raise ValueError(f"Table.{matrix.name} must have shape (n, {matrix.width or 'd'}), got {source.shape}")
         lengths[matrix.name] = source.shape[0]
     lengths |= {name: len(getattr(table.files, name)) for name in ("sizes", "mtimes", "hashes")}
+    if table.metadata.names:
+        lengths["metadata"] = len(table.metadata.codes)
     if n and not table.features.shape[1]:
         raise ValueError(f"Table.features must have at least one column for {n} files, got none")
     differing = {name: length for name, length in lengths.items() if length != n}
@@ -173,8 +176,18 @@ def _datasets(table: Table) -> dict[str, npt.NDArray[Any]]:
     arrays |= _file_datasets(table.rejects, "rejects_")
     reasons = [reason.encode("utf-8", "backslashreplace") for reason in table.reasons]
     arrays["rejects_reasons_bytes"], arrays["rejects_reasons_offsets"] = fmt.pack_strings(reasons)
+    if table.format_version >= 3:
+        arrays |= _metadata_datasets(table.metadata, len(table.files))
     types = fmt.datasets(fmt.FORMAT_VERSION)
     return {name: np.ascontiguousarray(array, dtype=types[name][0]) for name, array in arrays.items()}
+
+
+def _metadata_datasets(metadata: Metadata, rows: int) -> dict[str, npt.NDArray[Any]]:
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for name, texts in (("names", metadata.names), ("values", metadata.values)):
+        encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
+        arrays[f"metadata_{name}_bytes"], arrays[f"metadata_{name}_offsets"] = fmt.pack_strings(encoded)
+    return arrays | {"metadata_codes": metadata.codes if metadata.names else np.zeros((rows, 0), np.int32)}
 
 
 def _file_datasets(files: Files, prefix: str) -> dict[str, npt.NDArray[Any]]:

@@ -28,7 +28,7 @@ option = functools.partial(click.option, show_default=True)
 ENGINE = option(
     "--engine", type=click.Choice([AUTO, *ENGINES]), default=AUTO, help="Inference engine; auto takes the fastest."
 )
-GROUPS = option("--groups", type=PATH, metavar="FILE", help="CSV with the columns path,group.")
+GROUPS = option("--groups", type=PATH, metavar="FILE|@COLUMN", help="Groups: CSV with path,group; or metadata.")
 WEIGHTS = option("--weights", type=PATH, metavar="FILE", help="Backbone weights, if the file has moved.")
 AS_JSON = option("--json", "as_json", is_flag=True, help="Print JSON.")
 

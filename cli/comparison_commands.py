@@ -88,7 +88,9 @@ def groups(
 @option("-o", "--output", "path", type=PATH, required=True, help="Write this .npz, .keras, .skops or .joblib file.")
 @option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the head.")
 @option(
-    "--split", metavar="grouped|random|FILE[:COLUMN]|none", help="Test images; none trains on all. [default: grouped]"
+    "--split",
+    metavar="grouped|random|FILE[:COLUMN]|@COLUMN|none",
+    help="Test images; none trains on all. [default: grouped]",
 )
 @GROUPS
 @option("--seed", type=SEED, default=0, help="Random seed of the split.")
@@ -152,7 +154,7 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     "--heads", metavar="NAME,NAME", shell_complete=_complete_heads, help=f"{_HEADS_HELP}. [default: softmax,logreg,svm]"
 )
 @option("-p", "--param", "params", multiple=True, metavar="HEAD.NAME=VALUE", help="Set a parameter of a head.")
-@option("--split", metavar="grouped|random|FILE[:COLUMN]", help="Test images. [default: grouped and random]")
+@option("--split", metavar="grouped|random|FILE[:COLUMN]|@COLUMN", help="Test images. [default: grouped and random]")
 @GROUPS
 @option("--seed", type=SEED, default=0, help="Random seed of the splits.")
 @option("--folds", type=click.IntRange(min=2), metavar="K", help="Cross-validate with this many folds.")
@@ -265,7 +267,7 @@ def compare(
 @_HEAD
 @option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Fix a parameter.")
 @option("--space", multiple=True, metavar="NAME=VALUE,VALUE", help="Search these values of a parameter.")
-@option("--split", metavar="grouped|random|FILE[:COLUMN]", help="Test images. [default: grouped]")
+@option("--split", metavar="grouped|random|FILE[:COLUMN]|@COLUMN", help="Test images. [default: grouped]")
 @GROUPS
 @option("--seed", type=SEED, default=0, help="Random seed of split, folds and search.")
 @option("--metric", type=click.Choice(get_args(MetricName)), default="accuracy", help="Score to optimize.")

@@ -7,14 +7,19 @@ from typing import Any
 
 import click
 
+from ..cache import display
 from ..extract import DECODERS, DTYPES, ORIENTATIONS
 from .command import AS_JSON, ENGINE, PATH, POSITIVE, VIEWS, WEIGHTS, Command, option, sigterm_as_exit
-from .output import print_check, print_comparison, print_json, print_report, print_verification
+from .output import print_check, print_comparison, print_json, print_labels, print_report, print_verification
 
 _CACHE = click.argument("cache", type=PATH)
 _FOLLOW_LINKS = option("--follow-links", is_flag=True, help="Enter links inside class folders.")
 _BACKBONE = option("--weights", default="imagenet", metavar="imagenet|FILE|random:SEED", help="Backbone weights.")
 _ALPHA = option("--alpha", default=1.0, help="Width multiplier of MobileNetV2.")
+_LABELS = option("--labels", type=PATH, metavar="FILE", help="Table of labels: CSV, TSV or Parquet.")
+_PATH_COLUMN = option("--path-column", metavar="NAME", help="Column of the paths in the table.")
+_LABEL_COLUMN = option("--label-column", metavar="NAME", help="Column of the labels in the table.")
+_LABEL_PATTERN = option("--label-pattern", metavar="REGEX", help="Take labels from file names.")
 _IMAGE_SIZE = option("--image-size", default=224, help="Resize images to this many pixels.")
 
 
@@ -44,9 +49,13 @@ def demo(output: Path) -> None:
     click.echo("\nNext, with your own images:  embedonce extract IMAGES CACHE.h5")
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Embed a folder of images into CACHE.")
 @click.argument("images", type=PATH)
 @click.argument("cache", type=click.Path(path_type=str))  # a Path would lose the slash that asks for a folder
+@_LABELS
+@_PATH_COLUMN
+@_LABEL_COLUMN
+@_LABEL_PATTERN
 @_BACKBONE
 @_ALPHA
 @_IMAGE_SIZE
@@ -62,12 +71,15 @@ def demo(output: Path) -> None:
 @_FOLLOW_LINKS
 @AS_JSON
 def extract(images: Path, cache: str, as_json: bool, **options: Any) -> None:
-    """Embed a folder of images, one folder per class, into CACHE.
+    """Embed a folder of images into CACHE, with the labels of class folders or a table.
 
-    The first folder below IMAGES is the class. JPEG, PNG, BMP, GIF, WebP, TIFF, JPEG 2000, AVIF and PNM files are read,
-    HEIC with embedonce[heic] and DICOM with embedonce[dicom]. CACHE is a file, such as lung.h5,
-    or a folder of shards, such as lung.cache/, for millions of images. Only new, changed and damaged images are
-    embedded. An interrupted run continues when the command runs again.
+    The first folder below IMAGES is the class. With --labels, a table gives the labels: its rows name images by path,
+    file name, or name without suffix, and its other columns are stored as metadata. --label-pattern takes labels from
+    file names, such as '(?P<label>[a-z]+)_[0-9]+'. Images that are directly in IMAGES have no labels.
+
+    JPEG, PNG, BMP, GIF, WebP, TIFF, JPEG 2000, AVIF and PNM files are read, HEIC with embedonce[heic] and DICOM with
+    embedonce[dicom]. CACHE is a file, such as lung.h5, or a folder of shards, such as lung.cache/, for millions of
+    images. Only new, changed and damaged images are embedded. An interrupted run continues when the command runs again.
 
     --precision int8 is faster on processors with AVX-512 (litert). float16 and bfloat16 are for GPUs (keras) and slower
     than float32 on processors. --decoding reduced decodes JPEG files of at least twice the image size at a fraction of
@@ -84,6 +96,8 @@ def extract(images: Path, cache: str, as_json: bool, **options: Any) -> None:
 
         # embed a folder of images; run it again to embed new and changed ones
         embedonce extract photos photos.h5
+        # take labels from a table with the columns id and label
+        embedonce extract photos photos.h5 --labels train.csv
         # use weights from a file, on a machine without network
         embedonce extract photos photos.h5 --weights mobilenet_v2.weights.h5
         # embed millions of images into a folder of shards, on a cluster
@@ -97,6 +111,37 @@ def extract(images: Path, cache: str, as_json: bool, **options: Any) -> None:
         print_json(updated.report.to_dict())
     else:
         print_report(updated)
+
+
+@click.command(cls=Command)
+@_CACHE
+@_LABELS
+@_PATH_COLUMN
+@_LABEL_COLUMN
+@_LABEL_PATTERN
+@AS_JSON
+def label(cache: Path, as_json: bool, **options: Any) -> None:
+    """Change the labels of CACHE without embedding again.
+
+    Images that the table does not name keep their labels, so an edited suspects.csv can be used as it is. Other columns
+    become metadata. After moving images between class folders, run embedonce extract, which takes their features from
+    CACHE.
+
+    For example:
+
+        # add labels to a cache without labels, or replace them
+        embedonce label photos.h5 --labels labels.csv
+        # correct the labels that compare suspects
+        embedonce label photos.h5 --labels results/suspects.csv
+    """
+    from ..extract import label as change_labels
+
+    with sigterm_as_exit():
+        updated = change_labels(cache, **options)
+    if as_json:
+        print_json(updated.report.to_dict() | {"classes": updated.class_counts})
+    else:
+        print_labels(updated)
 
 
 @click.command(cls=Command)
@@ -204,4 +249,34 @@ def pack(source: Path, target: str, as_json: bool) -> None:
         click.echo(f"Wrote {packed.display_path}: {len(packed):,} x {packed.shape[1]:,} features.")
 
 
-COMMANDS = (demo, extract, info, verify, doctor, pack)
+@click.command(cls=Command)
+@_CACHE
+@option("-o", "--output", type=PATH, required=True, help="Write this .csv, .parquet or .npz file.")
+@option("--features/--no-features", default=True, help="Write the features.")
+@AS_JSON
+def convert(cache: Path, output: Path, features: bool, as_json: bool) -> None:
+    """Write CACHE as a CSV, Parquet or NumPy file for other programs.
+
+    CSV and Parquet files have the columns path and class_name, those of the metadata, and the features. Parquet needs
+    pyarrow.
+
+    For example:
+
+        # write a table for pandas, polars or R
+        embedonce convert photos.h5 -o photos.parquet
+        # write the labels, to edit and read again with embedonce label
+        embedonce convert photos.h5 -o labels.csv --no-features
+    """
+    from ..cache import FeatureCache
+    from ..cache import convert as convert_cache
+
+    with FeatureCache.open(cache) as opened:
+        path = convert_cache(opened, output, features=features)
+        summary = {"output": str(path), "images": len(opened), "features": opened.shape[1] if features else 0}
+    if as_json:
+        print_json(summary)
+    else:
+        click.echo(f"Wrote {display(path)}: {summary['images']:,} images.")
+
+
+COMMANDS = (demo, extract, label, info, verify, doctor, pack, convert)

@@ -19,7 +19,7 @@ _TRUST = option("--trust", is_flag=True, help="Load a model file that may run co
 @click.command(cls=Command)
 @click.argument("model", type=PATH)
 @click.argument("cache", type=PATH)
-@option("--split", type=PATH, metavar="FILE", help="Score the test images of this split.")
+@option("--split", type=PATH, metavar="FILE|@COLUMN", help="Score the test images of this split.")
 @option("--include-training", is_flag=True, help="Also score the training images.")
 @_TRUST
 @AS_JSON
@@ -74,8 +74,8 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
         # print the two most probable classes of every image of a folder
         embedonce predict svm.npz new --top 2 --csv
     """
+    from ..cache import as_csv as table
     from ..evaluate.models import predict as predict_classes
-    from ..evaluate.shared import as_csv as table
 
     predictions = predict_classes(model, images, **options)
     if as_json:

@@ -54,6 +54,16 @@ def print_report(cache: FeatureCache) -> None:
         click.echo(f"View {name}: {view.embedded:,} embedded{rate}")
 
 
+def print_labels(cache: FeatureCache) -> None:
+    """Print the labels of a cache that were changed."""
+    if cache.report.published:
+        counts = ", ".join(f"{display(name)} {count:,}" for name, count in cache.class_counts.items())
+        click.echo(f"Wrote {cache.display_path}: {counts}.")
+    else:
+        click.echo(f"Nothing to change: {cache.display_path} has these labels.")
+    print_notes(cache.report.notes)
+
+
 def print_check(check: Check) -> None:
     """Print the result of one check."""
     colour = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}[check.status]

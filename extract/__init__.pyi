@@ -8,6 +8,7 @@ from .embed import embed_images as embed_images
 from .embed import read_image as read_image
 from .image_signature import SIGNATURE_SIZE as SIGNATURE_SIZE
 from .image_signature import signature as signature
+from .labels import LabelOptions as LabelOptions
 from .machine_checks import FAIL as FAIL
 from .machine_checks import Check as Check
 from .machine_checks import doctor as doctor
@@ -26,6 +27,7 @@ from .recipe import make_recipe as make_recipe
 from .recipe import precision_of as precision_of
 from .recipe import recipe_of as recipe_of
 from .recipe import require_same_fingerprint as require_same_fingerprint
+from .relabel import label as label
 from .run import extract_features as extract_features
 from .scan import ImageFile as ImageFile
 from .scan import find_images as find_images

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ..cache import FEATURES, HASH_BYTES, SIGNATURES, Files, Matrix, Rows, RowSource, Table
 from .embed import EmbedResult
+from .labels import Labels
 from .plan import Inventory, LazyRows, StoredImage
 from .scan import ImageFile
 
 
 @dataclass
 class Assembler:
-    """Makes the tables of one run; ``class_names`` are sorted."""
+    """Makes the tables of one run; those of results have no labels, which may change until the run ends."""
 
     inventory: Inventory
     fingerprint: dict[str, Any]
     provenance: dict[str, Any]
-    class_names: list[bytes]
+    labels: Labels = field(default_factory=Labels)
+
+    @cached_property
+    def class_names(self) -> list[bytes]:
+        """Sorted names of the classes."""
+        return self.labels.class_names
 
     def table_of_results(self, results: list[EmbedResult]) -> Table:
         """Return the table of images that were just embedded, copied or rejected."""
@@ -49,6 +56,7 @@ class Assembler:
             [(item.image, item.digest, item.reason) for item in items if item.row < 0],
             lambda matrix: LazyRows(self.inventory, rows, matrix),
             self.inventory.has_signatures(rows),
+            self.labels,
         )
 
     def _table(
@@ -57,19 +65,21 @@ class Assembler:
         rejects: list[tuple[ImageFile, bytes, str]],
         read: Callable[[Matrix], Rows | RowSource],
         has_signatures: bool,
+        labels: Labels | None = None,
     ) -> Table:
-        index = {name: number for number, name in enumerate(self.class_names)}
-        labels = np.array([index[image.path.partition(b"/")[0]] for image, _ in rows], np.int32)
+        labels, class_names = (Labels(), []) if labels is None else (labels, self.class_names)
+        files = _files(rows)
         return Table(
             self.fingerprint,
             self.provenance,
-            self.class_names,
-            _files(rows),
-            labels,
+            class_names,
+            files,
+            labels.codes(files.paths, class_names),
             read(FEATURES),
             _files([(image, digest) for image, digest, _ in rejects]),
             [reason for _, _, reason in rejects],
             read(SIGNATURES) if has_signatures else None,
+            labels.metadata(files.paths),
         )
 
 

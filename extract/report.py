@@ -177,13 +177,13 @@ def notes_on_scan(scan: Scan) -> list[str]:
         notes.append(
             f"images of formats that are not read were left out: {scan.unread_text}. Convert them to JPEG or PNG"
         )
-    if scan.empty:
+    if scan.empty and scan.class_names:
         notes.append(f"folders without images are not classes: {format_names(scan.empty)}")
     if scan.hidden:
         notes.append(f"hidden folders and folders of the system were left out: {format_names(sorted(scan.hidden))}")
     if scan.links:
         notes.append(f"{scan.links_text}. Enter them with --follow-links")
-    if {name.lower() for name in scan.class_names} <= SPLIT_FOLDERS:
+    if scan.class_names and {name.lower() for name in scan.class_names} <= SPLIT_FOLDERS:
         names = ", ".join(display(name) for name in scan.class_names)
         notes.append(
             f"the folders {names} became the classes. If they are the sides of a split, put the images of each class "

@@ -36,6 +36,7 @@ from .assemble import Assembler
 from .cluster import Job, SliceResult, connected, embed_on_cluster
 from .embed import EmbedResult, embed_images
 from .engines import Engine, is_quick, known_hashes, make_engine, note_engine
+from .labels import LabelOptions, Labels, LabelsLike
 from .options import ComputeOptions, Decoding, EngineName, Orientation, Precision, Views, check_options
 from .other_formats import decoder_versions
 from .plan import Inventory, Plan, StoredImage, make_plan
@@ -68,6 +69,10 @@ def extract_features(
     workers: int | None = None,
     strict: bool = False,
     follow_links: bool = False,
+    labels: LabelsLike | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    label_pattern: str | None = None,
     progress: bool | Progress | None = None,
     dask: Any = None,
     precision: Precision = "float32",
@@ -76,7 +81,7 @@ def extract_features(
     threads: int | None = None,
     views: Views = "none",
 ) -> FeatureCache:
-    """Embed every image of a folder once, or bring an existing cache up to date with the folder.
+    r"""Embed every image of a folder once, or bring an existing cache up to date with the folder.
 
     Parameters
     ----------
@@ -114,6 +119,16 @@ def extract_features(
     decoding : {"exact", "reduced"}, default="exact"
         ``exact`` gives the pixels of ``image_dataset_from_directory``. ``reduced`` decodes JPEG files of at least twice
         ``image_size`` at a half, a quarter or an eighth, which is faster and gives other features.
+    labels : path-like, data frame or mapping, default=None
+        Labels of the images: a CSV, TSV or Parquet file, a frame of pandas or polars, or a mapping from path to label.
+        Rows match images by their path relative to the folder, then by file name, then without suffix. All other
+        columns are stored as ``metadata``. By default the first folder of each path is its label; images that are all
+        directly in the folder have no labels.
+    path_column, label_column : str, default=None
+        Columns of paths and labels. By default the one with a usual name, such as ``id`` and ``label``.
+    label_pattern : str, default=None
+        Regular expression with the group ``label``, which takes labels from file names: ``(?P<label>[a-z]+)_\d+``. A
+        pattern with a slash is searched in the relative path.
     orientation : {"stored", "exif"}, default="stored"
         ``stored`` takes pixels as the file has them, as ``image_dataset_from_directory`` does. ``exif`` turns images
         upright by the EXIF orientation that cameras and phones write.
@@ -132,7 +147,9 @@ def extract_features(
     Raises
     ------
     ImageFolderError
-        The folder does not hold images in at least two class folders.
+        The folder holds no images, or those of one class folder only.
+    LabelsError
+        The table of labels cannot be read or does not fit the images.
     FingerprintError
         The existing cache was made with other weights, alpha, image size, precision, decoding or orientation.
     CacheError
@@ -164,6 +181,8 @@ def extract_features(
     check_options(options, precision, decoding, orientation)
     for name, flag in (("strict", strict), ("follow_links", follow_links)):
         check_flag(name, "extract_features", flag)
+    label_options = LabelOptions(labels, path_column, label_column, label_pattern)
+    label_options.check("extract_features")
     names = view_names(views)
     _check_order(images, cache)
     location = CacheLocation.of(cache)
@@ -171,9 +190,7 @@ def extract_features(
     bar = make_progress(progress)
     with connected(dask) as client:  # first, since a scan can take minutes
         scan = scan_folder(images, follow_links=follow_links)
-        classes = Counter(os.fsdecode(image.path.partition(b"/")[0]) for image in scan.images)
-        for note in notes_on_classes(classes):  # before the work, not after it
-            bar.say(f"Note: {note}.")
+        labelled: list[Labels] = []  # once, for the images; their augmented views have the same
 
         def update(location: CacheLocation, view: str) -> FeatureCache:
             make_folder(location.path if location.sharded else location.path.parent, "the cache")
@@ -182,7 +199,7 @@ def extract_features(
                     recipe = make_recipe(weights, alpha, image_size, precision, decoding, orientation, view)
                 except WeightsError as error:
                     raise WeightsError(f"{error}{_earlier_weights(location)}") from error
-                return _Run(scan, location, recipe, options, strict, bar, client).run()
+                return _Run(scan, location, recipe, options, label_options, labelled, strict, bar, client).run()
 
         updated = update(location, IDENTITY)
         reports = {}
@@ -224,6 +241,8 @@ class _Run:
     location: CacheLocation
     recipe: Recipe
     options: ComputeOptions
+    label_options: LabelOptions
+    labelled: list[Labels]  # empty in the first run
     strict: bool
     progress: Progress
     client: Any
@@ -252,6 +271,7 @@ class _Run:
                 published.append(self.inventory.add(state.shard, state.shard.table, state.damaged_rows.tolist()))
                 self._remember_engines(state.shard)
                 damaged.update(state.damaged_paths)
+        self._set_labels(old)
         before = dict(self.inventory.by_path)
         for segment in segments:
             self.inventory.add(segment.path, segment.table)
@@ -276,9 +296,22 @@ class _Run:
         cache.report = replace(
             report,
             rejects=cache.rejects,
-            notes=notes + notes_on_scan(self.scan) + notes_on_classes(cache.class_counts) + self.pixels.notes(),
+            notes=notes
+            + self.labels.notes
+            + notes_on_scan(self.scan)
+            + notes_on_classes(cache.class_counts)
+            + self.pixels.notes(),
         )
         return cache
+
+    def _set_labels(self, old: Inspection | None) -> None:
+        if not self.labelled:
+            about = old.about.provenance.get("labels", {}) if old is not None and old.about is not None else {}
+            tables = [shard.table for shard in old.readable] if old is not None else []
+            self.labelled.append(self.label_options.of_scan(self.scan, about, tables))
+            for note in self.labelled[0].notes + notes_on_classes(self.labelled[0].counts):
+                self.progress.say(f"Note: {note}.")  # before the work, not after it
+        self.labels = self.labelled[0]
 
     def _remember_engines(self, shard: Shard) -> None:
         for name, versions in shard.table.provenance.get("engines", {}).items():
@@ -308,7 +341,9 @@ class _Run:
     def _is_up_to_date(self, plan: Plan, old: Inspection) -> bool:
         metadata = old.about
         same_root = metadata is not None and metadata.provenance.get("image_root") == str(self.scan.root)
-        return old.intact and same_root and not plan.todo and not plan.removed
+        if not (old.intact and same_root and not plan.todo and not plan.removed):
+            return False
+        return all(self.labels.are_those_of(shard.table) for shard in old.readable)
 
     def _update(self, plan: Plan, old: Inspection | None, published: list[int]) -> tuple[FeatureCache, float]:
         """Embed and publish; return the new cache and the seconds that embedding took."""
@@ -370,7 +405,7 @@ class _Run:
         rest = [item for item in items if item.source not in reused]
         chunks = (rest[start : start + SHARD_ROWS] for start in range(0, len(rest), SHARD_ROWS))
         tables = (assembler.table_of_stored(chunk) for chunk in chunks)
-        manifest = Manifest(self.fingerprint, assembler.provenance, self.scan.class_names, [])
+        manifest = Manifest(self.fingerprint, assembler.provenance, assembler.class_names, [])
         publish_shards(self.location, list(reused.values()), tables, manifest)
 
     def _reusable_shards(
@@ -382,14 +417,14 @@ class _Run:
         whole = {
             source: shard
             for source, shard in zip(published, old.readable if old is not None else (), strict=True)
-            if needed[source] == len(shard) + len(shard.table.rejects)
+            if needed[source] == len(shard) + len(shard.table.rejects) and self.labels.are_those_of(shard.table)
         }
         if len(items) > sum(needed[source] for source in whole):
             whole = {source: shard for source, shard in whole.items() if needed[source] * 2 >= SHARD_ROWS}
         return {source: shard.digest for source, shard in whole.items()}
 
     def _assembler(self) -> Assembler:
-        return Assembler(self.inventory, self.fingerprint, self._provenance(), self.scan.class_names)
+        return Assembler(self.inventory, self.fingerprint, self._provenance(), self.labels)
 
     def _provenance(self) -> dict[str, Any]:
         engines = dict(self.earlier_engines)
@@ -398,6 +433,7 @@ class _Run:
         return {
             "engines": engines,
             "image_root": str(self.scan.root),
+            **({"labels": self.labels.source} if self.labels.source else {}),
             "versions": self.versions,
             "weights": self.recipe.weights.label,
             "weights_path": str(self.recipe.weights.path.resolve()) if self.recipe.weights.path else None,

@@ -1,4 +1,4 @@
-"""The search for images in class-per-folder directories, as in ``image_dataset_from_directory``."""
+"""The search for images in a folder."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class ImageFile:
 
 @dataclass
 class Scan:
-    """Images and class folders of a folder, all sorted."""
+    """Images of a folder, sorted."""
 
     root: Path
-    class_names: list[bytes] = field(default_factory=list)
     images: list[ImageFile] = field(default_factory=list)
-    outside: int = 0  # images outside class folders
+    class_names: list[bytes] = field(default_factory=list)  # those of class folders, if they are the labels
+    outside: int = 0  # images outside class folders, which were left out
     skipped: list[tuple[bytes, str]] = field(default_factory=list)  # path and reason of files that were not read
     unread: list[bytes] = field(default_factory=list)  # images of other formats
-    empty: list[bytes] = field(default_factory=list)  # class folders without images
+    empty: list[bytes] = field(default_factory=list)  # folders directly below the root without images
     links: list[bytes] = field(default_factory=list)  # links to folders that were not entered
     hidden: set[bytes] = field(default_factory=set)  # names of hidden folders and folders of systems
 
@@ -61,9 +61,26 @@ class Scan:
         """Statement about links that were not entered; empty if there are none."""
         return f"links to folders were not entered: {format_names(sorted(self.links))}" if self.links else ""
 
+    @property
+    def problem(self) -> str:
+        """Statement that there are no images in several class folders, and what to do."""
+        layout = "Put the images into one folder per class, for example cats/1.jpg and dogs/1.jpg"
+        if self.links:
+            layout = f"{self.links_text[0].upper()}{self.links_text[1:]}. Enter them with --follow-links. {layout}"
+        elif self.skipped:
+            path, reason = self.skipped[0]
+            layout = f"Left out {display(path)}: {reason}. {layout}"
+        if self.images:
+            name = next(image.path for image in self.images if b"/" in image.path).partition(b"/")[0]
+            return (
+                f"has images of one class only ({display(name)}). {layout}, or give a table of labels with --labels. "
+                "Images without labels must be directly in the folder"
+            )
+        return f"{_no_images(self)}. {layout}"
+
 
 def scan_folder(folder: Path | str, *, follow_links: bool = False) -> Scan:
-    """Find the images of a folder of class folders; images may be in deeper folders."""
+    """Find the images of a folder and of the folders in it."""
     # Names that begin with a dot are left out. A link to a regular file is an image. A class folder may be a
     # link, as in Keras. Other links to folders are entered with follow_links. Pipes,
     # devices and sockets are never opened.
@@ -81,10 +98,9 @@ def scan_folder(folder: Path | str, *, follow_links: bool = False) -> Scan:
         unreadable = display(error.filename) if error.filename else name
         raise ImageFolderError(f"cannot read {unreadable}: {error.strerror}") from error
     result.images.sort(key=lambda image: image.path)
-    result.class_names = sorted({image.path.partition(b"/")[0] for image in result.images})
-    result.empty = sorted(set(result.empty) - set(result.class_names))
-    if len(result.class_names) < 2:
-        raise ImageFolderError(f"the image folder {name} {_problem(result)}")
+    result.empty = sorted(set(result.empty) - {image.path.partition(b"/")[0] for image in result.images})
+    if not result.images:
+        raise ImageFolderError(f"the image folder {name} {result.problem}")
     return result
 
 
@@ -132,20 +148,6 @@ def find_images(paths: Sequence[Path | str]) -> FoundImages:
     return FoundImages(list(images.values()), sorted((path, unread[path]) for path in unread.keys() - images.keys()))
 
 
-def _problem(result: Scan) -> str:
-    layout = "Put the images into one folder per class, for example cats/1.jpg and dogs/1.jpg"
-    if result.links:
-        layout = f"{result.links_text[0].upper()}{result.links_text[1:]}. Enter them with --follow-links. {layout}"
-    elif result.skipped:
-        path, reason = result.skipped[0]
-        layout = f"Left out {display(path)}: {reason}. {layout}"
-    if result.class_names:
-        return f"has images of one class only ({display(result.class_names[0])}). {layout}"
-    if result.outside:
-        return f"has {result.outside} image(s) but no class folders. {layout}"
-    return f"{_no_images(result)}. {layout}"
-
-
 def _no_images(result: Scan) -> str:
     suffixes = " ".join(suffix.decode() for suffix in sorted(EXTENSIONS))
     others = f", only {result.unread_text}, which are not read: convert them to JPEG or PNG" if result.unread else ""
@@ -190,7 +192,5 @@ def _add(entry: os.DirEntry[bytes], path: bytes, result: Scan) -> None:
         return
     if not stat.S_ISREG(status.st_mode):
         result.skipped.append((path, "not a regular file"))
-    elif b"/" not in path:
-        result.outside += 1
     else:
         result.images.append(ImageFile(path, status.st_size, status.st_mtime_ns))

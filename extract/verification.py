@@ -16,6 +16,7 @@ from ..errors import ImageError, check_choice, check_flag, check_int, check_path
 from .decoding import resize_into
 from .embed import read_image
 from .engines import allowed_difference, make_engine
+from .labels import folder_labels
 from .options import AUTO, ENGINES, EngineName
 from .plan import Inventory, StoredImage
 from .processors import cpu_count
@@ -188,6 +189,8 @@ def verify(
     complete = len(inspection.readable) == len(inspection.shards) and not inspection.problem
     if images is not None and complete:  # without its tables, the images of the cache are unknown
         scan = scan_folder(images, follow_links=follow_links)
+        if inspection.about is None or "labels" not in inspection.about.provenance:
+            folder_labels(scan)  # leaves images outside class folders out
         digests = _digests(scan, make_progress(progress))
         verification, matching = _compare(verification, scan, digests, inventory, damaged)
         if sample and matching:

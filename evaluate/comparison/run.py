@@ -167,7 +167,7 @@ def compare(
     check_calibration(calibrate)
     check_flag("learning_curve", "compare", learning_curve)
     progress = as_progress(progress, "compare")
-    opened = open_cache(cache, "compare")
+    opened = open_cache(cache, "compare").labelled("compare")
     named = name_heads(heads)
     unfitted = make_heads(named)
     models = open_models(image_models, opened, unfitted)

@@ -8,10 +8,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ...cache import FeatureCache, display, make_folder, open_cache, refuse_input_as_output, write_atomically
+from ...cache import (
+    FeatureCache,
+    display,
+    make_folder,
+    open_cache,
+    read_table,
+    refuse_input_as_output,
+    write_atomically,
+)
 from ...errors import GroupsError, OutputError, SplitError, check_flag, check_path
 from ...extract import Progress, as_progress
-from ..shared import as_json, read_table, replacing_files
+from ..shared import as_json, replacing_files
 from ..splits import Groups, GroupsLike, SplitLike, as_groups, name_groups, read_group_names
 from .contact_sheets import SHEETS, save_group_sheets
 from .gray_images import pictures_of
@@ -132,7 +140,7 @@ def _find(
             signatures_of(cache, images),
             nearest_neighbors(cache, NEIGHBORS),
             cache.files.hashes,
-            cache.labels,
+            cache.labels + 1,  # images without a label are a class
             within_class=within_class,
             pictures=pictures_of(cache, images),
             advance=advance,

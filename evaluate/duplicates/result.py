@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import FeatureCache, display, write_atomically
-from ..shared import as_csv, data_frame, html_table
+from ...cache import FeatureCache, as_csv, display, write_atomically
+from ..shared import data_frame, html_table
 from ..splits import Groups
 from .search import Duplicates
 
@@ -62,7 +62,7 @@ class NearDuplicates:
     def label_conflicts(self) -> list[npt.NDArray[np.intp]]:
         """Rows of every group whose images have different labels, which are suspected label errors."""
         labels = self.cache.labels
-        return [rows for rows in self.members if len(np.unique(labels[rows])) > 1]
+        return [rows for rows in self.members if len(np.unique(labels[rows][labels[rows] >= 0])) > 1]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers of the search, the pairs near the threshold and the conflicts, JSON-serialisable."""
@@ -102,10 +102,9 @@ class NearDuplicates:
     def to_frame(self) -> Any:
         """Return a pandas DataFrame with path, label, group and size of the group of every image."""
         sizes = np.bincount(self.groups.ids)[self.groups.ids].tolist()
-        names, labels = self.cache.class_names, self.cache.labels.tolist()
-        rows = zip(self.cache.paths, labels, self.groups.names, sizes, strict=True)
+        rows = zip(self.cache.paths, self.cache.label_names.tolist(), self.groups.names, sizes, strict=True)
         return data_frame(
-            {"path": path, "label": names[label], "group": group, "size": size} for path, label, group, size in rows
+            {"path": path, "label": label, "group": group, "size": size} for path, label, group, size in rows
         )
 
     def save(self, path: Path | str) -> None:
@@ -125,8 +124,9 @@ class NearDuplicates:
 
 def labels_of(cache: FeatureCache, rows: npt.NDArray[np.intp]) -> str:
     """Return the labels of some rows and how many have each, for people."""
-    counts = np.bincount(cache.labels[rows], minlength=len(cache.class_names))
-    return ", ".join(f"{count} {display(name)}" for name, count in zip(cache.class_names, counts, strict=True) if count)
+    names, counts = np.unique(cache.label_names[rows], return_counts=True)
+    pairs = zip(names.tolist(), counts.tolist(), strict=True)
+    return ", ".join(f"{count} {display(name) or 'without label'}" for name, count in pairs)
 
 
 def write_stored_groups(groups: Groups, cache: FeatureCache, path: Path | str) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import FeatureCache, display
+from ...cache import FeatureCache, display, format_examples
 from ...errors import GroupsError, ImageError
 from ...extract import SIGNATURE_SIZE, cpu_count, decoder_of, resize, signature
-from ..shared import format_examples, image_folder, read_unchanged
+from ..shared import image_folder, read_unchanged
 
 
 def signatures_of(cache: FeatureCache, images: Path | str | None = None) -> npt.NDArray[np.uint8]:

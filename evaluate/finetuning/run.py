@@ -172,7 +172,7 @@ def finetune(
     start = ModelFile.open(model)
     metadata = start.metadata
     head = _unfitted_head(start)
-    opened = start.open_cache(cache, "finetune")
+    opened = start.open_cache(cache, "finetune").labelled("finetune")
     rows, notes = training_rows(opened, start)
     whole = _load(start)
     layers = unfreeze_last(whole.get_layer("mobilenetv2"), unfreeze)

@@ -108,7 +108,7 @@ def evaluate_model(
     check_order("evaluate_model", model, "CACHE", cache)
     check_flag("include_training", "evaluate_model", include_training)
     split_file = None if split is None else check_path("split", "evaluate_model", split)
-    opened = open_cache(cache, "evaluate_model")
+    opened = open_cache(cache, "evaluate_model").labelled("evaluate_model")
     progress = as_progress(progress, "evaluate_model")
     file = ModelFile.open(model, trust)
     notes = []

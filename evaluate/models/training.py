@@ -136,7 +136,7 @@ def train(
             f"parameter cache of train must be a cache, got the model file {display(str(cache))}: did you swap CACHE "
             "and the output?"
         )
-    opened = open_cache(cache, "train")
+    opened = open_cache(cache, "train").labelled("train")
     progress = as_progress(progress, "train")
     path = check_path("path", "train", path)
     estimator = make_head(head, **check_mapping("parameters", "train", parameters))

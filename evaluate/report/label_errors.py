@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ...cache import as_csv
 from ..scoring import ComparisonData
-from ..shared import Record, Records, as_csv
+from ..shared import Record, Records
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...cache import display, read_regular, write_atomically
+from ...cache import as_csv, display, read_regular, write_atomically
 from ...errors import EmbedonceError, first_line
-from ..shared import as_csv, as_json, number_names
+from ..shared import as_json, number_names
 from ..splits import write_folds, write_split
 from .label_errors import label_errors, suspects_csv
 from .results_json import FORMAT, comparison_results

@@ -1,9 +1,3 @@
-from .csv_files import as_csv as as_csv
-from .csv_files import find_path as find_path
-from .csv_files import format_examples as format_examples
-from .csv_files import is_missing as is_missing
-from .csv_files import read_header as read_header
-from .csv_files import read_table as read_table
 from .fonts import number_names as number_names
 from .fonts import set_numbers as set_numbers
 from .fonts import use_fonts as use_fonts

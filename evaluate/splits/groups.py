@@ -15,15 +15,22 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import FeatureCache, display, write_atomically
+from ...cache import (
+    FeatureCache,
+    as_csv,
+    display,
+    find_path,
+    format_examples,
+    is_missing,
+    read_table,
+    stem_of,
+    write_atomically,
+)
 from ...errors import SplitError, describe
-from ..shared import as_csv, find_path, format_examples, is_missing, read_table
 
 GroupsLike: TypeAlias = "str | os.PathLike[str] | Groups | Mapping[str, Any] | Sequence[Any] | Any"
-"""A path, a `Groups`, a mapping from path to group, one group per row, or a Series of pandas."""
-
-# a letter first, so that the last number of an identifier like 1.2.840.10008 is not a suffix
-_SUFFIX = re.compile(r"(?<=.)\.[A-Za-z][A-Za-z0-9]{0,4}$")
+"""A path, ``@NAME`` (a column of metadata), a `Groups`, a mapping from path to group, one group per row, or a Series of
+pandas."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Groups:
     names : sequence of str, length n
         The group of every row. The name decides the group's part of a split, so it must not depend on which other
         images there are.
-    source : {"custom", "file", "found"}, default="custom"
+    source : {"custom", "file", "metadata", "found"}, default="custom"
         Where the groups come from.
     notes : tuple of str, default=()
         Remarks for readers of results by these groups.
@@ -120,8 +127,11 @@ def as_groups(groups: GroupsLike, cache: FeatureCache) -> Groups:
     if isinstance(groups, Groups):
         groups.require_rows_of(cache)
         return groups
+    source = "custom"
     if isinstance(groups, (str, os.PathLike)):
-        return read_groups(Path(groups), cache)
+        if not str(groups).startswith("@"):
+            return read_groups(Path(groups), cache)
+        groups, source = dict(zip(cache.paths, column_of(cache, str(groups)), strict=True)), "metadata"
     if isinstance(groups, Mapping):
         by_path = dict(groups)
     elif np.ndim(groups) > 1:
@@ -149,7 +159,20 @@ def as_groups(groups: GroupsLike, cache: FeatureCache) -> Groups:
             f"parameter groups must have a group for every image, but {len(missing):,} of {len(cache):,} have none: "
             f"{format_examples(missing)}. Give an image that belongs to no group a group with a unique name"
         )
-    return Groups(list(cache.paths), [str(by_path[path]) for path in cache.paths])
+    return Groups(list(cache.paths), [str(by_path[path]) for path in cache.paths], source)
+
+
+def column_of(cache: FeatureCache, column: str) -> list[str]:
+    """Return a column of metadata that is given as ``@NAME``."""
+    metadata, name = cache.metadata, column.removeprefix("@")
+    if name not in metadata:
+        has = f"it has {', '.join(map(display, metadata))}" if metadata else "it has no metadata"
+        raise SplitError(
+            f"{display(column)} must be a column of metadata of {cache.display_path}, but {has}. Add columns with: "
+            "embedonce label CACHE --labels FILE"
+        )
+    texts: list[str] = metadata[name].tolist()
+    return texts
 
 
 def _is_missing(group: Any) -> bool:
@@ -221,11 +244,6 @@ def read_group_names(path: Path | str, known: Set[str] = frozenset()) -> dict[st
                 f"got {other!r} and {group!r}"
             )
     return given
-
-
-def stem_of(name: str) -> str:
-    """Return a file name without folder and suffix."""
-    return _SUFFIX.sub("", re.split(r"[/\\]", name)[-1])
 
 
 def name_groups(

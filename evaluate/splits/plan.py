@@ -17,11 +17,11 @@ from ...errors import SplitError, check_int
 from .groups import Groups
 from .make import fold_rows, require_enough, split_rows
 from .split import Split, identical_in_training, merge_folds, with_groups
-from .split_files import read_splits
+from .split_files import column_splits, read_splits
 
 SplitLike: TypeAlias = "str | os.PathLike[str] | Split | Sequence[Any] | Any"
-"""``random``, ``grouped``, a path or ``FILE:COLUMN``, a `Split`, a pair (train, test) of arrays of rows, a splitter of
-scikit-learn, or a list of folds, each a `Split` or a pair."""
+"""``random``, ``grouped``, a path, ``FILE:COLUMN``, ``@NAME`` (a column of metadata), a `Split`, a pair (train, test)
+of arrays of rows, a splitter of scikit-learn, or a list of folds, each a `Split` or a pair."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,14 +154,16 @@ def single_split(
 
 
 def _from_file(cache: FeatureCache, split: str | os.PathLike[str]) -> list[Split]:
+    if str(split).startswith("@"):
+        return column_splits(cache, str(split))
     file, _, column = str(split).rpartition(":")
     if Path(split).is_file():
         return read_splits(Path(split), cache)
     if file and column and Path(file).is_file():
         return read_splits(Path(file), cache, column)
     raise SplitError(
-        "parameter split must be random or grouped, the path of a split file or FILE:COLUMN, "
-        f"got {display(str(split))!r}"
+        "parameter split must be random or grouped, the path of a split file, FILE:COLUMN, or @NAME for a column of "
+        f"metadata, got {display(str(split))!r}"
     )
 
 
@@ -279,6 +281,8 @@ def notes_on(cache: FeatureCache, split: Split, folds: Sequence[Split] = ()) -> 
             f"{identical:,} of {len(split.test):,} test images have the same bytes as a training image, so every score "
             "is too high"
         )
+    if cache.unlabelled:
+        notes.append(f"{cache.unlabelled:,} image(s) have no label and are left out")
     if cache.rejects:
         notes.append(f"{len(cache.rejects)} image(s) could not be embedded and are left out")
     notes += split.notes()

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import FeatureCache
+from ...cache import FeatureCache, format_examples
 from ...errors import SplitError
-from ..shared import format_examples
 from .groups import Groups
 
 Rows = npt.NDArray[np.intp]

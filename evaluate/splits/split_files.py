@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
-from ...cache import FeatureCache, display, write_atomically
+from ...cache import (
+    FeatureCache,
+    as_csv,
+    display,
+    find_path,
+    format_examples,
+    is_missing,
+    match_names,
+    read_header,
+    read_table,
+    write_atomically,
+)
 from ...errors import SplitError
-from ..shared import as_csv, find_path, format_examples, is_missing, read_header, read_table
-from .groups import stem_of
+from .groups import column_of
 from .split import Split
 
 PARTS = {
@@ -49,34 +59,57 @@ def read_splits(path: Path, cache: FeatureCache, column: str | None = None) -> l
     found = {name.strip().lower(): name for name in header}
     folds = [name for low, name in found.items() if re.fullmatch(r"fold(_[0-9]+)?", low)]
     columns = [column] if column else ["part"] if "part" in found else folds or ["part"]
-    table = _matched(path, cache, columns)
+    return _as_splits(f"the split file {display(str(path))}", _matched(path, cache, columns), bool(column))
+
+
+def column_splits(cache: FeatureCache, column: str) -> list[Split]:
+    """Return a split, or folds, by a column of a cache's metadata, given as ``@NAME``."""
+    return _as_splits(f"the column {display(column)} of {cache.display_path}", _lines(cache, column), True)
+
+
+def read_split(path: Path, cache: FeatureCache) -> Split:
+    """Read a split from a file with the columns ``path,part``, or from a column of metadata, ``@NAME``."""
+    if str(path).startswith("@"):
+        (column, lines), *_ = _lines(cache, str(path)).items()
+        return _parts(f"the column {display(column)} of {cache.display_path}", column, lines, True)
+    return _parts(f"the split file {display(str(path))}", "part", _matched(path, cache, ["part"])["part"], False)
+
+
+Lines: TypeAlias = "list[tuple[int, int, str]]"
+"""Line of a file, or row, for messages; row of the cache; value."""
+
+
+def _lines(cache: FeatureCache, column: str) -> dict[str, Lines]:
+    values = column_of(cache, column)
+    return {column: [(row, row, value) for row, value in enumerate(values)]}
+
+
+def _as_splits(what: str, table: dict[str, Lines], given: bool) -> list[Split]:
+    """Return the splits of columns; in a given one, images may have no value."""
+    columns = list(table)
     values = {value.strip().lower() for _, _, value in table[columns[0]]}
     numbers = all(_FOLD.fullmatch(value) or is_missing(value) for value in values)
-    if values & PARTS.keys() or (columns == ["part"] and not column and not numbers):
-        return [read_split(path, cache, column)]
-    return [fold for repeat, name in enumerate(columns) for fold in _folds(path, name, table[name], repeat)]
+    if values & PARTS.keys() or (columns == ["part"] and not given and not numbers):
+        return [_parts(what, columns[0], table[columns[0]], given)]
+    return [fold for repeat, name in enumerate(columns) for fold in _folds(what, name, table[name], repeat)]
 
 
-def read_split(path: Path, cache: FeatureCache, column: str | None = None) -> Split:
-    """Read a split from a column of a file, by default ``part``, and match it with the cache by path."""
-    # images that the file does not name, or that have no value in a given column, belong to no part
-    name = column or "part"
+def _parts(what: str, column: str, lines: Lines, given: bool) -> Split:
+    # images that a file does not name, or that have no value in a given column, belong to no part
     rows: dict[str, list[int]] = {"train": [], "val": [], "test": []}
-    for line, row, value in _matched(path, cache, [name])[name]:
+    for line, row, value in lines:
         if value.strip().lower() in PARTS:
             rows[PARTS[value.strip().lower()]].append(row)
-        elif not column or not is_missing(value):
-            raise SplitError(
-                f"{display(str(path))}, line {line}: {display(name)} must be train, val or test, got {value!r}"
-            )
+        elif not given or not is_missing(value):
+            raise SplitError(f"{what}, line {line}: {display(column)} must be train, val or test, got {value!r}")
     for part in ("train", "test"):
         if not rows[part]:
             remedy = ". To test on its val images, write test instead of val" if part == "test" and rows["val"] else ""
-            raise SplitError(f"the split file {display(str(path))} has no {part} images{remedy}")
+            raise SplitError(f"{what} has no {part} images{remedy}")
     return Split(np.array(rows["train"]), np.array(rows["test"]), "file", validation=np.array(rows["val"], np.intp))
 
 
-def _folds(path: Path, column: str, lines: list[tuple[int, int, str]], repeat: int) -> list[Split]:
+def _folds(what: str, column: str, lines: Lines, repeat: int) -> list[Split]:
     """Return the folds of one column in the order of their values, by number if all are whole numbers."""
     members: dict[str, list[int]] = {}
     for _, row, value in lines:
@@ -84,10 +117,7 @@ def _folds(path: Path, column: str, lines: list[tuple[int, int, str]], repeat: i
             number = _FOLD.fullmatch(value.strip())  # pandas writes 3.0 for 3 in a column with missing values
             members.setdefault(number[1] if number else value.strip(), []).append(row)
     if len(members) < 2:
-        raise SplitError(
-            f"the split file {display(str(path))}: column {display(column)} must have at least 2 folds, got "
-            f"{len(members)}"
-        )
+        raise SplitError(f"{what}: column {display(column)} must have at least 2 folds, got {len(members)}")
     numbered = all(re.fullmatch(r"[0-9]+", value) for value in members)
     values = sorted(members, key=lambda value: (int(value) if numbered else 0, value))
     tests = [np.array(members[value], np.intp) for value in values]
@@ -107,8 +137,17 @@ def _matched(path: Path, cache: FeatureCache, columns: Sequence[str]) -> dict[st
     known = index.keys() | rejected
     for _, row in rows:
         row["path"] = find_path(row["path"], known)
-    if any(row["path"] not in known for _, row in rows):
-        _match_names(path, rows, known, columns)
+    for _, row in rows:  # other columns do not count
+        for name in row.keys() - {"path", *columns}:
+            del row[name]
+    ambiguous = match_names(rows, known, "path")
+    if ambiguous:
+        examples = [f"{display(name)} ({format_examples(images)})" for name, images in ambiguous.items()]
+        listed = ", ".join(examples[:3]) + ", …" * (len(examples) > 3)
+        raise SplitError(
+            f"the split file {display(str(path))} does not tell the image of {len(ambiguous):,} name(s), since "
+            f"several images have it: {listed}. Write their paths as in the cache into the file"
+        )
     unknown = [row["path"] for _, row in rows if row["path"] not in known]
     if unknown:
         raise SplitError(
@@ -125,41 +164,3 @@ def _matched(path: Path, cache: FeatureCache, columns: Sequence[str]) -> dict[st
             for column in columns:
                 matched[column].append((line, index[row["path"]], row[column] or ""))
     return matched
-
-
-def _match_names(path: Path, rows: list[tuple[int, dict[str, str]]], known: Set[str], columns: Sequence[str]) -> None:
-    """Complete paths of rows that give a file name, or a name without suffix, of an image that no other row names."""
-    # a row with a folder of the cache means the image of this name in this folder, not one elsewhere
-    folders = {_folder_of(name) for name in known} - {""}
-    for key in (_file_name, stem_of):
-        named: dict[str, list[str]] = defaultdict(list)
-        open_rows: dict[str, list[dict[str, str]]] = defaultdict(list)
-        for name in sorted(known - {row["path"] for _, row in rows}):
-            named[key(name)].append(name)
-        for _, row in rows:
-            if row["path"] not in known and _folder_of(row["path"]) not in folders:
-                open_rows[find_path(key(row["path"].strip()), named)].append(row)
-        ambiguous = {}
-        for name, of_name in open_rows.items():
-            candidates = named.get(name, [])
-            alike = len({tuple(row[column] for column in columns) for row in of_name}) == 1
-            if len(candidates) == 1 or (alike and len(candidates) == len(of_name)):
-                for number, row in enumerate(of_name):
-                    row["path"] = candidates[number % len(candidates)]
-            elif candidates:
-                ambiguous[of_name[0]["path"]] = candidates
-        if ambiguous:
-            examples = [f"{display(name)} ({format_examples(images)})" for name, images in ambiguous.items()]
-            listed = ", ".join(examples[:3]) + ", …" * (len(examples) > 3)
-            raise SplitError(
-                f"the split file {display(str(path))} does not tell the image of {len(ambiguous):,} name(s), since "
-                f"several images have it: {listed}. Write their paths as in the cache into the file"
-            )
-
-
-def _file_name(path: str) -> str:
-    return re.split(r"[/\\]", path)[-1]
-
-
-def _folder_of(path: str) -> str:
-    return "/".join(re.split(r"[/\\]", path.strip().removeprefix("./"))[:-1])

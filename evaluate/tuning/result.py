@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...cache import FeatureCache, display, printable, write_atomically
+from ...cache import FeatureCache, as_csv, display, printable, write_atomically
 from ...heads import Range, Space
 from ..metrics import METRICS, PairedTest
 from ..scoring import HeadResult
 from ..shared import (
     Records,
-    as_csv,
     as_json,
     data_frame,
     describe_cache,

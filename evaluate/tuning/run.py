@@ -115,7 +115,7 @@ def tune(
     if METRICS[metric].of_probabilities and not hasattr(unfitted, "predict_proba"):
         raise ParameterError(f"parameter metric of tune cannot be {metric} for head {head!r}: it has no probabilities")
     values = unfitted.get_params(deep=False)
-    opened = open_cache(cache, "tune")
+    opened = open_cache(cache, "tune").labelled("tune")
     check_int("folds", "the search", folds, 2)
     check_class_sizes(opened, split, folds + 1)  # the training part needs an image for each fold
     row_groups, notes = groups_for(opened, groups, split, progress)

@@ -113,9 +113,8 @@ def _embed_slice(job: Job, images: list[ImageFile], segment: Path, address: str)
     versions = engine.versions() | {name: here[name] for name in here if here[name] != there[name]}
     rows = [item for item in results if item.copy_of is None]
     if rows:
-        class_names = sorted({item.image.path.partition(b"/")[0] for item in rows})
         provenance = job.provenance | {"engines": {engine.name: versions}}
-        write_cache(Assembler(Inventory(), job.fingerprint, provenance, class_names).table_of_results(rows), segment)
+        write_cache(Assembler(Inventory(), job.fingerprint, provenance).table_of_results(rows), segment)
     embedded = sum(item.features is not None for item in rows)
     copies = [(item.image, item.digest) for item in results if item.copy_of is not None]
     pixels = PixelCounts()

@@ -354,6 +354,7 @@ def test_archived_files_of_every_version_are_read(path):
     np.testing.assert_array_equal(cache.features, np.array(expected["features"], np.float32))
     signatures = None if cache.signatures is None else [hashlib.sha256(row).hexdigest() for row in cache.signatures]
     assert signatures == expected.get("signatures_sha256")
+    assert {name: column.tolist() for name, column in cache.metadata.items()} == expected.get("metadata", {})
 
 
 def test_there_is_an_archived_file_of_this_version():

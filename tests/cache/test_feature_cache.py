@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -174,22 +173,7 @@ def test_a_cache_in_memory_is_pickled_by_content(trees):
     assert (again.paths, repr(again)) == (trees.paths, "<FeatureCache (in memory): 6 images x 2 features, 3 classes>")
 
 
-def test_a_data_frame_has_class_and_features_by_path(trees, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=Frame, Index=lambda paths, name: paths))
-    frame = trees.to_frame()
-    assert (frame.index, frame.columns) == (trees.paths, ["class_name", "feature_0", "feature_1"])
+def test_a_data_frame_needs_its_library(trees, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingPackageError, match="pip install pandas"):
         trees.to_frame()
-
-
-class Frame:
-    """The part of a data frame that a cache uses; pandas is optional."""
-
-    def __init__(self, values, index, columns):
-        assert values.shape == (len(index), len(columns))
-        self.index, self.columns = index, columns
-
-    def insert(self, place, name, values):
-        assert len(values) == len(self.index)
-        self.columns.insert(place, name)

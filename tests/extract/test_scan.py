@@ -8,6 +8,7 @@ import pytest
 from embedonce import extract_features
 from embedonce.errors import ImageFolderError
 from embedonce.extract import Progress
+from embedonce.extract.labels import folder_labels
 from embedonce.extract.report import notes_on_classes, notes_on_scan
 from embedonce.extract.scan import find_images, scan_folder
 from PIL import Image
@@ -18,6 +19,13 @@ def touch(path):
     path.write_bytes(b"x")
 
 
+def classes(folder):
+    """Scan class folders."""
+    found = scan_folder(folder)
+    folder_labels(found)
+    return found
+
+
 @pytest.fixture
 def folder(tmp_path):
     for name in ("b/2.JPG", "b/1.jpeg", "a/deep/er/3.PnG", "a/x.bmp", "a/y.gif", "a/notes.txt", "c/readme.md"):
@@ -26,7 +34,7 @@ def folder(tmp_path):
 
 
 def test_images_are_sorted_and_suffixes_are_case_insensitive(folder):
-    found = scan_folder(folder)
+    found = classes(folder)
     assert found.class_names == [b"a", b"b"]
     assert [image.path for image in found.images] == [
         b"a/deep/er/3.PnG",
@@ -48,7 +56,9 @@ def test_hidden_files_and_folders_are_left_out(folder):
 
 def test_images_outside_class_folders_are_counted(folder):
     touch(folder / "stray.png")
-    assert scan_folder(folder).outside == 1
+    found = classes(folder)
+    assert found.outside == 1
+    assert b"stray.png" not in [image.path for image in found.images]
 
 
 def test_links_to_folders_are_entered_only_on_request(folder, tmp_path_factory):
@@ -108,14 +118,13 @@ def test_non_utf8_and_nfc_nfd_names_stay_separate(folder):
 def test_classes_are_sorted_by_name_not_by_path(tmp_path):
     for name in ("a-b/1.png", "a/1.png"):
         touch(tmp_path / name)
-    assert scan_folder(tmp_path).class_names == [b"a", b"a-b"]
+    assert classes(tmp_path).class_names == [b"a", b"a-b"]
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
         ([], r"has no images \(\.avif"),
-        (["1.jpg", "2.jpg"], r"has 2 image\(s\) but no class folders"),
         (["cats/1.jpg"], r"one class only \(cats\)"),
     ],
 )
@@ -123,7 +132,7 @@ def test_folders_without_two_classes_are_explained(tmp_path, names, message):
     for name in names:
         touch(tmp_path / name)
     with pytest.raises(ImageFolderError, match=message):
-        scan_folder(tmp_path)
+        classes(tmp_path)
 
 
 def test_a_missing_folder_and_a_file_are_told_apart(tmp_path):
@@ -154,7 +163,7 @@ def test_a_folder_of_other_formats_says_what_there_is(tmp_path):
 def test_a_folder_without_images_is_no_class_and_is_named(folder):
     (folder / "empty" / "deeper").mkdir(parents=True)
     touch(folder / "formats" / "1.svs")
-    found = scan_folder(folder)
+    found = classes(folder)
     assert found.empty == [b"c", b"empty", b"formats"]
     assert not set(found.empty) & set(found.class_names)
 
@@ -196,7 +205,7 @@ def test_folders_of_systems_are_left_out_and_said_once(folder):
     for name in names:
         for place in (folder, folder / "a"):
             touch(place / name / "1.jpg")
-    found = scan_folder(folder)
+    found = classes(folder)
     assert found.class_names == [b"a", b"b"]
     assert len(found.images) == len(find_images([folder]).images) == 5
     said = [note for note in notes_on_scan(found) if "@eaDir" in note]

@@ -6,8 +6,8 @@ import hashlib
 
 import numpy as np
 import pytest
+from embedonce.cache import is_missing
 from embedonce.errors import SplitError
-from embedonce.evaluate.shared.csv_files import is_missing
 from embedonce.evaluate.splits.groups import Groups, as_groups, name_groups, read_group_names, read_groups
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -94,7 +94,10 @@ def test_a_splitter_gets_the_groups(cache, groups):
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        ("magic", "must be random or grouped, the path of a split file or FILE:COLUMN, got 'magic'"),
+        (
+            "magic",
+            "must be random or grouped, the path of a split file, FILE:COLUMN, or @NAME for a column of metadata, got 'magic'",
+        ),
         ("grouped", "must be random or a file when there are no groups"),
         (7, "a splitter with a method split, or a list of folds, got 7"),
         ([], "must have at least one fold, got none"),

@@ -7,14 +7,18 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Container, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from ...cache import display, read_regular
-from ...errors import SplitError
+from ..errors import EmbedonceError, SplitError, first_line
+from .files import read_regular
+from .names import display
 
 _SURROGATE = re.compile("[\udc80-\udcff]")
+# a letter first, so that the last number of an identifier like 1.2.840.10008 is not a suffix
+_SUFFIX = re.compile(r"(?<=.)\.[A-Za-z][A-Za-z0-9]{0,4}$")
 _NEEDS_QUOTES = frozenset(',"\r\n')
 
 
@@ -54,7 +58,7 @@ def _quoted(text: str) -> str:
 def read_table(path: Path, what: str, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
     """Return the line number and the fields of each row of a CSV file that has at least some columns."""
     name = display(str(path))
-    header, rows = _read(path, what, columns)
+    header, rows = read_rows(path, what, columns)
     if any(column not in header for column in columns):
         raise SplitError(
             f"the {what} {name} must be CSV with the columns {display(','.join(columns))}, "
@@ -65,7 +69,7 @@ def read_table(path: Path, what: str, columns: Sequence[str]) -> list[tuple[int,
 
 def read_header(path: Path, what: str) -> list[str]:
     """Return the columns of a CSV file with a header line and a column ``path``."""
-    return _read(path, what, ["path"])[0]
+    return read_rows(path, what, ["path"])[0]
 
 
 def is_missing(value: str) -> bool:
@@ -86,18 +90,74 @@ def find_path(name: str, known: Container[str]) -> str:
     return name
 
 
+def match_names(rows: list[tuple[int, dict[str, str]]], known: Set[str], column: str) -> dict[str, list[str]]:
+    """Complete paths in a column that give only the end of a known path, with or without its suffix.
+
+    A known path is taken that no other row names. Return the images of each ambiguous name.
+    """
+    # a row with a folder of the images means the image of this name in this folder, not one elsewhere
+    folders = {_end(name, 0) for name in known} - {""}
+    ambiguous: dict[str, list[str]] = {}
+    for key in _KEYS:
+        open_rows = [row for _, row in rows if row[column] not in known and _end(row[column], 0) not in folders]
+        if not open_rows:
+            break
+        named: dict[str, list[str]] = defaultdict(list)
+        for name in sorted(known - {row[column] for _, row in rows}):
+            named[key(name)].append(name)
+        by_name: dict[str, list[dict[str, str]]] = defaultdict(list)
+        for row in open_rows:
+            by_name[find_path(key(row[column]), named)].append(row)
+        for name, of_name in by_name.items():
+            candidates = named.get(name, [])
+            alike = len({tuple(cell for title, cell in row.items() if title != column) for row in of_name}) == 1
+            if len(candidates) == 1 or (alike and len(candidates) == len(of_name)):
+                for number, row in enumerate(of_name):
+                    row[column] = candidates[number % len(candidates)]
+            elif candidates and key in _KEYS[2::3]:  # the shortest ends
+                ambiguous.setdefault(of_name[0][column], candidates)
+        if ambiguous:
+            break
+    return ambiguous
+
+
+def stem_of(name: str) -> str:
+    """Return a file name without folder and suffix."""
+    return _SUFFIX.sub("", _end(name, 1))
+
+
+def _end(path: str, parts: int) -> str:
+    """Return the last parts of a path; 0 for its folder."""
+    names = re.split(r"[/\\]", path.strip().removeprefix("./"))
+    return "/".join(names[-parts:] if parts else names[:-1])
+
+
+_KEYS: tuple[Callable[[str], str], ...] = (
+    *(lambda name, parts=parts: _end(name, parts) for parts in (3, 2, 1)),
+    *(lambda name, parts=parts: _SUFFIX.sub("", _end(name, parts)) for parts in (3, 2, 1)),
+)
+"""Ends of paths by which `match_names` compares, from the most to the least certain."""
+
+
 def _as_cp1252(text: str) -> str:
     """Decode bytes that are not UTF-8 as Excel's encoding, which has all of Latin-1's letters."""
     return text.encode("utf-8", "surrogateescape").decode("cp1252", "replace") if _SURROGATE.search(text) else text
 
 
-def _read(path: Path, what: str, wanted: Sequence[str]) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+def read_rows(
+    path: Path, what: str, wanted: Sequence[str] = (), error_type: type[EmbedonceError] = SplitError
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Return the header, and the line number and fields of each row, of a CSV file with some wanted columns."""
     name = display(str(path))
     try:
         text = _decode(read_regular(path))
         separator = re.match(r"sep=(.)\r?\n", text)  # a first line for Excel
         start = separator.end() if separator else 0
-        for delimiter in separator[1] if separator else ",;\t|":
+        first = text[start:].splitlines()[:1]
+        # without a wanted column, the delimiter that gives the most columns
+        fields = {one: max(map(len, csv.reader(first, delimiter=one)), default=0) for one in ",;\t|"}
+        delimiters = "".join(fields) if wanted else max(fields, key=fields.__getitem__)
+        for delimiter in separator[1] if separator else delimiters:
             reader = csv.DictReader(io.StringIO(text[start:], newline=""), restval="", delimiter=delimiter)
             header = _rename(list(reader.fieldnames or []), wanted)
             if set(wanted) <= set(header):
@@ -108,14 +168,14 @@ def _read(path: Path, what: str, wanted: Sequence[str]) -> tuple[list[str], list
         reader.fieldnames = header = list(map(_from_text, header))
         rows = [(reader.line_num + (start > 0), row) for row in reader]
     except (OSError, ValueError, csv.Error) as error:
-        raise SplitError(f"cannot read the {what} {name}: {error}") from error
+        raise error_type(f"cannot read the {what} {name}: {first_line(error)}") from error
     for column in wanted:
         if header.count(column) > 1:
-            raise SplitError(f"the {what} {name} must have one column {display(column)}, got {header.count(column)}")
+            raise error_type(f"the {what} {name} must have one column {display(column)}, got {header.count(column)}")
     for line, row in rows:
         more: Any = row.pop(None, None)
         if more and any(value.strip() for value in more):
-            raise SplitError(
+            raise error_type(
                 f"the {what} {name}, line {line}: a row must have at most the {len(header)} fields of the header, got "
                 f"{len(header) + len(more)}. Put quotes around values with {reader.reader.dialect.delimiter!r}"
             )

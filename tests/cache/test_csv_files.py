@@ -6,8 +6,8 @@ import csv
 import unicodedata
 
 import pytest
+from embedonce.cache import as_csv, read_table
 from embedonce.errors import SplitError
-from embedonce.evaluate.shared import as_csv, read_table
 from embedonce.evaluate.splits.groups import read_groups
 from embedonce.evaluate.splits.plan import make_splits
 from hypothesis import given
