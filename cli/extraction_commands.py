@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..cache import display
-from ..extract import DECODERS, DTYPES, ORIENTATIONS
+from ..extract import DECODERS, DTYPES, LAYOUTS, ORIENTATIONS
 from .command import AS_JSON, ENGINE, PATH, POSITIVE, VIEWS, WEIGHTS, Command, option, sigterm_as_exit
 from .output import print_check, print_comparison, print_json, print_labels, print_report, print_verification
 
@@ -56,6 +56,7 @@ def demo(output: Path) -> None:
 @_PATH_COLUMN
 @_LABEL_COLUMN
 @_LABEL_PATTERN
+@option("--layout", type=click.Choice(LAYOUTS), default="auto", help="Whether train and test are classes.")
 @_BACKBONE
 @_ALPHA
 @_IMAGE_SIZE
@@ -75,7 +76,8 @@ def extract(images: Path, cache: str, as_json: bool, **options: Any) -> None:
 
     The first folder below IMAGES is the class. With --labels, a table gives the labels: its rows name images by path,
     file name, or name without suffix, and its other columns are stored as metadata. --label-pattern takes labels from
-    file names, such as '(?P<label>[a-z]+)_[0-9]+'. Images that are directly in IMAGES have no labels.
+    file names, such as '(?P<label>[a-z]+)_[0-9]+'. Images that are directly in IMAGES have no labels. Folders named
+    train, val and test with the same class folders are a split, which compare and train use.
 
     JPEG, PNG, BMP, GIF, WebP, TIFF, JPEG 2000, AVIF and PNM files are read, HEIC with embedonce[heic] and DICOM with
     embedonce[dicom]. CACHE is a file, such as lung.h5, or a folder of shards, such as lung.cache/, for millions of

@@ -117,14 +117,15 @@ def print_comparison(comparison: Comparison) -> None:
     if comparison.differences:
         corrected = ", corrected by Holm's method" if len(comparison.differences) > 1 else ""
         click.echo(f"(Test: {comparison.differences[0].test}{corrected})")
-    if comparison.leaky is not None:
+    if comparison.both_splits is not None:
         click.echo(f"\n{comparison.gap_table()}\n")
-        report = comparison.leaky.split.groups
-        if report is not None:
-            related = "a near-duplicate" if comparison.leaky.split.has_near_duplicates else "an image of their group"
+        leaky = comparison.both_splits[0].split
+        if leaky.groups is not None:
+            related = "a near-duplicate" if leaky.has_near_duplicates else "an image of their group"
             click.echo(
-                f"In the random split, {100 * report['leak_share']:.1f} % of the test images have {related} in "
-                "training; in the grouped split, none. The scores above are those of the grouped split."
+                f"In the {comparison.leaky_name} split, {100 * leaky.groups['leak_share']:.1f} % of the test images "
+                f"have {related} in training; in the grouped split, none. The scores above are those of the "
+                f"{comparison.split.method} split."
             )
     print_notes(comparison.notes)
 

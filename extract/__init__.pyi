@@ -8,6 +8,7 @@ from .embed import embed_images as embed_images
 from .embed import read_image as read_image
 from .image_signature import SIGNATURE_SIZE as SIGNATURE_SIZE
 from .image_signature import signature as signature
+from .labels import PARTS as PARTS
 from .labels import LabelOptions as LabelOptions
 from .machine_checks import FAIL as FAIL
 from .machine_checks import Check as Check
@@ -16,6 +17,7 @@ from .options import AUTO as AUTO
 from .options import DECODERS as DECODERS
 from .options import DTYPES as DTYPES
 from .options import ENGINES as ENGINES
+from .options import LAYOUTS as LAYOUTS
 from .options import ORIENTATIONS as ORIENTATIONS
 from .processors import cpu_count as cpu_count
 from .progress import Progress as Progress

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..cache import display, find_path, format_examples, match_names, printable, read_rows, text_of
-from ..errors import ImageFolderError, LabelsError, ParameterError, describe, first_line, import_optional
+from ..errors import ImageFolderError, LabelsError, ParameterError, check_choice, describe, first_line, import_optional
+from .options import LAYOUTS
 from .scan import Scan
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ _SUSPECTS = ("suggested", "p_label", "p_suggested", "group")
 """Columns of ``suspects.csv`` that are no metadata."""
 _NO_LABEL = ("", "nan", "<na>", "#n/a")
 """Texts of a missing label; None can be the name of a class."""
+PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Part of a split that a folder, or a value in a table, names, in lower case."""
+_PART_NAMES = tuple(dict.fromkeys(PARTS.values()))
 _MOST_CELLS = 100_000_000
 
 
@@ -89,10 +97,10 @@ class Labels:
         return Labels(names, columns, self.source, self.notes)
 
 
-def folder_labels(scan: Scan) -> Labels:
-    """Return the labels of class folders: the first part of each path. Images outside them are left out of the scan.
+def folder_labels(scan: Scan, layout: str = "auto") -> Labels:
+    """Return the labels of class folders: the first part of each path, or the second in the folders of a split.
 
-    Raises ImageFolderError if there is one class folder only.
+    Images outside them are left out of the scan. Raises ImageFolderError if there is one class folder only.
     """
     inside = [image for image in scan.images if b"/" in image.path]
     if not inside:
@@ -104,13 +112,52 @@ def folder_labels(scan: Scan) -> Labels:
                 "FILE, or later with: embedonce label CACHE --labels FILE"
             ],
         )
-    names = {image.path: image.path.partition(b"/")[0] for image in inside}
-    if len(set(names.values())) < 2:
+    labels = _split_folders([image.path for image in inside])
+    if labels is None or layout == "classes":
+        names = {image.path: image.path.partition(b"/")[0] for image in inside}
+        if labels is not None:
+            labels = Labels(names, source={"source": "folders", "layout": "classes"})
+        else:
+            labels = Labels(names)
+            if {os.fsdecode(name).lower() for name in labels.class_names} <= PARTS.keys():
+                labels.notes.append(
+                    f"the folders {_listed([os.fsdecode(name) for name in labels.class_names])} became the classes. If "
+                    "they are the parts of a split, each must have the class folders of train"
+                )
+    if len(labels.class_names) < 2:
         raise ImageFolderError(f"the image folder {display(str(scan.root))} {scan.problem}")
     scan.outside = len(scan.images) - len(inside)
     scan.images = inside
-    scan.class_names = sorted(set(names.values()))
-    return Labels(names)
+    scan.class_names = labels.class_names
+    return labels
+
+
+def _split_folders(paths: Sequence[bytes]) -> Labels | None:
+    """Return the labels in folders of a split, such as ``train/cat`` and ``test/cat``, which agree in their classes."""
+    parts = {top: PARTS.get(os.fsdecode(top).lower()) for top in {path.partition(b"/")[0] for path in paths}}
+    found = set(parts.values())
+    if None in found or "train" not in found or len(found) < 2 or len(found) < len(parts):
+        return None
+    names: dict[bytes, bytes] = {}
+    column: dict[bytes, str] = {}
+    classes: dict[str, set[bytes]] = {part: set() for part in _PART_NAMES}
+    for path in paths:
+        top, _, rest = path.partition(b"/")
+        part = column[path] = str(parts[top])
+        if b"/" in rest:
+            names[path] = rest.partition(b"/")[0]
+            classes[part].add(names[path])
+    if len(classes["train"]) < 2 or any(not of_part <= classes["train"] for of_part in classes.values()):
+        return None
+    sizes = Counter(column.values())
+    shown = ", ".join(f"{part} {sizes[part]:,}" for part in _PART_NAMES if part in sizes)
+    note = (
+        f"the folders are a given split ({shown} images) of {len(classes['train']):,} classes "
+        f"({_listed([os.fsdecode(name) for name in sorted(classes['train'])])}). compare and train use it. If they are "
+        "classes, use --layout classes"
+    )
+    source = {"source": "split folders", "given_split": True}
+    return Labels(names, {"split": column}, source, [note])
 
 
 def pattern_labels(pattern: str, paths: Sequence[bytes]) -> Labels:
@@ -189,6 +236,7 @@ class LabelOptions:
     path_column: str | None = None
     label_column: str | None = None
     label_pattern: str | None = None
+    layout: str = "auto"
 
     def check(self, owner: str) -> None:
         """Raise ParameterError for parameters that exclude each other."""
@@ -198,6 +246,12 @@ class LabelOptions:
                     f"parameter {name} of {owner} must be the name of a column of the parameter labels, got "
                     f"{describe(value)}{' without labels' if self.labels is None else ''}"
                 )
+        check_choice("layout", owner, self.layout, LAYOUTS)
+        if self.layout != "auto" and self.given:
+            raise ParameterError(
+                f"parameter layout of {owner} is for labels by folders, got {self.layout!r} with labels of a table or "
+                "pattern. Leave it out"
+            )
         if self.labels is not None and self.label_pattern is not None:
             raise ParameterError(
                 f"parameters labels and label_pattern of {owner} exclude each other, got both. Give one of them"
@@ -222,9 +276,10 @@ class LabelOptions:
         source = about.get("source")
         if source == "pattern":
             return pattern_labels(str(about.get("pattern")), paths)
+        layout = "classes" if about.get("layout") == "classes" else self.layout
         if source not in ("table", "edited"):
-            return folder_labels(scan)
-        labels = Labels() if source == "table" else folder_labels(scan)
+            return folder_labels(scan, layout)
+        labels = Labels() if source == "table" else folder_labels(scan, layout)
         kept = stored_labels(stored)
         labels = labels.replaced([path for path in paths if path in kept.names], kept)
         labels.source = dict(about)

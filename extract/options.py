@@ -11,11 +11,13 @@ EngineName = Literal["auto", "native", "litert", "keras"]
 Precision = Literal["float32", "int8", "float16", "bfloat16"]
 Decoding = Literal["exact", "reduced"]
 Orientation = Literal["stored", "exif"]
+Layout = Literal["auto", "classes"]
 Views = Literal["none", "flips", "dihedral"]
 
 AUTO = "auto"
 STORED, EXIF = "stored", "exif"
 ORIENTATIONS = (STORED, EXIF)
+LAYOUTS = ("auto", "classes")
 
 ENGINES = {"native": ("float32",), "litert": ("float32", "int8"), "keras": ("float32", "float16", "bfloat16")}
 """Engine: the precisions that it computes."""

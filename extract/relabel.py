@@ -140,8 +140,11 @@ def _changed(cache: FeatureCache, options: LabelOptions) -> Labels:
 
 def _source(cache: FeatureCache, new: Labels) -> dict[str, object]:
     about = cache.provenance.get("labels", {"source": "folders"})
-    edited = isinstance(about, dict) and about.get("source") in ("folders", "edited")
-    return new.source | ({"source": "edited"} if edited else {"source": "table"})
+    about = about if isinstance(about, dict) else {}
+    edited = about.get("source") in ("folders", "split folders", "edited")
+    kept = {name: about[name] for name in ("layout", "given_split") if name in about}
+    table = new.source.get("table", new.source.get("pattern"))
+    return new.source | kept | {"source": "edited" if edited else "table", "table": table}
 
 
 def _labelled(shard: Shard, labels: Labels) -> Table:

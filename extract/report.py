@@ -164,9 +164,6 @@ _ODDITIES = {
 NEARLY_BLACK = 16
 NEARLY_ALL = 0.99
 
-SPLIT_FOLDERS = frozenset({b"train", b"training", b"test", b"testing", b"val", b"valid", b"validation"})
-"""Usual names, in lower case, of folders that hold the sides of a split and not the images of a class."""
-
 
 def notes_on_scan(scan: Scan) -> list[str]:
     """Return notices about the image folder."""
@@ -183,12 +180,6 @@ def notes_on_scan(scan: Scan) -> list[str]:
         notes.append(f"hidden folders and folders of the system were left out: {format_names(sorted(scan.hidden))}")
     if scan.links:
         notes.append(f"{scan.links_text}. Enter them with --follow-links")
-    if scan.class_names and {name.lower() for name in scan.class_names} <= SPLIT_FOLDERS:
-        names = ", ".join(display(name) for name in scan.class_names)
-        notes.append(
-            f"the folders {names} became the classes. If they are the sides of a split, put the images of each class "
-            "into one folder, such as cats/train and cats/test"
-        )
     notes += [f"left out {display(path)}: {reason}" for path, reason in scan.skipped[:5]]
     if len(scan.skipped) > 5:
         notes.append(f"… and {len(scan.skipped) - 5} more that are not readable files")

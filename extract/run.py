@@ -37,7 +37,7 @@ from .cluster import Job, SliceResult, connected, embed_on_cluster
 from .embed import EmbedResult, embed_images
 from .engines import Engine, is_quick, known_hashes, make_engine, note_engine
 from .labels import LabelOptions, Labels, LabelsLike
-from .options import ComputeOptions, Decoding, EngineName, Orientation, Precision, Views, check_options
+from .options import ComputeOptions, Decoding, EngineName, Layout, Orientation, Precision, Views, check_options
 from .other_formats import decoder_versions
 from .plan import Inventory, Plan, StoredImage, make_plan
 from .progress import Progress, make_progress
@@ -73,6 +73,7 @@ def extract_features(
     path_column: str | None = None,
     label_column: str | None = None,
     label_pattern: str | None = None,
+    layout: Layout = "auto",
     progress: bool | Progress | None = None,
     dask: Any = None,
     precision: Precision = "float32",
@@ -129,6 +130,10 @@ def extract_features(
     label_pattern : str, default=None
         Regular expression with the group ``label``, which takes labels from file names: ``(?P<label>[a-z]+)_\d+``. A
         pattern with a slash is searched in the relative path.
+    layout : {"auto", "classes"}, default="auto"
+        ``auto`` takes folders named train, val (valid, validation) and test, with the same class folders in them, for
+        a split, which is stored as the metadata ``split`` and is the default of `compare` and `train`. ``classes``
+        takes them for classes.
     orientation : {"stored", "exif"}, default="stored"
         ``stored`` takes pixels as the file has them, as ``image_dataset_from_directory`` does. ``exif`` turns images
         upright by the EXIF orientation that cameras and phones write.
@@ -181,7 +186,7 @@ def extract_features(
     check_options(options, precision, decoding, orientation)
     for name, flag in (("strict", strict), ("follow_links", follow_links)):
         check_flag(name, "extract_features", flag)
-    label_options = LabelOptions(labels, path_column, label_column, label_pattern)
+    label_options = LabelOptions(labels, path_column, label_column, label_pattern, layout)
     label_options.check("extract_features")
     names = view_names(views)
     _check_order(images, cache)

@@ -189,7 +189,8 @@ def verify(
     complete = len(inspection.readable) == len(inspection.shards) and not inspection.problem
     if images is not None and complete:  # without its tables, the images of the cache are unknown
         scan = scan_folder(images, follow_links=follow_links)
-        if inspection.about is None or "labels" not in inspection.about.provenance:
+        about = {} if inspection.about is None else inspection.about.provenance.get("labels", {})
+        if about.get("source") not in ("table", "pattern", "none"):
             folder_labels(scan)  # leaves images outside class folders out
         digests = _digests(scan, make_progress(progress))
         verification, matching = _compare(verification, scan, digests, inventory, damaged)

@@ -25,6 +25,8 @@ class Comparison(ComparisonData):
         Facts that limit what the scores say.
     leaky : Comparison or None
         The same heads on a random split, which ignores groups; only when both splits were made.
+    grouped : Comparison or None
+        The same heads on a grouped split; only when groups are on both sides of the split of the image folder.
     leakage_gap : Records of LeakageGap
         Accuracy of every head on both splits, and the difference.
     groups : Groups or None

@@ -126,7 +126,9 @@ def compare(
     Returns
     -------
     Comparison
-        Results on the grouped split if there are two; those on the random split are its ``leaky``.
+        Results on the grouped split if there are two; those on the random split are its ``leaky``. For an image folder
+        with a split, results on that split; if groups are on both sides of it, those on a grouped split are its
+        ``grouped``.
 
     Raises
     ------
@@ -199,7 +201,10 @@ def compare(
     comparison.notes += failures + notes
     comparison.failed = failed
     for other in others:
-        comparison.leaky = other
+        if comparison.split.method == "given":
+            comparison.grouped = other
+        else:
+            comparison.leaky = other
         if tune is not None and other.folds:
             other.notes[:0] = _tuning_notes(unfitted, plans[1])
     if learning_curve:

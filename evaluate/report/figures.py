@@ -48,18 +48,18 @@ def _with_names(comparison: ComparisonData, draw: Callable[[], Figure]) -> Figur
 
 
 def scores_figure(comparison: ComparisonData) -> Figure:
-    """Draw the score that orders the heads with its 95 % interval, and the score on the random split."""
+    """Draw the score that orders the heads with its 95 % interval, and the score on the other split."""
     results = comparison.table[::-1]
     measure = comparison.ranked_by
     figure = _figure(7.6, 0.9 + 0.5 * len(results))
     ax = figure.subplots()
-    on_random = comparison.leaky.results if comparison.leaky is not None else []
-    leaky = {result.name: result.scores[measure] for result in on_random}
+    other = comparison.leaky or comparison.grouped
+    on_other = {result.name: result.scores[measure] for result in (other.results if other is not None else ())}
     for y, result in enumerate(results):
         score, interval = result.scores[measure], result.intervals.get(measure)
-        if result.name in leaky:
-            ax.plot([score, leaky[result.name]], [y, y], color=GRID, linewidth=6, zorder=1)
-            ax.plot(leaky[result.name], y, "o", color=COLOURS[1], markerfacecolor="none", markersize=8, zorder=3)
+        if result.name in on_other:
+            ax.plot([score, on_other[result.name]], [y, y], color=GRID, linewidth=6, zorder=1)
+            ax.plot(on_other[result.name], y, "o", color=COLOURS[1], markerfacecolor="none", markersize=8, zorder=3)
         if interval is not None:
             ax.plot(interval, [y, y], color=COLOURS[0], linewidth=2.5, solid_capstyle="round", zorder=2)
         ax.plot(score, y, "o", color=COLOURS[0], markersize=8, zorder=4)
@@ -68,9 +68,9 @@ def scores_figure(comparison: ComparisonData) -> Figure:
     ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
     ax.grid(axis="x", color=GRID)
     _style(ax, f"{METRICS[measure].title} and its 95 % interval")
-    if comparison.leaky is not None:
-        ax.plot([], [], "o", color=COLOURS[0], label="grouped split")
-        ax.plot([], [], "o", color=COLOURS[1], markerfacecolor="none", label="random split")
+    if other is not None:
+        ax.plot([], [], "o", color=COLOURS[0], label=f"{comparison.split.method} split")
+        ax.plot([], [], "o", color=COLOURS[1], markerfacecolor="none", label=f"{other.split.method} split")
         above: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1)}
         ax.legend(frameon=False, labelcolor=INK, ncols=2, fontsize=9, **above)
     return figure

@@ -78,6 +78,7 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
         "class_names": [display(name) for name in comparison.cache.class_names],
         "pairs": pairs,
         "gap": comparison.gap_table(page=True),
+        "leaky_name": comparison.leaky_name,
         "probabilities": _probabilities(comparison),
         "judge": display(str(judge)),
         "suspected": suspected,
@@ -135,23 +136,26 @@ def summary(comparison: ComparisonData) -> list[str]:
 
 def _on_leakage(comparison: ComparisonData) -> list[str]:
     groups = comparison.split.groups
-    if comparison.leaky is None:
+    if comparison.both_splits is None:
         separate = groups is not None and groups.get("crossing") == 0 and comparison.split.method == "grouped"
         return ["No group has images on both sides of the split."] if separate else []
     gaps = comparison.leakage_gap
     worst = max(gaps, key=lambda row: row.gap)
-    leaked = (comparison.leaky.split.groups or {}).get("leak_share", 0.0)
-    related = "a near-duplicate" if comparison.leaky.split.has_near_duplicates else "an image of their group"
+    leaky, name = comparison.both_splits[0].split, comparison.leaky_name
+    leaked = (leaky.groups or {}).get("leak_share", 0.0)
+    related = "a near-duplicate" if leaky.has_near_duplicates else "an image of their group"
     text = f"overstates the accuracy by up to {100 * worst.gap:.1f} points"
     if worst.gap <= 0:
         text = "does not overstate the accuracy"
     text = (
-        f"A random split {text} ({display(worst.head)}: {percent(worst.random)} instead of {percent(worst.grouped)}). "
-        f"There, {percent(leaked)} of the test images have {related} in training; here, none."
+        f"{'A' if name == 'random' else 'The'} {name} split {text} ({display(worst.head)}: {percent(worst.leaky)} "
+        f"instead of {percent(worst.grouped)} on the grouped split). On the {name} split, {percent(leaked)} of the "
+        f"test images have {related} in training; on the grouped split, none."
     )
-    best_on_random = max(gaps, key=lambda row: row.random).head
-    if best_on_random != max(gaps, key=lambda row: row.grouped).head:
-        text += f" On the random split, the best head is {display(best_on_random)}."
+    best = {kind: max(gaps, key=lambda row, kind=kind: getattr(row, kind)).head for kind in ("leaky", "grouped")}
+    if best["leaky"] != best["grouped"]:
+        other = "leaky" if comparison.leaky is not None else "grouped"
+        text += f" On the {name if other == 'leaky' else 'grouped'} split, the best head is {display(best[other])}."
     return [text]
 
 

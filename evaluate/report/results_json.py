@@ -32,10 +32,10 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
     }
     if comparison.learning_curve:
         results["label_budget"] = comparison.learning_curve.to_dict()
-    if comparison.leaky is not None:
-        other = comparison.leaky
+    other = comparison.leaky or comparison.grouped
+    if other is not None:
         results["leak_gap"] = comparison.leakage_gap.to_dict()
-        results["random"] = {
+        results[other.split.method] = {
             "split": other.split.to_dict(),
             "notes": other.notes,
             "heads": _heads(other),

@@ -67,10 +67,10 @@ class TuningResult(Record):
 
 @dataclass(frozen=True)
 class LeakageGap(Record):
-    """Accuracy of one head on a random and on the grouped split; the difference, with its 95 % confidence interval."""
+    """Accuracy of one head on a leaky and on the grouped split; the difference, with its 95 % confidence interval."""
 
     head: str
-    random: float
+    leaky: float
     grouped: float
     gap: float
     low: float | None = None
@@ -224,6 +224,7 @@ class ComparisonData:
     results: list[HeadResult]
     notes: list[str] = field(default_factory=list)
     leaky: ComparisonData | None = None
+    grouped: ComparisonData | None = None
     groups: Groups | None = None
     differences: Records[HeadDifference] = field(default_factory=Records)
     folds: list[Split] = field(default_factory=list)
@@ -252,31 +253,43 @@ class ComparisonData:
 
     @property
     def leakage_gap(self) -> Records[LeakageGap]:
-        """Accuracy of every head on the random split, on the grouped split, and the difference.
+        """Accuracy of every head on the leaky split, on the grouped split, and the difference.
 
         The interval is that of Zou and Donner (2008, doi:10.1002/sim.3095), from the intervals of the two accuracies,
         which it takes for independent. Empty when there is one split. Image models that are tested on one split only
         are left out.
         """
-        if self.leaky is None:
+        if self.both_splits is None:
             return Records()
         gaps = []
-        leaky = {result.name: result for result in self.leaky.results}
-        for result in self.table:
-            if result.name not in leaky:
+        leaky, grouped = ({result.name: result for result in each.results} for each in self.both_splits)
+        for name in (result.name for result in self.table):
+            if name not in leaky or name not in grouped:
                 continue
-            other = leaky[result.name]
-            random, grouped = other.scores["accuracy"], result.scores["accuracy"]
-            gap = random - grouped
+            on_leaky, on_grouped = leaky[name], grouped[name]
+            higher, lower = on_leaky.scores["accuracy"], on_grouped.scores["accuracy"]
+            gap = higher - lower
             ends: tuple[float, ...] = ()
-            if "accuracy" in result.intervals and "accuracy" in other.intervals:
-                (low, high), (random_low, random_high) = result.intervals["accuracy"], other.intervals["accuracy"]
+            if "accuracy" in on_grouped.intervals and "accuracy" in on_leaky.intervals:
+                (low, high), (leaky_low, leaky_high) = on_grouped.intervals["accuracy"], on_leaky.intervals["accuracy"]
                 ends = (
-                    gap - float(np.hypot(random - random_low, high - grouped)),
-                    gap + float(np.hypot(random_high - random, grouped - low)),
+                    gap - float(np.hypot(higher - leaky_low, high - lower)),
+                    gap + float(np.hypot(leaky_high - higher, lower - low)),
                 )
-            gaps.append(LeakageGap(result.name, random, grouped, gap, *ends))
+            gaps.append(LeakageGap(name, higher, lower, gap, *ends))
         return Records(gaps)
+
+    @property
+    def both_splits(self) -> tuple[ComparisonData, ComparisonData] | None:
+        """The results on the leaky split and those on the grouped one; None when there is one split."""
+        if self.leaky is not None:
+            return self.leaky, self
+        return None if self.grouped is None else (self, self.grouped)
+
+    @property
+    def leaky_name(self) -> str:
+        """Name of the leaky split in texts: ``random`` or ``given``."""
+        return self.split.method if self.leaky is None else self.leaky.split.method
 
     def confusion(self, head: str) -> npt.NDArray[np.int64]:
         """Return the confusion matrix of a head: int64, shape (k, k), rows true, columns predicted.
@@ -327,14 +340,19 @@ class ComparisonData:
 
     def gap_table(self, *, page: bool = False) -> TextTable:
         """Return the leakage gap as text, a line per head; for a page in percent and points."""
-        titles = ["random split", "grouped split", "gap in points" if page else "difference", "95 % interval"]
+        titles = [
+            f"{self.leaky_name} split",
+            "grouped split",
+            "gap in points" if page else "difference",
+            "95 % interval",
+        ]
         rows = []
         for row in self.leakage_gap:
             if page:
-                cells = [percent(row.random), percent(row.grouped)]
+                cells = [percent(row.leaky), percent(row.grouped)]
                 cells += [format_points(row.gap), format_points(row.low, row.high)]
             else:
-                cells = [format_number(row.random), format_number(row.grouped)]
+                cells = [format_number(row.leaky), format_number(row.grouped)]
                 cells += [f"{row.gap:+.4f}", format_interval(row.low, row.high)]
             rows.append([display(row.head), *cells])
         return TextTable(["head" if page else "leakage gap", *titles], rows)

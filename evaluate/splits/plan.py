@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from ...errors import SplitError, check_int
 from .groups import Groups
 from .make import fold_rows, require_enough, split_rows
 from .split import Split, identical_in_training, merge_folds, with_groups
-from .split_files import column_splits, read_splits
+from .split_files import column_splits, given_split, read_splits
 
 SplitLike: TypeAlias = "str | os.PathLike[str] | Split | Sequence[Any] | Any"
 """``random``, ``grouped``, a path, ``FILE:COLUMN``, ``@NAME`` (a column of metadata), a `Split`, a pair (train, test)
@@ -81,13 +81,16 @@ def plan_splits(
     folds: int | None = None,
     repeats: int = 1,
 ) -> tuple[list[SplitPlan], list[str]]:
-    """Return the plans to score heads on, and notes; by default a grouped and a random one if images have groups."""
+    """Return the plans to score heads on, and notes; by default of the image folder's split, or grouped and random."""
 
     def make(method: SplitLike) -> SplitPlan:
         return make_splits(cache, method, seed, groups, folds, repeats)
 
     if split is not None:
         return [make(split)], []
+    given = given_split(cache) if folds is None else None
+    if given is not None:
+        return _plans_of_given(make, make(given), groups)
     if groups is None:
         return [make("random")], []
     if len(groups) == len(cache):
@@ -100,6 +103,24 @@ def plan_splits(
         if groups.source != "found":  # the user's groups must be kept together
             raise
         return [make("random")], [f"near-duplicates could not be kept together, so the split is random: {error}"]
+
+
+def _plans_of_given(
+    make: Callable[[SplitLike], SplitPlan], given: SplitPlan, groups: Groups | None
+) -> tuple[list[SplitPlan], list[str]]:
+    """Return the plan of a given split and, if groups are on both sides of it, a grouped one."""
+    notes = ["the split is that of the image folder"]
+    leakage = given.merged.groups
+    if groups is None or leakage is None:
+        return [given], notes
+    if not leakage["crossing"]:
+        if len(groups) < len(groups.paths):
+            notes = ["the split is that of the image folder; no group has images in its training and its test part"]
+        return [given], notes
+    try:
+        return [given, make("grouped")], notes
+    except SplitError as error:
+        return [given], [*notes, f"a grouped split for comparison could not be made: {error}"]
 
 
 def make_splits(
@@ -249,6 +270,8 @@ def check_folds(split: SplitLike | None, folds: Any, repeats: Any) -> None:
 
 def check_class_sizes(cache: FeatureCache, split: SplitLike | None, parts: int = 2) -> None:
     """Raise SplitError if a class has too few images for a random or grouped split, before the search for groups."""
+    if split is None and parts == 2 and given_split(cache) is not None:
+        return
     if split is None or (isinstance(split, (str, os.PathLike)) and str(split) in ("random", "grouped")):
         require_enough(cache.class_names, list(cache.class_counts.values()), parts, False)
 

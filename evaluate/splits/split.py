@@ -24,8 +24,8 @@ class Split:
     ----------
     train, test : array-like of int
         Row numbers, each once and in one part only. They are kept sorted and read-only.
-    method : {"random", "grouped", "file", "custom", "none"}, default="custom"
-        How the split was made; ``none`` means that every row is for training.
+    method : {"random", "grouped", "given", "file", "custom", "none"}, default="custom"
+        How the split was made: ``given`` is that of the image folder; ``none`` means that every row is for training.
     seed : int, default=None
         Seed of a random or grouped split.
     fold, repeat : int, default=None

@@ -22,15 +22,9 @@ from ...cache import (
     write_atomically,
 )
 from ...errors import SplitError
+from ...extract import PARTS
 from .groups import column_of
 from .split import Split
-
-PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-"""Part of a split that each value of a split file names, in lower case."""
 
 _FOLD = re.compile(r"([0-9]+)(\.0*)?")
 
@@ -65,6 +59,17 @@ def read_splits(path: Path, cache: FeatureCache, column: str | None = None) -> l
 def column_splits(cache: FeatureCache, column: str) -> list[Split]:
     """Return a split, or folds, by a column of a cache's metadata, given as ``@NAME``."""
     return _as_splits(f"the column {display(column)} of {cache.display_path}", _lines(cache, column), True)
+
+
+def given_split(cache: FeatureCache) -> Split | None:
+    """Return the split of the image folder; without labelled test images, its val images are tested."""
+    about = cache.provenance.get("labels", {})
+    if not isinstance(about, dict) or not about.get("given_split") or "split" not in cache.metadata:
+        return None
+    column = cache.metadata["split"]
+    train, val, test = (np.flatnonzero(column == part) for part in ("train", "val", "test"))
+    test, val = (test, val) if len(test) else (val, test)
+    return Split(train, test, "given", validation=val) if len(train) and len(test) else None
 
 
 def read_split(path: Path, cache: FeatureCache) -> Split:

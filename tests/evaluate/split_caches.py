@@ -21,6 +21,7 @@ def cache_of(labels_by_path, classes=None, rejects=()):
         class_names=names,
         class_counts=counts,
         unlabelled=0,
+        provenance={},
         rejects=[(path, "no image") for path in rejects],
         random_weights=None,
         files=SimpleNamespace(hashes=hashes),

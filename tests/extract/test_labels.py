@@ -316,7 +316,7 @@ def test_metadata_are_groups_and_splits(flat, table, tmp_path):
     )
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
-    assert result["split"]["groups"] == 2
+    assert result["split"]["groups"]["groups"] == 2
     with pytest.raises(
         ValueError, match="@site must be a column of metadata of .*, but it has patient, part. Add columns"
     ):

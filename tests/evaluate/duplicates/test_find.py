@@ -202,8 +202,8 @@ def test_a_comparison_shows_the_leakage_gap(grouped, found, tmp_path):
     assert set(gaps) == {"knn", "logreg"}
     for name, row in gaps.items():
         assert row.grouped == compared.result(name).scores["accuracy"]
-        assert row.random == compared.leaky.result(name).scores["accuracy"]
-        assert row.gap == pytest.approx(row.random - row.grouped)
+        assert row.leaky == compared.leaky.result(name).scores["accuracy"]
+        assert row.gap == pytest.approx(row.leaky - row.grouped)
     with without_pictures():
         compared.save(tmp_path / "out")
     results = json.loads((tmp_path / "out" / "results.json").read_text())
