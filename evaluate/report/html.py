@@ -6,6 +6,7 @@ import functools
 import shlex
 from collections.abc import Callable, Sequence
 from html import escape
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -152,7 +153,7 @@ def _on_leakage(comparison: ComparisonData) -> list[str]:
         f"instead of {percent(worst.grouped)} on the grouped split). On the {name} split, {percent(leaked)} of the "
         f"test images have {related} in training; on the grouped split, none."
     )
-    best = {kind: max(gaps, key=lambda row, kind=kind: getattr(row, kind)).head for kind in ("leaky", "grouped")}
+    best = {kind: max(gaps, key=attrgetter(kind)).head for kind in ("leaky", "grouped")}
     if best["leaky"] != best["grouped"]:
         other = "leaky" if comparison.leaky is not None else "grouped"
         text += f" On the {name if other == 'leaky' else 'grouped'} split, the best head is {display(best[other])}."
