@@ -168,7 +168,8 @@ def read_rows(
         reader.fieldnames = header = list(map(_from_text, header))
         rows = [(reader.line_num + (start > 0), row) for row in reader]
     except (OSError, ValueError, csv.Error) as error:
-        raise error_type(f"cannot read the {what} {name}: {first_line(error)}") from error
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise error_type(f"cannot read the {what} {name}: {reason}") from error
     for column in wanted:
         if header.count(column) > 1:
             raise error_type(f"the {what} {name} must have one column {display(column)}, got {header.count(column)}")

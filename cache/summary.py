@@ -65,6 +65,10 @@ class CacheInfo:
         versions = self.provenance.get("versions", {})
         lines = {"images": f"{self.images:,}", "features": f"{self.features:,} per image, float32"}
         lines |= {f"  {display(name)}": f"{count:,}" for name, count in self.classes.items()}
+        labels = self.provenance.get("labels")
+        if isinstance(labels, dict):
+            origin = labels.get("table") or labels.get("pattern")
+            lines["labels"] = f"{labels.get('source')}{f', {display(str(origin))}' if origin else ''}"
         if self.unlabelled:
             lines["without label"] = f"{self.unlabelled:,}"
         if self.metadata:

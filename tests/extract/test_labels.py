@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from embedonce import FeatureCache, extract_features, label
+from embedonce import FeatureCache, convert, extract_features, info, label
 from embedonce.cli import main
 from embedonce.errors import LabelsError, MissingPackageError, ParameterError
 from embedonce.extract.labels import pattern_labels, table_labels
@@ -349,3 +352,32 @@ def test_images_without_labels_do_not_stop_a_comparison(images, small, tmp_path)
     comparison = compare(some, ["knn"], split="random")
     assert len(comparison.cache) == len(cache) - 15
     assert "15 image(s) have no label and are left out" in comparison.notes
+
+
+@pytest.mark.parametrize("name", ["cache-v1.h5", "cache-v2.h5", "cache-v1.cache", "cache-v2.cache"])
+def test_caches_of_older_versions_are_labelled_and_converted(tmp_path, name):
+    source = Path(__file__).parents[1] / "data" / name
+    if source.is_dir():
+        shutil.copytree(source, tmp_path / name)
+    else:
+        shutil.copy(source, tmp_path / name)
+    before = FeatureCache.open(tmp_path / name)
+    cache = label(tmp_path / name, {before.paths[0]: "new"})
+    assert cache.label_names[0] == "new"
+    np.testing.assert_array_equal(cache.features, before.features)
+    assert (cache.signatures is None) == (before.signatures is None)
+    assert cache.rejects == before.rejects
+    convert(cache, tmp_path / "a.csv")
+    with open(tmp_path / "a.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class_name"] for row in rows] == cache.label_names.tolist()
+    assert np.float32(rows[0]["feature_0"]) == cache.features[0, 0]
+
+
+def test_the_origin_of_labels_is_shown(flat, table, tmp_path):
+    text = "id,label,age\n" + "".join(f"{name},x,1\n" for name in NAMES[1:])
+    extract_features(flat, tmp_path / "a.h5", labels=table(text), **TINY)
+    shown = str(info(tmp_path / "a.h5"))
+    assert re.search(r"(?m)^labels +table, \S+labels.csv$", shown)
+    assert re.search(r"(?m)^without label +1$", shown)
+    assert re.search(r"(?m)^metadata +age \(1 values\)$", shown)
