@@ -49,7 +49,7 @@ _VIEWS = option(
 @click.argument("cache", type=PATH)
 @option("-o", "--output", type=PATH, required=True, help="Write this CSV file: path,group,sha256.")
 @option("--within-class/--across-classes", default=False, help="Search within each class only.")
-@option("--images", type=PATH, metavar="DIR", help="Image folder, if it has moved.")
+@option("--images", type=PATH, metavar="DIR", help="Image folder or archive, if it has moved.")
 @option("--report", type=PATH, metavar="DIR", help="Write pictures and numbers to this folder.")
 @AS_JSON
 def groups(

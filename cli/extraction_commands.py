@@ -78,6 +78,7 @@ def extract(images: Path, cache: str, as_json: bool, **options: Any) -> None:
     file name, or name without suffix, and its other columns are stored as metadata. --label-pattern takes labels from
     file names, such as '(?P<label>[a-z]+)_[0-9]+'. Images that are directly in IMAGES have no labels. Folders named
     train, val and test with the same class folders are a split, which compare and train use.
+    IMAGES can also be a .zip, .tar, .tar.gz or .tgz archive.
 
     JPEG, PNG, BMP, GIF, WebP, TIFF, JPEG 2000, AVIF and PNM files are read, HEIC with embedonce[heic] and DICOM with
     embedonce[dicom]. CACHE is a file, such as lung.h5, or a folder of shards, such as lung.cache/, for millions of
@@ -170,7 +171,7 @@ def info(cache: Path, as_json: bool) -> None:
 
 @click.command(cls=Command, short_help="Check CACHE against its checksums and images.")
 @_CACHE
-@option("--images", type=PATH, metavar="DIR", help="Compare with this image folder.")
+@option("--images", type=PATH, metavar="DIR", help="Compare with this image folder or archive.")
 @option("--sample", type=click.IntRange(min=0), default=16, help="Images to embed again.")
 @option("--seed", type=click.IntRange(min=0), default=0, help="Random seed of the sample.")
 @WEIGHTS

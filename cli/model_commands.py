@@ -61,7 +61,7 @@ def evaluate(model: Path, cache: Path, split: Path | None, include_training: boo
 @option("--csv", "as_csv", is_flag=True, help="Print CSV: path, class, probability, novelty, error.")
 @AS_JSON
 def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, **options: Any) -> None:
-    """Predict the classes of IMAGES, which are files or folders, with MODEL.
+    """Predict the classes of IMAGES, which are files, folders or archives, with MODEL.
 
     An image that is farther from the training images than 999 in 1,000 of them (novelty above 1) is marked as unlike
     them. Do not trust its probabilities. Exit status 1 if an image could not be read. Use --trust only if you trust
@@ -146,7 +146,7 @@ def explain(model: Path, image: Path, output: Path, as_json: bool, **options: An
 @click.argument("model", type=PATH)
 @option("-o", "--output", "path", type=PATH, required=True, help="Write this .keras or .tflite file.")
 @option("--cache", type=PATH, metavar="CACHE", help="Check on the images of this cache.")
-@option("--images", type=PATH, multiple=True, metavar="PATH", help="Check on this file or folder; repeatable.")
+@option("--images", type=PATH, multiple=True, metavar="PATH", help="Check on this file, folder or archive; repeatable.")
 @option("--check", type=POSITIVE, default=100, help="Check on this many images.")
 @WEIGHTS
 @_TRUST

@@ -1,3 +1,5 @@
+from .archives import has_file as has_file
+from .archives import reading_order as reading_order
 from .decoding import Pixels as Pixels
 from .decoding import decode as decode
 from .decoding import resize as resize

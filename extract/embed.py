@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cache import HASH_BYTES, display
-from ..errors import ImageError, OutOfMemoryError, first_line
+from ..errors import ImageError, ImageFolderError, OutOfMemoryError, first_line
+from .archives import find_archive
 from .decoding import Pixels, ignores_palette, is_dark_of_16_bits, resize_into
 from .engines import Engine, Session
 from .image_signature import signature
@@ -244,6 +245,8 @@ def read_image(root: Path, image: ImageFile) -> tuple[bytes, ImageFile]:
             finally:
                 os.close(file)
         except OSError as error:
+            if (archived := _read_from_archive(path, image.path)) is not None:
+                return archived
             raise ImageError(f"cannot be read: {error.strerror}") from error
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
             continue
@@ -253,6 +256,18 @@ def read_image(root: Path, image: ImageFile) -> tuple[bytes, ImageFile]:
         earlier = data
         time.sleep(wait)
     raise ImageError("changes while it is read")
+
+
+def _read_from_archive(path: bytes, name: bytes) -> tuple[bytes, ImageFile] | None:
+    try:
+        archive, inside = find_archive(path) or (None, b"")
+    except ImageFolderError as error:
+        raise ImageError(f"cannot be read: {first_line(error)}") from error
+    if archive is None:
+        return None
+    data = archive.read(inside)
+    member = archive.images[inside]
+    return data, ImageFile(name, member.size, member.mtime)
 
 
 def _read_all(file: int, size: int) -> bytes:

@@ -168,6 +168,8 @@ NEARLY_ALL = 0.99
 def notes_on_scan(scan: Scan) -> list[str]:
     """Return notices about the image folder."""
     notes = []
+    if scan.top:
+        notes.append(f"all images of the archive are in its folder {display(scan.top)}, which is the image folder here")
     if scan.outside:
         notes.append(f"{scan.outside} image(s) outside the class folders were left out")
     if scan.unread:

@@ -32,6 +32,7 @@ from ..cache import (
     writer_lock,
 )
 from ..errors import CacheError, ImageFolderError, ParameterError, WeightsError, check_flag
+from .archives import reading_order
 from .assemble import Assembler
 from .cluster import Job, SliceResult, connected, embed_on_cluster
 from .embed import EmbedResult, embed_images
@@ -87,7 +88,8 @@ def extract_features(
     Parameters
     ----------
     images : path-like
-        Folder with one folder of images per class.
+        Folder, or ``.zip``, ``.tar``, ``.tar.gz`` or ``.tgz`` archive, with one folder of images per class. An archive
+        is not unpacked to disk. The deepest folder that holds all its images is taken as the image folder.
     cache : path-like
         The cache to write: a file, such as ``lung.h5``, or a folder of shards, such as ``lung.cache/`` (a slash at the
         end or the ending ``.cache``). If it exists, only new, changed and damaged images are embedded.
@@ -376,15 +378,16 @@ class _Run:
             self.copied += sum(item.copy_of is not None for item in results)
 
         engine = self._get_engine() if self.client is None else None
-        self.progress.start(len(plan.todo))
+        todo = sorted(plan.todo, key=lambda image: reading_order(self.scan.root, image.path))
+        self.progress.start(len(todo))
         begin = time.monotonic()
         try:
             if engine is None:
-                self._embed_on_cluster(plan.todo, commit)
+                self._embed_on_cluster(todo, commit)
             else:
                 root, content = self.scan.root, self.inventory.by_digest
                 workers = self.options.workers or engine.default_workers()
-                embed_images(root, plan.todo, content, self.recipe, engine, workers, commit, self.progress.advance)
+                embed_images(root, todo, content, self.recipe, engine, workers, commit, self.progress.advance)
         finally:
             self.progress.close()
         return time.monotonic() - begin

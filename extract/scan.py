@@ -1,4 +1,4 @@
-"""The search for images in a folder."""
+"""The search for images in a folder or archive."""
 
 from __future__ import annotations
 
@@ -12,19 +12,8 @@ from typing import NamedTuple
 
 from ..cache import display
 from ..errors import ImageFolderError, check_path
-from .other_formats import OTHER_SUFFIXES
-
-EXTENSIONS = (b".bmp", b".gif", b".jpeg", b".jpg", b".png", b".jfif", b".jpe", *OTHER_SUFFIXES)
-UNREAD = tuple(b".arw .cr2 .cr3 .dng .exr .hdr .jxl .mrxs .ndpi .nef .psd .scn .svs".split())
-"""Suffixes of images that are not read; the user is told about them."""
-SYSTEM_FOLDERS = frozenset(
-    {
-        *(b"@eadir", b"#recycle", b"#snapshot", b"@recycle", b"@recently-snapshot", b"@tmp", b"~snapshot", b"__macosx"),
-        *(b"$recycle.bin", b"system volume information", b"found.000", b"lost+found", b"__pycache__"),
-        *(b"network trash folder", b"temporary items", b"_gsdata_", b"$sysreset"),
-    }
-)
-"""Names, in lower case, of folders that systems and storage devices make; they hold thumbnails and deleted files."""
+from .archives import Archive, find_archive, is_other_archive
+from .image_names import EXTENSIONS, SYSTEM_FOLDERS, UNREAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +38,7 @@ class Scan:
     empty: list[bytes] = field(default_factory=list)  # folders directly below the root without images
     links: list[bytes] = field(default_factory=list)  # links to folders that were not entered
     hidden: set[bytes] = field(default_factory=set)  # names of hidden folders and folders of systems
+    top: bytes = b""  # folder in an archive that holds all images
 
     @property
     def unread_text(self) -> str:
@@ -80,27 +70,37 @@ class Scan:
 
 
 def scan_folder(folder: Path | str, *, follow_links: bool = False) -> Scan:
-    """Find the images of a folder and of the folders in it."""
+    """Find the images of a folder or archive and of the folders in it."""
     # Names that begin with a dot are left out. A link to a regular file is an image. A class folder may be a
     # link, as in Keras. Other links to folders are entered with follow_links. Pipes,
     # devices and sockets are never opened.
     folder = check_path("images", "an extraction", folder)
     name = display(str(folder))
-    if not os.path.isdir(folder):
+    whole = Path(os.path.realpath(folder.parent)) / folder.name  # a link may have another suffix than its archive
+    archive, inside = find_archive(os.fsencode(whole)) or (None, b"")
+    if inside or (archive is None and not os.path.isdir(folder)):
         what = "is a file" if os.path.exists(folder) else "does not exist"
+        if is_other_archive(os.fsencode(folder)) and os.path.isfile(folder):
+            raise ImageFolderError(
+                f"the archive {name} is of a kind that is not read. Save it as .zip, .tar or .tar.gz, or unpack it"
+            )
         raise ImageFolderError(
-            f"the image folder {name} {what}. Give a folder that holds one folder of images per class"
+            f"the image folder {name} {what}. Give a folder that holds one folder of images per class, or a .zip or "
+            ".tar archive of it"
         )
-    result = Scan(folder.resolve())
+    result = Scan(folder.resolve() if archive is None else whole)
     try:
-        _walk(os.fsencode(result.root), b"", result, follow_links, ())
+        if archive is None:
+            _walk(os.fsencode(result.root), b"", result, follow_links, ())
+        else:
+            _add_archive(archive, b"", result)
     except OSError as error:
         unreadable = display(error.filename) if error.filename else name
         raise ImageFolderError(f"cannot read {unreadable}: {error.strerror}") from error
     result.images.sort(key=lambda image: image.path)
     result.empty = sorted(set(result.empty) - {image.path.partition(b"/")[0] for image in result.images})
     if not result.images:
-        raise ImageFolderError(f"the image folder {name} {result.problem}")
+        raise ImageFolderError(f"the {'archive' if archive else 'image folder'} {name} {result.problem}")
     return result
 
 
@@ -122,24 +122,35 @@ def format_of(path: bytes) -> str:
 
 
 def find_images(paths: Sequence[Path | str]) -> FoundImages:
-    """Find images outside a data set: files with any suffix, and folders, whose images are sorted by path."""
+    """Find images outside a data set: files with any suffix, and the sorted images of folders and archives."""
     images: dict[bytes, ImageFile] = {}
     unread: dict[bytes, str] = {}
     for argument in paths:
         path, name = os.path.abspath(os.fsencode(argument)), display(str(argument))
+        archive, inside = find_archive(path) or (None, b"")
+        result = Scan(Path(os.fsdecode(path)))
         try:
-            if not os.path.isdir(path):
+            if archive is not None and not inside:
+                _add_archive(archive, path + b"/", result)
+            elif archive is not None and inside in archive.images:
+                member = archive.images[inside]
+                images[path] = ImageFile(path, member.size, member.mtime)
+                continue
+            elif not os.path.isdir(path):
                 status = os.stat(path)
                 images[path] = ImageFile(path, status.st_size, status.st_mtime_ns)
                 continue
-            result = Scan(Path(os.fsdecode(path)))
-            _walk(path, path, result, False, ())
+            else:
+                _walk(path, path, result, False, ())
         except OSError as error:
             raise ImageFolderError(f"cannot read {name}: {error.strerror}. Give an image or a folder") from error
         if not result.images:
-            links = f"; {result.links_text}" if result.links else ""
+            more = f"; {result.links_text}" if result.links else ""
+            if archive is not None and result.skipped:
+                more = f"; left out {display(result.skipped[0][0])}: {result.skipped[0][1]}"
             raise ImageFolderError(
-                f"the folder {name} {_no_images(result)}{links}. Give an image or a folder of images"
+                f"the {'archive' if archive else 'folder'} {name} {_no_images(result)}{more}. Give an image or a "
+                "folder of images"
             )
         images |= {image.path: image for image in sorted(result.images, key=lambda image: image.path)}
         reason = "its format {} is not read. Convert it to JPEG or PNG"
@@ -152,6 +163,16 @@ def _no_images(result: Scan) -> str:
     suffixes = " ".join(suffix.decode() for suffix in sorted(EXTENSIONS))
     others = f", only {result.unread_text}, which are not read: convert them to JPEG or PNG" if result.unread else ""
     return f"has no images ({suffixes}){others}"
+
+
+def _add_archive(archive: Archive, prefix: bytes, result: Scan) -> None:
+    """Add what an archive holds; ``prefix`` comes before all paths."""
+    result.images += [ImageFile(prefix + path, member.size, member.mtime) for path, member in archive.images.items()]
+    result.top = archive.top
+    result.hidden |= archive.hidden
+    result.empty += sorted(archive.folders)
+    result.skipped += [(prefix + path, reason) for path, reason in archive.skipped]
+    result.unread += [prefix + path for path in archive.unread]
 
 
 def _walk(folder: bytes, relative: bytes, result: Scan, follow_links: bool, above: tuple[tuple[int, int], ...]) -> None:

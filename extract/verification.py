@@ -13,6 +13,7 @@ import numpy as np
 
 from ..cache import FEATURES, HASH_BYTES, Inspection, display, inspect_cache
 from ..errors import ImageError, check_choice, check_flag, check_int, check_path
+from .archives import reading_order
 from .decoding import resize_into
 from .embed import read_image
 from .engines import allowed_difference, make_engine
@@ -121,7 +122,7 @@ def verify(
     cache : path-like
         A file or a folder of shards. It is only read.
     images : path-like, default=None
-        The image folder. Without it, only checksums are checked.
+        The image folder or archive. Without it, only checksums are checked.
     sample : int, default=16
         Number of images to embed again; 0 for none.
     seed : int, default=0
@@ -205,23 +206,24 @@ def verify(
 def _digests(scan: Scan, progress: Progress) -> list[bytes]:
     """Return the SHA-256 of every image; zeros, as in a cache, for one that cannot be read."""
 
-    def digest(image: ImageFile) -> bytes:
+    def digest(index: int) -> bytes:
         try:
-            return hashlib.sha256(read_image(scan.root, image)[0]).digest()
+            return hashlib.sha256(read_image(scan.root, scan.images[index])[0]).digest()
         except ImageError:
             return bytes(HASH_BYTES)
 
-    digests: list[bytes] = []
+    order = sorted(range(len(scan.images)), key=lambda index: reading_order(scan.root, scan.images[index].path))
+    digests: dict[int, bytes] = {}
     progress.start(len(scan.images), "reading")
     try:
         with ThreadPoolExecutor(cpu_count()) as pool:
-            for value in pool.map(digest, scan.images):
-                digests.append(value)
+            for index, value in zip(order, pool.map(digest, order), strict=True):
+                digests[index] = value
                 if len(digests) % _STEP == 0:
                     progress.advance(_STEP)
     finally:
         progress.close()
-    return digests
+    return [digests[index] for index in range(len(digests))]
 
 
 def _compare(

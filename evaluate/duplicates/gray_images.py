@@ -59,11 +59,11 @@ class Pictures:
 
 
 def pictures_of(cache: FeatureCache, images: Path | str | None = None) -> Pictures | None:
-    """Return the pictures of a cache's images, or None if their folder does not exist."""
+    """Return the pictures of a cache's images, or None if their folder or archive does not exist."""
     if images is None and not cache.provenance.get("image_root"):
         return None
     root = image_folder(cache, images)
-    if not root.is_dir():
+    if not root.exists():
         return None
     decode = decoder_of(cache.fingerprint)
     return Pictures(lambda row: decode(read_unchanged(cache, root, row)))

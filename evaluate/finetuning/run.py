@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,7 @@ import numpy as np
 from ..._keras import import_keras
 from ...cache import FeatureCache, display, make_folder, refuse_input_as_output
 from ...errors import HeadError, ImageFolderError, ModelFileError, ModelSuffixError, check_int, check_path
-from ...extract import Progress, as_progress
+from ...extract import Progress, as_progress, has_file
 from ...extract.backbone import weights_of, weights_sha256
 from ...heads import make_head, weights_of_classes
 from ...heads.io import dense_softmax, keras_head, read_parameters
@@ -102,7 +103,7 @@ def finetune(
     Parameters
     ----------
     images : path-like
-        The image folder.
+        The image folder or archive.
     model : path-like
         Image model (``.keras``) of ``embedonce export`` or, for the softmax head, ``embedonce train``. Its head must be
         softmax, logreg or linear-svm.
@@ -288,7 +289,7 @@ def _unfitted_head(model: ModelFile) -> Any:
 
 
 def _require_files(cache: FeatureCache, root: Path, rows: Indices) -> None:
-    missing = [cache.paths[row] for row in rows.tolist() if not (root / cache.paths[row]).is_file()]
+    missing = [path for row in rows.tolist() if not has_file(root, os.fsencode(path := cache.paths[row]))]
     if missing:
         raise ImageFolderError(
             f"{display(str(root))} must hold the {len(rows):,} images that the model was trained on, but "

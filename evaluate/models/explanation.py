@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +20,7 @@ from ...errors import (
     check_choice,
     check_path,
 )
-from ...extract import AUTO, Pixels, find_images, recipe_of, resize
+from ...extract import AUTO, Pixels, find_images, read_image, recipe_of, resize
 from ...extract.backbone import feature_map
 from ...extract.engines import plain_feature_map
 from ...heads import class_evidence, require_explainable
@@ -27,7 +28,7 @@ from ..shared import INK, default_style, percent, set_numbers, use_fonts
 from .activation_map import OPACITY, check_mean, gray, heatmap_colormap, heatmap_of
 from .image_model import backbone_of
 from .model_file import FeatureSource, ModelFile, check_order
-from .prediction import embed_files
+from .prediction import ROOT, embed_files
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -257,11 +258,16 @@ def explain(
             f"parameter image of explain must be one image file, got the folder {display(str(image))}"
         )
     files = find_images([image]).images
+    if files[0].path != os.path.abspath(os.fsencode(image)):
+        raise ImageFolderError(
+            f"parameter image of explain must be one image file, got the archive {display(str(image))}. Name an image "
+            f"in it, such as {display(files[0].path)}"
+        )
     embedded = embed_files(files, source, weights, engine=engine)[files[0].path]
     if embedded.features is None:
         raise ImageError(f"the image {display(str(image))} cannot be explained: {embedded.reason}")
     recipe = recipe_of(source, weights)
-    pixels = recipe.decode(image_file.read_bytes())
+    pixels = recipe.decode(read_image(ROOT, files[0])[0])
     maps = _feature_map(resize(pixels, recipe.image_size), source, weights, engine)
     difference = check_mean(maps, embedded.features)
     features = embedded.features[None]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..._keras import quiet_native_output
 from ...cache import FeatureCache, display, make_folder, refuse_input_as_output, write_atomically
 from ...errors import ModelFileError, ModelSuffixError, check_int, check_path, check_paths
-from ...extract import decoder_of, find_images
+from ...extract import decoder_of, find_images, read_image
 from ...extract.engines import converter_for, open_interpreter
 from ...heads.io import encode, keras_head, require_exportable, with_appended
 from ..shared import evenly_spaced_indices
@@ -27,7 +27,7 @@ from .image_model import (
     save_image_model,
 )
 from .model_file import ModelFile
-from .prediction import embed_files
+from .prediction import ROOT, embed_files
 
 SUFFIXES = (".keras", ".tflite")
 
@@ -197,5 +197,5 @@ def _reference_of_images(
         return ReferencePredictions([], [], np.zeros((0, len(file.classes))))
     decode = decoder_of(file.source.fingerprint)
     names = [os.fsdecode(path) for path in features]
-    pixels = [decode(Path(name).read_bytes()) for name in names]
+    pixels = [decode(read_image(ROOT, image)[0]) for image in chosen if image.path in features]
     return ReferencePredictions(names, pixels, file.head.predict_proba(np.stack(list(features.values()))))

@@ -20,6 +20,7 @@ from ...extract import (
     as_progress,
     embed_images,
     find_images,
+    reading_order,
     recipe_of,
     view_names,
 )
@@ -27,6 +28,9 @@ from ...extract.engines import make_engine
 from ..shared import Records
 from .model_file import FeatureSource, ModelFile, check_order
 from .novelty import NoveltyDetector
+
+ROOT = Path(os.sep)
+"""Folder that absolute paths are relative to."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ def predict(
     model : path-like
         Model file of `train`, `finetune` or `save_head`.
     images : path-like or sequence of path-like
-        Image files, and folders whose images are all taken at any depth. Names that begin with a dot are left out.
+        Image files, and folders and ``.zip`` and ``.tar`` archives, whose images are all taken at any depth. Names that
+        begin with a dot are left out.
     top : int, default=1
         Number of classes for each image.
     cache : FeatureCache or path-like, default=None
@@ -188,7 +193,8 @@ def embed_files(
         results.update((result.image.path, result) for result in segment)
 
     workers = prepared.default_workers()
-    embed_images(Path(os.sep), list(files), known_content or {}, recipe, prepared, workers, collect, advance)
+    ordered = sorted(files, key=lambda image: reading_order(ROOT, image.path))
+    embed_images(ROOT, ordered, known_content or {}, recipe, prepared, workers, collect, advance)
     return results
 
 

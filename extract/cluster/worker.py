@@ -124,7 +124,7 @@ def _embed_slice(job: Job, images: list[ImageFile], segment: Path, address: str)
 
 def _require_folder(folder: Path, what: str, patience: float) -> None:
     end = time.monotonic() + patience
-    while not os.path.isdir(folder):
+    while not os.path.exists(folder):  # images may be in an archive
         if time.monotonic() >= end:
             raise ClusterError(
                 f"it cannot see the {what}, {display(str(folder))}. Every worker needs it under this path, on a "
