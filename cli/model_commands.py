@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..cache import display
+from ..cache import display, make_folder
 from .command import AS_JSON, ENGINE, GROUPS, PATH, POSITIVE, SEED, VIEWS, WEIGHTS, Command, option
 from .output import print_explanation, print_json, print_notes, print_scores
 
@@ -20,33 +20,45 @@ _TRUST = option("--trust", is_flag=True, help="Load a model file that may run co
 @click.argument("model", type=PATH)
 @click.argument("cache", type=PATH)
 @option("--split", type=PATH, metavar="FILE|@COLUMN", help="Score the test images of this split.")
+@GROUPS
 @option("--include-training", is_flag=True, help="Also score the training images.")
+@option("-o", "--output", type=PATH, metavar="DIR", help="Write the report and all numbers to this folder.")
 @_TRUST
 @AS_JSON
-def evaluate(model: Path, cache: Path, split: Path | None, include_training: bool, trust: bool, as_json: bool) -> None:
+def evaluate(model: Path, cache: Path, output: Path | None, as_json: bool, **options: Any) -> None:
     """Score MODEL on the images of CACHE that it was not trained on.
+
+    Near-duplicates of training images are searched, also when the model was trained on another cache. If there are any,
+    the scores without them are printed as well.
 
     For example:
 
         # score a model on the images that are left
         embedonce evaluate svm.npz photos.h5
-        # score it on another data set
-        embedonce evaluate svm.npz others.h5
+        # score it on another data set, and write the report
+        embedonce evaluate svm.npz others.h5 -o runs/others
     """
-    from ..evaluate.models import evaluate_model
+    from ..evaluate.comparison import evaluate_model
     from ..extract import make_progress
 
-    progress = make_progress(not as_json)
-    evaluation = evaluate_model(
-        model, cache, split=split, include_training=include_training, trust=trust, progress=progress
-    )
+    if output is not None:
+        make_folder(output, "the report")  # before the work, not after it
+    evaluation = evaluate_model(model, cache, progress=make_progress(not as_json), **options)
+    written = [] if output is None else evaluation.save(output)
     if as_json:
-        print_json(evaluation.to_dict())
+        print_json(evaluation.to_dict() | {"files": [str(path) for path in written]})
         return
     print_scores(evaluation.result)
     left_out = f"; {evaluation.left_out:,} that it was trained on were left out" if evaluation.left_out else ""
     click.echo(f"Scored on {len(evaluation.rows):,} images{left_out}.")
+    if evaluation.independent is not None:
+        count = len(evaluation.independent.predicted)
+        click.echo(f"\nWithout the images that have a near-duplicate in training, {count:,} are left:")
+        print_scores(evaluation.independent)
     print_notes(evaluation.notes)
+    for path in written:
+        if path.name in ("report.html", "results.json"):
+            click.echo(f"Wrote {display(str(path))}")
 
 
 @click.command(cls=Command, short_help="Predict the classes of IMAGES with MODEL.")

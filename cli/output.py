@@ -169,18 +169,21 @@ def print_groups(near_duplicates: NearDuplicates) -> None:
 
 
 def print_scores(result: HeadResult) -> None:
-    """Print the scores of one head, a line per class."""
+    """Print the scores of one head with their intervals, and a line per class."""
     from ..evaluate.metrics import METRICS
-    from ..evaluate.shared import TextTable, format_number
+    from ..evaluate.shared import TextTable, format_interval, format_number
 
-    scores, rows = result.scores, []
-    for row in scores["per_class"]:
+    rows = []
+    for metric in METRICS.values():
+        if metric.shown:
+            interval = format_interval(*result.intervals.get(metric.name, (None, None)))
+            rows.append([metric.column, format_number(result.scores[metric.name]), interval])
+    click.echo(TextTable([display(result.name), "score", "95 % interval"], rows))
+    classes = []
+    for row in result.scores["per_class"]:
         values = [format_number(row[key]) for key in ("precision", "recall", "f1")]
-        rows.append([display(row["class"]), *values, f"{row['support']:,}"])
-    click.echo(TextTable(["class", "precision", "recall", "F1", "images"], rows))
-    metrics = [metric for metric in METRICS.values() if metric.shown]
-    values = [f"{metric.column} {format_number(scores[metric.name])}" for metric in metrics]
-    click.echo(f"{display(result.name)}: {', '.join(values)}")
+        classes.append([display(row["class"]), *values, f"{row['support']:,}"])
+    click.echo(f"\n{TextTable(['class', 'precision', 'recall', 'F1', 'images'], classes)}")
 
 
 def print_explanation(result: Explanation) -> None:

@@ -1,10 +1,10 @@
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
+from .comparison import evaluate_model as evaluate_model
 from .duplicates import NearDuplicates as NearDuplicates
 from .duplicates import find_groups as find_groups
 from .finetuning import finetune as finetune
 from .models import Explanation as Explanation
-from .models import evaluate_model as evaluate_model
 from .models import explain as explain
 from .models import export as export
 from .models import predict as predict

@@ -29,6 +29,7 @@ DIFFERENCES = {
     "tune": {"output", "params", "parameters"},  # Tuning.save
     "compare": {"output", "maps", "heads", "params", "fail_under", "partial_results"},  # Comparison.save
     "predict": {"as_csv"},
+    "evaluate": {"output"},  # Evaluation.save
     "explain": {"output"},  # Explanation.save
 }
 """Parameters of one of both, or with another form: files to write, parameters of heads, thresholds."""

@@ -105,7 +105,7 @@ def find_groups(
     if report is not None:
         refuse_input_as_output(report, opened.path, images)
         make_folder(report, "the report")
-    result = _find(opened, images, within_class, previous, progress)
+    result = find_near_duplicates(opened, images, within_class, previous, progress)
     written: list[Path] = []
     notes: list[str] = []
     if output is not None:
@@ -119,7 +119,7 @@ def find_groups(
     return replace(result, written=tuple(written), notes=tuple(notes))
 
 
-def _find(
+def find_near_duplicates(
     cache: FeatureCache,
     images: Path | str | None = None,
     within_class: bool = False,
@@ -164,8 +164,8 @@ def load_or_find_groups(cache: FeatureCache, progress: Progress | None = None) -
             previous = read_group_names(path)
         except SplitError as error:  # another file, or a correction with a mistake: it must not be overwritten
             note = f"groups were searched again, and {display(path.name)} was not changed: {error}"
-            return replace(_find(cache, progress=progress).groups, notes=(note,))
-    groups = _find(cache, previous=previous, progress=progress).groups
+            return replace(find_near_duplicates(cache, progress=progress).groups, notes=(note,))
+    groups = find_near_duplicates(cache, previous=previous, progress=progress).groups
     if path is not None:
         with contextlib.suppress(OutputError):  # in a read-only folder the next comparison searches again
             write_stored_groups(groups, cache, path)

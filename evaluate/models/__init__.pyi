@@ -3,7 +3,6 @@ from .activation_map import check_mean as check_mean
 from .activation_map import gray as gray
 from .activation_map import heatmap_colormap as heatmap_colormap
 from .activation_map import heatmap_of as heatmap_of
-from .evaluation import evaluate_model as evaluate_model
 from .explanation import Explanation as Explanation
 from .explanation import explain as explain
 from .explanation import require_picture as require_picture

@@ -14,7 +14,7 @@ from ...extract import Progress, as_progress
 from ...heads import make_head
 from ...heads.io import cache_metadata, keras_head, require_saveable, save_head
 from ..duplicates import groups_for
-from ..scoring import HeadResult, fit_and_score, fit_head, notes_on_fits, open_views, training_history
+from ..scoring import HeadResult, fit_and_score, fit_head, notes_on_fits, open_views, training_history, with_intervals
 from ..shared import history_figure, replacing_files, try_figure
 from ..splits import GroupsLike, Split, SplitLike, check_class_sizes, every_row, notes_on, single_split
 from .image_model import build_image_model, decoding_notes, reference_of_cache, save_image_model
@@ -159,6 +159,7 @@ def train(
     result = None
     if len(rows.test):
         result = fit_and_score(head, estimator, opened, rows, opened_groups, opened_views)
+        result = with_intervals(result, opened, rows.test, opened_groups, seed)
         seconds = result.fit_seconds
     else:
         seconds = fit_head(estimator, opened, rows, opened_groups, opened_views)

@@ -1,7 +1,9 @@
 from .fitting import fit_and_score as fit_and_score
 from .fitting import fit_head as fit_head
 from .fitting import notes_on_fits as notes_on_fits
+from .fitting import part_of as part_of
 from .fitting import score_head as score_head
+from .fitting import with_intervals as with_intervals
 from .heads import HeadsOnPlan as HeadsOnPlan
 from .heads import calibrate_heads as calibrate_heads
 from .heads import check_calibration as check_calibration

@@ -6,6 +6,7 @@ import inspect
 import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, Features, StoredRows, display, row_blocks
 from ...errors import ApproximationWarning, HeadError
-from ..metrics import align_probabilities, score
+from ..metrics import align_probabilities, score, score_intervals
 from ..splits import Groups, Split
 from .results import HeadResult
 from .views import StackedRows, Views
@@ -76,6 +77,27 @@ def score_head(
         predicted = probabilities.argmax(axis=1)
     scores = score(cache.labels[rows].astype(np.intp), predicted, probabilities, class_names)
     return HeadResult(name, head, predicted, probabilities, scores, fit_seconds, seconds)
+
+
+def with_intervals(
+    result: HeadResult, cache: FeatureCache, rows: npt.NDArray[np.intp], groups: Groups | None, seed: int = 0
+) -> HeadResult:
+    """Return a result on rows of a cache with the confidence intervals of its scores, by groups of the rows."""
+    true, ids = cache.labels[rows].astype(np.intp), None if groups is None else groups.ids[rows]
+    names = [row["class"] for row in result.scores["per_class"]]
+    intervals = score_intervals(true, result.predicted, result.probabilities, names, ids, seed=seed)
+    return replace(result, intervals=intervals)
+
+
+def part_of(
+    result: HeadResult, cache: FeatureCache, rows: npt.NDArray[np.intp], mask: npt.NDArray[np.bool_]
+) -> HeadResult:
+    """Return the result on some of its rows, without intervals."""
+    predicted = result.predicted[mask]
+    probabilities = None if result.probabilities is None else result.probabilities[mask]
+    names = [row["class"] for row in result.scores["per_class"]]
+    scores = score(cache.labels[rows[mask]].astype(np.intp), predicted, probabilities, names)
+    return replace(result, predicted=predicted, probabilities=probabilities, scores=scores, intervals={})
 
 
 def fit_head(

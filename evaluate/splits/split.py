@@ -24,8 +24,9 @@ class Split:
     ----------
     train, test : array-like of int
         Row numbers, each once and in one part only. They are kept sorted and read-only.
-    method : {"random", "grouped", "given", "file", "custom", "none"}, default="custom"
-        How the split was made: ``given`` is that of the image folder; ``none`` means that every row is for training.
+    method : {"random", "grouped", "given", "file", "custom", "none", "model"}, default="custom"
+        How the split was made: ``given`` is that of the image folder; ``none`` means that every row is for training,
+        ``model`` that a trained model is tested.
     seed : int, default=None
         Seed of a random or grouped split.
     fold, repeat : int, default=None
@@ -77,7 +78,8 @@ class Split:
     def __post_init__(self) -> None:
         for name in ("train", "test", "moved", "validation"):
             object.__setattr__(self, name, _checked_rows(getattr(self, name), name))
-        for name, may_be_empty in (("train", bool(self.parts)), ("test", self.method == "none")):
+        empty = {"train": bool(self.parts) or self.method == "model", "test": self.method == "none"}
+        for name, may_be_empty in empty.items():
             if not len(getattr(self, name)) and not may_be_empty:
                 raise SplitError(f"parameter {name} of Split must have at least one row, got none")
         for name, other in (("train", "test"), ("train", "validation"), ("test", "validation")):

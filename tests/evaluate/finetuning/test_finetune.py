@@ -20,12 +20,12 @@ from embedonce.errors import (
     ParameterError,
     SplitError,
 )
+from embedonce.evaluate.comparison.evaluation import evaluate_model
 from embedonce.evaluate.finetuning import cut_model as finetune_cut
 from embedonce.evaluate.finetuning import image_reader as finetune_images
 from embedonce.evaluate.finetuning import training_loop as finetune_training
 from embedonce.evaluate.finetuning.run import finetune, unfreeze_last
 from embedonce.evaluate.finetuning.validation_split import hold_out, training_rows
-from embedonce.evaluate.models.evaluation import evaluate_model
 from embedonce.evaluate.models.exporting import export
 from embedonce.evaluate.models.model_file import ModelFile
 from embedonce.evaluate.models.prediction import predict

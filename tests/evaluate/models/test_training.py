@@ -14,13 +14,10 @@ from embedonce.errors import (
     HeadError,
     ModelFileError,
     OutputError,
-    SplitError,
     WeightsError,
 )
-from embedonce.evaluate.duplicates.find import groups_path
-from embedonce.evaluate.duplicates.result import write_stored_groups
+from embedonce.evaluate.comparison.evaluation import evaluate_model
 from embedonce.evaluate.models import image_model
-from embedonce.evaluate.models.evaluation import evaluate_model
 from embedonce.evaluate.models.training import train
 from embedonce.evaluate.shared import plots
 from embedonce.heads.io.files import load_head, read_metadata, save_head
@@ -140,24 +137,6 @@ def test_training_images_are_left_out_of_the_scores(trained, cache):
     assert any("57 of the 72 images were used in training" in note for note in everything.notes)
 
 
-def test_a_model_of_all_images_cannot_be_scored(cache, tmp_path):
-    done = train(cache, "logreg", tmp_path / "a.npz", split="none")
-    assert done.result is None
-    with pytest.raises(SplitError, match="trained on every one of these images"):
-        evaluate_model(tmp_path / "a.npz", cache)
-
-
-def test_training_images_are_recognized_by_content(cache, tmp_path, make_images, small):
-    done = train(cache, "logreg", tmp_path / "a.npz")
-    copies = make_images(tmp_path / "copies", ("ash", "birch"), per_class=30)  # 24 known of each class, and 6 more
-    for image in sorted(copies.rglob("*.*")):
-        image.rename(image.with_stem(f"renamed-{image.stem}"))
-    evaluation = evaluate_model(done.path, embedonce.extract_features(copies, tmp_path / "b.h5", **small))
-    trained_on = np.isin(np.array(cache.label_names)[done.split.train], ["ash", "birch"]).sum()
-    assert (evaluation.left_out, len(evaluation.rows)) == (trained_on, 60 - trained_on)
-    assert evaluation.result.scores["accuracy"] > 0.5  # with fewer classes than the model knows
-
-
 def test_a_model_for_other_features_is_refused(trained, cache, tmp_path):
     metadata = read_metadata(trained.path)
     metadata["fingerprint"] |= {"weights_sha256": "0" * 64}
@@ -171,76 +150,6 @@ def test_a_class_that_the_model_does_not_know_is_named(trained, tmp_path, make_i
     other = embedonce.extract_features(folder, tmp_path / "a.h5", **small)
     with pytest.raises(HeadError, match="knows the classes ash, birch, cedar; the cache has also oak. Give the class"):
         evaluate_model(trained.path, other)
-
-
-def test_the_test_part_of_a_split_file_can_be_scored(cache, tmp_path):
-    train(cache, "logreg", tmp_path / "a.npz")
-    lines = ["path,part", f"{cache.paths[0]},train"] + [f"{path},test" for path in cache.paths[1:]]
-    (tmp_path / "s.csv").write_text("\n".join(lines))
-    done = evaluate_model(tmp_path / "a.npz", cache, split=tmp_path / "s.csv", include_training=True)
-    assert len(done.rows) == 71
-
-
-def test_a_head_without_fingerprint_is_scored_with_a_note(cache, tmp_path):
-    head = embedonce.make_head("logreg").fit(cache.features, cache.label_names)
-    embedonce.save_head(head, tmp_path / "a.npz")
-    done = evaluate_model(tmp_path / "a.npz", cache)
-    assert any("does not say which features" in note for note in done.notes)
-    narrow = embedonce.make_head("logreg").fit(cache.features[:, :9], cache.label_names)
-    embedonce.save_head(narrow, tmp_path / "b.npz")
-    with pytest.raises(ModelFileError, match="takes 9 features, the cache has 1280"):
-        evaluate_model(tmp_path / "b.npz", cache)
-
-
-@pytest.fixture
-def copied():
-    """Thirty images, each four times."""
-    features = np.random.default_rng(0).normal(size=(30, 8)).repeat(4, axis=0)
-    return FeatureCache.from_arrays(features, (["ash"] * 4 + ["birch"] * 4) * 15, signatures=np.zeros((120, 784)))
-
-
-def test_near_duplicates_stay_together_by_default(copied, tmp_path):
-    trained = train(copied, "knn", tmp_path / "a.npz")
-    assert (trained.split.method, trained.split.groups["crossing"]) == ("grouped", 0)
-    evaluation = evaluate_model(trained.path, copied)
-    assert evaluation.result.scores == trained.result.scores
-    assert not any("near-duplicate" in note for note in evaluation.notes)
-
-
-def test_a_search_that_was_not_made_is_noted(copied, tmp_path):
-    trained = train(copied, "knn", tmp_path / "a.npz", split="random")
-    assert trained.notes[0].startswith("near-duplicates were not searched, so every score may be too high")
-
-
-def test_near_duplicates_in_training_are_noted(cache_path, in_pairs, tmp_path):
-    path = tmp_path / "trees.h5"
-    path.write_bytes(cache_path.read_bytes())
-    with FeatureCache.open(path) as cache:
-        write_stored_groups(in_pairs, cache, groups_path(cache))
-        trained = train(cache, "knn", tmp_path / "a.npz", split="random")
-        leaked = int(np.isin(trained.split.test // 2, trained.split.train // 2).sum())
-        assert leaked
-        assert any("have an image of their group in training" in note for note in trained.notes)
-        assert (
-            evaluate_model(trained.path, cache)
-            .notes[0]
-            .startswith(
-                f"{leaked} of the {len(trained.split.test)} images that it was not trained on have a near-duplicate in training"
-            )
-        )
-        grouped = train(cache, "knn", tmp_path / "b.npz")
-        assert grouped.split.method == "grouped"
-        assert not any("have a near-duplicate" in note for note in evaluate_model(grouped.path, cache).notes)
-
-
-def test_near_duplicates_in_another_cache_are_not_searched(copied, tmp_path):
-    trained = train(copied, "knn", tmp_path / "a.npz")
-    others = FeatureCache.from_arrays(np.random.default_rng(1).normal(size=(20, 8)), ["ash", "birch"] * 10)
-    assert (
-        evaluate_model(trained.path, others)
-        .notes[0]
-        .startswith("near-duplicates of training images were not searched, because these are not in the cache")
-    )
 
 
 @pytest.mark.parametrize(
