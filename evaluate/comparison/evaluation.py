@@ -58,7 +58,11 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores as JSON-serialisable values."""
-        about = {"images": len(self.rows), "left_out": self.left_out, "near_duplicates": self.near_duplicates}
+        about: dict[str, Any] = {
+            "images": len(self.rows),
+            "left_out": self.left_out,
+            "near_duplicates": self.near_duplicates,
+        }
         about |= {"scores": self.result.scores, "intervals": self.result.intervals, "notes": self.notes}
         if self.independent is not None:
             about["independent"] = {
