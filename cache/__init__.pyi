@@ -34,6 +34,8 @@ from .names import display as display
 from .names import printable as printable
 from .packing import pack as pack
 from .partial import PartialRun as PartialRun
+from .path_kinds import OTHER_HDF5 as OTHER_HDF5
+from .path_kinds import kind_of_path as kind_of_path
 from .place import CacheLocation as CacheLocation
 from .publish import finish_publication as finish_publication
 from .publish import publish_file as publish_file

@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import EmbedonceError, SplitError, first_line
 from .files import read_regular
 from .names import display
+from .path_kinds import TABLE, WORKBOOK, kind_of_path
 
 _SURROGATE = re.compile("[\udc80-\udcff]")
 # a letter first, so that the last number of an identifier like 1.2.840.10008 is not a suffix
@@ -149,6 +150,9 @@ def read_rows(
 ) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Return the header, and the line number and fields of each row, of a CSV file with some wanted columns."""
     name = display(str(path))
+    kind = kind_of_path(path)
+    if kind not in ("", TABLE, WORKBOOK):
+        raise error_type(f"cannot read the {what} {name}: it is {kind}. Give a table, such as a CSV file")
     try:
         text = _decode(read_regular(path))
         separator = re.match(r"sep=(.)\r?\n", text)  # a first line for Excel

@@ -16,6 +16,7 @@ from ..errors import CacheError, DamagedCacheError
 from .files import open_regular, write_atomically
 from .format import REMEDY, canonical_json
 from .names import display
+from .path_kinds import kind_of_path
 
 NAME = "manifest.json"
 PARTIAL = "partial"
@@ -73,7 +74,9 @@ def read_manifest(folder: Path) -> Manifest:
             raise (DamagedCacheError if shards else CacheError)(text) from error
         if shards:
             raise DamagedCacheError(f"{name} is missing next to its shards. {REMEDY}") from error
-        advice = f"{display(folder)} is not a feature cache" if missing else error.strerror
+        kind = kind_of_path(folder).removeprefix("a folder")
+        what = f"is a folder{kind}, not a feature cache" if kind else "is not a feature cache"
+        advice = f"{display(folder)} {what}" if missing else error.strerror
         raise CacheError(f"cannot open {name}: {advice}. Make one with: embedonce extract IMAGES CACHE") from error
     if len(data) > _LARGEST:
         raise CacheError(f"{name} is larger than any manifest")

@@ -20,6 +20,7 @@ from .files import open_regular
 from .hdf5 import Hdf5File, StoredArray
 from .metadata import MISSING, Metadata
 from .names import display
+from .path_kinds import OTHER_HDF5, kind_of_path
 from .table import HASH_BYTES, Files, Rows, Table
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -59,7 +60,11 @@ class Shard:
             except (CacheError, OSError) as error:
                 if _is_marked(source):
                     raise DamagedCacheError(f"{name}: damaged: {first_line(error)}. {fmt.REMEDY}") from error
-                raise CacheError(f"{name} is not a readable feature cache: {first_line(error)}") from error
+                kind = kind_of_path(path)
+                if kind and kind != OTHER_HDF5:
+                    raise CacheError(f"{name} is {kind}, not a feature cache. Give one that extract wrote") from error
+                but = f" but {kind}" if kind else ""
+                raise CacheError(f"{name} is not a readable feature cache{but}: {first_line(error)}") from error
         except BaseException:
             source.close()
             raise

@@ -23,6 +23,7 @@ from ..cache import (
     display,
     finish_publication,
     inspect_cache,
+    kind_of_path,
     make_folder,
     publish_file,
     publish_shards,
@@ -218,14 +219,15 @@ def extract_features(
 
 
 def _check_order(images: Any, cache: Any) -> None:
-    """Raise ParameterError if the images have the name of a cache and the cache is a folder of another name."""
+    """Raise ParameterError if the images have the name of a cache, and the cache is a folder or archive."""
 
     def names_cache(path: Any) -> bool:
         return isinstance(path, str | os.PathLike) and Path(path).suffix.lower() in (".h5", ".hdf5", ".cache")
 
-    if names_cache(images) and not names_cache(cache) and os.path.isdir(cache):
+    is_path = isinstance(cache, str | os.PathLike)
+    if names_cache(images) and is_path and not names_cache(cache) and kind_of_path(cache) in ("a folder", "an archive"):
         raise ParameterError(
-            f"parameter cache of extract_features must be a cache to write, such as photos.h5, got the folder "
+            f"parameter cache of extract_features must be a cache to write, such as photos.h5, got "
             f"{display(str(cache))}. The images are given as {display(str(images))}: did you swap IMAGES and CACHE?"
         )
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from ..cache import display
+from ..cache import OTHER_HDF5, display, kind_of_path
 from ..errors import ImageFolderError, check_path
 from .archives import Archive, find_archive, is_other_archive
 from .image_names import EXTENSIONS, SYSTEM_FOLDERS, UNREAD
+
+_NEVER_IMAGES = ("a feature cache", OTHER_HDF5, "a model file", "a table", "a JSON file", "a configuration file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def scan_folder(folder: Path | str, *, follow_links: bool = False) -> Scan:
     whole = Path(os.path.realpath(folder.parent)) / folder.name  # a link may have another suffix than its archive
     archive, inside = find_archive(os.fsencode(whole)) or (None, b"")
     if inside or (archive is None and not os.path.isdir(folder)):
-        what = "is a file" if os.path.exists(folder) else "does not exist"
+        what = f"is {kind_of_path(folder) or 'a file'}" if os.path.exists(folder) else "does not exist"
         if is_other_archive(os.fsencode(folder)) and os.path.isfile(folder):
             raise ImageFolderError(
                 f"the archive {name} is of a kind that is not read. Save it as .zip, .tar or .tar.gz, or unpack it"
@@ -100,7 +102,9 @@ def scan_folder(folder: Path | str, *, follow_links: bool = False) -> Scan:
     result.images.sort(key=lambda image: image.path)
     result.empty = sorted(set(result.empty) - {image.path.partition(b"/")[0] for image in result.images})
     if not result.images:
-        raise ImageFolderError(f"the {'archive' if archive else 'image folder'} {name} {result.problem}")
+        kind = kind_of_path(folder) if archive is None else ""
+        problem = f"is {kind}. Give the images" if kind == "a feature cache" else result.problem
+        raise ImageFolderError(f"the {'archive' if archive else 'image folder'} {name} {problem}")
     return result
 
 
@@ -125,6 +129,11 @@ def find_images(paths: Sequence[Path | str]) -> FoundImages:
     """Find images outside a data set: files with any suffix, and the sorted images of folders and archives."""
     images: dict[bytes, ImageFile] = {}
     unread: dict[bytes, str] = {}
+    if paths and all(kind_of_path(path) in _NEVER_IMAGES for path in paths):
+        raise ImageFolderError(
+            f"the images must be image files, folders or archives, got {display(str(paths[0]))}, which is "
+            f"{kind_of_path(paths[0])}"
+        )
     for argument in paths:
         path, name = os.path.abspath(os.fsencode(argument)), display(str(argument))
         archive, inside = find_archive(path) or (None, b"")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...cache import display, read_regular, write_atomically
+from ...cache import display, kind_of_path, read_regular, write_atomically
 from ...errors import HeadError, OutputError, ParameterError
 from ..scoring import make_heads
 
@@ -113,6 +113,12 @@ def write_config(path: Path | str) -> None:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
+    kind = kind_of_path(path)
+    if kind not in ("", "a configuration file"):
+        raise ParameterError(
+            f"parameter config of compare must be a TOML file, got {display(str(path))}, which is {kind}. Write one "
+            "with embedonce init"
+        )
     try:
         text = read_regular(path).decode("utf-8-sig")  # Windows editors write a byte order mark
         content: dict[str, Any] = tomllib.loads(text)

@@ -19,7 +19,7 @@ from ...cache import (
 )
 from ...errors import GroupsError, OutputError, SplitError, check_flag, check_path
 from ...extract import Progress, as_progress
-from ..shared import as_json, replacing_files
+from ..shared import as_json, replacing_files, require_folder
 from ..splits import Groups, GroupsLike, SplitLike, as_groups, name_groups, read_group_names
 from .contact_sheets import SHEETS, save_group_sheets
 from .gray_images import pictures_of
@@ -96,7 +96,7 @@ def find_groups(
     progress = as_progress(progress, "find_groups")
     output = None if output is None else check_path("output", "find_groups", output)
     report = None if report is None else check_path("report", "find_groups", report)
-    images = None if images is None else check_path("images", "find_groups", images)
+    images = None if images is None else require_folder(check_path("images", "find_groups", images))
     if output is not None:
         refuse_input_as_output(output, opened.path, images)
     previous = read_group_names(output) if output is not None and output.exists() else None

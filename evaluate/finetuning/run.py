@@ -19,7 +19,7 @@ from ...heads.io import dense_softmax, keras_head, read_parameters
 from ..duplicates import groups_for
 from ..models import ModelFile, ReferencePredictions, check_order, save_image_model
 from ..scoring import fit_head
-from ..shared import evenly_spaced_indices, history_figure, replacing_files, try_figure
+from ..shared import evenly_spaced_indices, history_figure, replacing_files, require_folder, try_figure
 from ..splits import GroupsLike, Split
 from .cut_model import FrozenPart, cut_model
 from .image_reader import AUGMENTATIONS, ImageReader, Indices
@@ -170,6 +170,7 @@ def finetune(
     )
     schedule = Schedule(augment, learning_rate, epochs, patience, batch_size, seed)
     _check_names(path, curves_path)
+    require_folder(root)
     start = ModelFile.open(model)
     metadata = start.metadata
     head = _unfitted_head(start)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...cache import display, read_regular
+from ...cache import display, kind_of_path, read_regular
 from ...errors import ParameterError, check_path
 from ..metrics import METRICS, PairedTest, compare_pair
 from ..shared import Record, Records, TextTable, data_frame, format_interval, format_number, html_table
@@ -156,6 +156,12 @@ def diff(a: Path | str, b: Path | str) -> RunDiff:
 
 def _results(folder: Path) -> dict[str, Any]:
     path = folder / "results.json"
+    kind = kind_of_path(folder)
+    if kind not in ("", "a folder", "a folder of results"):
+        more = ". Give the folder that it is in" if folder.name == path.name else ""
+        raise ParameterError(
+            f"{display(str(folder))} must be a folder that embedonce compare wrote, but it is {kind}{more}"
+        )
     try:
         results = json.loads(read_regular(path).decode("ascii"))
     except (OSError, ValueError) as error:

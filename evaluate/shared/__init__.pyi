@@ -7,6 +7,7 @@ from .images import evenly_spaced_indices as evenly_spaced_indices
 from .images import first_of_each as first_of_each
 from .images import image_folder as image_folder
 from .images import read_unchanged as read_unchanged
+from .images import require_folder as require_folder
 from .plots import GRID as GRID
 from .plots import INK as INK
 from .plots import QUIET as QUIET

@@ -9,14 +9,26 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import FeatureCache
-from ...errors import ImageError
+from ...cache import FeatureCache, display, kind_of_path
+from ...errors import ImageError, ImageFolderError
 from ...extract import ImageFile, read_image
 
 
 def image_folder(cache: FeatureCache, images: Path | str | None = None) -> Path:
     """Return the folder of a cache's images: the given one, or else the one that was embedded."""
     return Path(images if images is not None else cache.provenance.get("image_root", ""))
+
+
+def require_folder(images: Path | str) -> Path:
+    """Return a path of the user, or raise ImageFolderError if it is neither a folder nor an archive of images."""
+    kind = kind_of_path(images)
+    if kind not in ("a folder", "a folder of results", "an archive"):
+        what = f"is {kind or 'a file'}" if os.path.exists(images) else "does not exist"
+        raise ImageFolderError(
+            f"parameter images must be the image folder or archive of the cache, got {display(str(images))}, "
+            f"which {what}"
+        )
+    return Path(images)
 
 
 def evenly_spaced_indices(total: int, count: int) -> npt.NDArray[np.intp]:

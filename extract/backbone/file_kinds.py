@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ...cache import kind_of_path
+
 _KERAS_FILE = "Give a Keras file: .h5, .weights.h5 or .keras"
 AGAIN = "Delete it and download or copy it again"
 _UNPACK = "Unpack it and give the file inside"
@@ -57,11 +59,13 @@ def kind_of_file(path: Path, data: bytes, size: int) -> tuple[str, str]:
     for first, what, advice in _STARTS:
         if start.startswith(first):
             return what, advice
-    return f"not a Keras file: it begins with {data[:12]!r}", _KERAS_FILE
+    return kind_of_path(path) or f"not a Keras file: it begins with {data[:12]!r}", _KERAS_FILE
 
 
 def kind_of_zip(members: list[str]) -> tuple[str, str]:
     """Return what a zip archive without Keras weights is, by the names of its members."""
+    if "embedonce.json" in members:
+        return "a model of embedonce, which has no backbone", _KERAS_FILE
     if any(name.endswith("data.pkl") for name in members):
         return "a PyTorch file", _KERAS_FILE
     if any(name.endswith((".h5", ".hdf5", ".keras")) for name in members):
@@ -78,4 +82,4 @@ def kind_of_folder(path: Path) -> tuple[str, str]:
         return "a TensorFlow checkpoint, and those are not read", _FROM_TENSORFLOW
     if os.path.isfile(path / "model.weights.h5"):
         return "a folder", "Give the file model.weights.h5 in it"
-    return "a folder", _KERAS_FILE
+    return kind_of_path(path), _KERAS_FILE

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...cache import FeatureCache, display, make_folder, write_atomically
+from ...cache import FeatureCache, display, kind_of_path, make_folder, write_atomically
 from ...errors import (
     HeadError,
     ModelFileError,
@@ -265,7 +265,9 @@ def _suffix_of_existing(path: Path) -> str:
     """Return the suffix of an existing model file, in lower case."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise ModelSuffixError(f"a model file has the suffix {', '.join(SUFFIXES)}, got {str(path)!r}")
+        kind = kind_of_path(path)
+        what = f", which is {kind}" if kind else ""
+        raise ModelSuffixError(f"a model file has the suffix {', '.join(SUFFIXES)}, got {display(str(path))!r}{what}")
     if not path.is_file():
         raise ModelFileError(f"{path}: there is no such file")
     return suffix

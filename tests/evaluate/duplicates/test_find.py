@@ -96,7 +96,7 @@ def test_signatures_are_made_from_images_if_missing(grouped, image_folder, tmp_p
     monkeypatch.setitem(grouped.provenance, "image_root", str(tmp_path / "moved away"))
     np.testing.assert_array_equal(signatures_of(grouped, image_folder), stored)
     with pytest.raises(GroupsError, match=r"has no signatures, and 96 of its 96 images are gone .* --images"):
-        find_groups(grouped, images=tmp_path / "nowhere")
+        find_groups(grouped)
 
 
 def test_near_duplicates_of_different_labels_are_conflicts(conflict):
@@ -120,7 +120,7 @@ def photograph_cache(tmp_path_factory, small):
     return embedonce.extract_features(folder / "images", folder / "photographs.h5", **(small | {"image_size": 96}))
 
 
-def test_photographs_are_verified_on_available_images(photograph_cache, tmp_path, capsys):
+def test_photographs_are_verified_on_available_images(photograph_cache, tmp_path, capsys, monkeypatch):
     found = find_groups(photograph_cache)
     assert all(len({originals(photograph_cache)[row] for row in rows}) == 1 for rows in found.members)
     about = found.to_dict()
@@ -129,7 +129,8 @@ def test_photographs_are_verified_on_available_images(photograph_cache, tmp_path
     print_groups(found)
     assert "compared on the images" in capsys.readouterr().out
 
-    blind = find_groups(photograph_cache, images=tmp_path / "nowhere")
+    monkeypatch.setitem(photograph_cache.provenance, "image_root", str(tmp_path / "nowhere"))
+    blind = find_groups(photograph_cache)
     assert blind.to_dict()["threshold_on_images"] is None
     assert blind.to_dict()["accepted_on_images"] == 0
     print_groups(blind)
