@@ -26,7 +26,7 @@ LabelsLike: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | Any"
 
 _PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "image", "image_id", "image_path", "img", "id")
 _LABEL_COLUMNS = ("label", "class", "class_name", "target", "category")
-_SUSPECTS = ("suggested", "p_label", "p_suggested", "group")
+_SUSPECTS = ("suggested", "p_label", "p_suggested", "reason", "group")
 """Columns of ``suspects.csv`` that are no metadata."""
 _NO_LABEL = ("", "nan", "<na>", "#n/a")
 """Texts of a missing label; None can be the name of a class."""

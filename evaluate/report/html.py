@@ -227,11 +227,16 @@ def _suspected(comparison: ComparisonData, judge: str, errors: Sequence[Suspecte
     entries = []
     for first, alike in list(zip(firsts.tolist(), counts.tolist(), strict=True))[:_SUSPECTED]:
         error = errors[first]
-        caption = f"labelled {display(error.label)} ({percent(error.p_label)}), "
-        caption += f"{display(judge)} predicts {display(error.suggested)} ({percent(error.p_suggested)})"
+        caption = f"labelled {display(error.label)}{_in_brackets(error.p_label)}, "
+        who = "most near-duplicates are" if error.reason == "near-duplicates" else f"{display(judge)} predicts"
+        caption += f"{who} {display(error.suggested)}{_in_brackets(error.p_suggested)}"
         request = MapRequest(judge, error.row, error.suggested)
         entries.append(Entry(error.row, request, display(error.path), caption + _among(alike), alike))
     return entries
+
+
+def _in_brackets(probability: float | None) -> str:
+    return "" if probability is None else f" ({percent(probability)})"
 
 
 def _among(alike: int) -> str:

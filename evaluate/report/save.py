@@ -14,7 +14,7 @@ from ...cache import as_csv, display, read_regular, write_atomically
 from ...errors import EmbedonceError, first_line
 from ..shared import as_json, number_names
 from ..splits import write_folds, write_split
-from .label_errors import label_errors, suspects_csv
+from .label_errors import label_errors, notes_on_pairs, suspects_csv
 from .results_json import FORMAT, comparison_results
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def save_comparison(comparison: ComparisonData, folder: Path | str, *, maps: boo
         for name, draw in drawing.items():
             notes += try_figure(draw, temporary / f"{name}.png", temporary / f"{name}.svg")
         notes += _numbered_names(comparison)
+        notes += notes_on_pairs(comparison)
         comparison.notes += [note for note in notes if note not in comparison.notes]
         try:
             write_report(comparison, temporary / "report.html", maps=maps)

@@ -145,7 +145,7 @@ def test_an_evaluation_has_the_report_of_a_comparison(external, tmp_path):
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["split"]["method"] == "model"
     assert results["heads"][0]["intervals"]["accuracy"]
-    assert "that it was not trained on" in (tmp_path / "out" / "report.html").read_text()
+    assert "a trained model, tested on 42 of them" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_given_groups_decide_the_intervals(cache, tmp_path):
