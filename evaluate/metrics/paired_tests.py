@@ -208,7 +208,7 @@ def verdict_text(difference: HeadDifference, level: float = LEVEL) -> str:
     a, b = display(difference.a), display(difference.b)
     ends = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
     p = "p < 0.001" if difference.p_holm < 0.001 else f"p = {difference.p_holm:.2g}"
-    numbers = f"{100 * difference.difference:.1f} points, {100 * level:.0f} % interval {ends}, {p}"
+    numbers = f"{100 * difference.difference:.1f} points of accuracy, {100 * level:.0f} % interval {ends}, {p}"
     if difference.verdict == "better":
         return f"{a} is better than {b} ({numbers})"
     if difference.verdict == "practically tied":
