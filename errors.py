@@ -57,7 +57,7 @@ class LockedError(EmbedonceError, RuntimeError):
 
 
 class ImageFolderError(EmbedonceError, ValueError):
-    """A folder does not hold images in at least two class folders."""
+    """A folder or archive holds no images, or cannot be read."""
 
     exit_status = 2
 

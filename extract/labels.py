@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..cache import display, find_path, format_examples, match_names, printable, read_rows, text_of
-from ..errors import ImageFolderError, LabelsError, ParameterError, check_choice, describe, first_line, import_optional
+from ..errors import LabelsError, ParameterError, check_choice, describe, first_line, import_optional
 from .options import LAYOUTS
 from .scan import Scan
 
@@ -100,10 +100,11 @@ class Labels:
 def folder_labels(scan: Scan, layout: str = "auto") -> Labels:
     """Return the labels of class folders: the first part of each path, or the second in the folders of a split.
 
-    Images outside them are left out of the scan. Raises ImageFolderError if there is one class folder only.
+    Images outside them are left out of the scan.
     """
     inside = [image for image in scan.images if b"/" in image.path]
-    if not inside:
+    folders = {image.path.partition(b"/")[0] for image in inside}
+    if len(folders) < 2 and len(inside) < len(scan.images):
         count = len(scan.images)
         return Labels(
             source={"source": "none"},
@@ -124,8 +125,11 @@ def folder_labels(scan: Scan, layout: str = "auto") -> Labels:
                     f"the folders {_listed([os.fsdecode(name) for name in labels.class_names])} became the classes. If "
                     "they are the parts of a split, each must have the class folders of train"
                 )
-    if len(labels.class_names) < 2:
-        raise ImageFolderError(f"the image folder {display(str(scan.root))} {scan.problem}")
+    if len(labels.class_names) == 1:
+        labels.notes.append(
+            f"all images are of one class ({display(os.fsdecode(labels.class_names[0]))}), and heads need two. Put the "
+            "images into one folder per class, or give labels with --labels FILE"
+        )
     scan.outside = len(scan.images) - len(inside)
     scan.images = inside
     scan.class_names = labels.class_names

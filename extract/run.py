@@ -155,7 +155,7 @@ def extract_features(
     Raises
     ------
     ImageFolderError
-        The folder holds no images, or those of one class folder only.
+        The folder holds no images.
     LabelsError
         The table of labels cannot be read or does not fit the images.
     FingerprintError

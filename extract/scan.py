@@ -55,19 +55,13 @@ class Scan:
 
     @property
     def problem(self) -> str:
-        """Statement that there are no images in several class folders, and what to do."""
+        """Statement that there are no images, and what to do."""
         layout = "Put the images into one folder per class, for example cats/1.jpg and dogs/1.jpg"
         if self.links:
             layout = f"{self.links_text[0].upper()}{self.links_text[1:]}. Enter them with --follow-links. {layout}"
         elif self.skipped:
             path, reason = self.skipped[0]
             layout = f"Left out {display(path)}: {reason}. {layout}"
-        if self.images:
-            name = next(image.path for image in self.images if b"/" in image.path).partition(b"/")[0]
-            return (
-                f"has images of one class only ({display(name)}). {layout}, or give a table of labels with --labels. "
-                "Images without labels must be directly in the folder"
-            )
         return f"{_no_images(self)}. {layout}"
 
 

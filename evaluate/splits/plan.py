@@ -270,6 +270,12 @@ def check_folds(split: SplitLike | None, folds: Any, repeats: Any) -> None:
 
 def check_class_sizes(cache: FeatureCache, split: SplitLike | None, parts: int = 2) -> None:
     """Raise SplitError if a class has too few images for a random or grouped split, before the search for groups."""
+    if len(cache.class_names) < 2:
+        raise SplitError(
+            f"{cache.display_path} has images of {len(cache.class_names)} class, and a head needs at least 2. Put the "
+            "images into one folder per class and run embedonce extract again, or change labels with: embedonce label "
+            "CACHE --labels FILE"
+        )
     if split is None and parts == 2 and given_split(cache) is not None:
         return
     if split is None or (isinstance(split, (str, os.PathLike)) and str(split) in ("random", "grouped")):

@@ -121,18 +121,27 @@ def test_classes_are_sorted_by_name_not_by_path(tmp_path):
     assert classes(tmp_path).class_names == [b"a", b"a-b"]
 
 
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        ([], r"has no images \(\.avif"),
-        (["cats/1.jpg"], r"one class only \(cats\)"),
-    ],
-)
-def test_folders_without_two_classes_are_explained(tmp_path, names, message):
-    for name in names:
+def test_a_folder_without_images_is_explained(tmp_path):
+    with pytest.raises(ImageFolderError, match=r"has no images \(\.avif"):
+        scan_folder(tmp_path)
+
+
+def test_one_class_is_said_and_extracted(tmp_path):
+    touch(tmp_path / "cats" / "1.jpg")
+    labels = folder_labels(scan_folder(tmp_path))
+    assert labels.class_names == [b"cats"]
+    assert labels.notes == [
+        "all images are of one class (cats), and heads need two. Put the images into one folder per class, or give "
+        "labels with --labels FILE"
+    ]
+
+
+def test_images_beside_one_folder_have_no_labels(tmp_path):
+    for name in ("1.jpg", "2.jpg", "more/3.jpg"):
         touch(tmp_path / name)
-    with pytest.raises(ImageFolderError, match=message):
-        classes(tmp_path)
+    found = scan_folder(tmp_path)
+    assert folder_labels(found).names == {}
+    assert len(found.images) == 3
 
 
 def test_a_missing_folder_and_a_file_are_told_apart(tmp_path):

@@ -9,7 +9,15 @@ from embedonce.errors import ParameterError, SplitError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.models.training import train
 from embedonce.evaluate.splits.groups import Groups
-from embedonce.evaluate.splits.plan import SplitPlan, check_folds, make_split, make_splits, notes_on, plan_splits
+from embedonce.evaluate.splits.plan import (
+    SplitPlan,
+    check_class_sizes,
+    check_folds,
+    make_split,
+    make_splits,
+    notes_on,
+    plan_splits,
+)
 from embedonce.evaluate.splits.split import Split
 from embedonce.evaluate.tuning.run import tune
 from sklearn.model_selection import (
@@ -187,3 +195,10 @@ def test_a_small_class_is_refused_before_the_search(split, monkeypatch, tmp_path
     ):
         with pytest.raises(SplitError, match="images in every class, but b has 1.*remove the class folder"):
             work()
+
+
+def test_one_class_is_refused_before_the_work():
+    cache = cache_of({f"a/{number}.png": "a" for number in range(9)})
+    for split in (None, "random", "split.csv"):
+        with pytest.raises(SplitError, match=r"trees.h5 has images of 1 class, and a head needs at least 2. Put the"):
+            check_class_sizes(cache, split)
