@@ -188,7 +188,7 @@ def test_what_was_left_out_of_the_folder_is_noted(run, folder):
     notes = run().report.notes
     assert any("left out: 1 .psd. Convert them to JPEG or PNG" in note for note in notes)
     assert "folders without images are not classes: none" in notes
-    assert not any("sides of a split" in note for note in notes)
+    assert not any("parts of a split" in note for note in notes)
 
 
 def test_parts_of_a_split_that_became_classes_are_noted(run, tmp_path, draw):
@@ -196,7 +196,7 @@ def test_parts_of_a_split_that_became_classes_are_noted(run, tmp_path, draw):
         (tmp_path / "parts" / part / "ash").mkdir(parents=True)
         draw(0, len(part)).save(tmp_path / "parts" / part / "ash" / "1.png")
     notes = run(tmp_path / "parts").report.notes
-    assert any("the folders Train, test became the classes. If they are the sides" in note for note in notes)
+    assert any("the folders Train, test became the classes. If they are the parts" in note for note in notes)
 
 
 @pytest.mark.usefixtures("each_engine")
