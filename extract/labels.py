@@ -369,9 +369,9 @@ def _read_parquet(path: Path, what: str) -> dict[str, list[Any]]:
                 raise LabelsError(f"{what} must have at most {_MOST_CELLS:,} cells, got {cells:,}. Select columns")
             columns: dict[str, list[Any]] = file.read().to_pydict()
             return columns
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        if isinstance(error, LabelsError):
-            raise
+    except LabelsError:
+        raise
+    except Exception as error:  # pyarrow's are of several types
         raise LabelsError(f"cannot read the table of labels {what}: {first_line(error)}") from error
 
 

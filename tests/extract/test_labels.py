@@ -14,6 +14,8 @@ from embedonce import FeatureCache, convert, extract_features, info, label
 from embedonce.cli import main
 from embedonce.errors import LabelsError, MissingPackageError, ParameterError
 from embedonce.extract.labels import pattern_labels, table_labels
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 TINY = {"weights": "random:0", "alpha": 0.35, "image_size": 32}
 NAMES = ["ash_1.jpg", "ash_2.png", "birch_1.jpg", "birch_2.png", "cedar_1.jpg", "cedar_2.png"]
@@ -381,3 +383,16 @@ def test_the_origin_of_labels_is_shown(flat, table, tmp_path):
     assert re.search(r"(?m)^labels +table, \S+labels.csv$", shown)
     assert re.search(r"(?m)^without label +1$", shown)
     assert re.search(r"(?m)^metadata +age \(1 values\)$", shown)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(st.binary(max_size=200), st.text(alphabet='id,label;\t\n"\r\0é1.jpg|=', max_size=200).map(str.encode)))
+def test_any_bytes_are_a_table_or_one_line(tmp_path, content):
+    for name in ("a.csv", "a.parquet"):
+        (tmp_path / name).write_bytes(content)
+        try:
+            found = table_labels(tmp_path / name, [b"1.jpg", b"id.jpg"])
+        except LabelsError as error:
+            assert len(str(error).splitlines()) == 1
+        else:
+            assert set(found.names) <= {b"1.jpg", b"id.jpg"}
