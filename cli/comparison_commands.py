@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,6 +28,7 @@ from .command import (
     set_parameters,
 )
 from .output import announce, print_comparison, print_groups, print_json, print_notes, print_scores
+from .screen import say_next
 
 _HEADS_HELP = f"{', '.join(HEADS)}, or package.module:Class"
 
@@ -135,6 +137,7 @@ def train(cache: Path, head: str, path: Path, params: tuple[str, ...], as_json: 
     if trained.curves:
         click.echo(f"Curves of accuracy and loss: {display(str(trained.curves))}")
     print_notes(trained.notes)
+    say_next("predict", trained.path, "IMAGES")
 
 
 def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None) -> None:
@@ -254,6 +257,12 @@ def compare(
         for path in written:
             if path.name in ("results.json", "report.html"):
                 click.echo(f"Wrote {display(str(path))}")
+        best = comparison.table[0].name
+        if best in HEADS and "head" not in chosen.get(best, {}):
+            given = [
+                word for name, value in chosen.get(best, {}).items() for word in ("-p", f"{name}={json.dumps(value)}")
+            ]
+            say_next("train", cache, "--head", best, *given, "-o", f"{best}.npz")
     for error in comparison.failed.values():
         print_error(ctx, error)
     for text in failed:

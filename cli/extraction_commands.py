@@ -11,6 +11,7 @@ from ..cache import display
 from ..extract import DECODERS, DTYPES, LAYOUTS, ORIENTATIONS
 from .command import AS_JSON, ENGINE, PATH, POSITIVE, VIEWS, WEIGHTS, Command, option, sigterm_as_exit
 from .output import print_check, print_comparison, print_json, print_labels, print_report, print_verification
+from .screen import say_next
 
 _CACHE = click.argument("cache", type=PATH)
 _FOLLOW_LINKS = option("--follow-links", is_flag=True, help="Enter links inside class folders.")
@@ -114,6 +115,8 @@ def extract(images: Path, cache: str, as_json: bool, **options: Any) -> None:
         print_json(updated.report.to_dict())
     else:
         print_report(updated)
+        if len(updated.class_names) > 1:
+            say_next("compare", cache, "-o", Path("runs") / Path(cache).stem)
 
 
 @click.command(cls=Command)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..cache import display, printable
+from .screen import fitting, wrapped
 
 if TYPE_CHECKING:
     from ..cache import FeatureCache
@@ -110,10 +111,14 @@ def _print_some(lines: list[str], colour: str) -> None:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print scores, differences, the leakage gap and notes."""
-    titles, rule, *lines = str(comparison.score_table()).splitlines()
+    table, left_out = fitting(comparison.score_table(), 3, ("fit s", "predict s"))
+    titles, rule, *lines = str(table).splitlines()
     click.echo("\n".join([titles, rule, click.style(lines[0], bold=True), *lines[1:]]) + "\n")
+    if left_out:
+        click.echo(wrapped(f"(Not shown on this narrow terminal: {', '.join(left_out)}.)") + "\n")
     for row in comparison.differences:
-        click.echo(f"{row.text[0].upper()}{row.text[1:]}." if row.verdict == "undecided" else f"{row.text}.")
+        text = f"{row.text[0].upper()}{row.text[1:]}." if row.verdict == "undecided" else f"{row.text}."
+        click.echo(wrapped(text))
     if comparison.differences:
         corrected = ", corrected by Holm's method" if len(comparison.differences) > 1 else ""
         click.echo(f"(Test: {comparison.differences[0].test}{corrected})")
@@ -122,11 +127,12 @@ def print_comparison(comparison: Comparison) -> None:
         leaky = comparison.both_splits[0].split
         if leaky.groups is not None:
             related = "a near-duplicate" if leaky.has_near_duplicates else "an image of their group"
-            click.echo(
+            text = (
                 f"In the {comparison.leaky_name} split, {100 * leaky.groups['leak_share']:.1f} % of the test images "
                 f"have {related} in training; in the grouped split, none. The scores above are those of the "
                 f"{comparison.split.method} split."
             )
+            click.echo(wrapped(text))
     print_notes(comparison.notes)
 
 
@@ -136,22 +142,23 @@ def print_groups(near_duplicates: NearDuplicates) -> None:
     if not about["groups_of_several"]:
         click.echo(f"No near-duplicates among {about['images']:,} images ({about['seconds']:.1f} s).")
     else:
+        groups, largest = about["groups_of_several"], about["largest"]
+        sizes = f"2 to {largest:,} images, half of them of {about['median_size']:.0f} or more" if largest > 2 else "2"
         click.echo(
-            f"{about['images_with_near_duplicates']:,} of {about['images']:,} images have near-duplicates: "
-            f"{about['groups_of_several']:,} groups of 2 to {about['largest']:,} images, "
-            f"half of them of {about['median_size']:.0f} or more ({about['seconds']:.1f} s)."
+            wrapped(
+                f"{about['images_with_near_duplicates']:,} of {about['images']:,} images have near-duplicates: "
+                f"{groups:,} {'groups' if groups > 1 else 'group'} of {sizes} ({about['seconds']:.1f} s)."
+            )
         )
     if about["identical_files"]:
         click.echo(f"{about['identical_files']:,} files have the same bytes as another.")
-    on_images = about["threshold_on_images"]
-    decided = about["accepted_on_images"] + about["rejected_on_images"]
+    doubtful = len(about["doubtful"])
+    count = f"{doubtful:,} borderline {'pair' if doubtful == 1 else 'pairs'}" if doubtful else "No borderline pairs"
     click.echo(
-        f"Doubtful: {len(about['doubtful']):,} of {about['pairs_tested']:,} compared pairs scored within "
-        f"0.1 of the threshold, {about['threshold']:.2f}"
-        + ("." if on_images is None else f" ({on_images:.2f} for the {decided:,} that were compared on the images).")
+        wrapped(f"{count} among the {about['pairs_tested']:,} compared (similarity within 0.1 of the threshold).")
     )
-    if on_images is None:
-        click.echo("The images are not available, so pairs that are in doubt from their signatures do not count.")
+    if about["threshold_on_images"] is None:
+        click.echo("The images are not available, so pairs that are in doubt from their thumbnails do not count.")
     if about["without_structure"]:
         click.echo(
             f"{about['without_structure']:,} images have too little structure to be compared; only identical files are "
@@ -191,17 +198,10 @@ def print_explanation(result: Explanation) -> None:
     note = "" if result.predicted else " (another class is more probable)"
     click.echo(f"{display(result.path)}: {display(result.class_name)} {100 * result.probability:.1f} %{note}")
     height, width = result.heatmap.shape
-    regions = f"{height} x {width} regions"
     if result.bias is not None and result.remainder is not None:
-        click.echo(
-            f"The {regions}, {result.heatmap.sum():+.3f}, and the bias, {result.bias:+.3f}, add up to the score "
-            f"{result.score:+.3f} within {abs(result.remainder):.1g}."
-        )
+        click.echo(f"The map of {height} x {width} regions accounts for the whole score (checked).")
     else:
-        click.echo(
-            f"Grad-CAM over {regions}, which do not add up to the score, {result.score:+.3f}. Their mean is the input "
-            f"of the head within {result.feature_difference:.1g}."
-        )
+        click.echo(f"The map is Grad-CAM over {height} x {width} regions, which does not account for the whole score.")
     if result.empty:
         print_notes(["Grad-CAM finds no region that speaks for this class. A linear head has an exact map"])
 
@@ -209,4 +209,4 @@ def print_explanation(result: Explanation) -> None:
 def print_notes(notes: list[str]) -> None:
     """Print notes for the user."""
     for note in notes:
-        click.secho(f"Note: {printable(note)}.", fg="yellow")
+        click.secho(wrapped(f"Note: {printable(note)}."), fg="yellow")

@@ -60,18 +60,35 @@ class TextTable(NamedTuple):
     titles: list[str]
     rows: list[list[str]]
 
+    @property
+    def widths(self) -> list[int]:
+        """Width of every column in cells of a terminal."""
+        from rich.cells import cell_len
+
+        return [max(map(cell_len, column)) for column in zip(self.titles, *self.rows, strict=True)]
+
+    @property
+    def width(self) -> int:
+        """Width of the table, with two spaces between columns."""
+        return sum(self.widths) + 2 * len(self.titles) - 2
+
+    def without(self, place: int) -> TextTable:
+        """Return the table without a column."""
+        rows = [row[:place] + row[place + 1 :] for row in (self.titles, *self.rows)]
+        return TextTable(rows[0], rows[1:])
+
     def __str__(self) -> str:
         """Return aligned lines: titles, a rule, and the rows; the first column is on the left."""
         from rich.cells import cell_len
 
-        widths = [max(map(cell_len, column)) for column in zip(self.titles, *self.rows, strict=True)]
+        widths = self.widths
 
         def line(cells: Sequence[str]) -> str:
             gaps = [" " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True)]
             aligned = [gap + cell for gap, cell in zip(gaps, cells, strict=True)]
             return "  ".join([cells[0] + gaps[0], *aligned[1:]]).rstrip()
 
-        rule = "─" * (sum(widths) + 2 * len(widths) - 2)
+        rule = "─" * self.width
         return "\n".join([line(self.titles), rule, *map(line, self.rows)])
 
 

@@ -94,8 +94,9 @@ class Search:
             folds = [shrink(fold, self.cache, self.groups, fraction, self.seed) for fold in self.folds]
             images = float(np.mean([len(fold.train) for fold in folds]))
             self.progress.say(
-                f"rung {rung + 1} of {len(fractions)}: {len(alive)} candidates on {round(images):,} images"
+                f"trying {len(alive)} {'settings' if len(alive) > 1 else 'setting'} on {round(images):,} images"
                 + (f" in each of {len(folds)} folds" if len(folds) > 1 else "")
+                + (f" (step {rung + 1} of {len(fractions)})" if len(fractions) > 1 else "")
             )
             rows = self._run_rung(rung, folds, images, {number: candidates[number] for number in alive})
             self.table += rows

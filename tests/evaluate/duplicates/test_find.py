@@ -127,7 +127,7 @@ def test_photographs_are_verified_on_available_images(photograph_cache, tmp_path
     assert about["images_with_near_duplicates"] > 0.8 * len(photograph_cache)
     assert about["accepted_on_images"] == len(found.search.verified.first) > 0
     print_groups(found)
-    assert "compared on the images" in capsys.readouterr().out
+    assert "borderline pair" in capsys.readouterr().out
 
     monkeypatch.setitem(photograph_cache.provenance, "image_root", str(tmp_path / "nowhere"))
     blind = find_groups(photograph_cache)

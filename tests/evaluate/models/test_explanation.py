@@ -192,14 +192,14 @@ def test_the_command_writes_the_figure(models, image, tmp_path):
     path = tmp_path / "new" / "a.png"
     shown = _run(models["logreg"], image, "-o", path).stdout
     assert f"{image}: birch " in shown
-    assert "add up to the score" in shown
+    assert "accounts for the whole score (checked)" in shown
     assert f"Wrote {path}" in shown
     with Image.open(path) as picture:
         assert picture.width > 1000
     shown = _run(models["svm"], image, "-o", path, "--class", "ash").stdout
     assert ": ash " in shown
     assert "(another class is more probable)" in shown
-    assert "Grad-CAM over 2 x 2 regions, which do not add up" in shown
+    assert "Grad-CAM over 2 x 2 regions, which does not account for" in shown
 
 
 def test_the_command_prints_json(models, image, tmp_path):

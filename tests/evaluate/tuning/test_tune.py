@@ -232,7 +232,7 @@ def test_the_default_is_in_every_rung_however_bad(cache, groups):
     assert [rows[0].trial for rows in by_rung] == [0, 0, 0]
     assert len(by_rung[0]) == 8
     assert [len(rows) in (3, 4) for rows in by_rung[1:]] == [True, True]  # three, and the default
-    assert [line.split(":")[0] for line in lines] == ["rung 1 of 3", "rung 2 of 3", "rung 3 of 3"]
+    assert [line[-13:] for line in lines] == [f"(step {step} of 3)" for step in (1, 2, 3)]
     assert made.trials == 8
     last = {row.trial: row.score for row in by_rung[2]}
     assert made.best.score == max(last.values())

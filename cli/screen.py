@@ -1,0 +1,49 @@
+"""Tables and messages that fit the width of the terminal; elsewhere they stay as they are."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+import click
+
+from ..cache import printable
+
+if TYPE_CHECKING:
+    from ..evaluate.shared import TextTable
+
+
+def columns() -> int | None:
+    """Return the width of the terminal that standard output goes to; None for a file or pipe."""
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    return shutil.get_terminal_size().columns if terminal else None
+
+
+def wrapped(text: str) -> str:
+    """Return a message in lines that end between words, with a hanging indent."""
+    width = columns()
+    if width is None or len(text) <= width:
+        return text
+    return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def say_next(*words: object) -> None:
+    """Print the command that usually follows."""
+    command = shlex.join(["embedonce", *map(str, words)])
+    click.secho(f"Next: {printable(command)}", dim=True)
+
+
+def fitting(table: TextTable, kept: int, first: tuple[str, ...] = ()) -> tuple[TextTable, list[str]]:
+    """Return a table that fits, and the titles that were left out: those named ``first``, then from the right.
+
+    The ``kept`` columns on the left stay.
+    """
+    width, left_out = columns(), list[str]()
+    while width is not None and len(table.titles) > kept and table.width > width:
+        place = next((table.titles.index(title) for title in first if title in table.titles), len(table.titles) - 1)
+        left_out.append(table.titles[place])
+        table = table.without(place)
+    return table, left_out
