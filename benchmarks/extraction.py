@@ -47,12 +47,13 @@ from typing import Any
 import numpy as np
 from embedonce._keras import import_keras
 from embedonce.extract import cpu_count
-from embedonce.extract.decoding import decode, resize_into
+from embedonce.extract.decoding import decode
 from embedonce.extract.embed import read_image
 from embedonce.extract.engines.engines import make_engine
 from embedonce.extract.engines.native import why_not_native
 from embedonce.extract.engines.protocol import Session
 from embedonce.extract.recipe import Recipe, make_recipe
+from embedonce.extract.resizing import resize_into
 from embedonce.extract.scan import scan_folder
 from PIL import Image, ImageOps
 from rich.console import Console

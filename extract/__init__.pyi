@@ -2,8 +2,6 @@ from .archives import has_file as has_file
 from .archives import reading_order as reading_order
 from .decoding import Pixels as Pixels
 from .decoding import decode as decode
-from .decoding import resize as resize
-from .decoding import resize_into as resize_into
 from .embed import EmbedResult as EmbedResult
 from .embed import KnownContent as KnownContent
 from .embed import embed_images as embed_images
@@ -20,13 +18,14 @@ from .options import DECODERS as DECODERS
 from .options import DTYPES as DTYPES
 from .options import ENGINES as ENGINES
 from .options import LAYOUTS as LAYOUTS
+from .options import FRAMES as FRAMES
 from .options import ORIENTATIONS as ORIENTATIONS
 from .processors import cpu_count as cpu_count
 from .progress import Progress as Progress
 from .progress import as_progress as as_progress
 from .progress import make_progress as make_progress
 from .recipe import decoder_of as decoder_of
-from .recipe import decoding_of as decoding_of
+from .recipe import image_options_of as image_options_of
 from .recipe import make_recipe as make_recipe
 from .recipe import precision_of as precision_of
 from .recipe import recipe_of as recipe_of

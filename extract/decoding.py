@@ -11,7 +11,6 @@ import io
 import re
 import struct
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +34,7 @@ MAX_SIDE = 1_000_000
 """Images that claim more in their header are rejected before they are decoded."""
 MAX_SCANNED_PIXELS = 50 * MAX_PIXELS
 """Pixels times scans of a JPEG file: usual progressive files have 10 scans, and each takes as long as an image."""
-_STRIP_PIXELS = 4_000_000
+STRIP_PIXELS = 4_000_000
 """Number of pixels that are converted or gathered at once, so that one image never takes 600 MB."""
 
 _BITS_PER_SAMPLE = 0x0102
@@ -136,8 +135,8 @@ def _decode_despite_warnings(data: bytes, options: dict[str, Any], reason: str) 
 
 
 def _strips(height: int, width: int) -> Iterator[slice]:
-    """Yield parts of the rows of an image, of at most `_STRIP_PIXELS` where a row has fewer."""
-    rows = max(1, _STRIP_PIXELS // max(1, width))
+    """Yield parts of the rows of an image, of at most `STRIP_PIXELS` where a row has fewer."""
+    rows = max(1, STRIP_PIXELS // max(1, width))
     return (slice(start, min(start + rows, height)) for start in range(0, height, rows))
 
 
@@ -174,7 +173,7 @@ def _decode_with_pillow(opened: Callable[[], Image.Image], most: int | None = No
         with opened() as image:
             _check_size(image.height, image.width, most)
             image.load()
-            if image.height * image.width <= _STRIP_PIXELS:
+            if image.height * image.width <= STRIP_PIXELS:
                 return _as_reference(image)
             pixels = np.empty((image.height, image.width, 3), np.uint8)
             for strip in _strips(image.height, image.width):
@@ -274,44 +273,3 @@ def _as_reference(image: Image.Image) -> Pixels:
     if mode == "RGBA":
         return np.ascontiguousarray(np.asarray(image)[..., :3])
     return np.asarray(image if mode == "RGB" else image.convert("RGB"))
-
-
-def resize(pixels: Pixels, image_size: int) -> npt.NDArray[np.float32]:
-    """Resize to float32 (image_size, image_size, 3), 0 to 255, with the bits of ``tf.image.resize``: bilinear."""
-    height, width = pixels.shape[:2]
-    top, bottom, y = _weights(height, image_size)
-    left, right, x = _weights(width, image_size)
-
-    def row(rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
-        if image_size * width <= _STRIP_PIXELS:
-            part = pixels.take(rows, axis=0)
-            start, end = (part.take(columns, axis=1).astype(np.float32) for columns in (left, right))
-        else:  # whole rows would take too much memory
-            start, end = (pixels[rows[:, None], columns].astype(np.float32) for columns in (left, right))
-        end -= start
-        end *= x[None, :, None]
-        end += start
-        return end
-
-    upper, lower = row(top), row(bottom)
-    lower -= upper
-    lower *= y[:, None, None]
-    lower += upper
-    return lower
-
-
-def resize_into(out: npt.NDArray[np.float32], pixels: Pixels) -> None:
-    """Resize pixels, if necessary, into an existing array of shape (image_size, image_size, 3)."""
-    # a new array of this size costs more in page faults than the conversion
-    np.copyto(out, pixels if pixels.shape == out.shape else resize(pixels, len(out)))
-
-
-@lru_cache(maxsize=64)
-def _weights(size: int, target: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-    """Return lower index, upper index and weight of the upper one, with half-pixel centres."""
-    scale = np.float32(size) / np.float32(target)
-    centre = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
-    floor = np.floor(centre)
-    lower = np.maximum(floor, 0).astype(np.intp)
-    upper = np.minimum(np.ceil(centre), size - 1).astype(np.intp)
-    return lower, upper, centre - floor

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ..cache import HASH_BYTES, display
 from ..errors import ImageError, ImageFolderError, OutOfMemoryError, first_line
 from .archives import find_archive
-from .decoding import Pixels, ignores_palette, is_dark_of_16_bits, resize_into
+from .decoding import Pixels, ignores_palette, is_dark_of_16_bits
 from .engines import Engine, Session
 from .image_signature import signature
 from .options import STORED
@@ -169,7 +169,7 @@ def _embed_slice(
         if result.copy_of is None:
             try:
                 pixels = recipe.decode(data)
-                result.signature = _fill(session.slot(len(waiting)), pixels)
+                result.signature = _fill(session.slot(len(waiting)), pixels, recipe)
                 result.oddities = _oddities(data, pixels, recipe)
                 del pixels
             except ImageError as error:
@@ -215,14 +215,14 @@ def _run(session: Session, count: int) -> Sequence[npt.NDArray[np.float32] | Exc
 
 def _oddities(data: bytes, pixels: Pixels, recipe: Recipe) -> tuple[str, ...]:
     """Return which of `ODDITIES` an image has."""
-    turned = recipe.orientation == STORED and orientation_of(data) != 1
+    turned = recipe.images.orientation == STORED and orientation_of(data) != 1
     found = (ignores_palette(data), turned, is_dark_of_16_bits(data, pixels))
     return tuple(name for name, has in zip(ODDITIES, found, strict=True) if has)
 
 
-def _fill(slot: npt.NDArray[np.float32], pixels: Pixels) -> npt.NDArray[np.uint8]:
+def _fill(slot: npt.NDArray[np.float32], pixels: Pixels, recipe: Recipe) -> npt.NDArray[np.uint8]:
     """Put an image into a slot and return its signature; the caller keeps no reference to the slot."""
-    resize_into(slot, pixels)
+    recipe.decoder.resize_into(slot, pixels)
     return signature(slot)
 
 

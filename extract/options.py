@@ -5,19 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..errors import ParameterError, check_choice, check_int
+from ..errors import ParameterError, check_choice, check_flag, check_int
 
 EngineName = Literal["auto", "native", "litert", "keras"]
 Precision = Literal["float32", "int8", "float16", "bfloat16"]
 Decoding = Literal["exact", "reduced"]
 Orientation = Literal["stored", "exif"]
 Layout = Literal["auto", "classes"]
+Resize = Literal["stretch", "crop", "pad"]
+ValueRange = Literal["stored", "stretch"]
 Views = Literal["none", "flips", "dihedral"]
 
 AUTO = "auto"
 STORED, EXIF = "stored", "exif"
 ORIENTATIONS = (STORED, EXIF)
 LAYOUTS = ("auto", "classes")
+STRETCH, CROP, PAD = "stretch", "crop", "pad"
 
 ENGINES = {"native": ("float32",), "litert": ("float32", "int8"), "keras": ("float32", "float16", "bfloat16")}
 """Engine: the precisions that it computes."""
@@ -27,6 +30,24 @@ DTYPES = {"float32": "float32", "int8": "int8", "float16": "mixed_float16", "bfl
 
 DECODERS = {"exact": "tensorflow decode_image", "reduced": "tensorflow decode_image, large JPEG reduced"}
 """Decoding: its ``decoder`` in the fingerprint."""
+
+FRAMES = {STRETCH: "", CROP: ", cropped to the central square", PAD: ", padded with 0 to a square"}
+RESIZES = {
+    (how, antialias): f"bilinear, {'' if antialias else 'no '}antialiasing{frame}"
+    for how, frame in FRAMES.items()
+    for antialias in (False, True)
+}
+"""Resize, and whether with antialiasing: their ``resize`` in the fingerprint."""
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """How image files become the pixels of the backbone. Each value is in the fingerprint."""
+
+    decoding: str = "exact"
+    orientation: str = STORED
+    resize: str = STRETCH
+    antialias: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,12 +64,15 @@ def engines_for(precision: str) -> list[str]:
     return [name for name, precisions in ENGINES.items() if precision in precisions]
 
 
-def check_options(options: ComputeOptions, precision: str, decoding: str = "exact", orientation: str = STORED) -> None:
+def check_options(options: ComputeOptions, precision: str, images: ImageOptions | None = None) -> None:
     """Raise ParameterError for an unknown value, and for options that exclude each other."""
     check_choice("engine", "extract", options.engine, (AUTO, *ENGINES))
     check_choice("precision", "extract", precision, DTYPES)
-    check_choice("decoding", "extract", decoding, DECODERS)
-    check_choice("orientation", "extract", orientation, ORIENTATIONS)
+    images = images or ImageOptions()
+    check_choice("decoding", "extract", images.decoding, DECODERS)
+    check_choice("orientation", "extract", images.orientation, ORIENTATIONS)
+    check_choice("resize", "extract", images.resize, FRAMES)
+    check_flag("antialias", "extract", images.antialias)
     for name, value in (("workers", options.workers), ("threads", options.threads)):
         if value is not None:
             check_int(name, "extract", value, 1)

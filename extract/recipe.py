@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,8 +14,9 @@ from ..cache import display
 from ..errors import FingerprintError, ParameterError, WeightsError, check_int, describe, is_number
 from .backbone import WeightsSource, resolve_weights
 from .decoding import Pixels, decode
-from .options import DECODERS, DTYPES, EXIF, STORED
+from .options import DECODERS, DTYPES, EXIF, RESIZES, STORED, STRETCH, ImageOptions
 from .orientation import orientation_of, upright
+from .resizing import Floats, framed, resize, resize_into
 from .views import IDENTITY, VIEW_TRANSFORMS
 
 MINIMUM_IMAGE_SIZE = 32
@@ -29,20 +30,31 @@ HASHES = ("weights_sha256", "quantized_model_sha256")
 
 @dataclass(frozen=True)
 class ImageDecoder:
-    """How image files become pixels of their own size: a function of their bytes."""
+    """How image files become pixels of their own size, and these the square image of the backbone."""
 
     image_size: int
-    decoding: str = "exact"
-    orientation: str = STORED
+    options: ImageOptions = field(default_factory=ImageOptions)
 
     def __call__(self, data: bytes, minimum: int | None = None) -> Pixels:
         """Return the pixels, uint8 of shape (h, w, 3); raise ImageError.
 
         ``minimum`` is the number of pixels that large JPEG files keep on both sides, where they are only looked at.
         """
-        reduced = self.image_size if self.decoding == "reduced" else None
+        reduced = self.image_size if self.options.decoding == "reduced" else None
         pixels = decode(data, reduced if minimum is None else minimum)
-        return upright(pixels, orientation_of(data)) if self.orientation == EXIF else pixels
+        return upright(pixels, orientation_of(data)) if self.options.orientation == EXIF else pixels
+
+    def resize(self, pixels: Pixels, size: int | None = None) -> Floats:
+        """Return the image of the backbone, or one of another size: float32 (s, s, 3), 0 to 255."""
+        return resize(pixels, size or self.image_size, self.options.resize, self.options.antialias)
+
+    def resize_into(self, out: Floats, pixels: Pixels) -> None:
+        """Put the image of the backbone into an existing array."""
+        resize_into(out, pixels, self.options.resize, self.options.antialias)
+
+    def framed(self, pixels: Pixels) -> Pixels:
+        """Return what the backbone sees of an image, in about its own size, to be shown."""
+        return framed(pixels, self.image_size, self.options.resize)
 
 
 @dataclass(frozen=True)
@@ -53,9 +65,13 @@ class Recipe:
     alpha: float
     image_size: int
     precision: str = "float32"
-    decoding: str = "exact"
-    orientation: str = STORED
+    images: ImageOptions = field(default_factory=ImageOptions)
     view: str = IDENTITY
+
+    @property
+    def decoder(self) -> ImageDecoder:
+        """Decoder of image files, without the view."""
+        return ImageDecoder(self.image_size, self.images)
 
     @property
     def key(self) -> dict[str, Any]:
@@ -69,22 +85,22 @@ class Recipe:
         return key | {"precision": "int8"} if self.precision == "int8" else key  # the others share their weights
 
     def decode(self, data: bytes) -> Pixels:
-        """Decode an image file with this recipe's decoding, orientation and view."""
-        pixels = ImageDecoder(self.image_size, self.decoding, self.orientation)(data)
-        return np.ascontiguousarray(VIEW_TRANSFORMS[self.view](pixels))
+        """Decode an image file with this recipe's options and view."""
+        return np.ascontiguousarray(VIEW_TRANSFORMS[self.view](self.decoder(data)))
 
     def fingerprint(self, hashes: Hashes) -> dict[str, Any]:
         """Return everything that decides a feature value; ``hashes`` are those of the engine's backbone."""
         view = {} if self.view == IDENTITY else {"view": self.view}
-        orientation = {} if self.orientation == STORED else {"orientation": self.orientation}
+        images = self.images
+        orientation = {} if images.orientation == STORED else {"orientation": images.orientation}
         return {
             "architecture": "MobileNetV2",
             "alpha": self.alpha,
             "image_size": self.image_size,
             "pooling": "avg",
-            "decoder": DECODERS[self.decoding],
+            "decoder": DECODERS[images.decoding],
             "color": "rgb",
-            "resize": "bilinear, no antialiasing",
+            "resize": RESIZES[images.resize, images.antialias],
             "scaling": "-1 to 1",
             "dtype": DTYPES[self.precision],
             **orientation,
@@ -98,8 +114,7 @@ def make_recipe(
     alpha: float,
     image_size: int,
     precision: str = "float32",
-    decoding: str = "exact",
-    orientation: str = STORED,
+    images: ImageOptions | None = None,
     view: str = IDENTITY,
     *,
     timeout: float = 30.0,
@@ -109,7 +124,7 @@ def make_recipe(
         raise ParameterError(f"parameter alpha of extract must be a number above 0 and at most 10, got {alpha!r}")
     image_size = check_int("image_size", "extract", image_size, MINIMUM_IMAGE_SIZE, 4096)
     source = resolve_weights(weights, float(alpha), image_size, timeout=timeout)
-    return Recipe(source, float(alpha), image_size, precision, decoding, orientation, view)
+    return Recipe(source, float(alpha), image_size, precision, images or ImageOptions(), view)
 
 
 class HasFingerprint(Protocol):
@@ -140,10 +155,9 @@ def recipe_of(cache: HasFingerprint, weights: str | Path | None = None) -> Recip
         raise FingerprintError(
             f"the features were not made from images by embedonce: their fingerprint is {describe(cache.fingerprint)}"
         )
-    precision, decoding = precision_of(cache.fingerprint), decoding_of(cache.fingerprint)
-    orientation, view = orientation_name(cache.fingerprint), str(cache.fingerprint.get("view", IDENTITY))
-    view = view if view in VIEW_TRANSFORMS else IDENTITY
-    return make_recipe(weights, alpha, size, precision, decoding, orientation, view)
+    precision, images = precision_of(cache.fingerprint), image_options_of(cache.fingerprint)
+    view = str(cache.fingerprint.get("view", IDENTITY))
+    return make_recipe(weights, alpha, size, precision, images, view if view in VIEW_TRANSFORMS else IDENTITY)
 
 
 def precision_of(fingerprint: Mapping[str, Any]) -> str:
@@ -151,20 +165,18 @@ def precision_of(fingerprint: Mapping[str, Any]) -> str:
     return {dtype: name for name, dtype in DTYPES.items()}.get(str(fingerprint.get("dtype")), "float32")
 
 
-def decoding_of(fingerprint: Mapping[str, Any]) -> str:
-    """Return the decoding of a fingerprint."""
-    return {decoder: name for name, decoder in DECODERS.items()}.get(str(fingerprint.get("decoder")), "exact")
-
-
-def orientation_name(fingerprint: Mapping[str, Any]) -> str:
-    """Return the orientation of a fingerprint."""
-    return EXIF if fingerprint.get("orientation") == EXIF else STORED
+def image_options_of(fingerprint: Mapping[str, Any]) -> ImageOptions:
+    """Return the image options of a fingerprint."""
+    decoding = {decoder: name for name, decoder in DECODERS.items()}.get(str(fingerprint.get("decoder")), "exact")
+    orientation = EXIF if fingerprint.get("orientation") == EXIF else STORED
+    resizes = {text: options for options, text in RESIZES.items()}
+    how, antialias = resizes.get(str(fingerprint.get("resize")), (STRETCH, False))
+    return ImageOptions(decoding, orientation, how, antialias)
 
 
 def decoder_of(fingerprint: Mapping[str, Any]) -> ImageDecoder:
     """Return the decoder of a fingerprint's images; of features without images, that of the default options."""
-    size = int(fingerprint.get("image_size", 0))
-    return ImageDecoder(size, decoding_of(fingerprint), orientation_name(fingerprint))
+    return ImageDecoder(int(fingerprint.get("image_size", 0)), image_options_of(fingerprint))
 
 
 def require_same_fingerprint(

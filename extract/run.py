@@ -39,7 +39,18 @@ from .cluster import Job, SliceResult, connected, embed_on_cluster
 from .embed import EmbedResult, embed_images
 from .engines import Engine, is_quick, known_hashes, make_engine, note_engine
 from .labels import LabelOptions, Labels, LabelsLike
-from .options import ComputeOptions, Decoding, EngineName, Layout, Orientation, Precision, Views, check_options
+from .options import (
+    ComputeOptions,
+    Decoding,
+    EngineName,
+    ImageOptions,
+    Layout,
+    Orientation,
+    Precision,
+    Resize,
+    Views,
+    check_options,
+)
 from .other_formats import decoder_versions
 from .plan import Inventory, Plan, StoredImage, make_plan
 from .progress import Progress, make_progress
@@ -81,6 +92,8 @@ def extract_features(
     precision: Precision = "float32",
     decoding: Decoding = "exact",
     orientation: Orientation = "stored",
+    resize: Resize = "stretch",
+    antialias: bool = False,
     threads: int | None = None,
     views: Views = "none",
 ) -> FeatureCache:
@@ -140,6 +153,13 @@ def extract_features(
     orientation : {"stored", "exif"}, default="stored"
         ``stored`` takes pixels as the file has them, as ``image_dataset_from_directory`` does. ``exif`` turns images
         upright by the EXIF orientation that cameras and phones write.
+    resize : {"stretch", "crop", "pad"}, default="stretch"
+        How images become square. ``stretch`` changes their proportions, ``crop`` takes the central square, and ``pad``
+        adds black bars. They give the pixels of ``image_dataset_from_directory``, the last two with
+        ``crop_to_aspect_ratio`` and ``pad_to_aspect_ratio``.
+    antialias : bool, default=False
+        Average all pixels of an image that is reduced, as ``tf.image.resize(antialias=True)`` does. Without it, most
+        pixels of a large image are left out.
     threads : int, default=None
         Threads inside each interpreter, for machines with little memory per processor; None for 1. With Keras, the
         threads of TensorFlow; None for all. They change no feature.
@@ -159,7 +179,7 @@ def extract_features(
     LabelsError
         The table of labels cannot be read or does not fit the images.
     FingerprintError
-        The existing cache was made with other weights, alpha, image size, precision, decoding or orientation.
+        The existing cache was made with other weights, alpha, image size, precision or image options.
     CacheError
         The file or folder at ``cache`` is not a feature cache; it is not changed.
     ParameterError, WeightsError, EngineError, ClusterError, LockedError, OutputError, ImageError
@@ -186,7 +206,8 @@ def extract_features(
     ((2, 1280), ['ash', 'birch'], 2)
     """
     options = ComputeOptions(engine, workers, threads)
-    check_options(options, precision, decoding, orientation)
+    image_options = ImageOptions(decoding, orientation, resize, antialias)
+    check_options(options, precision, image_options)
     for name, flag in (("strict", strict), ("follow_links", follow_links)):
         check_flag(name, "extract_features", flag)
     label_options = LabelOptions(labels, path_column, label_column, label_pattern, layout)
@@ -204,7 +225,7 @@ def extract_features(
             make_folder(location.path if location.sharded else location.path.parent, "the cache")
             with writer_lock(location):
                 try:
-                    recipe = make_recipe(weights, alpha, image_size, precision, decoding, orientation, view)
+                    recipe = make_recipe(weights, alpha, image_size, precision, image_options, view)
                 except WeightsError as error:
                     raise WeightsError(f"{error}{_earlier_weights(location)}") from error
                 return _Run(scan, location, recipe, options, label_options, labelled, strict, bar, client).run()

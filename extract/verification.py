@@ -14,7 +14,6 @@ import numpy as np
 from ..cache import FEATURES, HASH_BYTES, Inspection, display, inspect_cache
 from ..errors import ImageError, check_choice, check_flag, check_int, check_path
 from .archives import reading_order
-from .decoding import resize_into
 from .embed import read_image
 from .engines import allowed_difference, make_engine
 from .labels import folder_labels
@@ -288,7 +287,7 @@ def _embed_again(
             data = b""
         if hashlib.sha256(data).digest() != item.digest:
             continue  # it was removed or changed since its digest was computed
-        resize_into(session.slot(0), recipe.decode(data))
+        recipe.decoder.resize_into(session.slot(0), recipe.decode(data))
         features = session.run(1)[0]
         differences[os.fsdecode(image.path)] = float(np.abs(features - expected).max())
         identical += bool((features == expected).all())

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache
 from ...errors import ImageError
-from ...extract import decoder_of, resize
+from ...extract import decoder_of
 from ..shared import INK, default_style, image_folder, read_unchanged, try_figure, use_fonts
 from .pairs import Rows
 from .result import NearDuplicates, labels_of
@@ -69,8 +69,9 @@ def _sheet(cache: FeatureCache, root: Path, lines: Sequence[tuple[str, Rows]], c
 
 
 def _thumbnail(cache: FeatureCache, root: Path, row: int) -> npt.NDArray[np.uint8]:
+    decoder = decoder_of(cache.fingerprint)
     try:
-        pixels = resize(decoder_of(cache.fingerprint)(read_unchanged(cache, root, row), 2 * _PIXELS), 2 * _PIXELS)
+        pixels = decoder.resize(decoder(read_unchanged(cache, root, row), 2 * _PIXELS), 2 * _PIXELS)
     except ImageError:
         return _MISSING
     halved: npt.NDArray[np.uint8] = np.rint(pixels.reshape(_PIXELS, 2, _PIXELS, 2, 3).mean((1, 3))).astype(np.uint8)

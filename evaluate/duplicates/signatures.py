@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, display, format_examples
 from ...errors import GroupsError, ImageError
-from ...extract import SIGNATURE_SIZE, cpu_count, decoder_of, resize, signature
+from ...extract import SIGNATURE_SIZE, cpu_count, decoder_of, signature
 from ..shared import image_folder, read_unchanged
 
 
@@ -25,14 +25,14 @@ def signatures_of(cache: FeatureCache, images: Path | str | None = None) -> npt.
             "the groups, or use split='random'"
         )
     root = image_folder(cache, images)
-    size, decode = cache.fingerprint["image_size"], decoder_of(cache.fingerprint)
+    decoder = decoder_of(cache.fingerprint)
     signatures = np.zeros((len(cache), SIGNATURE_SIZE**2), np.uint8)
     unusable: list[str] = []
 
     def make(rows: npt.NDArray[np.intp]) -> None:
         for row in rows.tolist():
             try:
-                signatures[row] = signature(resize(decode(read_unchanged(cache, root, row)), size))
+                signatures[row] = signature(decoder.resize(decoder(read_unchanged(cache, root, row))))
             except ImageError:
                 unusable.append(cache.paths[row])
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, display
 from ...errors import ImageError
-from ...extract import VIEW_TRANSFORMS, VIEWS, cpu_count, decoder_of, resize_into
+from ...extract import VIEW_TRANSFORMS, VIEWS, cpu_count, decoder_of
 from ..shared import read_unchanged
 
 Indices = npt.NDArray[np.intp]
@@ -76,6 +76,6 @@ class ImageReader:
                 yield places, out
 
     def _read_into(self, out: Pixels, row: int, view: int) -> None:
-        resize_into(out, self.whole(row))
+        self._decode.resize_into(out, self.whole(row))
         if view:
             out[:] = _TURNS[view](out.copy())

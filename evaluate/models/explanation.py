@@ -20,7 +20,7 @@ from ...errors import (
     check_choice,
     check_path,
 )
-from ...extract import AUTO, Pixels, find_images, read_image, recipe_of, resize
+from ...extract import AUTO, Pixels, find_images, read_image, recipe_of
 from ...extract.backbone import feature_map
 from ...extract.engines import plain_feature_map
 from ...heads import class_evidence, require_explainable
@@ -60,7 +60,7 @@ class Explanation:
     heatmap : ndarray of float64, shape (h, w)
         Contribution of each region of the last feature map to the score.
     pixels : ndarray of uint8, shape (height, width, 3)
-        The decoded image.
+        The decoded image, cropped or padded as it was for the backbone.
     feature_difference : float
         Largest difference between a pooled feature of the head and the mean over the regions.
     """
@@ -268,7 +268,7 @@ def explain(
         raise ImageError(f"the image {display(str(image))} cannot be explained: {embedded.reason}")
     recipe = recipe_of(source, weights)
     pixels = recipe.decode(read_image(ROOT, files[0])[0])
-    maps = _feature_map(resize(pixels, recipe.image_size), source, weights, engine)
+    maps = _feature_map(recipe.decoder.resize(pixels), source, weights, engine)
     difference = check_mean(maps, embedded.features)
     features = embedded.features[None]
     with file.classifying():
@@ -288,7 +288,7 @@ def explain(
         score=float(evidence.scores[index]),
         bias=None if evidence.bias is None else float(evidence.bias[index]),
         heatmap=heatmap,
-        pixels=pixels,
+        pixels=recipe.decoder.framed(pixels),
         feature_difference=difference,
     )
 

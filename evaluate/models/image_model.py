@@ -12,11 +12,12 @@ import numpy.typing as npt
 from ..._keras import import_keras
 from ...cache import FeatureCache, display, write_atomically
 from ...errors import ImageError, ModelFileError
-from ...extract import decoder_of, decoding_of, recipe_of
+from ...extract import decoder_of, image_options_of, recipe_of
 from ...extract.backbone import build_backbone, pooled_features, weights_of, weights_sha256
 from ...heads.io import saved_model, write_keras_metadata
 from ..shared import evenly_spaced_indices, image_folder, read_unchanged
 from .model_file import FeatureSource
+from .resizing_layers import resized_as_trained
 
 CHECKED_IMAGES = 16
 TOLERANCE = 1e-3
@@ -32,13 +33,19 @@ class ReferencePredictions(NamedTuple):
 
 
 def decoding_notes(source: FeatureSource) -> list[str]:
-    """Return a note if an image model needs pixels that were decoded at a fraction of the size."""
-    if decoding_of(source.fingerprint) != "reduced":
-        return []
-    return [
-        "the features come from JPEG files that were decoded at a fraction of their size where they were large. Give "
-        "the image model such pixels: on large images that were decoded whole, it is a little off"
-    ]
+    """Return notes if an image model needs pixels that other decoders do not give."""
+    options, notes = image_options_of(source.fingerprint), []
+    if options.decoding == "reduced":
+        notes.append(
+            "the features come from JPEG files that were decoded at a fraction of their size where they were large. "
+            "Give the image model such pixels: on large images that were decoded whole, it is a little off"
+        )
+    if options.orientation == "exif":
+        notes.append(
+            "the features come from images that were turned by their EXIF orientation. Turn images before you give "
+            "them to the image model"
+        )
+    return notes
 
 
 def backbone_of(source: FeatureSource, weights: str | Path | None = None) -> Any:
@@ -54,9 +61,9 @@ def build_image_model(head_model: Any, source: FeatureSource, weights: str | Pat
     # head_model, named "head", maps features (b, d) to probabilities
     keras = import_keras()
     backbone = backbone_of(source, weights)
-    size = backbone.input_shape[1]
     image = keras.Input((None, None, 3), name="image")
-    resized = keras.layers.Resizing(size, size, interpolation="bilinear", name="resize")(image)
+    options = image_options_of(source.fingerprint)
+    resized = resized_as_trained(image, backbone.input_shape[1], options.resize, options.antialias)
     return keras.Model(image, head_model(pooled_features(backbone, resized)), name="embedonce")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import EmbedonceError, HeadError, ImageError
-from ...extract import Pixels, recipe_of, resize
+from ...extract import Pixels, recipe_of
 from ...extract.backbone import feature_map
 from ...heads import class_evidence, require_explainable
 from ..models import OPACITY, FeatureSource, backbone_of, check_mean, gray, heatmap_colormap, heatmap_of
@@ -66,14 +66,14 @@ def _draw(comparison: ComparisonData, heads: dict[str, Any], requests: Sequence[
             pixels = recipe.decode(read_unchanged(cache, root, row))
         except ImageError:
             continue
-        maps = feature_map(backbone, resize(pixels, recipe.image_size))
-        features = cache.features[row]
+        maps = feature_map(backbone, recipe.decoder.resize(pixels))
+        features, shown = cache.features[row], recipe.decoder.framed(pixels)
         check_mean(maps, features)
         for request in of_row:
             head = heads[request.head]
             evidence = class_evidence(head, features)
             heatmap = heatmap_of(maps, evidence, [str(name) for name in head.classes_].index(request.class_name))
-            drawn[request] = as_data_url(overlay(pixels, heatmap, signed=evidence.bias is not None))
+            drawn[request] = as_data_url(overlay(shown, heatmap, signed=evidence.bias is not None))
     return drawn
 
 

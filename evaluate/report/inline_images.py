@@ -34,7 +34,8 @@ def pictures(cache: FeatureCache, rows: Iterable[int]) -> dict[int, str]:
 
 def _picture(cache: FeatureCache, root: Path, row: int) -> str | None:
     try:
-        return as_data_url(decoder_of(cache.fingerprint)(read_unchanged(cache, root, row), PIXELS))
+        decoder = decoder_of(cache.fingerprint)
+        return as_data_url(decoder.framed(decoder(read_unchanged(cache, root, row), PIXELS)))
     except ImageError:
         return None
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..._keras import quiet_native_output
 from ...errors import EngineError
-from ..decoding import resize
+from ..resizing import resize
 from .convert import converter_of
 from .litert import Interpreter
 

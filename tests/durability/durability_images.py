@@ -24,9 +24,10 @@ from embedonce.cache import FeatureCache
 from embedonce.cache.partial import PartialRun
 from embedonce.extract import embed
 from embedonce.extract import run as extract_run
-from embedonce.extract.decoding import decode, resize
+from embedonce.extract.decoding import decode
 from embedonce.extract.image_signature import signature
 from embedonce.extract.report import ExtractionReport
+from embedonce.extract.resizing import resize
 from PIL import Image
 
 SIZE = 32

@@ -7,7 +7,8 @@ import pytest
 from embedonce._keras import import_keras
 from embedonce.errors import ImageError
 from embedonce.extract import decoding as module
-from embedonce.extract.decoding import decode, resize
+from embedonce.extract.decoding import decode
+from embedonce.extract.resizing import resize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -45,8 +45,8 @@ def test_the_fingerprint_says_how_images_were_decoded(caches):
     exact, reduced = caches["exact"].fingerprint, caches["reduced"].fingerprint
     assert exact["decoder"] == "tensorflow decode_image"
     assert reduced == exact | {"decoder": "tensorflow decode_image, large JPEG reduced"}
-    assert recipe_of(caches["exact"]).decoding == "exact"
-    assert recipe_of(caches["reduced"]).decoding == "reduced"
+    assert recipe_of(caches["exact"]).images.decoding == "exact"
+    assert recipe_of(caches["reduced"]).images.decoding == "reduced"
 
 
 @pytest.mark.parametrize(("there", "here"), [("exact", "reduced"), ("reduced", "exact")])

@@ -62,9 +62,9 @@ def photo(draw):
 @pytest.fixture(scope="module")
 def row_of(small):
     """Return a function from pixels to the features that they must get."""
-    from embedonce.extract.decoding import resize_into
     from embedonce.extract.engines.engines import make_engine
     from embedonce.extract.recipe import make_recipe
+    from embedonce.extract.resizing import resize_into
 
     engine = make_engine("auto", make_recipe(small["weights"], small["alpha"], small["image_size"]))
     session = engine.session()

@@ -7,8 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from embedonce.cache.format import SIGNATURE_BYTES
-from embedonce.extract.decoding import decode, resize
+from embedonce.extract.decoding import decode
 from embedonce.extract.image_signature import SIGNATURE_SIZE, signature
+from embedonce.extract.resizing import resize
 from embedonce.extract.run import extract_features
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -10,8 +10,9 @@ import simplejpeg
 from click.testing import CliRunner
 from embedonce.cli.app import main
 from embedonce.errors import ImageError, OutOfMemoryError
-from embedonce.extract import decoding
-from embedonce.extract.decoding import decode, resize
+from embedonce.extract import decoding, resizing
+from embedonce.extract.decoding import decode
+from embedonce.extract.resizing import resize
 from embedonce.extract.run import extract_features
 from PIL import Image
 
@@ -34,7 +35,8 @@ def test_strips_give_the_same_bits(monkeypatch, mode, form, strip):
     data = encoded(mode, form)
     whole = decode(data)
     resized = resize(whole, 16)
-    monkeypatch.setattr(decoding, "_STRIP_PIXELS", strip)
+    monkeypatch.setattr(decoding, "STRIP_PIXELS", strip)
+    monkeypatch.setattr(resizing, "STRIP_PIXELS", strip)
     np.testing.assert_array_equal(decode(data), whole)
     np.testing.assert_array_equal(resize(whole, 16), resized)
 
@@ -112,7 +114,8 @@ def test_the_largest_image_takes_less_than_600_megabytes(python, tmp_path, mode)
     Image.fromarray(np.zeros((6000, 8300), np.uint8)).convert(mode).save(path, compress_level=1)
     code = """
 import resource, sys
-from embedonce.extract.decoding import decode, resize
+from embedonce.extract.decoding import decode
+from embedonce.extract.resizing import resize
 from PIL import Image, PngImagePlugin
 data = open(sys.argv[1], "rb").read()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

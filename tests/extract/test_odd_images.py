@@ -14,6 +14,7 @@ from embedonce.extract import decoding as module
 from embedonce.extract import embed
 from embedonce.extract.decoding import decode, ignores_palette
 from embedonce.extract.jpeg_header import frame_size
+from embedonce.extract.recipe import ImageDecoder
 from embedonce.extract.run import extract_features
 from PIL import Image
 
@@ -207,14 +208,14 @@ def test_ignored_palettes_and_dark_images_are_counted(tmp_path, small):
 
 
 def test_an_odd_error_rejects_its_image_alone(tmp_path, small, monkeypatch):
-    real = embed.resize_into
+    real = ImageDecoder.resize_into
 
-    def odd(out, pixels):
+    def odd(decoder, out, pixels):
         if pixels.shape == (54, 56, 3):
             raise KeyError("odd")
-        real(out, pixels)
+        real(decoder, out, pixels)
 
-    monkeypatch.setattr(embed, "resize_into", odd)
+    monkeypatch.setattr(ImageDecoder, "resize_into", odd)
     other = saved(PHOTO.resize((40, 40)), format="PNG")
     cache = extracted(tmp_path, small, [lambda number, name: PNG, lambda number, name: other])
     assert cache.rejects == [(f"{name}/0.bmp", "cannot be embedded: 'odd'") for name in ("ash", "birch")]

@@ -79,7 +79,7 @@ def test_exif_orientation_turns_them_everywhere(folder, tmp_path, small):
     cache = extract_features(folder, tmp_path / "a.h5", orientation="exif", **small)
     assert not any("EXIF" in note for note in cache.report.notes)
     assert cache.fingerprint["orientation"] == "exif"
-    assert recipe_of(cache).orientation == "exif"
+    assert recipe_of(cache).images.orientation == "exif"
     np.testing.assert_allclose(rows(cache)["ash/phone.png"], rows(cache)["ash/upright.png"], atol=1e-5)
     assert verify(tmp_path / "a.h5", folder).ok
     with pytest.raises(FingerprintError, match="orientation is exif there, None here"):

@@ -51,7 +51,7 @@ def test_lossless_files_keep_their_pixels(name):
 @pytest.mark.parametrize("strip", [100, 4_000_000])
 @pytest.mark.parametrize("kind", ["TIFF", "PPM"])
 def test_16_bits_keep_the_high_byte(kind, strip, monkeypatch):
-    monkeypatch.setattr(decoding, "_STRIP_PIXELS", strip)
+    monkeypatch.setattr(decoding, "STRIP_PIXELS", strip)
     np.testing.assert_array_equal(decode(encoded(Image.fromarray(DEEP), kind)), gray((DEEP >> 8).astype(np.uint8)))
 
 
