@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..cache import display
-from ..extract import DECODERS, DTYPES, FRAMES, LAYOUTS, ORIENTATIONS
+from ..extract import DECODERS, DTYPES, FRAMES, LAYOUTS, ORIENTATIONS, VALUE_RANGES
 from .command import AS_JSON, ENGINE, PATH, POSITIVE, VIEWS, WEIGHTS, Command, option, sigterm_as_exit
 from .output import print_check, print_comparison, print_json, print_labels, print_report, print_verification
 from .screen import say_next
@@ -64,6 +64,7 @@ def demo(output: Path) -> None:
 @ENGINE
 @option("--precision", type=click.Choice(list(DTYPES)), default="float32", help="Arithmetic of the backbone.")
 @option("--orientation", type=click.Choice(ORIENTATIONS), default="stored", help="How images are turned.")
+@option("--range", "value_range", type=click.Choice(VALUE_RANGES), default="stored", help="Values of 16-bit images.")
 @option("--resize", type=click.Choice(list(FRAMES)), default="stretch", help="How images become square.")
 @option("--antialias", is_flag=True, help="Average all pixels of images that are reduced.")
 @option("--decoding", type=click.Choice(list(DECODERS)), default="exact", help="How to decode large JPEG files.")
@@ -93,7 +94,8 @@ def extract(images: Path, cache: str, as_json: bool, **options: Any) -> None:
 
     --resize stretch changes the proportions of images that are not square, crop takes their central square, pad adds
     black bars. --antialias averages all pixels of large images, which takes longer. Without it, most of them are left
-    out. Both are part of the model: predict resizes as the training did.
+    out. --range stretch makes the smallest and the largest value of each image of 16 bits 0 and 255; stored takes the
+    high byte. All of them are part of the model: predict reads images as the training did.
 
     --views flips embeds three mirrored views of every image, dihedral seven mirrored and rotated ones. Each view costs
     as much time as the images. compare and train use them with --views.

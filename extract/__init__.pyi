@@ -20,6 +20,7 @@ from .options import ENGINES as ENGINES
 from .options import LAYOUTS as LAYOUTS
 from .options import FRAMES as FRAMES
 from .options import ORIENTATIONS as ORIENTATIONS
+from .options import VALUE_RANGES as VALUE_RANGES
 from .processors import cpu_count as cpu_count
 from .progress import Progress as Progress
 from .progress import as_progress as as_progress

@@ -20,9 +20,9 @@ import simplejpeg
 from ..errors import ImageError, first_line
 from .gif_frame import first_frame
 from .jpeg_header import clean_header, frame_size, has_adobe_marker
-from .orientation import tiff_number
 from .other_formats import SMALLER_LIMITS, open_other, other_format
 from .png_chunks import critical_chunks
+from .value_range import has_16_bits, reader_of, stretched
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,17 +37,17 @@ MAX_SCANNED_PIXELS = 50 * MAX_PIXELS
 STRIP_PIXELS = 4_000_000
 """Number of pixels that are converted or gathered at once, so that one image never takes 600 MB."""
 
-_BITS_PER_SAMPLE = 0x0102
 _NO_MEMORY = re.compile("insufficient memory|out of memory", re.IGNORECASE)
 """Messages of libjpeg and of Pillow."""
 
 
-def decode(data: bytes, minimum: int | None = None) -> Pixels:
+def decode(data: bytes, minimum: int | None = None, stretch: bool = False) -> Pixels:
     """Decode an image file to RGB: uint8, shape (height, width, 3). Raises ImageError with the reason."""
     # The first frame of an animation is taken, alpha is dropped, and 16-bit samples keep their high byte. minimum is
     # the number of pixels that a JPEG file keeps on both sides at 1/2, 1/4 or 1/8, the ratio of tf.io.decode_jpeg.
+    # With stretch, the values of 16-bit samples are stretched to 0 to 255.
     try:
-        return _decode(data, minimum)
+        return _decode(data, minimum, data if stretch and has_16_bits(data) else b"")
     except MemoryError:
         raise
     except Exception as error:  # an error of any decoder must not stop the run
@@ -60,12 +60,13 @@ def decode(data: bytes, minimum: int | None = None) -> Pixels:
         raise ImageError(f"{kind} {image_format(data)}: {reason}") from error
 
 
-def _decode(data: bytes, minimum: int | None) -> Pixels:
+def _decode(data: bytes, minimum: int | None, deep: bytes) -> Pixels:
     if data.startswith(b"\xff\xd8\xff"):
         return _decode_jpeg(data, minimum)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         _check_size(*_claimed_size(data))
-        return _decode_with_pillow(lambda: _open(critical_chunks(data)))
+        chunks = critical_chunks(data)
+        return _decode_with_pillow(lambda: _open(chunks), deep=deep)
     if data.startswith((b"GIF87a", b"GIF89a")):
         return _decode_gif(data)
     if data.startswith(b"BM"):
@@ -73,7 +74,8 @@ def _decode(data: bytes, minimum: int | None) -> Pixels:
     if not data:
         raise ImageError("the file is empty")
     if other := other_format(data):
-        return _decode_with_pillow(lambda: open_other(data, other, _check_size), SMALLER_LIMITS.get(other, MAX_PIXELS))
+        most = SMALLER_LIMITS.get(other, MAX_PIXELS)
+        return _decode_with_pillow(lambda: open_other(data, other, _check_size), most, deep)
     raise ImageError("not an image of a known format")
 
 
@@ -166,13 +168,17 @@ def _open(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=("PNG", "BMP", "DIB"))
 
 
-def _decode_with_pillow(opened: Callable[[], Image.Image], most: int | None = None) -> Pixels:
+def _decode_with_pillow(opened: Callable[[], Image.Image], most: int | None = None, deep: bytes = b"") -> Pixels:
+    # deep is the file if the values of its 16-bit samples are to be stretched
     from PIL import Image, UnidentifiedImageError
 
     try:
         with opened() as image:
             _check_size(image.height, image.width, most)
             image.load()
+            if deep:
+                rows = max(1, STRIP_PIXELS // (4 * image.width))  # values are wider than pixels
+                return stretched(reader_of(deep, image, opened), image.height, image.width, rows)
             if image.height * image.width <= STRIP_PIXELS:
                 return _as_reference(image)
             pixels = np.empty((image.height, image.width, 3), np.uint8)
@@ -232,13 +238,7 @@ def ignores_palette(data: bytes) -> bool:
 
 def is_dark_of_16_bits(data: bytes, pixels: Pixels) -> bool:
     """Return whether a file of 16 bits uses less than a quarter of their range: all pixels are nearly black then."""
-    if data.startswith(b"\x89PNG"):
-        deep = data[24:25] == b"\x10"
-    elif data.startswith((b"II", b"MM")):
-        deep = tiff_number(data, _BITS_PER_SAMPLE) == 16
-    else:
-        return False
-    return deep and bool(pixels.max(initial=0) < 64)
+    return has_16_bits(data) and bool(pixels.max(initial=0) < 64)
 
 
 def _claimed_size(data: bytes) -> tuple[int, int]:

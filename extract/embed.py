@@ -216,7 +216,8 @@ def _run(session: Session, count: int) -> Sequence[npt.NDArray[np.float32] | Exc
 def _oddities(data: bytes, pixels: Pixels, recipe: Recipe) -> tuple[str, ...]:
     """Return which of `ODDITIES` an image has."""
     turned = recipe.images.orientation == STORED and orientation_of(data) != 1
-    found = (ignores_palette(data), turned, is_dark_of_16_bits(data, pixels))
+    dark = recipe.images.value_range == STORED and is_dark_of_16_bits(data, pixels)
+    found = (ignores_palette(data), turned, dark)
     return tuple(name for name, has in zip(ODDITIES, found, strict=True) if has)
 
 

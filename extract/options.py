@@ -20,6 +20,7 @@ AUTO = "auto"
 STORED, EXIF = "stored", "exif"
 ORIENTATIONS = (STORED, EXIF)
 LAYOUTS = ("auto", "classes")
+VALUE_RANGES = (STORED, "stretch")
 STRETCH, CROP, PAD = "stretch", "crop", "pad"
 
 ENGINES = {"native": ("float32",), "litert": ("float32", "int8"), "keras": ("float32", "float16", "bfloat16")}
@@ -48,6 +49,7 @@ class ImageOptions:
     orientation: str = STORED
     resize: str = STRETCH
     antialias: bool = False
+    value_range: str = STORED
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def check_options(options: ComputeOptions, precision: str, images: ImageOptions 
     check_choice("orientation", "extract", images.orientation, ORIENTATIONS)
     check_choice("resize", "extract", images.resize, FRAMES)
     check_flag("antialias", "extract", images.antialias)
+    check_choice("value_range", "extract", images.value_range, VALUE_RANGES)
     for name, value in (("workers", options.workers), ("threads", options.threads)):
         if value is not None:
             check_int(name, "extract", value, 1)

@@ -58,18 +58,21 @@ def _orientation(exif: bytes) -> int:
 
 def tiff_number(data: bytes, wanted: int) -> int:
     """Return the first value of a tag of short integers in a TIFF file, or EXIF data; 0 if there is none."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
-    if order is None or len(data) < 10:
+    order = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}.get(data[:4])
+    if order is None or len(data) < 16:
         return 0
-    (start,) = struct.unpack_from(f"{order}I", data, 4)
-    if start + 2 > len(data):
+    big = b"+" in data[:4]  # BigTIFF
+    number, short, size, head = (f"{order}Q", f"{order}Q", 8, 12) if big else (f"{order}I", f"{order}H", 4, 8)
+    (start,) = struct.unpack_from(number, data, 8 if big else 4)
+    first, length = start + struct.calcsize(short), head + size
+    if first > len(data):
         return 0
-    (count,) = struct.unpack_from(f"{order}H", data, start)
-    for place in range(start + 2, min(start + 2 + 12 * count, len(data) - 11), 12):
-        tag, kind, values = struct.unpack_from(f"{order}HHI", data, place)
+    (count,) = struct.unpack_from(short, data, start)
+    for place in range(first, min(first + length * min(count, 65_535), len(data) - length + 1), length):
+        tag, kind, values = struct.unpack_from(f"{order}HH{number[1:]}", data, place)
         if tag == wanted and kind == _SHORT:
-            if values > 2:  # they are elsewhere
-                (place,) = struct.unpack_from(f"{order}I", data, place + 8)
-                place -= 8
-            return int(struct.unpack_from(f"{order}H", data, place + 8)[0]) if 0 <= place + 8 <= len(data) - 2 else 0
+            value = place + head
+            if 2 * values > size:  # they are elsewhere
+                (value,) = struct.unpack_from(number, data, value)
+            return int(struct.unpack_from(f"{order}H", data, value)[0]) if value <= len(data) - 2 else 0
     return 0

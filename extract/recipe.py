@@ -41,7 +41,8 @@ class ImageDecoder:
         ``minimum`` is the number of pixels that large JPEG files keep on both sides, where they are only looked at.
         """
         reduced = self.image_size if self.options.decoding == "reduced" else None
-        pixels = decode(data, reduced if minimum is None else minimum)
+        stretch = self.options.value_range != STORED
+        pixels = decode(data, reduced if minimum is None else minimum, stretch)
         return upright(pixels, orientation_of(data)) if self.options.orientation == EXIF else pixels
 
     def resize(self, pixels: Pixels, size: int | None = None) -> Floats:
@@ -92,7 +93,7 @@ class Recipe:
         """Return everything that decides a feature value; ``hashes`` are those of the engine's backbone."""
         view = {} if self.view == IDENTITY else {"view": self.view}
         images = self.images
-        orientation = {} if images.orientation == STORED else {"orientation": images.orientation}
+        fields = {"orientation": images.orientation, "range": images.value_range}
         return {
             "architecture": "MobileNetV2",
             "alpha": self.alpha,
@@ -103,7 +104,7 @@ class Recipe:
             "resize": RESIZES[images.resize, images.antialias],
             "scaling": "-1 to 1",
             "dtype": DTYPES[self.precision],
-            **orientation,
+            **{name: value for name, value in fields.items() if value != STORED},
             **view,
             **hashes,
         }
@@ -171,7 +172,8 @@ def image_options_of(fingerprint: Mapping[str, Any]) -> ImageOptions:
     orientation = EXIF if fingerprint.get("orientation") == EXIF else STORED
     resizes = {text: options for options, text in RESIZES.items()}
     how, antialias = resizes.get(str(fingerprint.get("resize")), (STRETCH, False))
-    return ImageOptions(decoding, orientation, how, antialias)
+    value_range = STRETCH if fingerprint.get("range") == STRETCH else STORED
+    return ImageOptions(decoding, orientation, how, antialias, value_range)
 
 
 def decoder_of(fingerprint: Mapping[str, Any]) -> ImageDecoder:

@@ -146,7 +146,8 @@ class PixelCounts:
         if 2 * self.uniform > self.embedded:
             notes.append(
                 f"{self.uniform} of the {self.embedded} images embedded now are nearly black or of one colour. Check "
-                "them: values of 12 bits in files of 16 bits and ignored palettes look so. Scale them to 8 bits"
+                "them: values of 12 bits in files of 16 bits and ignored palettes look so. Stretch the values of "
+                "16 bits with --range stretch, or save the images with 8 bits"
             )
         return notes
 
@@ -156,8 +157,8 @@ _ODDITIES = {
     "Convert them to PNG",
     "turned": "{} image(s) have an EXIF orientation, which is ignored, as by Keras, so that they lie on a side, upside "
     "down or mirrored: {}. To turn them upright, use --orientation exif and another cache",
-    "dark": "{} image(s) of 16 bits use less than a quarter of their range, so that they are nearly black: {}. Scale "
-    "their values to 16 bits, or save them with 8",
+    "dark": "{} image(s) of 16 bits use less than a quarter of their range, so that they are nearly black: {}. "
+    "Stretch their values with --range stretch and another cache, or save them with 8 bits",
 }
 """Notices about `ODDITIES`, with the number of images and an example."""
 

@@ -48,6 +48,7 @@ from .options import (
     Orientation,
     Precision,
     Resize,
+    ValueRange,
     Views,
     check_options,
 )
@@ -94,6 +95,7 @@ def extract_features(
     orientation: Orientation = "stored",
     resize: Resize = "stretch",
     antialias: bool = False,
+    value_range: ValueRange = "stored",
     threads: int | None = None,
     views: Views = "none",
 ) -> FeatureCache:
@@ -160,6 +162,9 @@ def extract_features(
     antialias : bool, default=False
         Average all pixels of an image that is reduced, as ``tf.image.resize(antialias=True)`` does. Without it, most
         pixels of a large image are left out.
+    value_range : {"stored", "stretch"}, default="stored"
+        ``stored`` takes the high byte of images of 16 bits, as ``image_dataset_from_directory`` does. ``stretch`` makes
+        the smallest and the largest value of each of them 0 and 255. Images of 8 bits stay as they are.
     threads : int, default=None
         Threads inside each interpreter, for machines with little memory per processor; None for 1. With Keras, the
         threads of TensorFlow; None for all. They change no feature.
@@ -206,7 +211,7 @@ def extract_features(
     ((2, 1280), ['ash', 'birch'], 2)
     """
     options = ComputeOptions(engine, workers, threads)
-    image_options = ImageOptions(decoding, orientation, resize, antialias)
+    image_options = ImageOptions(decoding, orientation, resize, antialias, value_range)
     check_options(options, precision, image_options)
     for name, flag in (("strict", strict), ("follow_links", follow_links)):
         check_flag(name, "extract_features", flag)

@@ -45,6 +45,11 @@ def decoding_notes(source: FeatureSource) -> list[str]:
             "the features come from images that were turned by their EXIF orientation. Turn images before you give "
             "them to the image model"
         )
+    if options.value_range == "stretch":
+        notes.append(
+            "the features come from images of 16 bits whose values were stretched to 0 to 255. Stretch images of 16 "
+            "bits before you give them to the image model"
+        )
     return notes
 
 
