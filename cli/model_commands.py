@@ -112,6 +112,7 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
             unlike = " (unlike the training images)" if prediction.unlike_training else ""
             path = display(prediction.path.removeprefix(here))
             click.echo(f"{path}: {', '.join(classes) or f'not read, {prediction.reason}'}{unlike}")
+    print_notes(predictions.notes, err=True)
     if any(prediction.reason for prediction in predictions):
         click.get_current_context().exit(1)
 

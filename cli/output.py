@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -206,7 +207,7 @@ def print_explanation(result: Explanation) -> None:
         print_notes(["Grad-CAM finds no region that speaks for this class. A linear head has an exact map"])
 
 
-def print_notes(notes: list[str]) -> None:
-    """Print notes for the user."""
+def print_notes(notes: Sequence[str], err: bool = False) -> None:
+    """Print notes for the user, if asked on standard error."""
     for note in notes:
-        click.secho(wrapped(f"Note: {printable(note)}."), fg="yellow")
+        click.secho(wrapped(f"Note: {printable(note)}."), fg="yellow", err=err)

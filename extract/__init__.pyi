@@ -17,8 +17,8 @@ from .options import AUTO as AUTO
 from .options import DECODERS as DECODERS
 from .options import DTYPES as DTYPES
 from .options import ENGINES as ENGINES
-from .options import LAYOUTS as LAYOUTS
 from .options import FRAMES as FRAMES
+from .options import LAYOUTS as LAYOUTS
 from .options import ORIENTATIONS as ORIENTATIONS
 from .options import VALUE_RANGES as VALUE_RANGES
 from .processors import cpu_count as cpu_count
@@ -32,6 +32,7 @@ from .recipe import precision_of as precision_of
 from .recipe import recipe_of as recipe_of
 from .recipe import require_same_fingerprint as require_same_fingerprint
 from .relabel import label as label
+from .report import notes_on_oddities as notes_on_oddities
 from .run import extract_features as extract_features
 from .scan import ImageFile as ImageFile
 from .scan import find_images as find_images

@@ -166,7 +166,9 @@ def _embed_slice(
         result = EmbedResult(image, hashlib.sha256(data).digest())
         results.append(result)
         result.copy_of = content.get(result.digest)
-        if result.copy_of is None:
+        if result.copy_of is not None:
+            result.oddities = _oddities(data, None, recipe)
+        else:
             try:
                 pixels = recipe.decode(data)
                 result.signature = _fill(session.slot(len(waiting)), pixels, recipe)
@@ -213,10 +215,10 @@ def _run(session: Session, count: int) -> Sequence[npt.NDArray[np.float32] | Exc
     return rows
 
 
-def _oddities(data: bytes, pixels: Pixels, recipe: Recipe) -> tuple[str, ...]:
-    """Return which of `ODDITIES` an image has."""
+def _oddities(data: bytes, pixels: Pixels | None, recipe: Recipe) -> tuple[str, ...]:
+    """Return which of `ODDITIES` an image has; without pixels, those that its header shows."""
     turned = recipe.images.orientation == STORED and orientation_of(data) != 1
-    dark = recipe.images.value_range == STORED and is_dark_of_16_bits(data, pixels)
+    dark = pixels is not None and recipe.images.value_range == STORED and is_dark_of_16_bits(data, pixels)
     found = (ignores_palette(data), turned, dark)
     return tuple(name for name, has in zip(ODDITIES, found, strict=True) if has)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,11 +138,7 @@ class PixelCounts:
 
     def notes(self) -> list[str]:
         """Return notices about oddities, and about a data set that is mostly black or constant."""
-        notes = [
-            text.format(f"{len(paths):,}", f"{display(min(paths))}{', …' * (len(paths) > 1)}")
-            for name, text in _ODDITIES.items()
-            if (paths := self.oddities.get(name))
-        ]
+        notes = notes_on_oddities(self.oddities)
         if 2 * self.uniform > self.embedded:
             notes.append(
                 f"{self.uniform} of the {self.embedded} images embedded now are nearly black or of one colour. Check "
@@ -153,14 +149,33 @@ class PixelCounts:
 
 
 _ODDITIES = {
-    "palette": "{} BMP image(s) have a palette that is ignored, as by Keras, so that their pixels are wrong: {}. "
-    "Convert them to PNG",
-    "turned": "{} image(s) have an EXIF orientation, which is ignored, as by Keras, so that they lie on a side, upside "
-    "down or mirrored: {}. To turn them upright, use --orientation exif and another cache",
-    "dark": "{} image(s) of 16 bits use less than a quarter of their range, so that they are nearly black: {}. "
-    "Stretch their values with --range stretch and another cache, or save them with 8 bits",
+    "palette": (
+        "BMP image(s) have a palette that is ignored, as by Keras, so that their pixels are wrong",
+        *2 * ("Convert them to PNG",),
+    ),
+    "turned": (
+        "image(s) have an EXIF orientation, which is ignored, as by Keras, so that they lie on a side, upside down or "
+        "mirrored",
+        "To turn them upright, use --orientation exif and another cache",
+        "Turn them upright, or train on a cache that was extracted with --orientation exif",
+    ),
+    "dark": (
+        "image(s) of 16 bits use less than a quarter of their range, so that they are nearly black",
+        "Stretch their values with --range stretch and another cache, or save them with 8 bits",
+        "Save them with 8 bits, or train on a cache that was extracted with --range stretch",
+    ),
 }
-"""Notices about `ODDITIES`, with the number of images and an example."""
+"""Notices about `ODDITIES`: what they are, and what to do in an extraction and in a prediction."""
+
+
+def notes_on_oddities(oddities: Mapping[str, Sequence[bytes]], predicted: bool = False) -> list[str]:
+    """Return notices about images, given by their paths, with each of `ODDITIES`."""
+    return [
+        f"{len(paths):,} {text}: {display(min(paths))}{', …' * (len(paths) > 1)}. {remedies[predicted]}"
+        for name, (text, *remedies) in _ODDITIES.items()
+        if (paths := oddities.get(name))
+    ]
+
 
 NEARLY_BLACK = 16
 NEARLY_ALL = 0.99

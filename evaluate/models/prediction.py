@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from ...extract import (
     as_progress,
     embed_images,
     find_images,
+    notes_on_oddities,
     reading_order,
     recipe_of,
     view_names,
@@ -111,7 +113,7 @@ def predict(
     -------
     Records of Prediction
         A tuple in the order given, folders by path. An image that cannot be read has a reason. Images of other formats
-        come last.
+        come last. Its `notes` count images whose EXIF orientation or range of values the model ignores.
 
     Raises
     ------
@@ -171,7 +173,13 @@ def predict(
         for path, classes, distance in zip(paths, ranked, novelty, strict=True):
             predictions[path] = Prediction(os.fsdecode(path), tuple(classes), "", distance)
     unknown = [Prediction(os.fsdecode(path), reason=reason) for path, reason in unread]
-    return Records([*predictions.values(), *unknown])
+    result = Records([*predictions.values(), *unknown])
+    oddities: dict[str, list[bytes]] = defaultdict(list)
+    for image in readable:
+        for name in embedded[image.path].oddities:
+            oddities[name].append(image.path)
+    result.notes = notes_on_oddities(oddities, predicted=True)
+    return result
 
 
 def embed_files(

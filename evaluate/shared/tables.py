@@ -31,7 +31,9 @@ class Record:
 
 
 class Records(tuple[Row, ...]):
-    """Rows of a table: a tuple that is shown as a table."""
+    """Rows of a table: a tuple that is shown as a table, with notes if there are any."""
+
+    notes: Sequence[str] = ()
 
     def to_dict(self) -> list[dict[str, Any]]:
         """Return a dict per row."""

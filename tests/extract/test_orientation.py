@@ -6,7 +6,9 @@ import io
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from embedonce import extract_features, predict, train, verify
+from embedonce.cli.app import main
 from embedonce.errors import FingerprintError
 from embedonce.extract.decoding import decode
 from embedonce.extract.orientation import orientation_of, tiff_number, upright
@@ -98,3 +100,17 @@ def test_a_notice_counts_dark_images_of_16_bits(tmp_path, make_images, small):
     assert any(
         note.startswith("2 image(s) of 16 bits use less than a quarter") and "ash/x.png, …" in note for note in notes
     )
+
+
+def test_predict_counts_images_whose_orientation_it_ignores(folder, tmp_path, small):
+    cache = extract_features(folder, tmp_path / "a.h5", **small)
+    train(cache, "logreg", tmp_path / "m.npz", split="random")
+    Image.fromarray(np.full((40, 40), 900, np.uint16)).save(folder / "ash" / "dark.png")
+    for options in ([], ["--json"], ["--csv"], ["--cache", str(cache.path)]):
+        done = CliRunner().invoke(main, ["predict", str(tmp_path / "m.npz"), str(folder), *options])
+        first, second = done.stderr.splitlines()
+        assert first.startswith("Note: 1 image(s) have an EXIF orientation, which is ignored")
+        assert "phone.png. Turn them upright, or train on a cache that was extracted with --orientation exif." in first
+        assert second.startswith("Note: 1 image(s) of 16 bits use less than a quarter of their range")
+        assert "Note" not in done.stdout
+    assert not predict(tmp_path / "m.npz", folder / "ash" / "upright.png").notes
