@@ -71,6 +71,10 @@ _TABLES: dict[str, tuple[str, int]] = {
 }
 
 
+OPTIONAL: dict[str, tuple[str, int]] = {"oddities": ("|u1", 1)}
+"""Datasets that a file of any version may have."""
+
+
 def matrices(version: int, names: Container[str]) -> tuple[Matrix, ...]:
     """Return the matrices of a file of a version that has datasets of these names."""
     return MATRICES[version] if version < 3 or SIGNATURES.name in names else (FEATURES,)

@@ -225,6 +225,7 @@ def _read(source: io.FileIO, size: int) -> _Content:
     arrays = file.arrays()
     matrices_of_file = fmt.matrices(version, arrays)
     wanted = fmt.datasets(version, matrices_of_file)
+    wanted |= {name: kind for name, kind in fmt.OPTIONAL.items() if name in arrays}
     missing = sorted(set(wanted) - set(arrays))
     if missing:
         raise CacheError(f"it has no {', '.join(missing)}")
@@ -302,6 +303,7 @@ def _check_lengths(
 ) -> None:
     n, m = shapes[fmt.FEATURES][0], len(table.rejects.paths)
     wanted = {"labels": n, "sizes": n, "mtimes": n, "rejects_sizes": m, "rejects_mtimes": m}
+    wanted |= {name: n for name in fmt.OPTIONAL if name in datasets}
     for matrix in shapes:
         wanted |= {matrix.row_checksums: n, matrix.block_checksums: -(-n // block_rows)}
     fit = all(shape == (n, matrix.width or shape[1]) for matrix, shape in shapes.items())
@@ -331,7 +333,8 @@ def _table(
         return [text.decode("utf-8", "surrogateescape") for text in strings(name)]
 
     def files(prefix: str) -> Files:
-        columns = (datasets[f"{prefix}{name}"] for name in ("sizes", "mtimes", "hashes"))
+        columns = [datasets[f"{prefix}{name}"] for name in ("sizes", "mtimes", "hashes")]
+        columns += [datasets[name] for name in fmt.OPTIONAL if name in datasets and not prefix]
         return Files(strings(f"{prefix}paths"), *columns)
 
     documents = {name: attributes.get(name) for name in ("fingerprint", "provenance")}

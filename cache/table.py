@@ -20,6 +20,8 @@ Rows = npt.NDArray[Any]
 HASH_BYTES = 32
 """Length of a content hash: SHA-256 of the image file."""
 
+_COLUMNS = ("sizes", "mtimes", "hashes", "oddities")
+
 
 class RowSource(Protocol):
     """A matrix that is not in memory and is read in blocks of rows."""
@@ -43,26 +45,33 @@ def row_blocks(source: Rows | RowSource, rows: int) -> Iterator[Rows]:
 class Files:
     """Paths in the image folder, sizes in bytes, modification times (ns since 1970) and SHA-256 of image files.
 
-    The `hashes` (n, 32) of a file that could not be read are zeros.
+    The `hashes` (n, 32) of a file that could not be read are zeros. `oddities` (n,) are bits, by which pixels may be
+    others than the user thinks; 0 by default.
     """
 
     paths: list[bytes] = field(default_factory=list)
     sizes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     mtimes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     hashes: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, HASH_BYTES), np.uint8))
+    oddities: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+
+    def __post_init__(self) -> None:
+        if not len(self.oddities):
+            self.oddities = np.zeros(len(self.paths), np.uint8)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def take(self, rows: npt.NDArray[np.intp]) -> Files:
         """Return some rows, in their order."""
-        return Files([self.paths[row] for row in rows], self.sizes[rows], self.mtimes[rows], self.hashes[rows])
+        columns = (getattr(self, name)[rows] for name in _COLUMNS)
+        return Files([self.paths[row] for row in rows], *columns)
 
     @classmethod
     def join(cls, parts: Sequence[Files]) -> Files:
         """Return the rows of all parts, one part after the other."""
         parts = [cls(), *parts]
-        columns = (np.concatenate([getattr(part, name) for part in parts]) for name in ("sizes", "mtimes", "hashes"))
+        columns = (np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS)
         return cls([path for part in parts for path in part.paths], *columns)
 
 

@@ -151,7 +151,7 @@ def _check(table: Table) -> None:
         if len(source.shape) != 2 or (matrix.width and source.shape[1] != matrix.width):
             raise ValueError(f"Table.{matrix.name} must have shape (n, {matrix.width or 'd'}), got {source.shape}")
         lengths[matrix.name] = source.shape[0]
-    lengths |= {name: len(getattr(table.files, name)) for name in ("sizes", "mtimes", "hashes")}
+    lengths |= {name: len(getattr(table.files, name)) for name in ("sizes", "mtimes", "hashes", "oddities")}
     if table.metadata.names:
         lengths["metadata"] = len(table.metadata.codes)
     if n and not table.features.shape[1]:
@@ -173,12 +173,14 @@ def _datasets(table: Table) -> dict[str, npt.NDArray[Any]]:
     arrays["labels"] = table.labels
     arrays["class_names_bytes"], arrays["class_names_offsets"] = fmt.pack_strings(table.class_names)
     arrays |= _file_datasets(table.files, "")
+    if table.files.oddities.any():  # so that other caches have the bytes that they had before
+        arrays["oddities"] = table.files.oddities
     arrays |= _file_datasets(table.rejects, "rejects_")
     reasons = [reason.encode("utf-8", "backslashreplace") for reason in table.reasons]
     arrays["rejects_reasons_bytes"], arrays["rejects_reasons_offsets"] = fmt.pack_strings(reasons)
     if table.format_version >= 3:
         arrays |= _metadata_datasets(table.metadata, len(table.files))
-    types = fmt.datasets(fmt.FORMAT_VERSION)
+    types = fmt.datasets(fmt.FORMAT_VERSION) | fmt.OPTIONAL
     return {name: np.ascontiguousarray(array, dtype=types[name][0]) for name, array in arrays.items()}
 
 

@@ -33,6 +33,7 @@ from .recipe import recipe_of as recipe_of
 from .recipe import require_same_fingerprint as require_same_fingerprint
 from .relabel import label as label
 from .report import notes_on_oddities as notes_on_oddities
+from .report import notes_on_stored_oddities as notes_on_stored_oddities
 from .run import extract_features as extract_features
 from .scan import ImageFile as ImageFile
 from .scan import find_images as find_images

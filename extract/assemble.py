@@ -42,7 +42,7 @@ class Assembler:
             return np.stack(values) if values else np.zeros((0, matrix.width), matrix.dtype)
 
         return self._table(
-            [(item.image, item.digest) for item in rows],
+            [(item.image, item.digest, item.flags) for item in rows],
             [(item.image, item.digest, item.reason) for item in results if item.reason],
             read,
             self.inventory.has_signatures(copied),
@@ -52,7 +52,7 @@ class Assembler:
         """Return the table of images of the inventory, in the order given."""
         rows = [item for item in items if item.row >= 0]
         return self._table(
-            [(item.image, item.digest) for item in rows],
+            [(item.image, item.digest, item.oddities) for item in rows],
             [(item.image, item.digest, item.reason) for item in items if item.row < 0],
             lambda matrix: LazyRows(self.inventory, rows, matrix),
             self.inventory.has_signatures(rows),
@@ -61,7 +61,7 @@ class Assembler:
 
     def _table(
         self,
-        rows: list[tuple[ImageFile, bytes]],
+        rows: list[tuple[ImageFile, bytes, int]],
         rejects: list[tuple[ImageFile, bytes, str]],
         read: Callable[[Matrix], Rows | RowSource],
         has_signatures: bool,
@@ -76,18 +76,19 @@ class Assembler:
             files,
             labels.codes(files.paths, class_names),
             read(FEATURES),
-            _files([(image, digest) for image, digest, _ in rejects]),
+            _files([(image, digest, 0) for image, digest, _ in rejects]),
             [reason for _, _, reason in rejects],
             read(SIGNATURES) if has_signatures else None,
             labels.metadata(files.paths),
         )
 
 
-def _files(items: list[tuple[ImageFile, bytes]]) -> Files:
-    hashes = np.frombuffer(b"".join(digest for _, digest in items), np.uint8).reshape(-1, HASH_BYTES)
+def _files(items: list[tuple[ImageFile, bytes, int]]) -> Files:
+    hashes = np.frombuffer(b"".join(digest for _, digest, _ in items), np.uint8).reshape(-1, HASH_BYTES)
     return Files(
-        [image.path for image, _ in items],
-        np.array([image.size for image, _ in items], np.int64),
-        np.array([image.mtime for image, _ in items], np.int64),
+        [image.path for image, _, _ in items],
+        np.array([image.size for image, _, _ in items], np.int64),
+        np.array([image.mtime for image, _, _ in items], np.int64),
         hashes,
+        np.array([oddities for _, _, oddities in items], np.uint8),
     )

@@ -55,6 +55,13 @@ class EmbedResult:
     reason: str = ""
     oddities: tuple[str, ...] = ()  # of `ODDITIES`, by which its pixels may be others than the user thinks
 
+    @property
+    def flags(self) -> int:
+        """The oddities as bits; of a copy, those of the stored image."""
+        if self.copy_of is not None:
+            return self.copy_of.oddities
+        return sum(1 << ODDITIES.index(name) for name in self.oddities)
+
 
 class KnownContent(Protocol):
     """Rows by content: a dict, or its counterpart on a worker of a cluster."""

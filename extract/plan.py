@@ -25,6 +25,7 @@ class StoredImage:
     source: int
     row: int  # -1 for a reject
     reason: str = ""  # of a reject
+    oddities: int = 0  # bits of `ODDITIES`
 
 
 class Inventory:
@@ -46,9 +47,11 @@ class Inventory:
         if table.signatures is None:
             self._unsigned.add(source)
         skipped = set(damaged)
+        oddities = table.files.oddities.tolist()
         for row, (image, digest) in enumerate(_images(table.files)):
             if row not in skipped:
-                self.by_path[image.path] = self.by_digest[digest] = StoredImage(image, digest, source, row)
+                stored_image = StoredImage(image, digest, source, row, oddities=oddities[row])
+                self.by_path[image.path] = self.by_digest[digest] = stored_image
         retry = self._versions is not None and table.provenance.get("versions") != self._versions
         for (image, digest), reason in zip(_images(table.rejects), table.reasons, strict=True):
             self.by_path[image.path] = StoredImage(image, bytes(HASH_BYTES) if retry else digest, source, -1, reason)

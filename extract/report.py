@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..cache import REMEDY, display
+from ..cache import REMEDY, Files, display
 from ..errors import ImageError
-from .embed import EmbedResult
+from .embed import ODDITIES, EmbedResult
 from .plan import Inventory, StoredImage
 from .scan import Scan, format_names
 
@@ -175,6 +175,14 @@ def notes_on_oddities(oddities: Mapping[str, Sequence[bytes]], predicted: bool =
         for name, (text, *remedies) in _ODDITIES.items()
         if (paths := oddities.get(name))
     ]
+
+
+def notes_on_stored_oddities(files: Files) -> list[str]:
+    """Return notices about images of a cache with each of `ODDITIES`."""
+    odd = [(path, flags) for path, flags in zip(files.paths, files.oddities.tolist(), strict=True) if flags]
+    return notes_on_oddities(
+        {name: [path for path, flags in odd if flags >> bit & 1] for bit, name in enumerate(ODDITIES)}
+    )
 
 
 NEARLY_BLACK = 16

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...cache import FeatureCache, display, open_cache, write_atomically
 from ...errors import EmbedonceError, check_flag, first_line
-from ...extract import Progress, as_progress
+from ...extract import Progress, as_progress, notes_on_stored_oddities
 from ..duplicates import groups_for
 from ..metrics import MARGIN, HeadDifference, compare_all
 from ..scoring import (
@@ -180,7 +180,7 @@ def compare(
     split_plans, split_notes = plan_splits(opened, split, seed, known_groups, folds, repeats)
     plans = heads_on_plans(unfitted, split_plans)
     chosen, model_notes = choose_splits(models, opened, split_plans, known_groups)
-    notes += split_notes + model_notes
+    notes += split_notes + model_notes + notes_on_stored_oddities(opened.files)
     of_models = [
         {model.name: score_model(model, opened, plan[0], progress) for model in plan_models}
         for plan, plan_models in zip(split_plans, chosen, strict=True)

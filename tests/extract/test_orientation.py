@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from embedonce import extract_features, predict, train, verify
+from embedonce import compare, extract_features, predict, train, verify
 from embedonce.cli.app import main
 from embedonce.errors import FingerprintError
 from embedonce.extract.decoding import decode
@@ -114,3 +115,30 @@ def test_predict_counts_images_whose_orientation_it_ignores(folder, tmp_path, sm
         assert second.startswith("Note: 1 image(s) of 16 bits use less than a quarter of their range")
         assert "Note" not in done.stdout
     assert not predict(tmp_path / "m.npz", folder / "ash" / "upright.png").notes
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.cache"])
+def test_compare_counts_the_turned_images_of_the_cache(folder, tmp_path, small, name):
+    def turned(cache):
+        notes = compare(cache, "logreg", split="random").notes
+        return [note.partition(".")[0] for note in notes if "EXIF orientation" in note]
+
+    path = tmp_path / name
+    (folder / "birch" / "copy.png").write_bytes((folder / "ash" / "phone.png").read_bytes())
+    cache = extract_features(folder, path, **small)
+    assert cache.files.oddities.sum() == 4  # bit 1 of two images
+    assert [note[:10] for note in turned(cache)] == ["2 image(s)"]
+    (folder / "ash" / "phone.png").rename(folder / "ash" / "moved.png")
+    (folder / "birch" / "copy.png").unlink()
+    (folder / "birch" / "new.png").write_bytes((folder / "ash" / "upright.png").read_bytes())
+    (note,) = turned(extract_features(folder, path, **small))
+    assert note.startswith("1 image(s)")
+    assert note.endswith("ash/moved")
+    (folder / "ash" / "moved.png").unlink()
+    assert turned(extract_features(folder, path, **small)) == []
+
+
+def test_caches_of_usual_images_have_no_oddities(folder, tmp_path, small):
+    assert "oddities" in h5py.File(extract_features(folder, tmp_path / "a.h5", **small).path)
+    (folder / "ash" / "phone.png").unlink()
+    assert "oddities" not in h5py.File(extract_features(folder, tmp_path / "a.h5", **small).path)
