@@ -212,4 +212,4 @@ def _remedy(different: list[str], provenance: Mapping[str, Any]) -> str:
 
 def _short(value: Any) -> str:
     text = str(value)
-    return text if len(text) <= 48 else text[:12] + "…"  # a hash
+    return text if len(text) <= 48 or " " in text else text[:12] + "…"  # a hash

@@ -136,7 +136,9 @@ def test_models_remember_how_images_become_square(wide, tmp_path, small, how):
     assert cache.fingerprint["resize"] == RESIZES[how, False]
     np.testing.assert_allclose(rows["ash/0.png"], rows[f"ash/{how}.png"], atol=0.02 if how == "pad" else 1e-6)
     assert verify(tmp_path / "a.h5", wide).identical == 10
-    with pytest.raises(FingerprintError, match="resize is"):
+    with pytest.raises(
+        FingerprintError, match=f"resize is {RESIZES[how, False]} there, bilinear, no antialiasing here"
+    ):
         extract_features(wide, tmp_path / "a.h5", **small)
     train(cache, "logreg", tmp_path / "m.npz", split="random")
     image = wide / "birch" / "1.png"
