@@ -19,7 +19,7 @@ import simplejpeg
 
 from ..errors import ImageError, first_line
 from .gif_frame import first_frame
-from .jpeg_header import clean_header, frame_size, has_adobe_marker
+from .jpeg_header import bytes_of_scans, clean_header, frame_size, has_adobe_marker
 from .other_formats import SMALLER_LIMITS, open_other, other_format
 from .png_chunks import critical_chunks
 from .value_range import has_16_bits, reader_of, stretched
@@ -31,7 +31,9 @@ Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 1_000_000
-"""Images that claim more in their header are rejected before they are decoded."""
+"""Images that claim more in their header are rejected before they are decoded, or reduced if they are JPEG."""
+MAX_COEFFICIENT_BYTES = 500_000_000
+"""Memory of libjpeg for a JPEG file of several scans, which it holds as a whole."""
 MAX_SCANNED_PIXELS = 50 * MAX_PIXELS
 """Pixels times scans of a JPEG file: usual progressive files have 10 scans, and each takes as long as an image."""
 STRIP_PIXELS = 4_000_000
@@ -82,14 +84,21 @@ def _decode(data: bytes, minimum: int | None, deep: bytes) -> Pixels:
 def _check_size(height: int, width: int, most: int | None = None) -> None:
     most = MAX_PIXELS if most is None else min(most, MAX_PIXELS)
     if height * width > most:
-        raise ImageError(f"too large: {width} x {height} pixels, the limit is {most // 1_000_000} megapixels")
+        raise ImageError(
+            f"too large: {width} x {height} pixels, the limit is {most // 1_000_000} megapixels. Reduce it, or save it "
+            "as JPEG, which is reduced while it is decoded"
+        )
     if max(height, width) > MAX_SIDE:
         raise ImageError(f"too large: {width} x {height} pixels, the limit is {MAX_SIDE:,} on a side")
 
 
 def _decode_jpeg(data: bytes, minimum: int | None) -> Pixels:
     height, width, components = frame_size(data)
-    _check_size(height, width)
+    divisor = _divisor(height, width, minimum)
+    if not divisor:
+        raise ImageError(f"too large: {width} x {height} pixels, even at an eighth of its size. Reduce it")
+    if height * width > MAX_PIXELS and bytes_of_scans(data) > MAX_COEFFICIENT_BYTES:
+        raise ImageError(f"too large: {width} x {height} pixels of progressive JPEG. Save it as baseline JPEG")
     most = len(data) // _SCAN_BYTES  # counting takes a hundredth of the time of decoding
     if most * height * width > MAX_SCANNED_PIXELS < (scans := data.count(_START_OF_SCAN)) * height * width:
         raise ImageError(
@@ -97,8 +106,8 @@ def _decode_jpeg(data: bytes, minimum: int | None) -> Pixels:
             f"{MAX_SCANNED_PIXELS // (height * width):,} scans at this size. Save it again as JPEG or PNG"
         )
     options: dict[str, Any] = {"colorspace": "CMYK" if components == 4 else "RGB", "fastdct": True}
-    if minimum is not None:
-        options |= _fraction(height, width, minimum)
+    if divisor > 1:
+        options |= {"min_height": -(-height // divisor), "min_width": -(-width // divisor)}
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(data, **options)
     except ValueError as error:
@@ -153,13 +162,32 @@ def _from_cmyk(pixels: Pixels, inverted: bool) -> Pixels:
     return rgb
 
 
-def _fraction(height: int, width: int, minimum: int) -> dict[str, int]:
-    """Return simplejpeg's options for the smallest fraction with ``minimum`` pixels on both sides."""
-    # libjpeg-turbo allows any eighth, but those between the powers of two have no vector code and save no time
-    for divisor in (8, 4, 2):
-        if min(height, width) // divisor >= minimum:
-            return {"min_height": -(-height // divisor), "min_width": -(-width // divisor)}
-    return {}
+_DIVISORS = (1, 2, 4, 8)
+"""libjpeg-turbo allows any eighth, but those between the powers of two have no vector code and save no time."""
+
+
+_SMALLEST_LARGE = 100_000
+"""Bytes that a JPEG file above `MAX_PIXELS` has at least: two bits for each block of 64 pixels."""
+
+
+def _divisor(height: int, width: int, minimum: int | None) -> int:
+    """Return the divisor of a JPEG file's size: the smallest possible one, or the largest that keeps ``minimum``.
+
+    0 if no divisor gives an image of `MAX_PIXELS`.
+    """
+    needed = next((divisor for divisor in _DIVISORS if -(-height // divisor) * -(-width // divisor) <= MAX_PIXELS), 0)
+    if minimum is None or not needed:
+        return needed
+    kept = [divisor for divisor in _DIVISORS if min(height, width) // divisor >= minimum]
+    return max(needed, max(kept, default=1))
+
+
+def was_reduced(data: bytes) -> bool:
+    """Return whether this is a JPEG file that is reduced while it is decoded, since it is above `MAX_PIXELS`."""
+    if len(data) < _SMALLEST_LARGE or not data.startswith(b"\xff\xd8\xff"):
+        return False
+    height, width, _ = frame_size(data)
+    return height * width > MAX_PIXELS
 
 
 def _open(data: bytes) -> Image.Image:

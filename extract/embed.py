@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ..cache import HASH_BYTES, display
 from ..errors import ImageError, ImageFolderError, OutOfMemoryError, first_line
 from .archives import find_archive
-from .decoding import Pixels, ignores_palette, is_dark_of_16_bits
+from .decoding import Pixels, ignores_palette, is_dark_of_16_bits, was_reduced
 from .engines import Engine, Session
 from .image_signature import signature
 from .options import STORED
@@ -38,8 +38,9 @@ _PATIENCE = 0.3
 SEGMENT_SECONDS = 10.0  # a slow machine commits by the clock, so that a crash loses little
 MAX_BYTES = 1 << 30
 """Larger files are rejected unread; an image of 50 megapixels has at most 400 MB when it is not compressed."""
-ODDITIES = ("palette", "turned", "dark")
-"""An ignored palette, an ignored EXIF orientation, and 16 bits of which less than a quarter of the range is used."""
+ODDITIES = ("palette", "turned", "dark", "large")
+"""An ignored palette, an ignored EXIF orientation, 16 bits of which less than a quarter of the range is used, and a
+JPEG file that was reduced."""
 _ATTEMPTS = 4
 
 
@@ -226,7 +227,7 @@ def _oddities(data: bytes, pixels: Pixels | None, recipe: Recipe) -> tuple[str, 
     """Return which of `ODDITIES` an image has; without pixels, those that its header shows."""
     turned = recipe.images.orientation == STORED and orientation_of(data) != 1
     dark = pixels is not None and recipe.images.value_range == STORED and is_dark_of_16_bits(data, pixels)
-    found = (ignores_palette(data), turned, dark)
+    found = (ignores_palette(data), turned, dark, was_reduced(data))
     return tuple(name for name, has in zip(ODDITIES, found, strict=True) if has)
 
 

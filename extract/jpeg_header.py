@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _SCAN = 0xDA
 _COMMENT = 0xFE
 _JFIF = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
@@ -17,6 +18,22 @@ def frame_size(data: bytes) -> tuple[int, int, int]:
             height, width = (int.from_bytes(data[start + at : start + at + 2], "big") for at in (5, 7))
             return height, width, data[start + 9]
     return 0, 0, 0
+
+
+def bytes_of_scans(data: bytes) -> int:
+    """Return the bytes that libjpeg holds of a file until its last scan; 0 for a usual file, of one scan."""
+    size = components = 0
+    progressive = False
+    for marker, start, end in _segments(data):
+        if marker in _FRAMES:
+            height, width, components = frame_size(data)
+            factors = [divmod(factor, 16) for factor in data[start + 11 : min(end, start + 10 + 3 * components) : 3]]
+            largest = max((across for across, _ in factors), default=1) * max((down for _, down in factors), default=1)
+            blocks = sum(across * down for across, down in factors) / max(1, largest)
+            size, progressive = round(2 * height * width * blocks), marker in _PROGRESSIVE
+        elif marker == _SCAN:
+            return size if progressive or data[start + 4] < components else 0
+    return 0
 
 
 def has_adobe_marker(data: bytes) -> bool:

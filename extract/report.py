@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,9 +15,10 @@ import numpy as np
 
 from ..cache import REMEDY, Files, display
 from ..errors import ImageError
+from .decoding import MAX_PIXELS
 from .embed import ODDITIES, EmbedResult
 from .plan import Inventory, StoredImage
-from .scan import Scan, format_names
+from .scan import ImageFile, Scan, format_names
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,10 @@ _ODDITIES = {
         "Stretch their values with --range stretch and another cache, or save them with 8 bits",
         "Save them with 8 bits, or train on a cache that was extracted with --range stretch",
     ),
+    "large": (
+        "JPEG image(s) have more than 50 megapixels and were reduced while they were decoded",
+        *2 * ("Reduce them yourself if you want other pixels",),
+    ),
 }
 """Notices about `ODDITIES`: what they are, and what to do in an extraction and in a prediction."""
 
@@ -185,8 +192,36 @@ def notes_on_stored_oddities(files: Files) -> list[str]:
     )
 
 
+_LARGE_FILE = 8_000_000
+"""Bytes of a file that takes tenths of a second to decode."""
 NEARLY_BLACK = 16
 NEARLY_ALL = 0.99
+
+
+def notes_on_size(root: Path, images: Sequence[ImageFile]) -> list[str]:
+    """Return a notice about images that will be rejected since they have too many pixels, as far as that is cheap."""
+    # a header is read where decoding the file takes a hundred times as long; other images, and those in archives, are
+    # rejected when it is their turn, which loses no work
+    from PIL import Image
+
+    too_large = []
+    for image in images:
+        if image.size >= _LARGE_FILE and image.path.lower().endswith((b".png", b".bmp", b".tif", b".tiff")):
+            try:
+                with warnings.catch_warnings(action="ignore"), Image.open(root / os.fsdecode(image.path)) as opened:
+                    if opened.width * opened.height <= MAX_PIXELS:
+                        continue
+            except Image.DecompressionBombError:
+                pass
+            except Exception:  # its rejection will have a reason
+                continue
+            too_large.append(image.path)
+    if not too_large:
+        return []
+    return [
+        f"{len(too_large):,} image(s) of more than {MAX_PIXELS // 1_000_000} megapixels will be rejected: "
+        f"{format_names(too_large)}. Reduce them, or save them as JPEG, which is reduced while it is decoded"
+    ]
 
 
 def notes_on_scan(scan: Scan) -> list[str]:

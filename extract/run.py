@@ -63,6 +63,7 @@ from .report import (
     notes_on_classes,
     notes_on_damage,
     notes_on_scan,
+    notes_on_size,
     strict_error,
 )
 from .scan import ImageFile, Scan, scan_folder
@@ -407,6 +408,8 @@ class _Run:
 
         engine = self._get_engine() if self.client is None else None
         todo = sorted(plan.todo, key=lambda image: reading_order(self.scan.root, image.path))
+        for note in notes_on_size(self.scan.root, todo):
+            self.progress.say(f"Note: {note}.")
         self.progress.start(len(todo))
         begin = time.monotonic()
         try:

@@ -99,12 +99,12 @@ def test_rejects_of_other_decoders_are_tried_again(make_images, tmp_path, small,
     (images / "ash" / "a.png").write_bytes(encoded("RGB", "PNG"))
     with monkeypatch.context() as patch:
         patch.setattr("embedonce.extract.run.version", lambda name: "0")
-        patch.setattr(decoding, "MAX_SIDE", 40)
+        patch.setattr(decoding, "MAX_PIXELS", 900)
         first = extract_features(images, tmp_path / "a.h5", **small)
-        assert len(first.rejects) == 12
+        assert len(first.rejects) == 6
         assert not extract_features(images, tmp_path / "a.h5", **small).report.published
     again = extract_features(images, tmp_path / "a.h5", **small)
-    assert (len(again), again.report.embedded) == (13, 12)
+    assert (len(again), again.report.embedded) == (13, 6)
 
 
 @pytest.mark.slow
