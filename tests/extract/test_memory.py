@@ -63,10 +63,10 @@ def test_lack_of_memory_is_not_damage(monkeypatch, form):
 def scarce(monkeypatch):
     """Let the memory end at one image."""
 
-    def fail(data, minimum=None):
+    def fail(data, *options):
         if len(data) == scarce_bytes:
             raise MemoryError
-        return decode(data, minimum)
+        return decode(data, *options)
 
     scarce_bytes = 0
 

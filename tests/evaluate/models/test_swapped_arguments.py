@@ -19,10 +19,12 @@ from embedonce.cli.app import main
         ("train svm.npz --head svm -o photos.h5", "CACHE and the output"),
         ("extract photos.h5 photos", "IMAGES and CACHE"),
         ("extract photos.cache/ photos", "IMAGES and CACHE"),
+        ("extract photos.h5 photos.zip", "IMAGES and CACHE"),
     ],
 )
 def test_swapped_arguments_are_named(tmp_path, monkeypatch, arguments, question):
     (tmp_path / "photos" / "cat").mkdir(parents=True)
+    (tmp_path / "photos.zip").touch()
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, arguments.split())
     assert result.exit_code == 2
