@@ -199,7 +199,7 @@ main(sys.argv[1:])
 def test_one_entry_of_the_table_is_all_that_a_head_needs(python, cache_path, tmp_path):
     assert "dummy, prior, or" in " ".join(python(WITH_ONE_MORE, "train", "--help").split())
     python(WITH_ONE_MORE, "train", cache_path, "--head", "prior", "-o", tmp_path / "a.npz")
-    assert "prior: accuracy" in python(WITH_ONE_MORE, "evaluate", tmp_path / "a.npz", cache_path)  # without --trust
+    assert "prior      score" in python(WITH_ONE_MORE, "evaluate", tmp_path / "a.npz", cache_path)  # without --trust
     search = ("--split", "random", "--folds", 2, "--trials", 2, "--json")
     tuned = json.loads(python(WITH_ONE_MORE, "tune", cache_path, "--head", "prior", "-o", tmp_path / "b", *search))
     assert list(tuned["best_parameters"]) == ["floor"]
