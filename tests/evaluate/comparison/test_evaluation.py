@@ -12,6 +12,7 @@ from embedonce.errors import ModelFileError, SplitError
 from embedonce.evaluate.duplicates.find import groups_path
 from embedonce.evaluate.duplicates.result import write_stored_groups
 from PIL import Image
+from saving import with_empty_pictures
 
 
 def test_a_model_of_all_images_cannot_be_scored(cache, tmp_path):
@@ -138,7 +139,8 @@ def test_an_evaluation_has_the_report_of_a_comparison(external, tmp_path):
     train_path, other = external
     trained = train(train_path, "logreg", tmp_path / "a.npz", split="none")
     call = ["evaluate", str(trained.path), str(other.path), "-o", str(tmp_path / "out")]
-    done = CliRunner().invoke(main, call)
+    with with_empty_pictures():
+        done = CliRunner().invoke(main, call)
     assert done.exit_code == 0, done.output
     assert "95 % interval" in done.stdout
     assert "Without the images that have a near-duplicate in training, " in done.stdout
