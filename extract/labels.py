@@ -122,12 +122,12 @@ def folder_labels(scan: Scan, layout: str = "auto") -> Labels:
             labels = Labels(names)
             if {os.fsdecode(name).lower() for name in labels.class_names} <= PARTS.keys():
                 labels.notes.append(
-                    f"the folders {_listed([os.fsdecode(name) for name in labels.class_names])} became the classes. If "
+                    f"the folders {_listed(labels.class_names)} became the classes. If "
                     "they are the parts of a split, each must have the class folders of train"
                 )
     if len(labels.class_names) == 1:
         labels.notes.append(
-            f"all images are of one class ({display(os.fsdecode(labels.class_names[0]))}), and heads need two. Put the "
+            f"all images are of one class ({display(labels.class_names[0])}), and heads need two. Put the "
             "images into one folder per class, or give labels with --labels FILE"
         )
     scan.outside = len(scan.images) - len(inside)
@@ -157,7 +157,7 @@ def _split_folders(paths: Sequence[bytes]) -> Labels | None:
     shown = ", ".join(f"{part} {sizes[part]:,}" for part in _PART_NAMES if part in sizes)
     note = (
         f"the folders are a given split ({shown} images) of {len(classes['train']):,} classes "
-        f"({_listed([os.fsdecode(name) for name in sorted(classes['train'])])}). compare and train use it. If they are "
+        f"({_listed(sorted(classes['train']))}). compare and train use it. If they are "
         "classes, use --layout classes"
     )
     source = {"source": "split folders", "given_split": True}
@@ -284,10 +284,10 @@ class LabelOptions:
         if source not in ("table", "edited"):
             return folder_labels(scan, layout)
         labels = Labels() if source == "table" else folder_labels(scan, layout)
-        kept = stored_labels(stored)
-        labels = labels.replaced([path for path in paths if path in kept.names], kept)
-        labels.source = dict(about)
         known = {path for table in stored for path in table.files.paths}
+        # metadata of images without a label are kept too
+        labels = labels.replaced([path for path in paths if path in known], stored_labels(stored))
+        labels.source = dict(about)
         new = [os.fsdecode(image.path) for image in scan.images if image.path not in known]
         note = f"{len(paths) - len(new):,} images keep the labels of {printable(str(about.get('table')))}"
         if new and source == "table":
@@ -317,7 +317,7 @@ def _notes_on_missing(missing: Sequence[str], images: int, source: str) -> list[
     return [f"{len(missing):,} of {images:,} images have no label in {printable(source)}: {format_examples(missing)}"]
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str | bytes]) -> str:
     return ", ".join(display(name) for name in names[:12]) + ", …" * (len(names) > 12)
 
 

@@ -273,6 +273,15 @@ def test_stored_labels_outlive_the_next_run(flat, draw, table, tmp_path):
     )
 
 
+def test_metadata_without_a_label_outlive_the_next_run(flat, table, tmp_path):
+    text = "id,label,site\n" + "".join(f"{name},{name[:3] if name > 'b' else ''},s\n" for name in NAMES)
+    extract_features(flat, tmp_path / "a.h5", labels=table(text), **TINY)
+    cache = extract_features(flat, tmp_path / "a.h5", **TINY)
+    assert not cache.report.published
+    assert cache.label_names.tolist() == ["", "", "bir", "bir", "ced", "ced"]
+    assert cache.metadata["site"].tolist() == ["s"] * 6
+
+
 def test_edited_labels_outlive_the_next_run(make_images, tmp_path):
     images = make_images(tmp_path / "images", per_class=2)
     extract_features(images, tmp_path / "a.h5", **TINY)
