@@ -79,9 +79,8 @@ def convert(cache: FeatureCache | Path | str, output: Path | str, *, features: b
 
 def _write_csv(cache: FeatureCache, path: Path, features: bool) -> None:
     columns = {"path": cache.paths, "class_name": cache.label_names.tolist()}
-    names = [f"{name}_metadata" if name in columns else name for name in cache.metadata]
     texts = [column.tolist() for column in cache.metadata.values()]
-    header = [*columns, *names, *_feature_names(cache, features)]
+    header = [*cache.columns(), *(cache.feature_names if features else ())]
 
     def lines() -> Iterator[bytes]:
         yield as_csv(header, ())
@@ -101,9 +100,8 @@ def _write_parquet(cache: FeatureCache, path: Path, features: bool) -> None:
     arrow = import_optional("pyarrow", "a Parquet file")
     parquet = import_optional("pyarrow.parquet", "a Parquet file")
     columns: dict[str, Any] = cache.columns()
-    names = _feature_names(cache, features)
-    values = cache.features if features else None
-    columns |= {name: values[:, number] for number, name in enumerate(names) if values is not None}
+    if features:
+        columns |= dict(zip(cache.feature_names, cache.features.T, strict=True))
     table = arrow.table({name: arrow.array(column) for name, column in columns.items()})
     _publish(path, lambda temporary: parquet.write_table(table, temporary))
 
@@ -119,10 +117,6 @@ def _write_npz(cache: FeatureCache, path: Path, features: bool) -> None:
     if features:
         arrays["features"] = cache.features
     _publish(path, lambda temporary: np.savez(temporary, **arrays))
-
-
-def _feature_names(cache: FeatureCache, features: bool) -> list[str]:
-    return [f"feature_{number}" for number in range(cache.shape[1])] if features else []
 
 
 def _publish(path: Path, write: Callable[[Path], Any]) -> None:

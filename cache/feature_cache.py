@@ -493,10 +493,14 @@ class FeatureCache:
         frame = import_optional(library, "a data frame").DataFrame(self.columns())
         if not features:
             return frame
-        names = [f"feature_{number}" for number in range(self.shape[1])]
         if library == "polars":
-            return frame.hstack(type(frame)(self.features, schema=names))
-        return frame.join(type(frame)(self.features, columns=names))
+            return frame.hstack(type(frame)(self.features, schema=self.feature_names))
+        return frame.join(type(frame)(self.features, columns=self.feature_names))
+
+    @property
+    def feature_names(self) -> list[str]:
+        """list of str, length d: names of the features in tables, ``feature_0`` and so on."""
+        return [f"feature_{number}" for number in range(self.shape[1])]
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
         """Return paths, class names and typed metadata by name, as `to_frame` has them."""

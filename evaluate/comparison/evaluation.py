@@ -177,8 +177,8 @@ def evaluate_model(
         raise SplitError(
             "the model was trained on every one of these images. Give a cache of others, or --include-training"
         )
-    ids, group_notes = groups_for(opened, groups, None, progress)
-    related, leakage_notes = _related_to_training(file, opened, rows, ids, progress)
+    known_groups, group_notes = groups_for(opened, groups, None, progress)
+    related, leakage_notes = _related_to_training(file, opened, rows, known_groups, progress)
     notes = leakage_notes + notes + group_notes
     name = file.metadata.get("head") or file.path.stem
     known = sorted({*opened.class_names, *file.classes})
@@ -189,8 +189,8 @@ def evaluate_model(
         file.require_probabilities(result.probabilities, len(known))
     independent = None
     if related.any() and not related.all():
-        independent = with_intervals(part_of(result, opened, rows, ~related), opened, rows[~related], ids)
-    result = with_intervals(result, opened, rows, ids)
+        independent = with_intervals(part_of(result, opened, rows, ~related), opened, rows[~related], known_groups)
+    result = with_intervals(result, opened, rows, known_groups)
     test = Split(np.zeros(0, np.intp), rows, "model")
     return Evaluation(
         result,
@@ -199,7 +199,7 @@ def evaluate_model(
         left_out,
         int(related.sum()),
         notes,
-        Comparison(opened, test, [result], list(notes), groups=ids),
+        Comparison(opened, test, [result], list(notes), groups=known_groups),
     )
 
 
@@ -220,19 +220,21 @@ def _related_to_training(
     notes = []
     elsewhere = hashes - set(short_hashes(cache))
     if elsewhere:
+        searched, reason = 0, ""
         try:
             with file.open_cache(owner="evaluate_model") as training:
                 chosen = np.array([content in elsewhere for content in short_hashes(training)], np.bool_)
                 if chosen.any():
                     found = near_duplicates_in(cache.select(rows), training.select(chosen), progress)
                     related |= found & ~trained_on[rows]
+                searched = int(chosen.sum())
         except EmbedonceError as error:
-            chosen, notes = np.zeros(0, np.bool_), [f"{first_line(error)}"]
-        if chosen.sum() < len(elsewhere):
-            notes = [
-                f"near-duplicates of {len(elsewhere) - int(chosen.sum()):,} training images were not searched, because "
-                f"these are in no cache here, so scores may be too high{f': {notes[0]}' if notes else ''}"
-            ]
+            reason = f": {first_line(error)}"
+        if searched < len(elsewhere):
+            notes.append(
+                f"near-duplicates of {len(elsewhere) - searched:,} training images were not searched, because these "
+                f"are in no cache here, so scores may be too high{reason}"
+            )
     if related.any():
         what = "a near-duplicate" if groups is None or groups.source == "found" else "an image of their group"
         notes.insert(
