@@ -17,6 +17,7 @@ from .evaluate import export as export
 from .evaluate import find_groups as find_groups
 from .evaluate import finetune as finetune
 from .evaluate import predict as predict
+from .evaluate import suggest_groups as suggest_groups
 from .evaluate import train as train
 from .evaluate import tune as tune
 from .extract import doctor as doctor

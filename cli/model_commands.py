@@ -53,7 +53,7 @@ def evaluate(model: Path, cache: Path, output: Path | None, as_json: bool, **opt
     click.echo(f"Scored on {len(evaluation.rows):,} images{left_out}.")
     if evaluation.independent is not None:
         count = len(evaluation.independent.predicted)
-        click.echo(f"\nWithout the images that have a near-duplicate in training, {count:,} are left:")
+        click.echo(f"\nWithout the images that have {evaluation.relation} in training, {count:,} are left:")
         print_scores(evaluation.independent)
     print_notes(evaluation.notes)
     for path in written:

@@ -11,11 +11,14 @@ from ..cache import display, printable
 from .screen import fitting, wrapped
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..cache import FeatureCache
     from ..evaluate.comparison import Comparison
     from ..evaluate.duplicates import NearDuplicates
     from ..evaluate.models import Explanation
     from ..evaluate.scoring import HeadResult
+    from ..evaluate.splits import GroupSuggestion
     from ..extract import Check, Verification
 
 
@@ -174,6 +177,46 @@ def print_groups(near_duplicates: NearDuplicates) -> None:
         _print_some(
             [", ".join(map(display, paths[:4])) + (" …" if len(paths) > 4 else "") for paths in conflicts], "yellow"
         )
+
+
+def print_suggestions(cache: Path, suggestions: Sequence[GroupSuggestion], first: int = 1) -> None:
+    """Print proposals of groups, numbered from ``first``."""
+    if not suggestions:
+        text = (
+            "No pattern of file names, folders, metadata or EXIF data makes groups. If images belong together, such as "
+            "those of one patient, give their groups with --groups FILE."
+        )
+        click.echo(wrapped(text))
+        return
+    for number, one in enumerate(suggestions, first):
+        about = one.to_dict()
+        click.secho(wrapped(f"{number}. {printable(one.pattern)}"), bold=True)
+        sizes = f"up to {about['largest']:,} images, half of them of {about['median_size']:.0f} or more"
+        alone = about["groups"] - about["groups_of_several"]
+        lines = [
+            f"{about['groups_of_several']:,} groups of {sizes}" + (f"; {alone:,} images alone" if alone else ""),
+            f"such as {', '.join(map(display, one.example))}",
+            f"similarity of features in a group: {_similarities(one)}",
+        ]
+        if one.column is not None:
+            lines.append(f"use: --groups @{display(one.column)}")
+        else:
+            lines.append(f"write: embedonce groups {display(str(cache))} --suggest {number} -o groups.csv")
+        for line in lines:
+            click.echo(wrapped(f"   {line}"))
+    text = (
+        "Similarity is the cosine after the mean of the class is subtracted. Use a proposal only if the images of its "
+    )
+    click.echo("\n" + wrapped(text + "groups do belong together, such as those of one patient."))
+
+
+def _similarities(suggestion: GroupSuggestion) -> str:
+    texts = [
+        f"{one.value:.2f} {name}, {one.by_chance:.2f} by chance" + ("" if one.above_chance else " (not above chance)")
+        for name, one in (("within a class", suggestion.within), ("across classes", suggestion.across))
+        if one is not None
+    ]
+    return "; ".join(texts)
 
 
 def print_scores(result: HeadResult) -> None:

@@ -13,5 +13,6 @@ from .report import diff as diff
 from .scoring import HeadResult as HeadResult
 from .splits import Groups as Groups
 from .splits import Split as Split
+from .splits import suggest_groups as suggest_groups
 from .tuning import Tuning as Tuning
 from .tuning import tune as tune

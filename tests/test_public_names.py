@@ -24,7 +24,7 @@ OF_COMMANDS = {"as_json"}
 OF_FUNCTIONS = {"progress"}
 """Parameters of functions alone: commands always show progress."""
 DIFFERENCES = {
-    "groups": {"output"},  # without it, find_groups writes no file
+    "groups": {"output", "suggest"},  # find_groups writes no file without it; suggest_groups is another function
     "train": {"params", "parameters"},
     "tune": {"output", "params", "parameters"},  # Tuning.save
     "compare": {"output", "maps", "heads", "params", "fail_under", "partial_results"},  # Comparison.save

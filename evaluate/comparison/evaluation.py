@@ -36,14 +36,17 @@ class Evaluation:
     result : HeadResult
         Scores of all rows, with their intervals.
     independent : HeadResult or None
-        Scores of the rows without a near-duplicate in training; None if no row has one, or all rows have one.
+        Scores of the rows without a near-duplicate, or an image of their group, in training; None if no row has one, or
+        all rows have one.
     rows : ndarray of intp, shape (t,)
         Rows of the cache that were scored.
     left_out : int
         Number of images that the model was trained on and that were not scored.
     near_duplicates : int
-        Number of scored images that have a near-duplicate in training.
+        Number of scored images that have a near-duplicate, or an image of their group, in training.
     notes : list of str
+    relation : str
+        What these images have in training, in words.
     comparison : Comparison
         The result as a comparison of one head, which `save` writes.
     """
@@ -54,6 +57,7 @@ class Evaluation:
     left_out: int
     near_duplicates: int
     notes: list[str]
+    relation: str
     comparison: Comparison = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -178,7 +182,7 @@ def evaluate_model(
             "the model was trained on every one of these images. Give a cache of others, or --include-training"
         )
     known_groups, group_notes = groups_for(opened, groups, None, progress)
-    related, leakage_notes = _related_to_training(file, opened, rows, known_groups, progress)
+    related, relation, leakage_notes = _related_to_training(file, opened, rows, known_groups, progress)
     notes = leakage_notes + notes + group_notes
     name = file.metadata.get("head") or file.path.stem
     known = sorted({*opened.class_names, *file.classes})
@@ -199,6 +203,7 @@ def evaluate_model(
         left_out,
         int(related.sum()),
         notes,
+        relation,
         Comparison(opened, test, [result], list(notes), groups=known_groups),
     )
 
@@ -209,12 +214,16 @@ def _related_to_training(
     rows: npt.NDArray[np.intp],
     groups: Groups | None,
     progress: Progress | None,
-) -> tuple[npt.NDArray[np.bool_], list[str]]:
-    """Return which rows have a near-duplicate among the training images, or share a group with one, and notes."""
+) -> tuple[npt.NDArray[np.bool_], str, list[str]]:
+    """Return which rows have a near-duplicate among the training images, or share a group with one, and notes.
+
+    The text says what they have in training.
+    """
     trained_on, related = file.training_mask(cache), np.zeros(len(rows), np.bool_)
+    relation = "a near-duplicate" if groups is None or groups.source == "found" else "an image of their group"
     hashes = set(file.training_hashes)
     if not hashes:
-        return related, []
+        return related, relation, []
     if groups is not None and trained_on.any():
         related = np.isin(groups.ids[rows], groups.ids[trained_on]) & ~trained_on[rows]
     notes = []
@@ -227,6 +236,8 @@ def _related_to_training(
                 if chosen.any():
                     found = near_duplicates_in(cache.select(rows), training.select(chosen), progress)
                     related |= found & ~trained_on[rows]
+                    if found.any() and "near-duplicate" not in relation:
+                        relation += " or a near-duplicate"
                 searched = int(chosen.sum())
         except EmbedonceError as error:
             reason = f": {first_line(error)}"
@@ -236,10 +247,9 @@ def _related_to_training(
                 f"are in no cache here, so scores may be too high{reason}"
             )
     if related.any():
-        what = "a near-duplicate" if groups is None or groups.source == "found" else "an image of their group"
         notes.insert(
             0,
             f"{int(related.sum()):,} of the {int((~trained_on[rows]).sum()):,} images that it was not trained on have "
-            f"{what} in training, so the scores of all images are too high",
+            f"{relation} in training, so the scores of all images are too high",
         )
-    return related, notes
+    return related, relation, notes

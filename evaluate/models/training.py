@@ -100,8 +100,8 @@ def train(
     weights : path-like, default=None
         File with the backbone's weights for an image model, if they are not where the cache says.
     groups : Groups, path-like, array, mapping or Series, default=None
-        Groups of near-duplicates: see `compare`. A head that calibrates by cross-validation keeps them together
-        too.
+        Images that belong together, by default near-duplicates: see `compare`. A head that calibrates by
+        cross-validation keeps them together too.
     views : {"train", "average", "both"}, default=None
         Train on augmented views of the training images too, average probabilities over views for the scores, or both.
     progress : Progress, default=None

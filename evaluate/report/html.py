@@ -84,6 +84,7 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
         "judge": display(str(judge)),
         "suspected": suspected,
         "suspected_count": len(errors),
+        "contradicted": any(error.reason == "near-duplicates" for error in errors),
         "images": images,
         "maps": drawn_maps.pictures,
         "without_maps": drawn_maps.reason,
@@ -139,6 +140,8 @@ def _on_leakage(comparison: ComparisonData) -> list[str]:
     groups = comparison.split.groups
     if comparison.both_splits is None:
         separate = groups is not None and groups.get("crossing") == 0 and comparison.split.method == "grouped"
+        if comparison.split.has_near_duplicates:
+            return []  # a note says it
         return ["No group has images on both sides of the split."] if separate else []
     gaps = comparison.leakage_gap
     worst = max(gaps, key=lambda row: row.gap)

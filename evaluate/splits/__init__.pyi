@@ -20,3 +20,5 @@ from .stable_hash import assign_parts as assign_parts
 from .stable_hash import hash_to_unit_interval as hash_to_unit_interval
 from .subsets import inner_folds as inner_folds
 from .subsets import shrink as shrink
+from .suggest import GroupSuggestion as GroupSuggestion
+from .suggest import suggest_groups as suggest_groups

@@ -11,10 +11,8 @@ import numpy.typing as npt
 from ...cache import display
 from ...errors import SplitError, check_int
 from .groups import Groups
-from .split import Rows, Split, with_groups
+from .split import TEST_FRACTION, Rows, Split, with_groups
 from .stable_hash import assign_parts, hash_to_unit_interval
-
-TEST_FRACTION = 0.2
 
 Names = Sequence[str]
 Labels = npt.NDArray[np.integer[Any]]

@@ -96,7 +96,7 @@ def plan_splits(
     if len(groups) == len(cache):
         found = groups.source == "found"
         alone = "no image has a near-duplicate" if found else "no two images are of one group"
-        return [make("random")], [f"{alone}, so the split is random without leakage"]
+        return [make("random")], [f"{alone}, so the split is random"]
     try:
         return [make("grouped"), make("random")], []
     except SplitError as error:

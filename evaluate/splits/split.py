@@ -15,6 +15,8 @@ from .groups import Groups
 
 Rows = npt.NDArray[np.intp]
 
+TEST_FRACTION = 0.2
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -123,6 +125,14 @@ class Split:
             about["parts"] = [part.to_dict() for part in self.parts]
         return about
 
+    @property
+    def _usual_test_size(self) -> int:
+        """Number of test images if groups are small."""
+        if self.folds:
+            images = len(self.test) if self.parts else len(self.train) + len(self.test)
+            return round(images / self.folds)
+        return round(TEST_FRACTION * (len(self.train) + len(self.test))) if self.method == "grouped" else len(self.test)
+
     def notes(self) -> list[str]:
         """Return remarks for readers of scores on this split."""
         notes = []
@@ -135,6 +145,16 @@ class Split:
             notes.append(
                 f"{len(self.moved):,} image(s) of small classes were moved so that every class is in every part of the "
                 "split; they may move back when images are added"
+            )
+        if self.groups is not None and len(self.test) and self.groups["largest"] > self._usual_test_size:
+            notes.append(
+                f"the largest group has {self.groups['largest']:,} images, more than a test part of "
+                f"{self._usual_test_size:,}, so the scores depend much on the part that it is in"
+            )
+        if self.has_near_duplicates and not (self.groups or {}).get("crossing"):
+            notes.append(
+                "no near-duplicate of a test image is in training, but images can still belong together, such as those "
+                "of one patient. embedonce groups CACHE --suggest proposes such groups"
             )
         if self.groups is not None and self.groups["crossing"]:
             notes.append(
@@ -170,6 +190,7 @@ def merge_folds(splits: Sequence[Split]) -> Split:
         reports = [dict(split.groups or {}) for split in first]
         sizes = [len(split.test) for split in first]
         groups = {key: reports[0][key] for key in ("groups", "group_source", "group_digest")}
+        groups["largest"] = max(report["largest"] for report in reports)
         groups["crossing"] = max(report["crossing"] for report in reports)
         groups["leak_share"] = float(np.average([report["leak_share"] for report in reports], weights=sizes))
     return Split(
@@ -200,6 +221,7 @@ def group_report(split: Split, groups: Groups) -> dict[str, Any]:
     train, test = _group_ids(split, groups)
     return {
         "groups": len(groups),
+        "largest": int(np.bincount(np.concatenate([train, test])).max(initial=0)),
         "train_groups": len(np.unique(train)),
         "test_groups": len(np.unique(test)),
         "crossing": len(np.intersect1d(train, test)),

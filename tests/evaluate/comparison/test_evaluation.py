@@ -156,3 +156,12 @@ def test_given_groups_decide_the_intervals(cache, tmp_path):
     whole = evaluate_model(trained.path, cache, include_training=True, groups=np.arange(len(cache)) // 24)
     widths = [np.ptp(done.result.intervals["accuracy"]) for done in (singles, whole)]
     assert widths[0] < widths[1]
+
+
+def test_given_groups_are_not_called_near_duplicates(cache, tmp_path):
+    trained = train(cache, "logreg", tmp_path / "a.npz", split="random")
+    done = evaluate_model(trained.path, cache, groups=np.arange(len(cache)) // 24)
+    assert done.near_duplicates == len(done.rows)
+    assert done.relation == "an image of their group"
+    assert f"have {done.relation} in training" in done.notes[0]
+    assert not any("duplicate" in note for note in done.notes)

@@ -219,7 +219,7 @@ def test_without_near_duplicates_one_random_split_is_enough(cache):
     assert len(compared.groups) == len(cache)
     assert compared.leaky is None
     assert compared.leakage_gap == ()
-    assert any("without leakage" in note for note in compared.notes)
+    assert any("so the split is random" in note for note in compared.notes)
 
 
 def test_heads_that_cross_validate_get_the_groups(grouped, found, monkeypatch):

@@ -140,7 +140,7 @@ def test_without_a_split_groups_decide_the_plans(cache, groups):
     for source, alone in (("found", "no image has a near-duplicate"), ("file", "no two images are of one group")):
         assert methods(Groups(cache.paths, cache.paths, source)) == (
             ["random"],
-            [f"{alone}, so the split is random without leakage"],
+            [f"{alone}, so the split is random"],
         )
     by_class = Groups(cache.paths, [path[0] for path in cache.paths], "found")
     assert methods(by_class)[0] == ["random"]

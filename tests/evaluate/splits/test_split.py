@@ -70,9 +70,29 @@ def test_a_random_split_notes_its_leakage(cache):
     assert split.groups["group_source"] == "found"
     assert "of the test images have an image of their group in training" in split.notes()[0]
     grouped = make_split(cache, "grouped", 0, groups)
-    assert (grouped.groups["crossing"], grouped.notes()) == (0, [])
+    assert grouped.groups["crossing"] == 0
+    assert [note.partition(",")[0] for note in grouped.notes()] == ["no near-duplicate of a test image is in training"]
     report = grouped.groups
     assert report["train_groups"] + report["test_groups"] == report["groups"] == 20
+
+
+def test_a_group_larger_than_a_test_part_is_noted(cache):
+    def notes(groups, folds=None):
+        plan = make_splits(cache, "grouped", 0, Groups(cache.paths, groups, "file"), folds)
+        return [note for note in plan.merged.notes() if "the largest group" in note]
+
+    even = [str(row % 20) for row in range(200)]
+    assert not notes(even)
+    large = ["large" if row < 60 else str(row) for row in range(200)]
+    assert notes(large)[0].startswith("the largest group has 60 images, more than a test part of 40, so")
+    assert notes(large, 2) == []
+    assert "more than a test part of 40" in notes(large, 5)[0]
+
+
+def test_given_groups_are_not_called_near_duplicates(cache):
+    groups = Groups(cache.paths, [path[:3] for path in cache.paths], "file")
+    for method in ("random", "grouped"):
+        assert not any("duplicate" in note for note in make_split(cache, method, 0, groups).notes())
 
 
 def test_a_fold_describes_itself(cache):
