@@ -250,7 +250,7 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     help="Also test this image model; repeatable.",
 )
 @_VIEWS
-@option("--learning-curve", is_flag=True, help="Plot accuracy against training images.")
+@option("--learning-curve", is_flag=True, help="Plot the score against training images.")
 @option("--jobs", type=POSITIVE, default=1, help="Train this many heads in parallel.")
 @option("--dask", metavar="SCHEDULER", help="Train on this Dask cluster.")
 @option("--fail-under", multiple=True, metavar="METRIC=VALUE", help="Exit status 1 if the best head scores worse.")

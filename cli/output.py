@@ -137,6 +137,8 @@ def print_comparison(comparison: Comparison) -> None:
                 f"{comparison.split.method} split."
             )
             click.echo(wrapped(text))
+    if comparison.learning_outlook is not None:
+        click.echo(wrapped(comparison.learning_outlook.text))
     print_notes(comparison.notes)
 
 

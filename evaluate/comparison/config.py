@@ -50,7 +50,7 @@ seed = 0
 # views = "train"               # train on augmented views, or average, or both; see extract --views
 # tune = 60                     # time budget in seconds of the search for parameters of each head
 # image_models = ["tuned.keras"] # image models to test with the heads, as --with
-# learning_curve = true         # accuracy against the number of training images
+# learning_curve = true         # leading score against the number of training images
 # maps = true                   # regions that supported the predicted class, for incorrectly classified images
 # jobs = 2                      # heads that are trained at the same time
 # fail_under = ["accuracy=0.9"] # exit status 1 if the best head scores worse; "svm.macro_f1=0.85" is for one head

@@ -35,7 +35,9 @@ class Comparison(ComparisonData):
     folds : list of Split
         All folds of all repeats; empty for a single split.
     learning_curve : Records of LearningPoint
-        Accuracy against the number of training images; empty unless it was asked for.
+        Leading score against the number of training images; empty unless it was asked for.
+    learning_outlook : LearningOutlook or None
+        Whether more training images help, and how many more groups would show a difference of 2 points.
     failed : dict of str to EmbedonceError
         The heads that could not be trained or tested, which have no results, and why.
 

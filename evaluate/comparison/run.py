@@ -46,7 +46,7 @@ from ..splits import (
 )
 from ..tuning import check_seconds, search_spaces, tune_plan, tuning_notes, with_tuned
 from .image_models import choose_splits, open_models, score_model
-from .learning_curve import score_learning_curve
+from .learning_curve import learning_outlook, score_learning_curve
 from .result import Comparison
 
 DEFAULT_HEADS = ("softmax", "logreg", "svm")
@@ -108,7 +108,7 @@ def compare(
         Use the augmented views that `extract_features` wrote: as further training rows, to average
         the probabilities of every test image over, or both.
     learning_curve : bool, default=False
-        Also train every head on growing parts of the training images.
+        Also train every head on growing parts of the training images, and say whether more images would help.
     image_models : path-like or sequence of path-like, default=()
         ``.keras`` files of `finetune` or `export`, which classify the images of the
         test rows.
@@ -209,9 +209,11 @@ def compare(
             other.notes[:0] = _tuning_notes(unfitted, plans[1])
     if learning_curve:
         first = plans[0].splits[0]
-        comparison.learning_curve, curve_notes = score_learning_curve(
-            opened, first.heads, first.split, known_groups, seed=seed, jobs=jobs, dask=dask
-        )
+        comparison.learning_curve, slopes, curve_notes = score_learning_curve(
+            opened, first.heads, first.split, known_groups,
+            metric=comparison.ranked_by, seed=seed, jobs=jobs, dask=dask,
+        )  # fmt: skip
+        comparison.learning_outlook = learning_outlook(comparison, slopes)
         comparison.notes += curve_notes
     return comparison
 

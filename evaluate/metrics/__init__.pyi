@@ -1,6 +1,8 @@
 from .calibration import coverage as coverage
 from .calibration import probability_scores as probability_scores
 from .calibration import reliability as reliability
+from .clusters import mean_error as mean_error
+from .clusters import units as units
 from .intervals import score_intervals as score_intervals
 from .metrics import METRICS as METRICS
 from .metrics import Metric as Metric

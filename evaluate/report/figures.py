@@ -203,7 +203,9 @@ def short(name: str, longest: int = 28) -> str:
 
 
 def learning_curve_figure(curve: Sequence[LearningPoint]) -> Figure:
-    """Draw accuracy against the number of training images."""
+    """Draw the leading score and its interval against the number of training images."""
+    from matplotlib.ticker import NullLocator
+
     figure = _figure(7.6, 4)
     ax = figure.subplots()
     for number, name in enumerate(dict.fromkeys(point.head for point in curve)):
@@ -212,9 +214,18 @@ def learning_curve_figure(curve: Sequence[LearningPoint]) -> Figure:
         colour, marker = head_style(number)
         low, high = [point.low for point in points], [point.high for point in points]
         ax.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
-        accuracy = [point.accuracy for point in points]
-        ax.plot(x, accuracy, color=colour, marker=marker, linestyle=head_linestyle(number), label=short(name))
+        scores = [point.score for point in points]
+        ax.plot(x, scores, color=colour, marker=marker, linestyle=head_linestyle(number), label=short(name))
+    title = METRICS[curve[0].metric].title
     ax.set_xscale("log")
-    _finish(ax, "accuracy against the number of labelled training images", "lower right")
-    ax.set_xlabel("training images", color=ax.title.get_color())
+    ticks: list[float] = []
+    for images in sorted({point.images for point in curve}):
+        if not ticks or images > 1.25 * ticks[-1]:  # texts must not overlap
+            ticks.append(images)
+    ax.set_xticks(ticks, [f"{images:,.0f}" for images in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
+    ax.set_xlabel("training images", color=INK)
+    ax.set_ylabel(title, color=INK)
+    _finish(ax, f"{title} against the number of labelled training images", "lower right")
     return figure

@@ -78,6 +78,8 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
         "confusions": _confusions(comparison),
         "class_names": [display(name) for name in comparison.cache.class_names],
         "pairs": pairs,
+        "learning": comparison.learning_table(),
+        "outlook": comparison.learning_outlook,
         "gap": comparison.gap_table(page=True),
         "leaky_name": comparison.leaky_name,
         "probabilities": _probabilities(comparison),

@@ -32,6 +32,8 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
     }
     if comparison.learning_curve:
         results["label_budget"] = comparison.learning_curve.to_dict()
+    if comparison.learning_outlook is not None:
+        results["learning_outlook"] = comparison.learning_outlook.to_dict()
     other = comparison.leaky or comparison.grouped
     if other is not None:
         results["leak_gap"] = comparison.leakage_gap.to_dict()

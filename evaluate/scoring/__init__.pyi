@@ -19,7 +19,9 @@ from .pool_folds import fold_scores as fold_scores
 from .pool_folds import pool_results as pool_results
 from .results import ComparisonData as ComparisonData
 from .results import HeadResult as HeadResult
+from .results import LearningOutlook as LearningOutlook
 from .results import LearningPoint as LearningPoint
+from .results import LearningSlope as LearningSlope
 from .results import TuningResult as TuningResult
 from .results import training_history as training_history
 from .views import Views as Views

@@ -79,15 +79,56 @@ class LeakageGap(Record):
 
 @dataclass(frozen=True)
 class LearningPoint(Record):
-    """Mean accuracy over repeats of one head on parts of the training images; ``low`` and ``high`` are its range."""
+    """Mean scores over repeats of one head on parts of the training images.
+
+    ``images`` and ``groups`` are the mean numbers in a part; without groups, the latter is None. ``score`` is that of
+    ``metric``, the leading one, and ``low`` and ``high`` are the ends of its 95 % confidence interval.
+    """
 
     head: str
     images: float
-    accuracy: float
+    groups: float | None
+    metric: str
+    score: float
     low: float
     high: float
+    accuracy: float
     macro_f1: float
     repeats: int
+
+
+@dataclass(frozen=True)
+class LearningSlope(Record):
+    """Change of a score per doubling of the training images at the end of a learning curve, with its interval."""
+
+    from_images: float
+    to_images: float
+    per_doubling: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class LearningOutlook(Record):
+    """What more images would show, for the best head and the second best, None for a single head.
+
+    ``unit`` is groups or images. ``tested`` of them are in the test part, ``needed`` are needed there to see a
+    difference of 2 points, and ``more`` are missing in the data set. ``text`` says it in sentences.
+    """
+
+    head: str
+    rival: str | None
+    metric: str
+    slope: LearningSlope | None
+    unit: str
+    tested: int
+    needed: int
+    more: int
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values by name, those of the slope in a dict."""
+        return super().to_dict() | {"slope": None if self.slope is None else self.slope.to_dict()}
 
 
 def training_history(head: Any) -> dict[str, list[float]] | None:
@@ -229,6 +270,7 @@ class ComparisonData:
     differences: Records[HeadDifference] = field(default_factory=Records)
     folds: list[Split] = field(default_factory=list)
     learning_curve: Records[LearningPoint] = field(default_factory=Records)
+    learning_outlook: LearningOutlook | None = None
     failed: dict[str, EmbedonceError] = field(default_factory=dict)
 
     @property
@@ -337,6 +379,22 @@ class ComparisonData:
             scores = [cell(result, metric) for metric in others]
             rows.append([display(result.name), cell(result, first), interval, *scores, *seconds_cells])
         return TextTable(["head", titles[0], "95 % interval", *titles[1:], *times], rows)
+
+    def learning_table(self) -> TextTable:
+        """Return the learning curve as text, a line per point, the score in percent."""
+        rows = [
+            [
+                display(point.head),
+                f"{point.images:,.0f}",
+                *([] if self.groups is None else ["-" if point.groups is None else f"{point.groups:,.0f}"]),
+                percent(point.score),
+                format_interval(point.low, point.high, as_percent=True),
+            ]
+            for point in self.learning_curve
+        ]
+        groups = [] if self.groups is None else ["training groups"]
+        titles = ["head", "training images", *groups, METRICS[self.ranked_by].title, "95 % interval"]
+        return TextTable(titles, rows)
 
     def gap_table(self, *, page: bool = False) -> TextTable:
         """Return the leakage gap as text, a line per head; for a page in percent and points."""
