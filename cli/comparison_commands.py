@@ -227,7 +227,7 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
 @click.command(cls=Command)
 @click.argument("cache", type=PATH)
 @option(
-    "--heads", metavar="NAME,NAME", shell_complete=_complete_heads, help=f"{_HEADS_HELP}. [default: softmax,logreg,svm]"
+    "--heads", metavar="NAME,NAME", shell_complete=_complete_heads, help=f"{_HEADS_HELP}. [default: logreg,svm,softmax]"
 )
 @option("-p", "--param", "params", multiple=True, metavar="HEAD.NAME=VALUE", help="Set a parameter of a head.")
 @option("--split", metavar="grouped|random|FILE[:COLUMN]|@COLUMN", help="Test images. [default: grouped and random]")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import embedonce as eo
 
-HEADS = ["softmax", "logreg", "svm"]
+HEADS = ["logreg", "svm", "softmax"]
 
 
 def main():

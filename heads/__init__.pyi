@@ -12,6 +12,7 @@ from .registry import make_head as make_head
 from .registry import unfitted_copy as unfitted_copy
 from .search import candidates as candidates
 from .search import search_space as search_space
+from .softmax import loss_trend as loss_trend
 from .spaces import Choice as Choice
 from .spaces import Range as Range
 from .spaces import Space as Space

@@ -79,6 +79,15 @@ class FeatureHead(Predictor, ClassifierMixin, BaseEstimator):  # type: ignore[mi
             )
         return None if (weights == 1).all() else weights
 
+    def _checked_groups(self, groups: ArrayLike | None, n: int) -> Array | None:
+        """Return the group of each of n rows as an array; None if there are no groups."""
+        checked = None if groups is None else np.asarray(groups)
+        if checked is not None and checked.shape != (n,):
+            raise HeadError(
+                f"groups of head {self.head_name!r} must be one per row, of shape ({n},), got shape {checked.shape}"
+            )
+        return checked
+
     def _start_predict(self, X: ArrayLike) -> Array:
         check_is_fitted(self)
         checked: Array = validate_data(self, X, reset=False, dtype=FLOATS)

@@ -112,15 +112,6 @@ class CalibratedMarginHead(StandardizedHead, StandardizedPredictor):
     n_calibration_rows_: int
     uncalibrated_classes_: Array
 
-    def _checked_groups(self, groups: ArrayLike | None, n: int) -> Array | None:
-        """Return the group of each of n rows as an array; None if there are no groups."""
-        checked = None if groups is None else np.asarray(groups)
-        if checked is not None and checked.shape != (n,):
-            raise HeadError(
-                f"groups of head {self.head_name!r} must be one per row, of shape ({n},), got shape {checked.shape}"
-            )
-        return checked
-
     def _weighted_rows(self, weights: NDArray[np.float64], codes: Codes) -> Codes:
         """Return the rows of weights above 0; raise HeadError if a class has none."""
         kept = np.flatnonzero(weights)

@@ -89,6 +89,10 @@ class LogisticRegressionHead(_LinearHead, LogisticRegressionPredictor):
         The same as fitted StandardScaler and LogisticRegression.
     n_iter_ : int
         Iterations of the solver.
+    converged_ : bool
+        Whether the solver stopped before `max_iter`.
+    history_ : dict of str to list of float
+        "loss" of each iteration, with the penalty.
 
     See Also
     --------
@@ -140,6 +144,7 @@ class LogisticRegressionHead(_LinearHead, LogisticRegressionPredictor):
             )
         self.scaler_ = scaler
         self.coef_, self.intercept_, self.n_iter_ = solution.coef, solution.intercept, solution.n_iter
+        self.converged_, self.history_ = solution.converged, {"loss": solution.losses}
         return self
 
     def _new_linear(self) -> LogisticRegression:
@@ -174,6 +179,8 @@ class LinearSVMHead(_LinearHead, CalibratedMarginHead, LinearSVMPredictor):
         The same as fitted StandardScaler and LinearSVC.
     n_iter_ : int
         Iterations of liblinear for the slowest class.
+    converged_ : bool
+        Whether liblinear stopped before `max_iter`.
 
     See Also
     --------
@@ -236,6 +243,7 @@ class LinearSVMHead(_LinearHead, CalibratedMarginHead, LinearSVMPredictor):
 
         self.model_ = model = fitted(slice(None))
         self.n_iter_ = int(np.max(model[-1].n_iter_))
+        self.converged_ = self.n_iter_ < self.max_iter
         if self.probability:
 
             def fold_margins(train: Codes, held_out: Codes, last: bool) -> Array:

@@ -28,18 +28,17 @@ class HeadSpec(NamedTuple):
 # The ranges are for MobileNetV2's 1,280 features: with so many, linear heads need small C, and gamma="scale" is
 # 1 / 1280, about 0.0008.
 HEADS = {
+    "logreg": HeadSpec("linear", "LogisticRegressionHead", {"C": Range(1e-5, 10.0)}),
+    "svm": HeadSpec("svm", "SVMHead", {"C": Range(0.1, 1000.0), "gamma": Range(5e-5, 3e-3)}),
     "softmax": HeadSpec(
         "softmax",
         "SoftmaxHead",
         {
             "learning_rate": Range(1e-4, 2e-2),
             "dropout": Range(0.0, 0.6, log=False),
-            "epochs": Range(3, 20, integer=True),
             "batch_size": Choice((32, 64, 128, 256)),
         },
     ),
-    "logreg": HeadSpec("linear", "LogisticRegressionHead", {"C": Range(1e-5, 10.0)}),
-    "svm": HeadSpec("svm", "SVMHead", {"C": Range(0.1, 1000.0), "gamma": Range(5e-5, 3e-3)}),
     "linear-svm": HeadSpec("linear", "LinearSVMHead", {"C": Range(1e-6, 0.1)}),
     "knn": HeadSpec(
         "neighbors",
@@ -55,11 +54,11 @@ HEADS = {
 
 
 @overload
-def make_head(name: Literal["softmax"], /, **params: Any) -> SoftmaxHead: ...
-@overload
 def make_head(name: Literal["logreg"], /, **params: Any) -> LogisticRegressionHead: ...
 @overload
 def make_head(name: Literal["svm"], /, **params: Any) -> SVMHead: ...
+@overload
+def make_head(name: Literal["softmax"], /, **params: Any) -> SoftmaxHead: ...
 @overload
 def make_head(name: Literal["linear-svm"], /, **params: Any) -> LinearSVMHead: ...
 @overload
@@ -74,7 +73,7 @@ def make_head(name: str, /, **params: Any) -> Any:
     Parameters
     ----------
     name : str
-        "softmax", "logreg", "svm", "linear-svm", "knn", "dummy", or "package.module:Class" for any scikit-learn
+        "logreg", "svm", "softmax", "linear-svm", "knn", "dummy", or "package.module:Class" for any scikit-learn
         classifier class.
     **params
         Parameters of the head's constructor. Other classes than those of embedonce check them in ``fit``.

@@ -114,6 +114,8 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
         Coefficients of an approximation's support vectors in the margins of all pairs of classes.
     n_iter_ : int
         Iterations of the solver for the slowest pair of classes.
+    converged_ : bool
+        Whether the solver stopped before `max_iter`.
 
     See Also
     --------
@@ -191,6 +193,7 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
         solved = self._solve(scaled, codes, weights, matrix, everything)
         self.support_, self.support_vectors_ = solved.support, scaled[solved.support]
         self.dual_coef_, self.intercept_, self.n_support_, self.n_iter_ = solved[1:]
+        self.converged_ = self.max_iter < 0 or self.n_iter_ < self.max_iter
 
         if self.probability:
 
@@ -244,7 +247,7 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
         solution = linear(all_weights)
         self.pair_coef_ = nystroem.projection @ solution.coef.T
         self.intercept_ = solution.intercept
-        self.n_iter_ = solution.n_iter
+        self.n_iter_, self.converged_ = solution.n_iter, solution.converged
 
         if self.probability:
 

@@ -50,7 +50,7 @@ def test_three_caches_of_one_folder_are_compared(run, images, tmp_path):
     options = ["--weights", "random:0", "--alpha", 0.35, "--sizes", 48, 64, "--output", tmp_path / "out"]
     output = run("three_caches.py", images, *options)
     lines = [line.split()[:2] for line in output.splitlines()[1:7]]
-    assert lines == [[size, head] for size in ("48", "64") for head in ("softmax", "logreg", "svm")]
+    assert lines == [[size, head] for size in ("48", "64") for head in ("logreg", "svm", "softmax")]
     tested = [
         {line.split(",")[1] for line in (tmp_path / "out" / size / "predictions.csv").read_text().splitlines()[1:]}
         for size in ("48", "64")

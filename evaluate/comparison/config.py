@@ -57,13 +57,13 @@ seed = 0
 
 # One table per head: its name, and its parameters. For another name, "head" says which head it is.
 
-[heads.softmax]
-epochs = 5
-
 [heads.logreg]
 C = 1.0
 
 [heads.svm]
+
+[heads.softmax]
+epochs = "auto"                 # the default; the reference has 5
 
 [heads.soft-svm]
 head = "svm"

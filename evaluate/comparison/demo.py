@@ -18,8 +18,6 @@ from .run import compare
 IMAGE_SIZE = 96
 """The smallest size that has ImageNet weights: the digits are 8 x 8 pixels."""
 DOWNLOAD_SECONDS = 4.0
-HEADS: dict[str, dict[str, int]] = {"softmax": {"epochs": 40}, "logreg": {}, "svm": {}}
-"""1,437 training images are only 15 steps an epoch, so the softmax head gets more of them."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ def run_demo(folder: Path, progress: Progress) -> Demo:
     weights = _weights(progress)
     path = folder / f"digits-{weights.replace(':', '-')}.h5"
     cache = extract_features(images, path, weights=weights, image_size=IMAGE_SIZE, progress=progress)
-    comparison = compare(cache, HEADS, progress=progress)
+    comparison = compare(cache, progress=progress)
     comparison.save(folder / "results")
     return Demo(cache, comparison, images, folder / "results")
 

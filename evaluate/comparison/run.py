@@ -49,7 +49,7 @@ from .image_models import choose_splits, open_models, score_model
 from .learning_curve import learning_outlook, score_learning_curve
 from .result import Comparison
 
-DEFAULT_HEADS = ("softmax", "logreg", "svm")
+DEFAULT_HEADS = ("logreg", "svm", "softmax")
 
 
 def compare(
@@ -79,7 +79,7 @@ def compare(
     Parameters
     ----------
     cache : FeatureCache or path-like
-    heads : str, sequence, or mapping of str to dict or classifier, default=("softmax", "logreg", "svm")
+    heads : str, sequence, or mapping of str to dict or classifier, default=("logreg", "svm", "softmax")
         Names as `make_head` takes them, or unfitted scikit-learn classifiers, or both. A mapping gives
         the parameters, or a classifier, of each name; ``head`` among the parameters says which head a name is for.
     split : str, path-like, Split, pair of arrays, splitter or list, default=None

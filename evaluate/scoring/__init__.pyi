@@ -1,5 +1,6 @@
 from .fitting import fit_and_score as fit_and_score
 from .fitting import fit_head as fit_head
+from .fitting import has_converged as has_converged
 from .fitting import notes_on_fits as notes_on_fits
 from .fitting import part_of as part_of
 from .fitting import score_head as score_head

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, Features, StoredRows, display, row_blocks
 from ...errors import ApproximationWarning, HeadError
+from ...heads import loss_trend
 from ..metrics import align_probabilities, score, score_intervals
 from ..splits import Groups, Split
 from .results import HeadResult
@@ -124,18 +125,34 @@ def fit_head(
     ):
         rows = rows.read_rows(0, rows.shape[0])
     labels = np.tile(names[split.train], len(sources))
+    from sklearn.exceptions import ConvergenceWarning
+
     begin = time.perf_counter()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore", ApproximationWarning)  # a note of the result says so
+        warnings.simplefilter("always", ConvergenceWarning)
         head.fit(rows, labels, **extra)
-    return time.perf_counter() - begin
+    seconds = time.perf_counter() - begin
+    for warning in caught:
+        if not issubclass(warning.category, ConvergenceWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        elif not hasattr(getattr(head, "head_", head), "converged_"):
+            head.converged_ = False  # heads of embedonce say so themselves
+    return seconds
+
+
+def has_converged(head: Any) -> bool:
+    """Return whether a fitted head, or the one that it calibrates, says nothing else."""
+    return all(getattr(one, "converged_", True) for one in (head, getattr(head, "head_", head)))
 
 
 def notes_on_fits(heads: Mapping[str, Any]) -> list[str]:
-    """Return notes on fitted heads that are approximations, or whose probabilities are not calibrated for a class."""
+    """Return notes on fitted heads that did not converge, are approximations, or are not calibrated for a class."""
     notes = []
     for name, head in heads.items():
         inner = getattr(head, "head_", head)  # of a calibrated head
+        if not has_converged(head):
+            notes.append(_note_on_convergence(name, inner))
         if getattr(inner, "approximate_", False):
             notes.append(
                 f"{display(name)} was trained on more than {inner.approximate_above:,} images and is an approximation "
@@ -149,3 +166,21 @@ def notes_on_fits(heads: Mapping[str, Any]) -> list[str]:
                 "images or groups to hold some out"
             )
     return notes
+
+
+def _note_on_convergence(name: str, head: Any) -> str:
+    """Return the note on a head that stopped before its optimum, with the trend of its loss."""
+    epochs = getattr(head, "epochs", None)
+    unit = "iteration" if epochs is None else "epoch"
+    more = "Raise max_iter or tol" if epochs is None else "Give more epochs"
+    if epochs is not None and epochs != "auto":
+        more = 'Give epochs="auto" or more epochs'
+    count = int(np.max(getattr(head, "n_iter_", 0)))
+    after = f"after {count:,} {unit}{'s' * (count > 1)} " if count else ""
+    history = getattr(head, "history_", {})
+    text = "before it converged"
+    if isinstance(history, Mapping) and len(history.get("loss", ())) > 1:
+        before, last, size = loss_trend(history["loss"])
+        while_ = f"{unit}" if size == 1 else f"{size:,} {unit}s"
+        text = f"while its loss was still falling ({before:.4g} to {last:.4g} in the last {while_})"
+    return f"{display(name)} stopped {after}{text}. {more}"

@@ -20,7 +20,7 @@ from ...extract import Progress, as_progress
 from ...heads import candidates, make_head, search_space
 from ..duplicates import groups_for
 from ..metrics import METRICS, MetricName, compare_pair
-from ..scoring import check_jobs, fit_and_score, run_jobs
+from ..scoring import check_jobs, fit_and_score, notes_on_fits, run_jobs
 from ..shared import Records
 from ..splits import GroupsLike, SplitLike, check_class_sizes, inner_folds, notes_on, plan_splits
 from .result import Tuning
@@ -154,7 +154,7 @@ def tune(
 
 
 def _notes(tuning: Tuning) -> list[str]:
-    notes = []
+    notes = notes_on_fits({tuning.head: tuning.result.head})
     if not tuning.best.trial:
         notes.append("no candidate was better than the default parameters in the search")
     elif tuning.default_result is None:

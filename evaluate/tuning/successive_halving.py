@@ -12,7 +12,6 @@ from __future__ import annotations
 import inspect
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from ...cache import FeatureCache
 from ...errors import CacheError, HeadError, ParameterError, first_line, is_number
 from ...extract import Progress
 from ..metrics import METRICS
-from ..scoring import fit_head, run_jobs, score_head
+from ..scoring import fit_head, has_converged, run_jobs, score_head
 from ..shared import Record, without_nan
 from ..splits import Groups, Split, shrink
 
@@ -191,27 +190,19 @@ def fit_in_fold(
 ) -> Fit | None:
     """Fit a head on the training part of a fold and score it on the other; return None after the deadline."""
     # an exception of the head is a failure of its parameters and does not end the search; an error of the cache does
-    from sklearn.exceptions import ConvergenceWarning
-
     if deadline is not None and time.time() >= deadline:
         return None
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", ConvergenceWarning)
-            # no validation data: a head that stops early by them would be scored on what stopped it
-            seconds = fit_head(head, cache, replace(fold, test=fold.test[:0], method="none"), groups)
+        # no validation data: a head that stops early by them would be scored on what stopped it
+        seconds = fit_head(head, cache, replace(fold, test=fold.test[:0], method="none"), groups)
         score = score_head("", head, cache, fold.test).scores[metric]
     except CacheError:
         raise
     except Exception as error:
         return Fit(math.nan, math.nan, f"{type(error).__name__}: {first_line(error)}")
-    lax = [warning for warning in caught if issubclass(warning.category, ConvergenceWarning)]
-    for warning in caught:
-        if warning not in lax:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     if score is None or not math.isfinite(score):
         return Fit(math.nan, seconds, f"its {metric} is {score}")
-    return Fit(float(score), seconds, converged=not lax)
+    return Fit(float(score), seconds, converged=has_converged(head))
 
 
 def _summarize(number: int, rung: int, images: float, parameters: dict[str, Any], fits: list[Fit | None]) -> Trial:

@@ -28,7 +28,8 @@ _INDICES = {"support_", "codes_", "n_support_"}
 _POSITIVE = {"scale_", "class_weights_", "gamma_", "inverse_temperature_", "temperature_"}
 _NUMBERS = {"gamma_", "inverse_temperature_", "temperature_"}
 _COUNTS = {"n_features_in_", "n_iter_", "n_samples_seen_", "n_calibration_rows_"}
-_OTHER = {"classes_", "uncalibrated_classes_", "feature_names_in_", "history_", "approximate_", "curves_", "head_"}
+_FLAGS = {"approximate_", "converged_"}
+_OTHER = {"classes_", "uncalibrated_classes_", "feature_names_in_", "history_", "curves_", "head_"} | _FLAGS
 
 
 def check_head(name: str, parameters: dict[str, Any], attributes: dict[str, Any], complete: bool = True) -> None:
@@ -46,8 +47,9 @@ def check_head(name: str, parameters: dict[str, Any], attributes: dict[str, Any]
             raise _wrong(attribute, "a count", value)
     if not is_history(attributes.get("history_", {})):
         raise _wrong("history_", "lists of numbers", attributes["history_"])
-    if not isinstance(attributes.get("approximate_", False), bool):
-        raise _wrong("approximate_", "true or false", attributes["approximate_"])
+    for attribute in _FLAGS:
+        if not isinstance(attributes.get(attribute, False), bool):
+            raise _wrong(attribute, "true or false", attributes[attribute])
     if "classes_" in attributes:
         check_classes(attributes["classes_"])
         classes = attributes["classes_"]

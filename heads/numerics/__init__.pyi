@@ -15,6 +15,7 @@ from .rbf_kernel import rbf_matrix as rbf_matrix
 from .rbf_kernel import square_part as square_part
 from .row_blocks import StandardizedBlocks as StandardizedBlocks
 from .row_blocks import is_source as is_source
+from .row_blocks import select_rows as select_rows
 from .row_blocks import shuffled_batches as shuffled_batches
 from .row_blocks import standard_scaler as standard_scaler
 from .row_blocks import take_rows as take_rows

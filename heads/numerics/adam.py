@@ -48,10 +48,13 @@ class DenseSoftmax:
         bias: Floats = self._parameters[-1]
         return bias
 
-    def measure(self, rows: Floats, codes: NDArray[np.intp]) -> Measured:
-        """Return loss and correct predictions, without dropout, of rows (n, d) of the classes codes (n,)."""
+    def measure(self, rows: Floats, codes: NDArray[np.intp], weights: Floats | None = None) -> Measured:
+        """Return weighted loss and correct predictions, without dropout, of rows (n, d) of the classes codes (n,)."""
         probabilities = self._probabilities(rows)
-        return _measured(_losses(probabilities, codes), probabilities, codes)
+        losses = _losses(probabilities, codes)
+        if weights is not None:
+            losses *= weights
+        return _measured(losses, probabilities, codes)
 
     def step(self, rows: Floats, codes: NDArray[np.intp], weights: Floats | None) -> Measured:
         """Take one step of Adam on the weighted mean cross-entropy of a batch, whose rows (b, d) dropout overwrites.

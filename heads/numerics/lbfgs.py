@@ -25,11 +25,11 @@ Losses = Callable[[Floats, Codes], tuple[Floats, Floats]]
 
 
 class Solution(NamedTuple):
-    """Minimum: coef (p, d), intercept (p,), the loss, L-BFGS's iterations, and whether it converged."""
+    """Minimum: coef (p, d), intercept (p,), the losses of L-BFGS's iterations, and whether it converged."""
 
     coef: Floats
     intercept: Floats
-    loss: float
+    losses: list[float]
     n_iter: int
     converged: bool
 
@@ -55,6 +55,8 @@ def solve(
     total = float(len(codes)) if row_weights is None else float(row_weights.sum())
     penalty = 1.0 / (C * total)
     outputs, n_features = shape
+    evaluated: list[float] = []
+    of_iterations: list[float] = []
 
     def objective(flat: Floats) -> tuple[float, Floats]:
         weights = flat.reshape(outputs, n_features + 1)
@@ -75,16 +77,24 @@ def solve(
             gradient[:, -1] += slopes.sum(axis=1)
         gradient /= total
         gradient[:, :-1] += penalty * coef
-        return loss / total + 0.5 * penalty * float(np.square(coef).sum()), gradient.ravel()
+        evaluated.append(loss / total + 0.5 * penalty * float(np.square(coef).sum()))
+        return evaluated[-1], gradient.ravel()
 
     begin = np.zeros((outputs, n_features + 1))
     # scikit-learn's options
     options = {"maxiter": max_iter, "gtol": tol, "ftol": 64 * np.finfo(float).eps, "maxls": 50}
     with _scipy_on_one_thread():
-        result = minimize(objective, begin.ravel(), jac=True, method="L-BFGS-B", options=options)
+        result = minimize(
+            objective,
+            begin.ravel(),
+            jac=True,
+            method="L-BFGS-B",
+            options=options,
+            callback=lambda _: of_iterations.append(evaluated[-1]),
+        )
     weights = result.x.reshape(outputs, n_features + 1)
     coef, intercept = np.ascontiguousarray(weights[:, :-1]), weights[:, -1].copy()
-    return Solution(coef, intercept, float(result.fun), int(result.nit), result.nit < max_iter)
+    return Solution(coef, intercept, of_iterations, int(result.nit), result.nit < max_iter)
 
 
 def cross_entropy(logits: Floats, codes: Codes) -> tuple[Floats, Floats]:

@@ -30,8 +30,29 @@ def whole(X: Array | RowSource) -> Array:
 
 
 def take_rows(X: Array | RowSource, rows: NDArray[np.intp]) -> Array:
-    """Return some rows."""
-    return np.concatenate([X.read_rows(row, row + 1) for row in rows.tolist()]) if is_source(X) else np.asarray(X)[rows]
+    """Return some rows, in ascending order."""
+    if not is_source(X):
+        return np.asarray(X)[rows]
+    parts = []
+    for block in np.split(rows, np.searchsorted(rows, range(BLOCK_ROWS, X.shape[0], BLOCK_ROWS))):
+        if len(block):
+            first = int(block[0])
+            parts.append(X.read_rows(first, int(block[-1]) + 1)[block - first])
+    return np.concatenate(parts)
+
+
+def select_rows(X: Array | RowSource, rows: NDArray[np.intp]) -> Array | RowSource:
+    """Return some rows, in ascending order; of a source, as one that reads them."""
+    return _SelectedRows(X, rows) if is_source(X) else np.asarray(X)[rows]
+
+
+class _SelectedRows:
+    def __init__(self, X: RowSource, rows: NDArray[np.intp]) -> None:
+        self._source, self._rows = X, rows
+        self.shape = (len(rows), X.shape[1])
+
+    def read_rows(self, start: int, end: int) -> Array:
+        return take_rows(self._source, self._rows[start:end])
 
 
 def standard_scaler(X: Array | RowSource, weights: NDArray[np.float64] | None = None) -> StandardScaler:

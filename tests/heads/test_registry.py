@@ -19,11 +19,11 @@ def test_every_name_makes_a_classifier_that_knows_its_name(name):
 
 
 def test_names_are_those_of_the_table():
-    assert list(HEADS) == ["softmax", "logreg", "svm", "linear-svm", "knn", "dummy"]
+    assert list(HEADS) == ["logreg", "svm", "softmax", "linear-svm", "knn", "dummy"]
 
 
 def test_unknown_head_names_the_known_and_the_closest():
-    with pytest.raises(HeadError, match=r"no head 'logregg' \(did you mean 'logreg'\?\).*softmax, logreg, svm"):
+    with pytest.raises(HeadError, match=r"no head 'logregg' \(did you mean 'logreg'\?\).*logreg, svm, softmax"):
         make_head("logregg")
 
 

@@ -8,8 +8,9 @@ import random
 
 import numpy as np
 import pytest
+from embedonce import make_head
 from embedonce._keras import import_keras
-from embedonce.errors import HeadError
+from embedonce.errors import HeadError, HeadParameterError
 from embedonce.heads.numerics.adam import DenseSoftmax, glorot_uniform
 from embedonce.heads.softmax import SoftmaxHead
 from sklearn.datasets import make_classification
@@ -101,7 +102,7 @@ def test_training_imports_no_keras(python):
         "import numpy as np\n"
         "from embedonce.heads.softmax import SoftmaxHead\n"
         "X = np.random.default_rng(0).normal(size=(50, 4))\n"
-        "SoftmaxHead().fit(X, X[:, 0] > 0).predict_proba(X)\n"
+        "SoftmaxHead(epochs=1).fit(X, X[:, 0] > 0).predict_proba(X)\n"
         "print('keras' in sys.modules, 'tensorflow' in sys.modules)\n"
     )
     assert python(code) == "False False\n"
@@ -219,3 +220,86 @@ def test_the_model_is_that_of_the_last_fit(data):
     np.testing.assert_allclose(
         head.model_.predict(data[0], batch_size=600, verbose=0), head.predict_proba(data[0]), atol=1e-5
     )
+
+
+def hard_blobs(n, d=50, seed=0):
+    rng = np.random.default_rng(seed)
+    codes = np.arange(n) % 3
+    return (rng.normal(size=(n, d)) + 0.8 * rng.normal(size=(3, d))[codes]).astype(np.float32), codes
+
+
+def test_auto_is_more_accurate_than_few_epochs():
+    (X, y), (test, truth) = hard_blobs(200), hard_blobs(1200)
+    few, auto = SoftmaxHead(epochs=5).fit(X, y), SoftmaxHead().fit(X, y)
+    assert auto.score(test[200:], truth[200:]) > few.score(test[200:], truth[200:]) + 0.05
+    assert len(auto.history_["loss"]) == auto.n_iter_ > 5
+    assert (few.converged_, auto.converged_) == (False, True)
+
+
+def test_auto_equals_that_number_of_epochs(data):
+    auto = SoftmaxHead(learning_rate=0.01).fit(*data)
+    np.testing.assert_array_equal(SoftmaxHead(auto.n_iter_, learning_rate=0.01).fit(*data).coef_, auto.coef_)
+
+
+def test_auto_does_not_choose_epochs_by_validation_data(data):
+    X, y = data
+    alone = SoftmaxHead(learning_rate=0.01).fit(X, y)
+    watched = SoftmaxHead(learning_rate=0.01).fit(X, y, validation_data=(X[:50], y[:50]))
+    np.testing.assert_array_equal(alone.coef_, watched.coef_)
+
+
+def test_groups_stay_together_when_auto_holds_rows_out():
+    rng = np.random.default_rng(0)
+    originals, labels = rng.normal(size=(30, 200)).astype(np.float32), rng.permutation(np.arange(30) % 2)
+    X = np.repeat(originals, 10, axis=0) + rng.normal(0, 0.01, (300, 200)).astype(np.float32)
+    y, groups = np.repeat(labels, 10), np.repeat(np.arange(30), 10)
+    settings = {"learning_rate": 0.01}
+    # labels by chance: only copies of held-out rows in training make them seem to be learned
+    assert SoftmaxHead(**settings).fit(X, y, groups=groups).n_iter_ < SoftmaxHead(**settings).fit(X, y).n_iter_ / 5
+
+
+@pytest.mark.parametrize("groups", [None, np.zeros(6)])
+def test_auto_without_rows_to_hold_out_takes_200_steps(groups):
+    X = np.eye(6, dtype=np.float32)
+    head = SoftmaxHead().fit(X, [0, 1, 2, 3, 4, 5] if groups is None else [0, 0, 0, 1, 1, 1], groups=groups)
+    assert head.n_iter_ == 200
+
+
+def test_auto_takes_five_epochs_of_very_many_rows(monkeypatch, data):
+    monkeypatch.setattr("embedonce.heads.softmax.MOST_ROWS", 3000)
+    assert SoftmaxHead(batch_size=5).fit(*data).n_iter_ == 5
+
+
+def test_auto_at_its_limit_has_not_converged(monkeypatch, data):
+    monkeypatch.setattr("embedonce.heads.softmax.MOST_ROWS", 4800)
+    head = SoftmaxHead(batch_size=5).fit(*data)
+    assert (head.n_iter_, head.converged_) == (6, False)
+
+
+def test_auto_leaves_out_rows_of_weight_zero(data):
+    X, y = data
+    weights = np.r_[np.ones(500), np.zeros(100)]
+    wrong = y.copy()
+    wrong[500:] = "new"
+    head = SoftmaxHead(learning_rate=0.01).fit(X, wrong, sample_weight=weights)
+    assert head.score(X, y) > 0.7
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", {"n": 3.0}])
+def test_auto_weighs_held_out_rows(class_weight, data):
+    X, y = data
+    head = SoftmaxHead(learning_rate=0.01, class_weight=class_weight).fit(X, y)
+    assert head.converged_
+    assert head.score(X, y) > 0.7
+
+
+def test_groups_of_another_length_are_refused(data):
+    with pytest.raises(HeadError, match=r"groups of head 'softmax' must be one per row, of shape \(600,\), got"):
+        SoftmaxHead().fit(*data, groups=[1, 2])
+
+
+def test_other_words_than_auto_are_refused():
+    with pytest.raises(
+        HeadParameterError, match="epochs of head 'softmax' must be 'auto' or an integer .*, got 'many'"
+    ):
+        make_head("softmax", epochs="many")

@@ -19,8 +19,8 @@ def test_the_template_can_be_read_and_has_every_key(tmp_path):
     write_config(path)
     options, heads = read_config(path)
     assert options == {"cache": "photos.h5", "output": "runs/photos", "seed": 0}
-    assert list(heads) == ["softmax", "logreg", "svm", "soft-svm"]
-    assert heads["softmax"] == {"epochs": 5}
+    assert list(heads) == ["logreg", "svm", "softmax", "soft-svm"]
+    assert heads["softmax"] == {"epochs": "auto"}
     assert heads["soft-svm"] == {"head": "svm", "C": 1.0}
     everything = path.read_text().replace("# split", "split").replace("# groups", "groups")
     for key in (

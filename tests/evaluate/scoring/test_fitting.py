@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from embedonce import FeatureCache, compare, make_head
@@ -9,6 +11,8 @@ from embedonce.errors import ApproximationWarning
 from embedonce.evaluate.models.training import train
 from embedonce.evaluate.scoring import fitting
 from embedonce.evaluate.splits.plan import make_split
+from embedonce.heads.io import load_head
+from sklearn.exceptions import ConvergenceWarning
 
 
 @pytest.fixture
@@ -53,3 +57,44 @@ def test_an_approximation_is_a_note_and_not_a_warning(cache, recwarn, calibrate)
 def test_training_an_approximation_says_so(cache, tmp_path):
     trained = train(cache, "svm", tmp_path / "svm.npz", parameters={"approximate_above": 5, "n_components": 9})
     assert any("approximation by 9" in note for note in trained.notes)
+
+
+def convergence_notes(cache, heads, **options):
+    return [note for note in compare(cache, heads, split="random", **options).notes if "stopped" in note]
+
+
+def test_a_head_that_is_cut_off_gets_a_note_with_the_trend(cache, recwarn):
+    heads = {
+        "few": {"head": "softmax", "epochs": 5},
+        "auto": {"head": "softmax"},
+        "cut": {"head": "logreg", "max_iter": 5},
+        "logreg": {},
+        "linear": {"head": "linear-svm", "max_iter": 1},
+        "rbf": {"head": "svm", "max_iter": 1},
+        "other": {"head": "sklearn.linear_model:LogisticRegression", "max_iter": 1},
+    }
+    notes = convergence_notes(cache, heads)
+    trend = r"while its loss was still falling \([\d.]+ to [\d.]+ in the last"
+    expected = [
+        rf'few stopped after 5 epochs {trend} epoch\). Give epochs="auto" or more epochs',
+        rf"cut stopped after 5 iterations {trend} iteration\). Raise max_iter or tol",
+        "linear stopped after 1 iteration before it converged. Raise max_iter or tol",
+        "rbf stopped after 1 iteration before it converged. Raise max_iter or tol",
+        "other stopped after 1 iteration before it converged. Raise max_iter or tol",
+    ]
+    assert len(notes) == len(expected)
+    assert all(map(re.fullmatch, expected, notes))
+    assert not [warning for warning in recwarn if issubclass(warning.category, ConvergenceWarning)]
+
+
+@pytest.mark.parametrize("options", [{"calibrate": "sigmoid"}, {"folds": 3}, {"jobs": 2}])
+def test_a_head_that_is_cut_off_is_noted_once(cache, options):
+    other = {"head": "sklearn.linear_model:LogisticRegression", "max_iter": 1}
+    notes = convergence_notes(cache, {"softmax": {"epochs": 2}, "other": other}, **options)
+    assert [note.split(" stopped")[0] for note in notes] == ["softmax", "other"]
+
+
+def test_training_a_head_that_is_cut_off_says_so(cache, tmp_path):
+    trained = train(cache, "softmax", tmp_path / "a.npz", parameters={"epochs": 1})
+    assert 'softmax stopped after 1 epoch before it converged. Give epochs="auto" or more epochs' in trained.notes
+    assert load_head(trained.path).converged_ is False
