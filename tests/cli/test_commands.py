@@ -470,7 +470,7 @@ def test_shells_complete_commands_and_options(shell):
     ("words", "offered"),
     [
         (["train", "a.h5", "--head", "lo"], ["logreg"]),
-        (["tune", "a.h5", "--head", "s"], ["softmax", "svm"]),
+        (["tune", "a.h5", "--head", "s"], ["svm", "softmax"]),
         (["compare", "a.h5", "--heads", "logreg,k"], ["logreg,knn"]),
     ],
 )

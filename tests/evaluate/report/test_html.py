@@ -77,7 +77,7 @@ def feature_cache(tmp_path):
 
 @pytest.fixture(scope="module")
 def comparison(cache, in_pairs):
-    return compare(cache, ["logreg", "softmax", "knn"], groups=in_pairs)
+    return compare(cache, {"logreg": {}, "softmax": {"epochs": 5}, "knn": {}}, groups=in_pairs)
 
 
 @pytest.fixture(scope="module")
