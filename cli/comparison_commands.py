@@ -28,7 +28,7 @@ from .command import (
     set_parameters,
 )
 from .output import announce, print_comparison, print_groups, print_json, print_notes, print_scores, print_suggestions
-from .screen import say_next
+from .screen import say_next, wrapped
 
 _HEADS_HELP = f"{', '.join(HEADS)}, or package.module:Class"
 
@@ -170,6 +170,7 @@ def _suggest(
 @GROUPS
 @option("--seed", type=SEED, default=0, help="Random seed of the split.")
 @_VIEWS
+@option("--decide", metavar="accuracy|coverage=VALUE", help="Let predict ask a person, or give sets of labels.")
 @WEIGHTS
 @AS_JSON
 def train(cache: Path, head: str, path: Path, params: tuple[str, ...], as_json: bool, **options: Any) -> None:
@@ -182,6 +183,9 @@ def train(cache: Path, head: str, path: Path, params: tuple[str, ...], as_json: 
     --groups keeps images of one group, such as those of one patient, on the same side of a grouped split. By default
     the groups are the near-duplicates, which are stored in CACHE.groups.csv. Without near-duplicates the split is
     random.
+
+    --decide accuracy=0.99 chooses a threshold on held-out groups of the training images: below it, embedonce predict
+    asks a person. --decide coverage=0.95 lets it give sets of labels. Both can be given with a comma.
 
     For example:
 
@@ -209,6 +213,13 @@ def train(cache: Path, head: str, path: Path, params: tuple[str, ...], as_json: 
         click.echo(f"The model agrees with the cached features on {trained.checked} of {trained.checked} images.")
     if trained.curves:
         click.echo(f"Curves of accuracy and loss: {display(str(trained.curves))}")
+    for one in trained.decisions:
+        if one.kind == "accuracy":
+            text = f"{100 * one.measured:.1f} % of the images, from probability {one.threshold:.4g} on."
+            text = f"accuracy={one.target:g}: predict answers {text if one.threshold else 'all images.'}"
+        else:
+            text = f"coverage={one.target:g}: predict gives sets of {one.measured:.2f} labels on average."
+        click.echo(wrapped(f"{text} Chosen on {one.images:,} held-out training images."))
     print_notes(trained.notes)
     say_next("predict", trained.path, "IMAGES")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,8 @@ def evaluate(model: Path, cache: Path, output: Path | None, as_json: bool, **opt
 def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, **options: Any) -> None:
     """Predict the classes of IMAGES, which are files, folders or archives, with MODEL.
 
+    A model of embedonce train --decide answers, or says "ask a person" below its threshold, or gives a set of labels.
+
     An image that is farther from the training images than 999 in 1,000 of them (novelty above 1) is marked as unlike
     them. Do not trust its probabilities. Exit status 1 if an image could not be read. Use --trust only if you trust
     the author of the file.
@@ -93,6 +96,7 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
     if as_json:
         print_json(predictions.to_dict())
     elif as_csv:
+        extra = [name for name in ("decision", "labels") if any(getattr(one, name) is not None for one in predictions)]
         shown = display if sys.stdout.isatty() else str  # names control no terminal, and a file has them as they are
         lines = [
             [
@@ -100,21 +104,30 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
                 shown(name),
                 *("" if value is None else f"{value:.6g}" for value in (p, prediction.novelty)),
                 shown(prediction.reason),
+                *(_as_cell(getattr(prediction, name), shown) for name in extra),
             ]
             for prediction in predictions
             for name, p in prediction.classes or [("", None)]
         ]
-        click.echo(table(["path", "class", "probability", "novelty", "error"], lines), nl=False)
+        click.echo(table(["path", "class", "probability", "novelty", "error", *extra], lines), nl=False)
     else:
         here = os.getcwd().rstrip(os.sep) + os.sep
         for prediction in predictions:
             classes = [display(name) + ("" if p is None else f" {100 * p:.1f} %") for name, p in prediction.classes]
+            if prediction.labels is not None and len(prediction.labels) > 1:
+                classes.append(f"one of {{{', '.join(map(display, prediction.labels))}}}")
+            if prediction.decision == "ask a person":
+                classes.append("ask a person")
             unlike = " (unlike the training images)" if prediction.unlike_training else ""
             path = display(prediction.path.removeprefix(here))
             click.echo(f"{path}: {', '.join(classes) or f'not read, {prediction.reason}'}{unlike}")
     print_notes(predictions.notes, err=True)
     if any(prediction.reason for prediction in predictions):
         click.get_current_context().exit(1)
+
+
+def _as_cell(value: str | tuple[str, ...] | None, shown: Callable[[str], str]) -> str:
+    return shown(" | ".join(value) if isinstance(value, tuple) else value or "")
 
 
 @click.command(cls=Command)

@@ -21,8 +21,9 @@ from ...errors import (
 )
 from ...extract import Progress, as_progress
 from ..duplicates import groups_for, near_duplicates_in
-from ..models import ModelFile, check_order, short_hashes
+from ..models import DecisionScores, ModelFile, check_order, decisions_of, score_decisions, short_hashes
 from ..scoring import HeadResult, part_of, score_head, with_intervals
+from ..shared import Records
 from ..splits import Groups, GroupsLike, Split, read_split
 from .result import Comparison
 
@@ -49,6 +50,8 @@ class Evaluation:
         What these images have in training, in words.
     comparison : Comparison
         The result as a comparison of one head, which `save` writes.
+    decisions : Records of DecisionScores
+        What the rules of ``train --decide`` do on the independent images; empty for other models.
     """
 
     result: HeadResult
@@ -59,6 +62,7 @@ class Evaluation:
     notes: list[str]
     relation: str
     comparison: Comparison = field(repr=False)
+    decisions: Records[DecisionScores] = field(default_factory=Records)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores as JSON-serialisable values."""
@@ -74,6 +78,8 @@ class Evaluation:
                 "scores": self.independent.scores,
                 "intervals": self.independent.intervals,
             }
+        if self.decisions:
+            about["decisions"] = self.decisions.to_dict()
         return about
 
     def to_frame(self) -> Any:
@@ -153,6 +159,7 @@ def evaluate_model(
     opened = open_cache(cache, "evaluate_model").labelled("evaluate_model")
     progress = as_progress(progress, "evaluate_model")
     file = ModelFile.open(model, trust)
+    stored = decisions_of(file.metadata, file.name)
     notes = []
     if file.metadata.get("fingerprint"):
         file.source.require_same(opened.fingerprint)
@@ -195,6 +202,13 @@ def evaluate_model(
     if related.any() and not related.all():
         independent = with_intervals(part_of(result, opened, rows, ~related), opened, rows[~related], known_groups)
     result = with_intervals(result, opened, rows, known_groups)
+    decisions = Records[DecisionScores]()
+    if stored and result.probabilities is not None:
+        kept = ~related if independent is not None else np.ones(len(rows), np.bool_)
+        ids = None if known_groups is None else known_groups.ids[rows[kept]]
+        true = opened.labels[rows[kept]].astype(np.intp)
+        decisions = Records(score_decisions(stored, true, result.predicted[kept], result.probabilities[kept], ids))
+        notes += [one.text for one in decisions]
     test = Split(np.zeros(0, np.intp), rows, "model")
     return Evaluation(
         result,
@@ -205,6 +219,7 @@ def evaluate_model(
         notes,
         relation,
         Comparison(opened, test, [result], list(notes), groups=known_groups),
+        decisions,
     )
 
 

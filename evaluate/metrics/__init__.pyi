@@ -3,6 +3,8 @@ from .calibration import probability_scores as probability_scores
 from .calibration import reliability as reliability
 from .clusters import mean_error as mean_error
 from .clusters import units as units
+from .decisions import AnswerCurve as AnswerCurve
+from .decisions import label_threshold as label_threshold
 from .intervals import score_intervals as score_intervals
 from .metrics import METRICS as METRICS
 from .metrics import Metric as Metric

@@ -28,6 +28,7 @@ from ...extract import (
 )
 from ...extract.engines import make_engine
 from ..shared import Records
+from .decisions import ANSWER, ASK, Decision, decisions_of
 from .model_file import FeatureSource, ModelFile, check_order
 from .novelty import NoveltyDetector
 
@@ -50,12 +51,18 @@ class Prediction:
     novelty : float or None
         Distance from the training images. 1 is the distance that one in a thousand of these exceeds. None if the model
         file does not describe its training images.
+    decision : {"answer", "ask a person"} or None
+        Whether the probability reaches the threshold of ``train --decide accuracy=VALUE``. None for other models.
+    labels : tuple of str or None
+        The set of labels of ``train --decide coverage=VALUE``, the most probable first. None for other models.
     """
 
     path: str
     classes: tuple[tuple[str, float | None], ...] = ()
     reason: str = ""
     novelty: float | None = None
+    decision: str | None = None
+    labels: tuple[str, ...] | None = None
 
     @property
     def unlike_training(self) -> bool:
@@ -71,6 +78,8 @@ class Prediction:
             {"path": self.path}
             | classes[0]
             | {"classes": classes, "novelty": self.novelty, "unlike_training": self.unlike_training}
+            | ({} if self.decision is None else {"decision": self.decision})
+            | ({} if self.labels is None else {"labels": list(self.labels)})
         )
 
 
@@ -149,6 +158,7 @@ def predict(
     files, unread = find_images(paths_given)
     source, detector = file.source, NoveltyDetector.of_metadata(file.metadata, file.name)
     view_sources = [replace(source, fingerprint=source.fingerprint | {"view": name}) for name in names]
+    decisions = decisions_of(file.metadata, file.name)
     head = file.predictor
     if names and not hasattr(head, "predict_proba"):
         raise HeadError("parameter views of predict must be 'none' for a head without probabilities to average")
@@ -169,16 +179,19 @@ def predict(
         others = [_features(paths, embed_files(readable, view, weights, engine=engine), None) for view in view_sources]
         with file.classifying():
             novelty = [None] * len(paths) if detector is None else detector.novelty(features).tolist()
-            ranked = _classes(file, head, [features, *others], top)
+            ranked = _classes(file, head, [features, *others])
         for path, classes, distance in zip(paths, ranked, novelty, strict=True):
-            predictions[path] = Prediction(os.fsdecode(path), tuple(classes), "", distance)
+            decided = {one.kind: _decide(one, classes) for one in decisions}
+            predictions[path] = Prediction(
+                os.fsdecode(path), tuple(classes[:top]), "", distance, decided.get("accuracy"), decided.get("coverage")
+            )
     unknown = [Prediction(os.fsdecode(path), reason=reason) for path, reason in unread]
     result = Records([*predictions.values(), *unknown])
     oddities: dict[str, list[bytes]] = defaultdict(list)
     for image in readable:
         for name in embedded[image.path].oddities:
             oddities[name].append(image.path)
-    result.notes = notes_on_oddities(oddities, predicted=True)
+    result.notes = [*_notes_on_decisions(decisions, result, bool(names)), *notes_on_oddities(oddities, predicted=True)]
     return result
 
 
@@ -216,8 +229,34 @@ def _features(paths: list[bytes], embedded: dict[bytes, EmbedResult], cache: Fea
     return np.stack(features)
 
 
-def _classes(file: ModelFile, head: Any, features: list[Any], top: int) -> list[list[tuple[str, float | None]]]:
-    """Return the most probable classes by the features of images, and those of their views, if any."""
+def _decide(decision: Decision, classes: Sequence[tuple[str, float | None]]) -> Any:
+    """Return whether to answer, or the set of labels, by all classes of an image."""
+    probable = [name for name, probability in classes if probability is not None and probability >= decision.threshold]
+    first = classes[0][0]
+    if decision.kind == "accuracy":
+        return ANSWER if first in probable else ASK
+    return tuple(dict.fromkeys([first, *probable]))
+
+
+def _notes_on_decisions(decisions: Sequence[Decision], predictions: Sequence[Prediction], views: bool) -> list[str]:
+    """Return how many images are for a person, and a note if probabilities are others than in training."""
+    notes = []
+    for one in decisions:
+        readable = [prediction for prediction in predictions if not prediction.reason]
+        if one.kind == "accuracy":
+            asked = sum(prediction.decision == ASK for prediction in readable)
+            below = f", with a probability below {one.threshold:.4g}" if asked else ""
+            notes.append(f"{asked:,} of {len(readable):,} images are for a person{below}")
+        else:
+            several = sum(len(prediction.labels or ()) > 1 for prediction in readable)
+            notes.append(f"{several:,} of {len(readable):,} images have several possible labels")
+    if decisions and views:
+        notes.append("decisions were chosen without augmented views, so they promise nothing with them")
+    return notes
+
+
+def _classes(file: ModelFile, head: Any, features: list[Any]) -> list[list[tuple[str, float | None]]]:
+    """Return all classes, the most probable first, by the features of images, and those of their views, if any."""
     predicted = [str(name) for name in head.predict(features[0])]
     if not hasattr(head, "predict_proba"):
         return [[(name, None)] for name in predicted]
@@ -230,5 +269,5 @@ def _classes(file: ModelFile, head: Any, features: list[Any], top: int) -> list[
     for name, row in zip(predicted, probabilities, strict=True):
         order = np.argsort(-row, kind="stable")
         ordered = [names.index(name), *(index for index in order.tolist() if names[index] != name)]
-        ranked.append([(names[index], float(row[index])) for index in ordered[:top]])
+        ranked.append([(names[index], float(row[index])) for index in ordered])
     return ranked

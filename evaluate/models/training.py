@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +15,9 @@ from ...heads import make_head
 from ...heads.io import cache_metadata, keras_head, require_saveable, save_head
 from ..duplicates import groups_for
 from ..scoring import HeadResult, fit_and_score, fit_head, notes_on_fits, open_views, training_history, with_intervals
-from ..shared import history_figure, replacing_files, try_figure
+from ..shared import Records, history_figure, replacing_files, try_figure
 from ..splits import GroupsLike, Split, SplitLike, check_class_sizes, every_row, notes_on, single_split
+from .decisions import Decision, choose_decisions, read_targets
 from .image_model import build_image_model, decoding_notes, reference_of_cache, save_image_model
 from .model_file import FeatureSource, names_model
 from .novelty import NoveltyDetector
@@ -42,6 +43,8 @@ class TrainedModel:
     notes : list of str
     curves : Path or None
         Figure of accuracy and loss per epoch.
+    decisions : Records of Decision
+        Rules that the model file has; empty without ``decide``.
     """
 
     head: Any
@@ -52,6 +55,7 @@ class TrainedModel:
     checked: int | None
     notes: list[str]
     curves: Path | None = None
+    decisions: Records[Decision] = field(default_factory=Records)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but head and split as JSON-serialisable values."""
@@ -62,7 +66,7 @@ class TrainedModel:
             "scores": None if self.result is None else self.result.scores,
             "checked_images": self.checked,
             "notes": self.notes,
-        }
+        } | ({"decisions": self.decisions.to_dict()} if self.decisions else {})
 
 
 def train(
@@ -76,6 +80,7 @@ def train(
     weights: str | Path | None = None,
     groups: GroupsLike | None = None,
     views: Literal["train", "average", "both"] | None = None,
+    decide: str | None = None,
     progress: Progress | None = None,
 ) -> TrainedModel:
     """Train a head on a cache and write it to a file.
@@ -104,6 +109,11 @@ def train(
         cross-validation keeps them together too.
     views : {"train", "average", "both"}, default=None
         Train on augmented views of the training images too, average probabilities over views for the scores, or both.
+    decide : str, default=None
+        ``accuracy=0.99``: store a threshold for `predict`, which then asks a person about less probable answers. On
+        folds of the training images, which keep groups together, the other answers have this accuracy with 95 %
+        confidence. ``coverage=0.95``: store a threshold for sets of labels, in which the label of an image of a further
+        group is with this probability. Both with a comma.
     progress : Progress, default=None
         Shows the search for near-duplicates; by default nothing.
 
@@ -141,6 +151,7 @@ def train(
     path = check_path("path", "train", path)
     estimator = make_head(head, **check_mapping("parameters", "train", parameters))
     require_saveable(estimator, path, f"head {head!r}")
+    targets = read_targets(decide)
     image_model = path.suffix.lower() == ".keras"
     source = FeatureSource.of_cache(opened)
     if image_model:
@@ -156,6 +167,9 @@ def train(
     else:
         rows, split_notes = single_split(opened, split, seed, opened_groups)
         group_notes += split_notes
+    decisions: list[Decision] = []
+    if targets:
+        decisions = choose_decisions(head, estimator, opened, rows, opened_groups, opened_views, targets, seed)
     result = None
     if len(rows.test):
         result = fit_and_score(head, estimator, opened, rows, opened_groups, opened_views)
@@ -175,6 +189,8 @@ def train(
         "views": list(opened_views.names) if opened_views is not None and opened_views.train else [],
         "novelty": detector.to_dict(),
     }
+    if decisions:
+        metadata["decisions"] = [one.to_dict() for one in decisions]
     checked = None
     curves = path.with_name(f"{path.stem}.curves.png")
     history = training_history(estimator)
@@ -196,4 +212,6 @@ def train(
     if checked == 0:
         notes.append("the image model was not checked on images: the cache's image folder is gone or has changed")
     drawn = curves if history and not figure_notes else None
-    return TrainedModel(estimator, path, rows, result, seconds, checked, notes + figure_notes, drawn)
+    return TrainedModel(
+        estimator, path, rows, result, seconds, checked, notes + figure_notes, drawn, Records(decisions)
+    )

@@ -83,6 +83,7 @@ READ_METADATA: dict[str, tuple[Callable[[Any], bool], str]] = {
     "class_names": (_are_names, "a list of different strings"),
     "trained_on": (_are_hashes, f"hashes of {SHORT_HASH_BYTES} bytes as hexadecimal digits"),
     "finetuned": (_is_training, "an object with a history of numbers"),
+    "decisions": (lambda value: isinstance(value, list), "a list"),
     **dict.fromkeys(("fingerprint", "novelty", "parameters", "split"), (_is_object, "an object")),
     **dict.fromkeys(("head", "weights", "weights_path", "cache_path"), (_is_text, "a string")),
 }
