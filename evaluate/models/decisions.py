@@ -169,8 +169,8 @@ def _answers(
     raise HeadError(
         f"no threshold reaches accuracy={target:g} with 95 % confidence on {len(confidence):,} held-out "
         f"images{in_groups}: at best {percent(best.accuracy)} of the answers are correct, at least "
-        f"{percent(best.lower)}, on {percent(best.answered)} of the images. At least {needed:,} {unit}{even} without an "
-        f"error are needed. Give a lower accuracy ({lower}), or more {unit}"
+        f"{percent(best.lower)}, on {percent(best.answered)} of the images. At least {needed:,} {unit}{even} without "
+        f"an error are needed. Give a lower accuracy ({lower}), or more {unit}"
     )
 
 
