@@ -131,8 +131,8 @@ def compare_ways(options: argparse.Namespace) -> list[dict[str, Any]]:
     if "svm" in options.only:
         ways = {
             "scikit-learn": lambda: make_pipeline(StandardScaler(), SVC(C=10.0)),
-            "embedonce": lambda: make_head("svm", probability=False),
-            "embedonce, probabilities": lambda: make_head("svm"),
+            "embedonce": lambda: make_head("svm", scaling="standard", probability=False),
+            "embedonce, probabilities": lambda: make_head("svm", scaling="standard"),
         }
         rows += pair("svm", ways, options.rounds, data)
     return rows

@@ -29,7 +29,11 @@ class HeadSpec(NamedTuple):
 # 1 / 1280, about 0.0008.
 HEADS = {
     "logreg": HeadSpec("linear", "LogisticRegressionHead", {"C": Range(1e-5, 10.0)}),
-    "svm": HeadSpec("svm", "SVMHead", {"C": Range(0.1, 1000.0), "gamma": Range(5e-5, 3e-3)}),
+    "svm": HeadSpec(
+        "svm",
+        "SVMHead",
+        {"C": Range(0.1, 1000.0), "gamma": Range(5e-5, 3e-3), "scaling": Choice(("overall", "standard"))},
+    ),
     "softmax": HeadSpec(
         "softmax",
         "SoftmaxHead",

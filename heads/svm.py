@@ -36,6 +36,7 @@ from .numerics import (
 )
 from .parameters import (
     ClassWeight,
+    check_choice,
     check_class_weight,
     check_flag,
     check_number,
@@ -63,17 +64,21 @@ class LibsvmSolution(NamedTuple):
 
 
 class SVMHead(CalibratedMarginHead, SVMPredictor):
-    """Support vector machine with the kernel exp(-gamma |a - b|^2) on standardised features.
+    """Support vector machine with the kernel exp(-gamma |a - b|^2) on scaled features.
 
-    Predictions are those of ``make_pipeline(StandardScaler(), SVC(C, gamma=gamma, break_ties=True))`` up to the
-    solver's tolerance. Features in float32 are kept and multiplied in float32.
+    Predictions are those of ``SVC(C, gamma=gamma, break_ties=True)`` on the scaled features, up to the solver's
+    tolerance. Features in float32 are kept and multiplied in float32.
 
     Parameters
     ----------
     C : float, default=10.0
         Inverse strength of the penalty, above 0.
     gamma : float or "scale", default="scale"
-        Width of the kernel, above 0; "scale" is 1 / (d * variance of the standardised features).
+        Width of the kernel, above 0; "scale" is 1 / (d * variance of the scaled features).
+    scaling : {"overall", "standard"}, default="overall"
+        "overall" subtracts the mean of each feature and divides all features by one number, the root of their mean
+        variance. "standard" divides each feature by its own standard deviation, as
+        `sklearn.preprocessing.StandardScaler` does, so that features that hardly vary count as much as the others.
     class_weight : mapping or "balanced", default=None
         Weight of each class's rows.
     tol : float, default=1e-3
@@ -97,17 +102,22 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
     Attributes
     ----------
     mean_, var_, scale_ : ndarray of shape (d,), float64
-        Standardisation, fitted on all rows; also as `scaler_`, a `sklearn.preprocessing.StandardScaler`.
+        Scaling, fitted on all rows; also as `scaler_`, a `sklearn.preprocessing.StandardScaler`. `scale_` repeats one
+        number if `scaling` is "overall".
     gamma_ : float
         Width of the kernel.
     support_ : ndarray of shape (s,), intp
         Rows of the support vectors in the training data, sorted by class.
     support_vectors_ : ndarray of shape (s, d), float32 or float64
-        Standardised support vectors.
+        Scaled support vectors.
     intercept_ : ndarray of shape (k (k - 1) / 2,), float64
         As in `sklearn.svm.SVC`.
     dual_coef_, n_support_ : ndarray
         As in `sklearn.svm.SVC`; an approximation has none.
+    at_bound_ : bool
+        Whether the coefficient of a row is C times the row's weight. Otherwise the classes are separated without
+        errors, and another C or other class weights change nothing, unless they are much smaller. An approximation has
+        none.
     approximate_ : bool
         Whether the machine is an approximation. Then `support_` are the rows that were drawn.
     pair_coef_ : ndarray of shape (s, k (k - 1) / 2), float64
@@ -137,6 +147,7 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
         C: float = 10.0,
         *,
         gamma: float | Literal["scale"] = "scale",
+        scaling: Literal["overall", "standard"] = "overall",
         class_weight: ClassWeight = None,
         tol: float = 1e-3,
         max_iter: int = -1,
@@ -146,7 +157,7 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
         n_components: int = 2000,
         random_state: int = 0,
     ) -> None:
-        self.C, self.gamma, self.class_weight = C, gamma, class_weight
+        self.C, self.gamma, self.scaling, self.class_weight = C, gamma, scaling, class_weight
         self.tol, self.max_iter, self.probability = tol, max_iter, probability
         self.max_kernel_bytes, self.approximate_above = max_kernel_bytes, approximate_above
         self.n_components, self.random_state = n_components, random_state
@@ -168,7 +179,11 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
         checked = self._checked_groups(groups, len(codes))
         weights = self._row_weights(sample_weight, len(codes))
         kept = np.arange(len(codes)) if weights is None else self._weighted_rows(weights, codes)
-        scaler = self.scaler_ = standard_scaler(features, weights)
+        scaler = standard_scaler(features, weights)
+        if self.scaling == "overall":
+            of_varying = np.where(scaler.scale_ == np.sqrt(scaler.var_), scaler.var_, 0.0)
+            scaler.scale_ = np.full(self.n_features_in_, np.sqrt(of_varying.mean()) or 1.0)
+        self.scaler_ = scaler
         self.approximate_ = len(kept) > self.approximate_above
         if self.approximate_:
             self._fit_approximation(features, codes, checked, weights, kept)
@@ -183,7 +198,7 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
     def _fit_exactly(
         self, scaled: Array, codes: Codes, groups: Array | None, weights: NDArray[np.float64] | None
     ) -> None:
-        """Fit on standardised rows, with weights above 0."""
+        """Fit on scaled rows, with weights above 0."""
         variance = scaled.var(dtype=np.float64) if weights is None else self._variance()
         self.gamma_ = self._gamma_for(float(variance))
         fits_in_memory = 8 * len(scaled) ** 2 <= self.max_kernel_bytes
@@ -194,6 +209,9 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
         self.support_, self.support_vectors_ = solved.support, scaled[solved.support]
         self.dual_coef_, self.intercept_, self.n_support_, self.n_iter_ = solved[1:]
         self.converged_ = self.max_iter < 0 or self.n_iter_ < self.max_iter
+        of_rows = weights_of_rows(self.class_weight, self.classes_, codes, weights)
+        bounds = float(self.C) * (np.ones(len(codes)) if of_rows is None else of_rows)[self.support_]
+        self.at_bound_ = bool((np.abs(self.dual_coef_).max(axis=0) >= (1 - 1e-6) * bounds).any())
 
         if self.probability:
 
@@ -268,6 +286,7 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
                 raise wrong_value(self.head_name, "gamma", "'scale' or a number above 0", self.gamma)
         else:
             check_number(self.head_name, "gamma", self.gamma, above=0)
+        check_choice(self.head_name, "scaling", self.scaling, ("overall", "standard"))
         check_number(self.head_name, "tol", self.tol, above=0)
         check_number(self.head_name, "max_iter", self.max_iter, at_least=-1, integer=True)
         check_flag(self.head_name, "probability", self.probability)
@@ -277,13 +296,13 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
         check_random_state(self.head_name, self.random_state)
 
     def _gamma_for(self, variance: float) -> float:
-        """Return the kernel's width for standardised features of a variance, as `sklearn.svm.SVC` does for "scale"."""
+        """Return the kernel's width for scaled features of a variance, as `sklearn.svm.SVC` does for "scale"."""
         if not isinstance(self.gamma, str):
             return float(self.gamma)
         return 1.0 / (self.n_features_in_ * variance) if variance > 0 else 1.0
 
     def _variance(self) -> float:
-        """Return the variance of the standardised features: 1, or less if some are constant."""
+        """Return the variance of the scaled features: 1, or less if some are constant."""
         return float(np.mean(self.var_ / np.square(self.scale_)))
 
     def _solve(
@@ -314,5 +333,6 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # the first files of the first format hold no approximations
+        # the first files of the first format hold no approximations, and the first pickles no scaling
+        state = {"scaling": "standard"} | state
         super().__setstate__({"approximate_": False} | state if "dual_coef_" in state else state)

@@ -147,7 +147,7 @@ def has_converged(head: Any) -> bool:
 
 
 def notes_on_fits(heads: Mapping[str, Any]) -> list[str]:
-    """Return notes on fitted heads that did not converge, are approximations, or are not calibrated for a class."""
+    """Return notes on fitted heads whose result is not what their name or a parameter says."""
     notes = []
     for name, head in heads.items():
         inner = getattr(head, "head_", head)  # of a calibrated head
@@ -157,6 +157,11 @@ def notes_on_fits(heads: Mapping[str, Any]) -> list[str]:
             notes.append(
                 f"{display(name)} was trained on more than {inner.approximate_above:,} images and is an approximation "
                 f"by {len(inner.support_):,} of them"
+            )
+        if not getattr(inner, "at_bound_", True) and inner.class_weight is not None:
+            notes.append(
+                f"class weights change nothing in {display(name)}, because it separates the training images without "
+                "errors. Lower its C, for example to 0.1 or 0.01"
             )
         classes = [display(str(label)) for label in getattr(head, "uncalibrated_classes_", ())]
         if classes:

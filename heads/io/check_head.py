@@ -28,7 +28,7 @@ _INDICES = {"support_", "codes_", "n_support_"}
 _POSITIVE = {"scale_", "class_weights_", "gamma_", "inverse_temperature_", "temperature_"}
 _NUMBERS = {"gamma_", "inverse_temperature_", "temperature_"}
 _COUNTS = {"n_features_in_", "n_iter_", "n_samples_seen_", "n_calibration_rows_"}
-_FLAGS = {"approximate_", "converged_"}
+_FLAGS = {"approximate_", "at_bound_", "converged_"}
 _OTHER = {"classes_", "uncalibrated_classes_", "feature_names_in_", "history_", "curves_", "head_"} | _FLAGS
 
 

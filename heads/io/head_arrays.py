@@ -113,6 +113,8 @@ def unpack_head(description: Mapping[str, Any], array: Callable[[str], Array]) -
     _require_name(description["name"])
     if not all(name.isidentifier() and name.endswith("_") and not name.startswith("_") for name in attributes):
         raise ValueError(f"its head {description['name']!r} has attributes of other names than those of fitted heads")
+    # the first files of svm heads do not name their scaling
+    parameters = {"scaling": "standard"} | parameters if description["name"] == "svm" else parameters
     return StoredHead(
         description["name"],
         {name: unpack(value) for name, value in parameters.items()},

@@ -51,6 +51,7 @@ def test_head_without_parameters_says_so():
             "parameter class_weight of head 'logreg' must be None, 'balanced' or a mapping from class to a "
             "weight above 0, got 'equal'",
         ),
+        ("svm", {"scaling": "none"}, "parameter scaling of head 'svm' must be 'overall' or 'standard', got 'none'"),
         ("svm", {"gamma": "auto"}, "parameter gamma of head 'svm' must be 'scale' or a number above 0, got 'auto'"),
         ("svm", {"probability": 1}, "parameter probability of head 'svm' must be True or False, got 1"),
         ("linear-svm", {"C": 0}, "parameter C of head 'linear-svm' must be a number above 0, got 0"),

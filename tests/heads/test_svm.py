@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from embedonce.errors import ApproximationWarning
 from embedonce.heads.numerics import rbf_kernel as kernel_module
 from embedonce.heads.numerics.rbf_kernel import RBFMachine, pair_coefficients
 from embedonce.heads.numerics.scores import pair_signs
 from embedonce.heads.svm import SVMHead
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.datasets import make_classification
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -21,15 +23,30 @@ def features(n_classes, n=400, width=30, seed=0, dtype=np.float32):
     return X.astype(dtype), np.array([f"c{i}" for i in range(n_classes)])[y]
 
 
+class OverallScaler(TransformerMixin, BaseEstimator):
+    """Centred features, divided by the root of their mean variance."""
+
+    def fit(self, X, y=None):
+        self.mean_, self.scale_ = X.mean(axis=0), np.sqrt(X.var(axis=0).mean())
+        return self
+
+    def transform(self, X):
+        return (X - self.mean_) / self.scale_
+
+
+SCALERS = {"standard": StandardScaler, "overall": OverallScaler}
+
+
+@pytest.mark.parametrize("scaling", SCALERS)
 @pytest.mark.parametrize("n_classes", [2, 3, 6])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("settings", [{}, {"C": 0.5, "gamma": 0.01}, {"class_weight": "balanced"}])
 @pytest.mark.parametrize("max_kernel_bytes", [2**31, 0])
-def test_predicts_and_scores_as_scikit_learn(n_classes, dtype, settings, max_kernel_bytes):
+def test_predicts_and_scores_as_scikit_learn(scaling, n_classes, dtype, settings, max_kernel_bytes):
     X, y = features(n_classes, n=700, dtype=dtype)
-    head = SVMHead(tol=1e-6, max_kernel_bytes=max_kernel_bytes, **settings).fit(X[:500], y[:500])
+    head = SVMHead(tol=1e-6, scaling=scaling, max_kernel_bytes=max_kernel_bytes, **settings).fit(X[:500], y[:500])
     svc = SVC(**{"C": 10.0, **settings}, tol=1e-6, break_ties=True)
-    plain = make_pipeline(StandardScaler(), svc).fit(X[:500], y[:500])
+    plain = make_pipeline(SCALERS[scaling](), svc).fit(X[:500], y[:500])
     expected = plain.decision_function(X)
     # float32 kernels are right to 1e-6, and dual coefficients of up to C multiply them
     np.testing.assert_allclose(head.decision_function(X), expected, atol=2e-4 if dtype == np.float32 else 1e-5)
@@ -40,10 +57,11 @@ def test_predicts_and_scores_as_scikit_learn(n_classes, dtype, settings, max_ker
     np.testing.assert_array_equal(head.predict(X)[clear], plain.predict(X)[clear])
 
 
-def test_same_support_vectors_as_scikit_learn():
+@pytest.mark.parametrize("scaling", SCALERS)
+def test_same_support_vectors_as_scikit_learn(scaling):
     X, y = features(3, dtype=np.float64)
-    head = SVMHead(tol=1e-8).fit(X, y)
-    svc = SVC(C=10.0, tol=1e-8).fit(StandardScaler().fit_transform(X), y)
+    head = SVMHead(tol=1e-8, scaling=scaling).fit(X, y)
+    svc = SVC(C=10.0, tol=1e-8).fit(SCALERS[scaling]().fit_transform(X), y)
     np.testing.assert_array_equal(head.support_, svc.support_)
     np.testing.assert_array_equal(head.n_support_, svc.n_support_)
     np.testing.assert_allclose(head.dual_coef_, svc.dual_coef_, atol=1e-4)
@@ -121,3 +139,58 @@ def test_pair_coefficients_give_the_margins_of_libsvm(n_classes):
     np.testing.assert_allclose(margins.squeeze(), svc.decision_function(X), atol=1e-9)
     right = pair_signs(n_classes)[:, np.searchsorted(svc.classes_, y)].T
     assert np.mean((margins * right)[right != 0] > 0) > 0.9
+
+
+def rare_class(seed=0):
+    """A class of 1 in 30, told by three features among many that hardly vary."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(900) % 30 == 0
+    X = rng.normal(0, 0.02, (900, 400)).astype(np.float32)
+    X[:, :3] += rng.normal(0, 0.3, (900, 3)) + 1.5 * y[:, None]
+    return X, y
+
+
+def test_the_default_scaling_finds_a_rare_class():
+    (X, y), (test, truth) = rare_class(), rare_class(1)
+    found = {scaling: SVMHead(scaling=scaling).fit(X, y).predict(test)[truth].mean() for scaling in SCALERS}
+    assert found["overall"] > 0.9
+    assert found["standard"] < 0.5
+    assert SVMHead().scaling == "overall"
+
+
+def test_the_unit_of_the_features_changes_nothing():
+    X, y = features(3, dtype=np.float64)
+    expected = SVMHead().fit(X, y).decision_function(X)
+    np.testing.assert_allclose(SVMHead().fit(1000 * X + 5, y).decision_function(1000 * X + 5), expected, atol=1e-6)
+
+
+def test_constant_features_change_nothing():
+    X, y = features(3, dtype=np.float64)
+    wide = np.hstack([X, np.full((len(X), 30), 12345.678)])
+    # the mean variance halves with twice the features, and so does gamma="scale"
+    np.testing.assert_allclose(
+        SVMHead().fit(wide, y).decision_function(wide), SVMHead().fit(X, y).decision_function(X), atol=1e-6
+    )
+    flat = SVMHead().fit(np.full((4, 2), 0.1), [0, 0, 1, 1])
+    assert flat.scale_.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("scaling", SCALERS)
+def test_an_approximation_by_all_rows_is_near_the_exact_machine(scaling):
+    X, y = features(2, n=300)
+    exact = SVMHead(scaling=scaling).fit(X, y)
+    with pytest.warns(ApproximationWarning):
+        approximate = SVMHead(scaling=scaling, approximate_above=10).fit(X, y)
+    np.testing.assert_array_equal(approximate.scale_, exact.scale_)
+    assert (approximate.predict(X) == exact.predict(X)).mean() > 0.97
+
+
+def test_a_head_pickled_without_scaling_is_standardised():
+    X, y = features(2)
+    head = SVMHead(scaling="standard").fit(X, y)
+    state = head.__getstate__()
+    del state["scaling"]
+    old = SVMHead.__new__(SVMHead)
+    old.__setstate__(state)
+    assert old.scaling == "standard"
+    np.testing.assert_array_equal(old.predict_proba(X), head.predict_proba(X))

@@ -98,3 +98,13 @@ def test_training_a_head_that_is_cut_off_says_so(cache, tmp_path):
     trained = train(cache, "softmax", tmp_path / "a.npz", parameters={"epochs": 1})
     assert 'softmax stopped after 1 epoch before it converged. Give epochs="auto" or more epochs' in trained.notes
     assert load_head(trained.path).converged_ is False
+
+
+@pytest.mark.parametrize(("C", "noted"), [(10.0, True), (1e-4, False)])
+def test_class_weights_without_effect_are_noted(cache, C, noted):
+    heads = {"svm": {"C": C}}
+    plain, weighed = (compare(cache, heads, split="random", class_weight=weight) for weight in (None, "balanced"))
+    assert any("class weights change nothing in svm" in note for note in weighed.notes) is noted
+    assert not any("class weights" in note for note in plain.notes)
+    margins = [one.result("svm").head.decision_function(cache.features) for one in (plain, weighed)]
+    assert np.allclose(*margins, atol=0.01) is noted

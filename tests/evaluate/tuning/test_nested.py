@@ -209,7 +209,7 @@ def test_parameters_in_a_file_are_not_searched(cache, tmp_path):
     _, heads = read_config(tmp_path / "heads.toml")
     made = compare(cache, heads, split="random", tune=LONG)
     (sharp,), (soft,) = made.result("sharp-svm").tuning, made.result("soft").tuning
-    assert set(sharp.parameters) == {"gamma"}
+    assert set(sharp.parameters) == {"gamma", "scaling"}
     assert made.result("sharp-svm").head.C == 10
     assert made.result("sharp-svm").head.gamma == sharp.parameters["gamma"]
     assert set(soft.parameters) == {"C"}
@@ -224,11 +224,11 @@ def test_of_an_instance_what_differs_from_its_default_stays():
     heads = {"a": SVMHead(C=1.0), "b": SVMHead(), "mine": Mine(), "dummy": {}, "c": {"head": "svm", "gamma": "scale"}}
     spaces = search_spaces(heads, make_heads(heads))
     assert {name: set(space) for name, space in spaces.items()} == {
-        "a": {"gamma"},
-        "b": {"C", "gamma"},
+        "a": {"gamma", "scaling"},
+        "b": {"C", "gamma", "scaling"},
         "mine": set(),
         "dummy": set(),
-        "c": {"C"},
+        "c": {"C", "scaling"},
     }
     assert set(search_spaces({"knn": {}}, make_heads({"knn": {}}))["knn"]) == {"n_neighbors", "metric", "weights"}
 

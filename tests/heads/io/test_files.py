@@ -376,6 +376,21 @@ def test_a_missing_file_is_named(tmp_path):
             load_head(tmp_path / f"absent{suffix}", trust=True)
 
 
+@pytest.mark.parametrize("name", ["svm.skops", "svm-approximate.skops"])
+def test_an_old_svm_is_standardised(name):
+    assert load_head(OLD / name).scaling == "standard"
+
+
+def test_an_svm_file_without_scaling_is_standardised(tmp_path):
+    head, X = fitted("svm", scaling="standard")
+    save_head(head, tmp_path / "new.npz")
+    with zipfile.ZipFile(tmp_path / "new.npz") as new, zipfile.ZipFile(tmp_path / "old.npz", "w") as old:
+        for entry in new.namelist():
+            old.writestr(entry, new.read(entry).replace(b'"scaling": "standard",', b""))
+    assert b"scaling" not in (tmp_path / "old.npz").read_bytes()
+    assert_same(head, load_head(tmp_path / "old.npz"), X)
+
+
 def test_an_unfitted_head_is_not_saved(tmp_path):
     for name in ("svm", "softmax"):
         with pytest.raises(HeadError, match="not fitted"):
