@@ -29,6 +29,7 @@ _COUNTERS = frozenset(
 _FEWEST_KEYS = 0.5  # fraction of the images that a pattern must fit
 _FEWEST_REPEATED = 0.05  # fraction of the images that must share their group
 _MOST_TOKENS = 3  # of words and numbers without a separator between them
+_HASH = "*"
 _TRIED = 30  # images whose EXIF data are read first
 _COLUMNS = 128  # of projected features
 _BLOCK = 4096
@@ -182,10 +183,11 @@ class _Places:
     def name_levels(self) -> Iterator[Keys]:
         """Yield the groups by the beginnings of file names, the shortest first."""
         # names of the same form, such as word-number-number, are cut at the same place, where the beginnings repeat
-        ends = [_ends_of_tokens(stem) for stem in self.stems]
+        tokens = [_tokens(stem) for stem in self.stems]
+        ends = [[end for end, _ in of_stem] for of_stem in tokens]
         forms: dict[str, list[int]] = defaultdict(list)
-        for row, stem in enumerate(self.stems):
-            forms[re.sub(r"[^\W\d_]+", "@", re.sub(r"\d+", "#", stem))].append(row)
+        for row, of_stem in enumerate(tokens):
+            forms["".join(kind for _, kind in of_stem)].append(row)
         cuts: dict[str, list[list[str]]] = {}
         for form, rows in forms.items():
             cuts[form] = []
@@ -226,18 +228,21 @@ class _Places:
         return "/".join([*self.folders[row], self.stems[row][:end]])
 
 
-def _ends_of_tokens(stem: str) -> list[int]:
-    """Return the end of every number and every word; a mixture of many of them, such as a hash, is one."""
-    ends = []
-    for word in re.finditer(r"[^\W_]+", stem):
-        tokens = [word.start() + token.end() for token in re.finditer(r"\d+|\D+", word[0])]
-        ends += tokens if len(tokens) <= _MOST_TOKENS else tokens[-1:]
-    return ends
+def _tokens(text: str) -> list[tuple[int, str]]:
+    """Return the end and the kind of every number and every word; a mixture of many of them, such as a hash, is one."""
+    tokens = []
+    for word in re.finditer(r"[^\W_]+", text):
+        parts = list(re.finditer(r"\d+|\D+", word[0]))
+        if len(parts) > _MOST_TOKENS:
+            tokens.append((word.end(), _HASH))
+        else:
+            tokens += [(word.start() + part.end(), "#" if part[0].isdecimal() else "@") for part in parts]
+    return tokens
 
 
 def _without_hashes(text: str) -> str:
     def kept(word: re.Match[str]) -> str:
-        return word[0] if len(re.findall(r"\d+|\D+", word[0])) <= _MOST_TOKENS else ""
+        return "" if _tokens(word[0])[0][1] == _HASH else word[0]
 
     return re.sub(r"[^\W_]+", kept, text)
 

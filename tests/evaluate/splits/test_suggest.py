@@ -35,8 +35,9 @@ def groups_of(suggestion):
         ([f"{n:08}_{i:03}" for n in range(9) for i in range(3)], 8),
         ([f"{who}-{i}" for who in ("adam", "bert", "cora", "dora") for i in range(6)], 4),
         ([f"202001{n:02}_{i:06}" for n in range(9) for i in range(0, 99, 17)], 8),
+        ([f"pic_{n:02}_jpg.rf.{(n * 9 + i) * 7919**3:x}a1b2c3" for n in range(9) for i in range(3)], 6),
     ],
-    ids=["patients", "studies", "numbers", "words", "days"],
+    ids=["patients", "studies", "numbers", "words", "days", "hashes of augmentations"],
 )
 def test_repeated_beginnings_of_names_are_groups(names, beginning):
     paths = sorted(f"{label}/{label}{name}.png" for label in "ab" for name in names)
