@@ -20,7 +20,8 @@ import numpy as np
 from embedonce import FeatureCache
 from embedonce.errors import EmbedonceError
 from embedonce.evaluate.metrics import AnswerCurve, label_threshold
-from embedonce.evaluate.models.decisions import choose_decisions, in_set
+from embedonce.evaluate.models.decision_thresholds import choose_decisions
+from embedonce.evaluate.models.decisions import in_set
 from embedonce.evaluate.splits import Split, as_groups
 from embedonce.heads import make_head
 

@@ -3,9 +3,9 @@ from .activation_map import check_mean as check_mean
 from .activation_map import gray as gray
 from .activation_map import heatmap_colormap as heatmap_colormap
 from .activation_map import heatmap_of as heatmap_of
-from .decisions import DecisionScores as DecisionScores
+from .decision_thresholds import DecisionScores as DecisionScores
+from .decision_thresholds import score_decisions as score_decisions
 from .decisions import decisions_of as decisions_of
-from .decisions import score_decisions as score_decisions
 from .explanation import Explanation as Explanation
 from .explanation import explain as explain
 from .explanation import require_picture as require_picture

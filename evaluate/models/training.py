@@ -17,7 +17,8 @@ from ..duplicates import groups_for
 from ..scoring import HeadResult, fit_and_score, fit_head, notes_on_fits, open_views, training_history, with_intervals
 from ..shared import Records, history_figure, replacing_files, try_figure
 from ..splits import GroupsLike, Split, SplitLike, check_class_sizes, every_row, notes_on, single_split
-from .decisions import Decision, choose_decisions, read_targets
+from .decision_thresholds import choose_decisions, read_targets
+from .decisions import Decision
 from .image_model import build_image_model, decoding_notes, reference_of_cache, save_image_model
 from .model_file import FeatureSource, names_model
 from .novelty import NoveltyDetector

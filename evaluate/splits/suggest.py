@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -294,7 +295,9 @@ def _read_exif(cache: FeatureCache, root: Path, row: int) -> tuple[str, str, str
         except OSError:  # in an archive
             known = ImageFile(path, int(cache.files.sizes[row]), int(cache.files.mtimes[row]))
             file = io.BytesIO(read_image(root, known)[0])
-        with file, Image.open(file) as picture:
+        with file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large images and odd headers
+            picture = Image.open(file)
             exif = picture.getexif()
             more = exif.get_ifd(0x8769)
     except (ImageError, OSError, ValueError, SyntaxError, TypeError, KeyError, Image.DecompressionBombError):

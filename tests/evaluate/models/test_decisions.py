@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from embedonce import FeatureCache, evaluate_model, predict, train
 from embedonce.cli import main
 from embedonce.errors import HeadError, ModelFileError, ParameterError, SplitError
-from embedonce.evaluate.models.decisions import read_targets
+from embedonce.evaluate.models.decision_thresholds import read_targets
 from embedonce.heads.io.files import load_head, read_metadata, save_head
 
 
@@ -63,11 +63,11 @@ def test_decisions_change_no_head(drawn, tmp_path):
 
 
 def test_groups_stay_together_on_a_random_split_too(drawn, tmp_path, monkeypatch):
-    from embedonce.evaluate.models import decisions
+    from embedonce.evaluate.models import decision_thresholds
 
     seen = []
-    fit = decisions.fit_and_score
-    monkeypatch.setattr(decisions, "fit_and_score", lambda *args: seen.append(args[3]) or fit(*args))
+    fit = decision_thresholds.fit_and_score
+    monkeypatch.setattr(decision_thresholds, "fit_and_score", lambda *args: seen.append(args[3]) or fit(*args))
     train(drawn, "logreg", tmp_path / "a.npz", split="random", groups=GROUPS, decide="accuracy=0.8")
     assert len(seen) == 5
     assert not any(set(GROUPS[fold.train]) & set(GROUPS[fold.test]) for fold in seen)
