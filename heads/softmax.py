@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_X_y, column_or_1d
+from threadpoolctl import ThreadpoolController
 
 from .._keras import import_keras
 from ..cache import RowSource, row_blocks
@@ -145,7 +146,20 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
         given = self._row_weights(sample_weight, len(codes))
         weights = weights_of_rows(self.class_weight, self.classes_, codes, given)
         data = _float32(features), codes, None if weights is None else weights.astype(np.float32)
-        epochs, stopped = self._best_epochs(*data, checked) if self.epochs == "auto" else (int(self.epochs), False)
+        # batches are too small for more threads, which wait busily for each other
+        with ThreadpoolController().limit(limits=1, user_api="blas"):
+            self._fit_on(data, validation, checked)
+        return self
+
+    def _fit_on(
+        self,
+        data: tuple[Array | RowSource, Codes, Array | None],
+        validation: tuple[Array | RowSource, Array] | None,
+        groups: Array | None,
+    ) -> None:
+        """Train on features, class indices and weights."""
+        codes = data[1]
+        epochs, stopped = self._best_epochs(*data, groups) if self.epochs == "auto" else (int(self.epochs), False)
 
         names = ["accuracy", "loss"] + (["val_accuracy", "val_loss"] if validation is not None else [])
         self.history_: dict[str, list[float]] = {name: [] for name in names}
@@ -160,7 +174,6 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
         self.n_iter_ = epochs
         before, last, _ = loss_trend(self.history_["loss"])
         self.converged_ = bool(stopped or before - last <= STILL_FALLING) and epochs * self._steps(codes) >= LEAST_STEPS
-        return self
 
     @cached_property
     def model_(self) -> Any:
