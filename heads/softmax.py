@@ -173,7 +173,7 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
         self.coef_, self.intercept_ = np.ascontiguousarray(layer.kernel.T), layer.bias.copy()
         self.n_iter_ = epochs
         before, last, _ = loss_trend(self.history_["loss"])
-        self.converged_ = bool(stopped or before - last <= STILL_FALLING) and epochs * self._steps(codes) >= LEAST_STEPS
+        self.converged_ = stopped or (before - last <= STILL_FALLING and epochs * self._steps(codes) >= LEAST_STEPS)
 
     @cached_property
     def model_(self) -> Any:

@@ -236,6 +236,13 @@ def test_auto_is_more_accurate_than_few_epochs():
     assert (few.converged_, auto.converged_) == (False, True)
 
 
+def test_auto_can_converge_in_few_steps():
+    X, y = hard_blobs(200)
+    auto = SoftmaxHead(learning_rate=0.05).fit(X, y)
+    assert auto.converged_
+    assert not SoftmaxHead(auto.n_iter_, learning_rate=0.05).fit(X, y).converged_
+
+
 def test_auto_equals_that_number_of_epochs(data):
     auto = SoftmaxHead(learning_rate=0.01).fit(*data)
     np.testing.assert_array_equal(SoftmaxHead(auto.n_iter_, learning_rate=0.01).fit(*data).coef_, auto.coef_)
