@@ -173,7 +173,8 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
         self.coef_, self.intercept_ = np.ascontiguousarray(layer.kernel.T), layer.bias.copy()
         self.n_iter_ = epochs
         before, last, _ = loss_trend(self.history_["loss"])
-        self.converged_ = stopped or (before - last <= STILL_FALLING and epochs * self._steps(codes) >= LEAST_STEPS)
+        fall = (before - last) / (1.0 if data[2] is None else float(data[2].mean()))
+        self.converged_ = stopped or (fall <= STILL_FALLING and epochs * self._steps(codes) >= LEAST_STEPS)
 
     @cached_property
     def model_(self) -> Any:
@@ -230,9 +231,11 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
         of_train = None if weights is None else weights[train]
         of_held_out = None if weights is None else weights[held_out]
         inside, outside = select_rows(X, train), take_rows(X, held_out)
+        # small weights make the losses small; large ones only make the search longer
+        total = len(held_out) * (1.0 if weights is None else min(1.0, float(weights.mean())))
         best, lowest, stopped = 1, np.inf, False
         for epoch, (layer, _) in enumerate(islice(self._train(inside, codes[train], of_train), limit), start=1):
-            loss = _measure(layer, outside, codes[held_out], of_held_out).loss / len(held_out)
+            loss = _measure(layer, outside, codes[held_out], of_held_out).loss / total
             if loss < lowest - SMALLEST_IMPROVEMENT:
                 best, lowest = epoch, loss
             if epoch >= best + max(PATIENCE, PATIENCE_FRACTION * best):

@@ -292,6 +292,17 @@ def test_auto_leaves_out_rows_of_weight_zero(data):
     assert head.score(X, y) > 0.7
 
 
+@pytest.mark.parametrize("weight", [1e-3, 50.0])
+def test_auto_does_not_depend_on_the_unit_of_weights(weight, data):
+    X, y = data
+    expected = SoftmaxHead(learning_rate=0.01).fit(X, y)
+    head = SoftmaxHead(learning_rate=0.01).fit(X, y, sample_weight=np.full(600, weight))
+    assert head.n_iter_ >= 0.8 * expected.n_iter_
+    assert head.score(X, y) == pytest.approx(expected.score(X, y), abs=0.03)
+    few = SoftmaxHead(5).fit(X, y, sample_weight=np.full(600, weight))
+    assert not few.converged_
+
+
 @pytest.mark.parametrize("class_weight", ["balanced", {"n": 3.0}])
 def test_auto_weighs_held_out_rows(class_weight, data):
     X, y = data
