@@ -264,7 +264,7 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
 @option("--learning-curve", is_flag=True, help="Plot the score against training images.")
 @option("--jobs", type=POSITIVE, default=1, help="Train this many heads in parallel.")
 @option("--dask", metavar="SCHEDULER", help="Train on this Dask cluster.")
-@option("--fail-under", multiple=True, metavar="METRIC=VALUE", help="Exit status 1 if the best head scores worse.")
+@option("--fail-under", multiple=True, metavar="METRIC>=VALUE", help="Exit status 1 if the best head scores worse.")
 @option(
     "--config",
     type=PATH,
@@ -300,7 +300,9 @@ def compare(
     views of embedonce extract --views: train on them, average probabilities over them, or both. --maps needs the
     backbone's weights.
 
-    --fail-under takes METRIC=VALUE, or HEAD.METRIC=VALUE for one head; embedonce tune --help lists the metrics.
+    --fail-under takes METRIC>=VALUE, or HEAD.METRIC>=VALUE for one head, in quotes; METRIC>=VALUE@lower is for the
+    lower end of the 95 % interval. The score of the best head is corrected for the choice. embedonce tune --help lists
+    the metrics; log_loss must be <= VALUE.
     --config reads the file that embedonce init writes; options on the command line override it. --dask takes the
     address of a scheduler (tcp://host:8786) or its scheduler file (.json); every worker needs embedonce[cluster] and,
     under the same path, CACHE.
@@ -311,8 +313,8 @@ def compare(
         embedonce compare photos.h5 -o runs/photos
         # cross-validate and keep the images of each patient together
         embedonce compare photos.h5 --folds 5 --groups patients.csv -o runs/patients
-        # read heads from a file; exit status 1 below 90 % accuracy
-        embedonce compare --config heads.toml --fail-under accuracy=0.9
+        # read heads from a file; exit status 1 if the accuracy may be below 90 %
+        embedonce compare --config heads.toml --fail-under 'accuracy>=0.9@lower'
     """
     from ..cache import FeatureCache, make_folder, refuse_input_as_output
     from ..evaluate.comparison import DEFAULT_HEADS, failed_gates, read_gates
@@ -363,7 +365,11 @@ def compare(
 @option("--split", metavar="grouped|random|FILE[:COLUMN]|@COLUMN", help="Test images. [default: grouped]")
 @GROUPS
 @option("--seed", type=SEED, default=0, help="Random seed of split, folds and search.")
-@option("--metric", type=click.Choice(get_args(MetricName)), default="accuracy", help="Score to optimize.")
+@option(
+    "--metric",
+    type=click.Choice(get_args(MetricName)),
+    help="Score to optimize. [default: accuracy, or balanced_accuracy]",
+)
 @option("--folds", type=click.IntRange(min=2), default=5, help="Folds of the training images.")
 @option("--trials", type=POSITIVE, default=16, help="Candidates to try.")
 @option("--time-budget", type=SECONDS, metavar="SECONDS", help="Time budget.")

@@ -120,6 +120,17 @@ def print_comparison(comparison: Comparison) -> None:
     click.echo("\n".join([titles, rule, click.style(lines[0], bold=True), *lines[1:]]) + "\n")
     if left_out:
         click.echo(wrapped(f"(Not shown on this narrow terminal: {', '.join(left_out)}.)") + "\n")
+    best = comparison.best()
+    if best is not None and best.heads > 1:
+        title, fraction = (
+            METRICS[best.metric].title,
+            f"{best.expected:.4f}, 95 % interval {best.low:.4f} to {best.high:.4f}",
+        )
+        text = (
+            f"{display(best.head)} is the best of {best.heads} heads. Corrected for the choice, its {title} on other "
+            f"images is {fraction}."
+        )
+        click.echo(wrapped(text))
     for row in comparison.differences:
         text = f"{row.text[0].upper()}{row.text[1:]}." if row.verdict == "undecided" else f"{row.text}."
         click.echo(wrapped(text))

@@ -3,52 +3,93 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from ...cache import display
 from ...errors import HeadError, ParameterError
 from ..metrics import METRICS
 from .result import Comparison
 
+_GATE = re.compile(r"(?:(?P<head>.+)\.)?(?P<metric>\w+)(?P<sign>[<>]?=)(?P<value>[^@]*)(?:@(?P<end>\w+))?", re.DOTALL)
 
-def read_gates(texts: Iterable[str], heads: Collection[str]) -> list[tuple[str | None, str, float]]:
-    """Return head (None for the best), metric and value of each ``METRIC=VALUE`` or ``HEAD.METRIC=VALUE``."""
+
+class Gate(NamedTuple):
+    """A score that ``head``, None for the best one, must reach: the score itself, or the worse end of its interval."""
+
+    head: str | None
+    metric: str
+    bound: float
+    of_interval: bool = False
+
+
+def read_gates(texts: Iterable[str], heads: Collection[str]) -> list[Gate]:
+    """Return the gate of each ``[HEAD.]METRIC=VALUE[@lower]``."""
     gates = []
     for text in texts:
-        name, _, value = text.partition("=")
-        head, _, metric = name.rpartition(".")
+        found = _GATE.fullmatch(text)
+        head, metric, sign, value, end = found.groups() if found is not None else ("", "", "", "", None)
         try:
             bound = float(value)
         except ValueError:
             bound = math.nan
         if metric not in METRICS or not math.isfinite(bound):
             raise ParameterError(
-                "option --fail-under must be METRIC=VALUE or HEAD.METRIC=VALUE with a metric of "
-                f"{', '.join(METRICS)} and a number, got {text!r}"
+                "option --fail-under must be METRIC>=VALUE or HEAD.METRIC>=VALUE, with @lower for the lower end of the "
+                f"interval, with a metric of {', '.join(METRICS)} and a number, got {text!r}"
             )
         if head and head not in heads:
             names = ", ".join(map(display, heads))
             raise HeadError(f"option --fail-under must name one of the compared heads ({names}), got {text!r}")
+        more = METRICS[metric].higher_is_better
+        signs, ends = ("=", ">=" if more else "<="), (None, "lower" if more else "upper")
+        if sign not in signs or end not in ends:
+            raise ParameterError(
+                f"option --fail-under must be {metric}{signs[1]}VALUE or {metric}{signs[1]}VALUE@{ends[1]}, because "
+                f"{'more' if more else 'less'} is better, got {text!r}"
+            )
         low, high = METRICS[metric].bounds
         if not low <= bound <= high:
             advice = f". Scores are fractions: {metric}={bound / 100:g}" if 2 <= bound <= 100 else ""
             raise ParameterError(
                 f"option --fail-under must give {metric} from {low:g} to {high:g}, got {text!r}{advice}"
             )
-        gates.append((head or None, metric, bound))
+        gates.append(Gate(head or None, metric, bound, end is not None))
     return gates
 
 
-def failed_gates(comparison: Comparison, gates: Iterable[tuple[str | None, str, float]]) -> list[str]:
-    """Return a text for every score that was not reached; a log loss must be at most the value."""
+def failed_gates(comparison: Comparison, gates: Iterable[Gate]) -> list[str]:
+    """Return a text for every score that was not reached; the best head's is corrected for the choice."""
     failed = []
-    for head, metric, bound in gates:
-        results = [result for result in comparison.results if head in (None, result.name)]  # none of a head that failed
-        scores = [result.scores[metric] for result in results if result.scores[metric] is not None]
-        sign = METRICS[metric].sign
-        reached = max((sign * score for score in scores), default=-math.inf)
-        if reached < sign * bound:
-            name = "the best head" if head is None else display(head)
-            got = "has none" if not scores else f"reaches {sign * reached:.4f}"
-            failed.append(f"{metric} must be at {'least' if sign > 0 else 'most'} {bound:g}, {name} {got}")
+    for gate in gates:
+        metric = METRICS[gate.metric]
+        name, value, text = _reached(comparison, gate)
+        if value is None or metric.sign * value < metric.sign * gate.bound:
+            what = (
+                f"the {'lower' if metric.sign > 0 else 'upper'} end of {gate.metric}"
+                if gate.of_interval
+                else gate.metric
+            )
+            got = "has none" if value is None else f"reaches {value:.4f}{text}"
+            failed.append(f"{what} must be at {'least' if metric.sign > 0 else 'most'} {gate.bound:g}, {name} {got}")
     return failed
+
+
+def _reached(comparison: Comparison, gate: Gate) -> tuple[str, float | None, str]:
+    """Return the head in words, the value that counts, if it has one, and a remark on it."""
+    worse = 0 if METRICS[gate.metric].higher_is_better else 1
+    if gate.head is None:
+        best = comparison.best(gate.metric)
+        if best is None:
+            return "the best head", None, ""
+        value = (best.low, best.high)[worse] if gate.of_interval else best.expected
+        text = f", corrected for the choice among {best.heads} heads" if best.heads > 1 else ""
+        return f"the best head, {display(best.head)},", value, text
+    results = [result for result in comparison.results if result.name == gate.head]  # none if the head failed
+    if not results:
+        return display(gate.head), None, ""
+    interval = results[0].intervals.get(gate.metric)
+    if gate.of_interval:
+        return display(gate.head), None if interval is None else interval[worse], ""
+    return display(gate.head), results[0].scores[gate.metric], ""

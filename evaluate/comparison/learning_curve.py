@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, display
 from ...errors import EmbedonceError, first_line
-from ..metrics import MARGIN, METRICS, mean_error, score_intervals, units
+from ..metrics import MARGIN, METRICS, contributions, mean_error, score_intervals, units
 from ..scoring import (
     ComparisonData,
     HeadResult,
@@ -141,7 +141,7 @@ def _slope(
     before, (whole,) = curve[-2], curve[-1]
     images = float(np.mean([len(part.train) for part, _ in before])), float(len(whole[0].train))
     correct_before = np.mean([result.predicted == true for _, result in before], axis=0)
-    values = _contributions(metric, true, (whole[1].predicted == true) - correct_before)
+    values = contributions((whole[1].predicted == true) - correct_before, _classes(metric, true))
     clusters = units(groups, len(true))
     scores = [result.scores[metric] for _, result in before]
     drawn = float(np.var(scores, ddof=1)) * (1 + 1 / len(scores)) if len(scores) > 1 else 0.0
@@ -152,19 +152,8 @@ def _slope(
     return LearningSlope(images[0], images[1], slope, slope - reach, slope + reach)
 
 
-def _contributions(
-    metric: str, true: npt.NDArray[np.intp], difference: npt.NDArray[np.floating]
-) -> npt.NDArray[np.float64]:
-    """Return values whose mean is the difference of a score, from the difference of correctness of every image."""
-    values = np.asarray(difference, np.float64)
-    if metric != "balanced_accuracy":
-        return values
-    sizes = np.bincount(true)
-    present = sizes > 0
-    means = np.bincount(true, values) / np.maximum(sizes, 1)
-    weights = len(true) / (present.sum() * sizes[true])
-    contributions: npt.NDArray[np.float64] = weights * (values - means[true]) + means[present].mean()
-    return contributions
+def _classes(metric: str, true: npt.NDArray[np.intp]) -> npt.NDArray[np.intp] | None:
+    return true if metric == "balanced_accuracy" else None
 
 
 def learning_outlook(comparison: ComparisonData, slopes: Mapping[str, LearningSlope]) -> LearningOutlook:
@@ -181,7 +170,7 @@ def learning_outlook(comparison: ComparisonData, slopes: Mapping[str, LearningSl
     correct = (best.predicted == true).astype(np.float64)
     if others:
         correct -= others[0].predicted == true
-    error = mean_error(_contributions(metric, true, correct), clusters)
+    error = mean_error(contributions(correct, _classes(metric, true)), clusters)
     error = math.hypot(error, 1 / (clusters.effective + 2))  # as if one more image were discordant
     quantile = float(norm.ppf((1 + _LEVEL) / 2)) + (float(norm.ppf(_POWER)) if others else 0.0)
     needed = math.ceil(clusters.groups * (quantile * error / _POINTS) ** 2)

@@ -13,7 +13,7 @@ from ...cache import FeatureCache, display, open_cache, write_atomically
 from ...errors import EmbedonceError, check_flag, first_line
 from ...extract import Progress, as_progress, notes_on_stored_oddities
 from ..duplicates import groups_for
-from ..metrics import MARGIN, HeadDifference, compare_all
+from ..metrics import MARGIN, HeadDifference, compare_all, leading_metric
 from ..scoring import (
     HeadResult,
     HeadsOnPlan,
@@ -306,7 +306,7 @@ def _summarize(cache: FeatureCache, plan: HeadsOnPlan, groups: Groups | None, se
         cache,
         split,
         results,
-        notes_on(cache, split, folds) + notes_on_fits({result.name: result.head for result in results}),
+        notes_on(cache, split, folds, groups) + notes_on_fits({result.name: result.head for result in results}),
         groups=groups,
         differences=_differences(cache, split, results, folds, groups),
         folds=list(folds),
@@ -318,13 +318,14 @@ def _differences(
 ) -> Records[HeadDifference]:
     if len(results) < 2:
         return Records()
-    true = cache.labels[split.test].astype(np.intp)
+    metric, true = leading_metric(cache.labels), cache.labels[split.test].astype(np.intp)
+    classes = true if metric == "balanced_accuracy" else None
     correct = {result.name: result.predicted == true for result in results}
     ids = None if groups is None else groups.ids[split.test]
     # heads that all fail on a class that none of them knows are not tied
     margin = 0.0 if untrained_classes(cache, folds or [split]) else MARGIN
     if not folds:
-        return compare_all(list(correct), correct, ids, margin=margin)
-    accuracies = {result.name: [entry.scores["accuracy"] or 0.0 for entry in result.folds] for result in results}
+        return compare_all(list(correct), correct, ids, classes, margin=margin)
+    of_folds = {result.name: [entry.scores[metric] or 0.0 for entry in result.folds] for result in results}
     sizes = [(len(fold.train), len(fold.test)) for fold in folds]
-    return compare_all(list(correct), correct, ids, accuracies, sizes, margin=margin)
+    return compare_all(list(correct), correct, ids, classes, of_folds, sizes, margin=margin)

@@ -9,7 +9,6 @@ from .intervals import score_intervals as score_intervals
 from .metrics import METRICS as METRICS
 from .metrics import Metric as Metric
 from .metrics import align_probabilities as align_probabilities
-from .metrics import are_skewed as are_skewed
 from .metrics import leading_metric as leading_metric
 from .metrics import score as score
 from .metrics import shown_metrics as shown_metrics
@@ -19,3 +18,6 @@ from .paired_tests import HeadDifference as HeadDifference
 from .paired_tests import PairedTest as PairedTest
 from .paired_tests import compare_all as compare_all
 from .paired_tests import compare_pair as compare_pair
+from .paired_tests import contributions as contributions
+from .selection import Predicted as Predicted
+from .selection import selection_bias as selection_bias

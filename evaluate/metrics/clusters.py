@@ -31,6 +31,10 @@ class Clusters(NamedTuple):
         sizes = np.bincount(self.of_row, minlength=self.groups)
         return float(sizes.sum() ** 2 / (sizes.astype(np.float64) ** 2).sum())
 
+    def take(self, rows: npt.NDArray[np.intp]) -> Clusters:
+        """Return the groups of some rows."""
+        return units(None if self.alone else self.of_row[rows], len(rows))
+
     def sums(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """Return the sum of per-row values, shape (t,) or (t, m), in each group."""
         total = np.zeros((self.groups, *values.shape[1:]))
@@ -93,3 +97,31 @@ def error_by_groups(values: npt.NDArray[np.floating], clusters: Clusters, means:
 def mean_error(values: npt.NDArray[np.floating], clusters: Clusters) -> float:
     """Return the standard error of a mean: `error_by_groups`, at least `error_by_correlation`."""
     return max(error_by_groups(values, clusters), error_by_correlation(values, clusters))
+
+
+def effective_size(correct: npt.NDArray[np.bool_], clusters: Clusters, level: float) -> float:
+    """Return the number of independent images that give an interval of a fraction as wide as these groups do."""
+    values = correct.astype(np.float64)
+    size, fraction = float(len(values)), float(values.mean())
+    if clusters.alone:
+        return size
+    if 0 < fraction < 1:
+        size = min(size, fraction * (1 - fraction) / mean_error(values, clusters) ** 2)
+    else:
+        size = clusters.effective
+    # fewer for the unknown variance between groups (Korn and Graubard, 1998, Survey Methodology 24)
+    return size * (normal_quantile(level) / quantile(level, clusters)) ** 2
+
+
+def normal_quantile(level: float) -> float:
+    """Return the normal quantile of a two-sided interval."""
+    from scipy.stats import norm
+
+    return float(norm.ppf((1 + level) / 2))
+
+
+def quantile(level: float, clusters: Clusters) -> float:
+    """Return Student's quantile of a two-sided interval by effective groups; the normal one if each has one row."""
+    from scipy.stats import t
+
+    return normal_quantile(level) if clusters.alone else float(t.ppf((1 + level) / 2, max(clusters.effective - 1, 1)))

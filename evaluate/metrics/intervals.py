@@ -1,23 +1,26 @@
-"""Confidence intervals of scores by bootstrap over groups.
+"""Confidence intervals of scores.
 
-The interval is Wilson's for the number of images that would give the standard error of the bootstrap, since scores near
-1 are far from normally distributed. In simulation (``benchmarks/statistics.py``) its coverage is nominal, also where
-the percentile interval covers the truth in two of three cases or fewer.
+The accuracy has Wilson's interval for an effective number of images. Balanced accuracy, macro F1 and Matthews's
+correlation are functions of the confusion matrix, and have the quantiles of their posterior distribution, in which each
+class has its own effective number of images. In simulation (``benchmarks/statistics.py``) coverage is nominal for
+classes of equal and of very different sizes, with and without groups.
 """
 
 from __future__ import annotations
 
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from .clusters import Clusters, Interval, error_by_correlation, mean_error, units
-from .metrics import METRICS, accuracy
+from .clusters import Clusters, Interval, effective_size, mean_error, normal_quantile, units
+from .metrics import METRICS
 from .roc_auc_interval import area_interval
 
 LEVEL = 0.95
-RESAMPLES = 2000
+DRAWS = 2000
+_JEFFREYS = 2 / 3
 
 
 def score_intervals(
@@ -28,36 +31,23 @@ def score_intervals(
     groups: npt.NDArray[np.integer] | None = None,
     *,
     level: float = LEVEL,
-    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
     """Return confidence intervals of the scores of `score`, by name; those without an interval are left out."""
-    # rows of one group are resampled together (Field and Welsh, 2007, doi:10.1111/j.1467-9868.2007.00593.x); training
-    # rows are not resampled: it is the interval of the score of this trained head on further images
+    # training rows are not resampled: it is the interval of the score of this trained head on further images
     if not len(true):
         return {}
     clusters = units(groups, len(true))
-    generator = np.random.default_rng(seed)
-    k = len(class_names)
-    # per group; whole confusion matrices would take gigabytes for some hundred classes
-    counts = np.zeros((clusters.groups, 3, k))
     correct = true == predicted
-    np.add.at(counts[:, 0], (clusters.of_row[correct], true[correct]), 1)
-    np.add.at(counts[:, 1], (clusters.of_row, true), 1)
-    np.add.at(counts[:, 2], (clusters.of_row, predicted), 1)
-    whole = counts.sum(0)
-    # groups of equal counts are resampled as one kind, with the same result but faster: single images have k^2 kinds
-    kinds, of_kind = np.unique(counts.reshape(clusters.groups, 3 * k), axis=0, return_counts=True)
-    weights = generator.multinomial(clusters.groups, of_kind / clusters.groups, size=resamples)
-    resampled = (weights @ kinds).reshape(-1, 3, k)
-    size, balance = clusters.effective, _balance(np.bincount(true))
-    wider = _widening(correct, clusters, _deviation(accuracy(resampled)))
-    intervals: dict[str, Interval] = {}
-    for name, metric in METRICS.items():
-        if not metric.of_probabilities:
-            value, deviation = float(metric.measure(whole)), wider * _deviation(metric.measure(resampled))
-            of_score = size if name == "accuracy" else size * balance
-            intervals[name] = _bounded_interval(value, deviation, of_score, level, metric.bounds)
+    intervals = {
+        "accuracy": accuracy_interval(correct, clusters, level),
+        "balanced_accuracy": balanced_accuracy_interval(correct, true, clusters, level, seed),
+    }
+    counts = np.stack([np.bincount(rows, minlength=len(class_names)) for rows in (true[correct], true, predicted)])
+    drawn = _draw_counts(true, predicted, len(class_names), clusters, level, seed)
+    for name in ("macro_f1", "mcc"):
+        measure = METRICS[name].measure
+        intervals[name] = _between(measure(drawn), float(measure(counts.astype(np.float64))), level)
     if probabilities is not None:
         tiny = np.finfo(probabilities.dtype).eps
         losses = -np.log(np.clip(probabilities[np.arange(len(true)), true], tiny, 1))
@@ -68,36 +58,102 @@ def score_intervals(
     return intervals
 
 
-def _widening(correct: npt.NDArray[np.bool_], clusters: Clusters, deviation: float) -> float:
-    """Return the ratio of the accuracy's standard error by correlation to that of the bootstrap, at least 1."""
-    if clusters.alone or deviation == 0:
-        return 1.0
-    return max(1.0, error_by_correlation(correct.astype(np.float64), clusters) / deviation)
+def accuracy_interval(correct: npt.NDArray[np.bool_], clusters: Clusters, level: float = LEVEL) -> Interval:
+    """Return the interval of the fraction that is correct."""
+    return wilson_interval(float(correct.mean()), effective_size(correct, clusters, level), level)
 
 
-def wilson_interval(value: float, deviation: float, size: float, level: float = LEVEL) -> Interval:
-    """Return the interval of a score from 0 to 1; exactly 0 or 1 gets that of ``size`` images."""
+def wilson_interval(fraction: float, size: float, level: float = LEVEL) -> Interval:
+    """Return Wilson's interval of a fraction of ``size`` independent images."""
     # Wilson (1927, doi:10.1080/01621459.1927.10502953) for the effective number of images, which is best for clustered
     # samples (Franco, Little, Louis and Slud, 2019, doi:10.1093/jssam/smy019)
-    from scipy.stats import norm
-
-    if 0 < value < 1 and deviation > 0:
-        size = value * (1 - value) / deviation**2
-    square = float(norm.ppf((1 + level) / 2)) ** 2 / size
-    centre = (value + square / 2) / (1 + square)
-    reach = np.sqrt(square * value * (1 - value) + square**2 / 4) / (1 + square)
-    # rounding must not put a score of 0 or 1 outside
-    return max(0.0, min(value, float(centre - reach))), min(1.0, max(value, float(centre + reach)))
+    square = normal_quantile(level) ** 2 / size
+    centre = (fraction + square / 2) / (1 + square)
+    reach = np.sqrt(square * fraction * (1 - fraction) + square**2 / 4) / (1 + square)
+    # rounding must not put a fraction of 0 or 1 outside
+    return max(0.0, min(fraction, float(centre - reach))), min(1.0, max(fraction, float(centre + reach)))
 
 
-def _bounded_interval(
-    value: float, deviation: float, size: float, level: float, bounds: tuple[float, float]
+def balanced_accuracy_interval(
+    correct: npt.NDArray[np.bool_],
+    true: npt.NDArray[np.intp],
+    clusters: Clusters,
+    level: float = LEVEL,
+    seed: int = 0,
 ) -> Interval:
-    """Return Wilson's interval of a score between other bounds than 0 and 1."""
-    low, high = bounds
-    span = high - low
-    ends = wilson_interval((value - low) / span, deviation / span, size, level)
-    return low + span * ends[0], low + span * ends[1]
+    """Return the interval of the mean recall of the classes that occur."""
+    # the posterior of the mean recall: Brodersen, Ong, Stephan and Buhmann, 2010, doi:10.1109/ICPR.2010.764
+    generator = np.random.default_rng(seed)
+    classes = _recalls(correct, true, clusters, level)
+    total = sum(generator.beta(one.right, one.wrong, DRAWS) for one in classes)
+    return _between(total / len(classes), float(np.mean([one.recall for one in classes])), level)
+
+
+class _Recall(NamedTuple):
+    """The recall of a class and its posterior, a beta distribution of the numbers ``right`` and ``wrong``."""
+
+    label: int
+    rows: npt.NDArray[np.intp]
+    recall: float
+    size: float  # the effective number of its images
+    right: float
+    wrong: float
+
+
+def _recalls(
+    correct: npt.NDArray[np.bool_], true: npt.NDArray[np.intp], clusters: Clusters, level: float
+) -> list[_Recall]:
+    """Return the recall of every class that occurs."""
+    parts = {int(label): np.flatnonzero(true == label) for label in np.unique(true)}
+    recalls = {label: float(correct[rows].mean()) for label, rows in parts.items()}
+    # Jeffreys's prior of one image in each class would outweigh many small classes: with several classes, a part of
+    # it is an image like the others. How many classes determine the mean is Kish's number, as for groups
+    weights = np.array([1 / len(rows) for rows in parts.values()])
+    several = float(weights.sum() ** 2 / (weights**2).sum())
+    mean = float(np.average(list(recalls.values()), weights=weights))
+    prior = mean + (0.5 - mean) * several**-_JEFFREYS
+    found = []
+    for label, rows in parts.items():
+        size, recall = effective_size(correct[rows], clusters.take(rows), level), recalls[label]
+        found.append(_Recall(label, rows, recall, size, size * recall + prior, size * (1 - recall) + 1 - prior))
+    return found
+
+
+def _draw_counts(
+    true: npt.NDArray[np.intp], predicted: npt.NDArray[np.intp], k: int, clusters: Clusters, level: float, seed: int
+) -> npt.NDArray[np.float64]:
+    """Draw `Counts` from the posterior of the confusion matrix, shape (draws, 3, classes that occur or are predicted)."""
+    # Dirichlet's distribution (Caelen, 2017, doi:10.1007/s10472-017-9564-8), as gamma distributed cells; a whole
+    # matrix would take gigabytes for some hundred classes
+    generator = np.random.default_rng(seed)
+    seen = np.union1d(true, predicted)
+    right, of_class, named = drawn = np.zeros((3, len(seen), DRAWS))
+    everywhere = np.zeros(DRAWS)
+    for one in _recalls(true == predicted, true, clusters, level):
+        scale = one.size / len(one.rows)
+        own = int(np.searchsorted(seen, one.label))
+        cells = np.bincount(np.searchsorted(seen, predicted[one.rows]), minlength=len(seen)) * scale
+        cells[own] = 0
+        confused = np.flatnonzero(cells)
+        prior = (one.wrong - cells.sum()) / max(len(seen) - 1, 1)  # in each cell of errors
+        right[own] = generator.gamma(one.right, size=DRAWS) / scale
+        wrong = generator.gamma(cells[confused, None] + prior, size=(len(confused), DRAWS)) / scale
+        without = max(len(seen) - 1 - len(confused), 0)
+        rest = generator.gamma(prior * without, size=DRAWS) / scale if without else np.zeros(DRAWS)
+        of_class[own] = right[own] + wrong.sum(0) + rest
+        named[own] += right[own]
+        named[confused] += wrong
+        # the rest is spread over the classes that no image of this one is taken for
+        everywhere += rest / max(without, 1)
+        named[[own, *confused]] -= rest / max(without, 1)
+    named += everywhere
+    return np.moveaxis(drawn, -1, 0)
+
+
+def _between(drawn: npt.NDArray[np.float64], value: float, level: float) -> Interval:
+    """Return the quantiles of the drawn scores, with the measured one between them."""
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return min(low, value), max(high, value)
 
 
 def mean_interval(values: npt.NDArray[np.floating], clusters: Clusters, level: float = LEVEL) -> Interval:
@@ -116,14 +172,3 @@ def mean_interval(values: npt.NDArray[np.floating], clusters: Clusters, level: f
         for end in (quantile, -quantile)
     ]
     return max(0.0, mean - float(reaches[0]) * error), mean - float(reaches[1]) * error
-
-
-def _balance(sizes: npt.NDArray[np.integer]) -> float:
-    """Return the fraction of the images that counts in a mean over classes: 1 if classes have equal sizes."""
-    sizes = sizes[sizes > 0]
-    return float(len(sizes) ** 2 / (sizes.sum() * (1 / sizes).sum()))
-
-
-def _deviation(values: npt.NDArray[np.floating]) -> float:
-    values = values[np.isfinite(values)]
-    return float(values.std(ddof=1)) if len(values) > 1 else 0.0

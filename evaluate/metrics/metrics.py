@@ -106,16 +106,11 @@ SKEWED = 1.5
 """From this ratio of the largest to the smallest class on, accuracy mostly measures the largest."""
 
 
-def are_skewed(labels: npt.NDArray[np.integer]) -> bool:
-    """Return whether classes differ so much in size that balanced accuracy says more than accuracy."""
-    counts = np.bincount(labels)
+def leading_metric(labels: npt.NDArray[np.integer]) -> str:
+    """Return the score that orders heads on a data set: ``balanced_accuracy`` if its classes differ much in size."""
+    counts = np.bincount(labels[labels >= 0])
     counts = counts[counts > 0]
-    return bool(len(counts) and counts.max() > SKEWED * counts.min())
-
-
-def leading_metric(skewed: bool) -> str:
-    """Return the score that orders heads: ``accuracy``, or ``balanced_accuracy`` if classes are skewed."""
-    return "balanced_accuracy" if skewed else "accuracy"
+    return "balanced_accuracy" if len(counts) and counts.max() > SKEWED * counts.min() else "accuracy"
 
 
 def shown_metrics(first: str) -> list[Metric]:

@@ -11,11 +11,14 @@ import numpy.typing as npt
 
 from ...cache import display
 from ..shared import Record, Records
-from .clusters import Clusters, Interval, mean_error, units
-from .intervals import LEVEL
+from .clusters import Clusters, Interval, normal_quantile, units
+from .intervals import LEVEL, accuracy_interval, balanced_accuracy_interval
+from .metrics import METRICS
 
 MARGIN = 0.01
 """Heads whose accuracies certainly differ by less are practically tied: one percentage point."""
+
+_GRID = 20_000
 
 Correct = npt.NDArray[np.bool_]
 
@@ -26,8 +29,10 @@ class PairedTest(Record):
 
     Attributes
     ----------
+    metric : str
+        Score that is compared: ``accuracy`` or ``balanced_accuracy``.
     difference : float
-        Accuracy of the first head minus that of the second.
+        Score of the first head minus that of the second.
     low, high : float
         Confidence interval of the difference.
     p : float
@@ -38,6 +43,7 @@ class PairedTest(Record):
         Number of images that only the first, and only the second, head classifies correctly.
     """
 
+    metric: str
     difference: float
     low: float
     high: float
@@ -48,13 +54,14 @@ class PairedTest(Record):
 
 @dataclass(frozen=True)
 class HeadDifference(Record):
-    """Paired test of heads ``a`` and ``b``, the more accurate one first; ``p_holm`` is corrected for the pairs.
+    """Paired test of heads ``a`` and ``b``, the better one by ``metric`` first; ``p_holm`` is corrected for the pairs.
 
     ``verdict`` is "better", "practically tied" or "undecided", and ``text`` the result as a sentence.
     """
 
     a: str
     b: str
+    metric: str
     difference: float
     low: float
     high: float
@@ -67,82 +74,125 @@ class HeadDifference(Record):
 
 
 def compare_pair(
-    a_correct: Correct, b_correct: Correct, groups: npt.NDArray[np.integer] | None = None, *, level: float = LEVEL
-) -> PairedTest:
-    """Compare two heads by which images each classifies correctly, bool, shape (t,)."""
-    # McNemar's exact test (1947, doi:10.1007/BF02295996); with groups, the exact sign-flip test (Good, 2005, chapter
-    # 3), which equals McNemar's for groups of one image
-    from scipy.stats import binomtest
-
-    difference = a_correct.astype(np.float64) - b_correct.astype(np.float64)
-    discordant = (int((difference > 0).sum()), int((difference < 0).sum()))
-    clusters = units(groups, len(difference))
-    if clusters.alone:
-        test = "McNemar"
-        p = float(binomtest(discordant[0], sum(discordant)).pvalue) if sum(discordant) else 1.0
-    else:
-        test = "sign flips of groups"
-        p = sign_flip_p(np.bincount(clusters.of_row, difference, clusters.groups).astype(np.int64))
-    mean = float(difference.mean())
-    low, high = difference_interval(difference, clusters, level)
-    if p >= 1 - level:
-        low, high = min(low, 0.0), max(high, 0.0)
-    elif mean > 0:
-        low = max(low, 0.0)
-    else:
-        high = min(high, 0.0)
-    return PairedTest(mean, low, high, p, test, discordant)
-
-
-def difference_interval(difference: npt.NDArray[np.float64], clusters: Clusters, level: float = LEVEL) -> Interval:
-    """Return the interval of the difference of two accuracies on the same images."""
-    # Agresti and Min (2005, doi:10.1002/sim.1781): normal, with half an image added to each of the four outcomes, so
-    # that it keeps its coverage with few discordant images, and has a width without any
-    from scipy.stats import norm
-
-    rows, variance = len(difference), float(difference.var())
-    if clusters.alone:
-        images = float(rows)
-    elif variance == 0:
-        images = clusters.effective
-    else:
-        unbiased = variance * clusters.groups / max(clusters.groups - 1, 1)  # as the standard error is
-        images = min(float(rows), unbiased / mean_error(difference, clusters) ** 2)
-    centre = images * float(difference.mean()) / (images + 2)
-    discordant = (images * float(np.abs(difference).mean()) + 1) / (images + 2)
-    reach = float(norm.ppf((1 + level) / 2)) * float(np.sqrt((discordant - centre**2) / (images + 2)))
-    return max(-1.0, centre - reach), min(1.0, centre + reach)
-
-
-def sign_flip_p(differences: npt.NDArray[np.int64]) -> float:
-    """Return the exact two-sided p of a sum of random signs, int64, by convolution of two-point variables."""
-    sizes = np.abs(differences[differences != 0])
-    if not len(sizes):
-        return 1.0
-    # the distribution is over the sums from -total to total
-    distribution = np.ones(1)
-    for size in np.sort(sizes):
-        wider = np.zeros(len(distribution) + 2 * size)
-        wider[: len(distribution)] += distribution / 2
-        wider[-len(distribution) :] += distribution / 2
-        distribution = wider
-    total = int(sizes.sum())
-    reached = abs(int(differences.sum()))
-    if reached == 0:
-        return 1.0
-    return float(min(1.0, 2 * distribution[total + reached :].sum()))
-
-
-def compare_folds(
-    differences: Sequence[float],
-    sizes: Sequence[tuple[int, int]],
-    discordant: tuple[int, int] = (0, 0),
+    a_correct: Correct,
+    b_correct: Correct,
+    groups: npt.NDArray[np.integer] | None = None,
+    classes: npt.NDArray[np.intp] | None = None,
     *,
     level: float = LEVEL,
 ) -> PairedTest:
-    """Compare two heads by their accuracies on the folds of a cross-validation."""
+    """Compare two heads by which images each classifies correctly, bool, shape (t,).
+
+    With the true ``classes``, shape (t,), their balanced accuracies are compared instead of their accuracies.
+    """
+    # sign flips suppose that the errors of two equally good heads are distributed alike; if one errs on single images
+    # and the other on whole groups they find a difference too often, so the interval has to find it as well
+    from scipy.stats import norm
+
+    clusters = units(groups, len(a_correct))
+    a, b = a_correct.astype(np.float64), b_correct.astype(np.float64)
+    discordant = (int((a > b).sum()), int((a < b).sum()))
+    difference = float(contributions(a - b, classes).mean())
+    low, high = _difference_interval(a_correct, b_correct, clusters, classes, level)
+    p = sign_flip_p(_on_grid(clusters.sums(_weights(classes, len(a)) * (a - b))))
+    towards_zero = difference - low if difference > 0 else high - difference
+    if towards_zero > 0:
+        p = max(p, float(2 * norm.sf(abs(difference) / towards_zero * normal_quantile(level))))
+    if p >= 1 - level:  # the exact test may need more than the interval
+        low, high = min(low, 0.0), max(high, 0.0)
+    test = (
+        "McNemar" if clusters.alone and classes is None else f"sign flips of {'images' if clusters.alone else 'groups'}"
+    )
+    return PairedTest(_metric(classes), difference, low, high, p, f"{test} and score interval", discordant)
+
+
+def _metric(classes: npt.NDArray[np.intp] | None) -> str:
+    return "accuracy" if classes is None else "balanced_accuracy"
+
+
+def contributions(
+    correct: npt.NDArray[np.floating], classes: npt.NDArray[np.intp] | None = None
+) -> npt.NDArray[np.float64]:
+    """Return values, shape (t,), whose mean is the accuracy, or the balanced accuracy over ``classes``, of correct."""
+    values = np.asarray(correct, np.float64)
+    if classes is None:
+        return values
+    _, of_row, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+    means = np.bincount(of_row, values) / sizes
+    found: npt.NDArray[np.float64] = _weights(classes, len(values)) * (values - means[of_row]) + means.mean()
+    return found
+
+
+def _weights(classes: npt.NDArray[np.intp] | None, rows: int) -> npt.NDArray[np.float64]:
+    """Return the weight of every image in a score, with a mean of 1."""
+    if classes is None:
+        return np.ones(rows)
+    _, of_row, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+    weights: npt.NDArray[np.float64] = rows / (len(sizes) * sizes[of_row])
+    return weights
+
+
+def _difference_interval(
+    a: Correct, b: Correct, clusters: Clusters, classes: npt.NDArray[np.intp] | None, level: float
+) -> Interval:
+    """Return the interval of the difference of two scores on the same images."""
+    # from the intervals of both scores and their correlation (Zou and Donner, 2008, doi:10.1002/sim.3095; for one
+    # image a group Newcombe, 1998, doi:10.1002/(SICI)1097-0258(19981130)17:22<2635::AID-SIM954>3.0.CO;2-C)
+    values, ends, sums, wrong = [], [], [], []
+    for correct in (a, b):
+        of_row = contributions(correct, classes)
+        values.append(float(of_row.mean()))
+        if classes is None:
+            ends.append(accuracy_interval(correct, clusters, level))
+        else:
+            ends.append(balanced_accuracy_interval(correct, classes, clusters, level))
+        sums.append(clusters.sums(of_row - of_row.mean()))
+        wrong.append(len(np.unique(clusters.of_row[~correct])))
+    products = np.array(sums) @ np.array(sums).T
+    scale = float(np.sqrt(products[0, 0] * products[1, 1]))
+    # as if the errors of one more group were not shared: few groups cannot show a perfect correlation
+    shared = float(products[0, 1]) / scale * min(wrong) / (min(wrong) + 1) if scale > 0 else 0.0
+
+    def reach(one: float, two: float) -> float:
+        return float(np.sqrt(max(one**2 + two**2 - 2 * shared * one * two, 0.0)))
+
+    difference = values[0] - values[1]
+    low = difference - reach(values[0] - ends[0][0], ends[1][1] - values[1])
+    high = difference + reach(ends[0][1] - values[0], values[1] - ends[1][0])
+    return max(-1.0, low), min(1.0, high)
+
+
+def _on_grid(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return the sums as integers: those of accuracies as they are, weighted ones in parts of their total."""
+    if (sums == sums.round()).all():
+        return sums.astype(np.int64)
+    grid: npt.NDArray[np.int64] = (sums * (_GRID / np.abs(sums).sum())).round().astype(np.int64)
+    return grid
+
+
+def sign_flip_p(differences: npt.NDArray[np.int64]) -> float:
+    """Return the exact two-sided p of a sum of random signs, int64 (Good, 2005, chapter 3); McNemar's for single ones."""
+    sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
+    total, reached = int((sizes * counts).sum()), abs(int(differences.sum()))
+    if reached == 0:
+        return 1.0
+    # the characteristic function of the sum is a product of cosines, and the sums go from -total to total
+    length = 2 * total + 1
+    cosines = np.cos(2 * np.pi * np.arange(length) / length)
+    characteristic = np.ones(length)
+    for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
+        characteristic *= cosines[np.arange(length) * size % length] ** count
+    distribution = np.fft.fft(characteristic).real / length
+    return float(np.clip(2 * distribution[reached : total + 1].sum(), 0.0, 1.0))
+
+
+def compare_folds(
+    differences: Sequence[float], sizes: Sequence[tuple[int, int]], pooled: PairedTest, *, level: float = LEVEL
+) -> PairedTest:
+    """Compare two heads by their scores on the folds of a cross-validation and by all images, ``pooled``."""
     # corrected resampled t test (Nadeau and Bengio, 2003, doi:10.1023/A:1024068626366): folds share training images;
-    # without variance p is that of J equal signs, 2 ** (1 - J)
+    # without variance p is that of J equal signs, 2 ** (1 - J). It knows that training images vary, and the pooled
+    # test knows groups, so both have to find a difference
     from scipy.stats import t
 
     values = np.asarray(differences, np.float64)
@@ -155,7 +205,14 @@ def compare_folds(
         p = float(2 * t.sf(abs(mean) / error, count - 1))
     else:
         p = 1.0 if abs(mean) < 1e-12 else 2.0 ** (1 - count)
-    return PairedTest(mean, max(-1.0, mean - reach), min(1.0, mean + reach), p, "corrected resampled t", discordant)
+    return replace(
+        pooled,
+        difference=mean,
+        low=max(-1.0, min(mean - reach, pooled.low)),
+        high=min(1.0, max(mean + reach, pooled.high)),
+        p=max(p, pooled.p),
+        test="corrected resampled t and score interval",
+    )
 
 
 def holm(p_values: Sequence[float]) -> npt.NDArray[np.float64]:
@@ -171,23 +228,27 @@ def compare_all(
     names: Sequence[str],
     correct: Mapping[str, Correct],
     groups: npt.NDArray[np.integer] | None = None,
+    classes: npt.NDArray[np.intp] | None = None,
     folds: Mapping[str, Sequence[float]] | None = None,
     sizes: Sequence[tuple[int, int]] | None = None,
     *,
     margin: float = MARGIN,
     level: float = LEVEL,
 ) -> Records[HeadDifference]:
-    """Compare every two heads by `compare_pair`, or with ``folds`` by `compare_folds`.
+    """Compare every two heads by `compare_pair`, and with the scores of ``folds`` by `compare_folds`.
 
     Heads are practically tied if the interval is within ``margin``; with 0, they never are.
     """
     pairs, tests = [], []
     for one, two in combinations(names, 2):
-        means = {name: np.mean(correct[name] if folds is None else folds[name]) for name in (one, two)}
+        means = {
+            name: np.mean(contributions(correct[name], classes) if folds is None else folds[name])
+            for name in (one, two)
+        }
         a, b = (one, two) if means[one] >= means[two] else (two, one)
-        test = compare_pair(correct[a], correct[b], groups, level=level)
+        test = compare_pair(correct[a], correct[b], groups, classes, level=level)
         if folds is not None and sizes is not None:
-            test = compare_folds(np.subtract(folds[a], folds[b]).tolist(), sizes, test.discordant, level=level)
+            test = compare_folds(np.subtract(folds[a], folds[b]).tolist(), sizes, test, level=level)
         pairs.append((a, b))
         tests.append(test)
     differences = []
@@ -208,7 +269,7 @@ def verdict_text(difference: HeadDifference, level: float = LEVEL) -> str:
     a, b = display(difference.a), display(difference.b)
     ends = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
     p = "p < 0.001" if difference.p_holm < 0.001 else f"p = {difference.p_holm:.2g}"
-    numbers = f"{100 * difference.difference:.1f} points of accuracy, {100 * level:.0f} % interval {ends}, {p}"
+    numbers = f"{100 * difference.difference:.1f} points of {METRICS[difference.metric].title}, {100 * level:.0f} % interval {ends}, {p}"
     if difference.verdict == "better":
         return f"{a} is better than {b} ({numbers})"
     if difference.verdict == "practically tied":

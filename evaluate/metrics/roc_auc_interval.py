@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from .clusters import Clusters, Interval, count_informative_groups, design_effect, error_by_groups
+from .clusters import Clusters, Interval, count_informative_groups, design_effect, error_by_groups, quantile
 
 _EDGE = 1e-9
 
@@ -23,8 +23,6 @@ def area_interval(
     """Return the interval of the mean one-vs-rest area of the classes that occur, None for one class."""
     # the sample's variance is that of the placements (DeLong, DeLong and Clarke-Pearson, 1988, doi:10.2307/2531595),
     # with groups that of Obuchowski (1997, doi:10.2307/2533958); if it exceeds `binormal_variance`, the ratio counts
-    from scipy.stats import norm
-
     classes = np.unique(true)
     if len(classes) < 2:
         return None
@@ -45,8 +43,20 @@ def area_interval(
         return shared * float(np.mean([binormal_variance(value, *side) for side in sides]))
 
     wider = max(1.0, effect * variance / supposed(area)) if 0 < area < 1 else 1.0
-    quantile = float(norm.ppf((1 + level) / 2))
-    return _invert_score_test(area, lambda value: quantile * np.sqrt(wider * supposed(value)))
+    # each class has few groups if one has
+    reach = max(quantile(level, clusters.take(np.flatnonzero(side))) for side in positives)
+    return _invert_score_test(area, lambda value: reach * np.sqrt(wider * supposed(value)))
+
+
+def area_contributions(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return values, shape (t,), whose mean is the mean one-vs-rest area: the area plus the influence of the image."""
+    total = np.zeros(len(true))
+    classes = np.unique(true)
+    for index in classes:
+        positive = true == index
+        placed = placements(positive, probabilities[:, index])
+        total += placed[positive].mean() + _influences(placed, positive)
+    return total / len(classes)
 
 
 def placements(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -207,7 +207,7 @@ def train(
         if history:
             figure_notes = try_figure(lambda: history_figure({head: history}), temporary / curves.name)
     notes = group_notes + ([] if opened_views is None else [opened_views.note])
-    notes += notes_on(opened, rows) + notes_on_fits({head: estimator})
+    notes += notes_on(opened, rows, groups=opened_groups) + notes_on_fits({head: estimator})
     if image_model:
         notes += decoding_notes(source)
     if checked == 0:

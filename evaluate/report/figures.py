@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#2a78b5", "#d1603d", "#3a9a6d", "#8b5fb0", "#b8860b", "#5c6b77")  # told apart by the colour-blind
 MARKERS = ("o", "s", "D", "^", "v", "P")
+_FEW = 5  # images of a bin
 _MOST_CLASSES = 6
 _POINTS = 300
 
@@ -77,14 +78,20 @@ def scores_figure(comparison: ComparisonData) -> Figure:
 
 
 def reliability_figure(comparison: ComparisonData, able: list[HeadResult]) -> Figure:
-    """Draw the fraction of correct predictions against the probability of the predicted class."""
+    """Draw the fraction of correct predictions against the probability of the predicted class.
+
+    Bins of few images are hollow and not on the line.
+    """
     figure = _figure(5.2, 4.4)
     ax = figure.subplots()
     true = true_labels(comparison)
     ax.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--")
     lowest = 1.0
     for number, result in enumerate(able):
-        bins = reliability(true, result.probabilities)  # type: ignore[arg-type]
+        # few images say little about an accuracy, so a line does not go through them
+        bins = reliability(true, result.probabilities, test_groups(comparison))  # type: ignore[arg-type]
+        few = [one for one in bins if one["count"] < _FEW]
+        bins = [one for one in bins if one["count"] >= _FEW]
         x, y = [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
         error = [[one["accuracy"] - one["low"] for one in bins], [one["high"] - one["accuracy"] for one in bins]]
         colour, marker = head_style(number)
@@ -92,7 +99,11 @@ def reliability_figure(comparison: ComparisonData, able: list[HeadResult]) -> Fi
             x, y, np.maximum(error, 0), color=colour, marker=marker, markersize=5, elinewidth=1, alpha=0.9,
             label=short(result.name),
         )  # fmt: skip
-        lowest = min(lowest, *x)
+        ax.plot(
+            [one["confidence"] for one in few], [one["accuracy"] for one in few], color=colour, marker=marker,
+            markersize=4, markerfacecolor="none", linestyle="none", alpha=0.5,
+        )  # fmt: skip
+        lowest = min(lowest, *x, *(one["confidence"] for one in few), 1.0)
     ax.set(xlim=(max(0, lowest - 0.05), 1.02), ylim=(0, 1.03))
     ax.set_xlabel("probability of the predicted class", color=INK)
     ax.set_ylabel("fraction that is correct", color=INK)
@@ -106,7 +117,7 @@ def coverage_figure(comparison: ComparisonData, able: list[HeadResult]) -> Figur
     ax = figure.subplots()
     true = true_labels(comparison)
     for number, result in enumerate(able):
-        curve = coverage(true, result.probabilities)["curve"]  # type: ignore[arg-type]
+        curve = coverage(true, result.probabilities)  # type: ignore[arg-type]
         colour, _ = head_style(number)
         x, y = [one["coverage"] for one in curve], [one["accuracy"] for one in curve]
         ax.plot(x, y, color=colour, linewidth=2, linestyle=head_linestyle(number), label=short(result.name))
@@ -166,6 +177,11 @@ def _per_class(comparison: ComparisonData, able: list[HeadResult], kind: str) ->
 def true_labels(comparison: ComparisonData) -> npt.NDArray[np.intp]:
     """Return the classes of the test images: intp, shape (t,)."""
     return comparison.cache.labels[comparison.split.test].astype(np.intp)
+
+
+def test_groups(comparison: ComparisonData) -> npt.NDArray[np.intp] | None:
+    """Return the groups of the test images: intp, shape (t,); None without groups."""
+    return None if comparison.groups is None else comparison.groups.ids[comparison.split.test]
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from ...cache import display, make_folder, write_atomically
 from ...errors import SplitError, first_line
-from ..metrics import METRICS, coverage, probability_scores
+from ..metrics import METRICS, probability_scores
 from ..scoring import ComparisonData, HeadResult
 from ..shared import evenly_spaced_indices, first_of_each, format_number, format_points, history_figure, percent
 from .activation_maps import MapRequest, RenderedMaps, class_maps
-from .figures import figures, true_labels
+from .figures import figures, test_groups, true_labels
 from .inline_images import as_svg, pictures
 from .label_errors import SuspectedError, label_errors
 from .results_json import comparison_results
@@ -31,7 +31,6 @@ _PAIRS = 6
 _IMAGES = 12  # on each side of a pair
 _SUSPECTED = 24
 _MOST_CLASSES = 25  # up to which confusion matrices are shown cell by cell
-_CONFIDENT = 0.99
 
 
 class Entry(NamedTuple):
@@ -75,6 +74,7 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
         "notes": [_sentence(note, comparison) for note in comparison.notes],
         "scores": comparison.score_table(page=True),
         "measure": METRICS[comparison.ranked_by].title,
+        "ranked_by": comparison.ranked_by,
         "confusions": _confusions(comparison),
         "class_names": [display(name) for name in comparison.cache.class_names],
         "pairs": pairs,
@@ -128,6 +128,13 @@ def summary(comparison: ComparisonData) -> list[str]:
         text += f" (95 % interval {percent(low)} to {percent(high)})"
     count = len(comparison.results)
     sentences = [f"{text}, the highest of {count} heads." if count > 1 else f"{text}."]
+    corrected = comparison.best()
+    if corrected is not None and corrected.heads > 1:
+        sentences.append(
+            f"The highest of {corrected.heads} scores is too high by chance: corrected for the choice, "
+            f"{percent(corrected.expected)} is expected on other images "
+            f"(95 % interval {percent(corrected.low)} to {percent(corrected.high)})."
+        )
     if comparison.skewed:
         sentences.append("The classes differ much in size, so balanced accuracy orders the heads.")
     differences = [row for row in comparison.differences if best.name in (row.a, row.b)]
@@ -150,9 +157,10 @@ def _on_leakage(comparison: ComparisonData) -> list[str]:
     leaky, name = comparison.both_splits[0].split, comparison.leaky_name
     leaked = (leaky.groups or {}).get("leak_share", 0.0)
     related = "a near-duplicate" if leaky.has_near_duplicates else "an image of their group"
-    text = f"overstates the accuracy by up to {100 * worst.gap:.1f} points"
+    title = METRICS[comparison.ranked_by].title
+    text = f"overstates the {title} by up to {100 * worst.gap:.1f} points"
     if worst.gap <= 0:
-        text = "does not overstate the accuracy"
+        text = f"does not overstate the {title}"
     text = (
         f"{'A' if name == 'random' else 'The'} {name} split {text} ({display(worst.head)}: {percent(worst.leaky)} "
         f"instead of {percent(worst.grouped)} on the grouped split). On the {name} split, {percent(leaked)} of the "
@@ -166,17 +174,16 @@ def _on_leakage(comparison: ComparisonData) -> list[str]:
 
 
 def _on_probabilities(comparison: ComparisonData, probabilities: npt.NDArray[np.float64]) -> str:
-    true = true_labels(comparison)
-    error = probability_scores(true, probabilities)["ece"]
-    text = f"Its probabilities differ from the observed accuracy by {100 * error:.1f} points on average."
-    targets = coverage(true, probabilities)["targets"]
-    reached = next(target["at"] for target in targets if target["target"] == _CONFIDENT)
-    if reached is not None and reached["coverage"] < 1:
-        text += (
-            f" {percent(reached['coverage'])} of the images have a probability of at least "
-            f"{percent(reached['threshold'])}; {percent(_CONFIDENT)} of these are classified correctly."
-        )
-    return text
+    found = probability_scores(true_labels(comparison), probabilities, test_groups(comparison))
+    text = (
+        f"Its probabilities differ from the observed accuracy by {100 * found['ece']:.1f} points on average; those of "
+        f"a perfectly calibrated head would by {100 * found['ece_low']:.1f} to {100 * found['ece_high']:.1f} points, "
+        "by chance"
+    )
+    slope = found["calibration_slope"]
+    if found["ece"] <= found["ece_high"] or slope is None:
+        return f"{text}."
+    return f"{text}, so they are {'too close to 0 and 1' if slope < 1 else 'not calibrated'}."
 
 
 def _confusions(comparison: ComparisonData) -> list[dict[str, Any]]:
@@ -259,8 +266,7 @@ def _probabilities(comparison: ComparisonData) -> list[dict[str, Any]]:
         {
             "head": display(result.name),
             "log_loss": result.scores["log_loss"],
-            "targets": coverage(true, result.probabilities)["targets"],
-            **probability_scores(true, result.probabilities),
+            **probability_scores(true, result.probabilities, test_groups(comparison)),
         }
         for result in comparison.table
         if result.probabilities is not None

@@ -18,6 +18,7 @@ FORMAT_VERSION = 1
 
 def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
     """Return everything that was measured, JSON-serialisable."""
+    best = comparison.best()
     results = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -27,6 +28,7 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
         "notes": comparison.notes,
         "skewed": comparison.skewed,
         "heads": _heads(comparison),
+        "best": None if best is None else best.to_dict(),
         "failed": [{"head": name, "error": str(error)} for name, error in comparison.failed.items()],
         "differences": comparison.differences.to_dict(),
     }
@@ -53,7 +55,8 @@ def _heads(comparison: ComparisonData) -> list[dict[str, Any]]:
         entry |= result.scores | {"intervals": result.intervals}
         if result.probabilities is not None:
             true = comparison.cache.labels[comparison.split.test].astype(np.intp)
-            entry |= probability_scores(true, result.probabilities)
+            groups = None if comparison.groups is None else comparison.groups.ids[comparison.split.test]
+            entry |= probability_scores(true, result.probabilities, groups)
         if result.folds:
             entry["rounds"] = result.folds.to_dict()
         if result.tuning:

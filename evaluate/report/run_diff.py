@@ -17,8 +17,8 @@ from ..metrics import METRICS, PairedTest, compare_pair
 from ..shared import Record, Records, TextTable, data_frame, format_interval, format_number, html_table
 from .results_json import FORMAT, FORMAT_VERSION
 
-Predictions = dict[str, dict[str, tuple[bool, str]]]
-"""By head and path: whether the prediction is correct, and the group of the image."""
+Predictions = dict[str, dict[str, tuple[bool, str, str]]]
+"""By head and path: whether the prediction is correct, the group of the image, and its class."""
 
 
 @dataclass(frozen=True)
@@ -45,38 +45,48 @@ class HeadDiff(Record):
 
 @dataclass(frozen=True, repr=False)
 class RunDiff:
-    """Differences between runs A and B: settings that differ, heads of both runs, and heads of one run."""
+    """Differences between runs A and B: settings that differ, heads of both runs, and heads of one run.
+
+    ``metric`` is the score that is compared: accuracy, or balanced accuracy if both runs are ranked by it.
+    """
 
     settings: dict[str, dict[str, Any]]
+    metric: str
     heads: Records[HeadDiff]
     only_a: list[str]
     only_b: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the differences, JSON-serialisable, as ``embedonce diff --json`` prints them."""
-        return {"settings": self.settings, "heads": self.heads.to_dict(), "only_a": self.only_a, "only_b": self.only_b}
+        return {
+            "settings": self.settings,
+            "metric": self.metric,
+            "heads": self.heads.to_dict(),
+            "only_a": self.only_a,
+            "only_b": self.only_b,
+        }
 
     def to_frame(self) -> Any:
-        """Return the accuracies as a pandas DataFrame, a line per head."""
+        """Return the score `metric` of both runs as a pandas DataFrame, a line per head."""
         rows = []
         for head in self.heads:
-            row = {"head": head.head, "a": head.a["accuracy"], "b": head.b["accuracy"]}
+            row = {"head": head.head, "a": head.a[self.metric], "b": head.b[self.metric]}
             test = {} if head.paired is None else head.paired.to_dict()
-            row["difference"] = head.difference("accuracy")
+            row["difference"] = head.difference(self.metric)
             rows.append(row | {name: test.get(name) for name in ("low", "high", "p", "test")})
         return data_frame(rows)
 
     def table(self) -> TextTable:
-        """Return the accuracies as text."""
+        """Return the score `metric` of both runs as text."""
         rows = []
         for head in self.heads:
-            difference = head.difference("accuracy")
-            cells = [display(head.head), format_number(head.a["accuracy"]), format_number(head.b["accuracy"])]
+            difference = head.difference(self.metric)
+            cells = [display(head.head), format_number(head.a[self.metric]), format_number(head.b[self.metric])]
             cells.append("-" if difference is None else f"{difference:+.4f}")
             paired = head.paired
             cells += ["-", "-"] if paired is None else [format_interval(paired.low, paired.high), f"{paired.p:.2g}"]
             rows.append(cells)
-        return TextTable(["accuracy", "A", "B", "B - A", "95 % interval", "p"], rows)
+        return TextTable([METRICS[self.metric].column, "A", "B", "B - A", "95 % interval", "p"], rows)
 
     def notes(self) -> list[str]:
         """Return the other differences in lines of text."""
@@ -139,15 +149,17 @@ def diff(a: Path | str, b: Path | str) -> RunDiff:
     heads_a = {head["head"]: head for head in first["heads"]}
     heads_b = {head["head"]: head for head in second["heads"]}
     predictions = _predictions(a), _predictions(b)
+    metric = "balanced_accuracy" if first.get("skewed") and second.get("skewed") else "accuracy"
     shared = [name for name in heads_a if name in heads_b]
     heads = []
     for name in shared:
         # results of an earlier version lack the scores that came later
         scores_a, scores_b = ({score: run[name].get(score) for score in METRICS} for run in (heads_a, heads_b))
-        images, paired = _paired(*(run.get(name, {}) for run in predictions))
+        images, paired = _paired(*(run.get(name, {}) for run in predictions), metric)
         heads.append(HeadDiff(name, scores_a, scores_b, images, paired))
     return RunDiff(
         _settings(first, second, shared),
+        metric,
         Records(heads),
         [name for name in heads_a if name not in heads_b],
         [name for name in heads_b if name not in heads_a],
@@ -208,11 +220,13 @@ def _predictions(folder: Path) -> Predictions:
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         for row in csv.DictReader(file):
             correct = row["true"] == row["predicted"]
-            predictions.setdefault(row["head"], {})[row["path"]] = correct, row.get("group") or ""
+            predictions.setdefault(row["head"], {})[row["path"]] = correct, row.get("group") or "", row["true"]
     return predictions
 
 
-def _paired(a: dict[str, tuple[bool, str]], b: dict[str, tuple[bool, str]]) -> tuple[int, PairedTest | None]:
+def _paired(
+    a: dict[str, tuple[bool, str, str]], b: dict[str, tuple[bool, str, str]], metric: str
+) -> tuple[int, PairedTest | None]:
     """Return the number of images of both runs and the test of B against A on these."""
     paths = [path for path in a if path in b]
     if not paths:
@@ -220,4 +234,5 @@ def _paired(a: dict[str, tuple[bool, str]], b: dict[str, tuple[bool, str]]) -> t
     correct_a, correct_b = (np.array([run[path][0] for path in paths]) for run in (a, b))
     groups_a, groups_b = ([run[path][1] for path in paths] for run in (a, b))
     groups = np.unique(groups_a, return_inverse=True)[1] if all(groups_a) and groups_a == groups_b else None
-    return len(paths), compare_pair(correct_b, correct_a, groups)
+    classes = np.unique([a[path][2] for path in paths], return_inverse=True)[1].astype(np.intp)
+    return len(paths), compare_pair(correct_b, correct_a, groups, classes if metric == "balanced_accuracy" else None)

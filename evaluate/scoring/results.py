@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ...cache import FeatureCache, display, printable
 from ...errors import EmbedonceError, HeadError, is_number
 from ...heads.io import save_head
-from ..metrics import METRICS, HeadDifference, Metric, are_skewed, leading_metric, shown_metrics
+from ..metrics import METRICS, HeadDifference, Metric, Predicted, leading_metric, selection_bias, shown_metrics
 from ..shared import (
     Record,
     Records,
@@ -67,14 +67,31 @@ class TuningResult(Record):
 
 @dataclass(frozen=True)
 class LeakageGap(Record):
-    """Accuracy of one head on a leaky and on the grouped split; the difference, with its 95 % confidence interval."""
+    """Score of one head on a leaky and on the grouped split; the difference, with its 95 % confidence interval."""
 
     head: str
+    metric: str
     leaky: float
     grouped: float
     gap: float
     low: float | None = None
     high: float | None = None
+
+
+@dataclass(frozen=True)
+class BestHead(Record):
+    """The best of ``heads`` heads: its ``score``, and its ``expected`` score on other images, with 95 % interval.
+
+    The highest of several scores is too high by chance, so ``expected`` is lower unless one head is far better.
+    """
+
+    head: str
+    metric: str
+    heads: int
+    score: float
+    expected: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -272,16 +289,17 @@ class ComparisonData:
     learning_curve: Records[LearningPoint] = field(default_factory=Records)
     learning_outlook: LearningOutlook | None = None
     failed: dict[str, EmbedonceError] = field(default_factory=dict)
+    _best: dict[str, BestHead | None] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def skewed(self) -> bool:
-        """True if classes differ so much in size, in training and test part, that balanced accuracy ranks the heads."""
-        return are_skewed(self.cache.labels[np.concatenate([self.split.train, self.split.test])])
+        """True if the classes of the cache differ so much in size that balanced accuracy ranks the heads."""
+        return self.ranked_by == "balanced_accuracy"
 
     @property
     def ranked_by(self) -> str:
         """Score that orders the heads: ``accuracy``, or ``balanced_accuracy`` when classes are skewed."""
-        return leading_metric(self.skewed)
+        return leading_metric(self.cache.labels)
 
     @property
     def table(self) -> Records[HeadResult]:
@@ -295,30 +313,30 @@ class ComparisonData:
 
     @property
     def leakage_gap(self) -> Records[LeakageGap]:
-        """Accuracy of every head on the leaky split, on the grouped split, and the difference.
+        """Score of every head, `ranked_by`, on the leaky split and on the grouped split, and the difference.
 
-        The interval is that of Zou and Donner (2008, doi:10.1002/sim.3095), from the intervals of the two accuracies,
+        The interval is that of Zou and Donner (2008, doi:10.1002/sim.3095), from the intervals of the two scores,
         which it takes for independent. Empty when there is one split. Image models that are tested on one split only
         are left out.
         """
         if self.both_splits is None:
             return Records()
-        gaps = []
+        gaps, metric = [], self.ranked_by
         leaky, grouped = ({result.name: result for result in each.results} for each in self.both_splits)
         for name in (result.name for result in self.table):
             if name not in leaky or name not in grouped:
                 continue
             on_leaky, on_grouped = leaky[name], grouped[name]
-            higher, lower = on_leaky.scores["accuracy"], on_grouped.scores["accuracy"]
+            higher, lower = on_leaky.scores[metric], on_grouped.scores[metric]
             gap = higher - lower
             ends: tuple[float, ...] = ()
-            if "accuracy" in on_grouped.intervals and "accuracy" in on_leaky.intervals:
-                (low, high), (leaky_low, leaky_high) = on_grouped.intervals["accuracy"], on_leaky.intervals["accuracy"]
+            if metric in on_grouped.intervals and metric in on_leaky.intervals:
+                (low, high), (leaky_low, leaky_high) = on_grouped.intervals[metric], on_leaky.intervals[metric]
                 ends = (
                     gap - float(np.hypot(higher - leaky_low, high - lower)),
                     gap + float(np.hypot(leaky_high - higher, lower - low)),
                 )
-            gaps.append(LeakageGap(name, higher, lower, gap, *ends))
+            gaps.append(LeakageGap(name, metric, higher, lower, gap, *ends))
         return Records(gaps)
 
     @property
@@ -332,6 +350,33 @@ class ComparisonData:
     def leaky_name(self) -> str:
         """Name of the leaky split in texts: ``random`` or ``given``."""
         return self.split.method if self.leaky is None else self.leaky.split.method
+
+    def best(self, metric: str | None = None) -> BestHead | None:
+        """Return the best head by a score, by default `ranked_by`, corrected for the choice; None if none has it."""
+        metric = self.ranked_by if metric is None else metric
+        if metric not in self._best:
+            self._best[metric] = self._find_best(metric)
+        return self._best[metric]
+
+    def _find_best(self, metric: str) -> BestHead | None:
+        able = [result for result in self.results if result.scores[metric] is not None]
+        if not able:
+            return None
+        result = max(able, key=lambda result: METRICS[metric].sign * result.scores[metric])
+        if metric == self.ranked_by:
+            result = self.table[0]
+        test = self.split.test
+        bias = selection_bias(
+            metric,
+            self.cache.labels[test].astype(np.intp),
+            {each.name: Predicted(each.predicted, each.probabilities) for each in able},
+            len(self.cache.class_names),
+            None if self.groups is None else self.groups.ids[test],
+        )
+        first, last = METRICS[metric].bounds
+        low, high = (float(np.clip(end + bias, first, last)) for end in result.intervals.get(metric, (-np.inf, np.inf)))
+        score = float(result.scores[metric])
+        return BestHead(result.name, metric, len(able), score, float(np.clip(score + bias, first, last)), low, high)
 
     def confusion(self, head: str) -> npt.NDArray[np.int64]:
         """Return the confusion matrix of a head: int64, shape (k, k), rows true, columns predicted.

@@ -292,7 +292,34 @@ def untrained_classes(cache: FeatureCache, splits: Sequence[Split]) -> dict[str,
     return {cache.class_names[label]: int(count) for label, count in zip(labels, counts, strict=True)}
 
 
-def notes_on(cache: FeatureCache, split: Split, folds: Sequence[Split] = ()) -> list[str]:
+FEW = 20
+"""Below this number of test images, or groups of equal size, of a class, intervals may be too narrow or too wide."""
+
+_FOLDS, _LISTED = 5, 6  # that a note proposes, and classes that it names
+
+
+def _note_on_few(cache: FeatureCache, split: Split, folds: Sequence[Split], groups: Groups | None) -> list[str]:
+    """Return a note on the classes of which few images, or groups, are tested."""
+    few, most = [], _FOLDS
+    for label, name in enumerate(cache.class_names):
+        rows = split.test[cache.labels[split.test] == label]
+        ids = rows if groups is None else groups.ids[rows]
+        sizes = np.unique(ids, return_counts=True)[1].astype(np.float64)
+        effective = float(sizes.sum() ** 2 / (sizes**2).sum()) if len(rows) else 0.0
+        if len(rows) and effective < FEW:
+            alone = len(sizes) == len(rows)
+            counted = f"{len(rows):,}" if alone else f"{len(rows):,} in {len(sizes):,} group{'s' * (len(sizes) != 1)}"
+            few.append(f"{display(name)} {counted}")
+            everywhere = np.flatnonzero(cache.labels == label)
+            most = min(most, len(np.unique(everywhere if groups is None else groups.ids[everywhere])))
+    if not few:
+        return []
+    shown = ", ".join(few[:_LISTED]) + (f" and {len(few) - _LISTED} other classes" if len(few) > _LISTED else "")
+    advice = "" if folds or split.method not in ("random", "grouped") or most < 2 else f". Test all with --folds {most}"
+    return [f"few test images, so intervals may be too narrow or too wide: {shown}{advice}"]
+
+
+def notes_on(cache: FeatureCache, split: Split, folds: Sequence[Split] = (), groups: Groups | None = None) -> list[str]:
     """Return remarks for readers of scores on this cache and split, which merges the folds if there are any."""
     notes = [
         f"class {display(name)} has {count:,} test image(s) and no training image, so no head can predict it and "
@@ -304,6 +331,7 @@ def notes_on(cache: FeatureCache, split: Split, folds: Sequence[Split] = ()) -> 
             f"the features come from random weights ({cache.random_weights}), not from a trained network, so the "
             "scores only show that the tool works"
         )
+    notes += _note_on_few(cache, split, folds, groups)
     identical = identical_in_training(split, cache)
     if identical:
         notes.append(

@@ -19,7 +19,7 @@ import numpy as np
 from ...cache import FeatureCache, display
 from ...errors import EmbedonceError, HeadError, SplitError
 from ...heads import HEADS, Space, candidates, head_class, make_head
-from ..metrics import METRICS, are_skewed, leading_metric
+from ..metrics import METRICS, leading_metric
 from ..scoring import TuningResult, name_and_parameters
 from ..splits import Groups, Split, SplitPlan, inner_folds
 from .successive_halving import FOLDS, TRIALS, Search
@@ -64,7 +64,7 @@ def tune_plan(
     A head whose every candidate fails is in the other dictionary, with its error.
     """
     # heads stay unfitted; seconds is the time budget of each search; announce is called with head and split before it
-    metric = leading_metric(are_skewed(cache.labels[np.concatenate([plan[0].train, plan[0].test])]))
+    metric = leading_metric(cache.labels)
     results: list[dict[str, TuningResult]] = [{} for _ in plan]
     failed: dict[str, EmbedonceError] = {}
     for name, space in spaces.items():

@@ -19,7 +19,7 @@ from ...errors import ParameterError, SplitError, check_choice, check_int, check
 from ...extract import Progress, as_progress
 from ...heads import candidates, make_head, search_space
 from ..duplicates import groups_for
-from ..metrics import METRICS, MetricName, compare_pair
+from ..metrics import METRICS, MetricName, compare_pair, leading_metric
 from ..scoring import check_jobs, fit_and_score, notes_on_fits, run_jobs
 from ..shared import Records
 from ..splits import GroupsLike, SplitLike, check_class_sizes, inner_folds, notes_on, plan_splits
@@ -36,7 +36,7 @@ def tune(
     split: SplitLike | None = None,
     groups: GroupsLike | None = None,
     seed: int = 0,
-    metric: MetricName = "accuracy",
+    metric: MetricName | None = None,
     folds: int = FOLDS,
     trials: int = TRIALS,
     time_budget: float | None = None,
@@ -60,8 +60,9 @@ def tune(
     seed : int, default=0
         Random seed of the split, the folds, the candidates and the images of each rung. The same seed gives the same
         result, unless the time budget ends the search.
-    metric : str, default="accuracy"
-        Score whose mean over the folds is optimized. Of equal candidates the default wins, or the one that was better
+    metric : str, default=None
+        Score whose mean over the folds is optimized, by default accuracy, or balanced accuracy if the classes differ
+        much in size. Of equal candidates the default wins, or the one that was better
         on fewer images.
     folds : int, default=5
         Number of folds of the training part, at least 2. A split with validation rows has no folds: candidates are
@@ -112,10 +113,11 @@ def tune(
     searched = search_space(head, None if space is None else check_mapping("space", "tune", space), fixed)
     make = functools.partial(make_head, head, **fixed)
     unfitted = make()
-    if METRICS[metric].of_probabilities and not hasattr(unfitted, "predict_proba"):
+    if metric is not None and METRICS[metric].of_probabilities and not hasattr(unfitted, "predict_proba"):
         raise ParameterError(f"parameter metric of tune cannot be {metric} for head {head!r}: it has no probabilities")
     values = unfitted.get_params(deep=False)
     opened = open_cache(cache, "tune").labelled("tune")
+    metric = leading_metric(opened.labels) if metric is None else metric
     check_int("folds", "the search", folds, 2)
     check_class_sizes(opened, split, folds + 1)  # the training part needs an image for each fold
     row_groups, notes = groups_for(opened, groups, split, progress)
@@ -144,12 +146,13 @@ def tune(
     if len(results) > 1:
         true = opened.labels[outer.test]
         ids = None if row_groups is None else row_groups.ids[outer.test]
-        difference = compare_pair(results[0].predicted == true, results[1].predicted == true, ids)
+        classes = true.astype(np.intp) if leading_metric(opened.labels) == "balanced_accuracy" else None
+        difference = compare_pair(results[0].predicted == true, results[1].predicted == true, ids, classes)
     tuning = Tuning(
         opened, head, metric, searched, best, default, Records(search.table),
         results[0], results[-1] if default_fits else None, outer, inner, seed, difference,
     )  # fmt: skip
-    notes = notes + split_notes + notes_on(opened, outer) + search.notes + _notes(tuning)
+    notes = notes + split_notes + notes_on(opened, outer, groups=row_groups) + search.notes + _notes(tuning)
     return replace(tuning, notes=notes, seconds=time.monotonic() - begin)
 
 
@@ -164,13 +167,14 @@ def _notes(tuning: Tuning) -> list[str]:
     test = tuning.difference
     if test is not None:
         change, low, high = (100 * value for value in (test.difference, test.low, test.high))
+        title = METRICS[test.metric].title
         numbers = f"{change:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}, p = {test.p:.2g})"
         if low <= 0 <= high or test.p > 0.05:
             notes.append(
-                f"no significant difference in accuracy between the tuned and the default parameters: {numbers}"
+                f"no significant difference in {title} between the tuned and the default parameters: {numbers}"
             )
         else:
-            notes.append(f"tuning changed the accuracy on the test images by {numbers}")
+            notes.append(f"tuning changed the {title} on the test images by {numbers}")
     for name, values in tuning.space.items():
         if tuning.best.trial and values.at_its_end(tuning.best_parameters[name]):
             notes.append(
@@ -180,10 +184,11 @@ def _notes(tuning: Tuning) -> list[str]:
     return notes
 
 
-def _check(head: str, trials: Any, metric: str, time_budget: Any) -> None:
+def _check(head: str, trials: Any, metric: str | None, time_budget: Any) -> None:
     if not isinstance(head, str):
         raise ParameterError(f"parameter head of tune must be the name of a head, got {head!r}")
     check_int("trials", "tune", trials, 1)
-    check_choice("metric", "tune", metric, METRICS)
+    if metric is not None:
+        check_choice("metric", "tune", metric, METRICS)
     if time_budget is not None:
         check_seconds("time_budget", "tune", time_budget)

@@ -1,0 +1,105 @@
+"""The score of the best of several heads, corrected for the choice among them.
+
+The highest of several scores on the same images is too high by chance. The bootstrap bias-corrected estimate
+(Tsamardinos, Greasidou and Borboudakis, 2018, doi:10.1007/s10994-018-5714-4) chooses the head on resampled groups and
+scores it on the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .clusters import Clusters, units
+from .metrics import METRICS
+from .roc_auc_interval import area_contributions
+
+RESAMPLES = 500
+_BLOCK = 50
+
+Weights = npt.NDArray[np.float64]
+
+
+class Predicted(NamedTuple):
+    """Predictions of a head: classes, intp, shape (t,), and probabilities, shape (t, k), or None."""
+
+    classes: npt.NDArray[np.intp]
+    probabilities: npt.NDArray[np.float64] | None
+
+
+def selection_bias(
+    metric: str,
+    true: npt.NDArray[np.intp],
+    heads: Mapping[str, Predicted],
+    k: int,
+    groups: npt.NDArray[np.integer] | None = None,
+    *,
+    seed: int = 0,
+) -> float:
+    """Return the expected change of the score of the best head on other images, at most 0 where more is better."""
+    clusters = units(groups, len(true))
+    able = [head for head in heads.values() if head.probabilities is not None or not METRICS[metric].of_probabilities]
+    if len(able) < 2 or clusters.groups < 2:
+        return 0.0
+    sign, within, without, whole = METRICS[metric].sign, [], [], []
+    for head in able:  # one at a time, since the counts of hundreds of classes are large
+        score = _scorer(metric, true, head, k, clusters)
+        parts = [(score(drawn), score((drawn == 0).astype(np.float64))) for drawn in _resamples(clusters.groups, seed)]
+        within.append(np.concatenate([part for part, _ in parts]))
+        without.append(np.concatenate([part for _, part in parts]))
+        whole.append(float(score(np.ones((1, clusters.groups)))[0]))
+    best = int(np.argmax(sign * np.array(whole)))
+    chosen = np.nan_to_num(sign * np.array(within), nan=-np.inf).argmax(0)
+    others = np.array(without)
+    changes = others[chosen, np.arange(others.shape[1])] - others[best]
+    return sign * min(0.0, sign * float(np.nanmean(changes)))
+
+
+def _resamples(groups: int, seed: int) -> Iterator[Weights]:
+    """Yield how often each group is drawn, in blocks of shape (b, groups)."""
+    generator = np.random.default_rng(seed)
+    for _ in range(RESAMPLES // _BLOCK):
+        drawn = generator.integers(0, groups, (_BLOCK, groups)) + groups * np.arange(_BLOCK)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=groups * _BLOCK).reshape(_BLOCK, groups).astype(np.float64)
+
+
+def _scorer(
+    metric: str,
+    true: npt.NDArray[np.intp],
+    head: Predicted,
+    k: int,
+    clusters: Clusters,
+) -> Callable[[Weights], npt.NDArray[np.float64]]:
+    """Return a function from weights of groups, shape (b, groups), to scores, shape (b,)."""
+    if METRICS[metric].of_probabilities:
+        assert head.probabilities is not None
+        if metric == "roc_auc":
+            values = area_contributions(true, head.probabilities)
+        else:
+            tiny = np.finfo(head.probabilities.dtype).eps
+            values = -np.log(np.clip(head.probabilities[np.arange(len(true)), true], tiny, 1))
+        of_group = clusters.sums(np.column_stack([values, np.ones(len(true))]))
+
+        def mean(weights: Weights) -> npt.NDArray[np.float64]:
+            total, count = (weights @ of_group).T
+            return np.divide(total, count, out=np.full(len(weights), np.nan), where=count > 0)
+
+        return mean
+    correct, of_row = head.classes == true, clusters.of_row
+    predicted = head.classes
+    if metric == "accuracy":  # which class does not matter
+        k, true, predicted = 1, np.zeros_like(true), np.zeros_like(true)
+    counts = np.zeros((clusters.groups, 3, k))
+    np.add.at(counts[:, 0], (of_row[correct], true[correct]), 1)
+    np.add.at(counts[:, 1], (of_row, true), 1)
+    np.add.at(counts[:, 2], (of_row, predicted), 1)
+    measure = METRICS[metric].measure
+
+    def score(weights: Weights) -> npt.NDArray[np.float64]:
+        found: npt.NDArray[np.float64] = measure((weights @ counts.reshape(clusters.groups, 3 * k)).reshape(-1, 3, k))
+        return found
+
+    return score
