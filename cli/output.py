@@ -122,13 +122,9 @@ def print_comparison(comparison: Comparison) -> None:
         click.echo(wrapped(f"(Not shown on this narrow terminal: {', '.join(left_out)}.)") + "\n")
     best = comparison.best()
     if best is not None and best.heads > 1:
-        title, fraction = (
-            METRICS[best.metric].title,
-            f"{best.expected:.4f}, 95 % interval {best.low:.4f} to {best.high:.4f}",
-        )
         text = (
-            f"{display(best.head)} is the best of {best.heads} heads. Corrected for the choice, its {title} on other "
-            f"images is {fraction}."
+            f"{display(best.head)} is the best of {best.heads} heads. Corrected for the choice, its {best.title} on "
+            f"other images is {best.expected:.4f} (95 % interval {best.low:.4f} to {best.high:.4f})."
         )
         click.echo(wrapped(text))
     for row in comparison.differences:

@@ -66,11 +66,8 @@ def failed_gates(comparison: Comparison, gates: Iterable[Gate]) -> list[str]:
         metric = METRICS[gate.metric]
         name, value, text = _reached(comparison, gate)
         if value is None or metric.sign * value < metric.sign * gate.bound:
-            what = (
-                f"the {'lower' if metric.sign > 0 else 'upper'} end of {gate.metric}"
-                if gate.of_interval
-                else gate.metric
-            )
+            end = f"the {'lower' if metric.sign > 0 else 'upper'} end of "
+            what = end * gate.of_interval + gate.metric
             got = "has none" if value is None else f"reaches {value:.4f}{text}"
             failed.append(f"{what} must be at {'least' if metric.sign > 0 else 'most'} {gate.bound:g}, {name} {got}")
     return failed

@@ -19,7 +19,7 @@ Probabilities = npt.NDArray[np.float64]
 
 def probability_scores(
     true: npt.NDArray[np.intp], probabilities: Probabilities, groups: npt.NDArray[np.integer] | None = None
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     """Return scores of probabilities, shape (t, k): ``brier`` (0 to 2, summed over classes), and of their calibration.
 
     ``ece`` is the expected calibration error of the predicted class, ``ece_debiased`` an estimate without the part that

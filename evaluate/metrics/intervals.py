@@ -85,7 +85,9 @@ def balanced_accuracy_interval(
     # the posterior of the mean recall: Brodersen, Ong, Stephan and Buhmann, 2010, doi:10.1109/ICPR.2010.764
     generator = np.random.default_rng(seed)
     classes = _recalls(correct, true, clusters, level)
-    total = sum(generator.beta(one.right, one.wrong, DRAWS) for one in classes)
+    total = np.zeros(DRAWS)
+    for one in classes:
+        total += generator.beta(one.right, one.wrong, DRAWS)
     return _between(total / len(classes), float(np.mean([one.recall for one in classes])), level)
 
 
@@ -122,7 +124,7 @@ def _recalls(
 def _draw_counts(
     true: npt.NDArray[np.intp], predicted: npt.NDArray[np.intp], k: int, clusters: Clusters, level: float, seed: int
 ) -> npt.NDArray[np.float64]:
-    """Draw `Counts` from the posterior of the confusion matrix, shape (draws, 3, classes that occur or are predicted)."""
+    """Draw `Counts` of the classes that occur or are predicted from the posterior of the confusion matrix."""
     # Dirichlet's distribution (Caelen, 2017, doi:10.1007/s10472-017-9564-8), as gamma distributed cells; a whole
     # matrix would take gigabytes for some hundred classes
     generator = np.random.default_rng(seed)

@@ -100,9 +100,8 @@ def compare_pair(
         p = max(p, float(2 * norm.sf(abs(difference) / towards_zero * normal_quantile(level))))
     if p >= 1 - level:  # the exact test may need more than the interval
         low, high = min(low, 0.0), max(high, 0.0)
-    test = (
-        "McNemar" if clusters.alone and classes is None else f"sign flips of {'images' if clusters.alone else 'groups'}"
-    )
+    test = f"sign flips of {'images' if clusters.alone else 'groups'}"
+    test = "McNemar" if clusters.alone and classes is None else test
     return PairedTest(_metric(classes), difference, low, high, p, f"{test} and score interval", discordant)
 
 
@@ -111,7 +110,7 @@ def _metric(classes: npt.NDArray[np.intp] | None) -> str:
 
 
 def contributions(
-    correct: npt.NDArray[np.floating], classes: npt.NDArray[np.intp] | None = None
+    correct: npt.NDArray[np.floating] | Correct, classes: npt.NDArray[np.intp] | None = None
 ) -> npt.NDArray[np.float64]:
     """Return values, shape (t,), whose mean is the accuracy, or the balanced accuracy over ``classes``, of correct."""
     values = np.asarray(correct, np.float64)
@@ -171,7 +170,7 @@ def _on_grid(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
 
 
 def sign_flip_p(differences: npt.NDArray[np.int64]) -> float:
-    """Return the exact two-sided p of a sum of random signs, int64 (Good, 2005, chapter 3); McNemar's for single ones."""
+    """Return the exact two-sided p of a sum of random signs, int64; McNemar's for differences of one (Good, 2005)."""
     sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
     total, reached = int((sizes * counts).sum()), abs(int(differences.sum()))
     if reached == 0:
@@ -269,7 +268,8 @@ def verdict_text(difference: HeadDifference, level: float = LEVEL) -> str:
     a, b = display(difference.a), display(difference.b)
     ends = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
     p = "p < 0.001" if difference.p_holm < 0.001 else f"p = {difference.p_holm:.2g}"
-    numbers = f"{100 * difference.difference:.1f} points of {METRICS[difference.metric].title}, {100 * level:.0f} % interval {ends}, {p}"
+    points = f"{100 * difference.difference:.1f} points of {METRICS[difference.metric].title}"
+    numbers = f"{points}, {100 * level:.0f} % interval {ends}, {p}"
     if difference.verdict == "better":
         return f"{a} is better than {b} ({numbers})"
     if difference.verdict == "practically tied":

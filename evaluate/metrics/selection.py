@@ -85,7 +85,8 @@ def _scorer(
 
         def mean(weights: Weights) -> npt.NDArray[np.float64]:
             total, count = (weights @ of_group).T
-            return np.divide(total, count, out=np.full(len(weights), np.nan), where=count > 0)
+            found: npt.NDArray[np.float64] = np.divide(total, count, out=np.full(len(weights), np.nan), where=count > 0)
+            return found
 
         return mean
     correct, of_row = head.classes == true, clusters.of_row

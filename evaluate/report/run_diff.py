@@ -58,13 +58,8 @@ class RunDiff:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the differences, JSON-serialisable, as ``embedonce diff --json`` prints them."""
-        return {
-            "settings": self.settings,
-            "metric": self.metric,
-            "heads": self.heads.to_dict(),
-            "only_a": self.only_a,
-            "only_b": self.only_b,
-        }
+        about: dict[str, Any] = {"settings": self.settings, "metric": self.metric, "heads": self.heads.to_dict()}
+        return about | {"only_a": self.only_a, "only_b": self.only_b}
 
     def to_frame(self) -> Any:
         """Return the score `metric` of both runs as a pandas DataFrame, a line per head."""
@@ -155,7 +150,8 @@ def diff(a: Path | str, b: Path | str) -> RunDiff:
     for name in shared:
         # results of an earlier version lack the scores that came later
         scores_a, scores_b = ({score: run[name].get(score) for score in METRICS} for run in (heads_a, heads_b))
-        images, paired = _paired(*(run.get(name, {}) for run in predictions), metric)
+        predicted_a, predicted_b = (run.get(name, {}) for run in predictions)
+        images, paired = _paired(predicted_a, predicted_b, metric)
         heads.append(HeadDiff(name, scores_a, scores_b, images, paired))
     return RunDiff(
         _settings(first, second, shared),

@@ -93,6 +93,11 @@ class BestHead(Record):
     low: float
     high: float
 
+    @property
+    def title(self) -> str:
+        """The score in words."""
+        return METRICS[self.metric].title
+
 
 @dataclass(frozen=True)
 class LearningPoint(Record):

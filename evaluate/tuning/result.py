@@ -54,7 +54,7 @@ class Tuning:
         Folds of the search; their rows are rows of the cache.
     seed : int
     difference : PairedTest or None
-        Test of both scores on the test part, of the accuracy or the balanced accuracy; None when there is nothing to compare.
+        Test of both accuracies, or balanced accuracies, on the test part; None when there is nothing to compare.
     notes : list of str
     seconds : float
         Wall-clock time in total.

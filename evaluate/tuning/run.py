@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...cache import FeatureCache, open_cache
 from ...errors import ParameterError, SplitError, check_choice, check_int, check_mapping
 from ...extract import Progress, as_progress
@@ -117,7 +119,7 @@ def tune(
         raise ParameterError(f"parameter metric of tune cannot be {metric} for head {head!r}: it has no probabilities")
     values = unfitted.get_params(deep=False)
     opened = open_cache(cache, "tune").labelled("tune")
-    metric = leading_metric(opened.labels) if metric is None else metric
+    optimized: str = leading_metric(opened.labels) if metric is None else metric
     check_int("folds", "the search", folds, 2)
     check_class_sizes(opened, split, folds + 1)  # the training part needs an image for each fold
     row_groups, notes = groups_for(opened, groups, split, progress)
@@ -130,7 +132,7 @@ def tune(
         )
     inner = inner_folds(opened, outer, row_groups, folds, seed)
     search = Search(
-        opened, head, make, inner, row_groups, metric, seed, jobs, dask,
+        opened, head, make, inner, row_groups, optimized, seed, jobs, dask,
         deadline=None if time_budget is None else time.time() + time_budget,
         progress=progress,
     )  # fmt: skip
@@ -149,7 +151,7 @@ def tune(
         classes = true.astype(np.intp) if leading_metric(opened.labels) == "balanced_accuracy" else None
         difference = compare_pair(results[0].predicted == true, results[1].predicted == true, ids, classes)
     tuning = Tuning(
-        opened, head, metric, searched, best, default, Records(search.table),
+        opened, head, optimized, searched, best, default, Records(search.table),
         results[0], results[-1] if default_fits else None, outer, inner, seed, difference,
     )  # fmt: skip
     notes = notes + split_notes + notes_on(opened, outer, groups=row_groups) + search.notes + _notes(tuning)
