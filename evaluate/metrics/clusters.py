@@ -120,8 +120,10 @@ def normal_quantile(level: float) -> float:
     return float(norm.ppf((1 + level) / 2))
 
 
-def quantile(level: float, clusters: Clusters) -> float:
-    """Return Student's quantile of a two-sided interval by effective groups; the normal one if each has one row."""
+def quantile(level: float, clusters: Clusters, freedom: float | None = None) -> float:
+    """Return Student's quantile of a two-sided interval, by effective groups; the normal one if each has one row."""
     from scipy.stats import t
 
-    return normal_quantile(level) if clusters.alone else float(t.ppf((1 + level) / 2, max(clusters.effective - 1, 1)))
+    if clusters.alone:
+        return normal_quantile(level)
+    return float(t.ppf((1 + level) / 2, max(clusters.effective - 1 if freedom is None else freedom, 1)))

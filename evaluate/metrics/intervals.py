@@ -45,9 +45,9 @@ def score_intervals(
     }
     counts = np.stack([np.bincount(rows, minlength=len(class_names)) for rows in (true[correct], true, predicted)])
     drawn = _draw_counts(true, predicted, len(class_names), clusters, level, seed)
-    for name in ("macro_f1", "mcc"):
-        measure = METRICS[name].measure
-        intervals[name] = _between(measure(drawn), float(measure(counts.astype(np.float64))), level)
+    for name, metric in METRICS.items():
+        if not metric.of_probabilities and name not in intervals:
+            intervals[name] = _between(metric.measure(drawn), float(metric.measure(counts.astype(np.float64))), level)
     if probabilities is not None:
         tiny = np.finfo(probabilities.dtype).eps
         losses = -np.log(np.clip(probabilities[np.arange(len(true)), true], tiny, 1))

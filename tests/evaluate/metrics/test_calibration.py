@@ -38,26 +38,57 @@ def test_honest_bins_hold_their_confidence_in_the_interval():
 
 
 def test_deciding_only_where_a_head_is_sure_is_more_accurate():
-    found = coverage(*sample(4000))
-    curve = found["curve"]
+    curve = coverage(*sample(4000))
     assert curve[-1]["coverage"] == 1
     assert curve[len(curve) // 5]["accuracy"] > curve[-1]["accuracy"] + 0.1
-    assert [one["threshold"] for one in curve] == sorted((one["threshold"] for one in curve), reverse=True)
-
-
-def test_a_target_is_reached_at_its_largest_coverage_or_never():
-    probabilities = np.array([[0.99, 0.01], [0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
-    found = coverage(np.array([0, 0, 1, 0]), probabilities)["targets"]
-    assert found[0]["at"] == {"threshold": 0.9, "coverage": 0.5, "accuracy": 1.0}
-    wrong = coverage(np.array([1, 1, 1, 1]), probabilities)["targets"]
-    assert all(one["at"] is None for one in wrong)
 
 
 @given(st.integers(1, 60), st.integers(0, 999))
 def test_images_of_equal_confidence_are_decided_together(rows, seed):
     generator = np.random.default_rng(seed)
     top = generator.choice([0.5, 0.75, 1.0], rows)
-    probabilities = np.column_stack([top, 1 - top])
-    curve = coverage(generator.integers(0, 2, rows), probabilities)["curve"]
-    for point in curve:
-        assert point["coverage"] == pytest.approx(np.mean(top >= point["threshold"]))
+    curve = coverage(generator.integers(0, 2, rows), np.column_stack([top, 1 - top]))
+    allowed = {float(np.mean(top >= value)) for value in (0.5, 0.75, 1.0)}
+    assert all(any(point["coverage"] == pytest.approx(value) for value in allowed) for point in curve)
+
+
+def test_the_debiased_error_of_a_calibrated_head_is_smaller():
+    plain, debiased, within = [], [], 0
+    for seed in range(100):
+        found = probability_scores(*sample(300, seed))
+        plain.append(found["ece"])
+        debiased.append(found["ece_debiased"])
+        within += found["ece_low"] <= found["ece"] <= found["ece_high"]
+    assert np.mean(debiased) < 0.6 * np.mean(plain)
+    assert within / 100 >= 0.88
+    sharpened = probability_scores(*sample(300, inverse_temperature=4))
+    assert sharpened["ece"] > sharpened["ece_high"]
+
+
+def test_groups_widen_what_chance_does():
+    true, probabilities = sample(300)
+    copies = [np.repeat(part, 10, axis=0) for part in (true, probabilities)]
+    alone, grouped = probability_scores(*copies), probability_scores(*copies, np.repeat(np.arange(300), 10))
+    plain = probability_scores(true, probabilities)
+    assert grouped["ece"] == pytest.approx(alone["ece"])
+    assert grouped["ece_high"] > 2 * alone["ece_high"]
+    assert grouped["ece_high"] == pytest.approx(plain["ece_high"], rel=0.3)
+    narrow, wide = (reliability(*copies, groups)[0] for groups in (None, np.repeat(np.arange(300), 10)))
+    assert wide["high"] - wide["low"] > 2 * (narrow["high"] - narrow["low"])
+
+
+@pytest.mark.parametrize(("inverse_temperature", "slope"), [(1.0, 1.0), (2.0, 0.5), (0.5, 2.0)])
+def test_the_slope_tells_overconfidence(inverse_temperature, slope):
+    generator = np.random.default_rng(0)
+    first = generator.beta(2, 2, 20_000)
+    true = (generator.random(20_000) < first).astype(np.intp)
+    odds = (first / (1 - first)) ** inverse_temperature
+    probabilities = np.column_stack([1 / (1 + odds), odds / (1 + odds)])
+    found = probability_scores(true, probabilities)
+    assert found["calibration_slope"] == pytest.approx(slope, rel=0.1)
+    assert found["calibration_intercept"] == pytest.approx(0, abs=0.08)
+
+
+def test_without_errors_there_is_no_slope():
+    found = probability_scores(np.zeros(5, np.intp), np.tile([0.9, 0.1], (5, 1)))
+    assert found["calibration_slope"] is found["calibration_intercept"] is None

@@ -4,12 +4,12 @@ from itertools import product
 
 import numpy as np
 import pytest
-from embedonce.evaluate.metrics.clusters import units
 from embedonce.evaluate.metrics.paired_tests import (
+    PairedTest,
     compare_all,
     compare_folds,
     compare_pair,
-    difference_interval,
+    contributions,
     holm,
     sign_flip_p,
 )
@@ -27,7 +27,7 @@ def heads(only_a, only_b, both=50, neither=5):
 @pytest.mark.parametrize(("only_a", "only_b"), [(1, 0), (9, 2), (5, 5), (0, 14)])
 def test_without_groups_the_test_is_mcnemars_exact_one(only_a, only_b):
     found = compare_pair(*heads(only_a, only_b))
-    assert found.test == "McNemar"
+    assert found.test == "McNemar and score interval"
     assert found.p == pytest.approx(binomtest(only_a, only_a + only_b).pvalue)
     assert found.discordant == (only_a, only_b)
     assert found.difference == pytest.approx((only_a - only_b) / (55 + only_a + only_b))
@@ -61,9 +61,9 @@ def test_copies_of_one_image_count_as_one():
     plain = compare_pair(a, b)
     groups = np.repeat(np.arange(len(a)), 10)
     copied = compare_pair(np.repeat(a, 10), np.repeat(b, 10), groups)
-    assert copied.test == "sign flips of groups"
+    assert copied.test == "sign flips of groups and score interval"
     assert copied.p == pytest.approx(plain.p)
-    assert copied.high - copied.low == pytest.approx(plain.high - plain.low)
+    assert copied.high - copied.low == pytest.approx(plain.high - plain.low, rel=0.1)
     assert compare_pair(np.repeat(a, 10), np.repeat(b, 10)).p < 1e-6 < copied.p
 
 
@@ -76,14 +76,39 @@ def test_one_discordant_image_counts_as_a_group():
     assert grouped.high - grouped.low > 3 * (plain.high - plain.low)
 
 
-def test_without_groups_it_is_the_interval_of_agresti_and_min():
-    a, b = heads(9, 2, both=80, neither=9)
-    difference = a.astype(float) - b
-    # half an image more in each of the four cells
-    only_a, only_b, total = 9.5, 2.5, 102
-    centre = (only_a - only_b) / total
-    reach = 1.959964 * np.sqrt((only_a + only_b - (only_a - only_b) ** 2 / total) / total**2)
-    assert difference_interval(difference, units(None, 100)) == pytest.approx((centre - reach, centre + reach))
+def one_errs_on_images_the_other_on_groups(generator, accuracy, groups=25, size=20):
+    rows = np.repeat(np.arange(groups), size)
+    return generator.random(groups * size) < accuracy, (generator.random(groups) < accuracy)[rows], rows
+
+
+@pytest.mark.parametrize("accuracy", [0.8, 0.95])
+def test_equal_heads_that_err_differently_are_not_told_apart(accuracy):
+    generator = np.random.default_rng(0)
+    found = [compare_pair(*one_errs_on_images_the_other_on_groups(generator, accuracy)) for _ in range(300)]
+    assert np.mean([one.p < 0.05 for one in found]) <= 0.06
+    assert np.mean([one.low <= 0 <= one.high for one in found]) >= 0.92
+
+
+def test_with_classes_the_balanced_accuracies_are_compared():
+    generator = np.random.default_rng(0)
+    classes = np.r_[np.zeros(900, np.intp), np.ones(100, np.intp)]
+    a = generator.random(1000) < np.where(classes == 1, 0.95, 0.9)
+    b = generator.random(1000) < np.where(classes == 1, 0.5, 0.97)
+    plain, balanced = compare_pair(a, b), compare_pair(a, b, None, classes)
+    assert (plain.metric, balanced.metric) == ("accuracy", "balanced_accuracy")
+    recalls = [(a[classes == label].mean(), b[classes == label].mean()) for label in (0, 1)]
+    assert balanced.difference == pytest.approx(np.mean([one - two for one, two in recalls]))
+    assert plain.difference < 0 < balanced.low
+    assert balanced.p < 0.001
+    assert balanced.test == "sign flips of images and score interval"
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=30))
+def test_contributions_have_the_score_as_mean(rows):
+    classes, correct = (np.array(part) for part in zip(*rows, strict=True))
+    recalls = [correct[classes == label].mean() for label in np.unique(classes)]
+    assert contributions(correct, classes).mean() == pytest.approx(np.mean(recalls))
+    assert contributions(correct).mean() == pytest.approx(correct.mean())
 
 
 @pytest.mark.parametrize("size", [1, 10])
@@ -98,7 +123,7 @@ def test_the_difference_interval_has_nominal_coverage(wrong, more, size):
         found = compare_pair(first[groups], second[groups], groups if size > 1 else None)
         covered += found.low <= more <= found.high
     assert covered / rounds >= 0.93  # seldom more than one image tells them apart: then it can only be too wide
-    assert covered / rounds < 0.98 or wrong < 0.05
+    assert covered / rounds < 0.99 or wrong < 0.1
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12), st.sampled_from([0.9, 0.95]))
@@ -113,26 +138,39 @@ def test_the_interval_agrees_with_the_exact_test(of_groups, level):
         assert found.low <= 0 <= found.high
 
 
+def pooled(difference, p=0.0, low=None, high=None):
+    """Return a test of all images that finds this difference, by default with certainty."""
+    ends = difference if low is None else low, difference if high is None else high
+    return PairedTest("accuracy", difference, *ends, p, "McNemar", (0, 0))
+
+
 def test_folds_are_compared_by_the_corrected_t_test():
     differences = [0.01, 0.03, 0.02, 0.0, 0.04]
-    found = compare_folds(differences, [(80, 20)] * 5)
+    found = compare_folds(differences, [(80, 20)] * 5, pooled(0.02))
     t = 0.02 / np.sqrt((1 / 5 + 20 / 80) * np.var(differences, ddof=1))
     from scipy.stats import t as student
 
     assert found.p == pytest.approx(2 * student.sf(t, 4))
     assert found.low < 0 < found.high
-    assert found.test == "corrected resampled t"
+    assert found.test == "corrected resampled t and score interval"
+
+
+def test_folds_and_all_images_must_both_find_a_difference():
+    folds = [0.1, 0.11, 0.1, 0.09, 0.1], [(80, 20)] * 5
+    assert compare_folds(*folds, pooled(0.1)).p < 0.001
+    doubtful = compare_folds(*folds, pooled(0.1, 0.3, -0.05, 0.25))
+    assert (doubtful.p, doubtful.low, doubtful.high) == (0.3, -0.05, 0.25)
 
 
 def test_an_interval_never_exceeds_100_points():
-    test = compare_folds([1.0, 0.0], [(10, 10)] * 2)
+    test = compare_folds([1.0, 0.0], [(10, 10)] * 2, pooled(0.5))
     assert (test.low, test.high) == (-1, 1)
 
 
 def test_folds_without_variance_are_tested_by_signs():
     sizes = [(80, 20)] * 5
-    assert compare_folds([0.0] * 5, sizes).p == 1
-    assert compare_folds([0.02] * 5, sizes).p == 1 / 16
+    assert compare_folds([0.0] * 5, sizes, pooled(0.0)).p == 1
+    assert compare_folds([0.02] * 5, sizes, pooled(0.02)).p == 1 / 16
 
 
 def test_holm_is_the_textbooks_example():
@@ -178,7 +216,7 @@ def test_all_pairs_are_compared_with_adjusted_p():
 def test_with_folds_their_accuracies_decide():
     correct = dict(zip("ab", heads(9, 2), strict=True))
     folds = {"a": [0.9, 0.92, 0.91], "b": [0.8, 0.83, 0.8]}
-    row = compare_all(["a", "b"], correct, None, folds, [(60, 30)] * 3)[0]
-    assert row.test == "corrected resampled t"
+    row = compare_all(["a", "b"], correct, None, None, folds, [(60, 30)] * 3)[0]
+    assert row.test == "corrected resampled t and score interval"
     assert row.difference == pytest.approx(0.1)
     assert row.discordant == (9, 2)
