@@ -100,7 +100,8 @@ def _scorer(
     measure = METRICS[metric].measure
 
     def score(weights: Weights) -> npt.NDArray[np.float64]:
-        found: npt.NDArray[np.float64] = measure((weights @ counts.reshape(clusters.groups, 3 * k)).reshape(-1, 3, k))
+        with np.errstate(invalid="ignore"):  # of no image
+            found: npt.NDArray[np.float64] = measure((weights @ counts.reshape(clusters.groups, 3 * k)).reshape(-1, 3, k))
         return found
 
     return score

@@ -93,7 +93,7 @@ def test_results_are_frames_and_html(comparison):
     assert len(comparison.differences.to_frame()) == 6
     assert "<td>logreg</td>" in comparison._repr_html_()
     assert "logreg" in comparison.differences._repr_html_()
-    assert repr(comparison.differences).splitlines()[0].split()[:3] == ["a", "b", "difference"]
+    assert repr(comparison.differences).splitlines()[0].split()[:3] == ["a", "b", "metric"]
     assert repr(comparison.leakage_gap) == "(no rows)"
 
 
@@ -128,8 +128,8 @@ def test_random_weights_are_noted(comparison):
 
 
 def test_the_first_score_is_printed_with_its_interval(comparison, monkeypatch):
-    for skewed, name, title in ((False, "accuracy", " accuracy"), (True, "balanced_accuracy", " balanced")):
-        monkeypatch.setattr(type(comparison), "skewed", skewed)
+    for name, title in (("accuracy", " accuracy"), ("balanced_accuracy", " balanced")):
+        monkeypatch.setattr(type(comparison), "ranked_by", name)
         head, _, first, *_ = str(comparison).splitlines()
         best = comparison.table[0]
         low, high = best.intervals[name]

@@ -59,7 +59,7 @@ def test_groups_cross_random_folds_only(folded):
 
 def test_heads_are_compared_by_their_folds(folded):
     (row,) = folded.differences
-    assert (row.a, row.b, row.test) == ("logreg", "dummy", "corrected resampled t")
+    assert (row.a, row.b, row.test) == ("logreg", "dummy", "corrected resampled t and score interval")
     low, high = folded.result("logreg").intervals["accuracy"]
     assert low < folded.result("logreg").scores["accuracy"] < high
 

@@ -203,6 +203,7 @@ def test_many_small_classes_keep_nominal_coverage():
     assert covered / 60 >= 0.85  # 95 % in 60 rounds
 
 
+@settings(deadline=None)
 @given(st.integers(1, 1000), st.floats(0, 1), st.floats(1, 20))
 def test_the_interval_of_a_fraction_contains_it_and_mirrors(images, fraction, effect):
     fraction = round(fraction * images) / images

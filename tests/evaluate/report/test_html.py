@@ -134,7 +134,7 @@ def test_the_summary_names_the_best_head_and_the_differences(comparison):
 
 
 def test_the_summary_says_if_the_random_split_scores_lower(comparison, monkeypatch):
-    monkeypatch.setattr(type(comparison), "leakage_gap", [LeakageGap("svm", 0.87, 0.88, -0.01, -0.1, 0.1)])
+    monkeypatch.setattr(type(comparison), "leakage_gap", [LeakageGap("svm", "accuracy", 0.87, 0.88, -0.01, -0.1, 0.1)])
     text = next(text for text in summary(comparison) if text.startswith("A random split"))
     assert "does not overstate the accuracy (svm: 87.0 % instead of 88.0 % on the grouped split). " in text
     assert "-1.0" not in text

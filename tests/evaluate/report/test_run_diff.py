@@ -38,14 +38,14 @@ def test_different_scores_parameters_and_heads_are_listed(runs):
     (row,) = found.heads
     assert row.difference("accuracy") == pytest.approx(row.b["accuracy"] - row.a["accuracy"])
     assert row.paired.difference == pytest.approx(row.difference("accuracy"))
-    assert row.paired.test == "McNemar"
+    assert row.paired.test == "McNemar and score interval"
 
 
 def test_groups_of_both_runs_are_kept_together_in_the_test(cache, in_pairs, tmp_path):
     for name, c in (("a", 1.0), ("b", 1e-9)):
         compare(cache, {"logreg": {"C": c}}, split="grouped", groups=in_pairs).save(tmp_path / name)
     (row,) = diff(tmp_path / "a", tmp_path / "b").heads
-    assert row.paired.test == "sign flips of groups"
+    assert row.paired.test == "sign flips of groups and score interval"
 
 
 def test_only_common_images_of_other_splits_are_paired(runs, cache_path, tmp_path):

@@ -308,7 +308,8 @@ def test_skewed_classes_are_tuned_for_balanced_accuracy(cache, groups):
     in_last = np.flatnonzero(cache.labels == 2)
     few = np.isin(groups.ids, np.unique(groups.ids[in_last])[:6])  # of 20 originals
     rows = np.flatnonzero((cache.labels != 2) | few)
-    split = Split(rows[rows % 3 != 0], rows[rows % 3 == 0], "file", None)
+    cache, numbers = cache.select(rows), np.arange(len(rows))
+    split = Split(numbers[numbers % 3 != 0], numbers[numbers % 3 == 0], "file", None)
     made = compare(cache, QUICK, split=split, tune=LONG)
     assert made.ranked_by == "balanced_accuracy"
     assert made.result("logreg").tuning[0].metric == "balanced_accuracy"
