@@ -1,22 +1,21 @@
-"""Simulate the coverage of the confidence intervals and the error rate of the tests.
+"""Simulate the coverage of the confidence intervals, the error rate of the tests, and the estimate for the best head.
 
     python benchmarks/statistics.py [--rounds N] [--tables NAMES] [--run DIR] [--json FILE]
 
-The truth is known: heads are correct by chance, with a given accuracy. Images of a group are correct or incorrect
-together: the accuracy of each group is drawn from a beta distribution with an intra-group correlation. Uneven groups
-have 1 to 60 images, log-normally distributed, and a correlation of 0.3: about 100 images are 8 groups, 500 are 36,
-3,000 are 247. Even groups have 20 images and a correlation of 0.7, so that most are correct or incorrect as a whole: 5,
-25 and 150 groups.
+The truth is known: the output of a head is normally distributed in each class, and the outputs of a group have a part
+in common. **alone**: every image is a group. **even**: groups of 20 images with a correlation of 0.7, so that most are
+correct or incorrect as a whole. **uneven**: groups of 1 to 60 images, log-normally distributed, with a correlation of
+0.3. **hard**: uneven, and the larger a group, the harder. **mixed**: uneven, and each group has images of all classes.
 
-- **scores**: the fraction of 95 % intervals (``evaluate/metrics/intervals.py``) that contain the true accuracy and
-  macro F1, and the same for percentiles of the bootstrap.
-- **differences**: the fraction of intervals of the difference of two heads that contain the truth, for equally good
-  heads and for heads of which one errs twice as often; and how often the tests reject equally good heads at 0.05. The
-  naive test is McNemar's on images of groups. The second head agrees with the first on 60 % of the groups, as heads on
-  the same features do.
-- **probabilities**: as scores, of the area under the ROC curve and the log loss, of a head whose output is normally
-  distributed in each of two classes, or with heavy tails on the side of the other class (Gumbel's distribution); the
-  images of a group are of one class and have a part of it in common.
+- **scores**: the fraction of 95 % intervals that contain the true score, for classes of equal and of unequal sizes,
+  and for an easy, a moderate and a difficult task.
+- **tests**: two equally good heads, and how often they are called different at 0.05, by accuracy and by balanced
+  accuracy, where a tenth of the groups are of a second class; and by sign flips alone. **exchangeable**: the heads err
+  alike, and agree on 60 % of the groups. **images, groups**: one errs on single images and the other on whole groups.
+  **half**: as before, but half of their errors are the same. **power**: as exchangeable, but one errs twice as often.
+- **best**: the score of the best of several heads, less the true score of that head, as it is and corrected for the
+  choice, in points of accuracy; and the coverage of the corrected interval. Heads are equally good, or differ by up to
+  so many points.
 - **folds**: two heads are trained, a logistic regression on one half of the features each, on data in which both halves
   are equally informative; the corrected t test over repeated folds, and the plain t test.
 - **real**, with ``--run``: the predictions of a comparison (``embedonce compare CACHE --folds 5 -o DIR``) are the
@@ -38,120 +37,146 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from embedonce.evaluate.metrics.clusters import units
-from embedonce.evaluate.metrics.intervals import score_intervals
-from embedonce.evaluate.metrics.metrics import score
-from embedonce.evaluate.metrics.paired_tests import compare_folds, compare_pair
+from embedonce.evaluate.metrics.intervals import accuracy_interval, score_intervals
+from embedonce.evaluate.metrics.metrics import METRICS, score
+from embedonce.evaluate.metrics.paired_tests import PairedTest, compare_folds, compare_pair, sign_flip_p
+from embedonce.evaluate.metrics.selection import Predicted, selection_bias
 from embedonce.extract import cpu_count
 from rich.console import Console
 from rich.table import Table
 
-CORRELATION = {"uneven": 0.3, "even": 0.7}
-KINDS = ("alone", *CORRELATION)
-IMAGES = (100, 500, 3000)
+CORRELATION = {"alone": 0.0, "even": 0.7, "uneven": 0.3, "hard": 0.3, "mixed": 0.3}
+SEPARATIONS = (1.5, 2.5, 4.0)
+MEAN_SIZE = 13.6  # of uneven groups
 Groups = npt.NDArray[np.intp] | None
-Found = dict[str, bool]
+Found = dict[str, float]
 
 
-def groups_of(images: int, kind: str) -> Groups:
-    """Return the groups of about that many images, the same in every round; None for ``alone``."""
+def sizes_of_groups(kind: str, groups: int, generator: np.random.Generator) -> npt.NDArray[np.intp]:
+    """Draw the number of images of every group."""
     if kind == "alone":
-        return None
+        return np.ones(groups, np.intp)
     if kind == "even":
-        return np.arange(images) // 20
-    generator = np.random.default_rng(images)
-    sizes: list[int] = []
-    while sum(sizes) < images:
-        sizes.append(int(np.clip(round(generator.lognormal(2.2, 0.9)), 1, 60)))
-    return np.repeat(np.arange(len(sizes)), sizes)
+        return np.full(groups, 20)
+    return np.clip(generator.lognormal(2.2, 0.9, groups).round(), 1, 60).astype(np.intp)
 
 
-def draw_correct(
-    accuracy: float, groups: Groups, kind: str, images: int, generator: np.random.Generator
-) -> npt.NDArray[np.bool_]:
-    """Draw which images are classified correctly."""
-    if groups is None:
-        return generator.random(images) < accuracy
-    spread = (1 - CORRELATION[kind]) / CORRELATION[kind]
-    of_group = generator.beta(accuracy * spread, (1 - accuracy) * spread, groups.max() + 1)
-    return generator.random(len(groups)) < of_group[groups]
-
-
-def coverage(kind: str, images: int, accuracy: float, seed: int) -> Found:
-    """Return which intervals of one simulated head contain the truth."""
-    generator = np.random.default_rng(seed)
-    groups = groups_of(images, kind)
-    correct = draw_correct(accuracy, groups, kind, images, generator)
-    # three classes in turn, so that the macro F1 of a head with even errors is its accuracy
-    true = np.arange(len(correct)) % 3
-    predicted = np.where(correct, true, (true + generator.integers(1, 3, len(true))) % 3)
-    found = score_intervals(true, predicted, None, ["a", "b", "c"], groups, resamples=500, seed=seed + 10**6)
-    drawn = units(groups, len(correct))
-    sums = drawn.sums(np.column_stack([correct, np.ones(len(correct))]))
-    kinds, of_kind = np.unique(sums, axis=0, return_counts=True)
-    weights = generator.multinomial(drawn.groups, of_kind / drawn.groups, size=500)
-    low, high = np.quantile((weights @ kinds[:, 0]) / (weights @ kinds[:, 1]), [0.025, 0.975])
-    return {
-        "accuracy": found["accuracy"][0] <= accuracy <= found["accuracy"][1],
-        "macro F1": found["macro_f1"][0] <= accuracy <= found["macro_f1"][1],
-        "percentiles": bool(low <= accuracy <= high),
-    }
-
-
-def differences(kind: str, images: int, accuracy: float, seed: int) -> Found:
-    """Return which intervals of the difference of two heads contain it, and which tests reject incorrectly."""
-    generator = np.random.default_rng(seed)
-    groups = groups_of(images, kind)
-    first, other = (draw_correct(accuracy, groups, kind, images, generator) for _ in range(2))
-    of_row = np.arange(len(first)) if groups is None else groups
-    agreeing = generator.random(of_row.max() + 1)[of_row] < 0.6
-    equal = np.where(agreeing, first, other)
-    more = 1 - accuracy
-    worse = equal & draw_correct(1 - more / accuracy, groups, kind, images, generator)
-    tie, pair = compare_pair(first, equal, groups), compare_pair(first, worse, groups)
-    found = tie.p < 0.05  # then an interval may end at 0, which it excludes
-    return {
-        "equal": not found and tie.low <= 0 <= tie.high,
-        "unequal": pair.low <= more <= pair.high,
-        "our test": found,
-        "McNemar": compare_pair(first, equal).p < 0.05,
-    }
-
-
-def drawn_outputs(
-    separation: float, groups: npt.NDArray[np.intp], kind: str, tails: str, generator: np.random.Generator
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Draw class and probabilities of images of two classes, the groups of each in equal number."""
-    shared = CORRELATION.get(kind, 0.0)
-    true = groups % 2
-    side = 2 * true - 1
-    if tails == "normal":
-        draw = generator.normal
-    else:  # towards the other class
-
-        def draw(size: int) -> npt.NDArray[np.float64]:
-            return -generator.gumbel(size=size) * np.sqrt(6) / np.pi
-
-    noise = np.sqrt(shared) * draw(size=groups.max() + 1)[groups] + np.sqrt(1 - shared) * draw(size=len(groups))
-    output = side * (separation / 2 + noise)
-    first = 1 / (1 + np.exp(-2 * output))  # overconfident
-    return true.astype(np.intp), np.column_stack([1 - first, first])
+def draw_outputs(
+    kind: str, groups: tuple[int, ...], separation: float, generator: np.random.Generator
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+    """Draw class, probabilities and group of the images of so many groups of each class."""
+    shared, k, first = CORRELATION[kind], len(groups), 0
+    parts: list[tuple[npt.NDArray[Any], ...]] = []
+    common = generator.normal(size=(max(groups), k))
+    for label, count in enumerate(groups):
+        sizes = sizes_of_groups(kind, count, generator)
+        of_row = np.repeat(np.arange(count), sizes)
+        effect = common[:count] if kind == "mixed" else generator.normal(size=(count, k))
+        output = np.sqrt(shared) * effect[of_row] + np.sqrt(1 - shared) * generator.normal(size=(len(of_row), k))
+        harder = np.minimum(sizes / MEAN_SIZE, 3) if kind == "hard" else np.ones(count)
+        output[:, label] += separation * (1.3 - 0.3 * harder)[of_row]
+        parts.append((np.full(len(of_row), label), output, of_row + first))
+        first += 0 if kind == "mixed" else count
+    true, outputs, of_image = (np.concatenate(part) for part in zip(*parts, strict=True))
+    scores = np.exp(1.5 * (outputs - outputs.max(1, keepdims=True)))  # overconfident
+    return true, scores / scores.sum(1, keepdims=True), of_image
 
 
 @functools.cache
-def true_scores(separation: float, kind: str, tails: str) -> dict[str, Any]:
-    """Return the scores of a head on enough images to be the truth."""
-    alone = np.arange(10**6)
-    true, probabilities = drawn_outputs(separation, alone, kind, tails, np.random.default_rng(0))
-    return score(true, probabilities.argmax(1), probabilities, ["a", "b"])
+def true_scores(kind: str, groups: tuple[int, ...], separation: float) -> dict[str, float]:
+    """Return the scores of a head on enough images to be the truth, with the classes in proportion."""
+    from sklearn.metrics import roc_auc_score
+
+    many = 1_500_000 // len(groups) // (1 if kind == "alone" else 14)
+    true, probabilities, _ = draw_outputs(kind, (many,) * len(groups), separation, np.random.default_rng(0))
+    weights = (np.array(groups) / np.bincount(true))[true]
+    confusion = np.zeros((len(groups), len(groups)))
+    np.add.at(confusion, (true, probabilities.argmax(1)), weights)
+    counts = np.stack([np.diagonal(confusion), confusion.sum(1), confusion.sum(0)])
+    found = {name: float(one.measure(counts)) for name, one in METRICS.items() if not one.of_probabilities}
+    losses = -np.log(probabilities[np.arange(len(true)), true])
+    areas = [
+        roc_auc_score(true == label, probabilities[:, label], sample_weight=weights) for label in range(len(groups))
+    ]
+    return found | {"log_loss": float(np.average(losses, weights=weights)), "roc_auc": float(np.mean(areas))}
 
 
-def coverage_of_probabilities(kind: str, images: int, tails: str, separation: float, seed: int) -> Found:
+def coverage(kind: str, groups: tuple[int, ...], separation: float, seed: int) -> Found:
     """Return which intervals of one simulated head contain the truth."""
-    groups = groups_of(images, kind)
-    rows = np.arange(images) if groups is None else groups
-    true, probabilities = drawn_outputs(separation, rows, kind, tails, np.random.default_rng(seed))
-    truth = true_scores(separation, kind, tails)
-    return _held(("roc_auc", "log_loss"), truth, true, probabilities, groups, seed)
+    true, probabilities, of_row = draw_outputs(kind, groups, separation, np.random.default_rng(seed))
+    return _held(tuple(METRICS), true_scores(kind, groups, separation), true, probabilities, of_row, seed)
+
+
+def draw_correct(
+    accuracy: float, of_row: npt.NDArray[np.intp], kind: str, generator: np.random.Generator
+) -> npt.NDArray[np.bool_]:
+    """Draw which images are classified correctly."""
+    if kind == "alone":
+        return generator.random(len(of_row)) < accuracy
+    spread = (1 - CORRELATION[kind]) / CORRELATION[kind]
+    of_group = generator.beta(accuracy * spread, (1 - accuracy) * spread, of_row.max() + 1)
+    return generator.random(len(of_row)) < of_group[of_row]
+
+
+def two_heads(
+    design: str, accuracy: float, of_row: npt.NDArray[np.intp], kind: str, generator: np.random.Generator
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], float]:
+    """Draw which images two heads classify correctly; return the true difference too."""
+    groups = of_row.max() + 1
+    if design in ("exchangeable", "power"):
+        first, other = (draw_correct(accuracy, of_row, kind, generator) for _ in range(2))
+        second = np.where((generator.random(groups) < 0.6)[of_row], first, other)
+        if design == "exchangeable":
+            return first, second, 0.0
+        return first, second & draw_correct(2 - 1 / accuracy, of_row, kind, generator), 1 - accuracy
+    same = np.ones(len(of_row), np.bool_)
+    if design == "half":
+        same, accuracy = draw_correct((1 + accuracy) / 2, of_row, kind, generator), 2 * accuracy / (1 + accuracy)
+    single, whole = generator.random(len(of_row)) < accuracy, (generator.random(groups) < accuracy)[of_row]
+    return same & single, same & whole, 0.0
+
+
+def tests(design: str, kind: str, groups: int, accuracy: float, seed: int) -> Found:
+    """Return whether two heads are called different, and whether the interval contains the difference."""
+    generator = np.random.default_rng(seed)
+    of_row = np.repeat(np.arange(groups), sizes_of_groups(kind, groups, generator))
+    a, b, truth = two_heads(design, accuracy, of_row, kind, generator)
+    plain = compare_pair(a, b, of_row)
+    balanced = compare_pair(a, b, of_row, (of_row % 10 == 0).astype(np.intp))
+    flips = sign_flip_p(np.bincount(of_row, a.astype(int) - b.astype(int)).astype(np.int64))
+    return {
+        "accuracy": plain.p < 0.05,
+        "balanced": balanced.p < 0.05,
+        "sign flips": flips < 0.05,
+        "accuracy covered": plain.low <= truth <= plain.high,
+        "balanced covered": balanced.low <= truth <= balanced.high,
+    }
+
+
+def best(heads: int, spread: float, kind: str, groups: int, accuracy: float, seed: int) -> Found:
+    """Return the score of the best head less the truth, in points, and whether its interval contains the truth."""
+    from scipy.stats import norm
+
+    generator = np.random.default_rng(seed)
+    of_row = np.repeat(np.arange(groups), sizes_of_groups(kind, groups, generator))
+    accuracies = accuracy - spread / 100 * np.arange(heads) / (heads - 1)
+    shared = CORRELATION[kind]
+    # half of the variance is common to all heads
+    of_group = generator.normal(size=(groups, 1)) + generator.normal(size=(groups, heads))
+    of_image = generator.normal(size=(len(of_row), 1)) + generator.normal(size=(len(of_row), heads))
+    drawn = np.sqrt(shared / 2) * of_group[of_row] + np.sqrt((1 - shared) / 2) * of_image
+    correct = drawn < norm.ppf(accuracies)
+    chosen = int(correct.mean(0).argmax())
+    predicted = {str(number): Predicted(np.where(correct[:, number], 0, 1), None) for number in range(heads)}
+    bias = selection_bias("accuracy", np.zeros(len(of_row), np.intp), predicted, 2, of_row, seed=seed)
+    low, high = accuracy_interval(correct[:, chosen], units(of_row, len(of_row)))
+    plain = float(correct[:, chosen].mean() - accuracies[chosen])
+    return {
+        "as it is, points": 100 * plain,
+        "corrected, points": 100 * (plain + bias),
+        "covered": low <= accuracies[chosen] <= high,
+        "corrected covered": low + bias <= accuracies[chosen] <= high + bias,
+    }
 
 
 @functools.cache
@@ -182,7 +207,7 @@ def coverage_of_real(run: Path, head: str, other: str, count: int, seed: int) ->
     drawn = np.random.default_rng(seed).integers(0, groups.max() + 1, count)
     rows = np.concatenate([np.arange(starts[group], starts[group + 1]) for group in drawn])
     named = np.repeat(np.arange(count), (starts[1:] - starts[:-1])[drawn])
-    scores = ("accuracy", "macro_f1", "roc_auc", "log_loss")
+    scores = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
     found = _held(scores, scores_of_population(run, head), true[rows], probabilities[rows], named, seed)
     correct = [probabilities.argmax(1) == true, population(run, other)[1].argmax(1) == true]
     pair = compare_pair(correct[0][rows], correct[1][rows], named)
@@ -194,7 +219,7 @@ def _held(
 ) -> Found:
     names = [str(index) for index in range(probabilities.shape[1])]
     predicted = probabilities.argmax(1)
-    found = score_intervals(true, predicted, probabilities, names, groups, resamples=500, seed=seed + 10**6)
+    found = score_intervals(true, predicted, probabilities, names, groups, seed=seed)
     return {name: found[name][0] <= truth[name] <= found[name][1] for name in scores if name in found}
 
 
@@ -218,13 +243,8 @@ def folds_of_ties(k: int, repeats: int, seed: int) -> Found:
         differences.append(scores[0] - scores[1])
         sizes.append((len(train), len(test)))
     plain = ttest_1samp(differences, 0).pvalue if np.std(differences) > 0 else 1.0
-    return {"ours": compare_folds(differences, sizes).p < 0.05, "plain t": bool(plain < 0.05)}
-
-
-def shown_images(images: int, kind: str) -> str:
-    """Return how a table names so many images in such groups."""
-    groups = groups_of(images, kind)
-    return f"{images:,}" if groups is None else f"{images:,} in {groups.max() + 1} {kind} groups"
+    certain = PairedTest("accuracy", 0.0, 0.0, 0.0, 0.0, "none", (0, 0))  # the t test alone
+    return {"corrected t": compare_folds(differences, sizes, certain).p < 0.05, "plain t": bool(plain < 0.05)}
 
 
 def fractions(function: Callable[..., Found], first_seed: int, rounds: int, *arguments: Any) -> dict[str, float]:
@@ -247,23 +267,29 @@ def _many(function: Callable[..., Found], arguments: tuple[Any, ...], seeds: Any
 
 def tables(run: Path | None) -> dict[str, tuple[str, tuple[str, ...], Callable[..., Found], list[tuple[Any, ...]]]]:
     """Return of every table its title, the names of what is varied, what is simulated, and all cases."""
-    accuracies = list(product(KINDS, IMAGES, (0.8, 0.95, 0.99)))
-    separations = list(product(KINDS, IMAGES, ("normal", "heavy"), (1.0, 2.5, 4.0)))
-    varied = ("kind", "images")
+    sizes = {
+        "alone": [(20, 20), (100, 100, 100), (300, 20), (1000, 100, 20), (1000, 10), (20,) * 20],
+        "even": [(25, 25, 25), (100, 25), (20,) * 10],
+        "uneven": [(30, 30, 30), (150, 30), (150, 50, 30)],
+        "hard": [(40, 40, 40), (200, 40)],
+        "mixed": [(40, 40, 40), (120, 40)],
+    }
+    scores = [(kind, each, separation) for kind in sizes for each in sizes[kind] for separation in SEPARATIONS]
+    grouped = list(product(("even", "uneven"), (25, 150), (0.8, 0.95, 0.99)))
+    alone = list(product(("alone",), (100, 500), (0.8, 0.95, 0.99)))
+    designs = [("exchangeable", *case) for case in alone + grouped]
+    designs += [(design, *case) for design in ("images, groups", "half") for case in grouped]
+    designs += [("power", *case) for case in alone + grouped]
+    heads = [
+        (count, spread, *case)
+        for count in (3, 20)
+        for spread in (0.0, 2.0, 10.0)
+        for case in (("alone", 100, 0.9), ("alone", 500, 0.9), ("even", 25, 0.9), ("uneven", 150, 0.95))
+    ]
     found = {
-        "scores": ("95 % intervals that contain the truth", (*varied, "true accuracy"), coverage, accuracies),
-        "differences": (
-            "95 % intervals of differences that contain the truth, and tests that find one where there is none",
-            (*varied, "true accuracy"),
-            differences,
-            accuracies,
-        ),
-        "probabilities": (
-            "95 % intervals of scores of probabilities that contain the truth",
-            (*varied, "tails", "separation"),
-            coverage_of_probabilities,
-            separations,
-        ),
+        "scores": ("95 % intervals that contain the truth", ("kind", "groups", "separation"), coverage, scores),
+        "tests": ("heads called different, and intervals", ("design", "kind", "groups", "accuracy"), tests, designs),
+        "best": ("best of several heads", ("heads", "spread", "kind", "groups", "accuracy"), best, heads),
         "folds": (
             "equally good learners that folds find different at 0.05",
             ("folds", "repeats"),
@@ -272,8 +298,8 @@ def tables(run: Path | None) -> dict[str, tuple[str, tuple[str, ...], Callable[.
         ),
     }
     if run is not None:
-        heads = list(dict.fromkeys(row["head"] for row in json.loads((run / "results.json").read_text())["heads"]))
-        cases = [(run, *pair, count) for count in (20, 60, 150) for pair in combinations(heads, 2)]
+        names = list(dict.fromkeys(row["head"] for row in json.loads((run / "results.json").read_text())["heads"]))
+        cases = [(run, *pair, count) for count in (20, 60, 150) for pair in combinations(names, 2)]
         title = "95 % intervals that hold the scores of a real population"
         found["real"] = (title, ("run", "head", "other", "groups"), coverage_of_real, cases)
     return found
@@ -320,18 +346,20 @@ def main() -> None:
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:
     table = Table(title=f"{title}, %")
-    shown = [row | {"images": shown_images(row["images"], row["kind"])} if "kind" in row else row for row in rows]
-    columns = [column for column in shown[0] if column not in ("kind", "run")]
+    columns = [column for column in rows[0] if column != "run"]
     for column in columns:
         table.add_column(column.replace("_", " "), justify="right", min_width=5)
-    for row in shown:
+    for row in rows:
         table.add_row(*(_cell(column, row[column]) for column in columns))
     return table
 
 
 def _cell(column: str, value: Any) -> str:
-    given = ("true accuracy", "separation")
-    return f"{100 * value:.1f}" if isinstance(value, float) and column not in given else str(value)
+    if isinstance(value, tuple):
+        return f"{len(value)} x {value[0]}" if len(value) > 3 else ", ".join(map(str, value))
+    if not isinstance(value, float) or column in ("accuracy", "separation", "spread"):
+        return str(value)
+    return f"{value:.2f}" if column.endswith("points") else f"{100 * value:.1f}"
 
 
 if __name__ == "__main__":

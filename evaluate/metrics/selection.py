@@ -97,11 +97,13 @@ def _scorer(
     np.add.at(counts[:, 0], (of_row[correct], true[correct]), 1)
     np.add.at(counts[:, 1], (of_row, true), 1)
     np.add.at(counts[:, 2], (of_row, predicted), 1)
-    measure = METRICS[metric].measure
+    measure, of_group = METRICS[metric].measure, counts.reshape(clusters.groups, 3 * k)
 
     def score(weights: Weights) -> npt.NDArray[np.float64]:
         with np.errstate(invalid="ignore"):  # of no image
-            found: npt.NDArray[np.float64] = measure((weights @ counts.reshape(clusters.groups, 3 * k)).reshape(-1, 3, k))
+            found: npt.NDArray[np.float64] = measure(
+                (weights @ counts.reshape(clusters.groups, 3 * k)).reshape(-1, 3, k)
+            )
         return found
 
     return score
