@@ -40,7 +40,7 @@ def test_the_template_can_be_read_and_has_every_key(tmp_path):
         everything = everything.replace(f"# {key}", key)
     everything = everything.replace("# n_est", "n_est").replace("# random_state", "random_state")
     options, heads = read_config(written(tmp_path, everything))
-    assert options["fail_under"] == ["accuracy=0.9"]
+    assert options["fail_under"] == ["accuracy>=0.9"]
     assert options["image_models"] == ["tuned.keras"]
     assert make_heads(heads)["forest"].n_estimators == 300
 
