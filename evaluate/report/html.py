@@ -141,7 +141,7 @@ def summary(comparison: ComparisonData) -> list[str]:
     sentences += [_sentence(row.text, comparison) for row in differences]
     sentences += _on_leakage(comparison)
     if best.probabilities is not None:
-        sentences.append(_on_probabilities(comparison, best.probabilities))
+        sentences.append(_on_probabilities(comparison, best.name, best.probabilities))
     return sentences
 
 
@@ -173,17 +173,17 @@ def _on_leakage(comparison: ComparisonData) -> list[str]:
     return [text]
 
 
-def _on_probabilities(comparison: ComparisonData, probabilities: npt.NDArray[np.float64]) -> str:
+def _on_probabilities(comparison: ComparisonData, name: str, probabilities: npt.NDArray[np.float64]) -> str:
     found = probability_scores(true_labels(comparison), probabilities, test_groups(comparison))
+    error, low, high = (100 * found[each] for each in ("ece", "ece_low", "ece_high"))
     text = (
-        f"Its probabilities differ from the observed accuracy by {100 * found['ece']:.1f} points on average; those of "
-        f"a perfectly calibrated head would by {100 * found['ece_low']:.1f} to {100 * found['ece_high']:.1f} points, "
-        "by chance"
+        f"The probabilities of {display(name)} differ from the observed accuracy by {error:.1f} points on average; those "
+        f"of a perfectly calibrated head would by {low:.1f} to {high:.1f} points, by chance"
     )
     slope = found["calibration_slope"]
-    if found["ece"] <= found["ece_high"] or slope is None:
+    if error <= high or slope is None:
         return f"{text}."
-    return f"{text}, so they are {'too close to 0 and 1' if slope < 1 else 'not calibrated'}."
+    return f"{text}, so they are too {'confident' if slope < 1 else 'cautious'}."
 
 
 def _confusions(comparison: ComparisonData) -> list[dict[str, Any]]:
