@@ -177,8 +177,8 @@ def _on_probabilities(comparison: ComparisonData, name: str, probabilities: npt.
     found = probability_scores(true_labels(comparison), probabilities, test_groups(comparison))
     error, low, high = (100 * found[each] for each in ("ece", "ece_low", "ece_high"))
     text = (
-        f"The probabilities of {display(name)} differ from the observed accuracy by {error:.1f} points on average; those "
-        f"of a perfectly calibrated head would by {low:.1f} to {high:.1f} points, by chance"
+        f"The probabilities of {display(name)} differ from the observed accuracy by {error:.1f} points on average; "
+        f"those of a perfectly calibrated head would by {low:.1f} to {high:.1f} points, by chance"
     )
     slope = found["calibration_slope"]
     if error <= high or slope is None:

@@ -463,7 +463,8 @@ class ComparisonData:
                 cells = [format_number(row.leaky), format_number(row.grouped)]
                 cells += [f"{row.gap:+.4f}", format_interval(row.low, row.high)]
             rows.append([display(row.head), *cells])
-        return TextTable(["head" if page else "leakage gap", *titles], rows)
+        measure = METRICS[self.ranked_by].column
+        return TextTable(["head" if page else f"leakage gap ({measure})", *titles], rows)
 
     def __repr__(self) -> str:
         heads = ", ".join(display(result.name) for result in self.table)
