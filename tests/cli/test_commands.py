@@ -359,7 +359,7 @@ def test_options_override_the_configuration_file(call, fails, cache_path, tmp_pa
     text = f'cache = "{cache_path}"\noutput = "run"\nsplit = "random"\nseed = 3\nfail_under = ["log_loss=0"]\n'
     Path("heads.toml").write_text(text + '[heads.mine]\nhead = "logreg"\nC = 0.5\n[heads.dummy]\n')
     shown = call("compare", "--config", "heads.toml", status=1)
-    assert "log_loss must be at most 0, the best head reaches" in shown.stderr
+    assert "log_loss must be at most 0, the best head, mine, reaches" in shown.stderr
     results = json.loads(Path("run/results.json").read_text())
     assert [head["head"] for head in results["heads"]] == ["mine", "dummy"]
     assert results["heads"][0]["parameters"]["C"] == 0.5

@@ -60,7 +60,7 @@ def test_a_cluster_gives_the_table_of_one_process(cache_path, scheduler):
     for here, there in zip(one.table, many.table, strict=True):
         for key in ("head", "accuracy", "balanced_accuracy", "macro_f1"):
             assert there.to_dict()[key] == here.to_dict()[key]
-    assert len(many.result("softmax").history["loss"]) == 5
+    assert many.result("softmax").history["loss"] == pytest.approx(one.result("softmax").history["loss"], rel=1e-4)
     assert any("only with jobs=1" in note for note in many.notes)
 
 

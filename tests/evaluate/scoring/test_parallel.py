@@ -71,7 +71,8 @@ def test_the_first_process_does_not_import_tensorflow(cache_path, python, tmp_pa
         "import sys, embedonce\n"
         "from embedonce.evaluate.shared import plots\n"
         "plots.save_figure = lambda figure, path: None\n"  # the same figures are in the report
-        "comparison = embedonce.compare(sys.argv[1], ['softmax', 'dummy'], split='random', jobs=2)\n"
+        "heads = {'softmax': {'epochs': 5}, 'dummy': {}}\n"
+        "comparison = embedonce.compare(sys.argv[1], heads, split='random', jobs=2)\n"
         "comparison.save(sys.argv[2])\n"
         "print('tensorflow' in sys.modules, len(comparison.result('softmax').history['loss']))\n"
     )
