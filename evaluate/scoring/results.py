@@ -464,7 +464,7 @@ class ComparisonData:
                 cells += [f"{row.gap:+.4f}", format_interval(row.low, row.high)]
             rows.append([display(row.head), *cells])
         measure = METRICS[self.ranked_by].column
-        return TextTable(["head" if page else f"leakage gap ({measure})", *titles], rows)
+        return TextTable(["head" if page else f"{measure} gap", *titles], rows)
 
     def __repr__(self) -> str:
         heads = ", ".join(display(result.name) for result in self.table)
