@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from ...errors import ParameterError, check_path
 from ..metrics import METRICS, PairedTest, compare_pair
 from ..shared import Record, Records, TextTable, data_frame, format_interval, format_number, html_table
 from .results_json import FORMAT, FORMAT_VERSION
+
+_HASH = re.compile("[0-9a-f]{16}")
 
 Predictions = dict[str, dict[str, tuple[bool, str, str]]]
 """By head and path: whether the prediction is correct, the group of the image, and its class."""
@@ -72,30 +75,36 @@ class RunDiff:
         return data_frame(rows)
 
     def table(self) -> TextTable:
-        """Return the score `metric` of both runs as text."""
+        """Return the score `metric` of both runs as text, and its difference on the images that both tested."""
         rows = []
         for head in self.heads:
-            difference = head.difference(self.metric)
             cells = [display(head.head), format_number(head.a[self.metric]), format_number(head.b[self.metric])]
-            cells.append("-" if difference is None else f"{difference:+.4f}")
             paired = head.paired
-            cells += ["-", "-"] if paired is None else [format_interval(paired.low, paired.high), f"{paired.p:.2g}"]
+            if paired is None:
+                cells += ["0", "-", "-", "-"]
+            else:
+                cells += [f"{head.images:,}", f"{paired.difference:+.4f}"]
+                cells += [format_interval(paired.low, paired.high), f"{paired.p:.2g}"]
             rows.append(cells)
-        return TextTable([METRICS[self.metric].column, "A", "B", "B - A", "95 % interval", "p"], rows)
+        return TextTable([METRICS[self.metric].column, "A", "B", "shared", "B - A", "95 % interval", "p"], rows)
 
     def notes(self) -> list[str]:
         """Return the other differences in lines of text."""
-        notes = [
+        notes = ["Differences, intervals and p are those on the images that both runs tested (shared)."] * bool(
+            self.heads
+        )
+        notes += [
             f"Only in {run}: {', '.join(map(display, names))}"
             for run, names in (("A", self.only_a), ("B", self.only_b))
             if names
         ]
         if not self.settings:
             return [*notes, "Features, images, split, parameters and versions are the same."]
-        return notes + [
-            f"{display(name)}: {display(str(values['a']))} -> {display(str(values['b']))}"
-            for name, values in self.settings.items()
-        ]
+        for name, values in self.settings.items():
+            a, b = (display(str(values[run])) for run in ("a", "b"))
+            hashes = any(_HASH.search(text) for text in (a, b))
+            notes.append(f"{display(name)}: {'not the same' if hashes else f'{a} -> {b}'}")
+        return notes
 
     def __str__(self) -> str:
         return "\n".join([str(self.table())] * bool(self.heads) + self.notes())

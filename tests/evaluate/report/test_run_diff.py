@@ -64,3 +64,24 @@ def test_a_folder_without_results_is_named(tmp_path):
     (tmp_path / "results.json").write_text('{"format": "embedonce-results", "format_version": 99}')
     with pytest.raises(ParameterError, match="its format version is 99, this embedonce reads up to"):
         diff(tmp_path, tmp_path)
+
+
+def test_the_difference_is_that_on_the_images_of_both_runs(runs, cache_path, tmp_path):
+    compare(cache_path, {"logreg": {"C": 1e-9}}, split="random", seed=1).save(tmp_path / "c")
+    found = diff(runs / "a", tmp_path / "c")
+    (row,) = found.heads
+    titles, (cells,) = found.table()
+    shown = dict(zip(titles, cells, strict=True))
+    assert shown["shared"] == f"{row.images:,}"
+    assert shown["B - A"] == f"{row.paired.difference:+.4f}"
+    assert row.paired.low <= row.paired.difference <= row.paired.high
+    assert "on the images that both runs tested" in str(found)
+
+
+def test_hashes_are_not_printed(cache, in_pairs, tmp_path):
+    others = [f"g{row // 3}" for row in range(len(cache))]
+    for name, groups in (("a", in_pairs), ("b", others)):
+        compare(cache, ["logreg"], split="random", groups=groups).save(tmp_path / name)
+    found = diff(tmp_path / "a", tmp_path / "b")
+    assert "groups: not the same" in str(found).splitlines()
+    assert found.settings["groups"]["a"] != found.settings["groups"]["b"]
