@@ -18,7 +18,7 @@ from .metrics import METRICS
 MARGIN = 0.01
 """Heads whose accuracies certainly differ by less are practically tied: one percentage point."""
 
-_GRID = 20_000
+_GRID = 4_000
 
 Correct = npt.NDArray[np.bool_]
 
@@ -165,7 +165,8 @@ def _on_grid(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Return the sums as integers: those of accuracies as they are, weighted ones in parts of their total."""
     if (sums == sums.round()).all():
         return sums.astype(np.int64)
-    grid: npt.NDArray[np.int64] = (sums * (_GRID / np.abs(sums).sum())).round().astype(np.int64)
+    parts = _GRID + 4 * np.count_nonzero(sums)
+    grid: npt.NDArray[np.int64] = (sums * (parts / np.abs(sums).sum())).round().astype(np.int64)
     return grid
 
 
