@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..cache import display, make_folder
+from ..errors import ParameterError
 from .command import AS_JSON, ENGINE, GROUPS, PATH, POSITIVE, SEED, VIEWS, WEIGHTS, Command, option
 from .output import print_explanation, print_json, print_notes, print_scores
 
@@ -71,9 +73,19 @@ def evaluate(model: Path, cache: Path, output: Path | None, as_json: bool, **opt
 @ENGINE
 @_TRUST
 @option("--views", type=VIEWS, default="none", help="Average probabilities over augmented views.")
+@option("-o", "--output", type=PATH, metavar="FILE.csv", help="Write names and classes to this file.")
+@option("--columns", metavar="ID,LABEL", default="id,label", help="Names of the columns of FILE.csv.")
 @option("--csv", "as_csv", is_flag=True, help="Print CSV: path, class, probability, novelty, error.")
 @AS_JSON
-def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, **options: Any) -> None:
+def predict(
+    model: Path,
+    images: tuple[Path, ...],
+    output: Path | None,
+    columns: str,
+    as_csv: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Predict the classes of IMAGES, which are files, folders or archives, with MODEL.
 
     A model of embedonce train --decide answers, or says "ask a person" below its threshold, or gives a set of labels.
@@ -82,17 +94,36 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
     them. Do not trust its probabilities. Exit status 1 if an image could not be read. Use --trust only if you trust
     the author of the file.
 
+    FILE.csv has a line for every image: its path in the folder or archive that was given, or its name, and its class.
+    If an image could not be read, its class is empty and a third column, error, says why.
+
     For example:
 
         # predict the class of an image
         embedonce predict softmax.keras new/a.jpg
         # print the two most probable classes of every image of a folder
         embedonce predict svm.npz new --top 2 --csv
+        # write a table of file names and classes
+        embedonce predict svm.npz new -o submission.csv
     """
     from ..cache import as_csv as table
+    from ..cache import refuse_input_as_output, write_atomically
     from ..evaluate.models import predict as predict_classes
 
+    titles = columns.split(",")
+    if len(titles) != 2 or "" in titles or titles[0] == titles[1]:
+        raise click.UsageError(f"--columns must be two names with a comma, such as id,label, got {columns!r}.")
+    if output is not None:
+        refuse_input_as_output(output, model, options["cache"], *images)
+        make_folder(output.parent, "the predictions")  # before the work, not after it
     predictions = predict_classes(model, images, **options)
+    if output is not None:
+        failed = any(prediction.reason for prediction in predictions)
+        rows = [
+            [name, prediction.classes[0][0] if prediction.classes else "", *([prediction.reason] if failed else [])]
+            for name, prediction in zip(_relative(predictions, images), predictions, strict=True)
+        ]
+        write_atomically(output, table([*titles, "error"] if failed else titles, rows))
     if as_json:
         print_json(predictions.to_dict())
     elif as_csv:
@@ -120,10 +151,35 @@ def predict(model: Path, images: tuple[Path, ...], as_csv: bool, as_json: bool, 
                 classes.append("ask a person")
             unlike = " (unlike the training images)" if prediction.unlike_training else ""
             path = display(prediction.path.removeprefix(here))
-            click.echo(f"{path}: {', '.join(classes) or f'not read, {prediction.reason}'}{unlike}")
+            if output is None or prediction.reason:
+                click.echo(f"{path}: {', '.join(classes) or f'not read, {prediction.reason}'}{unlike}")
+        if len(predictions) > 1:
+            counts = Counter(prediction.classes[0][0] for prediction in predictions if prediction.classes)
+            counted = [f"{display(name)} {count:,}" for name, count in counts.most_common()]
+            unread = len(predictions) - counts.total()
+            click.echo(f"{len(predictions):,} images: {', '.join(counted + [f'not read {unread:,}'] * bool(unread))}.")
+        if output is not None:
+            click.echo(f"Wrote {display(str(output))}")
     print_notes(predictions.notes, err=True)
     if any(prediction.reason for prediction in predictions):
         click.get_current_context().exit(1)
+
+
+def _relative(predictions: Sequence[Any], given: Sequence[Path]) -> list[str]:
+    """Return the paths of images in the folder or archive that was given, or their names; raise if two are the same."""
+    roots = sorted((os.path.abspath(path) for path in given), key=len, reverse=True)
+    names: dict[str, str] = {}
+    for prediction in predictions:
+        path = os.path.abspath(prediction.path)
+        root = next((root for root in roots if path.startswith(root + os.sep)), os.path.dirname(path))
+        name = os.path.relpath(path, root)
+        if name in names:
+            raise ParameterError(
+                f"option -o names images by their path in the folder that is given, and {display(names[name])} and "
+                f"{display(path)} are both {display(name)}. Give one folder that has both"
+            )
+        names[name] = path
+    return list(names)
 
 
 def _as_cell(value: str | tuple[str, ...] | None, shown: Callable[[str], str]) -> str:
