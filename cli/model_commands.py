@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..cache import display, make_folder
-from ..errors import ParameterError
 from .command import AS_JSON, ENGINE, GROUPS, PATH, POSITIVE, SEED, VIEWS, WEIGHTS, Command, option
 from .output import print_explanation, print_json, print_notes, print_scores
 
@@ -74,6 +73,8 @@ def evaluate(model: Path, cache: Path, output: Path | None, as_json: bool, **opt
 @_TRUST
 @option("--views", type=VIEWS, default="none", help="Average probabilities over augmented views.")
 @option("-o", "--output", type=PATH, metavar="FILE.csv", help="Write names and classes to this file.")
+@option("--copy-to", type=PATH, metavar="DIR", help="Copy images into a folder of DIR per class.")
+@option("--link-to", type=PATH, metavar="DIR", help="Link images into a folder of DIR per class.")
 @option("--columns", metavar="ID,LABEL", default="id,label", help="Names of the columns of FILE.csv.")
 @option("--csv", "as_csv", is_flag=True, help="Print CSV: path, class, probability, novelty, error.")
 @AS_JSON
@@ -81,6 +82,8 @@ def predict(
     model: Path,
     images: tuple[Path, ...],
     output: Path | None,
+    copy_to: Path | None,
+    link_to: Path | None,
     columns: str,
     as_csv: bool,
     as_json: bool,
@@ -95,7 +98,8 @@ def predict(
     the author of the file.
 
     FILE.csv has a line for every image: its path in the folder or archive that was given, or its name, and its class.
-    If an image could not be read, its class is empty and a third column, error, says why.
+    If an image could not be read, its class is empty and a third column, error, says why. --copy-to and --link-to sort
+    the images into class folders and overwrite nothing.
 
     For example:
 
@@ -105,23 +109,34 @@ def predict(
         embedonce predict svm.npz new --top 2 --csv
         # write a table of file names and classes
         embedonce predict svm.npz new -o submission.csv
+        # sort the images into a folder per class
+        embedonce predict svm.npz new --copy-to sorted
     """
     from ..cache import as_csv as table
     from ..cache import refuse_input_as_output, write_atomically
+    from ..evaluate.models import names_of_images, sort_images
     from ..evaluate.models import predict as predict_classes
 
     titles = columns.split(",")
     if len(titles) != 2 or "" in titles or titles[0] == titles[1]:
         raise click.UsageError(f"--columns must be two names with a comma, such as id,label, got {columns!r}.")
+    if copy_to is not None and link_to is not None:
+        raise click.UsageError("--copy-to and --link-to exclude each other.")
+    target = copy_to or link_to
+    if target is not None:
+        refuse_input_as_output(target, *images)
+        make_folder(target, "the images")
     if output is not None:
         refuse_input_as_output(output, model, options["cache"], *images)
         make_folder(output.parent, "the predictions")  # before the work, not after it
     predictions = predict_classes(model, images, **options)
+    names = names_of_images(predictions, images) if output is not None or target is not None else []
+    kept = [] if target is None else sort_images(predictions, names, target, link=link_to is not None)
     if output is not None:
         failed = any(prediction.reason for prediction in predictions)
         rows = [
             [name, prediction.classes[0][0] if prediction.classes else "", *([prediction.reason] if failed else [])]
-            for name, prediction in zip(_relative(predictions, images), predictions, strict=True)
+            for name, prediction in zip(names, predictions, strict=True)
         ]
         write_atomically(output, table([*titles, "error"] if failed else titles, rows))
     if as_json:
@@ -160,26 +175,9 @@ def predict(
             click.echo(f"{len(predictions):,} images: {', '.join(counted + [f'not read {unread:,}'] * bool(unread))}.")
         if output is not None:
             click.echo(f"Wrote {display(str(output))}")
-    print_notes(predictions.notes, err=True)
-    if any(prediction.reason for prediction in predictions):
+    print_notes([*predictions.notes, *kept], err=True)
+    if kept or any(prediction.reason for prediction in predictions):
         click.get_current_context().exit(1)
-
-
-def _relative(predictions: Sequence[Any], given: Sequence[Path]) -> list[str]:
-    """Return the paths of images in the folder or archive that was given, or their names; raise if two are the same."""
-    roots = sorted((os.path.abspath(path) for path in given), key=len, reverse=True)
-    names: dict[str, str] = {}
-    for prediction in predictions:
-        path = os.path.abspath(prediction.path)
-        root = next((root for root in roots if path.startswith(root + os.sep)), os.path.dirname(path))
-        name = os.path.relpath(path, root)
-        if name in names:
-            raise ParameterError(
-                f"option -o names images by their path in the folder that is given, and {display(names[name])} and "
-                f"{display(path)} are both {display(name)}. Give one folder that has both"
-            )
-        names[name] = path
-    return list(names)
 
 
 def _as_cell(value: str | tuple[str, ...] | None, shown: Callable[[str], str]) -> str:

@@ -28,7 +28,7 @@ DIFFERENCES = {
     "train": {"params", "parameters"},
     "tune": {"output", "params", "parameters"},  # Tuning.save
     "compare": {"output", "maps", "heads", "params", "fail_under", "partial_results"},  # Comparison.save
-    "predict": {"as_csv", "output", "columns"},
+    "predict": {"as_csv", "output", "columns", "copy_to", "link_to"},
     "evaluate": {"output"},  # Evaluation.save
     "explain": {"output"},  # Explanation.save
 }

@@ -18,4 +18,6 @@ from .model_file import ModelFile as ModelFile
 from .model_file import check_order as check_order
 from .model_file import short_hashes as short_hashes
 from .prediction import predict as predict
+from .sorted_images import names_of_images as names_of_images
+from .sorted_images import sort_images as sort_images
 from .training import train as train
