@@ -205,14 +205,12 @@ def compare_folds(
         p = float(2 * t.sf(abs(mean) / error, count - 1))
     else:
         p = 1.0 if abs(mean) < 1e-12 else 2.0 ** (1 - count)
-    return replace(
-        pooled,
-        difference=mean,
-        low=max(-1.0, min(mean - reach, pooled.low)),
-        high=min(1.0, max(mean + reach, pooled.high)),
-        p=max(p, pooled.p),
-        test="corrected resampled t and score interval",
-    )
+    p = max(p, pooled.p)
+    low, high = max(-1.0, min(mean - reach, pooled.low)), min(1.0, max(mean + reach, pooled.high))
+    if p >= 1 - level:
+        low, high = min(low, 0.0), max(high, 0.0)
+    test = "corrected resampled t and score interval"
+    return replace(pooled, difference=mean, low=low, high=high, p=p, test=test)
 
 
 def holm(p_values: Sequence[float]) -> npt.NDArray[np.float64]:
