@@ -273,4 +273,6 @@ def verdict_text(difference: HeadDifference, level: float = LEVEL) -> str:
         return f"{a} is better than {b} ({numbers})"
     if difference.verdict == "practically tied":
         return f"{a} and {b} are practically tied ({numbers})"
-    return f"no significant difference between {a} and {b} ({numbers})"
+    # the interval is that of this pair alone
+    corrected = " after correction for all pairs" if difference.low > 0 or difference.high < 0 else ""
+    return f"no significant difference between {a} and {b} ({numbers}{corrected})"

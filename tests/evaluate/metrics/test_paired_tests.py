@@ -207,6 +207,16 @@ def test_the_verdict_is_what_the_data_say():
     assert "no significant difference between" in unknown.text
 
 
+def test_an_interval_without_0_and_no_verdict_are_explained():
+    a, b = heads(10, 1)
+    rows = compare_all(list("abcd"), {"a": a, "b": b, "c": b, "d": b})
+    apart = [row for row in rows if row.a == "a"]
+    assert len(apart) == 3
+    assert all(row.low > 0 and row.p < 0.05 < row.p_holm for row in apart)
+    assert all(row.text.endswith("after correction for all pairs)") for row in apart)
+    assert not any("correction" in row.text for row in rows if row.a != "a")
+
+
 def test_all_pairs_are_compared_with_adjusted_p():
     generator = np.random.default_rng(1)
     correct = {name: generator.random(500) < share for name, share in (("a", 0.7), ("b", 0.8), ("c", 0.9))}
