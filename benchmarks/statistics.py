@@ -175,7 +175,7 @@ def best(heads: int, spread: float, kind: str, groups: int, accuracy: float, see
         "as it is, points": 100 * plain,
         "corrected, points": 100 * (plain + bias),
         "covered": low <= accuracies[chosen] <= high,
-        "corrected covered": low + bias <= accuracies[chosen] <= high + bias,
+        "corrected covered": low + bias <= accuracies[chosen] <= high,
     }
 
 

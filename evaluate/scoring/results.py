@@ -379,9 +379,11 @@ class ComparisonData:
             None if self.groups is None else self.groups.ids[test],
         )
         first, last = METRICS[metric].bounds
-        low, high = (float(np.clip(end + bias, first, last)) for end in result.intervals.get(metric, (-np.inf, np.inf)))
+        low, high = result.intervals.get(metric, (-np.inf, np.inf))
+        # how large the bias is, is uncertain too, so the interval reaches from the corrected to the measured score
+        ends = np.clip([low + min(bias, 0.0), high + max(bias, 0.0)], first, last).tolist()
         score = float(result.scores[metric])
-        return BestHead(result.name, metric, len(able), score, float(np.clip(score + bias, first, last)), low, high)
+        return BestHead(result.name, metric, len(able), score, float(np.clip(score + bias, first, last)), *ends)
 
     def confusion(self, head: str) -> npt.NDArray[np.int64]:
         """Return the confusion matrix of a head: int64, shape (k, k), rows true, columns predicted.
