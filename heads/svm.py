@@ -78,7 +78,7 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
     scaling : {"overall", "standard"}, default="overall"
         "overall" subtracts the mean of each feature and divides all features by one number, the root of their mean
         variance. "standard" divides each feature by its own standard deviation, as
-        `sklearn.preprocessing.StandardScaler` does, so that features that hardly vary count as much as the others.
+        `sklearn.preprocessing.StandardScaler` does, so that features that vary little count as much as the others.
     class_weight : mapping or "balanced", default=None
         Weight of each class's rows.
     tol : float, default=1e-3

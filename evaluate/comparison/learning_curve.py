@@ -165,8 +165,7 @@ def learning_outlook(comparison: ComparisonData, slopes: Mapping[str, LearningSl
     best, *others = comparison.table
     metric, test = comparison.ranked_by, comparison.split.test
     true = comparison.cache.labels[test].astype(np.intp)
-    groups = None if comparison.groups is None else comparison.groups.ids[test]
-    clusters = units(groups, len(test))
+    clusters = units(comparison.test_groups, len(test))
     correct = (best.predicted == true).astype(np.float64)
     if others:
         correct -= others[0].predicted == true

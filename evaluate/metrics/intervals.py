@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .clusters import Clusters, Interval, effective_size, mean_error, normal_quantile, units
-from .metrics import METRICS
+from .metrics import METRICS, losses
 from .roc_auc_interval import area_interval
 
 LEVEL = 0.95
@@ -49,9 +49,7 @@ def score_intervals(
         if not metric.of_probabilities and name not in intervals:
             intervals[name] = _between(metric.measure(drawn), float(metric.measure(counts.astype(np.float64))), level)
     if probabilities is not None:
-        tiny = np.finfo(probabilities.dtype).eps
-        losses = -np.log(np.clip(probabilities[np.arange(len(true)), true], tiny, 1))
-        intervals["log_loss"] = mean_interval(losses, clusters, level)
+        intervals["log_loss"] = mean_interval(losses(true, probabilities), clusters, level)
         area = area_interval(true, probabilities, clusters, level)
         if area is not None:
             intervals["roc_auc"] = area

@@ -78,6 +78,13 @@ def log_loss(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64])
     return float(metrics.log_loss(true, probabilities, labels=list(range(probabilities.shape[1]))))
 
 
+def losses(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the negative natural logarithm of the true class's probability of every image, shape (t,)."""
+    tiny = np.finfo(probabilities.dtype).eps
+    found: npt.NDArray[np.float64] = -np.log(np.clip(probabilities[np.arange(len(true)), true], tiny, 1))
+    return found
+
+
 def roc_auc(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -> float | None:
     """Return the mean area under the one-vs-rest ROC curves of the classes that occur, None for one class."""
     from sklearn import metrics

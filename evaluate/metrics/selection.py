@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .clusters import Clusters, units
-from .metrics import METRICS
+from .metrics import METRICS, losses
 from .roc_auc_interval import area_contributions
 
 RESAMPLES = 500
@@ -79,8 +79,7 @@ def _scorer(
         if metric == "roc_auc":
             values = area_contributions(true, head.probabilities)
         else:
-            tiny = np.finfo(head.probabilities.dtype).eps
-            values = -np.log(np.clip(head.probabilities[np.arange(len(true)), true], tiny, 1))
+            values = losses(true, head.probabilities)
         of_group = clusters.sums(np.column_stack([values, np.ones(len(true))]))
 
         def mean(weights: Weights) -> npt.NDArray[np.float64]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache
 from ...errors import HeadError, ParameterError, describe
-from ..metrics import AnswerCurve, label_threshold, score_intervals
+from ..metrics import AnswerCurve, accuracy_interval, label_threshold, units
 from ..scoring import Views, fit_and_score
 from ..shared import Record, percent
 from ..splits import Groups, Split, inner_folds
@@ -171,7 +171,6 @@ def score_decisions(
         if len(successes):
             score = float(successes.mean())
             ids = None if groups is None else groups[counted]
-            failed = (~successes).astype(np.intp)
-            low, high = score_intervals(np.zeros_like(failed), failed, None, ["", ""], ids)["accuracy"]
+            low, high = accuracy_interval(successes, units(ids, len(successes)))
         scores.append(DecisionScores(one.kind, one.target, measured, score, low, high, len(true)))
     return scores

@@ -81,7 +81,7 @@ def _copy(path: str, target: Path) -> None:
     try:
         with open(path, "rb") as source, open(target, "xb") as copied:
             shutil.copyfileobj(source, copied)
-    except FileExistsError:  # made meanwhile, by somebody else
+    except FileExistsError:  # of another process
         raise
     except BaseException:
         target.unlink(missing_ok=True)

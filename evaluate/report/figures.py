@@ -89,7 +89,7 @@ def reliability_figure(comparison: ComparisonData, able: list[HeadResult]) -> Fi
     lowest = 1.0
     for number, result in enumerate(able):
         # few images say little about an accuracy, so a line does not go through them
-        bins = reliability(true, result.probabilities, test_groups(comparison))  # type: ignore[arg-type]
+        bins = reliability(true, result.probabilities, comparison.test_groups)  # type: ignore[arg-type]
         few = [one for one in bins if one["count"] < _FEW]
         bins = [one for one in bins if one["count"] >= _FEW]
         x, y = [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
@@ -177,11 +177,6 @@ def _per_class(comparison: ComparisonData, able: list[HeadResult], kind: str) ->
 def true_labels(comparison: ComparisonData) -> npt.NDArray[np.intp]:
     """Return the classes of the test images: intp, shape (t,)."""
     return comparison.cache.labels[comparison.split.test].astype(np.intp)
-
-
-def test_groups(comparison: ComparisonData) -> npt.NDArray[np.intp] | None:
-    """Return the groups of the test images: intp, shape (t,); None without groups."""
-    return None if comparison.groups is None else comparison.groups.ids[comparison.split.test]
 
 
 def _figure(width: float, height: float) -> Figure:

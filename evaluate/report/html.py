@@ -19,7 +19,7 @@ from ..metrics import METRICS, probability_scores
 from ..scoring import ComparisonData, HeadResult
 from ..shared import evenly_spaced_indices, first_of_each, format_number, format_points, history_figure, percent
 from .activation_maps import MapRequest, RenderedMaps, class_maps
-from .figures import figures, test_groups, true_labels
+from .figures import figures, true_labels
 from .inline_images import as_svg, pictures
 from .label_errors import SuspectedError, label_errors
 from .results_json import comparison_results
@@ -82,7 +82,7 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
         "outlook": comparison.learning_outlook,
         "gap": comparison.gap_table(page=True),
         "leaky_name": comparison.leaky_name,
-        "probabilities": _probabilities(comparison),
+        "probabilities": _probabilities(comparison, results),
         "judge": display(str(judge)),
         "suspected": suspected,
         "suspected_count": len(errors),
@@ -174,7 +174,7 @@ def _on_leakage(comparison: ComparisonData) -> list[str]:
 
 
 def _on_probabilities(comparison: ComparisonData, name: str, probabilities: npt.NDArray[np.float64]) -> str:
-    found = probability_scores(true_labels(comparison), probabilities, test_groups(comparison))
+    found = probability_scores(true_labels(comparison), probabilities, comparison.test_groups)
     error, low, high = (100 * found[each] for each in ("ece", "ece_low", "ece_high"))
     text = (
         f"The probabilities of {display(name)} differ from the observed accuracy by {error:.1f} points on average; "
@@ -260,17 +260,11 @@ def _groups_of(comparison: ComparisonData, rows: npt.NDArray[np.intp]) -> npt.ND
     return rows if comparison.groups is None else comparison.groups.ids[rows]
 
 
-def _probabilities(comparison: ComparisonData) -> list[dict[str, Any]]:
-    true = true_labels(comparison)
-    return [
-        {
-            "head": display(result.name),
-            "log_loss": result.scores["log_loss"],
-            **probability_scores(true, result.probabilities, test_groups(comparison)),
-        }
-        for result in comparison.table
-        if result.probabilities is not None
-    ]
+def _probabilities(comparison: ComparisonData, results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the scores of probabilities that the results have, the best head first."""
+    by_name = {entry["head"]: entry for entry in results["heads"]}
+    able = [result.name for result in comparison.table if result.probabilities is not None]
+    return [by_name[name] | {"head": display(name)} for name in able]
 
 
 def _sentence(text: str, comparison: ComparisonData) -> str:

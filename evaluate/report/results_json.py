@@ -55,8 +55,7 @@ def _heads(comparison: ComparisonData) -> list[dict[str, Any]]:
         entry |= result.scores | {"intervals": result.intervals}
         if result.probabilities is not None:
             true = comparison.cache.labels[comparison.split.test].astype(np.intp)
-            groups = None if comparison.groups is None else comparison.groups.ids[comparison.split.test]
-            entry |= probability_scores(true, result.probabilities, groups)
+            entry |= probability_scores(true, result.probabilities, comparison.test_groups)
         if result.folds:
             entry["rounds"] = result.folds.to_dict()
         if result.tuning:

@@ -307,6 +307,11 @@ class ComparisonData:
         return leading_metric(self.cache.labels)
 
     @property
+    def test_groups(self) -> npt.NDArray[np.intp] | None:
+        """Group of every test image, intp, shape (t,); None without groups."""
+        return None if self.groups is None else self.groups.ids[self.split.test]
+
+    @property
     def table(self) -> Records[HeadResult]:
         """Results, the best first: by `ranked_by`, then by log loss."""
 
@@ -376,7 +381,7 @@ class ComparisonData:
             self.cache.labels[test].astype(np.intp),
             {each.name: Predicted(each.predicted, each.probabilities) for each in able},
             len(self.cache.class_names),
-            None if self.groups is None else self.groups.ids[test],
+            self.test_groups,
         )
         first, last = METRICS[metric].bounds
         low, high = result.intervals.get(metric, (-np.inf, np.inf))

@@ -142,7 +142,7 @@ def test_pair_coefficients_give_the_margins_of_libsvm(n_classes):
 
 
 def rare_class(seed=0):
-    """A class of 1 in 30, told by three features among many that hardly vary."""
+    """A class of 1 in 30, told by three features among many that vary little."""
     rng = np.random.default_rng(seed)
     y = np.arange(900) % 30 == 0
     X = rng.normal(0, 0.02, (900, 400)).astype(np.float32)
