@@ -19,10 +19,12 @@ from ..metrics import METRICS, probability_scores
 from ..scoring import ComparisonData, HeadResult
 from ..shared import evenly_spaced_indices, first_of_each, format_number, format_points, history_figure, percent
 from .activation_maps import MapRequest, RenderedMaps, class_maps
+from .confusions import confusion_content, pictured_rows
 from .figures import figures, true_labels
 from .inline_images import as_svg, pictures
 from .label_errors import SuspectedError, label_errors
 from .results_json import comparison_results
+from .verdicts import best_head_verdicts, verdict_matrix
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 _PAIRS = 6
 _IMAGES = 12  # on each side of a pair
 _SUSPECTED = 24
-_MOST_CLASSES = 25  # up to which confusion matrices are shown cell by cell
 
 
 class Entry(NamedTuple):
@@ -61,7 +62,9 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
     suspected = _suspected(comparison, str(judge), errors)
     pairs = _pairs(comparison)
     entries = [entry for pair in pairs for side in pair["sides"] for entry in side["images"]] + suspected
-    images = pictures(comparison.cache, [entry.row for entry in entries]) if thumbnails else {}
+    confusions = confusion_content(comparison)
+    rows = [entry.row for entry in entries] + pictured_rows(confusions)
+    images = pictures(comparison.cache, rows) if thumbnails else {}
     drawn_maps = class_maps(comparison, [entry.map for entry in entries]) if maps else RenderedMaps({}, "")
     drawing = figures(comparison)
     histories = {result.name: result.history for result in comparison.results if result.history}
@@ -75,7 +78,8 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
         "scores": comparison.score_table(page=True),
         "measure": METRICS[comparison.ranked_by].title,
         "ranked_by": comparison.ranked_by,
-        "confusions": _confusions(comparison),
+        "confusions": confusions,
+        "verdicts": verdict_matrix(comparison),
         "class_names": [display(name) for name in comparison.cache.class_names],
         "pairs": pairs,
         "learning": comparison.learning_table(),
@@ -137,8 +141,7 @@ def summary(comparison: ComparisonData) -> list[str]:
         )
     if comparison.skewed:
         sentences.append("The classes differ much in size, so balanced accuracy orders the heads.")
-    differences = [row for row in comparison.differences if best.name in (row.a, row.b)]
-    sentences += [_sentence(row.text, comparison) for row in differences]
+    sentences += [_sentence(text, comparison) for text in best_head_verdicts(comparison)]
     sentences += _on_leakage(comparison)
     if best.probabilities is not None:
         sentences.append(_on_probabilities(comparison, best.name, best.probabilities))
@@ -184,18 +187,6 @@ def _on_probabilities(comparison: ComparisonData, name: str, probabilities: npt.
     if error <= high or slope is None:
         return f"{text}."
     return f"{text}, so they are too {'confident' if slope < 1 else 'cautious'}."
-
-
-def _confusions(comparison: ComparisonData) -> list[dict[str, Any]]:
-    if len(comparison.cache.class_names) > _MOST_CLASSES:
-        return []
-    confusions = []
-    for result in comparison.table:
-        matrix = comparison.confusion(result.name)
-        fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        cells = [list(zip(*row, strict=True)) for row in zip(matrix.tolist(), fractions.tolist(), strict=True)]
-        confusions.append({"head": display(result.name), "cells": cells})
-    return confusions
 
 
 def _pairs(comparison: ComparisonData) -> list[dict[str, Any]]:

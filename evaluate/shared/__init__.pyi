@@ -1,3 +1,7 @@
+from .few_of_many import MATRIX_CLASSES as MATRIX_CLASSES
+from .few_of_many import confused_pairs as confused_pairs
+from .few_of_many import drawn_heads as drawn_heads
+from .few_of_many import has_many_heads as has_many_heads
 from .fonts import number_names as number_names
 from .fonts import set_numbers as set_numbers
 from .fonts import use_fonts as use_fonts

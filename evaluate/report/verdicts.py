@@ -1,0 +1,50 @@
+"""Verdicts on every pair of many heads: a matrix instead of a sentence each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from ...cache import display
+from ..scoring import ComparisonData
+from ..shared import has_many_heads
+
+_SIGNS = {"better": "+", "worse": "-", "practically tied": "=", "undecided": "?"}
+_WORDS = {
+    "better": "better than",
+    "worse": "worse than",
+    "practically tied": "practically tied with",
+    "undecided": "not significantly different from",
+}
+
+
+def verdict_matrix(comparison: ComparisonData) -> list[dict[str, Any]]:
+    """Return a row per head, the best first, with its verdict against each head; nothing if there are few heads."""
+    if not has_many_heads(comparison.results):
+        return []
+    verdicts = {}
+    for row in comparison.differences:
+        verdicts[row.a, row.b] = row.verdict, row.text
+        verdicts[row.b, row.a] = "worse" if row.verdict == "better" else row.verdict, row.text
+    names = [result.name for result in comparison.table]
+    return [
+        {"head": display(name), "cells": [_cell(*verdicts.get((name, other), ("", ""))) for other in names]}
+        for name in names
+    ]
+
+
+def _cell(verdict: str, text: str) -> dict[str, str]:
+    return {"sign": _SIGNS.get(verdict, ""), "verdict": verdict, "text": text}
+
+
+def best_head_verdicts(comparison: ComparisonData) -> list[str]:
+    """Return the verdicts on the best head and each other head as sentences; on many heads, one sentence."""
+    best = comparison.table[0].name
+    rows = [row for row in comparison.differences if best in (row.a, row.b)]
+    if not has_many_heads(comparison.results):
+        return [row.text for row in rows]
+    verdicts = Counter("worse" if row.verdict == "better" and row.b == best else row.verdict for row in rows)
+    parts = [f"{words} {verdicts[verdict]}" for verdict, words in _WORDS.items() if verdicts[verdict]]
+    if len(parts) == 1:
+        return [f"{display(best)} is {_WORDS[next(iter(verdicts))]} all {len(rows)} other heads"]
+    return [f"{display(best)} is {', '.join(parts[:-1])} and {parts[-1]} of the other {len(rows)} heads"]
