@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -319,7 +318,7 @@ def compare(
     from ..cache import FeatureCache, make_folder, refuse_input_as_output
     from ..evaluate.comparison import DEFAULT_HEADS, failed_gates, read_gates
     from ..evaluate.comparison import compare as compare_heads
-    from ..evaluate.report import PARTIAL
+    from ..evaluate.report import PARTIAL, next_command
     from ..extract import make_progress
 
     opened = FeatureCache.open(cache)
@@ -334,6 +333,9 @@ def compare(
     partial = output / PARTIAL
     partial.unlink(missing_ok=True)  # of an earlier run
     comparison = compare_heads(opened, chosen, progress=make_progress(True), partial_results=partial, **options)
+    comparison.next_command = next_command(
+        comparison, **{name: options[name] for name in ("split", "groups", "seed", "views")}
+    )
     written = comparison.save(output, maps=maps)
     failed = failed_gates(comparison, gates)
     if as_json:
@@ -343,12 +345,8 @@ def compare(
         for path in written:
             if path.name in ("results.json", "report.html"):
                 click.echo(f"Wrote {display(str(path))}")
-        best = comparison.table[0].name
-        if best in HEADS and "head" not in chosen.get(best, {}):
-            given = [
-                word for name, value in chosen.get(best, {}).items() for word in ("-p", f"{name}={json.dumps(value)}")
-            ]
-            say_next("train", cache, "--head", best, *given, "-o", f"{best}.npz")
+        if comparison.next_command:
+            say_next(*comparison.next_command)
     for error in comparison.failed.values():
         print_error(ctx, error)
     for text in failed:

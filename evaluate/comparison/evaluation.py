@@ -210,6 +210,7 @@ def evaluate_model(
         decisions = Records(score_decisions(stored, true, result.predicted[kept], result.probabilities[kept], ids))
         notes += [one.text for one in decisions]
     test = Split(np.zeros(0, np.intp), rows, "model")
+    follows = ["predict", str(model), "IMAGES"]
     return Evaluation(
         result,
         independent,
@@ -218,7 +219,7 @@ def evaluate_model(
         int(related.sum()),
         notes,
         relation,
-        Comparison(opened, test, [result], list(notes), groups=known_groups),
+        Comparison(opened, test, [result], list(notes), groups=known_groups, next_command=follows),
         decisions,
     )
 

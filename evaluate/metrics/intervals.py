@@ -56,6 +56,40 @@ def score_intervals(
     return intervals
 
 
+def class_intervals(
+    true: npt.NDArray[np.intp],
+    predicted: npt.NDArray[np.intp],
+    classes: int,
+    groups: npt.NDArray[np.integer] | None = None,
+    level: float = LEVEL,
+) -> list[dict[str, Interval | None]]:
+    """Return intervals of precision, recall, F1 and specificity of every class, None where the score has no images."""
+    clusters = units(groups, len(true))
+
+    def fraction(correct: npt.NDArray[np.bool_], among: npt.NDArray[np.bool_]) -> Interval | None:
+        if not among.any():
+            return None
+        return accuracy_interval(correct[among], clusters.take(np.flatnonzero(among)), level)
+
+    def f1(jaccard: float) -> float:
+        return 2 * jaccard / (1 + jaccard)
+
+    intervals = []
+    for index in range(classes):
+        own, answer = true == index, predicted == index
+        # F1 is a function of Jaccard's index, which is a fraction of the images of either kind
+        jaccard = fraction(own & answer, own | answer) if own.any() else None
+        intervals.append(
+            {
+                "precision": fraction(own, answer),
+                "recall": fraction(answer, own),
+                "f1": None if jaccard is None else (f1(jaccard[0]), f1(jaccard[1])),
+                "specificity": fraction(~answer, ~own),
+            }
+        )
+    return intervals
+
+
 def accuracy_interval(correct: npt.NDArray[np.bool_], clusters: Clusters, level: float = LEVEL) -> Interval:
     """Return the interval of the fraction that is correct."""
     return wilson_interval(float(correct.mean()), effective_size(correct, clusters, level), level)

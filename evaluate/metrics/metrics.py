@@ -153,11 +153,18 @@ def score(
             "precision": float(precision[index]),
             "recall": float(recall[index]),
             "f1": float(f1[index]),
+            "specificity": _specificity(confusion, index),
             "support": int(support[index]),
         }
         for index, name in enumerate(class_names)
     ]
     return scores | {"confusion": confusion.tolist()}
+
+
+def _specificity(confusion: npt.NDArray[np.int64], index: int) -> float:
+    """Return the fraction of the images of other classes that are not predicted as this one, 0 without any."""
+    others = np.delete(confusion, index, axis=0)
+    return float(1 - others[:, index].sum() / others.sum()) if others.any() else 0.0
 
 
 def align_probabilities(

@@ -1,3 +1,4 @@
+from .follow_up import next_command as next_command
 from .results_json import comparison_results as comparison_results
 from .run_diff import diff as diff
 from .save import PARTIAL as PARTIAL

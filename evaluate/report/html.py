@@ -17,10 +17,21 @@ from ...cache import display, make_folder, write_atomically
 from ...errors import SplitError, first_line
 from ..metrics import METRICS, probability_scores
 from ..scoring import ComparisonData, HeadResult
-from ..shared import evenly_spaced_indices, first_of_each, format_number, format_points, history_figure, percent
+from ..shared import (
+    MATRIX_CLASSES,
+    confused_pairs,
+    evenly_spaced_indices,
+    first_of_each,
+    format_interval,
+    format_number,
+    format_points,
+    history_figure,
+    percent,
+)
 from .activation_maps import MapRequest, RenderedMaps, class_maps
 from .confusions import confusion_content, pictured_rows
 from .figures import figures, true_labels
+from .follow_up import next_command
 from .inline_images import as_svg, pictures
 from .label_errors import SuspectedError, label_errors
 from .results_json import comparison_results
@@ -32,6 +43,9 @@ if TYPE_CHECKING:
 _PAIRS = 6
 _IMAGES = 12  # on each side of a pair
 _SUSPECTED = 24
+_MOST_ROWS = 300  # of the tables of classes of the other heads
+_OPEN = 3  # pairs of classes that are not folded
+_FEW_IMAGES = 4  # of a pair that is folded
 
 
 class Entry(NamedTuple):
@@ -60,8 +74,9 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
     results = comparison_results(comparison)
     judge, errors = label_errors(comparison)
     suspected = _suspected(comparison, str(judge), errors)
-    pairs = _pairs(comparison)
+    pairs, confused = _pairs(comparison), _confused(comparison)
     entries = [entry for pair in pairs for side in pair["sides"] for entry in side["images"]] + suspected
+    entries += [entry for pair in confused for entry in pair["images"]]
     confusions = confusion_content(comparison)
     rows = [entry.row for entry in entries] + pictured_rows(confusions)
     images = pictures(comparison.cache, rows) if thumbnails else {}
@@ -73,6 +88,9 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
     return {
         "title": "features in memory" if comparison.cache.path is None else display(comparison.cache.path.name),
         "results": results,
+        "best": _best(comparison),
+        "next": _next(comparison),
+        "leakage": _leakage(comparison),
         "summary": summary(comparison),
         "notes": [_sentence(note, comparison) for note in comparison.notes],
         "scores": comparison.score_table(page=True),
@@ -80,6 +98,10 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
         "ranked_by": comparison.ranked_by,
         "confusions": confusions,
         "verdicts": verdict_matrix(comparison),
+        "confused": confused,
+        "open": _OPEN,
+        "incorrect": int((comparison.table[0].predicted != true_labels(comparison)).sum()),
+        "classes": _classes(comparison, results),
         "class_names": [display(name) for name in comparison.cache.class_names],
         "pairs": pairs,
         "learning": comparison.learning_table(),
@@ -126,7 +148,7 @@ def summary(comparison: ComparisonData) -> list[str]:
     """Return the main results in sentences."""
     best, measure = comparison.table[0], comparison.ranked_by
     text = f"{display(best.name)} reaches {percent(best.scores[measure])} {METRICS[measure].title} "
-    text += f"on {len(comparison.split.test):,} test images"
+    text += f"on {_images(len(comparison.split.test), 'test ')}"
     if measure in best.intervals:
         low, high = best.intervals[measure]
         text += f" (95 % interval {percent(low)} to {percent(high)})"
@@ -148,6 +170,10 @@ def summary(comparison: ComparisonData) -> list[str]:
     return sentences
 
 
+def _images(count: int, kind: str = "") -> str:
+    return f"{count:,} {kind}image{'s' if count != 1 else ''}"
+
+
 def _on_leakage(comparison: ComparisonData) -> list[str]:
     groups = comparison.split.groups
     if comparison.both_splits is None:
@@ -156,6 +182,8 @@ def _on_leakage(comparison: ComparisonData) -> list[str]:
             return []  # a note says it
         return ["No group has images on both sides of the split."] if separate else []
     gaps = comparison.leakage_gap
+    if not gaps:
+        return []
     worst = max(gaps, key=lambda row: row.gap)
     leaky, name = comparison.both_splits[0].split, comparison.leaky_name
     leaked = (leaky.groups or {}).get("leak_share", 0.0)
@@ -176,6 +204,54 @@ def _on_leakage(comparison: ComparisonData) -> list[str]:
     return [text]
 
 
+def _leakage(comparison: ComparisonData) -> dict[str, str]:
+    """Return the leakage gap of the best head, ``gap``, and what it is; ``only`` is all that there is to say."""
+    split, groups, best = comparison.split, comparison.groups, comparison.table[0].name
+    gaps = comparison.leakage_gap
+    if gaps:
+        own = next((row for row in gaps if row.head == best), gaps[0])
+        gap = f"{100 * own.gap:+.1f} points"
+        text = f"{display(own.head)}: {percent(own.leaky)} on the {comparison.leaky_name} split"
+        text += f", {percent(own.grouped)} on the grouped split"
+        same = all(abs(row.gap) < 0.0005 for row in gaps)
+        only = f"The {comparison.leaky_name} split overstates no score: every gap is 0.0 points." if same else ""
+        return {"gap": gap, "text": text, "only": only}
+    found = groups is None or groups.source == "found"
+    if split.method == "model":
+        text = "a trained model was tested on one set of images"
+    elif groups is None:
+        text = "groups of images that belong together are not known"
+    elif len(groups) == len(groups.paths):
+        alone = "no image has a near-duplicate" if found else "no two images are of one group"
+        return {"gap": "none", "text": alone, "only": f"There is no leakage: {alone}."}
+    else:
+        leaked = (split.groups or {}).get("leak_share", 0.0)
+        images = f"{percent(leaked)} of the test images have" if leaked else "no test image has"
+        related = "a near-duplicate" if found else "an image of their group"
+        text = f"only one split was tested; {images} {related} in training"
+    return {"gap": "not measured", "text": text, "only": f"The leakage gap was not measured: {text}."}
+
+
+def _best(comparison: ComparisonData) -> dict[str, str]:
+    """Return the best head, its score and intervals as texts."""
+    result, measure, corrected = comparison.table[0], comparison.ranked_by, comparison.best()
+    best = {"head": display(result.name), "score": percent(result.scores[measure]), "interval": "", "corrected": ""}
+    if measure in result.intervals:
+        best["interval"] = format_interval(*result.intervals[measure], as_percent=True)
+    if corrected is not None and corrected.heads > 1:
+        ends = format_interval(corrected.low, corrected.high, as_percent=True)
+        best["corrected"] = f"{percent(corrected.expected)} ({ends})"
+    return best
+
+
+def _next(comparison: ComparisonData) -> str:
+    """Return what to do next: a command, or a line of Python."""
+    words = comparison.next_command or next_command(comparison)
+    if words:
+        return shlex.join(["embedonce", *words])
+    return f"comparison.result({comparison.table[0].name!r}).save_model('best.joblib')"
+
+
 def _on_probabilities(comparison: ComparisonData, name: str, probabilities: npt.NDArray[np.float64]) -> str:
     found = probability_scores(true_labels(comparison), probabilities, comparison.test_groups)
     error, low, high = (100 * found[each] for each in ("ece", "ece_low", "ece_high"))
@@ -187,6 +263,59 @@ def _on_probabilities(comparison: ComparisonData, name: str, probabilities: npt.
     if error <= high or slope is None:
         return f"{text}."
     return f"{text}, so they are too {'confident' if slope < 1 else 'cautious'}."
+
+
+def _classes(comparison: ComparisonData, results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the scores of every class, the best head first; of many classes and heads those of the best head only.
+
+    ``lowest`` are the classes with the lowest F1, if there are many.
+    """
+    by_name = {entry["head"]: entry["per_class"] for entry in results["heads"]}
+    heads = []
+    for result in comparison.table:
+        rows = by_name[result.name]
+        lowest = sorted((row for row in rows if row["support"]), key=lambda row: row["f1"])[:10]
+        heads.append(
+            {"head": display(result.name), "rows": rows, "lowest": lowest if len(rows) > MATRIX_CLASSES else []}
+        )
+        if len(rows) * len(comparison.results) > _MOST_ROWS:
+            break
+    return heads
+
+
+def _confused(comparison: ComparisonData) -> list[dict[str, Any]]:
+    """Return the pairs of classes that the best head confuses most often, with images."""
+    result, test, true = comparison.table[0], comparison.split.test, true_labels(comparison)
+    names = [display(name) for name in comparison.cache.class_names]
+    matrix = comparison.confusion(result.name)
+    pairs = []
+    for number, pair in enumerate(confused_pairs(matrix)):
+        positions = np.flatnonzero((true == pair.true) & (result.predicted == pair.predicted))
+        firsts, alike = first_of_each(_groups_of(comparison, test[positions]))
+        chosen = evenly_spaced_indices(len(firsts), _IMAGES if number < _OPEN else _FEW_IMAGES)
+        images = [
+            _incorrect(comparison, int(positions[first]), result, int(count))
+            for first, count in zip(firsts[chosen], alike[chosen], strict=True)
+        ]
+        about = {"true": names[pair.true], "predicted": names[pair.predicted], "count": pair.images}
+        about |= {"total": int(matrix[pair.true].sum()), "fraction": pair.fraction}
+        pairs.append(about | {"groups": len(firsts), "images": images})
+    return pairs
+
+
+def _incorrect(comparison: ComparisonData, position: int, result: HeadResult, alike: int) -> Entry:
+    """Return a test image that a head classifies incorrectly."""
+    cache, row = comparison.cache, int(comparison.split.test[position])
+    predicted = cache.class_names[result.predicted[position]]
+    caption = f"labelled {display(cache.class_names[cache.labels[row]])}, {_prediction(comparison, position, result)}"
+    request = MapRequest(result.name, row, predicted)
+    return Entry(row, request, display(cache.paths[row]), caption + _among(alike), alike)
+
+
+def _prediction(comparison: ComparisonData, position: int, result: HeadResult) -> str:
+    index = int(result.predicted[position])
+    given = "" if result.probabilities is None else f" ({percent(float(result.probabilities[position, index]))})"
+    return f"{display(result.name)}: {display(comparison.cache.class_names[index])}{given}"
 
 
 def _pairs(comparison: ComparisonData) -> list[dict[str, Any]]:
@@ -213,11 +342,7 @@ def _pairs(comparison: ComparisonData) -> list[dict[str, Any]]:
 def _entry(comparison: ComparisonData, position: int, correct: HeadResult, incorrect: HeadResult, alike: int) -> Entry:
     """Return a test image that one head classifies correctly and the other incorrectly."""
     cache, row = comparison.cache, int(comparison.split.test[position])
-    predictions = []
-    for result in (correct, incorrect):
-        index = int(result.predicted[position])
-        given = "" if result.probabilities is None else f" ({percent(float(result.probabilities[position, index]))})"
-        predictions.append(f"{display(result.name)}: {display(cache.class_names[index])}{given}")
+    predictions = [_prediction(comparison, position, result) for result in (correct, incorrect)]
     caption = f"{display(cache.class_names[cache.labels[row]])}; {', '.join(predictions)}"
     request = MapRequest(incorrect.name, row, cache.class_names[incorrect.predicted[position]])
     return Entry(row, request, display(cache.paths[row]), caption + _among(alike), alike)
@@ -278,6 +403,7 @@ def _template() -> Any:
     )
     environment.filters["percent"] = percent
     environment.filters["number"] = format_number
+    environment.filters["interval"] = lambda ends: format_interval(*ends, as_percent=True)
     environment.filters["points"] = format_points
     environment.filters["p"] = lambda value: "< 0.001" if value < 0.001 else f"{value:.2g}"
     return environment.get_template("report.html.j2")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..metrics import probability_scores
+from ..metrics import class_intervals, probability_scores
 from ..shared import describe_cache, how_it_was_made, without_nan
 
 if TYPE_CHECKING:
@@ -50,11 +50,14 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
 
 def _heads(comparison: ComparisonData) -> list[dict[str, Any]]:
     heads = []
+    true = comparison.cache.labels[comparison.split.test].astype(np.intp)
     for result in comparison.results:
         entry: dict[str, Any] = {"head": result.name, "parameters": _parameters(result.head)}
         entry |= result.scores | {"intervals": result.intervals}
+        of_classes = result.scores["per_class"]
+        intervals = class_intervals(true, result.predicted, len(of_classes), comparison.test_groups)
+        entry["per_class"] = [one | {"intervals": ends} for one, ends in zip(of_classes, intervals, strict=True)]
         if result.probabilities is not None:
-            true = comparison.cache.labels[comparison.split.test].astype(np.intp)
             entry |= probability_scores(true, result.probabilities, comparison.test_groups)
         if result.folds:
             entry["rounds"] = result.folds.to_dict()
@@ -68,8 +71,18 @@ def _heads(comparison: ComparisonData) -> list[dict[str, Any]]:
 
 
 def _parameters(head: Any) -> dict[str, Any]:
-    parameters = head.get_params(deep=False)
-    return {name: value if _is_plain(value) else repr(value) for name, value in parameters.items()}
+    """Return the parameters of a head, those of heads inside it too."""
+    from ...heads import CalibratedHead
+
+    if isinstance(head, CalibratedHead):
+        return _parameters(head.head) | {"calibrate": head.method}
+    return {name: _as_plain(value) for name, value in head.get_params().items()}
+
+
+def _as_plain(value: Any) -> Any:
+    if hasattr(value, "get_params"):
+        return type(value).__name__
+    return value if _is_plain(value) else repr(value)
 
 
 def _is_plain(value: Any) -> bool:

@@ -294,6 +294,7 @@ class ComparisonData:
     learning_curve: Records[LearningPoint] = field(default_factory=Records)
     learning_outlook: LearningOutlook | None = None
     failed: dict[str, EmbedonceError] = field(default_factory=dict)
+    next_command: list[str] = field(default_factory=list)  # words of the command that follows, after "embedonce"
     _best: dict[str, BestHead | None] = field(default_factory=dict, init=False, repr=False)
 
     @property

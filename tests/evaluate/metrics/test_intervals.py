@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from embedonce.evaluate.metrics.clusters import units
-from embedonce.evaluate.metrics.intervals import mean_interval, score_intervals, wilson_interval
+from embedonce.evaluate.metrics.intervals import class_intervals, mean_interval, score_intervals, wilson_interval
 from embedonce.evaluate.metrics.metrics import METRICS, matthews, score
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,6 +36,31 @@ def test_every_interval_holds_its_score(grouped):
     for name, (low, high) in intervals.items():
         assert low < scores[name] < high, name
         assert name == "log_loss" or (low >= 0 and high <= 1)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_intervals_of_a_class_hold_its_scores(grouped):
+    true, predicted, _ = predictions(400, 0.9)
+    groups = np.arange(400) // 7 if grouped else None
+    scores = score(true, predicted, None, NAMES)["per_class"]
+    alone = class_intervals(true, predicted, 3)
+    for one, ends, without in zip(scores, class_intervals(true, predicted, 3, groups), alone, strict=True):
+        assert set(ends) == {"precision", "recall", "f1", "specificity"}
+        for name, (low, high) in ends.items():
+            assert 0 <= low < one[name] < high <= 1, name
+        low, high = ends["recall"]
+        assert without["recall"] == wilson_interval(one["recall"], one["support"])
+        assert not grouped or high - low > without["recall"][1] - without["recall"][0]
+
+
+def test_a_class_without_images_has_no_intervals():
+    true, predicted = np.array([0, 0, 1]), np.array([0, 2, 1])
+    *_, predicted_only, absent = class_intervals(true, predicted, 4)
+    assert predicted_only == {"precision": (0.0, wilson_interval(0, 1)[1]), "recall": None, "f1": None} | {
+        "specificity": wilson_interval(2 / 3, 3)
+    }
+    assert absent["precision"] is absent["recall"] is absent["f1"] is None
+    assert absent["specificity"] == wilson_interval(1, 3)
 
 
 @pytest.mark.parametrize("accuracy", [0.8, 0.95, 0.99])

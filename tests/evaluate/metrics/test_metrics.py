@@ -51,7 +51,9 @@ def test_scores_by_hand():
         "recall": 0.5,
         "f1": pytest.approx(2 / 3),
         "support": 2,
+        "specificity": 1.0,
     }
+    assert scores["per_class"][1]["specificity"] == pytest.approx(2 / 3)
     assert scores["per_class"][1]["precision"] == 0.5
     assert scores["log_loss"] is None
     assert scores["roc_auc"] is None

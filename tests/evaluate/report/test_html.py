@@ -191,6 +191,7 @@ def test_maps_are_under_images_of_incorrect_predictions(comparison, tmp_path, mo
     content = page_content(comparison, maps=True)
     pairs, maps = content["pairs"], content["maps"]
     entries = [entry for pair in pairs for side in pair["sides"] for entry in side["images"]] + content["suspected"]
+    entries += [entry for pair in content["confused"] for entry in pair["images"]]
     assert {entry.map in maps for entry in entries if entry.map.head != "knn"} <= {True}
     assert not any(one.head == "knn" for one in maps)
     assert maps
@@ -246,7 +247,7 @@ def test_a_page_without_random_split_or_probabilities(cache, tmp_path):
     page = write_report(alone, tmp_path / "report.html").read_text("utf-8")
     assert Page(page).open == []
     assert "Calibration" not in page
-    assert "Leakage gap" not in page
+    assert "Leakage gap of every head" not in page
 
 
 def test_folds_have_a_table_of_all_of_them(folded, tmp_path):
