@@ -26,8 +26,8 @@ def find_browser() -> str | None:
     """Return Debian's Chromium, Chrome, or the browser that playwright downloaded."""
     found = next(filter(None, map(shutil.which, _NAMES)), None)
     folder = os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or os.path.expanduser("~/.cache/ms-playwright")
-    downloaded = sorted(glob.glob(f"{glob.escape(folder)}/chromium-*/chrome-linux*/chrome"))
-    return found or next(reversed(downloaded), None)
+    downloaded = sorted(glob.glob(f"{glob.escape(folder)}/chromium*/chrome*/*"))
+    return found or next((path for path in downloaded[::-1] if Path(path).name in ("chrome", "headless_shell")), None)
 
 
 class Browser:
@@ -83,7 +83,7 @@ class Browser:
 
     def press(self, key: str) -> None:
         """Press a key, such as Tab, Enter or Escape."""
-        code = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowRight": 39}[key]
+        code = {"Tab": 9, "Enter": 13, "Escape": 27}[key]
         pressed = {"key": key, "code": key, "windowsVirtualKeyCode": code}
         text = {"text": "\r"} if key == "Enter" else {}
         self("Input.dispatchKeyEvent", type="keyDown", **pressed, **text)
