@@ -11,7 +11,18 @@ import numpy.typing as npt
 
 from ...cache import display
 from ..metrics import METRICS, coverage, reliability
-from ..shared import GRID, INK, QUIET, default_style, set_numbers, use_fonts
+from ..shared import (
+    GRID,
+    INK,
+    QUIET,
+    default_style,
+    drawn_heads,
+    grid_figure,
+    percent,
+    set_heading,
+    set_numbers,
+    use_fonts,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,19 +35,22 @@ MARKERS = ("o", "s", "D", "^", "v", "P")
 _FEW = 5  # images of a bin
 _MOST_CLASSES = 6
 _POINTS = 300
+_LISTED = 3  # classes that a text names
+_TICK_WIDTH = 0.09  # width of a tick's text, as a fraction of the axis
 
 
 def figures(comparison: ComparisonData) -> dict[str, Callable[[], Figure]]:
     """Return what draws each figure of a comparison, by name: those of probabilities and the learning curve if any."""
     drawing: dict[str, Callable[[], Figure]] = {"scores": functools.partial(scores_figure, comparison)}
-    able = [result for result in comparison.results if result.probabilities is not None]
+    able = drawn_heads([result for result in comparison.table if result.probabilities is not None])
     if able and len(comparison.split.test):
         drawing["roc"] = functools.partial(_per_class, comparison, able, "roc")
         drawing["precision-recall"] = functools.partial(_per_class, comparison, able, "precision-recall")
         drawing["reliability"] = functools.partial(reliability_figure, comparison, able)
         drawing["coverage"] = functools.partial(coverage_figure, comparison, able)
     if comparison.learning_curve:
-        drawing["learning-curve"] = functools.partial(learning_curve_figure, comparison.learning_curve)
+        names = [result.name for result in comparison.table]
+        drawing["learning-curve"] = functools.partial(learning_curve_figure, comparison.learning_curve, names)
     return {name: default_style()(functools.partial(_with_names, comparison, draw)) for name, draw in drawing.items()}
 
 
@@ -48,27 +62,53 @@ def _with_names(comparison: ComparisonData, draw: Callable[[], Figure]) -> Figur
     return figure
 
 
+def drawn_names(comparison: ComparisonData) -> list[str]:
+    """Return the names of the heads that are drawn, the best first."""
+    return [result.name for result in drawn_heads(comparison.table)]
+
+
+def drawn_histories(comparison: ComparisonData) -> dict[str, dict[str, list[float]]]:
+    """Return the training histories that are drawn, by head, the best first."""
+    trained = drawn_heads([result for result in comparison.table if result.history])
+    return {result.name: result.history for result in trained if result.history}
+
+
+def best_of(comparison: ComparisonData) -> str:
+    """Return a text that says which heads are drawn; empty if all are."""
+    return _best_of(drawn_heads(comparison.table), comparison.table)
+
+
+def _best_of(drawn: Sequence[Any], heads: Sequence[Any]) -> str:
+    return f"Drawn: the best {len(drawn)} of {len(heads)} heads." if len(drawn) < len(heads) else ""
+
+
 def scores_figure(comparison: ComparisonData) -> Figure:
     """Draw the score that orders the heads with its 95 % interval, and the score on the other split."""
-    results = comparison.table[::-1]
+    drawn = drawn_heads(comparison.table)
+    results = drawn[::-1]
     measure = comparison.ranked_by
-    figure = _figure(7.6, 0.9 + 0.5 * len(results))
+    figure = _figure(7.6, 1.1 + 0.6 * len(results))
     ax = figure.subplots()
     other = comparison.leaky or comparison.grouped
     on_other = {result.name: result.scores[measure] for result in (other.results if other is not None else ())}
+    number: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 8.5, "color": INK}
     for y, result in enumerate(results):
         score, interval = result.scores[measure], result.intervals.get(measure)
         if result.name in on_other:
             ax.plot([score, on_other[result.name]], [y, y], color=GRID, linewidth=6, zorder=1)
             ax.plot(on_other[result.name], y, "o", color=COLOURS[1], markerfacecolor="none", markersize=8, zorder=3)
+            ax.annotate(percent(on_other[result.name]), (on_other[result.name], y), (0, -7), va="top", **number)
         if interval is not None:
             ax.plot(interval, [y, y], color=COLOURS[0], linewidth=2.5, solid_capstyle="round", zorder=2)
         ax.plot(score, y, "o", color=COLOURS[0], markersize=8, zorder=4)
+        ax.annotate(percent(score), (score, y), (0, 6), va="bottom", **number)
     ax.set_yticks(range(len(results)), [short(result.name) for result in results])
     ax.set_ylim(-0.6, len(results) - 0.4)
-    ax.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
+    ax.xaxis.set_major_formatter(_in_percent)
+    ax.set_xlabel(METRICS[measure].title, color=INK)
     ax.grid(axis="x", color=GRID)
     _style(ax, f"{METRICS[measure].title} and its 95 % interval")
+    set_heading(figure, best_of(comparison))
     if other is not None:
         ax.plot([], [], "o", color=COLOURS[0], label=f"{comparison.split.method} split")
         ax.plot([], [], "o", color=COLOURS[1], markerfacecolor="none", label=f"{other.split.method} split")
@@ -77,20 +117,24 @@ def scores_figure(comparison: ComparisonData) -> Figure:
     return figure
 
 
-def reliability_figure(comparison: ComparisonData, able: list[HeadResult]) -> Figure:
+def _in_percent(value: float, _: float) -> str:
+    return f"{100 * value:.4g} %"
+
+
+def reliability_figure(comparison: ComparisonData, able: Sequence[HeadResult]) -> Figure:
     """Draw the fraction of correct predictions against the probability of the predicted class.
 
-    Bins of few images are hollow and not on the line.
+    Bins of few images are hollow and not on the line; those of one image are left out.
     """
-    figure = _figure(5.2, 4.4)
+    figure = _figure(5.2, 4.8)
     ax = figure.subplots()
     true = true_labels(comparison)
     ax.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--")
     lowest = 1.0
-    for number, result in enumerate(able):
+    for number, result in _numbered(comparison, able):
         # few images say little about an accuracy, so a line does not go through them
         bins = reliability(true, result.probabilities, comparison.test_groups)  # type: ignore[arg-type]
-        few = [one for one in bins if one["count"] < _FEW]
+        few = [one for one in bins if 1 < one["count"] < _FEW]
         bins = [one for one in bins if one["count"] >= _FEW]
         x, y = [one["confidence"] for one in bins], [one["accuracy"] for one in bins]
         error = [[one["accuracy"] - one["low"] for one in bins], [one["high"] - one["accuracy"] for one in bins]]
@@ -101,64 +145,83 @@ def reliability_figure(comparison: ComparisonData, able: list[HeadResult]) -> Fi
         )  # fmt: skip
         ax.plot(
             [one["confidence"] for one in few], [one["accuracy"] for one in few], color=colour, marker=marker,
-            markersize=4, markerfacecolor="none", linestyle="none", alpha=0.5,
+            markersize=4, markerfacecolor="none", linestyle="none", alpha=0.8,
         )  # fmt: skip
         lowest = min(lowest, *x, *(one["confidence"] for one in few), 1.0)
     ax.set(xlim=(max(0, lowest - 0.05), 1.02), ylim=(0, 1.03))
-    ax.set_xlabel("probability of the predicted class", color=INK)
-    ax.set_ylabel("fraction that is correct", color=INK)
-    _finish(ax, "reliability", "lower right")
+    ax.xaxis.set_major_formatter(_in_percent)
+    ax.yaxis.set_major_formatter(_in_percent)
+    ax.set_xlabel(
+        f"probability of the predicted class\n(hollow: 2 to {_FEW - 1} images; single images are left out)", color=INK
+    )
+    ax.set_ylabel("predictions that are correct", color=INK)
+    _finish(ax, "reliability of the probabilities", "lower right")
+    set_heading(figure, _best_of_able(comparison, able))
     return figure
 
 
-def coverage_figure(comparison: ComparisonData, able: list[HeadResult]) -> Figure:
+def coverage_figure(comparison: ComparisonData, able: Sequence[HeadResult]) -> Figure:
     """Draw the accuracy among the most confident predictions against their fraction."""
-    figure = _figure(5.2, 4.4)
+    figure = _figure(5.2, 4.8)
     ax = figure.subplots()
     true = true_labels(comparison)
-    for number, result in enumerate(able):
+    for number, result in _numbered(comparison, able):
         curve = coverage(true, result.probabilities)  # type: ignore[arg-type]
-        colour, _ = head_style(number)
+        colour, marker = head_style(number)
         x, y = [one["coverage"] for one in curve], [one["accuracy"] for one in curve]
-        ax.plot(x, y, color=colour, linewidth=2, linestyle=head_linestyle(number), label=short(result.name))
+        style: dict[str, Any] = {"linestyle": head_linestyle(number)} if len(x) > 1 else {"marker": marker}
+        ax.plot(x, y, color=colour, linewidth=2, label=short(result.name), **style)
     ax.set_xlim(0, 1.02)
-    ax.set_xlabel("fraction of images that are decided, the most confident first", color=INK)
-    ax.set_ylabel("accuracy among them", color=INK)
-    _finish(ax, "coverage and accuracy", "lower left")
+    ax.xaxis.set_major_formatter(_in_percent)
+    ax.yaxis.set_major_formatter(_in_percent)
+    ax.set_xlabel("images that the head decides, the most confident first\n(a person decides the others)", color=INK)
+    ax.set_ylabel("accuracy on these images", color=INK)
+    _finish(ax, "accuracy on the most confident predictions", "lower left")
+    set_heading(figure, _best_of_able(comparison, able))
     return figure
 
 
-def _per_class(comparison: ComparisonData, able: list[HeadResult], kind: str) -> Figure:
-    """Draw a curve per head and an axis per class; of many classes those with the smallest areas under the curve."""
+def _best_of_able(comparison: ComparisonData, able: Sequence[HeadResult]) -> str:
+    return _best_of(able, [result for result in comparison.results if result.probabilities is not None])
+
+
+def _numbered(comparison: ComparisonData, results: Sequence[HeadResult]) -> list[tuple[int, HeadResult]]:
+    """Return results with their places in the table, from 0, which decide colours and markers."""
+    names = [result.name for result in comparison.table]
+    return [(names.index(result.name), result) for result in results]
+
+
+def _per_class(comparison: ComparisonData, able: Sequence[HeadResult], kind: str) -> Figure:
+    """Draw a curve per head and an axis per class, the class with the smallest mean area under the curve first."""
     from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
     true, names = true_labels(comparison), comparison.cache.class_names
     present = [index for index in np.unique(true).tolist() if (true != index).any()]
     area = roc_auc_score if kind == "roc" else average_precision_score
     areas = {
-        (index, number): float(area(true == index, result.probabilities[:, index]))  # type: ignore[index]
+        index: [float(area(true == index, result.probabilities[:, index])) for result in able]  # type: ignore[index]
         for index in present
-        for number, result in enumerate(able)
     }
-    worst = sorted(present, key=lambda index: np.mean([areas[index, number] for number in range(len(able))]))
-    panels = sorted(worst[:_MOST_CLASSES])
-    columns = max(1, min(3, len(panels)))
-    lines = max(1, -(-len(panels) // columns))
-    figure = _figure(3.4 * columns, 3.5 * lines)
-    grid = figure.subplots(lines, columns, squeeze=False).ravel()
-    for ax in grid[len(panels) :]:
-        ax.set_axis_off()
-    near = panels and min(areas[index, number] for index in panels for number in range(len(able))) > 0.97
-    for ax, index in zip(grid, panels, strict=False):
-        for number, result in enumerate(able):
+    perfect = [index for index in present if {f"{value:.3f}" for value in areas[index]} == {"1.000"}]
+    imperfect = sorted(set(present) - set(perfect), key=lambda index: np.mean(areas[index]))
+    panels = imperfect[:_MOST_CLASSES]
+    figure, axes = grid_figure(len(panels), 3.4, 3.7) if panels else (_figure(7.6, 0.9), [])
+    lines = [_which_classes(kind, len(panels), len(imperfect), len(present)), *_all_perfect(names, perfect)]
+    set_heading(figure, "\n".join([*lines, _best_of_able(comparison, able)]).strip())
+    near = panels and min(min(areas[index]) for index in panels) > 0.97
+    for ax, index in zip(axes, panels, strict=True):
+        for (number, result), value in zip(_numbered(comparison, able), areas[index], strict=True):
             scores = result.probabilities[:, index]  # type: ignore[index]
             if kind == "roc":
                 x, y, _ = roc_curve(true == index, scores)
             else:
                 y, x, _ = precision_recall_curve(true == index, scores)
             keep = np.unique(np.linspace(0, len(x) - 1, _POINTS).round().astype(int))
-            label = f"{short(result.name)} {areas[index, number]:.4f}"
-            style = {"linestyle": head_linestyle(number), "drawstyle": "steps-post" if kind != "roc" else "default"}
+            label = f"{short(result.name)} {value:.3f}"
+            style: dict[str, Any] = {
+                "linestyle": head_linestyle(number),
+                "drawstyle": "steps-post" if kind != "roc" else "default",
+            }
             ax.plot(x[keep], y[keep], color=head_style(number)[0], linewidth=1.8, label=label, **style)
         if kind == "roc":
             ax.set(xlim=(-0.005, 0.25) if near else (-0.02, 1.02), ylim=(0.75, 1.005) if near else (-0.02, 1.02))
@@ -169,9 +232,27 @@ def _per_class(comparison: ComparisonData, able: list[HeadResult], kind: str) ->
             ax.set_xlabel("recall", color=INK)
             ax.set_ylabel("precision", color=INK)
         ax.grid(color=GRID)
-        ax.legend(frameon=False, labelcolor=INK, fontsize=8, loc="lower right" if kind == "roc" else "lower left")
+        ax.legend(frameon=False, labelcolor=INK, fontsize=8, loc="lower right" if kind == "roc" else "best")
         _style(ax, short(names[index]))
     return figure
+
+
+def _which_classes(kind: str, drawn: int, imperfect: int, classes: int) -> str:
+    title, area = ("ROC", "area under the curve") if kind == "roc" else ("Precision and recall", "average precision")
+    if drawn < imperfect:
+        which = f"the {drawn} of {classes} classes with the smallest mean area"
+    else:
+        which = "the class with the smallest mean area first" if drawn > 1 else "one class against the others"
+    return f"{title}: {which}. Numbers: {area}." if drawn else f"{title}: {area}."
+
+
+def _all_perfect(names: Sequence[str], perfect: Sequence[int]) -> list[str]:
+    """Return a line on the classes whose areas are all 1.000, which are not drawn."""
+    if not perfect:
+        return []
+    listed = [short(names[index]) for index in perfect[:_LISTED]]
+    more = len(perfect) - len(listed)
+    return [f"All 1.000: {', '.join(listed)}{f' and {more} other classes' if more else ''}."]
 
 
 def true_labels(comparison: ComparisonData) -> npt.NDArray[np.intp]:
@@ -198,8 +279,8 @@ def _finish(ax: Axes, title: str, legend: Any) -> None:
 
 
 def head_style(number: int) -> tuple[str, str]:
-    """Return the colour and the marker of the n-th head."""
-    return COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    """Return the colour and the marker of the n-th head; no two of the first twelve are equal."""
+    return COLOURS[number % len(COLOURS)], MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
 
 
 def head_linestyle(number: int) -> str:
@@ -213,13 +294,16 @@ def short(name: str, longest: int = 28) -> str:
     return text if len(text) <= longest else "…" + text[1 - longest :]
 
 
-def learning_curve_figure(curve: Sequence[LearningPoint]) -> Figure:
-    """Draw the leading score and its interval against the number of training images."""
+def learning_curve_figure(curve: Sequence[LearningPoint], heads: Sequence[str] = ()) -> Figure:
+    """Draw the leading score and its interval against the number of training images, of the heads in their order."""
     from matplotlib.ticker import NullLocator
 
-    figure = _figure(7.6, 4)
+    names = [name for name in heads or _names_of(curve) if name in _names_of(curve)]
+    drawn = drawn_heads(names)
+    figure = _figure(7.6, 4.2)
     ax = figure.subplots()
-    for number, name in enumerate(dict.fromkeys(point.head for point in curve)):
+    for name in drawn:
+        number = (heads or names).index(name)
         points = [point for point in curve if point.head == name]
         x = [point.images for point in points]
         colour, marker = head_style(number)
@@ -228,15 +312,21 @@ def learning_curve_figure(curve: Sequence[LearningPoint]) -> Figure:
         scores = [point.score for point in points]
         ax.plot(x, scores, color=colour, marker=marker, linestyle=head_linestyle(number), label=short(name))
     title = METRICS[curve[0].metric].title
+    sizes = sorted({point.images for point in curve if point.head in drawn}, reverse=True)
     ax.set_xscale("log")
-    ticks: list[float] = []
-    for images in sorted({point.images for point in curve}):
-        if not ticks or images > 1.25 * ticks[-1]:  # texts must not overlap
+    ticks = sizes[:1]
+    for images in sizes:
+        if images * (sizes[0] / sizes[-1]) ** _TICK_WIDTH <= ticks[-1] and images < ticks[-1]:  # texts must not overlap
             ticks.append(images)
-    ax.set_xticks(ticks, [f"{images:,.0f}" for images in ticks])
+    ax.set_xticks(ticks[::-1], [f"{images:,.0f}" for images in ticks[::-1]])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
-    ax.set_xlabel("training images", color=INK)
+    ax.yaxis.set_major_formatter(_in_percent)
+    ax.set_xlabel("training images (logarithmic axis)", color=INK)
     ax.set_ylabel(title, color=INK)
     _finish(ax, f"{title} against the number of labelled training images", "lower right")
+    set_heading(figure, _best_of(drawn, names))
     return figure
+
+
+def _names_of(curve: Sequence[LearningPoint]) -> list[str]:
+    return list(dict.fromkeys(point.head for point in curve))

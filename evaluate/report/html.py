@@ -30,7 +30,7 @@ from ..shared import (
 )
 from .activation_maps import MapRequest, RenderedMaps, class_maps
 from .confusions import confusion_content, pictured_rows
-from .figures import figures, true_labels
+from .figures import drawn_histories, figures, true_labels
 from .follow_up import next_command
 from .inline_images import as_svg, pictures
 from .label_errors import SuspectedError, label_errors
@@ -82,7 +82,7 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
     images = pictures(comparison.cache, rows) if thumbnails else {}
     drawn_maps = class_maps(comparison, [entry.map for entry in entries]) if maps else RenderedMaps({}, "")
     drawing = figures(comparison)
-    histories = {result.name: result.history for result in comparison.results if result.history}
+    histories = drawn_histories(comparison)
     if histories:
         drawing["curves"] = functools.partial(history_figure, histories)
     return {

@@ -29,14 +29,16 @@ PARTIAL = "results.partial.json"
 def save_comparison(comparison: ComparisonData, folder: Path | str, *, maps: bool = False) -> list[Path]:
     """Write a comparison into a folder, see `Comparison.save`; return the files."""
     from ..shared import confusion_figure, history_figure, replacing_files, try_figure
-    from .figures import figures
+    from .figures import best_of, drawn_names, figures
     from .html import write_report
 
     folder = Path(folder)
     names = comparison.cache.class_names
-    matrices = {result.name: result.scores["confusion"] for result in comparison.results}
+    matrices = {result.name: result.scores["confusion"] for result in comparison.table}
+    drawn = {name: matrices[name] for name in drawn_names(comparison)}
     subtitles = {result.name: _subtitle(result) for result in comparison.results}
-    drawing = {"confusion": functools.partial(confusion_figure, matrices, names, subtitles)} | figures(comparison)
+    draw_all = functools.partial(confusion_figure, drawn, names, subtitles, best_of(comparison))
+    drawing = {"confusion": draw_all} | figures(comparison)
     with replacing_files(folder, "results", RESULTS, [*_listed(folder / RESULTS), PARTIAL]) as temporary:
         write_atomically(temporary / "predictions.csv", _predictions_csv(comparison))
         if comparison.folds:

@@ -17,9 +17,11 @@ from .plots import INK as INK
 from .plots import QUIET as QUIET
 from .plots import confusion_figure as confusion_figure
 from .plots import default_style as default_style
+from .plots import grid_figure as grid_figure
 from .plots import history_figure as history_figure
 from .plots import percent as percent
 from .plots import save_figure as save_figure
+from .plots import set_heading as set_heading
 from .plots import try_figure as try_figure
 from .provenance import as_json as as_json
 from .provenance import describe_cache as describe_cache

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from ...cache import display, write_atomically
 from ...errors import first_line
+from .few_of_many import MATRIX_CLASSES, SHOWN_PAIRS, confused_pairs
 from .fonts import drawable, set_numbers, use_fonts
 
 if TYPE_CHECKING:
@@ -26,7 +28,10 @@ GRID = "#e3e8ec"
 QUIET = "#9aa7b1"
 _TRAINING, _VALIDATION = "#2a78b5", "#d1603d"  # distinct also in gray and for the colour-blind
 _DPI = 150
-_MOST_NUMBERS = 20  # classes up to which every cell shows its numbers
+_WHY_VALIDATION_IS_BETTER = (
+    "Training is measured while the head learns, with dropout and augmented views if it uses them; validation is "
+    "measured\nafter each epoch, without them. So validation can be better than training."
+)
 
 
 @contextlib.contextmanager
@@ -61,26 +66,52 @@ def _says_news(record: logging.LogRecord) -> bool:
 
 
 @default_style()
-def confusion_figure(matrices: dict[str, Any], class_names: list[str], subtitles: dict[str, str]) -> Figure:
-    """Draw confusion matrices (title to k x k counts, rows true) side by side, with a subtitle for each title."""
-    from matplotlib.figure import Figure
+def confusion_figure(
+    matrices: dict[str, Any], class_names: list[str], subtitles: dict[str, str], heading: str = ""
+) -> Figure:
+    """Draw confusion matrices (title to k x k counts, rows true) side by side, with a subtitle for each title.
 
+    Of many classes, the most confused pairs are drawn instead.
+    """
     use_fonts(class_names, matrices)
-    classes = len(class_names)
-    side = _side(classes)
-    columns = min(len(matrices), 3)
-    rows = -(-len(matrices) // columns)
-    figure = Figure(figsize=((side + 1.2) * columns, (side + 1.1) * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for ax, (title, matrix) in zip(axes, matrices.items(), strict=False):
-        draw_confusion(ax, np.asarray(matrix), class_names)
+    if len(class_names) <= MATRIX_CLASSES:
+        side = _side(len(class_names))
+        draw, size = draw_confusion, (side + 1.2, side + 1.1)
+    else:
+        draw, size = _draw_pairs, (8.5, 7.0)
+    figure, axes = grid_figure(len(matrices), *size)
+    for ax, (title, matrix) in zip(axes, matrices.items(), strict=True):
+        draw(ax, np.asarray(matrix), class_names)
         ax.set_title(display(title), fontsize=13, fontweight="bold", color=INK, loc="left", pad=24)
-        below_title = {"xycoords": "axes fraction", "xytext": (0, 6), "textcoords": "offset points"}
+        below_title: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (0, 6), "textcoords": "offset points"}
         ax.annotate(subtitles.get(title, ""), (0, 1), fontsize=9.5, color=INK, va="bottom", **below_title)
-    for ax in axes[len(matrices) :]:
-        ax.set_axis_off()
+    set_heading(figure, heading)
     set_numbers(figure, class_names, matrices)
     return figure
+
+
+def grid_figure(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """Return a figure with this number of axes of a size in inches, at most 3 in a row and no empty place."""
+    from matplotlib.figure import Figure
+
+    rows = [len(row) for row in np.array_split(np.arange(count), -(-count // 3))]
+    figure = Figure(figsize=(width * max(rows), height * len(rows)), layout="constrained")
+    grid = figure.add_gridspec(len(rows), 6)
+    places = [
+        grid[line, 6 // columns * place : 6 // columns * (place + 1)]
+        for line, columns in enumerate(rows)
+        for place in range(columns)
+    ]
+    return figure, [figure.add_subplot(place) for place in places]
+
+
+def set_heading(figure: Figure, text: str) -> None:
+    """Write a text over all axes of a figure, wrapped to its width."""
+    if text:
+        width = int(figure.get_figwidth() * 12)  # characters of 10 points
+        lines = [wrapped for line in text.split("\n") for wrapped in textwrap.wrap(line, width)]
+        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10, color=INK)
+        figure.set_layout_engine("constrained", h_pad=0.1)
 
 
 def draw_confusion(ax: Axes, matrix: Any, class_names: list[str]) -> None:
@@ -90,12 +121,14 @@ def draw_confusion(ax: Axes, matrix: Any, class_names: list[str]) -> None:
     classes = len(class_names)
     ax.imshow(fractions, cmap="Blues", vmin=0, vmax=1, aspect="equal")
     names = [_shorten(display(name)) for name in class_names]
-    size = float(np.clip(0.3 * 72 * _side(classes) / classes, 4, 10))  # points; a third of a cell
-    slanted: dict[str, Any] = {"rotation": 40, "ha": "right"} if sum(map(len, names)) > 36 else {}
-    ax.set_xticks(range(classes), names, fontsize=size, **slanted)
+    cell = 72 * _side(classes) / classes  # points
+    size = float(np.clip(0.3 * cell, 4, 10))
+    fitting = cell / (0.65 * max(map(len, names)))
+    horizontal: dict[str, Any] = {"fontsize": min(size, fitting)}
+    ax.set_xticks(range(classes), names, **horizontal if fitting >= 7 else {"fontsize": size, "rotation": 90})
     ax.set_yticks(range(classes), names, fontsize=size)
-    ax.set_xlabel("predicted", color=INK)
-    ax.set_ylabel("true", color=INK)
+    ax.set_xlabel("predicted class", color=INK)
+    ax.set_ylabel("true class", color=INK)
     ax.tick_params(length=0, colors=INK)
     for spine in ax.spines.values():
         spine.set_visible(False)
@@ -103,11 +136,9 @@ def draw_confusion(ax: Axes, matrix: Any, class_names: list[str]) -> None:
     ax.set_yticks(np.arange(1, classes) - 0.5, minor=True)
     ax.grid(which="minor", color="white", linewidth=2 if classes <= 10 else 0.5)
     ax.tick_params(which="minor", length=0)
-    if classes > _MOST_NUMBERS:
-        return
     for row in range(classes):
         for column in range(classes):
-            colour = "white" if fractions[row, column] > 0.55 else INK
+            colour = "white" if fractions[row, column] > 0.65 else INK
             text = f"{matrix[row, column]:,}"
             if classes <= 10:
                 text += f"\n{percent(fractions[row, column])}"
@@ -116,9 +147,33 @@ def draw_confusion(ax: Axes, matrix: Any, class_names: list[str]) -> None:
             ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
 
 
+def _draw_pairs(ax: Axes, matrix: Any, class_names: list[str]) -> None:
+    """Draw a bar for each of the most confused pairs of classes."""
+    from matplotlib.ticker import MaxNLocator
+
+    pairs = confused_pairs(matrix)
+    names = [_shorten(display(name)) for name in class_names]
+    ax.set_yticks(range(len(pairs)), [f"{names[pair.true]} → {names[pair.predicted]}" for pair in pairs], fontsize=9)
+    ax.barh(range(len(pairs)), [pair.images for pair in pairs], height=0.7, color=_TRAINING)
+    for line, pair in enumerate(pairs):
+        text = f" {pair.images:,} of {matrix[pair.true].sum():,} ({percent(pair.fraction)})"
+        ax.text(pair.images, line, text, va="center", color=INK, fontsize=9)
+    ax.set_ylim(SHOWN_PAIRS - 0.5, -0.5)
+    ax.set_xlim(0, 1.25 * max((pair.images for pair in pairs), default=1))
+    ax.set_ylabel("true class → predicted class", color=INK)
+    ax.set_xlabel(
+        f"images, of the {SHOWN_PAIRS} most confused pairs" if pairs else "no classes are confused", color=INK
+    )
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(axis="x", color=GRID)
+    ax.set_axisbelow(True)
+    ax.tick_params(length=0, colors=INK)
+    ax.spines[:].set_visible(False)
+
+
 @default_style()
 def history_figure(histories: dict[str, dict[str, list[float]]]) -> Figure:
-    """Draw accuracy and loss per epoch, one row per head; the best epoch of a fine-tuning is marked."""
+    """Draw training curves, a row of accuracy and loss per head; the best epoch of a fine-tuning is marked."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -127,6 +182,7 @@ def history_figure(histories: dict[str, dict[str, list[float]]]) -> Figure:
     set_numbers(figure, head_names=histories)
     grid = figure.subplots(len(histories), 2, squeeze=False)
     for row, (name, history) in zip(grid, histories.items(), strict=True):
+        row[0].set_title(f"training curves of {display(name)}", fontsize=12, fontweight="bold", color=INK, loc="left")
         epochs = np.asarray(history.get("epoch", range(1, len(history["loss"]) + 1)))
         for ax, key in zip(row, ("accuracy", "loss"), strict=True):
             _draw_curve(ax, epochs, history[key], "training", _TRAINING, "o")
@@ -138,14 +194,16 @@ def history_figure(histories: dict[str, dict[str, list[float]]]) -> Figure:
                 value = history[f"val_{key}"][best]
                 ring = {"markersize": 12, "markerfacecolor": "none", "markeredgecolor": INK, "linestyle": ""}
                 ax.plot(epochs[best], value, "o", label=f"best: epoch {epochs[best]:.0f}", **ring)
-            ax.set_title(f"{display(name)}: {key}", fontsize=12, fontweight="bold", color=INK, loc="left")
             ax.set_xlabel("epoch", color=INK)
+            ax.set_ylabel(key, color=INK)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.grid(axis="y", color=GRID)
             ax.tick_params(length=0, colors=INK)
             ax.spines[["top", "right", "left"]].set_visible(False)
             ax.spines["bottom"].set_color(GRID)
             ax.legend(frameon=False, labelcolor=INK)
+    if any("val_loss" in history for history in histories.values()):
+        figure.supxlabel(_WHY_VALIDATION_IS_BETTER, x=0.01, ha="left", fontsize=9, color=INK)
     return figure
 
 

@@ -119,8 +119,8 @@ def test_texts_of_the_figure_are_ink_and_ticks_are_the_points():
     axes = figure.axes[0]
     figure.draw_without_rendering()
     sizes = sorted(point.images for point in made.learning_curve)
-    assert set(axes.get_xticks()) <= set(sizes)
-    assert len(axes.get_xticks()) >= 3
+    assert len(sizes) >= 3
+    assert axes.get_xticks().tolist() == sizes
     assert not axes.xaxis.get_minorticklocs().size
     texts = [*axes.get_xticklabels(), *axes.get_yticklabels(), axes.xaxis.label, axes.yaxis.label]
     assert {text.get_color() for text in texts} == {INK}

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import itertools
+
 import matplotlib as mpl
 import numpy as np
 import pytest
-from embedonce.evaluate.shared.plots import confusion_figure, history_figure, percent, save_figure
+from embedonce.evaluate.shared.plots import QUIET, confusion_figure, history_figure, percent, save_figure
 from PIL import Image
 
 
@@ -17,7 +19,22 @@ def test_a_confusion_matrix_shows_counts_and_fractions():
     shown = texts(ax)
     assert {"9\n90.0 %", "1\n10.0 %", "0", "1,200\n100 %", "accuracy 0.9"} == set(shown)
     assert [label.get_text() for label in ax.get_xticklabels()] == ["cats", "dogs"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted class", "true class")
+    assert {text.get_text(): text.get_color() for text in ax.texts}["0"] == QUIET
     assert ax.get_title(loc="left") == "logreg"
+
+
+@pytest.mark.parametrize(
+    "names", [["a", "b"], ["adenocarcinoma", "normal"], [f"a quite long name {n}" for n in range(12)]]
+)
+def test_column_labels_are_centred_over_their_columns(names):
+    figure = confusion_figure({"logreg": np.eye(len(names), dtype=int)}, names, {})
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+    centres = ax.transData.transform([(column, 0) for column in range(len(names))])[:, 0]
+    np.testing.assert_allclose([(box.x0 + box.x1) / 2 for box in boxes], centres, atol=3)
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 @pytest.mark.parametrize("heads", [1, 2, 3, 4, 7])
@@ -32,6 +49,17 @@ def test_many_classes_and_odd_names_can_be_drawn(classes, tmp_path):
     save_figure(confusion_figure({"h": np.eye(classes, dtype=int)}, names, {}), tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         assert min(picture.size) > 500
+
+
+def test_many_classes_have_bars_of_the_most_confused_pairs():
+    matrix = np.eye(30, dtype=int) * 9
+    matrix[3, 4], matrix[5, 7] = 2, 6
+    figure = confusion_figure({"knn": matrix}, [f"c{number}" for number in range(30)], {}, "the heading")
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["c5 → c7", "c3 → c4"]
+    assert texts(ax)[:2] == [" 6 of 15 (40.0 %)", " 2 of 11 (18.2 %)"]
+    assert figure.get_suptitle() == "the heading"
 
 
 DRAW = """
@@ -68,6 +96,11 @@ def test_curves_show_training_and_validation():
     figure = history_figure({"softmax": history})
     accuracy, loss = figure.axes
     assert [line.get_label() for line in accuracy.lines] == ["training", "validation"]
+    assert accuracy.get_title("left") == "training curves of softmax"
+    assert [(ax.get_xlabel(), ax.get_ylabel()) for ax in figure.axes] == [("epoch", "accuracy"), ("epoch", "loss")]
+    assert "So validation can be better than training." in figure.get_supxlabel()
+    alone = history_figure({"softmax": {"accuracy": [0.5, 0.9], "loss": [1, 0.2]}})
+    assert not alone.get_supxlabel()
     np.testing.assert_array_equal(loss.lines[1].get_ydata(), [0.9, 0.4])
     np.testing.assert_array_equal(loss.lines[1].get_xdata(), [1, 2])
 
