@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from html import escape
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import display, make_folder, write_atomically
+from ...cache import display, format_examples, make_folder, write_atomically
 from ...errors import SplitError, first_line
 from ..metrics import METRICS, probability_scores
 from ..scoring import ComparisonData, HeadResult
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 _PAIRS = 6
 _IMAGES = 12  # on each side of a pair
 _SUSPECTED = 24
+_CHARACTERS = 60  # of the names of classes below the title
 _MOST_ROWS = 300  # of the tables of classes of the other heads
 _OPEN = 3  # pairs of classes that are not folded
 _FEW_IMAGES = 4  # of a pair that is folded
@@ -100,6 +103,7 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
         "verdicts": verdict_matrix(comparison),
         "confused": confused,
         "open": _OPEN,
+        "some_classes": _some_classes(comparison.cache.class_names),
         "incorrect": int((comparison.table[0].predicted != true_labels(comparison)).sum()),
         "classes": _classes(comparison, results),
         "class_names": [display(name) for name in comparison.cache.class_names],
@@ -123,6 +127,12 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
         "split": results["split"],
         "display": display,
     }
+
+
+def _some_classes(names: Sequence[str]) -> str:
+    """Return the first names of classes, in about a line."""
+    ends = itertools.accumulate(len(name) + 2 for name in names[:6])
+    return format_examples(names, max(1, sum(end <= _CHARACTERS for end in ends)))
 
 
 def _svg(draw: Callable[[], Figure], name: str) -> str:
@@ -385,10 +395,16 @@ def _probabilities(comparison: ComparisonData, results: dict[str, Any]) -> list[
 
 def _sentence(text: str, comparison: ComparisonData) -> str:
     """Return a text with a capital letter and a full stop; a head's name stays as it is written."""
-    first = text.split(" ", 1)[0].rstrip(",:")
-    if first in {display(result.name) for result in comparison.results}:
+    if text.startswith(tuple(display(result.name) + end for result in comparison.results for end in " ,:")):
         return f"{text}."
     return f"{text[0].upper()}{text[1:]}."
+
+
+def _unbroken(text: str) -> str:
+    """Return a text as HTML in which no line ends inside a percentage or an option of a command."""
+    from markupsafe import Markup
+
+    return Markup(re.sub(r"[\d.,]+ %|--[\w-]+", r'<span class="unbroken">\g<0></span>', str(escape(text))))
 
 
 def _template() -> Any:
@@ -405,5 +421,6 @@ def _template() -> Any:
     environment.filters["number"] = format_number
     environment.filters["interval"] = lambda ends: format_interval(*ends, as_percent=True)
     environment.filters["points"] = format_points
+    environment.filters["unbroken"] = _unbroken
     environment.filters["p"] = lambda value: "< 0.001" if value < 0.001 else f"{value:.2g}"
     return environment.get_template("report.html.j2")

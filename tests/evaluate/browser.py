@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run")
@@ -33,8 +33,8 @@ def find_browser() -> str | None:
 class Browser:
     """One tab; ``events`` are what the browser reported since the last page was opened."""
 
-    def __init__(self, reading: int, writing: int) -> None:
-        self._reading, self._writing = os.fdopen(reading, "rb"), os.fdopen(writing, "wb", buffering=0)
+    def __init__(self, reading: IO[bytes], writing: IO[bytes]) -> None:
+        self._reading, self._writing = reading, writing
         self._number, self._session, self._rest = 0, "", b""
         self.events: list[dict[str, Any]] = []
         target = self("Target.createTarget", url="about:blank")["targetId"]
@@ -120,9 +120,9 @@ def start_browser(path: str, folder: Path) -> Iterator[Browser]:
     os.close(commands)
     os.close(answers)
     try:
-        browser = Browser(reading, writing)
-        yield browser
-        browser("Page.disable")
+        with os.fdopen(reading, "rb") as answered, os.fdopen(writing, "wb", buffering=0) as asked:
+            yield Browser(answered, asked)
+        process.wait(20)  # it ends with the pipes
     finally:
         process.kill()
         process.wait()
