@@ -115,6 +115,8 @@ def _print_some(lines: list[str], colour: str) -> None:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print scores, differences, the leakage gap and notes."""
+    from ..evaluate.shared import percent
+
     table, left_out = fitting(comparison.score_table(), 3, ("fit s", "predict s"))
     titles, rule, *lines = str(table).splitlines()
     click.echo("\n".join([titles, rule, click.style(lines[0], bold=True), *lines[1:]]) + "\n")
@@ -139,7 +141,7 @@ def print_comparison(comparison: Comparison) -> None:
         if leaky.groups is not None:
             related = "a near-duplicate" if leaky.has_near_duplicates else "an image of their group"
             text = (
-                f"In the {comparison.leaky_name} split, {100 * leaky.groups['leak_share']:.1f} % of the test images "
+                f"In the {comparison.leaky_name} split, {percent(leaky.groups['leak_share'])} of the test images "
                 f"have {related} in training; in the grouped split, none. The scores above are those of the "
                 f"{comparison.split.method} split."
             )
@@ -248,8 +250,10 @@ def print_scores(result: HeadResult) -> None:
 
 def print_explanation(result: Explanation) -> None:
     """Print an explanation, and the sum of its map."""
+    from ..evaluate.shared import percent
+
     note = "" if result.predicted else " (another class is more probable)"
-    click.echo(f"{display(result.path)}: {display(result.class_name)} {100 * result.probability:.1f} %{note}")
+    click.echo(f"{display(result.path)}: {display(result.class_name)} {percent(result.probability)}{note}")
     height, width = result.heatmap.shape
     if result.bias is not None and result.remainder is not None:
         click.echo(f"The map of {height} x {width} regions accounts for the whole score (checked).")

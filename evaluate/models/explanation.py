@@ -24,7 +24,7 @@ from ...extract import AUTO, Pixels, find_images, read_image, recipe_of
 from ...extract.backbone import feature_map
 from ...extract.engines import plain_feature_map
 from ...heads import class_evidence, require_explainable
-from ..shared import INK, default_style, percent, set_numbers, use_fonts
+from ..shared import INK, default_style, percent, set_numbers, short, use_fonts
 from .activation_map import OPACITY, check_mean, gray, heatmap_colormap, heatmap_of
 from .image_model import backbone_of
 from .model_file import FeatureSource, ModelFile, check_order
@@ -142,8 +142,8 @@ class Explanation:
         bar = figure.colorbar(self.draw(overlay), ax=overlay, fraction=0.05, pad=0.02, alpha=OPACITY)
         bar.outline.set_visible(False)
         bar.ax.tick_params(length=0, colors=INK, labelsize=9)
-        label = "added to the score" if self.method == "cam" else "evidence for the class"
-        bar.set_label(label, color=INK, fontsize=9.5)
+        bar.set_ticks(list(bar.mappable.get_clim()), labels=["less", "more"])
+        bar.set_label(f"evidence for {short(self.class_name)}", color=INK, fontsize=9.5)
         title = f"{display(self.class_name)}: probability {percent(self.probability)}"
         image.set_title(title, fontsize=13, fontweight="bold", color=INK, loc="left", pad=10, parse_math=False)
         figure.supxlabel(self._caption(), x=0.01, ha="left", fontsize=9.5, color=INK, parse_math=False)
@@ -164,8 +164,7 @@ class Explanation:
         if self.method == "cam":
             return (
                 f"Evidence for {name}: red speaks for it, blue against it ({regions}).\n"
-                f"All regions add {self.heatmap.sum():+.2f} to the {self.bias:+.2f} that the class has for any image: "
-                f"score {self.score:+.2f} (0 if all classes were equally probable)."
+                "The map accounts for the whole score (checked)."
             )
         if self.empty:
             return (

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import display
 from ..metrics import METRICS, coverage, reliability
 from ..shared import (
     GRID,
@@ -21,6 +20,7 @@ from ..shared import (
     percent,
     set_heading,
     set_numbers,
+    short,
     use_fonts,
 )
 
@@ -286,12 +286,6 @@ def head_style(number: int) -> tuple[str, str]:
 def head_linestyle(number: int) -> str:
     """Return the line style of the n-th head."""
     return ("-", "--", "-.", ":")[number % 4]
-
-
-def short(name: str, longest: int = 28) -> str:
-    """Return the end of a name that is too long for a figure."""
-    text = display(name)
-    return text if len(text) <= longest else "…" + text[1 - longest :]
 
 
 def learning_curve_figure(curve: Sequence[LearningPoint], heads: Sequence[str] = ()) -> Figure:

@@ -22,6 +22,7 @@ from .plots import history_figure as history_figure
 from .plots import percent as percent
 from .plots import save_figure as save_figure
 from .plots import set_heading as set_heading
+from .plots import short as short
 from .plots import try_figure as try_figure
 from .provenance import as_json as as_json
 from .provenance import describe_cache as describe_cache

@@ -262,3 +262,9 @@ def percent(fraction: float) -> str:
 
 def _shorten(name: str, longest: int = 24) -> str:
     return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
+def short(name: str, longest: int = 28) -> str:
+    """Return a name as it is displayed, or its end if it is too long for a figure."""
+    text = display(name)
+    return text if len(text) <= longest else "…" + text[1 - longest :]

@@ -260,6 +260,22 @@ def test_a_report_shows_the_groups(conflict, tmp_path):
         assert np.asarray(sheet.convert("L")).std() > 10
 
 
+def test_contact_sheets_have_file_names_and_labels(conflict, tmp_path, monkeypatch):
+    cache, found = conflict
+    texts = {}
+
+    def save(figure, path):
+        texts[path.name] = [text.get_text() for ax in figure.axes for text in (*ax.texts, ax.title, ax._left_title)]
+
+    monkeypatch.setattr(plots, "save_figure", save)
+    save_group_sheets(found, tmp_path)
+    (rows,) = found.label_conflicts
+    for row in rows:
+        folder, name = cache.paths[row].split("/")
+        assert f"{name}\n{cache.label_names[row]}" in texts["labels.png"]
+        assert f"{name}\n{folder}" in texts["largest.png"]
+
+
 def test_a_missing_or_changed_image_is_a_gray_square(conflict, tmp_path):
     cache, found = conflict
     for name in cache.paths:

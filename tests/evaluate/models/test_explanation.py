@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -156,10 +157,13 @@ def test_the_figure_shows_image_map_and_caption(models, image, name):
     assert tuple(heatmap.get_extent()) == (-0.5, 89.5, 69.5, -0.5)
     low, high = heatmap.get_clim()
     assert low == (-high if name == "logreg" else 0)
-    assert bar.get_ylabel()
+    assert bar.get_ylabel() == "evidence for birch"
+    assert [label.get_text() for label in bar.get_yticklabels()] == ["less", "more"]
+    assert bar.get_yticks().tolist() == [low, high]
     words = done.figure().get_supxlabel()
     assert "Evidence for birch" in words
     assert "2 x 2 regions, interpolated" in words
+    assert not re.search(r"[+-]?\d+\.\d", words)
 
 
 def test_an_empty_map_is_drawn_and_reported(models, image, tmp_path, monkeypatch):
