@@ -22,7 +22,7 @@ from ...errors import (
 from ...extract import Progress, as_progress
 from ..duplicates import groups_for, near_duplicates_in
 from ..models import DecisionScores, ModelFile, check_order, decisions_of, score_decisions, short_hashes
-from ..scoring import HeadResult, part_of, score_head, with_intervals
+from ..scoring import HeadResult, TrainingOverlap, part_of, score_head, with_intervals
 from ..shared import Records
 from ..splits import Groups, GroupsLike, Split, read_split
 from .result import Comparison
@@ -210,7 +210,11 @@ def evaluate_model(
         decisions = Records(score_decisions(stored, true, result.predicted[kept], result.probabilities[kept], ids))
         notes += [one.text for one in decisions]
     test = Split(np.zeros(0, np.intp), rows, "model")
-    follows = ["predict", str(model), "IMAGES"]
+    comparison = Comparison(opened, test, [result], list(notes), groups=known_groups)
+    comparison.next_command = ["predict", str(model), "IMAGES"]
+    searched = known_groups is not None and bool(file.training_hashes) and not leakage_notes
+    if (searched or related.any()) and not (include_training and trained_on.any()):
+        comparison.overlap = TrainingOverlap(int(related.sum()), relation, independent)
     return Evaluation(
         result,
         independent,
@@ -219,7 +223,7 @@ def evaluate_model(
         int(related.sum()),
         notes,
         relation,
-        Comparison(opened, test, [result], list(notes), groups=known_groups, next_command=follows),
+        comparison,
         decisions,
     )
 

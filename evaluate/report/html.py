@@ -228,8 +228,8 @@ def _leakage(comparison: ComparisonData) -> dict[str, str]:
         return {"gap": gap, "text": text, "only": only}
     found = groups is None or groups.source == "found"
     if split.method == "model":
-        text = "a trained model was tested on one set of images"
-    elif groups is None:
+        return _on_overlap(comparison)
+    if groups is None:
         text = "groups of images that belong together are not known"
     elif len(groups) == len(groups.paths):
         alone = "no image has a near-duplicate" if found else "no two images are of one group"
@@ -240,6 +240,27 @@ def _leakage(comparison: ComparisonData) -> dict[str, str]:
         related = "a near-duplicate" if found else "an image of their group"
         text = f"only one split was tested; {images} {related} in training"
     return {"gap": "not measured", "text": text, "only": f"The leakage gap was not measured: {text}."}
+
+
+def _on_overlap(comparison: ComparisonData) -> dict[str, str]:
+    """Return the leakage gap of a trained model: its score on all images and on those that are not like training."""
+    overlap, measure, (result,) = comparison.overlap, comparison.ranked_by, comparison.results
+    if overlap is None:
+        text = "it is not known which test images are like training images"
+        return {"gap": "not measured", "text": text, "only": f"The leakage gap was not measured: {text}."}
+    if not overlap.images:
+        text = f"no test image has {overlap.relation} in training"
+        return {"gap": "none", "text": text, "only": f"There is no leakage gap: {text}."}
+    if overlap.independent is None:
+        text = f"every test image has {overlap.relation} in training"
+        return {"gap": "not measured", "text": text, "only": f"The leakage gap was not measured: {text}."}
+    scores = [one.scores[measure] for one in (result, overlap.independent)]
+    text = f"{percent(scores[0])} on all test images, {percent(scores[1])} on the "
+    text += f"{len(overlap.independent.predicted):,} without {overlap.relation} in training"
+    gap = f"{100 * (scores[0] - scores[1]):+.1f} points"
+    if measure in overlap.independent.intervals:
+        text += f" (95 % interval {format_interval(*overlap.independent.intervals[measure], as_percent=True)})"
+    return {"gap": gap, "text": text, "only": f"The leakage gap of the {METRICS[measure].title} is {gap}: {text}."}
 
 
 def _best(comparison: ComparisonData) -> dict[str, str]:

@@ -36,6 +36,10 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
         results["label_budget"] = comparison.learning_curve.to_dict()
     if comparison.learning_outlook is not None:
         results["learning_outlook"] = comparison.learning_outlook.to_dict()
+    if comparison.overlap is not None and comparison.overlap.independent is not None:
+        independent = comparison.overlap.independent
+        about = {"images": len(independent.predicted), "scores": independent.scores, "intervals": independent.intervals}
+        results["independent"] = about
     other = comparison.leaky or comparison.grouped
     if other is not None:
         results["leak_gap"] = comparison.leakage_gap.to_dict()

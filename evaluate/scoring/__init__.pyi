@@ -23,6 +23,7 @@ from .results import HeadResult as HeadResult
 from .results import LearningOutlook as LearningOutlook
 from .results import LearningPoint as LearningPoint
 from .results import LearningSlope as LearningSlope
+from .results import TrainingOverlap as TrainingOverlap
 from .results import TuningResult as TuningResult
 from .results import training_history as training_history
 from .views import Views as Views

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -278,6 +278,14 @@ class HeadResult:
         return Records([self])._repr_html_()
 
 
+class TrainingOverlap(NamedTuple):
+    """Number of test images that have ``relation`` in training, and the result on the others, if there are any."""
+
+    images: int
+    relation: str
+    independent: HeadResult | None
+
+
 @dataclass(eq=False, repr=False)
 class ComparisonData:
     """Results of heads on the same rows; see `Comparison`."""
@@ -294,6 +302,7 @@ class ComparisonData:
     learning_curve: Records[LearningPoint] = field(default_factory=Records)
     learning_outlook: LearningOutlook | None = None
     failed: dict[str, EmbedonceError] = field(default_factory=dict)
+    overlap: TrainingOverlap | None = None  # of a trained model
     next_command: list[str] = field(default_factory=list)  # words of the command that follows, after "embedonce"
     _best: dict[str, BestHead | None] = field(default_factory=dict, init=False, repr=False)
 

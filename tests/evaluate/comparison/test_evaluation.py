@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import embedonce
 import numpy as np
@@ -147,7 +148,13 @@ def test_an_evaluation_has_the_report_of_a_comparison(external, tmp_path):
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["split"]["method"] == "model"
     assert results["heads"][0]["intervals"]["accuracy"]
-    assert "a trained model, tested on 42 of them" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "a trained model, tested on 42 of them" in page
+    independent = results["independent"]
+    gap = results["heads"][0]["accuracy"] - independent["scores"]["accuracy"]
+    assert f"<b>{100 * gap:+.1f} points</b>" in page
+    assert f"on the {independent['images']} without a near-duplicate in training (" in re.sub("</?span[^>]*>", "", page)
+    assert f"embedonce predict {trained.path} IMAGES" in re.sub("</?span>", "", page)
 
 
 def test_given_groups_decide_the_intervals(cache, tmp_path):
