@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ...cache import display, format_examples, make_folder, write_atomically
 from ...errors import SplitError, first_line
+from ...heads import CalibratedHead
 from ..metrics import METRICS, probability_scores
 from ..scoring import ComparisonData, HeadResult
 from ..shared import (
@@ -93,6 +94,7 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
         "results": results,
         "best": _best(comparison),
         "next": _next(comparison),
+        "calibrated": isinstance(comparison.table[0].head, CalibratedHead),
         "leakage": _leakage(comparison),
         "summary": summary(comparison),
         "notes": [_sentence(note, comparison) for note in comparison.notes],

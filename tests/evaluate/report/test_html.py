@@ -17,15 +17,20 @@ from embedonce.errors import ImageError, SplitError, WeightsError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.report.activation_maps import overlay
 from embedonce.evaluate.report.figures import scores_figure
-from embedonce.evaluate.report.html import as_typed, page_content, summary, write_report
+from embedonce.evaluate.report.follow_up import next_command
+from embedonce.evaluate.report.html import _next, as_typed, page_content, summary, write_report
 from embedonce.evaluate.report.label_errors import label_errors, suspects_csv
 from embedonce.evaluate.report.results_json import comparison_results
-from embedonce.evaluate.scoring.results import LeakageGap
+from embedonce.evaluate.scoring.results import LeakageGap, TuningResult
 from embedonce.evaluate.shared import plots
-from embedonce.evaluate.shared.tables import format_seconds
+from embedonce.evaluate.shared.plots import percent
+from embedonce.evaluate.shared.tables import Records, format_interval, format_seconds
 from embedonce.evaluate.splits.groups import Groups
 from embedonce.evaluate.splits.split import Split, every_row
 from saving import with_empty_pictures
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 
 class Page(HTMLParser):
@@ -152,6 +157,102 @@ def test_the_summary_says_if_the_random_split_scores_lower(comparison, monkeypat
 )
 def test_the_command_is_shown_as_it_is_typed(typed, shown):
     assert as_typed(typed) == shown
+
+
+@pytest.mark.parametrize(
+    ("heads", "options", "expected"),
+    [
+        ({"logreg": {"C": 0.5}}, {}, "train CACHE --head logreg -p C=0.5 -o logreg.npz"),
+        ({"wide": {"head": "knn"}}, {"calibrate": "sigmoid"}, "train CACHE --head knn -o wide.npz"),
+        ({"knn": {}}, {"class_weight": "balanced"}, "train CACHE --head knn -p class_weight=balanced -o knn.npz"),
+        (
+            ["sklearn.linear_model:Perceptron"],
+            {},
+            "train CACHE --head sklearn.linear_model:Perceptron -o Perceptron.skops",
+        ),
+        ({"own": KNeighborsClassifier()}, {}, ""),
+    ],
+)
+def test_the_next_command_trains_the_best_head(cache, heads, options, expected):
+    comparison = compare(cache, heads, split="random", **options)
+    assert " ".join(next_command(comparison)).replace(str(cache.path), "CACHE") == expected
+
+
+def test_the_next_command_takes_the_options_of_the_comparison(folded):
+    words = " ".join(next_command(folded, split="folds.csv", groups="p.csv", seed=3, views="both"))
+    assert words.endswith("--head logreg --groups p.csv --seed 3 --views both -o logreg.npz")
+    tuned = TuningResult({"C": 1.0}, "accuracy", 0.9, 0.8, 3, True)
+    of_folds = replace(folded, results=[replace(folded.result("logreg"), tuning=Records([tuned] * 3))])
+    words = " ".join(next_command(of_folds, split="random", groups=None, seed=0, views="both"))
+    assert words.startswith("tune ")
+    assert words.endswith(" --head logreg --split random -o logreg-tuned")
+
+
+def test_the_report_shows_the_next_command_that_was_set(comparison, monkeypatch):
+    assert _next(comparison).startswith(f"embedonce train {comparison.cache.path} --head ")
+    monkeypatch.setattr(comparison, "next_command", ["predict", "my model.npz", "IMAGES"])
+    assert _next(comparison) == "embedonce predict 'my model.npz' IMAGES"
+    in_memory = embedonce.FeatureCache.from_arrays(np.eye(2).repeat(20, axis=0), ["a"] * 20 + ["b"] * 20)
+    assert _next(compare(in_memory, ["knn"], split="random")) == "comparison.result('knn').save_model('best.joblib')"
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"split": "random"}, "The leakage gap was not measured: groups of images that belong together are not known."),
+        (
+            {"split": "grouped", "groups": 2},
+            "was not measured: only one split was tested; no test image has an image of their",
+        ),
+        ({"split": "random", "groups": 2}, "% of the test images have an image of their group in training."),
+        ({"groups": 1}, "There is no leakage: no two images are of one group."),
+        ({"groups": 2}, "The random split overstates no score: every gap is 0.0 points."),
+    ],
+)
+def test_an_empty_leakage_gap_is_one_sentence(options, sentence, tmp_path):
+    X = np.eye(2).repeat(30, axis=0)
+    cache = embedonce.FeatureCache.from_arrays(X, ["ash"] * 30 + ["birch"] * 30)
+    if "groups" in options:
+        options = options | {"groups": np.arange(60) // options["groups"]}
+    page = write_report(compare(cache, ["knn"], **options), tmp_path / "report.html").read_text("utf-8")
+    section = re.sub("</?span[^>]*>", "", page[page.index("<h2>Leakage gap</h2>") :].split("</section>")[0])
+    assert sentence in section
+    assert section.count("<p") == section.count(".</p>") == 1
+    assert "<table" not in section
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_parameters_are_shown_when_calibrated(cache, tmp_path):
+    heads = {"logreg": {"C": 0.5}, "chain": make_pipeline(StandardScaler(), KNeighborsClassifier(3))}
+    comparison = compare(cache, heads, split="random", calibrate="temperature")
+    page = write_report(comparison, tmp_path / "report.html").read_text("utf-8")
+    assert "<dt>logreg</dt><dd>C 0.5, class_weight None, " in page
+    assert "calibrate temperature</dd>" in page
+    assert "<dt>Next, without the calibration</dt>" in page
+    parameters = comparison_results(comparison)["heads"][1]["parameters"]
+    assert parameters["kneighborsclassifier__n_neighbors"] == 3
+    assert parameters["kneighborsclassifier"] == "KNeighborsClassifier"
+
+
+def test_every_class_has_scores_with_intervals(comparison, page):
+    classes = comparison_results(comparison)["heads"][0]["per_class"]
+    assert [one["class"] for one in classes] == comparison.cache.class_names
+    for one in classes:
+        assert all(low <= one[name] <= high for name, (low, high) in one["intervals"].items())
+    section = page[page.index('<section id="classes">') :].split("</section>")[0]
+    best = next(one for one in comparison_results(comparison)["heads"] if one["head"] == comparison.table[0].name)
+    for one in best["per_class"]:
+        for name, ends in one["intervals"].items():
+            shown = format_interval(*ends, as_percent=True)
+            assert f"<td>{percent(one[name])}<small>{shown}</small></td>" in section.split("<details>")[0]
+    assert section.count("<details>") == 2
+
+
+def test_every_figure_has_a_caption(page):
+    figures = re.findall("<figure>.*?</figure>", page, re.S)
+    assert len(figures) == page.count("<svg") == 6
+    assert all(re.search(r"<figcaption>[A-Z].*\.</figcaption>", figure) for figure in figures)
 
 
 @pytest.mark.usefixtures("undrawn")
