@@ -17,6 +17,7 @@ from ..shared import (
     default_style,
     drawn_heads,
     grid_figure,
+    in_percent,
     percent,
     set_heading,
     set_numbers,
@@ -104,7 +105,7 @@ def scores_figure(comparison: ComparisonData) -> Figure:
         ax.annotate(percent(score), (score, y), (0, 6), va="bottom", **number)
     ax.set_yticks(range(len(results)), [short(result.name) for result in results])
     ax.set_ylim(-0.6, len(results) - 0.4)
-    ax.xaxis.set_major_formatter(_in_percent)
+    ax.xaxis.set_major_formatter(in_percent)
     ax.set_xlabel(METRICS[measure].title, color=INK)
     ax.grid(axis="x", color=GRID)
     _style(ax, f"{METRICS[measure].title} and its 95 % interval")
@@ -115,10 +116,6 @@ def scores_figure(comparison: ComparisonData) -> Figure:
         above: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1)}
         ax.legend(frameon=False, labelcolor=INK, ncols=2, fontsize=9, **above)
     return figure
-
-
-def _in_percent(value: float, _: float) -> str:
-    return f"{100 * value:.4g} %"
 
 
 def reliability_figure(comparison: ComparisonData, able: Sequence[HeadResult]) -> Figure:
@@ -149,8 +146,8 @@ def reliability_figure(comparison: ComparisonData, able: Sequence[HeadResult]) -
         )  # fmt: skip
         lowest = min(lowest, *x, *(one["confidence"] for one in few), 1.0)
     ax.set(xlim=(max(0, lowest - 0.05), 1.02), ylim=(0, 1.03))
-    ax.xaxis.set_major_formatter(_in_percent)
-    ax.yaxis.set_major_formatter(_in_percent)
+    ax.xaxis.set_major_formatter(in_percent)
+    ax.yaxis.set_major_formatter(in_percent)
     ax.set_xlabel(
         f"probability of the predicted class\n(hollow: 2 to {_FEW - 1} images; single images are left out)", color=INK
     )
@@ -172,8 +169,8 @@ def coverage_figure(comparison: ComparisonData, able: Sequence[HeadResult]) -> F
         style: dict[str, Any] = {"linestyle": head_linestyle(number)} if len(x) > 1 else {"marker": marker}
         ax.plot(x, y, color=colour, linewidth=2, label=short(result.name), **style)
     ax.set_xlim(0, 1.02)
-    ax.xaxis.set_major_formatter(_in_percent)
-    ax.yaxis.set_major_formatter(_in_percent)
+    ax.xaxis.set_major_formatter(in_percent)
+    ax.yaxis.set_major_formatter(in_percent)
     ax.set_xlabel("images that the head decides, the most confident first\n(a person decides the others)", color=INK)
     ax.set_ylabel("accuracy on these images", color=INK)
     _finish(ax, "accuracy on the most confident predictions", "lower left")
@@ -314,7 +311,7 @@ def learning_curve_figure(curve: Sequence[LearningPoint], heads: Sequence[str] =
             ticks.append(images)
     ax.set_xticks(ticks[::-1], [f"{images:,.0f}" for images in ticks[::-1]])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.yaxis.set_major_formatter(_in_percent)
+    ax.yaxis.set_major_formatter(in_percent)
     ax.set_xlabel("training images (logarithmic axis)", color=INK)
     ax.set_ylabel(title, color=INK)
     _finish(ax, f"{title} against the number of labelled training images", "lower right")

@@ -19,6 +19,7 @@ from .plots import confusion_figure as confusion_figure
 from .plots import default_style as default_style
 from .plots import grid_figure as grid_figure
 from .plots import history_figure as history_figure
+from .plots import in_percent as in_percent
 from .plots import percent as percent
 from .plots import save_figure as save_figure
 from .plots import set_heading as set_heading

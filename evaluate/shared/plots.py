@@ -197,6 +197,8 @@ def history_figure(histories: dict[str, dict[str, list[float]]]) -> Figure:
             ax.set_xlabel("epoch", color=INK)
             ax.set_ylabel(key, color=INK)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if key == "accuracy":
+                ax.yaxis.set_major_formatter(in_percent)
             ax.grid(axis="y", color=GRID)
             ax.tick_params(length=0, colors=INK)
             ax.spines[["top", "right", "left"]].set_visible(False)
@@ -262,6 +264,11 @@ def percent(fraction: float) -> str:
 
 def _shorten(name: str, longest: int = 24) -> str:
     return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
+def in_percent(value: float, _: float) -> str:
+    """Return the text of a tick, in percent."""
+    return f"{100 * value:.4g} %"
 
 
 def short(name: str, longest: int = 28) -> str:

@@ -19,7 +19,7 @@ from embedonce.evaluate.report.activation_maps import overlay
 from embedonce.evaluate.report.figures import scores_figure
 from embedonce.evaluate.report.follow_up import next_command
 from embedonce.evaluate.report.html import _next, as_typed, page_content, summary, write_report
-from embedonce.evaluate.report.label_errors import label_errors, suspects_csv
+from embedonce.evaluate.report.label_errors import SuspectedError, label_errors, suspects_csv
 from embedonce.evaluate.report.results_json import comparison_results
 from embedonce.evaluate.scoring.results import LeakageGap, TuningResult
 from embedonce.evaluate.shared import plots
@@ -467,6 +467,18 @@ def test_the_table_has_all_suspected_label_errors(comparison, saved):
         assert row["group"] == groups[row["path"]]
         assert row["label"] != row["suggested"]
         assert row["reason"] == "near-duplicates" or float(row["p_label"]) < float(row["p_suggested"])
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_suspected_label_errors_have_file_names(comparison, tmp_path, monkeypatch):
+    paths = comparison.cache.paths[:3]
+    errors = [SuspectedError(row, path, "ash", "birch", "probabilities", 0.1, 0.9) for row, path in enumerate(paths)]
+    monkeypatch.setattr("embedonce.evaluate.report.html.label_errors", lambda given: ("logreg", errors))
+    page = write_report(comparison, tmp_path / "report.html").read_text("utf-8")
+    section = page[page.index('id="labels"') :].split("</section>")[0]
+    names = re.findall("<small>(.*?)</small></button>", section)
+    assert names
+    assert set(names) <= {path.split("/")[-1] for path in paths}
 
 
 def test_without_suspects_the_table_has_its_head_alone():
