@@ -17,8 +17,9 @@ from embedonce.errors import ImageError, SplitError, WeightsError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.report.activation_maps import overlay
 from embedonce.evaluate.report.figures import scores_figure
+from embedonce.evaluate.report.first_screen import next_step
 from embedonce.evaluate.report.follow_up import next_command
-from embedonce.evaluate.report.html import _next, as_typed, page_content, summary, write_report
+from embedonce.evaluate.report.html import as_typed, page_content, summary, write_report
 from embedonce.evaluate.report.label_errors import SuspectedError, label_errors, suspects_csv
 from embedonce.evaluate.report.results_json import comparison_results
 from embedonce.evaluate.scoring.results import LeakageGap, TuningResult
@@ -189,11 +190,13 @@ def test_the_next_command_takes_the_options_of_the_comparison(folded):
 
 
 def test_the_report_shows_the_next_command_that_was_set(comparison, monkeypatch):
-    assert _next(comparison).startswith(f"embedonce train {comparison.cache.path} --head ")
+    assert next_step(comparison).startswith(f"embedonce train {comparison.cache.path} --head ")
     monkeypatch.setattr(comparison, "next_command", ["predict", "my model.npz", "IMAGES"])
-    assert _next(comparison) == "embedonce predict 'my model.npz' IMAGES"
+    assert next_step(comparison) == "embedonce predict 'my model.npz' IMAGES"
     in_memory = embedonce.FeatureCache.from_arrays(np.eye(2).repeat(20, axis=0), ["a"] * 20 + ["b"] * 20)
-    assert _next(compare(in_memory, ["knn"], split="random")) == "comparison.result('knn').save_model('best.joblib')"
+    assert (
+        next_step(compare(in_memory, ["knn"], split="random")) == "comparison.result('knn').save_model('best.joblib')"
+    )
 
 
 @pytest.mark.usefixtures("undrawn")

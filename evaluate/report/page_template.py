@@ -1,0 +1,39 @@
+"""The templates of the page."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from ..shared import format_interval, format_number, format_points, percent
+
+
+def page_template() -> Any:
+    """Return the template of the report."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = percent
+    environment.filters["number"] = format_number
+    environment.filters["interval"] = lambda ends: format_interval(*ends, as_percent=True)
+    environment.filters["points"] = format_points
+    environment.filters["unbroken"] = _unbroken
+    environment.filters["p"] = lambda value: "< 0.001" if value < 0.001 else f"{value:.2g}"
+    return environment.get_template("report.html.j2")
+
+
+def _unbroken(text: str) -> str:
+    """Return a text as HTML in which no line ends inside a percentage, a p value or an option."""
+    from markupsafe import Markup
+
+    return Markup(
+        re.sub(r"[\d.,]+ %|--[\w-]+|p [=<] [\d.]+", r'<span class="unbroken">\g<0></span>', str(escape(text)))
+    )
