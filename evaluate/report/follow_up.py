@@ -6,7 +6,8 @@ import inspect
 import json
 from typing import Any
 
-from ...heads import HEADS
+from ...heads import HEADS, CalibratedHead
+from ..models import ModelFile
 from ..scoring import ComparisonData
 
 
@@ -16,8 +17,8 @@ def next_command(comparison: ComparisonData, **options: Any) -> list[str]:
     ``options`` are split, groups, seed and views of the comparison.
     """
     result, cache = comparison.table[0], comparison.cache.path
-    head = getattr(result.head, "head", result.head)  # without the calibration
-    if hasattr(head, "file"):  # an image model
+    head = result.head.head if isinstance(result.head, CalibratedHead) else result.head
+    if isinstance(getattr(head, "file", None), ModelFile):
         return ["predict", str(head.file.path), "IMAGES"]
     name = result.name if ":" in result.name else getattr(head, "head_name", "")
     parameters = _parameters_to_give(head)

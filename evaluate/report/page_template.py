@@ -35,5 +35,5 @@ def _unbroken(text: str) -> str:
     from markupsafe import Markup
 
     return Markup(
-        re.sub(r"[\d.,]+ %|--[\w-]+|p [=<] [\d.]+", r'<span class="unbroken">\g<0></span>', str(escape(text)))
+        re.sub(r"[\d.,]+ %|--[\w-]+(?: \d+)?|p [=<] [\d.]+", r'<span class="unbroken">\g<0></span>', str(escape(text)))
     )

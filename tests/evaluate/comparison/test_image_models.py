@@ -17,6 +17,7 @@ from embedonce.evaluate.finetuning.run import finetune
 from embedonce.evaluate.models.exporting import export
 from embedonce.evaluate.models.model_file import ModelFile
 from embedonce.evaluate.models.training import train
+from embedonce.evaluate.report.follow_up import next_command
 from embedonce.evaluate.shared.images import read_unchanged
 from embedonce.evaluate.splits.plan import make_split
 from embedonce.evaluate.splits.split import Split
@@ -56,6 +57,11 @@ def test_an_export_scores_what_its_head_scores(comparison):
     np.testing.assert_array_equal(file.predicted, head.predicted)
     np.testing.assert_allclose(file.probabilities, head.probabilities, atol=1e-3)
     np.testing.assert_allclose(file.probabilities.sum(axis=1), 1, atol=1e-9)
+
+
+def test_the_next_command_predicts_with_an_image_model(comparison, files):
+    alone = replace(comparison, results=[comparison.result(files[0].name)])
+    assert next_command(alone) == ["predict", str(files[0]), "IMAGES"]
 
 
 def test_a_fine_tuned_model_brings_its_time_and_its_history(comparison, files, tmp_path):
