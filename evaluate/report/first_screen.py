@@ -7,7 +7,7 @@ import shlex
 from ...cache import display
 from ..metrics import METRICS
 from ..scoring import ComparisonData
-from ..shared import format_interval, percent
+from ..shared import format_interval, format_points, percent
 from .follow_up import next_command
 
 
@@ -34,7 +34,8 @@ def leakage(comparison: ComparisonData) -> dict[str, str]:
         text += f", {percent(own.grouped)} on the grouped split"
         same = all(abs(row.gap) < 0.0005 for row in gaps)
         only = f"The {comparison.leaky_name} split overstates no score: every gap is 0.0 points." if same else ""
-        return {"gap": gap, "text": text, "only": only}
+        interval = "" if own.low is None else f"95 % interval {format_points(own.low, own.high)}"
+        return {"gap": gap, "interval": interval, "text": text, "only": only}
     found = groups is None or groups.source == "found"
     if split.method == "model":
         return _on_overlap(comparison)

@@ -17,7 +17,7 @@ from embedonce.errors import ImageError, SplitError, WeightsError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.report.activation_maps import overlay
 from embedonce.evaluate.report.figures import scores_figure
-from embedonce.evaluate.report.first_screen import next_step
+from embedonce.evaluate.report.first_screen import leakage, next_step
 from embedonce.evaluate.report.follow_up import next_command
 from embedonce.evaluate.report.html import as_typed, page_content, summary, write_report
 from embedonce.evaluate.report.label_errors import SuspectedError, label_errors, suspects_csv
@@ -136,6 +136,9 @@ def test_the_summary_names_the_best_head_and_the_differences(comparison):
     assert sentences[0].startswith(f"{best.name} reaches {100 * score:.1f} %".replace("100.0", "100"))
     assert "95 % interval" in sentences[0]
     assert sum("better" in text or "tied" in text or "No significant" in text for text in sentences) == 2
+    own = next(row for row in comparison.leakage_gap if row.head == best.name)
+    assert leakage(comparison)["gap"] == f"{100 * own.gap:+.1f} points"
+    assert leakage(comparison)["interval"] == f"95 % interval {100 * own.low:+.1f} to {100 * own.high:+.1f}"
     assert any("random split overstates" in text or "does not overstate" in text for text in sentences)
 
 
