@@ -36,7 +36,8 @@ MARKERS = ("o", "s", "D", "^", "v", "P")
 _FEW = 5  # images of a bin
 _MOST_CLASSES = 6
 _POINTS = 300
-_LISTED = 3  # classes that a text names
+_LISTED = 4  # classes that a text names
+_INSIDE = 6  # heads up to which a legend is inside the axes
 _TICK_WIDTH = 0.09  # width of a tick's text, as a fraction of the axis
 
 
@@ -123,7 +124,7 @@ def reliability_figure(comparison: ComparisonData, able: Sequence[HeadResult]) -
 
     Bins of few images are hollow and not on the line; those of one image are left out.
     """
-    figure = _figure(5.2, 4.8)
+    figure = _figure(5.2, 4.8 + _room_for_legend(able))
     ax = figure.subplots()
     true = true_labels(comparison)
     ax.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--")
@@ -145,35 +146,36 @@ def reliability_figure(comparison: ComparisonData, able: Sequence[HeadResult]) -
             markersize=4, markerfacecolor="none", linestyle="none", alpha=0.8,
         )  # fmt: skip
         lowest = min(lowest, *x, *(one["confidence"] for one in few), 1.0)
-    ax.set(xlim=(max(0, lowest - 0.05), 1.02), ylim=(0, 1.03))
+    ax.set(xlim=(max(0, min(lowest - 0.05, 0.5)), 1.02), ylim=(0, 1.03))
     ax.xaxis.set_major_formatter(in_percent)
     ax.yaxis.set_major_formatter(in_percent)
     ax.set_xlabel(
         f"probability of the predicted class\n(hollow: 2 to {_FEW - 1} images; single images are left out)", color=INK
     )
     ax.set_ylabel("predictions that are correct", color=INK)
-    _finish(ax, "reliability of the probabilities", "lower right")
+    _finish(ax, "reliability of the probabilities")
     set_heading(figure, _best_of_able(comparison, able))
     return figure
 
 
 def coverage_figure(comparison: ComparisonData, able: Sequence[HeadResult]) -> Figure:
     """Draw the accuracy among the most confident predictions against their fraction."""
-    figure = _figure(5.2, 4.8)
+    figure = _figure(5.2, 4.8 + _room_for_legend(able))
     ax = figure.subplots()
-    true = true_labels(comparison)
+    true, lowest = true_labels(comparison), 0.98
     for number, result in _numbered(comparison, able):
         curve = coverage(true, result.probabilities)  # type: ignore[arg-type]
         colour, marker = head_style(number)
         x, y = [one["coverage"] for one in curve], [one["accuracy"] for one in curve]
         style: dict[str, Any] = {"linestyle": head_linestyle(number)} if len(x) > 1 else {"marker": marker}
         ax.plot(x, y, color=colour, linewidth=2, label=short(result.name), **style)
-    ax.set_xlim(0, 1.02)
+        lowest = min(lowest, *y)
+    ax.set(xlim=(0, 1.02), ylim=(lowest - 0.08 * (1 - lowest), 1 + 0.05 * (1 - lowest)))
     ax.xaxis.set_major_formatter(in_percent)
     ax.yaxis.set_major_formatter(in_percent)
     ax.set_xlabel("images that the head decides, the most confident first\n(a person decides the others)", color=INK)
     ax.set_ylabel("accuracy on these images", color=INK)
-    _finish(ax, "accuracy on the most confident predictions", "lower left")
+    _finish(ax, "accuracy on the most confident predictions")
     set_heading(figure, _best_of_able(comparison, able))
     return figure
 
@@ -202,7 +204,8 @@ def _per_class(comparison: ComparisonData, able: Sequence[HeadResult], kind: str
     perfect = [index for index in present if {f"{value:.3f}" for value in areas[index]} == {"1.000"}]
     imperfect = sorted(set(present) - set(perfect), key=lambda index: np.mean(areas[index]))
     panels = imperfect[:_MOST_CLASSES]
-    figure, axes = grid_figure(len(panels), 3.4, 3.7) if panels else (_figure(7.6, 0.9), [])
+    height = 3.7 + _room_for_legend(able)
+    figure, axes = grid_figure(len(panels), 3.4, height) if panels else (_figure(7.6, 0.9), [])
     lines = [_which_classes(kind, len(panels), len(imperfect), len(present)), *_all_perfect(names, perfect)]
     set_heading(figure, "\n".join([*lines, _best_of_able(comparison, able)]).strip())
     near = panels and min(min(areas[index]) for index in panels) > 0.97
@@ -229,7 +232,7 @@ def _per_class(comparison: ComparisonData, able: Sequence[HeadResult], kind: str
             ax.set_xlabel("recall", color=INK)
             ax.set_ylabel("precision", color=INK)
         ax.grid(color=GRID)
-        ax.legend(frameon=False, labelcolor=INK, fontsize=8, loc="lower right" if kind == "roc" else "best")
+        _legend(ax, 8, "area" if kind == "roc" else "average precision")
         _style(ax, short(names[index]))
     return figure
 
@@ -237,19 +240,20 @@ def _per_class(comparison: ComparisonData, able: Sequence[HeadResult], kind: str
 def _which_classes(kind: str, drawn: int, imperfect: int, classes: int) -> str:
     title, area = ("ROC", "area under the curve") if kind == "roc" else ("Precision and recall", "average precision")
     if drawn < imperfect:
-        which = f"the {drawn} of {classes} classes with the smallest mean area"
-    else:
-        which = "the class with the smallest mean area first" if drawn > 1 else "one class against the others"
-    return f"{title}: {which}. Numbers: {area}." if drawn else f"{title}: {area}."
+        return f"{title}: the {drawn} of {classes} classes with the smallest mean {area}."
+    if drawn > 1:
+        return f"{title}: the class with the smallest mean {area} first."
+    return f"{title}: one class against the others." if drawn else f"{title}: {area}."
 
 
 def _all_perfect(names: Sequence[str], perfect: Sequence[int]) -> list[str]:
     """Return a line on the classes whose areas are all 1.000, which are not drawn."""
     if not perfect:
         return []
-    listed = [short(names[index]) for index in perfect[:_LISTED]]
-    more = len(perfect) - len(listed)
-    return [f"All 1.000: {', '.join(listed)}{f' and {more} other classes' if more else ''}."]
+    listed = [short(names[index]) for index in perfect]
+    if len(listed) > _LISTED:
+        listed = [*listed[: _LISTED - 1], f"{len(listed) - _LISTED + 1:,} other classes"]
+    return [f"All 1.000: {', '.join(listed[:-1])} and {listed[-1]}." if len(listed) > 1 else f"All 1.000: {listed[0]}."]
 
 
 def true_labels(comparison: ComparisonData) -> npt.NDArray[np.intp]:
@@ -269,10 +273,23 @@ def _style(ax: Axes, title: str) -> None:
     ax.spines[["top", "right", "left", "bottom"]].set_visible(False)
 
 
-def _finish(ax: Axes, title: str, legend: Any) -> None:
+def _finish(ax: Axes, title: str) -> None:
     ax.grid(color=GRID)
-    ax.legend(frameon=False, labelcolor=INK, loc=legend)
+    _legend(ax, 10)
     _style(ax, title)
+
+
+def _room_for_legend(heads: Sequence[Any]) -> float:
+    return 0.12 * len(heads) if len(heads) > _INSIDE else 0.0
+
+
+def _legend(ax: Axes, size: float, title: str = "") -> None:
+    """Add a legend where it covers least, or below the axes if there are many heads."""
+    heads = len(ax.get_legend_handles_labels()[1])
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 2}
+    placed = {"loc": "best"} if heads <= _INSIDE else below
+    legend = ax.legend(frameon=False, labelcolor=INK, fontsize=size, title=title, title_fontsize=size, **placed)
+    legend.get_title().set_color(INK)
 
 
 def head_style(number: int) -> tuple[str, str]:
@@ -291,7 +308,7 @@ def learning_curve_figure(curve: Sequence[LearningPoint], heads: Sequence[str] =
 
     names = [name for name in heads or _names_of(curve) if name in _names_of(curve)]
     drawn = drawn_heads(names)
-    figure = _figure(7.6, 4.2)
+    figure = _figure(7.6, 4.2 + _room_for_legend(drawn))
     ax = figure.subplots()
     for name in drawn:
         number = (heads or names).index(name)
@@ -314,7 +331,7 @@ def learning_curve_figure(curve: Sequence[LearningPoint], heads: Sequence[str] =
     ax.yaxis.set_major_formatter(in_percent)
     ax.set_xlabel("training images (logarithmic axis)", color=INK)
     ax.set_ylabel(title, color=INK)
-    _finish(ax, f"{title} against the number of labelled training images", "lower right")
+    _finish(ax, f"{title} against the number of labelled training images")
     set_heading(figure, _best_of(drawn, names))
     return figure
 

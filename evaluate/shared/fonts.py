@@ -90,7 +90,7 @@ def drawable(figure: Figure) -> Iterator[None]:
 
     def replaced(text: str) -> str:
         for name, label in numbers:
-            for form in (name, f"{name[:23]}…", f"…{name[-27:]}"):  # names are shortened
+            for form in (name, f"{name[:12]}…{name[-11:]}", f"…{name[-27:]}"):  # names are shortened
                 text = text.replace(form, label)
         missing = _families(_lacking(text))[1]
         return "".join("?" if ord(character) in missing else character for character in text)

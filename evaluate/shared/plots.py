@@ -75,14 +75,15 @@ def confusion_figure(
     """
     use_fonts(class_names, matrices)
     if len(class_names) <= MATRIX_CLASSES:
-        side = _side(len(class_names))
-        draw, size = draw_confusion, (side + 1.2, side + 1.1)
+        side, labels = _side(len(class_names)), _label_style(class_names)
+        length = _widest(class_names) * labels["fontsize"] / 72
+        draw, size = draw_confusion, (side + 0.5 + length, side + 1.1 + (length if "rotation" in labels else 0))
     else:
         draw, size = _draw_pairs, (8.5, 7.0)
     figure, axes = grid_figure(len(matrices), *size)
     for ax, (title, matrix) in zip(axes, matrices.items(), strict=True):
         draw(ax, np.asarray(matrix), class_names)
-        ax.set_title(display(title), fontsize=13, fontweight="bold", color=INK, loc="left", pad=24)
+        ax.set_title(short(title), fontsize=13, fontweight="bold", color=INK, loc="left", pad=24)
         below_title: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (0, 6), "textcoords": "offset points"}
         ax.annotate(subtitles.get(title, ""), (0, 1), fontsize=9.5, color=INK, va="bottom", **below_title)
     set_heading(figure, heading)
@@ -120,12 +121,8 @@ def draw_confusion(ax: Axes, matrix: Any, class_names: list[str]) -> None:
     fractions = matrix / np.maximum(totals, 1)
     classes = len(class_names)
     ax.imshow(fractions, cmap="Blues", vmin=0, vmax=1, aspect="equal")
-    names = [_shorten(display(name)) for name in class_names]
-    cell = 72 * _side(classes) / classes  # points
-    size = float(np.clip(0.3 * cell, 4, 10))
-    fitting = cell / (0.65 * max(map(len, names)))
-    horizontal: dict[str, Any] = {"fontsize": min(size, fitting)}
-    ax.set_xticks(range(classes), names, **horizontal if fitting >= 7 else {"fontsize": size, "rotation": 90})
+    names, size = _shorten_names(class_names), _cell_font(classes)
+    ax.set_xticks(range(classes), names, **_label_style(class_names))
     ax.set_yticks(range(classes), names, fontsize=size)
     ax.set_xlabel("predicted class", color=INK)
     ax.set_ylabel("true class", color=INK)
@@ -147,12 +144,24 @@ def draw_confusion(ax: Axes, matrix: Any, class_names: list[str]) -> None:
             ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
 
 
+def _cell_font(classes: int) -> float:
+    """Return the font size of the cells of a confusion matrix, in points."""
+    return float(np.clip(0.3 * 72 * _side(classes) / classes, 4, 10))
+
+
+def _label_style(class_names: list[str]) -> dict[str, Any]:
+    """Return the style of column labels, centred over their columns: horizontal if they fit, or else upright."""
+    classes, size = len(class_names), _cell_font(len(class_names))
+    fitting = 72 * _side(classes) / classes / _widest(class_names)
+    return {"fontsize": min(size, fitting)} if fitting >= 7 else {"fontsize": size, "rotation": 90}
+
+
 def _draw_pairs(ax: Axes, matrix: Any, class_names: list[str]) -> None:
     """Draw a bar for each of the most confused pairs of classes."""
     from matplotlib.ticker import MaxNLocator
 
     pairs = confused_pairs(matrix)
-    names = [_shorten(display(name)) for name in class_names]
+    names = _shorten_names(class_names)
     ax.set_yticks(range(len(pairs)), [f"{names[pair.true]} → {names[pair.predicted]}" for pair in pairs], fontsize=9)
     ax.barh(range(len(pairs)), [pair.images for pair in pairs], height=0.7, color=_TRAINING)
     for line, pair in enumerate(pairs):
@@ -262,8 +271,16 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.0f} %" if fraction in (0, 1) else f"{100 * min(max(fraction, 0.001), 0.999):.1f} %"
 
 
-def _shorten(name: str, longest: int = 24) -> str:
-    return name if len(name) <= longest else name[: longest - 1] + "…"
+def _shorten_names(names: Sequence[str], longest: int = 24) -> list[str]:
+    """Return names as they are displayed, long ones without their middle, since they may differ at the end."""
+    half = longest // 2
+    texts = map(display, names)
+    return [text if len(text) <= longest else f"{text[:half]}…{text[1 + half - longest :]}" for text in texts]
+
+
+def _widest(names: Sequence[str]) -> float:
+    """Return about the width of the longest name, in font sizes."""
+    return 0.65 * max(sum(1 + (character > "\u2e80") for character in name) or 1 for name in _shorten_names(names))
 
 
 def in_percent(value: float, _: float) -> str:

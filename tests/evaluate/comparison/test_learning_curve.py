@@ -58,7 +58,7 @@ def test_a_comparison_can_be_calibrated_tuned_and_have_a_curve(cache, tmp_path):
     assert {row.head for row in made.learning_curve} == set(heads)
     assert "learning-curve" in figures(made)
     page = write_report(made, tmp_path / "report.html", thumbnails=False).read_text("utf-8")
-    assert 'aria-label="Accuracy against the number of training images"' in page
+    assert "Accuracy on the same test images of heads that are trained on parts" in page
 
 
 def test_the_same_seed_gives_the_same_curve(cache):

@@ -109,9 +109,9 @@ def test_curves_are_of_the_worst_classes_and_say_so():
     }
     figure = drawn(made, "roc")
     assert titles(figure) == sorted(areas, key=areas.get)[:6]
-    assert heading(figure) == "ROC: the 6 of 8 classes with the smallest mean area. Numbers: area under the curve."
+    assert heading(figure) == "ROC: the 6 of 8 classes with the smallest mean area under the curve."
     few = drawn(compare(drawn_cache(3, distance=0.5), ["knn"], split="random"), "precision-recall")
-    expected = "Precision and recall: the class with the smallest mean area first. Numbers: average precision."
+    expected = "Precision and recall: the class with the smallest mean average precision first."
     assert heading(few) == expected
 
 
@@ -128,7 +128,7 @@ def test_perfect_classes_are_named_and_not_drawn():
         compare(FeatureCache.from_arrays(features, labels.tolist()), ["logreg", "knn"], split="random"), "roc"
     )
     assert sorted(titles(figure)) == ["class 0", "class 1"]
-    assert "All 1.000: class 2, class 3, class 4." in heading(figure)
+    assert "All 1.000: class 2, class 3 and class 4." in heading(figure)
 
 
 def test_bins_of_one_image_are_left_out(made, monkeypatch):
@@ -143,6 +143,17 @@ def test_bins_of_one_image_are_left_out(made, monkeypatch):
 def test_styles_of_eleven_heads_are_distinct():
     assert len({head_style(number) for number in range(11)}) == 11
     assert len({(head_style(number)[0], head_linestyle(number)) for number in range(11)}) == 11
+
+
+def test_legends_of_many_heads_are_below_the_axes():
+    heads = {f"nearest-{count}": KNeighborsClassifier(count) for count in range(1, 8)}
+    made = compare(drawn_cache(3, distance=0.5), heads, split="random")
+    for name in ("roc", "precision-recall", "reliability", "coverage"):
+        figure = drawn(made, name)
+        for ax in figure.axes:
+            legend = ax.get_legend().get_window_extent()
+            assert legend.y1 < ax.xaxis.label.get_window_extent().y0
+            assert legend.y0 >= 0
 
 
 def test_the_best_six_of_many_heads_are_drawn():

@@ -58,7 +58,7 @@ def test_numbers_replace_names_in_pixels(no_fonts, tmp_path, monkeypatch):
     assert {"cat", "größe", "class 3", "class 4", "class 5", "head 1"} <= set(seen["png"])
     assert seen["pdf"] == seen["png"]
     assert not any(set("犬猫頭") & set(text) for text in seen["png"])
-    assert {"cat", "größe", "犬", "बिल्ली", "猫" * 23 + "…", "犬頭"} <= set(seen["svg"])
+    assert {"cat", "größe", "犬", "बिल्ली", f"{'猫' * 12}…{'猫' * 11}", "犬頭"} <= set(seen["svg"])
     assert "犬" in (tmp_path / "a.svg").read_text(encoding="utf-8")
     assert set(texts(figure)) == set(seen["svg"])
 

@@ -51,6 +51,12 @@ def test_many_classes_and_odd_names_can_be_drawn(classes, tmp_path):
         assert min(picture.size) > 500
 
 
+def test_long_names_that_differ_at_their_ends_stay_distinct():
+    names = [f"squamous cell carcinoma of the lung, grade {grade}" for grade in "123"]
+    (ax,) = confusion_figure({"h": np.eye(3, dtype=int)}, names, {}).axes
+    assert len({label.get_text() for label in ax.get_xticklabels()}) == 3
+
+
 def test_many_classes_have_bars_of_the_most_confused_pairs():
     matrix = np.eye(30, dtype=int) * 9
     matrix[3, 4], matrix[5, 7] = 2, 6
