@@ -11,7 +11,7 @@ import numpy as np
 from ...cache import display
 from ...errors import is_number
 from ...heads import Choice, Range, Space
-from ..shared import INK, default_style
+from ..shared import GRID, INK, default_style, grid_figure
 from .successive_halving import Trial
 
 if TYPE_CHECKING:
@@ -28,22 +28,17 @@ _DECADES = 100.0  # up to this ratio a logarithmic axis has ticks between powers
 def tuning_figure(title: str, score: str, space: Space, table: Sequence[Trial], best: Trial, default: Trial) -> Figure:
     """Draw the score of every candidate against each parameter that was searched, one panel per parameter."""
     # darker dots are fits on more images; the bars of the last rung are one standard deviation over the folds
-    from matplotlib.figure import Figure
-
     names = list(space)
     scored = [row for row in table if not math.isnan(row.score)]
-    columns = min(len(names), 2)
-    rows = -(-len(names) // columns)
-    figure = Figure(figsize=(5.2 * columns + 0.6, 3.7 * rows + 0.9), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    for ax, name in zip(axes, names, strict=False):
+    figure, axes = grid_figure(len(names), 5.2, 3.9)
+    for ax, name in zip(axes, names, strict=True):
+        if ax is not axes[0]:
+            ax.sharey(axes[0])
         _draw_parameter(ax, name, space[name], scored, best, default)
         ax.set_ylabel(f"{score} in the search", color=INK)
-    for ax in axes[len(names) :]:
-        ax.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()
     legend: dict[str, Any] = {"frameon": False, "labelcolor": INK, "fontsize": 9.5}
-    figure.legend(handles, labels, loc="outside lower center", ncols=3 if columns == 1 else len(labels), **legend)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3 if len(names) == 1 else len(labels), **legend)
     figure.suptitle(title, fontsize=12, fontweight="bold", color=INK, x=0.01, ha="left")
     return figure
 
@@ -64,11 +59,12 @@ def _draw_parameter(ax: Axes, name: str, space: Range | Choice, rows: list[Trial
         if math.isfinite(trial.score):
             style: dict[str, Any] = {"facecolors": "none", "edgecolors": colour, "linewidths": 2, "zorder": 9}
             ax.scatter([position(trial.parameters[name])], [trial.score], s=size, marker=marker, label=label, **style)
-    ax.set_title(display(name), fontsize=12, fontweight="bold", color=INK, loc="left")
-    ax.grid(axis="y", color="#e3e8ec")
+    ax.set_xlabel(display(name), fontsize=12, color=INK)
+    ax.grid(axis="y", color=GRID)
     ax.set_axisbelow(True)
     ax.tick_params(length=0, colors=INK, which="both", labelleft=True)
     ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.spines["bottom"].set_color(GRID)
 
 
 def _axis(ax: Axes, space: Range | Choice, used: list[Any]) -> Any:
@@ -89,14 +85,14 @@ def _axis(ax: Axes, space: Range | Choice, used: list[Any]) -> Any:
         from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
         ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
         if max(numbers) / min(numbers) < _DECADES:  # powers of ten alone would be one tick or two
             ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            ax.xaxis.set_minor_formatter(NullFormatter())
     low, high = min(numbers), max(numbers)  # values that are not numbers are to the right of all numbers
     other = high * max(high / low, 2.0) ** 0.12 if log else high + 0.12 * max(high - low, 1e-9)
     for word in {str(value) for value in values if not is_number(value)}:  # such as gamma="scale"
         style: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 9, "color": INK}
         ax.text(other, 0.015, display(word), transform=ax.get_xaxis_transform(), **style)
-        ax.axvline(other, color="#e3e8ec", zorder=0)
+        ax.axvline(other, color=GRID, zorder=0)
     return lambda value: float(value) if is_number(value) else other

@@ -526,7 +526,12 @@ def test_failures_are_saved_as_null_and_as_an_empty_field(cache, groups, tmp_pat
 def test_the_figure_has_a_panel_for_every_parameter(cache, groups):
     made = tune(cache, "svm", groups=groups, folds=2, trials=4)
     figure = made.figure()
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["C", "gamma", "scaling", ""]
+    assert [ax.get_xlabel() for ax in figure.axes] == ["C", "gamma", "scaling"]
+    figure.draw_without_rendering()
+    ticks = [label.get_text() for ax in figure.axes for label in ax.get_xticklabels()]
+    assert {"1", "10", "overall"} <= set(ticks)
+    assert not any("$" in tick for tick in ticks)
+    assert len({ax.get_ylim() for ax in figure.axes}) == 1
     assert "scale" in [text.get_text() for text in figure.axes[1].texts]  # the default of gamma is a word
     _, labels = figure.axes[0].get_legend_handles_labels()
     assert labels[-2:] == ["default", "best"]
