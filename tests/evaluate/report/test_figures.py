@@ -9,7 +9,7 @@ from embedonce import FeatureCache
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.report.figures import COLOURS, figures, head_linestyle, head_style
 from embedonce.evaluate.report.inline_images import as_svg
-from embedonce.evaluate.shared import GRID, INK, QUIET
+from embedonce.evaluate.shared import GRID, INK, QUIET, grid_figure
 from sklearn.neighbors import KNeighborsClassifier
 
 
@@ -42,14 +42,19 @@ def made():
     return compare(drawn_cache(3), heads, split="random", learning_curve=True)
 
 
-def test_heads_are_in_the_order_of_the_table_everywhere(made):
+@pytest.fixture(scope="module")
+def pictures(made):
+    return {name: drawn(made, name) for name in figures(made)}
+
+
+def test_heads_are_in_the_order_of_the_table_everywhere(made, pictures):
     names = [result.name for result in made.table]
     assert names != [result.name for result in made.results]
-    rows = [text.get_text() for text in drawn(made, "scores").axes[0].get_yticklabels()]
+    rows = [text.get_text() for text in pictures["scores"].axes[0].get_yticklabels()]
     assert rows[::-1] == names
     colours = set()
     for figure in ("roc", "precision-recall", "reliability", "coverage", "learning-curve"):
-        ax = drawn(made, figure).axes[0]
+        ax = pictures[figure].axes[0]
         handles, labels = ax.get_legend_handles_labels()
         assert [label.split(" ")[0] for label in labels] == names
         lines = [handle if hasattr(handle, "get_color") else handle.lines[0] for handle in handles]
@@ -57,45 +62,45 @@ def test_heads_are_in_the_order_of_the_table_everywhere(made):
     assert colours == {COLOURS[:3]}
 
 
-def test_scores_have_numbers_beside_the_dots(made):
-    texts = [text.get_text() for text in drawn(made, "scores").axes[0].texts]
+def test_scores_have_numbers_beside_the_dots(made, pictures):
+    texts = [text.get_text() for text in pictures["scores"].axes[0].texts]
     assert texts == [f"{100 * result.scores['accuracy']:.1f} %" for result in made.table[::-1]]
 
 
-def test_texts_and_lines_of_figures_follow_the_theme(made):
-    for name, draw in figures(made).items():
-        figure = draw()
-        figure.draw_without_rendering()
+def test_texts_and_lines_of_figures_follow_the_theme(pictures):
+    for name, figure in pictures.items():
         texts = [text for text in figure.findobj(mpl.text.Text) if text.get_visible() and text.get_text().strip()]
         assert {mpl.colors.to_hex(text.get_color()) for text in texts} <= {INK, QUIET}, name
         lines = {mpl.colors.to_hex(line.get_color()) for ax in figure.axes for line in ax.lines}
         assert lines <= {GRID, INK, QUIET, *COLOURS}, name
-        svg = as_svg(figure, name)
-        assert not any(colour in svg for colour in (INK, GRID, QUIET, "#000000"))
+    svg = as_svg(pictures["learning-curve"], "learning-curve")
+    assert not any(colour in svg for colour in (INK, GRID, QUIET, "#000000"))
 
 
-@pytest.mark.parametrize("name", ["roc", "precision-recall", "reliability", "coverage", "learning-curve", "scores"])
-def test_every_axis_has_a_name(made, name):
-    for ax in drawn(made, name).axes:
-        assert ax.get_xlabel()
-        assert ax.get_ylabel() or name == "scores"
+def test_every_axis_has_a_name(pictures):
+    for name, figure in pictures.items():
+        for ax in figure.axes:
+            assert ax.get_xlabel()
+            assert ax.get_ylabel() or name == "scores"
 
 
-def test_coverage_is_labelled_in_words(made):
-    (ax,) = drawn(made, "coverage").axes
+def test_coverage_is_labelled_in_words(pictures):
+    (ax,) = pictures["coverage"].axes
     assert "coverage" not in ax.get_title("left") + ax.get_xlabel() + ax.get_ylabel()
     assert "the most confident first" in ax.get_xlabel()
 
 
-@pytest.mark.parametrize("classes", [2, 4, 5, 7])
-def test_curves_have_no_empty_place(classes):
-    made = compare(drawn_cache(classes, distance=0.4), ["knn"], split="random")
-    figure = drawn(made, "roc")
-    assert len(figure.axes) == min(classes, 6)
-    assert all(ax.axison and ax.lines for ax in figure.axes)
-    for row in {round(ax.get_position().y0, 3) for ax in figure.axes}:
-        cells = [ax for ax in figure.axes if round(ax.get_position().y0, 3) == row]
-        assert max(ax.get_position().x1 for ax in cells) > 0.9
+@pytest.mark.parametrize("count", range(1, 8))
+def test_a_grid_has_no_empty_place(count):
+    figure, axes = grid_figure(count, 3, 3)
+    figure.draw_without_rendering()
+    assert len(axes) == count
+    rows = {round(ax.get_position().y0, 2) for ax in axes}
+    for row in rows:
+        cells = [ax.get_position() for ax in axes if round(ax.get_position().y0, 2) == row]
+        assert len(cells) <= 3
+        assert max(cell.x1 for cell in cells) > 0.9
+    assert len(rows) == -(-count // 3)
 
 
 def test_curves_are_of_the_worst_classes_and_say_so():
