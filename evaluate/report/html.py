@@ -31,7 +31,7 @@ from .first_screen import best_head, leakage, next_step
 from .galleries import OPEN, differing_images, incorrect_predictions, suspected_images
 from .inline_images import as_svg, pictures
 from .label_errors import label_errors
-from .page_template import page_template
+from .page_template import brief, page_template
 from .results_json import comparison_results
 from .verdicts import best_head_verdicts, verdict_matrix
 
@@ -113,6 +113,7 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
 
 def _some_classes(names: Sequence[str]) -> str:
     """Return the first names of classes, in about a line."""
+    names = [brief(name) for name in names]
     ends = itertools.accumulate(len(name) + 2 for name in names[:6])
     return format_examples(names, max(1, sum(end <= _CHARACTERS for end in ends)))
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from ..shared import format_interval, format_number, format_points, percent
 
+_BRIEF = 32  # characters
+
 
 def page_template() -> Any:
     """Return the template of the report."""
@@ -25,9 +27,15 @@ def page_template() -> Any:
     environment.filters["number"] = format_number
     environment.filters["interval"] = lambda ends: format_interval(*ends, as_percent=True)
     environment.filters["points"] = format_points
+    environment.filters["brief"] = brief
     environment.filters["unbroken"] = _unbroken
     environment.filters["p"] = lambda value: "< 0.001" if value < 0.001 else f"{value:.2g}"
     return environment.get_template("report.html.j2")
+
+
+def brief(name: str) -> str:
+    """Return a name for the first screen, where a long one is cut; sentences and tables have the whole name."""
+    return name if len(name) <= _BRIEF else f"{name[: _BRIEF - 1]}…"
 
 
 def _unbroken(text: str) -> str:
