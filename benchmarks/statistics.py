@@ -3,16 +3,19 @@
     python benchmarks/statistics.py [--rounds N] [--tables NAMES] [--run DIR] [--json FILE]
 
 The truth is known: the output of a head is normally distributed in each class, and the outputs of a group have a part
-in common. **alone**: every image is a group. **even**: groups of 20 images with a correlation of 0.7, so that most are
-correct or incorrect as a whole. **uneven**: groups of 1 to 60 images, log-normally distributed, with a correlation of
-0.3. **hard**: uneven, and the larger a group, the harder. **mixed**: uneven, and each group has images of all classes.
+in common. **alone**: every image is a group. **drawn**: as alone, and the numbers of images of the classes are drawn
+too. **even**: groups of 20 images with a correlation of 0.7, so that most are correct or incorrect as a whole.
+**uneven**: groups of 1 to 60 images, log-normally distributed, with a correlation of 0.3. **hard**: uneven, and the
+larger a group, the harder. **mixed**: uneven, and each group has images of all classes. **common**: as mixed, and
+difficult groups are difficult in all classes.
 
 - **scores**: the fraction of 95 % intervals that contain the true score, for classes of equal and of unequal sizes,
-  and for an easy, a moderate and a difficult task.
+  and for an easy, a moderate and a difficult task; and how often the report notes few test images or few errors.
 - **tests**: two equally good heads, and how often they are called different at 0.05, by accuracy and by balanced
   accuracy, where a tenth of the groups are of a second class; and by sign flips alone. **exchangeable**: the heads err
   alike, and agree on 60 % of the groups. **images, groups**: one errs on single images and the other on whole groups.
   **half**: as before, but half of their errors are the same. **power**: as exchangeable, but one errs twice as often.
+  **tied**: how often two heads are called practically tied by accuracy.
 - **best**: the score of the best of several heads, less the true score of that head, as it is and corrected for the
   choice, in points of accuracy; and the coverage of the corrected interval. Heads are equally good, or differ by up to
   so many points.
@@ -39,13 +42,15 @@ import numpy.typing as npt
 from embedonce.evaluate.metrics.clusters import units
 from embedonce.evaluate.metrics.intervals import accuracy_interval, score_intervals
 from embedonce.evaluate.metrics.metrics import METRICS, score
-from embedonce.evaluate.metrics.paired_tests import PairedTest, compare_folds, compare_pair, sign_flip_p
+from embedonce.evaluate.metrics.paired_tests import MARGIN, PairedTest, compare_folds, compare_pair, sign_flip_p
 from embedonce.evaluate.metrics.selection import Predicted, selection_bias
+from embedonce.evaluate.splits.plan import FEW, FEW_ERRORS
 from embedonce.extract import cpu_count
 from rich.console import Console
 from rich.table import Table
 
-CORRELATION = {"alone": 0.0, "even": 0.7, "uneven": 0.3, "hard": 0.3, "mixed": 0.3}
+CORRELATION = {"alone": 0.0, "drawn": 0.0, "even": 0.7, "uneven": 0.3, "hard": 0.3, "mixed": 0.3, "common": 0.3}
+SHARED = ("mixed", "common")  # groups have images of all classes
 SEPARATIONS = (1.5, 2.5, 4.0)
 MEAN_SIZE = 13.6  # of uneven groups
 Groups = npt.NDArray[np.intp] | None
@@ -54,7 +59,7 @@ Found = dict[str, float]
 
 def sizes_of_groups(kind: str, groups: int, generator: np.random.Generator) -> npt.NDArray[np.intp]:
     """Draw the number of images of every group."""
-    if kind == "alone":
+    if CORRELATION[kind] == 0:
         return np.ones(groups, np.intp)
     if kind == "even":
         return np.full(groups, 20)
@@ -66,17 +71,21 @@ def draw_outputs(
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64], npt.NDArray[np.intp]]:
     """Draw class, probabilities and group of the images of so many groups of each class."""
     shared, k, first = CORRELATION[kind], len(groups), 0
+    if kind == "drawn":
+        groups = tuple(generator.multinomial(sum(groups), np.array(groups) / sum(groups)).tolist())
     parts: list[tuple[npt.NDArray[Any], ...]] = []
     common = generator.normal(size=(max(groups), k))
     for label, count in enumerate(groups):
         sizes = sizes_of_groups(kind, count, generator)
         of_row = np.repeat(np.arange(count), sizes)
-        effect = common[:count] if kind == "mixed" else generator.normal(size=(count, k))
+        effect = common[:count] if kind in SHARED else generator.normal(size=(count, k))
+        if kind == "common":
+            effect = np.where(np.arange(k) == label, np.sqrt(2) * effect[:, :1], 0)
         output = np.sqrt(shared) * effect[of_row] + np.sqrt(1 - shared) * generator.normal(size=(len(of_row), k))
         harder = np.minimum(sizes / MEAN_SIZE, 3) if kind == "hard" else np.ones(count)
         output[:, label] += separation * (1.3 - 0.3 * harder)[of_row]
         parts.append((np.full(len(of_row), label), output, of_row + first))
-        first += 0 if kind == "mixed" else count
+        first += 0 if kind in SHARED else count
     true, outputs, of_image = (np.concatenate(part) for part in zip(*parts, strict=True))
     scores = np.exp(1.5 * (outputs - outputs.max(1, keepdims=True)))  # overconfident
     return true, scores / scores.sum(1, keepdims=True), of_image
@@ -87,7 +96,8 @@ def true_scores(kind: str, groups: tuple[int, ...], separation: float) -> dict[s
     """Return the scores of a head on enough images to be the truth, with the classes in proportion."""
     from sklearn.metrics import roc_auc_score
 
-    many = 1_500_000 // len(groups) // (1 if kind == "alone" else 14)
+    many = 1_500_000 // len(groups) // (1 if CORRELATION[kind] == 0 else 14)
+    kind = "alone" if kind == "drawn" else kind
     true, probabilities, _ = draw_outputs(kind, (many,) * len(groups), separation, np.random.default_rng(0))
     weights = (np.array(groups) / np.bincount(true))[true]
     confusion = np.zeros((len(groups), len(groups)))
@@ -95,23 +105,28 @@ def true_scores(kind: str, groups: tuple[int, ...], separation: float) -> dict[s
     counts = np.stack([np.diagonal(confusion), confusion.sum(1), confusion.sum(0)])
     found = {name: float(one.measure(counts)) for name, one in METRICS.items() if not one.of_probabilities}
     losses = -np.log(probabilities[np.arange(len(true)), true])
+    part = slice(None, None, 5)  # of areas, which take long
     areas = [
-        roc_auc_score(true == label, probabilities[:, label], sample_weight=weights) for label in range(len(groups))
+        roc_auc_score(true[part] == label, probabilities[part, label], sample_weight=weights[part])
+        for label in range(len(groups))
     ]
     return found | {"log_loss": float(np.average(losses, weights=weights)), "roc_auc": float(np.mean(areas))}
 
 
 def coverage(kind: str, groups: tuple[int, ...], separation: float, seed: int) -> Found:
-    """Return which intervals of one simulated head contain the truth."""
+    """Return which intervals of one simulated head contain the truth, and whether a note says that they may not."""
     true, probabilities, of_row = draw_outputs(kind, groups, separation, np.random.default_rng(seed))
-    return _held(tuple(METRICS), true_scores(kind, groups, separation), true, probabilities, of_row, seed)
+    found = _held(tuple(METRICS), true_scores(kind, groups, separation), true, probabilities, of_row, seed)
+    wrong = len(np.unique(of_row[probabilities.argmax(1) != true]))
+    fewest = min(units(of_row[true == label], int((true == label).sum())).effective for label in np.unique(true))
+    return found | {"noted": fewest < FEW or wrong < FEW_ERRORS}
 
 
 def draw_correct(
     accuracy: float, of_row: npt.NDArray[np.intp], kind: str, generator: np.random.Generator
 ) -> npt.NDArray[np.bool_]:
     """Draw which images are classified correctly."""
-    if kind == "alone":
+    if CORRELATION[kind] == 0:
         return generator.random(len(of_row)) < accuracy
     spread = (1 - CORRELATION[kind]) / CORRELATION[kind]
     of_group = generator.beta(accuracy * spread, (1 - accuracy) * spread, of_row.max() + 1)
@@ -148,6 +163,7 @@ def tests(design: str, kind: str, groups: int, accuracy: float, seed: int) -> Fo
         "accuracy": plain.p < 0.05,
         "balanced": balanced.p < 0.05,
         "sign flips": flips < 0.05,
+        "tied": plain.p >= 0.05 and max(abs(plain.low), abs(plain.high)) <= MARGIN,
         "accuracy covered": plain.low <= truth <= plain.high,
         "balanced covered": balanced.low <= truth <= balanced.high,
     }
@@ -269,10 +285,12 @@ def tables(run: Path | None) -> dict[str, tuple[str, tuple[str, ...], Callable[.
     """Return of every table its title, the names of what is varied, what is simulated, and all cases."""
     sizes = {
         "alone": [(20, 20), (100, 100, 100), (300, 20), (1000, 100, 20), (1000, 10), (20,) * 20],
+        "drawn": [(300, 30), (1000, 100, 30)],
         "even": [(25, 25, 25), (100, 25), (20,) * 10],
         "uneven": [(30, 30, 30), (150, 30), (150, 50, 30)],
         "hard": [(40, 40, 40), (200, 40)],
         "mixed": [(40, 40, 40), (120, 40)],
+        "common": [(40, 40, 40), (120, 40)],
     }
     scores = [(kind, each, separation) for kind in sizes for each in sizes[kind] for separation in SEPARATIONS]
     grouped = list(product(("even", "uneven"), (25, 150), (0.8, 0.95, 0.99)))
@@ -333,6 +351,8 @@ def main() -> None:
         result[name] = []
         for number, case in enumerate(cases):
             rounds = options.rounds // 4 if name == "folds" else options.rounds
+            if name == "scores":
+                true_scores(*case)  # once, for all processes
             # separate seeds for each case, so that chance does not show as a pattern
             found = fractions(function, number * 10**5, rounds, *case)
             given = {key: str(value) if key == "run" else value for key, value in zip(varied, case, strict=True)}

@@ -1,34 +1,52 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long work: a bar on a terminal, plain lines elsewhere, and records of the logger ``embedonce``."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from typing import Any, TextIO
 
 from ..cache import printable
 from ..errors import ParameterError, describe
 
 PLAIN_INTERVAL = 10.0  # seconds between two lines where no bar can be drawn
+SHORT = 1.0  # seconds from which on work is worth a line when it is done
+_LOGGER = logging.getLogger("embedonce")
+_LOGGER.addHandler(logging.NullHandler())
 
 
 class Progress:
-    """Progress display of long work. This base class shows nothing."""
+    """Progress display of long work. This base class shows nothing, but writes records to the logger ``embedonce``."""
 
     def say(self, text: str) -> None:
-        """Show a line."""
+        """Show a line, which stays."""
+        _LOGGER.info("%s", printable(text))
 
-    def working(self, text: str, done: str) -> AbstractContextManager[None]:
+    def now(self, text: str) -> None:
+        """Show what is being done, until the next call or `close`."""
+        _LOGGER.info("%s", printable(text))
+
+    @contextlib.contextmanager
+    def working(self, text: str, done: str) -> Iterator[None]:
         """Show ``text``, such as "preparing the model …", and at the end ``done``, such as "prepared", with seconds."""
-        return contextlib.nullcontext()
+        begin = time.monotonic()
+        self.now(text)
+        try:
+            yield
+        finally:
+            self.close()
+        seconds = time.monotonic() - begin
+        if seconds >= SHORT:
+            self.say(f"{text} {done} in {seconds:.1f} s")
 
     def start(self, total: int, what: str = "embedding") -> None:
         """Start to count images; ``what`` names the work."""
+        _LOGGER.info("%s: %s images", printable(what), f"{total:,}")
 
     def advance(self, count: int) -> None:
         """Count further images."""
@@ -57,28 +75,37 @@ class Bar(Progress):
         )
         self._task: Any = None
         self._begin = 0.0
+        self._spinner: Any = None
+        self._open = contextlib.ExitStack()
 
     def say(self, text: str) -> None:
-        self._bar.console.print(printable(text), style="dim", highlight=False, markup=False)
+        super().say(text)
+        shown = self._bar if self._spinner is None else self._spinner
+        shown.console.print(printable(text), style="dim", highlight=False, markup=False)
 
-    @contextlib.contextmanager
-    def working(self, text: str, done: str) -> Iterator[None]:
+    def now(self, text: str) -> None:
         from rich.console import Console
         from rich.markup import escape
         from rich.progress import Progress as RichProgress
         from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        begin = time.monotonic()
-        with _duplicate_descriptor(self._stream) as stream:
-            columns = (SpinnerColumn(), TextColumn(f"[dim]{escape(printable(text))}"), TimeElapsedColumn())
-            # Python's output must go where it goes without a spinner, which can be the null device
-            settings: dict[str, Any] = {"transient": True, "redirect_stdout": False, "redirect_stderr": False}
-            with RichProgress(*columns, console=Console(file=stream), **settings) as spinner:
-                spinner.add_task("", total=None)
-                yield
-        self.say(f"{text} {done} in {time.monotonic() - begin:.1f} s")
+        super().now(text)
+        description = f"[dim]{escape(printable(text))}"
+        if self._spinner is not None:
+            self._spinner.reset(self._spinner.task_ids[0], description=description)
+            return
+        self.close()
+        stream = self._open.enter_context(_duplicate_descriptor(self._stream))
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        # Python's output must go where it goes without a spinner, which can be the null device
+        settings: dict[str, Any] = {"transient": True, "redirect_stdout": False, "redirect_stderr": False}
+        self._spinner = RichProgress(*columns, console=Console(file=stream), **settings)
+        self._spinner.add_task(description, total=None)
+        self._open.enter_context(self._spinner)
 
     def start(self, total: int, what: str = "embedding") -> None:
+        super().start(total, what)
+        self.close()
         for earlier in self._bar.task_ids:
             self._bar.remove_task(earlier)
         from rich.markup import escape
@@ -94,6 +121,8 @@ class Bar(Progress):
 
     def close(self) -> None:
         self._bar.stop()
+        self._spinner = None
+        self._open.close()
 
 
 class Lines(Progress):
@@ -103,18 +132,21 @@ class Lines(Progress):
         self._stream = stream
         self._total = self._done = 0
         self._begin = self._last = 0.0
+        self._shown = -PLAIN_INTERVAL
 
     def say(self, text: str) -> None:
+        super().say(text)
         print(printable(text), file=self._stream, flush=True)
 
-    @contextlib.contextmanager
-    def working(self, text: str, done: str) -> Iterator[None]:
-        begin = time.monotonic()
-        self.say(text)
-        yield
-        self.say(f"{done} in {time.monotonic() - begin:.1f} s")
+    def now(self, text: str) -> None:
+        if time.monotonic() - self._shown >= PLAIN_INTERVAL:
+            self._shown = time.monotonic()
+            self.say(text)
+        else:
+            super().now(text)
 
     def start(self, total: int, what: str = "embedding") -> None:
+        super().start(total, what)
         self._total, self._done = total, 0
         self._begin = self._last = time.monotonic()
 

@@ -24,7 +24,7 @@ from ..duplicates import groups_for, near_duplicates_in
 from ..models import DecisionScores, ModelFile, check_order, decisions_of, score_decisions, short_hashes
 from ..scoring import HeadResult, TrainingOverlap, part_of, score_head, with_intervals
 from ..shared import Records
-from ..splits import Groups, GroupsLike, Split, read_split
+from ..splits import Groups, GroupsLike, Split, notes_on_size, read_split
 from .result import Comparison
 
 
@@ -210,6 +210,7 @@ def evaluate_model(
         decisions = Records(score_decisions(stored, true, result.predicted[kept], result.probabilities[kept], ids))
         notes += [one.text for one in decisions]
     test = Split(np.zeros(0, np.intp), rows, "model")
+    notes += notes_on_size(opened, test, groups=known_groups, scored=(name, result.predicted == opened.labels[rows]))
     comparison = Comparison(opened, test, [result], list(notes), groups=known_groups)
     comparison.next_command = ["predict", str(model), "IMAGES"]
     searched = known_groups is not None and bool(file.training_hashes) and not leakage_notes

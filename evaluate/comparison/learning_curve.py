@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, display
 from ...errors import EmbedonceError, first_line
+from ...extract import Progress
 from ..metrics import MARGIN, METRICS, contributions, mean_error, score_intervals, units
 from ..scoring import (
     ComparisonData,
@@ -31,6 +33,7 @@ PER_CLASS = 10
 _POINTS = 0.02
 _POWER = 0.8
 _LEVEL = 0.95
+_SILENT = Progress()
 
 
 def score_learning_curve(
@@ -45,6 +48,7 @@ def score_learning_curve(
     steps: int = STEPS,
     jobs: int = 1,
     dask: Any = None,
+    progress: Progress = _SILENT,
 ) -> tuple[Records[LearningPoint], dict[str, LearningSlope], list[str]]:
     """Score unfitted heads that are trained on parts of the training images, in equal ratios of size.
 
@@ -74,7 +78,12 @@ def score_learning_curve(
                 tasks.append((name, fraction, part))
     scored: dict[str, dict[float, list[tuple[Split, HeadResult]]]] = {}
     failed: dict[str, EmbedonceError] = {}
-    outcomes = dict(run_as_finished(fit_and_score, work, jobs, dask))
+
+    def announce(number: int) -> None:
+        progress.now(f"training on parts of the training images, {number + 1} of {len(tasks)} …")
+
+    with contextlib.closing(progress):
+        outcomes = dict(run_as_finished(fit_and_score, work, jobs, dask, announce))
     for number, (name, fraction, part) in enumerate(tasks):
         outcome = outcomes[number]
         if isinstance(outcome, EmbedonceError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -189,7 +190,8 @@ def compare(
         _tune(opened, unfitted, search_spaces(named, unfitted), plans, known_groups, seed, tune, jobs, dask, progress)
         notes += _tuning_notes(unfitted, plans[0])
     notes += calibrate_heads(plans, calibrate)
-    _score_heads(opened, plans, known_groups, open_view, jobs, dask, progress, partial_results)
+    with contextlib.closing(progress):
+        _score_heads(opened, plans, known_groups, open_view, jobs, dask, progress, partial_results)
     failed = dict(item for plan in reversed(plans) for item in plan.failed.items())
     failures = [f"{display(name)} is left out: {first_line(error)}" for name, error in failed.items()]
     notes += weight_notes + ([open_view.note] if open_view is not None else [])
@@ -197,7 +199,9 @@ def compare(
         notes.append("heads were trained at the same time, which slows each of them. Compare times only with jobs=1")
     for plan, results in zip(plans, of_models, strict=True):
         plan.splits[0].results |= results
-    comparison, *others = [_summarize(opened, plan, known_groups, seed) for plan in plans if plan.splits[0].results]
+    with progress.working("computing intervals and tests …", "computed"):
+        summaries = [_summarize(opened, plan, known_groups, seed) for plan in plans if plan.splits[0].results]
+    comparison, *others = summaries
     comparison.notes += failures + notes
     comparison.failed = failed
     for other in others:
@@ -211,7 +215,7 @@ def compare(
         first = plans[0].splits[0]
         comparison.learning_curve, slopes, curve_notes = score_learning_curve(
             opened, first.heads, first.split, known_groups,
-            metric=comparison.ranked_by, seed=seed, jobs=jobs, dask=dask,
+            metric=comparison.ranked_by, seed=seed, jobs=jobs, dask=dask, progress=progress,
         )  # fmt: skip
         comparison.learning_outlook = learning_outlook(comparison, slopes)
         comparison.notes += curve_notes
@@ -236,7 +240,7 @@ def _tune(
     for plan in searched:
 
         def announce(name: str, index: int, plan: HeadsOnPlan = plan) -> None:
-            progress.say(f"tuning {display(name)}{plan.splits[index].label} …")
+            progress.now(f"tuning {display(name)}{plan.splits[index].label} …")
 
         tuned, failed = tune_plan(
             cache, unfitted, spaces, plan.plan, groups,
@@ -275,7 +279,7 @@ def _score_heads(
 
     def announce(number: int) -> None:
         _, on_split, name = tasks[number]
-        progress.say(f"training {display(name)}{on_split.label} …")
+        progress.now(f"training {display(name)}{on_split.label} …")
 
     finished: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
@@ -302,15 +306,18 @@ def _score_heads(
 def _summarize(cache: FeatureCache, plan: HeadsOnPlan, groups: Groups | None, seed: int) -> Comparison:
     results = pool_results(cache, plan, None if groups is None else groups.ids, seed)
     split, folds = plan.plan.merged, plan.plan.splits if plan.plan.has_folds else ()
-    return Comparison(
+    comparison = Comparison(
         cache,
         split,
         results,
-        notes_on(cache, split, folds, groups) + notes_on_fits({result.name: result.head for result in results}),
         groups=groups,
         differences=_differences(cache, split, results, folds, groups),
         folds=list(folds),
     )
+    best = comparison.table[0]
+    comparison.notes += notes_on(cache, split, folds, groups, (best.name, best.predicted == cache.labels[split.test]))
+    comparison.notes += notes_on_fits({result.name: result.head for result in results})
+    return comparison
 
 
 def _differences(

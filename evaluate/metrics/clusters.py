@@ -113,6 +113,18 @@ def effective_size(correct: npt.NDArray[np.bool_], clusters: Clusters, level: fl
     return size * (normal_quantile(level) / quantile(level, clusters)) ** 2
 
 
+def freedom_of_classes(
+    influence: npt.NDArray[np.floating], classes: npt.NDArray[np.integer], clusters: Clusters
+) -> float:
+    """Return the degrees of freedom of a variance that is the sum of those of several classes."""
+    # Satterthwaite, 1946, doi:10.2307/3002019
+    _, of_row = np.unique(classes, return_inverse=True)
+    variances = np.bincount(of_row, influence**2)
+    groups = np.array([clusters.take(np.flatnonzero(of_row == label)).effective for label in range(len(variances))])
+    below = float((variances**2 / np.maximum(groups - 1, 1)).sum())
+    return float(variances.sum() ** 2 / below) if below > 0 else clusters.effective - len(variances)
+
+
 def normal_quantile(level: float) -> float:
     """Return the normal quantile of a two-sided interval."""
     from scipy.stats import norm
@@ -122,8 +134,13 @@ def normal_quantile(level: float) -> float:
 
 def quantile(level: float, clusters: Clusters, freedom: float | None = None) -> float:
     """Return Student's quantile of a two-sided interval, by effective groups; the normal one if each has one row."""
-    from scipy.stats import t
-
     if clusters.alone:
         return normal_quantile(level)
-    return float(t.ppf((1 + level) / 2, max(clusters.effective - 1 if freedom is None else freedom, 1)))
+    return t_quantile(level, clusters.effective - 1 if freedom is None else freedom)
+
+
+def t_quantile(level: float, freedom: float) -> float:
+    """Return Student's quantile of a two-sided interval, with at least one degree of freedom."""
+    from scipy.stats import t
+
+    return float(t.ppf((1 + level) / 2, max(freedom, 1)))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ...cache import display
 from ..shared import Record, Records
 from .clusters import Clusters, Interval, normal_quantile, units
+from .contributions import contributions, weights
 from .intervals import LEVEL, accuracy_interval, balanced_accuracy_interval
 from .metrics import METRICS
 
@@ -94,7 +95,7 @@ def compare_pair(
     discordant = (int((a > b).sum()), int((a < b).sum()))
     difference = float(contributions(a - b, classes).mean())
     low, high = _difference_interval(a_correct, b_correct, clusters, classes, level)
-    p = sign_flip_p(_on_grid(clusters.sums(_weights(classes, len(a)) * (a - b))))
+    p = sign_flip_p(_on_grid(clusters.sums(weights(classes, len(a)) * (a - b))))
     towards_zero = difference - low if difference > 0 else high - difference
     if towards_zero > 0:
         p = max(p, float(2 * norm.sf(abs(difference) / towards_zero * normal_quantile(level))))
@@ -107,28 +108,6 @@ def compare_pair(
 
 def _metric(classes: npt.NDArray[np.intp] | None) -> str:
     return "accuracy" if classes is None else "balanced_accuracy"
-
-
-def contributions(
-    correct: npt.NDArray[np.floating] | Correct, classes: npt.NDArray[np.intp] | None = None
-) -> npt.NDArray[np.float64]:
-    """Return values, shape (t,), whose mean is the accuracy, or the balanced accuracy over ``classes``, of correct."""
-    values = np.asarray(correct, np.float64)
-    if classes is None:
-        return values
-    _, of_row, sizes = np.unique(classes, return_inverse=True, return_counts=True)
-    means = np.bincount(of_row, values) / sizes
-    found: npt.NDArray[np.float64] = _weights(classes, len(values)) * (values - means[of_row]) + means.mean()
-    return found
-
-
-def _weights(classes: npt.NDArray[np.intp] | None, rows: int) -> npt.NDArray[np.float64]:
-    """Return the weight of every image in a score, with a mean of 1."""
-    if classes is None:
-        return np.ones(rows)
-    _, of_row, sizes = np.unique(classes, return_inverse=True, return_counts=True)
-    weights: npt.NDArray[np.float64] = rows / (len(sizes) * sizes[of_row])
-    return weights
 
 
 def _difference_interval(

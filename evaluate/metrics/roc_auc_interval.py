@@ -12,7 +12,15 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from .clusters import Clusters, Interval, count_informative_groups, design_effect, error_by_groups, quantile
+from .clusters import (
+    Clusters,
+    Interval,
+    count_informative_groups,
+    design_effect,
+    error_by_groups,
+    freedom_of_classes,
+    quantile,
+)
 
 _EDGE = 1e-9
 
@@ -43,7 +51,7 @@ def area_interval(
         return shared * float(np.mean([binormal_variance(value, *side) for side in sides]))
 
     wider = max(1.0, effect * variance / supposed(area)) if 0 < area < 1 else 1.0
-    reach = quantile(level, clusters, _freedom(influence, positives, clusters))
+    reach = quantile(level, clusters, freedom_of_classes(influence, true, clusters))
     return _invert_score_test(area, lambda value: reach * np.sqrt(wider * supposed(value)))
 
 
@@ -84,15 +92,6 @@ def _influences(placed: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]
     images = np.where(positive, positive.sum(), (~positive).sum())
     influences: npt.NDArray[np.float64] = (placed - placed[positive].mean()) * len(placed) / images
     return influences
-
-
-def _freedom(influence: npt.NDArray[np.float64], positives: list[npt.NDArray[np.bool_]], clusters: Clusters) -> float:
-    """Return the degrees of freedom of a variance that is the sum of those of several classes."""
-    # Satterthwaite, 1946, doi:10.2307/3002019
-    variances = np.array([float((influence[side] ** 2).sum()) for side in positives])
-    groups = np.array([clusters.take(np.flatnonzero(side)).effective for side in positives])
-    below = float((variances**2 / np.maximum(groups - 1, 1)).sum())
-    return float(variances.sum() ** 2 / below) if below > 0 else clusters.effective - len(positives)
 
 
 def _effect(

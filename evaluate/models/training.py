@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -116,7 +117,7 @@ def train(
         confidence. ``coverage=0.95``: store a threshold for sets of labels, in which the label of an image of a further
         group is with this probability. Both with a comma.
     progress : Progress, default=None
-        Shows the search for near-duplicates; by default nothing.
+        Shows what is being done; by default nothing.
 
     Returns
     -------
@@ -169,20 +170,24 @@ def train(
         rows, split_notes = single_split(opened, split, seed, opened_groups)
         group_notes += split_notes
     decisions: list[Decision] = []
-    if targets:
-        decisions = choose_decisions(head, estimator, opened, rows, opened_groups, opened_views, targets, seed)
     result = None
-    if len(rows.test):
-        result = fit_and_score(head, estimator, opened, rows, opened_groups, opened_views)
-        result = with_intervals(result, opened, rows.test, opened_groups, seed)
-        seconds = result.fit_seconds
-    else:
-        seconds = fit_head(estimator, opened, rows, opened_groups, opened_views)
-    detector = NoveltyDetector.fit(
-        lambda part: opened[rows.train[part]],
-        opened.labels[rows.train].astype(np.intp),
-        None if opened_groups is None else opened_groups.ids[rows.train],
-    )
+    with contextlib.closing(progress):
+        if targets:
+            progress.now("choosing thresholds on held-out groups …")
+            decisions = choose_decisions(head, estimator, opened, rows, opened_groups, opened_views, targets, seed)
+        progress.now(f"training {display(head)} …")
+        if len(rows.test):
+            result = fit_and_score(head, estimator, opened, rows, opened_groups, opened_views)
+            result = with_intervals(result, opened, rows.test, opened_groups, seed)
+            seconds = result.fit_seconds
+        else:
+            seconds = fit_head(estimator, opened, rows, opened_groups, opened_views)
+        progress.now("describing the training images, for images unlike them …")
+        detector = NoveltyDetector.fit(
+            lambda part: opened[rows.train[part]],
+            opened.labels[rows.train].astype(np.intp),
+            None if opened_groups is None else opened_groups.ids[rows.train],
+        )
     metadata = cache_metadata(opened, rows.train) | {
         "head": head,
         "split": rows.to_dict(),
@@ -196,7 +201,10 @@ def train(
     curves = path.with_name(f"{path.stem}.curves.png")
     history = training_history(estimator)
     figure_notes = []
-    with replacing_files(path.parent, "the model", path.name, [curves.name]) as temporary:
+    with (
+        replacing_files(path.parent, "the model", path.name, [curves.name]) as temporary,
+        progress.working("writing the model …", "written"),
+    ):
         if image_model:
             reference = reference_of_cache(estimator, opened)
             model = build_image_model(keras_head(estimator), source, weights)
@@ -207,7 +215,8 @@ def train(
         if history:
             figure_notes = try_figure(lambda: history_figure({head: history}), temporary / curves.name)
     notes = group_notes + ([] if opened_views is None else [opened_views.note])
-    notes += notes_on(opened, rows, groups=opened_groups) + notes_on_fits({head: estimator})
+    scored = None if result is None else (head, result.predicted == opened.labels[rows.test])
+    notes += notes_on(opened, rows, groups=opened_groups, scored=scored) + notes_on_fits({head: estimator})
     if image_model:
         notes += decoding_notes(source)
     if checked == 0:

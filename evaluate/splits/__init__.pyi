@@ -8,6 +8,7 @@ from .plan import SplitPlan as SplitPlan
 from .plan import check_class_sizes as check_class_sizes
 from .plan import check_folds as check_folds
 from .plan import notes_on as notes_on
+from .plan import notes_on_size as notes_on_size
 from .plan import plan_splits as plan_splits
 from .plan import single_split as single_split
 from .plan import untrained_classes as untrained_classes

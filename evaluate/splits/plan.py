@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, TypeAlias, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from ...cache import FeatureCache, display
 from ...errors import SplitError, check_int
+from ..metrics import units
 from .groups import Groups
 from .make import fold_rows, require_enough, split_rows
 from .split import Split, identical_in_training, merge_folds, with_groups
@@ -292,35 +294,61 @@ def untrained_classes(cache: FeatureCache, splits: Sequence[Split]) -> dict[str,
     return {cache.class_names[label]: int(count) for label, count in zip(labels, counts, strict=True)}
 
 
-FEW = 20
-"""Below this number of test images, or groups of equal size, of a class, intervals may be too narrow or too wide."""
+FEW, FEW_ERRORS = 20, 10
+"""Below this number of test images, or groups of equal size, of a class, and of images, or groups, with an error,
+intervals may be too narrow or too wide."""
 
 _FOLDS, _LISTED = 5, 6  # that a note proposes, and classes that it names
 
 
-def _note_on_few(cache: FeatureCache, split: Split, folds: Sequence[Split], groups: Groups | None) -> list[str]:
-    """Return a note on the classes of which few images, or groups, are tested."""
+def notes_on_size(
+    cache: FeatureCache,
+    split: Split,
+    folds: Sequence[Split] = (),
+    groups: Groups | None = None,
+    scored: tuple[str, npt.NDArray[np.bool_]] | None = None,
+) -> list[str]:
+    """Return a note on the classes of which few images, or groups, are tested, or on few errors of a head.
+
+    ``scored`` is the name of the head, and which test images it classifies correctly, bool, shape (t,).
+    """
     few, most = [], _FOLDS
     for label, name in enumerate(cache.class_names):
         rows = split.test[cache.labels[split.test] == label]
-        ids = rows if groups is None else groups.ids[rows]
-        sizes = np.unique(ids, return_counts=True)[1].astype(np.float64)
-        effective = float(sizes.sum() ** 2 / (sizes**2).sum()) if len(rows) else 0.0
-        if len(rows) and effective < FEW:
-            alone = len(sizes) == len(rows)
-            counted = f"{len(rows):,}" if alone else f"{len(rows):,} in {len(sizes):,} group{'s' * (len(sizes) != 1)}"
-            few.append(f"{display(name)} {counted}")
+        tested = units(None if groups is None else groups.ids[rows], len(rows))
+        if len(rows) and tested.effective < FEW:
+            in_groups = "" if tested.alone else f" in {tested.groups:,} group{'s' * (tested.groups != 1)}"
+            few.append(f"{display(name)} {len(rows):,}{in_groups}")
             everywhere = np.flatnonzero(cache.labels == label)
             most = min(most, len(np.unique(everywhere if groups is None else groups.ids[everywhere])))
     if not few:
-        return []
+        return [] if scored is None else _note_on_errors(*scored, groups, split)
     shown = ", ".join(few[:_LISTED]) + (f" and {len(few) - _LISTED} other classes" if len(few) > _LISTED else "")
     advice = "" if folds or split.method not in ("random", "grouped") or most < 2 else f". Test all with --folds {most}"
     return [f"few test images, so intervals may be too narrow or too wide: {shown}{advice}"]
 
 
-def notes_on(cache: FeatureCache, split: Split, folds: Sequence[Split] = (), groups: Groups | None = None) -> list[str]:
-    """Return remarks for readers of scores on this cache and split, which merges the folds if there are any."""
+def _note_on_errors(name: str, correct: npt.NDArray[np.bool_], groups: Groups | None, split: Split) -> list[str]:
+    tested = units(None if groups is None else groups.ids[split.test], len(split.test))
+    wrong = len(np.unique(tested.of_row[~correct]))
+    if wrong >= FEW_ERRORS:
+        return []
+    unit = "test images" if tested.alone else "groups of test images"
+    counted = f"{wrong:,} of {tested.groups:,} {unit}"
+    return [f"{display(name)} errs in {counted} only, so intervals may be too narrow or too wide"]
+
+
+def notes_on(
+    cache: FeatureCache,
+    split: Split,
+    folds: Sequence[Split] = (),
+    groups: Groups | None = None,
+    scored: tuple[str, npt.NDArray[np.bool_]] | None = None,
+) -> list[str]:
+    """Return remarks for readers of scores on this cache and split, which merges the folds if there are any.
+
+    ``scored`` is the best head: see `notes_on_size`.
+    """
     notes = [
         f"class {display(name)} has {count:,} test image(s) and no training image, so no head can predict it and "
         "every score is too low"
@@ -331,7 +359,7 @@ def notes_on(cache: FeatureCache, split: Split, folds: Sequence[Split] = (), gro
             f"the features come from random weights ({cache.random_weights}), not from a trained network, so the "
             "scores only show that the tool works"
         )
-    notes += _note_on_few(cache, split, folds, groups)
+    notes += notes_on_size(cache, split, folds, groups, scored)
     identical = identical_in_training(split, cache)
     if identical:
         notes.append(

@@ -154,7 +154,10 @@ def tune(
         opened, head, optimized, searched, best, default, Records(search.table),
         results[0], results[-1] if default_fits else None, outer, inner, seed, difference,
     )  # fmt: skip
-    notes = notes + split_notes + notes_on(opened, outer, groups=row_groups) + search.notes + _notes(tuning)
+    scored = (head, results[0].predicted == opened.labels[outer.test])
+    notes = (
+        notes + split_notes + notes_on(opened, outer, groups=row_groups, scored=scored) + search.notes + _notes(tuning)
+    )
     return replace(tuning, notes=notes, seconds=time.monotonic() - begin)
 
 

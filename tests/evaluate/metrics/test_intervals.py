@@ -5,8 +5,9 @@ import tracemalloc
 import numpy as np
 import pytest
 from embedonce.evaluate.metrics.clusters import units
+from embedonce.evaluate.metrics.contributions import contributions_by_jackknife
 from embedonce.evaluate.metrics.intervals import class_intervals, mean_interval, score_intervals, wilson_interval
-from embedonce.evaluate.metrics.metrics import METRICS, matthews, score
+from embedonce.evaluate.metrics.metrics import METRICS, macro_f1, matthews, score
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_1samp
@@ -266,3 +267,50 @@ def test_near_duplicates_do_not_narrow_the_interval():
     values = np.random.default_rng(0).lognormal(size=60)
     copied = mean_interval(np.repeat(values, 5), units(np.repeat(np.arange(60), 5), 300))
     assert copied == pytest.approx(mean_interval(values, units(None, 60)), rel=1e-9)
+
+
+def test_larger_groups_may_be_harder():
+    generator = np.random.default_rng(0)
+    groups, truth, rounds = 200, 0.0, 200
+    chance = np.clip(generator.lognormal(2.2, 0.9, 10**6).round(), 1, 60)
+    truth = 1 - np.average(0.01 * (chance / 13.6) ** 1.5, weights=chance)
+    covered = {"accuracy": 0, "balanced_accuracy": 0, "mcc": 0}
+    true_mcc = 2 * truth - 1  # of two equally frequent classes that are confused alike
+    for _ in range(rounds):
+        sizes = np.clip(generator.lognormal(2.2, 0.9, groups).round(), 1, 60).astype(int)
+        of_row = np.repeat(np.arange(groups), sizes)
+        wrong = np.clip(0.01 * (sizes / 13.6) ** 1.5, 0, 1)
+        of_group = generator.beta(wrong, 1 - wrong)
+        correct = generator.random(len(of_row)) >= of_group[of_row]
+        true = (np.arange(groups) % 2)[of_row]
+        predicted = np.where(correct, true, 1 - true)
+        found = score_intervals(true, predicted, None, ["a", "b"], of_row)
+        covered["accuracy"] += found["accuracy"][0] <= truth <= found["accuracy"][1]
+        covered["balanced_accuracy"] += found["balanced_accuracy"][0] <= truth <= found["balanced_accuracy"][1]
+        covered["mcc"] += found["mcc"][0] <= true_mcc <= found["mcc"][1]
+    assert min(covered.values()) / rounds >= 0.94, covered
+
+
+def test_groups_that_are_difficult_in_all_classes_widen_intervals():
+    generator = np.random.default_rng(0)
+    covered, rounds = {"balanced_accuracy": 0, "macro_f1": 0}, 200
+    true = np.tile(np.repeat(np.arange(3), 5), 40)  # 40 groups of five images of each class
+    groups = np.arange(600) // 15
+    for _ in range(rounds):
+        correct = generator.random(600) < generator.beta(2.4, 0.6, 40)[groups]
+        predicted = np.where(correct, true, (true + generator.integers(1, 3, 600)) % 3)
+        found = score_intervals(true, predicted, None, NAMES, groups)
+        for name in covered:
+            covered[name] += found[name][0] <= 0.8 <= found[name][1]
+    assert min(covered.values()) / rounds >= 0.91, covered
+
+
+def test_the_jackknife_is_the_score_without_the_image():
+    true, predicted, _ = predictions(60, 0.7)
+    counts = np.stack([np.bincount(rows, minlength=3) for rows in (true[true == predicted], true, predicted)])
+    values = contributions_by_jackknife(macro_f1, counts.astype(float), true, predicted)
+    for row in range(60):
+        rest = np.arange(60) != row
+        expected = score(true[rest], predicted[rest], None, NAMES)["macro_f1"]
+        whole = score(true, predicted, None, NAMES)["macro_f1"]
+        assert values[row] == pytest.approx(60 * whole - 59 * expected)

@@ -216,3 +216,16 @@ def test_classes_with_few_test_images_or_groups_are_named():
     assert "cat 50 in 17 groups, dog 30 in 11 groups, eel 7 in 3 groups" in note
     (note,) = [note for note in notes_on(cache, Split(train, test, "file"), groups=groups) if "few test" in note]
     assert "--folds" not in note
+
+
+@pytest.mark.parametrize(
+    ("in_groups", "note"), [(0, "knn errs in 6 of 100 test images only"), (2, "knn errs in 3 of 50 groups of test")]
+)
+def test_few_errors_of_the_best_head_are_noted(in_groups, note):
+    cache = FeatureCache.from_arrays(np.zeros((400, 2), np.float32), ["cat", "dog"] * 200)
+    groups = Groups(cache.paths, [f"g{row // in_groups}" for row in range(400)]) if in_groups else None
+    split = Split(np.arange(100, 400), np.arange(100), "random")
+    correct = np.arange(100) >= 6
+    assert any(note in each for each in notes_on(cache, split, groups=groups, scored=("knn", correct)))
+    many = np.arange(100) >= 40
+    assert not any("errs" in each for each in notes_on(cache, split, groups=groups, scored=("knn", many)))
