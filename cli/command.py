@@ -1,4 +1,4 @@
-"""Behaviour of all commands: failures in one line, --debug for a traceback, interrupts, and NAME=VALUE options."""
+"""Behaviour of all commands: --quiet, --verbose and --debug, failures in one line, interrupts, NAME=VALUE options."""
 
 from __future__ import annotations
 
@@ -34,14 +34,20 @@ AS_JSON = option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class Command(click.Command):
-    """A command with --debug, whose failures are one line and whose docstring is its help."""
+    """A command with --quiet, --verbose and --debug, whose failures are one line and whose docstring is its help."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["help"] = re.sub(r"\n\n(?=    )", "\n\n\b\n", inspect.cleandoc(kwargs["help"]))
         super().__init__(*args, **kwargs)
-        self.params.append(
-            click.Option(["--debug"], is_flag=True, expose_value=False, help="Show a traceback after an error.")
-        )
+        flags = {
+            "-q/--quiet": "Print results only, no progress.",
+            "-v/--verbose": "Print what is done, with times.",
+            "--debug": "Show a traceback after an error.",
+        }
+        for names, text in flags.items():
+            self.params.append(
+                click.Option(names.split("/"), is_flag=True, expose_value=False, callback=_keep_flag, help=text)
+            )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Store whether tracebacks are wanted, before anything can fail."""
@@ -51,8 +57,36 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a failure becomes one line and an exit status."""
-        with _one_line_errors(ctx):
+        if ctx.meta["quiet"] and ctx.meta["verbose"]:
+            raise click.UsageError("--quiet and --verbose exclude each other.", ctx)
+        with _one_line_errors(ctx), _records(ctx.meta["verbose"]):
             return super().invoke(ctx)
+
+
+def _keep_flag(ctx: click.Context, option: click.Parameter, value: bool) -> None:
+    assert option.name is not None
+    ctx.meta[option.name] = value
+
+
+@contextlib.contextmanager
+def _records(shown: bool) -> Iterator[None]:
+    """Print the records of the logger ``embedonce`` on standard error, with their time."""
+    if not shown:
+        yield
+        return
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("embedonce")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 @contextlib.contextmanager
@@ -73,8 +107,8 @@ def _one_line_errors(ctx: click.Context) -> Iterator[None]:
     except KeyboardInterrupt:
         if ctx.meta["debug"]:
             raise
-        hint = " Run the same command again to continue." if ctx.command.name == "extract" else ""
-        click.echo(f"Interrupted.{hint}", err=True)
+        text, file = ctx.meta.get("kept", ("", None))
+        click.echo(f"Interrupted. {text}" if text and (file is None or file.exists()) else "Interrupted.", err=True)
         ctx.exit(130)
 
 

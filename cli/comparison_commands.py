@@ -26,8 +26,8 @@ from .command import (
     search_values,
     set_parameters,
 )
-from .output import announce, print_comparison, print_groups, print_json, print_notes, print_scores, print_suggestions
-from .screen import say_next, wrapped
+from .output import print_comparison, print_groups, print_json, print_notes, print_scores, print_suggestions
+from .screen import if_interrupted, progress, say_next, wrapped
 
 _HEADS_HELP = f"{', '.join(HEADS)}, or package.module:Class"
 
@@ -107,7 +107,6 @@ def groups(
         embedonce groups photos.h5 --suggest 1 -o patients.csv
     """
     from ..evaluate import find_groups
-    from ..extract import make_progress
 
     if suggest is not None:
         if within_class or report is not None:
@@ -117,7 +116,7 @@ def groups(
     if output is None:
         raise click.MissingParameter(ctx=ctx, param=next(one for one in ctx.command.params if one.name == "output"))
     near_duplicates = find_groups(
-        cache, output, within_class=within_class, images=images, report=report, progress=make_progress(True)
+        cache, output, within_class=within_class, images=images, report=report, progress=progress()
     )
     if as_json:
         print_json(near_duplicates.to_dict())
@@ -194,12 +193,9 @@ def train(cache: Path, head: str, path: Path, params: tuple[str, ...], as_json: 
         embedonce train photos.h5 --head svm -p C=10 --split none -o svm.npz
     """
     from ..evaluate.models import train as train_head
-    from ..extract import make_progress
 
     chosen = dict(parameter(text) for text in params)
-    if not as_json:
-        announce(head)
-    trained = train_head(cache, head, path, parameters=chosen, progress=make_progress(not as_json), **options)
+    trained = train_head(cache, head, path, parameters=chosen, progress=progress(not as_json), **options)
     if as_json:
         print_json(trained.to_dict())
         return
@@ -319,7 +315,6 @@ def compare(
     from ..evaluate.comparison import DEFAULT_HEADS, failed_gates, read_gates
     from ..evaluate.comparison import compare as compare_heads
     from ..evaluate.report import PARTIAL, next_command
-    from ..extract import make_progress
 
     opened = FeatureCache.open(cache)
     chosen: dict[str, Any] = ctx.meta.get("heads") or {}
@@ -332,16 +327,22 @@ def compare(
     make_folder(output, "results")  # before the work, not after it
     partial = output / PARTIAL
     partial.unlink(missing_ok=True)  # of an earlier run
-    comparison = compare_heads(opened, chosen, progress=make_progress(True), partial_results=partial, **options)
+    shown = progress()
+    if_interrupted(f"The scores of finished heads are in {display(str(partial))}.", partial)
+    comparison = compare_heads(opened, chosen, progress=shown, partial_results=partial, **options)
     comparison.next_command = next_command(
         comparison, **{name: options[name] for name in ("split", "groups", "seed", "views")}
     )
-    written = comparison.save(output, maps=maps)
+    printed = len(comparison.notes)
+    if not as_json:
+        print_comparison(comparison)
+    with shown.working("drawing the figures and the report …", "drawn"):
+        written = comparison.save(output, maps=maps)
     failed = failed_gates(comparison, gates)
     if as_json:
         click.echo((output / "results.json").read_text(encoding="ascii"), nl=False)
     else:
-        print_comparison(comparison)
+        print_notes(comparison.notes[printed:])
         for path in written:
             if path.name in ("results.json", "report.html"):
                 click.echo(f"Wrote {display(str(path))}")
@@ -393,7 +394,6 @@ def tune(
     """
     from ..cache import FeatureCache, make_folder, refuse_input_as_output
     from ..evaluate.tuning import tune as tune_head
-    from ..extract import make_progress
 
     opened = FeatureCache.open(cache)
     refuse_input_as_output(output, cache)
@@ -403,7 +403,7 @@ def tune(
         head,
         space=search_values(space, head) or None,
         parameters=dict(parameter(text) for text in params),
-        progress=make_progress(True),
+        progress=progress(),
         **options,
     )
     written = tuned.save(output)

@@ -11,7 +11,7 @@ from ..cache import display
 from ..extract import DECODERS, DTYPES, FRAMES, LAYOUTS, ORIENTATIONS, VALUE_RANGES
 from .command import AS_JSON, ENGINE, PATH, POSITIVE, VIEWS, WEIGHTS, Command, option, sigterm_as_exit
 from .output import print_check, print_comparison, print_json, print_labels, print_report, print_verification
-from .screen import say_next
+from .screen import if_interrupted, progress, say_next
 
 _CACHE = click.argument("cache", type=PATH)
 _FOLLOW_LINKS = option("--follow-links", is_flag=True, help="Enter links inside class folders.")
@@ -35,10 +35,9 @@ def demo(output: Path) -> None:
         embedonce demo -o demo
     """
     from ..evaluate.comparison import run_demo
-    from ..extract import make_progress
 
     click.echo("Handwritten digits from scikit-learn: 1,797 images in ten folders.")
-    result = run_demo(output, make_progress(True))
+    result = run_demo(output, progress())
     print_report(result.cache)
     print_comparison(result.comparison)
     click.echo(f"Images            {result.images}")
@@ -117,8 +116,9 @@ def extract(images: Path, cache: str, as_json: bool, **options: Any) -> None:
     """
     from ..extract import extract_features
 
+    if_interrupted("Run the same command again to continue.")
     with sigterm_as_exit():
-        updated = extract_features(images, cache, progress=True, **options)
+        updated = extract_features(images, cache, progress=progress(), **options)
     if as_json:
         print_json(updated.report.to_dict())
     else:
@@ -205,7 +205,7 @@ def verify(cache: Path, as_json: bool, **options: Any) -> None:
     """
     from ..extract import verify as verify_cache
 
-    verification = verify_cache(cache, progress=True, **options)
+    verification = verify_cache(cache, progress=progress(), **options)
     if as_json:
         print_json(verification.to_dict())
     else:
@@ -256,7 +256,8 @@ def pack(source: Path, target: str, as_json: bool) -> None:
     """
     from ..cache import pack as pack_cache
 
-    packed = pack_cache(source, target)
+    with progress(not as_json).working("copying the shards …", "copied"):
+        packed = pack_cache(source, target)
     if as_json:
         print_json({"cache": str(packed.path), "images": len(packed), "features": packed.shape[1]})
     else:

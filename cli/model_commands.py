@@ -14,6 +14,7 @@ import click
 from ..cache import display, make_folder
 from .command import AS_JSON, ENGINE, GROUPS, PATH, POSITIVE, SEED, VIEWS, WEIGHTS, Command, option
 from .output import print_explanation, print_json, print_notes, print_scores
+from .screen import progress
 
 _TRUST = option("--trust", is_flag=True, help="Load a model file that may run code.")
 
@@ -41,11 +42,10 @@ def evaluate(model: Path, cache: Path, output: Path | None, as_json: bool, **opt
         embedonce evaluate svm.npz others.h5 -o runs/others
     """
     from ..evaluate.comparison import evaluate_model
-    from ..extract import make_progress
 
     if output is not None:
         make_folder(output, "the report")  # before the work, not after it
-    evaluation = evaluate_model(model, cache, progress=make_progress(not as_json), **options)
+    evaluation = evaluate_model(model, cache, progress=progress(not as_json), **options)
     written = [] if output is None else evaluation.save(output)
     if as_json:
         print_json(evaluation.to_dict() | {"files": [str(path) for path in written]})
@@ -129,7 +129,7 @@ def predict(
     if output is not None:
         refuse_input_as_output(output, model, options["cache"], *images)
         make_folder(output.parent, "the predictions")  # before the work, not after it
-    predictions = predict_classes(model, images, **options)
+    predictions = predict_classes(model, images, progress=progress(not as_json and not as_csv), **options)
     names = names_of_images(predictions, images) if output is not None or target is not None else []
     kept = [] if target is None else sort_images(predictions, names, target, link=link_to is not None)
     if output is not None:
@@ -213,8 +213,9 @@ def explain(model: Path, image: Path, output: Path, as_json: bool, **options: An
     require_picture(output)  # before the work, not after it
     refuse_input_as_output(output, model, image, options["weights"])
     make_folder(output.parent, "the picture")
-    explanation = explain_image(model, image, **options)
-    explanation.save(output)
+    with progress(not as_json).working("preparing the model and explaining …", "done"):
+        explanation = explain_image(model, image, **options)
+        explanation.save(output)
     if as_json:
         print_json({"output": str(output)} | explanation.to_dict())
     else:
@@ -247,7 +248,8 @@ def export(model: Path, path: Path, images: tuple[Path, ...], as_json: bool, **o
     """
     from ..evaluate.models import export as export_model
 
-    exported = export_model(model, path, images=images or None, **options)
+    with progress(not as_json).working("exporting and checking the model …", "exported"):
+        exported = export_model(model, path, images=images or None, **options)
     if as_json:
         print_json(exported.to_dict())
         return
@@ -288,9 +290,8 @@ def finetune(images: Path, model: Path, path: Path, as_json: bool, **options: An
         embedonce finetune photos --from softmax.keras --unfreeze 20 -o tuned.keras
     """
     from ..evaluate.finetuning import finetune as finetune_model
-    from ..extract import make_progress
 
-    done = finetune_model(images, model, path, progress=make_progress(not as_json), **options)
+    done = finetune_model(images, model, path, progress=progress(not as_json), **options)
     if as_json:
         print_json(done.to_dict())
         return

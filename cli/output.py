@@ -29,11 +29,6 @@ def print_json(value: Any) -> None:
     click.echo(as_json(value).decode("ascii"), nl=False)
 
 
-def announce(head: str) -> None:
-    """Print on standard error which head is trained."""
-    click.echo(f"training {display(head)} …", err=True)
-
-
 def print_report(cache: FeatureCache) -> None:
     """Print the report of an extraction."""
     report, path = cache.report, cache.display_path

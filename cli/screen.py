@@ -1,4 +1,4 @@
-"""Tables and messages that fit the width of the terminal; elsewhere they stay as they are."""
+"""Tables and messages that fit the width of the terminal, elsewhere as they are; progress, and what comes next."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ import click
 from ..cache import printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..evaluate.shared import TextTable
+    from ..extract import Progress
 
 
 def columns() -> int | None:
@@ -30,8 +33,23 @@ def wrapped(text: str) -> str:
     return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
+def progress(shown: bool = True) -> Progress:
+    """Return the display of long work: a bar or lines, records for --verbose, nothing for --quiet."""
+    from ..extract import Progress, make_progress
+
+    meta = click.get_current_context().meta
+    return Progress() if meta["quiet"] or meta["verbose"] else make_progress(shown)
+
+
+def if_interrupted(text: str, file: Path | None = None) -> None:
+    """Say after Ctrl-C what is kept, if it is: if the file exists."""
+    click.get_current_context().meta["kept"] = (text, file)
+
+
 def say_next(*words: object) -> None:
     """Print the command that usually follows."""
+    if click.get_current_context().meta["quiet"]:
+        return
     command = shlex.join(["embedonce", *map(str, words)])
     click.secho(f"Next: {printable(command)}", dim=True)
 

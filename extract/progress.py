@@ -43,6 +43,8 @@ class Progress:
         seconds = time.monotonic() - begin
         if seconds >= SHORT:
             self.say(f"{text} {done} in {seconds:.1f} s")
+        else:
+            _LOGGER.debug("%s in %.3f s", done, seconds)
 
     def start(self, total: int, what: str = "embedding") -> None:
         """Start to count images; ``what`` names the work."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections import Counter
@@ -69,6 +70,7 @@ from .report import (
 from .scan import ImageFile, Scan, scan_folder
 from .views import IDENTITY, view_names, view_path
 
+_LOGGER = logging.getLogger(__name__)
 SHARD_ROWS = 65_536
 """Images of a full shard: 387 MB of 1280 features and a signature each, which an update of one image rewrites."""
 
@@ -418,6 +420,7 @@ class _Run:
             else:
                 root, content = self.scan.root, self.inventory.by_digest
                 workers = self.options.workers or engine.default_workers()
+                _LOGGER.debug("engine %s, %d workers, %s", engine.name, workers, self.versions)
                 embed_images(root, todo, content, self.recipe, engine, workers, commit, self.progress.advance)
         finally:
             self.progress.close()

@@ -118,7 +118,7 @@ def evaluate_model(
     trust : bool, default=False
         Allow a model file that runs code when it is loaded.
     progress : Progress, default=None
-        Shows the search for near-duplicates; by default nothing.
+        Shows what is being done; by default nothing.
 
     Returns
     -------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +51,7 @@ from .image_models import choose_splits, open_models, score_model
 from .learning_curve import learning_outlook, score_learning_curve
 from .result import Comparison
 
+_LOGGER = logging.getLogger(__name__)
 DEFAULT_HEADS = ("logreg", "svm", "softmax")
 
 
@@ -292,6 +294,8 @@ def _score_heads(
             # a head may hold many rows of features; those of further folds are not needed
             on_split.results[name] = outcome if on_split is plan.splits[0] else replace(outcome, head=None)
             (scores,) = fold_scores([on_split.split], [outcome])
+            sizes = f"{len(on_split.split.train):,} training and {len(on_split.split.test):,} test images"
+            _LOGGER.debug("%s%s: %s, fitted in %.2f s", display(name), on_split.label, sizes, outcome.fit_seconds)
             finished.append({"head": name, "split": on_split.split.method} | scores.to_dict())
         if partial_results is not None:
             write_atomically(partial_results, as_json({"finished": finished, "failed": failures}))

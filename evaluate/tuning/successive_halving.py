@@ -9,6 +9,7 @@ images, so several candidates and the default always continue, and only scores o
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import time
@@ -127,6 +128,12 @@ class Search:
         """Score candidates on all folds; those that the time budget kept from beginning are left out."""
         work: dict[str, tuple[Any, ...]] = {}
         fits: dict[int, list[Fit | None]] = {}
+        begin = time.monotonic()
+
+        def announce(number: int) -> None:
+            left = (time.monotonic() - begin) / max(number, 1) * (len(work) - number)
+            self.progress.now(f"fit {number + 1} of {len(work)}" + (f", about {left:.0f} s left" if number else ""))
+
         for number, parameters in candidates.items():
             try:
                 heads = [_without_needless_fits(self.make(**parameters), self.metric) for _ in folds]
@@ -138,7 +145,8 @@ class Search:
             for fold_index, (fold, head) in enumerate(zip(folds, heads, strict=True)):
                 job = f"head {self.name!r} (trial {number}, rung {rung}, fold {fold_index})"
                 work[job] = (head, self.cache, fold, groups, self.metric, deadline)
-        outcomes = iter(list(run_jobs(fit_in_fold, work, self.jobs, self.dask)) if work else [])
+        with contextlib.closing(self.progress):
+            outcomes = iter(list(run_jobs(fit_in_fold, work, self.jobs, self.dask, announce)) if work else [])
         for number in candidates:
             if number not in fits:
                 fits[number] = [next(outcomes) for _ in folds]

@@ -13,3 +13,6 @@ class KeptLines(Progress):
 
     def say(self, text):
         self.lines.append(text)
+
+    def now(self, text):
+        self.lines.append(text)

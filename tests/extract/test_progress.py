@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import subprocess
 import sys
 
 import pytest
+from embedonce.extract import progress
 from embedonce.extract.progress import Lines, Progress, make_progress
 
 TEXT = "preparing MobileNetV2 for the weights imagenet, once …"
@@ -21,7 +23,7 @@ from embedonce.extract.progress import make_progress
 with make_progress(True).working(sys.argv[1], "prepared"), quiet_native_output():
     print("TensorFlow says much", flush=True)
     print("about the processor", file=sys.stderr, flush=True)
-    time.sleep(0.6)
+    time.sleep(1.1)
     if len(sys.argv) > 2:
         raise SystemExit(3)
 print("the run continues", file=sys.stderr)
@@ -74,11 +76,41 @@ def test_brackets_in_a_name_are_shown_as_they_are():
     assert "the weights [/my]" in flat(on_a_terminal("the weights [/my] …")[1])
 
 
-def test_a_log_gets_a_line_at_the_beginning_and_one_at_the_end():
+def test_a_log_gets_a_line_at_the_beginning_and_one_at_the_end(monkeypatch):
+    monkeypatch.setattr(progress, "SHORT", 0)
     stream = io.StringIO()
     with Lines(stream).working(TEXT, "prepared"):
         assert stream.getvalue() == TEXT + "\n"
-    assert re.fullmatch(r"prepared in \d+\.\d s", stream.getvalue().splitlines()[1])
+    assert re.fullmatch(re.escape(TEXT) + r" prepared in \d+\.\d s", stream.getvalue().splitlines()[1])
+
+
+def test_short_work_leaves_no_line_of_its_end():
+    stream = io.StringIO()
+    with Lines(stream).working(TEXT, "prepared"):
+        pass
+    assert stream.getvalue() == TEXT + "\n"
+
+
+def test_a_log_gets_a_line_in_ten_seconds_of_many_steps(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    stream = io.StringIO()
+    lines = Lines(stream)
+    for step in range(31):
+        lines.now(f"fit {step}")
+        now += 1
+    assert stream.getvalue().split("\n") == ["fit 0", "fit 10", "fit 20", "fit 30", ""]
+
+
+def test_work_is_recorded_by_the_logger_of_the_package(caplog):
+    with caplog.at_level(logging.INFO, "embedonce"):
+        shown = Progress()
+        shown.say("embedded\x1b[2J")
+        shown.now("training")
+        shown.start(1234, "reading")
+    assert [record.getMessage() for record in caplog.records] == [
+        "embedded\\x1b[2J", "training", "reading: 1,234 images",
+    ]  # fmt: skip
 
 
 def test_a_log_gets_no_end_of_work_that_failed():
