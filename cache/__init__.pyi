@@ -30,6 +30,7 @@ from .lock import writer_lock as writer_lock
 from .manifest import Manifest as Manifest
 from .metadata import Metadata as Metadata
 from .metadata import text_of as text_of
+from .names import counted as counted
 from .names import display as display
 from .names import printable as printable
 from .packing import pack as pack

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..errors import DamagedCacheError
 from .feature_cache import FeatureCache
 from .manifest import Manifest, read_manifest, shard_name, shards_on_disk
-from .names import display
+from .names import counted, display
 from .shard import Shard, rows_of
 from .shards import open_shard
 
@@ -117,6 +117,6 @@ def _state(path: Path, opener: Callable[[], Shard]) -> ShardState:
     for what, rows in damage.items():
         names = ", ".join(display(shard.table.files.paths[row]) for row in rows[:3].tolist())
         more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
-        messages.append(f"the {what} of {len(rows)} image(s) are damaged: {names}{more}")
+        messages.append(f"the {what} of {counted(len(rows), 'image(s)')} are damaged: {names}{more}")
     problem = f"{display(path)}: {'; '.join(messages)}" if messages else ""
     return ShardState(path, shard, problem, rows_of(damage))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 
 def display(name: str | bytes | os.PathLike[str]) -> str:
@@ -16,6 +17,12 @@ def display(name: str | bytes | os.PathLike[str]) -> str:
 def printable(text: str) -> str:
     """Return one line of a text that others wrote, such as an error or a version: control characters are escaped."""
     return text if text.isprintable() else "".join(c if c == "\\" else _escape(c) for c in text)
+
+
+def counted(count: int, text: str) -> str:
+    """Return a number and what it counts: of ``image(s) (is|are) left out`` for 1, "1 image is left out"."""
+    text = text.replace("(s)", "" if count == 1 else "s")
+    return f"{count:,} " + re.sub(r"\(([^()|]*)\|([^()|]*)\)", r"\1" if count == 1 else r"\2", text)
 
 
 def _escape(character: str) -> str:

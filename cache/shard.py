@@ -19,7 +19,7 @@ from . import format as fmt
 from .files import open_regular
 from .hdf5 import Hdf5File, StoredArray
 from .metadata import MISSING, Metadata
-from .names import display
+from .names import counted, display
 from .path_kinds import OTHER_HDF5, kind_of_path
 from .table import HASH_BYTES, Files, Rows, Table
 
@@ -145,7 +145,7 @@ class Shard:
             names = ", ".join(display(self.table.files.paths[row]) for row in damaged[:3])
             more = ", …" if len(damaged) > 3 else ""
             raise DamagedCacheError(
-                f"{display(self.path)}: the stored {matrix.name} of {len(damaged)} image(s) are damaged "
+                f"{display(self.path)}: the stored {matrix.name} of {counted(len(damaged), 'image(s)')} are damaged "
                 f"({names}{more}). {fmt.REMEDY}"
             )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..cache import display, printable
+from ..cache import counted, display, printable
 from .screen import fitting, wrapped
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def print_report(cache: FeatureCache) -> None:
             click.echo(f"{report.copied:,} took the features of a file of the same content.")
         click.echo(f"Wrote {path}: {len(cache):,} x {cache.shape[1]:,} features.")
     if report.rejected:
-        click.secho(f"{report.rejected:,} image(s) could not be embedded:", fg="yellow")
+        click.secho(counted(report.rejected, "image(s) could not be embedded:"), fg="yellow")
         for name, reason in report.rejects[:5]:
             click.echo(f"  {display(name)}: {printable(reason)}")
         if report.rejected > 5:
@@ -177,7 +177,9 @@ def print_groups(near_duplicates: NearDuplicates) -> None:
     conflicts = about["label_conflicts"]
     if conflicts:
         click.secho(
-            f"{len(conflicts):,} group(s) have images with different labels, which are suspected label errors:",
+            counted(
+                len(conflicts), "group(s) (has|have) images with different labels, which are suspected label errors:"
+            ),
             fg="yellow",
         )
         _print_some(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..cache import display, find_path, format_examples, match_names, printable, read_rows, text_of
+from ..cache import counted, display, find_path, format_examples, match_names, printable, read_rows, text_of
 from ..errors import LabelsError, ParameterError, check_choice, describe, first_line, import_optional
 from .options import LAYOUTS
 from .scan import Scan
@@ -109,8 +109,8 @@ def folder_labels(scan: Scan, layout: str = "auto") -> Labels:
         return Labels(
             source={"source": "none"},
             notes=[
-                f"the {count:,} image(s) are not in class folders, so they have no labels. Give them with --labels "
-                "FILE, or later with: embedonce label CACHE --labels FILE"
+                f"{counted(count, 'image(s) (is|are) not in class folders and (has|have)')} no label. Give labels with "
+                "--labels FILE, or later with: embedonce label CACHE --labels FILE"
             ],
         )
     labels = _split_folders([image.path for image in inside])
@@ -425,7 +425,7 @@ def _match(
     if ambiguous:
         examples = [f"{display(name)} ({format_examples(images)})" for name, images in list(ambiguous.items())[:3]]
         raise LabelsError(
-            f"{what} does not tell the image of {len(ambiguous):,} name(s), since several images have it: "
+            f"{what} does not tell the image of {counted(len(ambiguous), 'name(s)')}, since several images have it: "
             f"{', '.join(examples)}. Write their paths relative to the image folder into the table"
         )
     matched: dict[bytes, dict[str, str]] = {}
@@ -440,8 +440,8 @@ def _match(
     if differing:
         name, lines = next(iter(differing.items()))
         raise LabelsError(
-            f"{what} must have one row for each image, got rows that differ for {len(differing):,} image(s), such as "
-            f"row {lines[0]} for {display(name)}"
+            f"{what} must have one row for each image, got rows that differ for {counted(len(differing), 'image(s)')}, "
+            f"such as row {lines[0]} for {display(name)}"
         )
     if not matched:
         raise LabelsError(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cache import REMEDY, Files, display
+from ..cache import REMEDY, Files, counted, display
 from ..errors import ImageError
 from .decoding import MAX_PIXELS
 from .embed import ODDITIES, EmbedResult
@@ -153,22 +153,23 @@ class PixelCounts:
 
 _ODDITIES = {
     "palette": (
-        "BMP image(s) have a palette that is ignored, as by Keras, so that their pixels are wrong",
+        "BMP image(s) (has|have) a palette that is ignored, as by Keras, so that (its|their) pixels are wrong",
         *2 * ("Convert them to PNG",),
     ),
     "turned": (
-        "image(s) have an EXIF orientation, which is ignored, as by Keras, so that they lie on a side, upside down or "
-        "mirrored",
+        "image(s) (has|have) an EXIF orientation, which is ignored, as by Keras, so that (it lies|they lie) on a side, "
+        "upside down or mirrored",
         "To turn them upright, use --orientation exif and another cache",
         "Turn them upright, or train on a cache that was extracted with --orientation exif",
     ),
     "dark": (
-        "image(s) of 16 bits use less than a quarter of their range, so that they are nearly black",
+        "image(s) of 16 bits (uses|use) less than a quarter of (its|their) range, so that (it is|they are) nearly "
+        "black",
         "Stretch their values with --range stretch and another cache, or save them with 8 bits",
         "Save them with 8 bits, or train on a cache that was extracted with --range stretch",
     ),
     "large": (
-        "JPEG image(s) have more than 50 megapixels and were reduced while they were decoded",
+        "JPEG image(s) (has|have) more than 50 megapixels and (was|were) reduced in decoding",
         *2 * ("Reduce them yourself if you want other pixels",),
     ),
 }
@@ -178,7 +179,7 @@ _ODDITIES = {
 def notes_on_oddities(oddities: Mapping[str, Sequence[bytes]], predicted: bool = False) -> list[str]:
     """Return notices about images, given by their paths, with each of `ODDITIES`."""
     return [
-        f"{len(paths):,} {text}: {display(min(paths))}{', …' * (len(paths) > 1)}. {remedies[predicted]}"
+        f"{counted(len(paths), text)}: {display(min(paths))}{', …' * (len(paths) > 1)}. {remedies[predicted]}"
         for name, (text, *remedies) in _ODDITIES.items()
         if (paths := oddities.get(name))
     ]
@@ -219,7 +220,7 @@ def notes_on_size(root: Path, images: Sequence[ImageFile]) -> list[str]:
     if not too_large:
         return []
     return [
-        f"{len(too_large):,} image(s) of more than {MAX_PIXELS // 1_000_000} megapixels will be rejected: "
+        f"{counted(len(too_large), 'image(s)')} of more than {MAX_PIXELS // 1_000_000} megapixels will be rejected: "
         f"{format_names(too_large)}. Reduce them, or save them as JPEG, which is reduced while it is decoded"
     ]
 
@@ -230,7 +231,7 @@ def notes_on_scan(scan: Scan) -> list[str]:
     if scan.top:
         notes.append(f"all images of the archive are in its folder {display(scan.top)}, which is the image folder here")
     if scan.outside:
-        notes.append(f"{scan.outside} image(s) outside the class folders were left out")
+        notes.append(counted(scan.outside, "image(s) outside the class folders (was|were) left out"))
     if scan.unread:
         notes.append(
             f"images of formats that are not read were left out: {scan.unread_text}. Convert them to JPEG or PNG"
@@ -279,4 +280,6 @@ def strict_error(rejects: list[tuple[str, str]]) -> ImageError:
     """Return the error of a strict run with rejects, naming the first of them."""
     examples = "; ".join(f"{display(path)}: {reason}" for path, reason in rejects[:3])
     more = f"; and {len(rejects) - 3} more" if len(rejects) > 3 else ""
-    return ImageError(f"{len(rejects)} image(s) cannot be embedded (--strict): {examples}{more}. Repair or remove them")
+    return ImageError(
+        f"{counted(len(rejects), 'image(s)')} cannot be embedded (--strict): {examples}{more}. Repair or remove them"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Sequence
@@ -119,6 +120,12 @@ def format_of(path: bytes) -> str:
     return os.fsdecode(os.path.splitext(path.lower())[1])
 
 
+def _natural(path: bytes) -> list[bytes | int]:
+    """Return the key of an order in which 2 is before 10."""
+    parts = re.split(rb"(\d+)", path)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
+
+
 def find_images(paths: Sequence[Path | str]) -> FoundImages:
     """Find images outside a data set: files with any suffix, and the sorted images of folders and archives."""
     images: dict[bytes, ImageFile] = {}
@@ -155,7 +162,7 @@ def find_images(paths: Sequence[Path | str]) -> FoundImages:
                 f"the {'archive' if archive else 'folder'} {name} {_no_images(result)}{more}. Give an image or a "
                 "folder of images"
             )
-        images |= {image.path: image for image in sorted(result.images, key=lambda image: image.path)}
+        images |= {image.path: image for image in sorted(result.images, key=lambda image: _natural(image.path))}
         reason = "its format {} is not read. Convert it to JPEG or PNG"
         unread |= {path: reason.format(format_of(path)) for path in result.unread}
         unread |= dict(result.skipped) | dict.fromkeys(result.links, "a link to a folder, which is not entered")

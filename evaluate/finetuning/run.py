@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..._keras import import_keras
-from ...cache import FeatureCache, display, make_folder, refuse_input_as_output
+from ...cache import FeatureCache, counted, display, make_folder, refuse_input_as_output
 from ...errors import HeadError, ImageFolderError, ModelFileError, ModelSuffixError, check_int, check_path
 from ...extract import Progress, as_progress, has_file
 from ...extract.backbone import weights_of, weights_sha256
@@ -233,7 +233,9 @@ def finetune(
     if not training.history["epoch"]:
         raise ModelFileError(f"{start.name} gives NaN for the images that it was trained on. Export it again")
     if not any(layer.trainable_variables for layer in whole.get_layer("mobilenetv2").layers):
-        notes.append(f"the last {unfreeze} layer(s) have no weights to train, so the head alone was trained")
+        notes.append(
+            f"the last {counted(unfreeze, 'layer(s) (has|have)')} no weights to train, so the head alone was trained"
+        )
     if training.best == 0:
         notes.append(
             "no epoch had a lower validation loss than the start, so the backbone in the file is not changed. Try more "

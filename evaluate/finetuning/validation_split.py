@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import FeatureCache, display
+from ...cache import FeatureCache, counted, display
 from ...errors import ModelFileError, SplitError
 from ..models import ModelFile, short_hashes
 from ..splits import Groups, assign_parts, hash_to_unit_interval
@@ -49,7 +49,7 @@ def training_rows(cache: FeatureCache, model: ModelFile) -> tuple[Indices, list[
         total = sum(counts.values())
         notes.append(f"{missing:,} of the {total:,} images that {model.name} was trained on are not there")
     if unclear:
-        notes.append(f"{unclear:,} image(s) are left out, since files of the same content have other labels")
+        notes.append(counted(unclear, "image(s) (is|are) left out, since files of the same content have other labels"))
     return np.sort(np.array(rows, np.intp)), notes
 
 

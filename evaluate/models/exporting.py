@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..._keras import quiet_native_output
 from ...cache import FeatureCache, display, make_folder, refuse_input_as_output, write_atomically
 from ...errors import ModelFileError, ModelSuffixError, check_int, check_path, check_paths
 from ...extract import decoder_of, find_images, read_image
-from ...extract.engines import converter_for, open_interpreter
+from ...extract.engines import converter_for
 from ...heads.io import encode, keras_head, require_exportable, with_appended
 from ..shared import evenly_spaced_indices
 from .image_model import (
@@ -26,6 +25,7 @@ from .image_model import (
     reference_of_cache,
     save_image_model,
 )
+from .litert_classifier import LiteRTClassifier
 from .model_file import ModelFile
 from .prediction import ROOT, embed_files
 
@@ -162,28 +162,6 @@ def export(
         difference = check_against_reference(LiteRTClassifier(data), reference)
         write_atomically(path, data)
     return ExportedModel(path, len(reference.images), difference, decoding_notes(source))
-
-
-class LiteRTClassifier:
-    """An exported .tflite model that maps an image of uint8, shape (1, height, width, 3), to probabilities (1, k)."""
-
-    def __init__(self, model: bytes) -> None:
-        self._interpreter = open_interpreter(model)
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        self._output = self._interpreter.get_output_details()[0]["index"]
-        self._shape: tuple[int, ...] = ()
-
-    def __call__(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Return the probabilities."""
-        if image.shape != self._shape:
-            self._interpreter.resize_tensor_input(self._input, image.shape)
-            with quiet_native_output():
-                self._interpreter.allocate_tensors()
-            self._shape = image.shape
-        self._interpreter.set_tensor(self._input, image)
-        self._interpreter.invoke()
-        probabilities: npt.NDArray[np.float32] = self._interpreter.get_tensor(self._output)
-        return probabilities
 
 
 def _reference_of_images(

@@ -25,7 +25,7 @@ from ...errors import (
     first_line,
 )
 from ...extract import precision_of, require_same_fingerprint
-from ...heads.io import SHORT_HASH_BYTES, SUFFIXES, load_head, load_model, load_predictor, read_metadata
+from ...heads.io import EXPORTED, SHORT_HASH_BYTES, SUFFIXES, load_head, load_model, load_predictor, read_metadata
 
 
 def check_order(owner: str, model: Any, title: str, *others: Any) -> None:
@@ -40,7 +40,7 @@ def check_order(owner: str, model: Any, title: str, *others: Any) -> None:
 
 def names_model(path: Any) -> bool:
     """Return whether an argument is a path with a suffix of model files."""
-    return isinstance(path, str | os.PathLike) and str(path).lower().endswith(SUFFIXES)
+    return isinstance(path, str | os.PathLike) and str(path).lower().endswith((*SUFFIXES, EXPORTED))
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,11 @@ class ModelFile:
         """The file, as messages name it."""
         return f"the model {display(str(self.path))}"
 
+    @property
+    def is_whole(self) -> bool:
+        """True for a .tflite file, which goes from pixels to probabilities and gives no features and no head."""
+        return self.path.suffix.lower() == EXPORTED
+
     @cached_property
     def head(self) -> Any:
         """The fitted head."""
@@ -103,6 +108,8 @@ class ModelFile:
     @property
     def classes(self) -> list[str]:
         """Names of the head's classes, in the order of its probabilities."""
+        if self.is_whole:
+            return [str(name) for name in self.metadata["class_names"]]
         return [str(name) for name in self.head.classes_]
 
     @contextlib.contextmanager

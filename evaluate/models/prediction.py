@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from ...cache import FeatureCache
-from ...errors import HeadError, check_int, check_paths
+from ...errors import HeadError, ParameterError, check_int, check_paths
 from ...extract import (
     EmbedResult,
     ImageFile,
@@ -29,6 +29,7 @@ from ...extract import (
 from ...extract.engines import make_engine
 from ..shared import Records
 from .decisions import ANSWER, ASK, Decision, decisions_of
+from .litert_classifier import classify_images
 from .model_file import FeatureSource, ModelFile, check_order
 from .novelty import NoveltyDetector
 
@@ -100,7 +101,9 @@ def predict(
     Parameters
     ----------
     model : path-like
-        Model file of `train`, `finetune` or `save_head`.
+        Model file of `train`, `finetune`, `export` or `save_head`. A ``.tflite`` file of `export` classifies from
+        pixels, without its backbone's weights, novelty and notes on oddities; with it, `cache`, `weights`, `engine` and
+        `views` stay at their defaults.
     images : path-like or sequence of path-like
         Image files, and folders and ``.zip`` and ``.tar`` archives, whose images are all taken at any depth. Names that
         begin with a dot are left out.
@@ -156,43 +159,103 @@ def predict(
     check_order("predict", model, "IMAGES", *paths_given)
     file = ModelFile.open(model, trust)
     files, unread = find_images(paths_given)
-    source, detector = file.source, NoveltyDetector.of_metadata(file.metadata, file.name)
-    view_sources = [replace(source, fingerprint=source.fingerprint | {"view": name}) for name in names]
     decisions = decisions_of(file.metadata, file.name)
-    head = file.predictor
-    if names and not hasattr(head, "predict_proba"):
-        raise HeadError("parameter views of predict must be 'none' for a head without probabilities to average")
-    opened = None if cache is None else file.open_cache(cache, "predict")
+    if file.is_whole:
+        given = {"cache": cache is not None, "weights": weights is not None, "views": names, "engine": engine != "auto"}
+        if any(given.values()):
+            name = next(name for name, value in given.items() if value)
+            raise ParameterError(
+                f"parameter {name} of predict is for models that take features, but {file.name} goes from pixels to "
+                "probabilities. Leave it out, or give the model that it was exported from"
+            )
+        classified = _classify(file, files, progress)
+    else:
+        if names and not hasattr(file.predictor, "predict_proba"):
+            raise HeadError("parameter views of predict must be 'none' for a head without probabilities to average")
+        opened = None if cache is None else file.open_cache(cache, "predict")
+        classified = _embed_and_classify(file, files, opened, weights, engine, names, progress)
+    predictions = []
+    for image in files:
+        one = classified.by_path[image.path]
+        if isinstance(one, str):
+            predictions.append(Prediction(os.fsdecode(image.path), reason=one))
+            continue
+        decided = {decision.kind: _decide(decision, one.classes) for decision in decisions}
+        shown, accuracy, coverage = tuple(one.classes[:top]), decided.get("accuracy"), decided.get("coverage")
+        predictions.append(Prediction(os.fsdecode(image.path), shown, "", one.novelty, accuracy, coverage))
+    unknown = [Prediction(os.fsdecode(path), reason=reason) for path, reason in unread]
+    result = Records([*predictions, *unknown])
+    oddities = notes_on_oddities(classified.oddities, predicted=True)
+    result.notes = [*_notes_on_decisions(decisions, result, bool(names)), *oddities]
+    return result
+
+
+class _Classes(NamedTuple):
+    """All classes of an image, the most probable first, and its novelty."""
+
+    classes: list[tuple[str, float | None]]
+    novelty: float | None = None
+
+
+class _Classified(NamedTuple):
+    """The classes of every image by its path, or why it cannot be read; and the paths of images with an oddity."""
+
+    by_path: dict[bytes, _Classes | str]
+    oddities: dict[str, list[bytes]]
+
+
+def _classify(file: ModelFile, files: Sequence[ImageFile], progress: Progress) -> _Classified:
+    """Classify images from their pixels."""
+    progress.start(len(files), "classifying")
+    try:
+        with file.classifying():
+            fingerprint = file.source.fingerprint
+            probabilities, reasons = classify_images(file.path, fingerprint, ROOT, files, progress.advance)
+    finally:
+        progress.close()
+    by_path: dict[bytes, _Classes | str] = {**reasons}
+    for path, row in probabilities.items():
+        file.require_probabilities(row[None], len(file.classes))
+        by_path[path] = _Classes(_ranked(file.classes, row))
+    return _Classified(by_path, {})
+
+
+def _embed_and_classify(
+    file: ModelFile,
+    files: Sequence[ImageFile],
+    cache: FeatureCache | None,
+    weights: Path | str | None,
+    engine: str,
+    views: Sequence[str],
+    progress: Progress,
+) -> _Classified:
+    """Embed images, or take their features from a cache, and classify them by the head."""
+    source, detector = file.source, NoveltyDetector.of_metadata(file.metadata, file.name)
     rows: dict[bytes, Any] = (
-        {} if opened is None else {content.tobytes(): row for row, content in enumerate(opened.files.hashes)}
+        {} if cache is None else {content.tobytes(): row for row, content in enumerate(cache.files.hashes)}
     )
+    head = file.predictor
     progress.start(len(files), "classifying")
     try:
         embedded = embed_files(files, source, weights, engine=engine, known_content=rows, advance=progress.advance)
     finally:
         progress.close()
+    by_path: dict[bytes, _Classes | str] = {image.path: embedded[image.path].reason for image in files}
     readable = [image for image in files if not embedded[image.path].reason]
-    predictions = {image.path: Prediction(os.fsdecode(image.path), (), embedded[image.path].reason) for image in files}
     if readable:
         paths = [image.path for image in readable]
-        features = _features(paths, embedded, opened)
+        features = _features(paths, embedded, cache)
+        view_sources = [replace(source, fingerprint=source.fingerprint | {"view": name}) for name in views]
         others = [_features(paths, embed_files(readable, view, weights, engine=engine), None) for view in view_sources]
         with file.classifying():
             novelty = [None] * len(paths) if detector is None else detector.novelty(features).tolist()
             ranked = _classes(file, head, [features, *others])
-        for path, classes, distance in zip(paths, ranked, novelty, strict=True):
-            decided = {one.kind: _decide(one, classes) for one in decisions}
-            predictions[path] = Prediction(
-                os.fsdecode(path), tuple(classes[:top]), "", distance, decided.get("accuracy"), decided.get("coverage")
-            )
-    unknown = [Prediction(os.fsdecode(path), reason=reason) for path, reason in unread]
-    result = Records([*predictions.values(), *unknown])
+        by_path |= {path: _Classes(*one) for path, *one in zip(paths, ranked, novelty, strict=True)}
     oddities: dict[str, list[bytes]] = defaultdict(list)
     for image in readable:
         for name in embedded[image.path].oddities:
             oddities[name].append(image.path)
-    result.notes = [*_notes_on_decisions(decisions, result, bool(names)), *notes_on_oddities(oddities, predicted=True)]
-    return result
+    return _Classified(by_path, oddities)
 
 
 def embed_files(
@@ -267,7 +330,10 @@ def _classes(file: ModelFile, head: Any, features: list[Any]) -> list[list[tuple
         predicted = [names[index] for index in probabilities.argmax(axis=1)]
     ranked: list[list[tuple[str, float | None]]] = []
     for name, row in zip(predicted, probabilities, strict=True):
-        order = np.argsort(-row, kind="stable")
-        ordered = [names.index(name), *(index for index in order.tolist() if names[index] != name)]
-        ranked.append([(names[index], float(row[index])) for index in ordered])
+        ranked.append(sorted(_ranked(names, row), key=lambda one: one[0] != name))
     return ranked
+
+
+def _ranked(names: Sequence[str], probabilities: Any) -> list[tuple[str, float | None]]:
+    """Return all classes with their probabilities (k,), the most probable first."""
+    return [(names[index], float(probabilities[index])) for index in np.argsort(-probabilities, kind="stable").tolist()]

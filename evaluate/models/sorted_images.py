@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...cache import display, make_folder
+from ...cache import counted, display, make_folder
 from ...errors import OutputError, ParameterError
 from .prediction import Prediction
 
@@ -66,7 +66,9 @@ def sort_images(predictions: Sequence[Prediction], names: Sequence[str], folder:
     if not taken:
         return []
     shown = ", ".join(taken[:_LISTED]) + (f" and {len(taken) - _LISTED:,} more" if len(taken) > _LISTED else "")
-    return [f"{len(taken):,} image(s) were not sorted, because other files have their names: {shown}"]
+    return [
+        f"{counted(len(taken), 'image(s) (was|were)')} not sorted, because of other files with the same name: {shown}"
+    ]
 
 
 def _same(path: str, target: Path) -> bool:

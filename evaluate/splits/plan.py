@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import FeatureCache, display
+from ...cache import FeatureCache, counted, display
 from ...errors import SplitError, check_int
 from ..metrics import units
 from .groups import Groups
@@ -350,8 +350,8 @@ def notes_on(
     ``scored`` is the best head: see `notes_on_size`.
     """
     notes = [
-        f"class {display(name)} has {count:,} test image(s) and no training image, so no head can predict it and "
-        "every score is too low"
+        f"class {display(name)} has {counted(count, 'test image(s)')} and no training image, so no head can predict "
+        "it and every score is too low"
         for name, count in untrained_classes(cache, folds or [split]).items()
     ]
     if cache.random_weights:
@@ -367,9 +367,9 @@ def notes_on(
             "is too high"
         )
     if cache.unlabelled:
-        notes.append(f"{cache.unlabelled:,} image(s) have no label and are left out")
+        notes.append(counted(cache.unlabelled, "image(s) (has|have) no label and (is|are) left out"))
     if cache.rejects:
-        notes.append(f"{len(cache.rejects)} image(s) could not be embedded and are left out")
+        notes.append(counted(len(cache.rejects), "image(s) could not be embedded and (is|are) left out"))
     notes += split.notes()
     unnamed = len(cache) - len(split.train) - len(split.test) - len(split.validation)
     if split.method == "file" and unnamed:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...cache import FeatureCache, format_examples
+from ...cache import FeatureCache, counted, format_examples
 from ...errors import SplitError
 from .groups import Groups
 
@@ -138,13 +138,13 @@ class Split:
         notes = []
         if len(self.validation):
             notes.append(
-                f"{len(self.validation):,} image(s) are for validation: no head is trained or tested on them. A search "
-                "of parameters and the curves of training are scored on them"
+                f"{counted(len(self.validation), 'image(s) (is|are)')} for validation: no head is trained or tested on "
+                "them. A search of parameters and the curves of training are scored on them"
             )
         if len(self.moved):
             notes.append(
-                f"{len(self.moved):,} image(s) of small classes were moved so that every class is in every part of the "
-                "split; they may move back when images are added"
+                f"{counted(len(self.moved), 'image(s) of small classes (was|were)')} moved so that every class is in "
+                "every part of the split; this may change when images are added"
             )
         if self.groups is not None and len(self.test) and self.groups["largest"] > self._usual_test_size:
             notes.append(

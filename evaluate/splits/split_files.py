@@ -12,6 +12,7 @@ import numpy as np
 from ...cache import (
     FeatureCache,
     as_csv,
+    counted,
     display,
     find_path,
     format_examples,
@@ -150,14 +151,14 @@ def _matched(path: Path, cache: FeatureCache, columns: Sequence[str]) -> dict[st
         examples = [f"{display(name)} ({format_examples(images)})" for name, images in ambiguous.items()]
         listed = ", ".join(examples[:3]) + ", …" * (len(examples) > 3)
         raise SplitError(
-            f"the split file {display(str(path))} does not tell the image of {len(ambiguous):,} name(s), since "
-            f"several images have it: {listed}. Write their paths as in the cache into the file"
+            f"the split file {display(str(path))} does not tell the image of {counted(len(ambiguous), 'name(s)')}, "
+            f"since several images have it: {listed}. Write their paths as in the cache into the file"
         )
     unknown = [row["path"] for _, row in rows if row["path"] not in known]
     if unknown:
         raise SplitError(
-            f"the split file {display(str(path))} names {len(unknown)} path(s) that the cache does not have: "
-            f"{format_examples(unknown)}. Write paths relative to the cache's image folder"
+            f"the split file {display(str(path))} names {counted(len(unknown), 'path(s)')} that the cache does not "
+            f"have: {format_examples(unknown)}. Write paths relative to the cache's image folder"
         )
     seen: set[str] = set()
     matched: dict[str, list[tuple[int, int, str]]] = {column: [] for column in columns}

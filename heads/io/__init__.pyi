@@ -1,5 +1,6 @@
 from .export_keras import keras_head as keras_head
 from .export_keras import require_exportable as require_exportable
+from .files import EXPORTED as EXPORTED
 from .files import SUFFIXES as SUFFIXES
 from .files import load_head as load_head
 from .files import load_predictor as load_predictor

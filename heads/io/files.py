@@ -43,6 +43,7 @@ from .metadata import (
 from .skops_files import dump_skops, load_skops
 
 SUFFIXES = (".npz", ".keras", ".skops", ".joblib")
+EXPORTED = ".tflite"  # a whole model, whose head cannot be taken out
 
 
 def suffixes_for(head: Any) -> tuple[str, ...]:
@@ -227,7 +228,7 @@ def load_predictor(path: str | Path, trust: bool = False) -> Any:
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """Return the metadata of a model file without loading the head or running code."""
     path = Path(path)
-    document = read_footer(path) if _suffix_of_existing(path) == ".joblib" else read_entry(path)
+    document = read_footer(path) if _suffix_of_existing(path, exported=True) == ".joblib" else read_entry(path)
     metadata: dict[str, Any] = document["metadata"]
     return metadata
 
@@ -261,10 +262,15 @@ def _damaged(path: Path, error: Exception) -> ModelFileError:
     return ModelFileError(f"{path}: damaged: {first_line(error)}")
 
 
-def _suffix_of_existing(path: Path) -> str:
-    """Return the suffix of an existing model file, in lower case."""
+def _suffix_of_existing(path: Path, exported: bool = False) -> str:
+    """Return the suffix of an existing model file, or with ``exported`` of a .tflite file, in lower case."""
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
+    if suffix not in SUFFIXES and not (suffix == EXPORTED and exported):
+        if suffix == EXPORTED:
+            raise ModelSuffixError(
+                f"{display(str(path))} is a whole model for predict, whose head cannot be taken out. Give the model "
+                "that it was exported from"
+            )
         kind = kind_of_path(path)
         what = f", which is {kind}" if kind else ""
         raise ModelSuffixError(f"a model file has the suffix {', '.join(SUFFIXES)}, got {display(str(path))!r}{what}")

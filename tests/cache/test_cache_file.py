@@ -162,7 +162,7 @@ def test_damaged_rows_are_named_by_image(tmp_path, name):
     data[bytes(data).index(getattr(table, name)[150].tobytes())] ^= 1
     (tmp_path / "a.h5").write_bytes(data)
     cache = FeatureCache.open(tmp_path / "a.h5")
-    with pytest.raises(DamagedCacheError, match=rf"stored {name} of 1 image\(s\) are damaged \(class0/0150\.jpg\)"):
+    with pytest.raises(DamagedCacheError, match=rf"stored {name} of 1 image are damaged \(class0/0150\.jpg\)"):
         getattr(cache, name)
     other = "features" if name == "signatures" else "signatures"
     np.testing.assert_array_equal(getattr(cache, other), getattr(table, other))

@@ -61,7 +61,7 @@ def test_damaged_rows_are_named_and_the_others_are_still_given(path, whole):
     assert state.damaged_rows.tolist() == [3, 70, 71, 72, 73]
     assert state.damaged_paths == [whole.files.paths[row] for row in (3, 70, 71, 72, 73)]
     (problem,) = found.problems
-    assert "the features of 5 image(s) are damaged: class0/0006.jpg" in problem
+    assert "the features of 5 images are damaged: class0/0006.jpg" in problem
     assert "and 2 more" in problem
     assert (state.shard.rows([69, 74]) == whole.features[[69, 74]]).all()
     everything_else = [row for row in range(100) if row not in state.damaged_rows]
@@ -79,8 +79,8 @@ def test_rows_with_damaged_signatures_are_damaged_rows(path, whole):
     found = inspect_cache(path)
     assert found.shards[0].damaged_rows.tolist() == [3, 5, 70]
     (problem,) = found.problems
-    assert "the features of 1 image(s) are damaged: class0/0010.jpg" in problem
-    assert "the signatures of 2 image(s) are damaged: class0/0006.jpg" in problem
+    assert "the features of 1 image are damaged: class0/0010.jpg" in problem
+    assert "the signatures of 2 images are damaged: class0/0006.jpg" in problem
     shard = found.shards[0].shard
     assert (shard.rows([3], FEATURES) == whole.features[[3]]).all()
     with pytest.raises(CacheError, match="the stored signatures of 1"):

@@ -138,11 +138,11 @@ def test_rejects_are_counted_and_shown(call, fails, make_images, tmp_path):
     for number in range(7):
         (images / "ash" / f"bad{number}\n.jpg").write_bytes(b"")
     shown = call("extract", images, tmp_path / "a.h5", *SMALL).stdout
-    assert "7 image(s) could not be embedded" in shown
+    assert "7 images could not be embedded" in shown
     assert "ash/bad0\\n.jpg: the file is empty" in shown
     assert call("info", tmp_path / "a.h5").stdout.count("the file is empty") == 7
     line = fails("extract", images, tmp_path / "b.h5", *SMALL, "--strict", status=1)
-    assert "7 image(s) cannot be embedded (--strict)" in line
+    assert "7 images cannot be embedded (--strict)" in line
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_verification_reports_damage_with_status_1(call, make_images, draw, tmp_
     cache.write_bytes(cache.read_bytes().replace(row, bytes(len(row))))
     shown = call("verify", cache, status=1).stdout
     assert "DAMAGED, but 23 images can still be used" in shown
-    assert "the features of 1 image(s) are damaged: cedar/007.bmp" in shown
+    assert "the features of 1 image are damaged: cedar/007.bmp" in shown
     found = json.loads(call("verify", cache, "--json", status=1).stdout)
     assert (found["ok"], found["damaged"]) == (False, ["cedar/007.bmp"])
     assert "1 repaired" in call("extract", images, cache, *SMALL).stdout

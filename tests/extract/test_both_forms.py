@@ -156,11 +156,11 @@ def test_damaged_rows_and_nothing_else_are_embedded_again(run, target, folder, t
     rows = [cache.paths.index(name) for name in ("ash/001.png", "ash/005.png")]
     for row in rows:
         flip(files_of(target)[0], cache.features[row].tobytes())
-    with pytest.raises(DamagedCacheError, match=r"2 image\(s\) are damaged \(ash/001\.png, ash/005\.png\)"):
+    with pytest.raises(DamagedCacheError, match=r"2 images are damaged \(ash/001\.png, ash/005\.png\)"):
         _ = FeatureCache.open(target).features
     updated = run()
     assert (updated.report.embedded, updated.report.repaired, updated.report.unchanged) == (2, 2, 22)
-    assert "the features of 2 image(s) are damaged: ash/001.png, ash/005.png" in updated.report.notes[0]
+    assert "the features of 2 images are damaged: ash/001.png, ash/005.png" in updated.report.notes[0]
     assert_fresh(updated, folder, tmp_path, small)
     assert run().report.published is False
 
@@ -169,11 +169,11 @@ def test_rows_with_damaged_signatures_are_embedded_again(run, target, folder, tm
     cache = run()
     row = cache.paths.index("ash/005.png")
     flip(files_of(target)[0], cache.signatures[row].tobytes())
-    with pytest.raises(DamagedCacheError, match=r"stored signatures of 1 image\(s\) are damaged \(ash/005\.png\)"):
+    with pytest.raises(DamagedCacheError, match=r"stored signatures of 1 image are damaged \(ash/005\.png\)"):
         _ = FeatureCache.open(target).signatures
     updated = run()
     assert (updated.report.embedded, updated.report.repaired, updated.report.unchanged) == (1, 1, 23)
-    assert "the signatures of 1 image(s) are damaged: ash/005.png" in updated.report.notes[0]
+    assert "the signatures of 1 image are damaged: ash/005.png" in updated.report.notes[0]
     assert_fresh(updated, folder, tmp_path, small)
     assert run().report.published is False
 

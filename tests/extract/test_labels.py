@@ -101,16 +101,14 @@ def test_a_row_of_a_known_folder_is_no_other_image(table):
 
 def test_ambiguous_names_are_listed(table):
     text = "id,label\n1,x\n2,y\n"
-    with pytest.raises(LabelsError, match=r"not tell the image of 1 name\(s\), .*: 1 \(a/1.jpg, b/1.jpg\)\. Write"):
+    with pytest.raises(LabelsError, match=r"not tell the image of 1 name, .*: 1 \(a/1.jpg, b/1.jpg\)\. Write"):
         table_labels(table(text), [b"a/1.jpg", b"b/1.jpg", b"a/2.jpg"])
 
 
 def test_rows_that_differ_for_one_image_are_refused(table):
     same = table("id,label\n1,x\n1,x\n2,y\n")
     assert labels_of(same, ["1.jpg", "2.jpg"]) == ["x", "y"]
-    with pytest.raises(
-        LabelsError, match=r"one row for each image, got rows that differ for 1 image\(s\), such as row 3"
-    ):
+    with pytest.raises(LabelsError, match=r"one row for each image, got rows that differ for 1 image, such as row 3"):
         table_labels(table("id,label\n1,x\n1,y\n"), [b"1.jpg", b"2.jpg"])
 
 
@@ -222,7 +220,7 @@ def test_images_without_class_folders_have_no_labels(flat, tmp_path):
     cache = extract_features(flat, tmp_path / "a.h5", **TINY)
     assert (cache.labels.tolist(), cache.class_names) == ([-1] * 6, [])
     assert cache.report.notes == [
-        "the 6 image(s) are not in class folders, so they have no labels. Give them with --labels FILE, or later with: "
+        "6 images are not in class folders and have no label. Give labels with --labels FILE, or later with: "
         "embedonce label CACHE --labels FILE"
     ]
     again = extract_features(flat, tmp_path / "a.h5", **TINY)
@@ -362,7 +360,7 @@ def test_images_without_labels_do_not_stop_a_comparison(images, small, tmp_path)
     )
     comparison = compare(some, ["knn"], split="random")
     assert len(comparison.cache) == len(cache) - 15
-    assert "15 image(s) have no label and are left out" in comparison.notes
+    assert "15 images have no label and are left out" in comparison.notes
 
 
 @pytest.mark.parametrize("name", ["cache-v1.h5", "cache-v2.h5", "cache-v1.cache", "cache-v2.cache"])

@@ -62,8 +62,8 @@ def test_large_images_are_named(tmp_path, make_images, small, monkeypatch, capsy
     with extract_features(folder, tmp_path / "a.h5", progress=True, **small) as cache:
         assert [path for path, _ in cache.rejects] == ["ash/001.png", "birch/001.png", "cedar/001.png"]
         assert cache.report.notes[-1] == (
-            "3 JPEG image(s) have more than 50 megapixels and were reduced while they were decoded: ash/000.jpg, …. "
+            "3 JPEG images have more than 50 megapixels and were reduced in decoding: ash/000.jpg, …. "
             "Reduce them yourself if you want other pixels"
         )
     before, _, _ = capsys.readouterr().err.partition("of 6 images")
-    assert "Note: 3 image(s) of more than 0 megapixels will be rejected: ash/001.png, birch/001.png, ced" in before
+    assert "Note: 3 images of more than 0 megapixels will be rejected: ash/001.png, birch/001.png, ced" in before

@@ -203,7 +203,7 @@ def test_ignored_palettes_and_dark_images_are_counted(tmp_path, small):
 
     cache = extracted(tmp_path, small, [dark, dark, lambda number, name: ODD["bmp: palette of 8 bits"]])
     notes = "\n".join(cache.report.notes)
-    assert "BMP image(s) have a palette that is ignored" in notes
+    assert "BMP images have a palette that is ignored" in notes
     assert "images embedded now are nearly black or of one colour" in notes
 
 

@@ -116,7 +116,7 @@ def test_without_labelled_test_images_val_is_tested(folder, tmp_path, draw):
     comparison = compare(cache, ["logreg"])
     assert len(comparison.split.test) == 6
     assert not len(comparison.split.validation)
-    assert any(note.endswith("image(s) have no label and are left out") for note in comparison.notes)
+    assert any(note.endswith("images have no label and are left out") for note in comparison.notes)
 
 
 def test_the_split_outlives_changed_labels(folder, tmp_path):

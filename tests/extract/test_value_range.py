@@ -212,5 +212,5 @@ def test_the_notice_about_dark_images_names_the_remedy(folder, tmp_path, small):
     cache = extract_features(folder, tmp_path / "a.h5", **small)
     assert "range" not in cache.fingerprint
     (note,) = (note for note in cache.report.notes if "16 bits" in note)
-    assert note.startswith("2 image(s) of 16 bits use less than a quarter of their range")
+    assert note.startswith("2 images of 16 bits use less than a quarter of their range")
     assert "--range stretch" in note

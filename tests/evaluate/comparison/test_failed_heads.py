@@ -146,7 +146,7 @@ def without_class(cache, name):
 def test_a_class_that_was_not_trained_is_the_first_note(cache):
     comparison = compare(cache, ["knn", "logreg"], split=without_class(cache, "birch"))
     assert comparison.notes[0] == (
-        "class birch has 4 test image(s) and no training image, so no head can predict it and every score is too low"
+        "class birch has 4 test images and no training image, so no head can predict it and every score is too low"
     )
     assert comparison.score_table().rows
     assert [row.verdict for row in comparison.differences] == ["undecided"]
@@ -156,7 +156,7 @@ def test_a_class_that_one_fold_does_not_train_is_noted(cache):
     train, test = without_class(cache, "birch")
     comparison = compare(cache, ["knn"], split=[(train, test[:20]), (test, train[:5])])
     birch = int((cache.label_names[test[:20]] == "birch").sum())
-    assert comparison.notes[0].startswith(f"class birch has {birch} test image(s) and no training image")
+    assert comparison.notes[0].startswith(f"class birch has {birch} test images and no training image")
 
 
 def test_probabilities_that_are_not_calibrated_are_noted(cache):

@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner
 from embedonce.cli.app import main
 from embedonce.errors import FingerprintError, HeadError, ModelFileError, ParameterError
+from embedonce.evaluate.comparison import evaluate_model
 from embedonce.evaluate.models.exporting import export
+from embedonce.evaluate.models.prediction import predict
 from embedonce.evaluate.models.training import train
 from embedonce.extract.decoding import decode
 from embedonce.extract.options import DTYPES
@@ -121,6 +123,33 @@ def test_an_exported_linear_head_can_be_loaded_again(models, exported, cache):
     np.testing.assert_allclose(
         load_head(exported["linear-svm.keras"]).predict_proba(cache.features), expected, atol=1e-5
     )
+
+
+@pytest.mark.slow
+def test_exports_predict_as_their_model_does(models, exported, images, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    for path in exported.values():
+        expected = predict(models[path.stem], [images / "ash", broken], top=3)
+        found = predict(path, [images / "ash", broken], top=3)
+        for one, two in zip(expected, found, strict=True):
+            assert (one.path, one.reason) == (two.path, two.reason)
+            assert dict(one.classes) == pytest.approx(dict(two.classes), abs=1e-3)
+        assert found[-1].reason
+
+
+@pytest.mark.slow
+def test_what_needs_features_refuses_a_lite_model(exported, cache, images, tmp_path):
+    path = exported["svm.tflite"]
+    with pytest.raises(ParameterError, match="parameter cache of predict is for models that take features"):
+        predict(path, images / "ash", cache=cache)
+    for work in (lambda: export(path, tmp_path / "a.keras"), lambda: evaluate_model(path, cache)):
+        with pytest.raises(ModelFileError, match="whose head cannot be taken out. Give the model that it was exported"):
+            work()
+    damaged = tmp_path / "damaged.tflite"
+    damaged.write_bytes(b"TFL3" * 99 + path.read_bytes()[-2000:])
+    with pytest.raises(ModelFileError, match="damaged"):
+        predict(damaged, images / "ash")
 
 
 @pytest.mark.usefixtures("other_image_model")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -150,6 +151,14 @@ def test_images_are_found_at_every_depth_but_not_hidden_ones(images, tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, tmp_path / name)
     assert [Path(image.path.decode()).name for image in find_images([tmp_path]).images] == ["deep.png", "top.png"]
+
+
+def test_images_of_a_folder_are_in_the_order_of_their_numbers(tmp_path):
+    for name in ("new 10.png", "new 2.png", "new 1.png", "new 1b/3.png", "new.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = [os.path.relpath(image.path, os.fsencode(tmp_path)).decode() for image in find_images([tmp_path]).images]
+    assert found == ["new 1.png", "new 1b/3.png", "new 2.png", "new 10.png", "new.png"]
 
 
 def test_images_of_other_formats_are_reported(model, images, tmp_path):

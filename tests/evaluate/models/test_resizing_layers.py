@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from embedonce import export, extract_features, predict, train
 from embedonce._keras import import_keras
-from embedonce.evaluate.models.exporting import LiteRTClassifier
+from embedonce.evaluate.models.litert_classifier import LiteRTClassifier
 from embedonce.evaluate.models.resizing_layers import resized_as_trained
 from embedonce.extract.decoding import decode
 from embedonce.extract.engines.convert import converter_for

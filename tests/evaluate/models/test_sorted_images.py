@@ -40,7 +40,7 @@ def test_nothing_is_overwritten(predictions, tmp_path):
     sort(predictions, tmp_path)
     (tmp_path / "sorted" / "ash" / "a" / "1.jpg").write_text("mine")
     (note,) = sort(predictions, tmp_path)
-    assert "1 image(s) were not sorted" in note
+    assert "1 image was not sorted" in note
     assert "1.jpg" in note
     assert tree(tmp_path / "sorted")["ash/a/1.jpg"] == "mine"
 

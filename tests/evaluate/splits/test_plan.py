@@ -175,7 +175,7 @@ def test_a_class_that_cannot_be_predicted_is_noted_first(cache):
     train = np.flatnonzero(cache.labels == 0)[:10]
     test = np.setdiff1d(np.arange(len(cache)), train)
     note = notes_on(cache, Split(train, test))[0]
-    assert note.startswith("class b has 20 test image(s) and no training image")
+    assert note.startswith("class b has 20 test images and no training image")
     assert not [note for note in notes_on(cache, Split(test, train)) if "no training image" in note]
 
 

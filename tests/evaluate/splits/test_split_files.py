@@ -48,7 +48,7 @@ def test_a_split_file_may_leave_images_out(build, tmp_path):
     [
         ("", "columns path,part"),
         ("a,b\n1,2\n", "columns path,part"),
-        ("path,part\nnone.png,train\n", r"1 path\(s\) that the cache does not have: none.png"),
+        ("path,part\nnone.png,train\n", r"1 path that the cache does not have: none.png"),
         ("path,part\nclass00/0000.png,dev\n", "line 2: part must be train, val or test, got 'dev'"),
         ("path,part\nclass00/0000.png,train\nclass00/0000.png,test\n", "line 3: class00/0000.png is named twice"),
         ("path,part\nclass00/0000.png,train\n", "has no test images$"),
@@ -115,7 +115,7 @@ def test_folds_may_be_a_column_of_a_table(build, tmp_path):
     for text, message in [
         ("a,b\n", "must be CSV with the columns path,part"),
         ("path,fold\nclass00/0000.png,1\n", "column fold must have at least 2 folds, got 1"),
-        ("path,fold\nother.png,1\n", r"names 1 path\(s\) that the cache does not have: other.png"),
+        ("path,fold\nother.png,1\n", r"names 1 path that the cache does not have: other.png"),
     ]:
         (tmp_path / "bad.csv").write_text(text)
         with pytest.raises(SplitError, match=message):
@@ -171,14 +171,14 @@ def test_a_name_of_several_images_is_an_error(tmp_path):
     (tmp_path / "s.csv").write_text("path,part\n1.png,train\na/2.png,test\n1.png,train\n2.png,val\n")
     assert parts_of(make_split(cache, tmp_path / "s.csv", 0)) == ([0, 2], [3], [1])
     (tmp_path / "s.csv").write_text("path,part\na/2.png,train\n2.png,test\n2,test\n")
-    with pytest.raises(SplitError, match=r"names 1 path\(s\) that the cache does not have: 2"):
+    with pytest.raises(SplitError, match=r"names 1 path that the cache does not have: 2"):
         make_split(cache, tmp_path / "s.csv", 0)
 
 
 def test_a_folder_of_the_cache_is_not_replaced(tmp_path):
     cache = cache_of({"a/1.png": "a", "b/2.png": "b"})
     (tmp_path / "s.csv").write_text("path,part\na/1.png,train\na/2.png,test\n")
-    with pytest.raises(SplitError, match=r"names 1 path\(s\) that the cache does not have: a/2.png"):
+    with pytest.raises(SplitError, match=r"names 1 path that the cache does not have: a/2.png"):
         make_split(cache, tmp_path / "s.csv", 0)
 
 
@@ -188,5 +188,5 @@ def test_images_outside_a_split_file_are_counted(build, tmp_path):
     with (tmp_path / "s.csv").open("a") as file:
         file.write(f"{cache.paths[3]},val\n{cache.paths[4]},test\n")
     notes = notes_on(cache, make_split(cache, tmp_path / "s.csv", 0))
-    assert sum("1 image(s) are for validation" in note for note in notes) == 1
+    assert sum("1 image is for validation" in note for note in notes) == 1
     assert sum("1 of the 6 images are in no part of the split file" in note for note in notes) == 1

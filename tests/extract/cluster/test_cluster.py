@@ -180,7 +180,7 @@ def test_rejects_are_those_of_one_machine(run, folder, scheduler, tmp_path):
     report = run("many.h5", dask=scheduler).report
     assert (report.embedded, report.rejected) == (24, 2)
     assert_same(tmp_path, "one.h5", "many.h5")
-    with pytest.raises(ImageError, match=r"2 image\(s\) cannot be embedded \(--strict\)"):
+    with pytest.raises(ImageError, match=r"2 images cannot be embedded \(--strict\)"):
         run("strict.h5", dask=scheduler, strict=True)
     assert run("strict.h5").report.resumed == 26
 
