@@ -13,10 +13,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # there is a worker for every processor
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 # The smallest backbone there is keeps the tests quick; random weights need no network.
 SMALL = {"weights": "random:0", "alpha": 0.35, "image_size": 64}
+
+settings.register_profile("embedonce", deadline=None)  # a busy machine is no failure
+settings.load_profile("embedonce")
 
 
 @pytest.fixture(scope="session", autouse=True)

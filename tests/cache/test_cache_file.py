@@ -23,7 +23,7 @@ ARCHIVED = Path(__file__).parents[1] / "data"
 
 
 @given(n=st.integers(0, 200), d=st.integers(1, 9), m=st.integers(0, 3), seed=st.integers(0, 9))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_written_is_read_back(tmp_path, n, d, m, seed):
     table = make_table(n, d, m, seed, signatures=seed % 2 == 0)
     write_cache(table, tmp_path / "a.h5")

@@ -37,7 +37,7 @@ def trees():
 @given(
     rows=st.lists(st.integers(0, ROWS - 1), max_size=2 * ROWS), block=st.integers(1, 2 * ROWS), ordered=st.booleans()
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_any_rows_in_any_blocks_are_those_of_the_whole_matrix(path, whole, rows, block, ordered):
     wanted = np.array(sorted(rows) if ordered else rows, np.intp)
     with FeatureCache.open(path) as cache:

@@ -49,7 +49,7 @@ def assert_same(cache, table):
 
 
 @given(n=st.integers(0, 200), shards=st.integers(1, 5), m=st.integers(0, 6), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_division_into_shards_gives_the_same_cache(tmp_path_factory, n, shards, m, seed):
     table = by_path(make_table(n, 3, m, seed))
     generator = np.random.default_rng(seed)

@@ -181,7 +181,7 @@ _INTERESTING = [0, 1, 2, 3, 7, 8, 127, 128, 255, 2**16 - 1, 2**31, 2**32 - 1, 2*
         max_size=4,
     )
 )
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_changed_file_gives_no_other_values_or_errors(tmp_path, changes):
     data = bytearray(CACHE)
     for place, value, width in changes:

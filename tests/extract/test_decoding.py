@@ -71,7 +71,7 @@ def test_every_format_is_decoded_to_the_bytes_of_tensorflow(tf, name):
 
 
 @given(height=st.integers(1, 90), width=st.integers(1, 90), size=st.integers(1, 80), seed=st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_resizing_gives_the_bits_of_tensorflow(tf, height, width, size, seed):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     resized = resize(pixels, size)
@@ -110,7 +110,7 @@ def test_tensorflow_rejects_the_same(tf, name):
 @given(
     data=st.binary(max_size=300), start=st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF89a"])
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_bytes_raise_anything_but_an_image_error(data, start):
     try:
         decode(start + data)

@@ -34,7 +34,7 @@ def assert_rounded(luma, exact):
 
 
 @given(size=st.one_of(st.integers(28, 120), st.sampled_from([160, 224, 299])), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_it_is_the_luma_of_the_means_of_areas(size, seed):
     generator = np.random.default_rng(seed)
     scale = generator.uniform(0, 1, (1, 1, 3)) if seed % 2 else 1.0

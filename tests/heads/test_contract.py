@@ -71,7 +71,7 @@ def labelled_blobs(seed, n_classes, spread, kind, dtype):
 
 
 @pytest.mark.parametrize("name", FAST_HEADS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
     n_classes=st.integers(2, 5),

@@ -58,7 +58,7 @@ def test_gradients_of_an_svm_match_its_probabilities(classes):
     np.testing.assert_allclose(weights, slopes, rtol=1e-4, atol=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(2, 6), st.integers(1, 30), st.integers(0, 2**32 - 1))
 def test_weights_and_bias_give_the_scores_of_linear_heads(classes, width, seed):
     generator = np.random.default_rng(seed)

@@ -113,7 +113,7 @@ def test_invalid_stored_rows_are_refused():
     offset=st.sampled_from([0.0, 1e-3, 1e4]),
     dtype=st.sampled_from([np.float32, np.float64]),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_scaler_is_scikit_learns(n, seed, offset, dtype):
     X = (np.random.default_rng(seed).normal(size=(n, 4)) * [1, 1e-3, 50, 0] + offset).astype(dtype)
     ours, theirs = standard_scaler(X), StandardScaler().fit(X)

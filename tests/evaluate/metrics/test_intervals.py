@@ -8,7 +8,7 @@ from embedonce.evaluate.metrics.clusters import units
 from embedonce.evaluate.metrics.contributions import contributions_by_jackknife
 from embedonce.evaluate.metrics.intervals import class_intervals, mean_interval, score_intervals, wilson_interval
 from embedonce.evaluate.metrics.metrics import METRICS, macro_f1, matthews, score
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_1samp
 from scipy.stats import t as student
@@ -169,7 +169,6 @@ def test_undefined_scores_have_no_interval():
     assert score_intervals(nothing, nothing, None, NAMES) == {}
 
 
-@settings(deadline=None)
 @given(st.integers(2, 40), st.integers(0, 1000))
 def test_ends_are_in_order_and_inside_whatever_the_predictions(rows, seed):
     generator = np.random.default_rng(seed)
@@ -229,7 +228,6 @@ def test_many_small_classes_keep_nominal_coverage():
     assert covered / 60 >= 0.85  # 95 % in 60 rounds
 
 
-@settings(deadline=None)
 @given(st.integers(1, 1000), st.floats(0, 1), st.floats(1, 20))
 def test_the_interval_of_a_fraction_contains_it_and_mirrors(images, fraction, effect):
     fraction = round(fraction * images) / images

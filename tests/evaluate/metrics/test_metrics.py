@@ -27,7 +27,7 @@ def example(seed, n=60):
 
 
 @given(seed=st.integers(0, 1000))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_scores_are_those_of_scikit_learn(seed):
     true, predicted, probabilities = example(seed)
     scores = score(true, predicted, probabilities, NAMES)

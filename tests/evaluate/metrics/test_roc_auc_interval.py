@@ -22,7 +22,7 @@ def interval(true, output, groups=None, level=0.95):
     return area_interval(true, np.column_stack([-output, output]), units(groups, len(true)), level)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=2, max_size=40))
 def test_the_mean_placement_is_the_area(images):
     positive = np.array([side for side, _ in images])
@@ -60,7 +60,7 @@ def test_it_has_the_nominal_coverage(images, size, correlation, separation):
     assert 0.9 <= covered <= (0.995 if images > 5 * size else 1)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.integers(4, 60), st.integers(1, 7), st.integers(1, 4))
 def test_it_has_the_area_within_0_and_1_and_mirrors(seed, images, size, levels):
     generator = np.random.default_rng(seed)

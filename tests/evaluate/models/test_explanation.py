@@ -101,7 +101,7 @@ def test_grad_cam_is_the_rectified_map_of_the_gradient(models, image, monkeypatc
     np.testing.assert_allclose(done.heatmap, np.maximum(maps @ weights, 0), rtol=1e-3, atol=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 8), st.integers(1, 8), st.integers(1, 12), st.integers(0, 2**32 - 1))
 def test_any_map_and_its_bias_add_up_to_the_score(height, width, features, seed):
     generator = np.random.default_rng(seed)

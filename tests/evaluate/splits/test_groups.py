@@ -90,7 +90,7 @@ GROUPS = NAMES.map(str.strip).filter(lambda name: not is_missing(name) and not n
 
 
 @given(st.dictionaries(NAMES, GROUPS, min_size=2))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_written_groups_are_read_back(tmp_path, table):
     cache = cache_of({path: "ab"[number % 2] for number, path in enumerate(sorted(table))})
     groups = Groups(cache.paths, [table[path] for path in cache.paths], "file")

@@ -57,7 +57,7 @@ def every_split(cache, groups, seed):
 
 
 @given(grown(), SEEDS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_adding_images_moves_no_old_one(data, seed):
     images, first = data
     old, old_groups = cache_and_groups(images, first)
@@ -72,7 +72,7 @@ def test_adding_images_moves_no_old_one(data, seed):
 
 
 @given(grown(), SEEDS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_groups_stay_together_and_classes_are_everywhere(data, seed):
     images, _ = data
     cache, groups = cache_and_groups(images, sorted(images))
@@ -88,7 +88,7 @@ def test_groups_stay_together_and_classes_are_everywhere(data, seed):
 
 
 @given(grown(), SEEDS, st.integers(2, 6), st.integers(1, 3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_every_row_is_tested_in_one_fold_of_each_repeat(data, seed, k, repeats):
     images, _ = data
     cache, groups = cache_and_groups(images, sorted(images))
@@ -106,7 +106,7 @@ def test_every_row_is_tested_in_one_fold_of_each_repeat(data, seed, k, repeats):
 
 
 @given(grown(), SEEDS, st.randoms(use_true_random=False))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_order_of_rows_does_not_matter(data, seed, random):
     images, _ = data
     shuffled = sorted(images)

@@ -193,7 +193,7 @@ def test_rungs_are_nested_stratified_and_of_whole_groups(cache, groups):
             assert np.all(counts <= np.maximum(share * of + PER_ORIGINAL, 2 * PER_ORIGINAL))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     labels=st.lists(st.integers(0, 2), min_size=1, max_size=40),
     per_unit=st.integers(1, 5),
@@ -397,7 +397,7 @@ def test_every_head_has_a_search_space_of_its_own_parameters():
         assert set(registered.space) <= set(make_head(name).get_params())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     head=st.sampled_from([name for name in HEADS if HEADS[name].space]),
     trials=st.integers(1, 30),

@@ -154,7 +154,7 @@ def with_gaps(program, gap=64):
 
 
 @needs_native
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.sampled_from([0.1, 0.35, 0.75, 1.3, 1.33]), st.integers(32, 140), st.integers(1, 300), st.integers(0, 300))
 def test_nothing_is_written_outside_its_place(alpha, size, strip, whole):
     with pytest.MonkeyPatch.context() as patch:

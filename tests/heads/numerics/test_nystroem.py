@@ -12,7 +12,7 @@ from embedonce.heads.io.export_keras import keras_head
 from embedonce.heads.numerics.nystroem import Nystroem
 from embedonce.heads.numerics.rbf_kernel import rbf_matrix
 from embedonce.heads.svm import SVMHead
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from stored_rows import Stored
 
@@ -36,7 +36,6 @@ def fitted(request):
 
 
 @given(n=st.integers(1, 40), d=st.integers(1, 30), gamma=st.floats(0.01, 1), seed=st.integers(0, 99))
-@settings(deadline=None)
 def test_all_rows_as_landmarks_give_the_exact_kernel(n, d, gamma, seed):
     X = np.random.default_rng(seed).normal(size=(n, d))
     mapped = Nystroem.of(X, gamma).transform(X)

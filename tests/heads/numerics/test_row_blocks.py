@@ -8,13 +8,12 @@ from embedonce import make_head
 from embedonce.cache import row_blocks
 from embedonce.heads.numerics import row_blocks as module
 from embedonce.heads.numerics.row_blocks import BLOCK_ROWS, RUN_ROWS, select_rows, shuffled_batches, take_rows
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from stored_rows import Stored
 
 
 @given(n=st.integers(1, 2000), batch=st.integers(1, 300), seed=st.integers(0, 9), at_once=st.integers(1, 9))
-@settings(deadline=None)
 def test_every_row_comes_once_beside_its_number(n, batch, seed, at_once):
     X = np.arange(2 * n, dtype=np.float32).reshape(n, 2)
     with pytest.MonkeyPatch.context() as patch:
@@ -65,7 +64,6 @@ def test_epochs_of_stored_rows_are_chosen_as_from_memory():
 
 
 @given(n=st.integers(1, 5000), seed=st.integers(0, 9))
-@settings(deadline=None)
 def test_chosen_rows_are_the_same_from_disk(n, seed):
     X = np.arange(2 * n, dtype=np.float32).reshape(n, 2)
     rng = np.random.default_rng(seed)
