@@ -3,7 +3,6 @@ from .calibration import probability_scores as probability_scores
 from .calibration import reliability as reliability
 from .clusters import mean_error as mean_error
 from .clusters import units as units
-from .contributions import contributions as contributions
 from .decisions import AnswerCurve as AnswerCurve
 from .decisions import label_threshold as label_threshold
 from .intervals import accuracy_interval as accuracy_interval
@@ -21,5 +20,6 @@ from .paired_tests import HeadDifference as HeadDifference
 from .paired_tests import PairedTest as PairedTest
 from .paired_tests import compare_all as compare_all
 from .paired_tests import compare_pair as compare_pair
+from .score_contributions import contributions as contributions
 from .selection import Predicted as Predicted
 from .selection import selection_bias as selection_bias

@@ -26,9 +26,9 @@ from .clusters import (
     t_quantile,
     units,
 )
-from .contributions import contributions, contributions_by_jackknife
 from .metrics import METRICS, losses
 from .roc_auc_interval import area_contributions, area_interval
+from .score_contributions import contributions, contributions_by_jackknife
 
 LEVEL = 0.95
 DRAWS = 2000

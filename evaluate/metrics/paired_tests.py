@@ -12,9 +12,9 @@ import numpy.typing as npt
 from ...cache import display
 from ..shared import Record, Records
 from .clusters import Clusters, Interval, normal_quantile, units
-from .contributions import contributions, weights
 from .intervals import LEVEL, accuracy_interval, balanced_accuracy_interval
 from .metrics import METRICS
+from .score_contributions import contributions, weights
 
 MARGIN = 0.01
 """Heads whose accuracies certainly differ by less are practically tied: one percentage point."""

@@ -5,9 +5,9 @@ import tracemalloc
 import numpy as np
 import pytest
 from embedonce.evaluate.metrics.clusters import units
-from embedonce.evaluate.metrics.contributions import contributions_by_jackknife
 from embedonce.evaluate.metrics.intervals import class_intervals, mean_interval, score_intervals, wilson_interval
 from embedonce.evaluate.metrics.metrics import METRICS, macro_f1, matthews, score
+from embedonce.evaluate.metrics.score_contributions import contributions_by_jackknife
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_1samp
