@@ -318,7 +318,7 @@ def notes_on_size(
         tested = units(None if groups is None else groups.ids[rows], len(rows))
         if len(rows) and tested.effective < FEW:
             in_groups = "" if tested.alone else f" in {tested.groups:,} group{'s' * (tested.groups != 1)}"
-            few.append(f"{display(name)} {len(rows):,}{in_groups}")
+            few.append(f"{display(name)} ({len(rows):,}{in_groups})")
             everywhere = np.flatnonzero(cache.labels == label)
             most = min(most, len(np.unique(everywhere if groups is None else groups.ids[everywhere])))
     if not few:

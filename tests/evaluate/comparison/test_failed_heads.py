@@ -80,7 +80,7 @@ def test_a_learning_curve_lacks_the_points_that_fail(cache):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_an_interrupted_comparison_leaves_finished_scores(cache_path, tmp_path, jobs):
     class Interrupting(Progress):
-        def say(self, text):
+        def now(self, text):
             if "last" in text:
                 raise KeyboardInterrupt
 

@@ -51,7 +51,7 @@ def scheduler(local):
 def test_a_cluster_gives_the_table_of_one_process(cache_path, scheduler):
     progress = KeptLines()
     one, many = compare(cache_path, HEADS), compare(cache_path, HEADS, dask=scheduler, progress=progress)
-    assert progress.lines == [f"training {name} …" for name in HEADS]
+    assert progress.lines[: len(HEADS)] == [f"training {name} …" for name in HEADS]
     for here, there in zip(one.results, many.results, strict=True):
         assert there.name == here.name
         np.testing.assert_array_equal(there.predicted, here.predicted)
