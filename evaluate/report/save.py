@@ -106,7 +106,7 @@ def _listed(path: Path) -> list[str]:
 
 def _subtitle(result: HeadResult) -> str:
     scores = result.scores
-    return f"accuracy {scores['accuracy']:.4f}   macro F1 {scores['macro_f1']:.4f}"
+    return f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}"
 
 
 def _predictions_csv(comparison: ComparisonData) -> bytes:

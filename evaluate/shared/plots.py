@@ -252,6 +252,7 @@ def try_figure(draw: Callable[[], Figure], *paths: Path) -> list[str]:
         figure = draw()
         for path in paths:
             save_figure(figure, path)
+            figure.set_layout_engine("none")  # other formats keep the layout of the first, which takes time
     except Exception as error:  # a font or a library that is broken, a disk that is full
         for path in paths:
             with contextlib.suppress(OSError):
