@@ -27,7 +27,7 @@ from .command import (
     set_parameters,
 )
 from .output import print_comparison, print_groups, print_json, print_notes, print_scores, print_suggestions
-from .screen import if_interrupted, progress, say_next, wrapped
+from .screen import if_interrupted, progress, say_next, wrapped, wrapped_lines
 
 _HEADS_HELP = f"{', '.join(HEADS)}, or package.module:Class"
 
@@ -125,6 +125,7 @@ def groups(
     for path in near_duplicates.written:
         click.echo(f"Wrote {display(str(path))}")
     print_notes(list(near_duplicates.notes))
+    say_next("compare", cache, "--groups", output, "-o", "DIR")
 
 
 def _suggest(
@@ -410,14 +411,12 @@ def tune(
     if as_json:
         print_json(tuned.to_dict())
         return
-    click.echo(tuned)
-    best_options = " ".join(f"-p {option}" for option in tuned.options)
-    if best_options:
-        click.echo(
-            f"To use them: embedonce compare {display(str(cache))} --heads {display(head)} {best_options} -o DIR"
-        )
+    click.echo(wrapped_lines(str(tuned)))
     for path in written:
         click.echo(f"Wrote {display(str(path))}")
+    if tuned.options:
+        best = [word for one in tuned.options for word in ("-p", one)]
+        say_next("compare", cache, "--heads", head, *best, "-o", "DIR")
 
 
 @click.command(cls=Command)
@@ -438,7 +437,7 @@ def diff(a: Path, b: Path, as_json: bool) -> None:
     if as_json:
         print_json(differences.to_dict())
     else:
-        click.echo(differences)
+        click.echo(wrapped_lines(str(differences)))
 
 
 @click.command(cls=Command, short_help="Write a configuration file for compare --config.")

@@ -61,6 +61,7 @@ def evaluate(model: Path, cache: Path, output: Path | None, as_json: bool, **opt
     for path in written:
         if path.name in ("report.html", "results.json"):
             click.echo(f"Wrote {display(str(path))}")
+    say_next("predict", model, "IMAGES")
 
 
 @click.command(cls=Command, short_help="Predict the classes of IMAGES with MODEL.")
@@ -259,6 +260,7 @@ def export(model: Path, path: Path, images: tuple[Path, ...], as_json: bool, **o
         f"{exported.largest_difference:.1g}."
     )
     print_notes(exported.notes)
+    say_next("predict", exported.path, "IMAGES")
 
 
 @click.command(cls=Command, short_help="Train the last layers of MODEL's backbone.")
@@ -310,6 +312,7 @@ def finetune(images: Path, model: Path, path: Path, as_json: bool, **options: An
     if done.curves:
         click.echo(f"Curves of accuracy and loss: {display(str(done.curves))}")
     print_notes(done.notes)
+    say_next("compare", "CACHE", "--with", done.path, "-o", "DIR")
 
 
 COMMANDS = (evaluate, predict, explain, export, finetune)

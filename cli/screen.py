@@ -33,6 +33,11 @@ def wrapped(text: str) -> str:
     return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
+def wrapped_lines(text: str) -> str:
+    """Return tables as they are, and every longer line of text between them in lines that fit."""
+    return "\n".join(line if "  " in line.strip() else wrapped(line) for line in text.splitlines())
+
+
 def progress(shown: bool = True) -> Progress:
     """Return the display of long work: a bar or lines, records for --verbose, nothing for --quiet."""
     from ..extract import Progress, make_progress

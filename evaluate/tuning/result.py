@@ -14,9 +14,11 @@ from ..metrics import METRICS, PairedTest
 from ..scoring import HeadResult
 from ..shared import (
     Records,
+    TextTable,
     as_json,
     data_frame,
     describe_cache,
+    format_number,
     how_it_was_made,
     html_table,
     replacing_files,
@@ -225,12 +227,13 @@ class Tuning:
         return f"<Tuning of {display(self.head)}: {self.trials} candidates, {' '.join(map(display, self.options))}>"
 
     def __str__(self) -> str:
-        rows = [f"{name:<10}{inner:>10.4f}{outer:>10.4f}" for name, inner, outer in self._scores()]
-        head = [" ".join(map(display, self.options)), f"{'':<10}{'search':>10}{'test':>10}"]
-        return "\n".join(head + rows + [f"Note: {printable(note)}." for note in self.notes])
+        rows = [[name, format_number(inner), format_number(outer)] for name, inner, outer in self._scores()]
+        table = TextTable([METRICS[self.metric].title, "search", "test"], rows)
+        lines = [" ".join(map(display, self.options)), str(table), *(f"Note: {printable(note)}." for note in self.notes)]
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return html_table(["parameters", "search", "test"], self._scores(), [" ".join(self.options), *self.notes])
+        return html_table([METRICS[self.metric].title, "search", "test"], self._scores(), [" ".join(self.options), *self.notes])
 
 
 def _as_option(value: Any) -> str:
