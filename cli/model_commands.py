@@ -14,7 +14,7 @@ import click
 from ..cache import display, make_folder
 from .command import AS_JSON, ENGINE, GROUPS, PATH, POSITIVE, SEED, VIEWS, WEIGHTS, Command, option
 from .output import print_explanation, print_json, print_notes, print_scores
-from .screen import progress
+from .screen import progress, say_next
 
 _TRUST = option("--trust", is_flag=True, help="Load a model file that may run code.")
 

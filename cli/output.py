@@ -110,7 +110,8 @@ def _print_some(lines: list[str], colour: str) -> None:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print scores, differences, the leakage gap and notes."""
-    from ..evaluate.shared import percent
+    from ..evaluate.report import best_head_verdicts
+    from ..evaluate.shared import has_many_heads, percent
 
     table, left_out = fitting(comparison.score_table(), 3, ("fit s", "predict s"))
     titles, rule, *lines = str(table).splitlines()
@@ -124,12 +125,18 @@ def print_comparison(comparison: Comparison) -> None:
             f"other images is {best.expected:.4f} (95 % interval {best.low:.4f} to {best.high:.4f})."
         )
         click.echo(wrapped(text))
-    for row in comparison.differences:
-        text = f"{row.text[0].upper()}{row.text[1:]}." if row.verdict == "undecided" else f"{row.text}."
-        click.echo(wrapped(text))
+    if has_many_heads(comparison.results):
+        click.echo(wrapped(f"{best_head_verdicts(comparison)[0]}. The report has the verdicts on all pairs."))
+    else:
+        for row in comparison.differences:
+            text = f"{row.text[0].upper()}{row.text[1:]}." if row.verdict == "undecided" else f"{row.text}."
+            click.echo(wrapped(text))
     if comparison.differences:
         corrected = ", corrected by Holm's method" if len(comparison.differences) > 1 else ""
-        click.echo(f"(Test: {comparison.differences[0].test}{corrected})")
+        text = (
+            "(p: how probable such a difference, or a larger one, is by chance if both heads are equally good. Test: "
+        )
+        click.echo(wrapped(f"{text}{comparison.differences[0].test}{corrected}.)"))
     if comparison.both_splits is not None:
         click.echo(f"\n{comparison.gap_table()}\n")
         leaky = comparison.both_splits[0].split

@@ -46,5 +46,7 @@ def best_head_verdicts(comparison: ComparisonData) -> list[str]:
     verdicts = Counter("worse" if row.verdict == "better" and row.b == best else row.verdict for row in rows)
     parts = [f"{words} {verdicts[verdict]}" for verdict, words in _WORDS.items() if verdicts[verdict]]
     if len(parts) == 1:
-        return [f"{display(best)} is {_WORDS[next(iter(verdicts))]} all {len(rows)} other heads"]
+        verdict = next(iter(verdicts))
+        others = "any of the" if verdict == "undecided" else "all"
+        return [f"{display(best)} is {_WORDS[verdict]} {others} {len(rows)} other heads"]
     return [f"{display(best)} is {', '.join(parts[:-1])} and {parts[-1]} of the other {len(rows)} heads"]

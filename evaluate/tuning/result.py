@@ -229,11 +229,17 @@ class Tuning:
     def __str__(self) -> str:
         rows = [[name, format_number(inner), format_number(outer)] for name, inner, outer in self._scores()]
         table = TextTable([METRICS[self.metric].title, "search", "test"], rows)
-        lines = [" ".join(map(display, self.options)), str(table), *(f"Note: {printable(note)}." for note in self.notes)]
+        lines = [
+            " ".join(map(display, self.options)),
+            str(table),
+            *(f"Note: {printable(note)}." for note in self.notes),
+        ]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return html_table([METRICS[self.metric].title, "search", "test"], self._scores(), [" ".join(self.options), *self.notes])
+        return html_table(
+            [METRICS[self.metric].title, "search", "test"], self._scores(), [" ".join(self.options), *self.notes]
+        )
 
 
 def _as_option(value: Any) -> str:

@@ -405,6 +405,17 @@ def test_options_override_the_configuration_file(call, fails, cache_path, tmp_pa
     assert json.loads(call("diff", "run", "b", "--json").stdout)["only_a"] == ["mine"]
 
 
+def test_many_heads_have_one_sentence_on_the_best(call, cache_path, tmp_path):
+    config = tmp_path / "heads.toml"
+    tables = "".join(f'[heads.h{number}]\nhead = "knn"\n' for number in range(12))
+    config.write_text(
+        f'split = "random"\noutput = "{tmp_path.as_posix()}/out"\ncache = "{cache_path.as_posix()}"\n{tables}'
+    )
+    shown = call("compare", "--config", config).stdout
+    assert shown.count("significan") + shown.count("tied") == 1
+    assert re.search(r"h0 is .* (any of the|all) 11 other heads\. The report has the verdicts on all pairs\.", shown)
+
+
 def test_invalid_head_parameters_fail_before_any_work(call, cache_path, tmp_path):
     options = ["--heads", "dummy,logreg", "-p", "logreg.C=x", "-o", tmp_path / "a"]
     assert call("compare", cache_path, *options, status=2).stderr.startswith("Error: parameter C of head 'logreg' must")
