@@ -61,7 +61,8 @@ def score_intervals(
         if not metric.of_probabilities and name not in intervals:
             value = float(metric.measure(counts.astype(np.float64)))
             values = contributions_by_jackknife(metric.measure, counts.astype(np.float64), true, predicted)
-            intervals[name] = _skewed(_between(metric.measure(drawn), value, level), values, clusters, level, true)
+            interval = _between(metric.measure(drawn), value, level)
+            intervals[name] = _skewed(interval, values, clusters, level, true, metric.bounds[0])
     if probabilities is not None:
         intervals["log_loss"] = mean_interval(losses(true, probabilities), clusters, level)
         area = area_interval(true, probabilities, clusters, level)
@@ -226,13 +227,14 @@ def _skewed(
     clusters: Clusters,
     level: float,
     classes: npt.NDArray[np.intp] | None = None,
+    least: float = 0.0,
 ) -> Interval:
     """Return an interval of a score, with the lower end of `mean_interval` if groups differ in size and it is lower."""
     low, high = interval
     if clusters.effective == clusters.groups:
         return interval
     freedom = None if classes is None else freedom_of_classes(values - values.mean(), classes, clusters)
-    return min(low, 1 - mean_interval(1 - values, clusters, level, freedom)[1]), high
+    return min(low, max(least, 1 - mean_interval(1 - values, clusters, level, freedom)[1])), high
 
 
 def _asymmetry(values: npt.NDArray[np.floating], clusters: Clusters) -> float:

@@ -173,9 +173,10 @@ def test_undefined_scores_have_no_interval():
 def test_ends_are_in_order_and_inside_whatever_the_predictions(rows, seed):
     generator = np.random.default_rng(seed)
     true, predicted = generator.integers(0, 2, (2, rows))
-    for name, (low, high) in score_intervals(true, predicted, None, ["a", "b"]).items():
-        minimum, maximum = METRICS[name].bounds
-        assert minimum <= low <= high <= maximum, name
+    for groups in (None, generator.integers(0, 1 + rows // 2, rows)):
+        for name, (low, high) in score_intervals(true, predicted, None, ["a", "b"], groups).items():
+            minimum, maximum = METRICS[name].bounds
+            assert minimum <= low <= high <= maximum, name
 
 
 def test_errors_in_a_few_large_groups_are_not_taken_for_many():
