@@ -10,7 +10,7 @@ larger a group, the harder. **mixed**: uneven, and each group has images of all 
 difficult groups are difficult in all classes.
 
 - **scores**: the fraction of 95 % intervals that contain the true score, for classes of equal and of unequal sizes,
-  and for an easy, a moderate and a difficult task; and how often the report notes few test images or few errors.
+  and for an easy, a moderate and a difficult task; and how often the report notes that intervals may be off.
 - **tests**: two equally good heads, and how often they are called different at 0.05, by accuracy and by balanced
   accuracy, where a tenth of the groups are of a second class; and by sign flips alone. **exchangeable**: the heads err
   alike, and agree on 60 % of the groups. **images, groups**: one errs on single images and the other on whole groups.
@@ -44,7 +44,7 @@ from embedonce.evaluate.metrics.intervals import accuracy_interval, score_interv
 from embedonce.evaluate.metrics.metrics import METRICS, score
 from embedonce.evaluate.metrics.paired_tests import MARGIN, PairedTest, compare_folds, compare_pair, sign_flip_p
 from embedonce.evaluate.metrics.selection import Predicted, selection_bias
-from embedonce.evaluate.splits.plan import FEW, FEW_ERRORS
+from embedonce.evaluate.splits.plan import FEW, FEW_ERRORS, UNEQUAL
 from embedonce.extract import cpu_count
 from rich.console import Console
 from rich.table import Table
@@ -119,7 +119,8 @@ def coverage(kind: str, groups: tuple[int, ...], separation: float, seed: int) -
     found = _held(tuple(METRICS), true_scores(kind, groups, separation), true, probabilities, of_row, seed)
     wrong = len(np.unique(of_row[probabilities.argmax(1) != true]))
     fewest = min(units(of_row[true == label], int((true == label).sum())).effective for label in np.unique(true))
-    return found | {"noted": fewest < FEW or wrong < FEW_ERRORS}
+    every = units(of_row, len(true))
+    return found | {"noted": fewest < FEW or wrong < FEW_ERRORS or every.effective < UNEQUAL * every.groups}
 
 
 def draw_correct(

@@ -3,8 +3,9 @@
 The accuracy has Wilson's interval for an effective number of images. Balanced accuracy, macro F1 and Matthews's
 correlation are functions of the confusion matrix, and have the quantiles of their posterior distribution, in which each
 class has its own effective number of images. If a few groups have many errors, as large ones that are harder have, such
-intervals end too high, and a lower end that knows the skewness counts. In simulation (``benchmarks/statistics.py``)
-coverage is nominal for classes of equal and of very different sizes, with and without groups.
+intervals end too high; the more groups differ in size, the more a lower end that knows the skewness counts. In
+simulation (``benchmarks/statistics.py``) coverage is nominal for classes of equal and of very different sizes, with and
+without groups.
 """
 
 from __future__ import annotations
@@ -105,10 +106,12 @@ def class_intervals(
     return intervals
 
 
-def accuracy_interval(correct: npt.NDArray[np.bool_], clusters: Clusters, level: float = LEVEL) -> Interval:
-    """Return the interval of the fraction that is correct."""
+def accuracy_interval(
+    correct: npt.NDArray[np.bool_], clusters: Clusters, level: float = LEVEL, *, skewed: bool = True
+) -> Interval:
+    """Return the interval of the fraction that is correct; differences do not share its skewness."""
     interval = wilson_interval(float(correct.mean()), effective_size(correct, clusters, level), level)
-    return _skewed(interval, contributions(correct), clusters, level)
+    return _skewed(interval, contributions(correct), clusters, level) if skewed else interval
 
 
 def wilson_interval(fraction: float, size: float, level: float = LEVEL) -> Interval:
@@ -128,8 +131,10 @@ def balanced_accuracy_interval(
     clusters: Clusters,
     level: float = LEVEL,
     seed: int = 0,
+    *,
+    skewed: bool = True,
 ) -> Interval:
-    """Return the interval of the mean recall of the classes that occur."""
+    """Return the interval of the mean recall of the classes that occur; differences do not share its skewness."""
     # the posterior of the mean recall: Brodersen, Ong, Stephan and Buhmann, 2010, doi:10.1109/ICPR.2010.764
     generator = np.random.default_rng(seed)
     classes = _recalls(correct, true, clusters, level)
@@ -137,7 +142,7 @@ def balanced_accuracy_interval(
     for one in classes:
         total += generator.beta(one.right, one.wrong, DRAWS)
     interval = _between(total / len(classes), float(np.mean([one.recall for one in classes])), level)
-    return _skewed(interval, contributions(correct, true), clusters, level, true)
+    return _skewed(interval, contributions(correct, true), clusters, level, true) if skewed else interval
 
 
 class _Recall(NamedTuple):
@@ -229,12 +234,14 @@ def _skewed(
     classes: npt.NDArray[np.intp] | None = None,
     least: float = 0.0,
 ) -> Interval:
-    """Return an interval of a score, with the lower end of `mean_interval` if groups differ in size and it is lower."""
+    """Return an interval of a score, the lower end moved to that of `mean_interval`, the more groups differ in size."""
     low, high = interval
-    if clusters.effective == clusters.groups:
+    unequal = min(1.0, 2 * (1 - clusters.effective / clusters.groups)) ** 2
+    if unequal == 0:
         return interval
     freedom = None if classes is None else freedom_of_classes(values - values.mean(), classes, clusters)
-    return min(low, max(least, 1 - mean_interval(1 - values, clusters, level, freedom)[1])), high
+    lower = max(least, 1 - mean_interval(1 - values, clusters, level, freedom)[1])
+    return min(low, low + unequal * (lower - low)), high
 
 
 def _asymmetry(values: npt.NDArray[np.floating], clusters: Clusters) -> float:

@@ -121,9 +121,9 @@ def _difference_interval(
         of_row = contributions(correct, classes)
         values.append(float(of_row.mean()))
         if classes is None:
-            ends.append(accuracy_interval(correct, clusters, level))
+            ends.append(accuracy_interval(correct, clusters, level, skewed=False))
         else:
-            ends.append(balanced_accuracy_interval(correct, classes, clusters, level))
+            ends.append(balanced_accuracy_interval(correct, classes, clusters, level, skewed=False))
         sums.append(clusters.sums(of_row - of_row.mean()))
         wrong.append(len(np.unique(clusters.of_row[~correct])))
     products = np.array(sums) @ np.array(sums).T

@@ -297,6 +297,8 @@ def untrained_classes(cache: FeatureCache, splits: Sequence[Split]) -> dict[str,
 FEW, FEW_ERRORS = 20, 10
 """Below this number of test images, or groups of equal size, of a class, and of images, or groups, with an error,
 intervals may be too narrow or too wide."""
+UNEQUAL = 0.6
+"""Below this ratio of groups of equal size to groups, intervals may be too narrow if larger groups are harder."""
 
 _FOLDS, _LISTED = 5, 6  # that a note proposes, and classes that it names
 
@@ -322,10 +324,23 @@ def notes_on_size(
             everywhere = np.flatnonzero(cache.labels == label)
             most = min(most, len(np.unique(everywhere if groups is None else groups.ids[everywhere])))
     if not few:
-        return [] if scored is None else _note_on_errors(*scored, groups, split)
+        notes = [] if scored is None else _note_on_errors(*scored, groups, split)
+        return notes + _note_on_sizes(groups, split)
     shown = ", ".join(few[:_LISTED]) + (f" and {len(few) - _LISTED} other classes" if len(few) > _LISTED else "")
     advice = "" if folds or split.method not in ("random", "grouped") or most < 2 else f". Test all with --folds {most}"
     return [f"few test images, so intervals may be too narrow or too wide: {shown}{advice}"]
+
+
+def _note_on_sizes(groups: Groups | None, split: Split) -> list[str]:
+    if groups is None or not len(split.test):
+        return []
+    sizes = np.unique(groups.ids[split.test], return_counts=True)[1]
+    tested = units(groups.ids[split.test], len(split.test))
+    if tested.effective >= UNEQUAL * tested.groups:
+        return []
+    differ = f"differ much in size ({sizes.min():,} to {sizes.max():,} images)"
+    tested_groups = f"the {tested.groups:,} groups of test images"
+    return [f"{tested_groups} {differ}, so intervals may be too narrow if larger ones are harder"]
 
 
 def _note_on_errors(name: str, correct: npt.NDArray[np.bool_], groups: Groups | None, split: Split) -> list[str]:

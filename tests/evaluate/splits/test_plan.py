@@ -229,3 +229,15 @@ def test_few_errors_of_the_best_head_are_noted(in_groups, note):
     assert any(note in each for each in notes_on(cache, split, groups=groups, scored=("knn", correct)))
     many = np.arange(100) >= 40
     assert not any("errs" in each for each in notes_on(cache, split, groups=groups, scored=("knn", many)))
+
+
+def test_groups_that_differ_much_in_size_are_noted():
+    cache = FeatureCache.from_arrays(np.zeros((2000, 2), np.float32), ["cat", "dog"] * 1000)
+    split = Split(np.arange(1600, 2000), np.arange(1600), "grouped")
+    notes = {}
+    for name, sizes in (("even", [10] * 160), ("uneven", [2] * 200 + [30] * 40)):
+        numbers = [*np.repeat(np.arange(len(sizes)), sizes), *range(1000, 1400)]
+        groups = Groups(cache.paths, [f"g{number}" for number in numbers])
+        notes[name] = [note for note in notes_on(cache, split, groups=groups) if "differ much in size" in note]
+    assert not notes["even"]
+    assert "the 240 groups of test images differ much in size (2 to 30 images)" in notes["uneven"][0]
