@@ -6,10 +6,11 @@ exponential run along the images. Features stay float32, while weights, sums and
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from .scores import Array
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
+Result = TypeVar("Result")
 
 
 Losses = Callable[[Floats, Codes], tuple[Floats, Floats]]
@@ -62,19 +64,22 @@ def solve(
         weights = flat.reshape(outputs, n_features + 1)
         coef, intercept = weights[:, :-1], weights[:, -1]
         gradient = np.zeros_like(weights)
-        loss, first = 0.0, 0
-        for block in blocks:
-            rows = slice(first, first + len(block))
-            first += len(block)
+        loss = 0.0
+
+        def part(block: Array, rows: slice) -> tuple[float, Array, Floats]:
+            """Return the sums of the losses, and of the gradients by coefficients and intercepts, over a block."""
             scores = (coef.astype(block.dtype) @ block.T).astype(np.float64)
             scores += intercept[:, None]
             losses, slopes = losses_of(scores, codes[rows])
             if row_weights is not None:
                 losses *= row_weights[rows]
                 slopes *= row_weights[rows]
-            loss += float(losses.sum())
-            gradient[:, :-1] += slopes.astype(block.dtype) @ block
-            gradient[:, -1] += slopes.sum(axis=1)
+            return float(losses.sum()), slopes.astype(block.dtype) @ block, slopes.sum(axis=1)
+
+        for of_block, by_coef, by_intercept in _in_order(pool, threads, part, _with_rows(blocks)):
+            loss += of_block
+            gradient[:, :-1] += by_coef
+            gradient[:, -1] += by_intercept
         gradient /= total
         gradient[:, :-1] += penalty * coef
         evaluated.append(loss / total + 0.5 * penalty * float(np.square(coef).sum()))
@@ -83,7 +88,7 @@ def solve(
     begin = np.zeros((outputs, n_features + 1))
     # scikit-learn's options
     options = {"maxiter": max_iter, "gtol": tol, "ftol": 64 * np.finfo(float).eps, "maxls": 50}
-    with _scipy_on_one_thread():
+    with _threads_of_blas() as threads, ThreadPoolExecutor(threads) as pool:
         result = minimize(
             objective,
             begin.ravel(),
@@ -128,22 +133,37 @@ def squared_hinge(signs: Floats) -> Losses:
     return losses_of
 
 
+def _with_rows(blocks: Iterable[Array]) -> Iterator[tuple[Array, slice]]:
+    first = 0
+    for block in blocks:
+        yield block, slice(first, first + len(block))
+        first += len(block)
+
+
+def _in_order(
+    pool: Executor, threads: int, function: Callable[..., Result], arguments: Iterable[tuple[Any, ...]]
+) -> Iterator[Result]:
+    """Call a function in the threads of a pool and yield the results in order; few arguments are held at a time."""
+    pending: deque[Future[Result]] = deque()
+    for each in arguments:
+        if threads == 1:
+            yield function(*each)
+            continue
+        pending.append(pool.submit(function, *each))
+        if len(pending) > 2 * threads:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
 @contextmanager
-def _scipy_on_one_thread() -> Iterator[None]:
-    """Keep busily waiting threads of SciPy's own BLAS off NumPy's processors: they tripled the time on two of them."""
+def _threads_of_blas() -> Iterator[int]:
+    """Give BLAS one thread, and the number that it had, for threads of Python."""
+    # exponentials are shared then, not the products alone, and no thread waits busily: between the small products of
+    # many iterations, such threads took most of two processors
     from threadpoolctl import ThreadpoolController
 
-    libraries = ThreadpoolController().lib_controllers
-    of_scipy = [
-        library
-        for library in libraries
-        if library.user_api == "blas" and any(part.startswith("scipy") for part in Path(library.filepath).parts[:-1])
-    ]
-    before = [library.num_threads for library in of_scipy]
-    try:
-        for library in of_scipy:
-            library.set_num_threads(1)
-        yield
-    finally:
-        for library, threads in zip(of_scipy, before, strict=True):
-            library.set_num_threads(threads)
+    blas = ThreadpoolController().select(user_api="blas")
+    threads = max((library.num_threads for library in blas.lib_controllers), default=1)
+    with blas.limit(limits=1):
+        yield threads
