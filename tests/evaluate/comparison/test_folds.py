@@ -113,7 +113,7 @@ def test_the_same_seed_gives_the_same_results_json(cache_path, in_pairs, folds, 
 
     found = []
     for _ in range(2):
-        heads = ["logreg", "knn", "softmax"]
+        heads = {"logreg": {}, "knn": {}, "softmax": {"epochs": 5}}
         made = compare(cache_path, heads, groups=in_pairs, seed=3, folds=folds, jobs=jobs, calibrate="temperature")
         results = json.loads(as_json(comparison_results(made)))
         del results["made"]

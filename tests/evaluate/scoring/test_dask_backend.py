@@ -88,7 +88,10 @@ def test_the_command_line_takes_a_scheduler(cache_path, scheduler, tmp_path):
 
 @pytest.mark.slow
 def test_threads_of_one_worker_train_softmax_heads_side_by_side(cache_path):
-    heads = {f"sklearn.base:clone {number}": embedonce.make_head("softmax", random_state=number) for number in range(4)}
+    heads = {
+        f"sklearn.base:clone {number}": embedonce.make_head("softmax", epochs=5, random_state=number)
+        for number in range(4)
+    }
     threads = {"processes": False, "threads_per_worker": 4}
     local = distributed.LocalCluster(n_workers=1, **(LOCAL | threads))
     with local as own, distributed.Client(own, set_as_default=False) as client:

@@ -77,13 +77,13 @@ def test_probabilities_are_averaged_over_image_and_views(cache, viewed):
     assert len(result.head.X_) == len(split.train)
 
 
-@pytest.mark.parametrize("name", ["logreg", "softmax"])
-def test_heads_that_read_rows_are_the_same_from_disk(name, cache, monkeypatch):
+@pytest.mark.parametrize(("name", "parameters"), [("logreg", {}), ("softmax", {"epochs": 5})])
+def test_heads_that_read_rows_are_the_same_from_disk(name, parameters, cache, monkeypatch):
     split, views = make_split(cache, "random", 0), open_views(cache, "both")
-    in_memory = fit_and_score(name, make_head(name), cache, split, None, views)
+    in_memory = fit_and_score(name, make_head(name, **parameters), cache, split, None, views)
     monkeypatch.setattr(fitting, "IN_MEMORY_BYTES", 0)
     monkeypatch.setattr(fitting, "_PREDICTED_ROWS", 2)
-    stored = fit_and_score(name, make_head(name), cache, split, None, views)
+    stored = fit_and_score(name, make_head(name, **parameters), cache, split, None, views)
     assert stored.probabilities.shape == in_memory.probabilities.shape
     if name == "logreg":
         np.testing.assert_allclose(stored.probabilities, in_memory.probabilities, atol=1e-6)
