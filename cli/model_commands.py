@@ -95,8 +95,8 @@ def predict(
     A model of embedonce train --decide answers, or says "ask a person" below its threshold, or gives a set of labels.
 
     An image that is farther from the training images than 999 in 1,000 of them (novelty above 1) is marked as unlike
-    them. Do not trust its probabilities. Exit status 1 if an image could not be read. Use --trust only if you trust
-    the author of the file.
+    them. Do not trust its probabilities. Training images are marked too. Exit status 1 if an image could not be read.
+    Use --trust only if you trust the author of the file.
 
     FILE.csv has a line for every image: its path in the folder or archive that was given, or its name, and its class.
     If an image could not be read, its class is empty and a third column, error, says why. --copy-to and --link-to sort
@@ -166,6 +166,7 @@ def predict(
             if prediction.decision == "ask a person":
                 classes.append("ask a person")
             unlike = " (unlike the training images)" if prediction.unlike_training else ""
+            unlike = " (a training image)" if prediction.in_training else unlike
             path = display(prediction.path.removeprefix(here))
             if output is None or prediction.reason:
                 click.echo(f"{path}: {', '.join(classes) or f'not read, {prediction.reason}'}{unlike}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,17 +44,19 @@ def classify_images(
     root: Path,
     images: Sequence[ImageFile],
     advance: Callable[[int], None],
-) -> tuple[dict[bytes, npt.NDArray[np.float64]], dict[bytes, str]]:
-    """Return the probabilities (k,) of every image by its path, and why the others could not be read."""
+) -> tuple[dict[bytes, tuple[npt.NDArray[np.float64], bytes]], dict[bytes, str]]:
+    """Return the probabilities (k,) and the SHA-256 of every image by its path, and why others cannot be read."""
     classify, decode = LiteRTClassifier(model.read_bytes()), decoder_of(fingerprint)
-    probabilities: dict[bytes, npt.NDArray[np.float64]] = {}
+    classified: dict[bytes, tuple[npt.NDArray[np.float64], bytes]] = {}
     reasons: dict[bytes, str] = {}
     for image in images:
         try:
-            pixels = decode(read_image(root, image)[0])
+            data = read_image(root, image)[0]
+            pixels = decode(data)
         except ImageError as error:
             reasons[image.path] = str(error)
         else:
-            probabilities[image.path] = classify(pixels[None])[0].astype(np.float64)
+            probabilities = classify(pixels[None])[0].astype(np.float64)
+            classified[image.path] = probabilities, hashlib.sha256(data).digest()
         advance(1)
-    return probabilities, reasons
+    return classified, reasons

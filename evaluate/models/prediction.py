@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ...cache import FeatureCache
+from ...cache import FeatureCache, counted
 from ...errors import HeadError, ParameterError, check_int, check_paths
 from ...extract import (
     EmbedResult,
@@ -27,6 +27,7 @@ from ...extract import (
     view_names,
 )
 from ...extract.engines import make_engine
+from ...heads.io import SHORT_HASH_BYTES
 from ..shared import Records
 from .decisions import ANSWER, ASK, Decision, decisions_of
 from .litert_classifier import classify_images
@@ -56,6 +57,8 @@ class Prediction:
         Whether the probability reaches the threshold of ``train --decide accuracy=VALUE``. None for other models.
     labels : tuple of str or None
         The set of labels of ``train --decide coverage=VALUE``, the most probable first. None for other models.
+    in_training : bool
+        Whether the model was trained on an image of the same content.
     """
 
     path: str
@@ -64,6 +67,7 @@ class Prediction:
     novelty: float | None = None
     decision: str | None = None
     labels: tuple[str, ...] | None = None
+    in_training: bool = False
 
     @property
     def unlike_training(self) -> bool:
@@ -79,6 +83,7 @@ class Prediction:
             {"path": self.path}
             | classes[0]
             | {"classes": classes, "novelty": self.novelty, "unlike_training": self.unlike_training}
+            | {"in_training": self.in_training}
             | ({} if self.decision is None else {"decision": self.decision})
             | ({} if self.labels is None else {"labels": list(self.labels)})
         )
@@ -174,7 +179,7 @@ def predict(
             raise HeadError("parameter views of predict must be 'none' for a head without probabilities to average")
         opened = None if cache is None else file.open_cache(cache, "predict")
         classified = _embed_and_classify(file, files, opened, weights, engine, names, progress)
-    predictions = []
+    predictions, trained_on = [], set(file.training_hashes)
     for image in files:
         one = classified.by_path[image.path]
         if isinstance(one, str):
@@ -182,18 +187,23 @@ def predict(
             continue
         decided = {decision.kind: _decide(decision, one.classes) for decision in decisions}
         shown, accuracy, coverage = tuple(one.classes[:top]), decided.get("accuracy"), decided.get("coverage")
-        predictions.append(Prediction(os.fsdecode(image.path), shown, "", one.novelty, accuracy, coverage))
+        known = one.digest[:SHORT_HASH_BYTES] in trained_on
+        predictions.append(Prediction(os.fsdecode(image.path), shown, "", one.novelty, accuracy, coverage, known))
     unknown = [Prediction(os.fsdecode(path), reason=reason) for path, reason in unread]
     result = Records([*predictions, *unknown])
     oddities = notes_on_oddities(classified.oddities, predicted=True)
-    result.notes = [*_notes_on_decisions(decisions, result, bool(names)), *oddities]
+    used = sum(prediction.in_training for prediction in predictions)
+    text = "image(s) (was|were) used in training, where a model is too certain"
+    on_training = [counted(used, text)] if used else []
+    result.notes = [*_notes_on_decisions(decisions, result, bool(names)), *on_training, *oddities]
     return result
 
 
 class _Classes(NamedTuple):
-    """All classes of an image, the most probable first, and its novelty."""
+    """All classes of an image, the most probable first, its SHA-256 and its novelty."""
 
     classes: list[tuple[str, float | None]]
+    digest: bytes
     novelty: float | None = None
 
 
@@ -210,13 +220,13 @@ def _classify(file: ModelFile, files: Sequence[ImageFile], progress: Progress) -
     try:
         with file.classifying():
             fingerprint = file.source.fingerprint
-            probabilities, reasons = classify_images(file.path, fingerprint, ROOT, files, progress.advance)
+            found, reasons = classify_images(file.path, fingerprint, ROOT, files, progress.advance)
     finally:
         progress.close()
     by_path: dict[bytes, _Classes | str] = {**reasons}
-    for path, row in probabilities.items():
+    for path, (row, digest) in found.items():
         file.require_probabilities(row[None], len(file.classes))
-        by_path[path] = _Classes(_ranked(file.classes, row))
+        by_path[path] = _Classes(_ranked(file.classes, row), digest)
     return _Classified(by_path, {})
 
 
@@ -250,7 +260,8 @@ def _embed_and_classify(
         with file.classifying():
             novelty = [None] * len(paths) if detector is None else detector.novelty(features).tolist()
             ranked = _classes(file, head, [features, *others])
-        by_path |= {path: _Classes(*one) for path, *one in zip(paths, ranked, novelty, strict=True)}
+        digests = [embedded[path].digest for path in paths]
+        by_path |= {path: _Classes(*one) for path, *one in zip(paths, ranked, digests, novelty, strict=True)}
     oddities: dict[str, list[bytes]] = defaultdict(list)
     for image in readable:
         for name in embedded[image.path].oddities:

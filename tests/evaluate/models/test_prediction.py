@@ -153,6 +153,17 @@ def test_images_are_found_at_every_depth_but_not_hidden_ones(images, tmp_path):
     assert [Path(image.path.decode()).name for image in find_images([tmp_path]).images] == ["deep.png", "top.png"]
 
 
+def test_training_images_are_marked(cache, images, tmp_path):
+    model = tmp_path / "head.npz"
+    split = train(cache, "knn", model).split
+    found = predict(model, images)
+    trained_on = {str(images.resolve() / cache.paths[row]) for row in split.train}
+    assert {one.path for one in found if one.in_training} == trained_on
+    assert f"{len(trained_on)} images were used in training, where a model is too certain" in found.notes
+    shown = CliRunner().invoke(main, ["predict", str(model), str(images)]).stdout
+    assert shown.count("(a training image)") == len(trained_on)
+
+
 def test_images_of_a_folder_are_in_the_order_of_their_numbers(tmp_path):
     for name in ("new 10.png", "new 2.png", "new 1.png", "new 1b/3.png", "new.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
