@@ -108,12 +108,14 @@ def test_predict_counts_images_whose_orientation_it_ignores(folder, tmp_path, sm
     Image.fromarray(np.full((40, 40), 900, np.uint16)).save(folder / "ash" / "dark.png")
     for options in ([], ["--json"], ["--csv"], ["--cache", str(cache.path)]):
         done = CliRunner().invoke(main, ["predict", str(tmp_path / "m.npz"), str(folder), *options])
-        first, second = done.stderr.splitlines()
+        used, first, second = done.stderr.splitlines()
+        assert "used in training" in used
         assert first.startswith("Note: 1 image has an EXIF orientation, which is ignored")
         assert "phone.png. Turn them upright, or train on a cache that was extracted with --orientation exif." in first
         assert second.startswith("Note: 1 image of 16 bits uses less than a quarter of its range")
         assert "Note" not in done.stdout
-    assert not predict(tmp_path / "m.npz", folder / "ash" / "upright.png").notes
+    Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(folder / "new.png")
+    assert not predict(tmp_path / "m.npz", folder / "new.png").notes
 
 
 @pytest.mark.parametrize("name", ["a.h5", "a.cache"])
