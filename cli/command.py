@@ -18,6 +18,7 @@ import click
 from ..cache import printable
 from ..errors import EmbedonceError, HeadParameterError
 from ..extract import AUTO, ENGINES
+from .screen import wrapped
 
 PATH = click.Path(path_type=Path)
 POSITIVE = click.IntRange(min=1)
@@ -114,7 +115,7 @@ def _one_line_errors(ctx: click.Context) -> Iterator[None]:
 
 def print_error(ctx: click.Context, error: EmbedonceError) -> None:
     """Print an error in one line, or with --debug its traceback."""
-    lines = traceback.format_exception(error) if ctx.meta["debug"] else [f"Error: {_one_line(error)}\n"]
+    lines = traceback.format_exception(error) if ctx.meta["debug"] else [wrapped(f"Error: {_one_line(error)}") + "\n"]
     click.echo("".join(lines), err=True, nl=False)
 
 

@@ -14,7 +14,7 @@ import click
 from ..cache import display, make_folder
 from .command import AS_JSON, ENGINE, GROUPS, PATH, POSITIVE, SEED, VIEWS, WEIGHTS, Command, option
 from .output import print_explanation, print_json, print_notes, print_scores
-from .screen import progress, say_next
+from .screen import progress, say_next, wrapped
 
 _TRUST = option("--trust", is_flag=True, help="Load a model file that may run code.")
 
@@ -256,10 +256,8 @@ def export(model: Path, path: Path, images: tuple[Path, ...], as_json: bool, **o
         print_json(exported.to_dict())
         return
     click.echo(f"Wrote {display(str(exported.path))}")
-    click.echo(
-        f"It agrees with the head on {exported.checked} of {exported.checked} images; probabilities differ by at most "
-        f"{exported.largest_difference:.1g}."
-    )
+    agreed = f"It agrees with the head on {exported.checked} of {exported.checked} images"
+    click.echo(wrapped(f"{agreed}; probabilities differ by at most {exported.largest_difference:.1g}."))
     print_notes(exported.notes)
     say_next("predict", exported.path, "IMAGES")
 

@@ -67,9 +67,11 @@ def print_labels(cache: FeatureCache) -> None:
 def print_check(check: Check) -> None:
     """Print the result of one check."""
     colour = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}[check.status]
-    click.echo(f"{click.style(check.status, fg=colour)}  {check.name:<10} {check.finding}")
+    indent = " " * 17
+    finding = wrapped(f"{check.status}  {check.name:<10} {check.finding}", indent)
+    click.echo(click.style(check.status, fg=colour) + finding.removeprefix(check.status))
     if check.remedy:
-        click.echo(f"{'':<17}{check.remedy}")
+        click.echo(wrapped(indent + check.remedy, indent))
 
 
 def print_verification(result: Verification) -> None:

@@ -25,12 +25,12 @@ def columns() -> int | None:
     return shutil.get_terminal_size().columns if terminal else None
 
 
-def wrapped(text: str) -> str:
+def wrapped(text: str, indent: str = "  ") -> str:
     """Return a message in lines that end between words, with a hanging indent."""
     width = columns()
     if width is None or len(text) <= width:
         return text
-    return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def wrapped_lines(text: str) -> str:
