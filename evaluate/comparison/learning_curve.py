@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ...cache import FeatureCache, display
 from ...errors import EmbedonceError, first_line
 from ...extract import Progress
-from ..metrics import MARGIN, METRICS, contributions, mean_error, score_intervals, units
+from ..metrics import MARGIN, METRICS, contributions, mean_error, score_intervals, t_quantile, units
 from ..scoring import (
     ComparisonData,
     HeadResult,
@@ -143,8 +143,6 @@ def _slope(
 ) -> LearningSlope | None:
     """Return the change of the score per doubling at the end of a curve, with its interval; None for one point."""
     # paired on the test images, plus the variance of the smaller parts, since the whole is one such part
-    from scipy.stats import t
-
     if len(curve) < 2:
         return None
     before, (whole,) = curve[-2], curve[-1]
@@ -157,7 +155,7 @@ def _slope(
     doublings = math.log2(images[1] / images[0])
     slope = float(values.mean()) / doublings
     error = math.sqrt(mean_error(values, clusters) ** 2 + drawn) / doublings
-    reach = error * float(t.ppf((1 + _LEVEL) / 2, max(clusters.effective - 1, 1)))
+    reach = error * t_quantile(_LEVEL, clusters.effective - 1)
     return LearningSlope(images[0], images[1], slope, slope - reach, slope + reach)
 
 

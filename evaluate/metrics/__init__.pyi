@@ -1,7 +1,9 @@
 from .calibration import coverage as coverage
 from .calibration import probability_scores as probability_scores
 from .calibration import reliability as reliability
+from .clusters import Clusters as Clusters
 from .clusters import mean_error as mean_error
+from .clusters import t_quantile as t_quantile
 from .clusters import units as units
 from .decisions import AnswerCurve as AnswerCurve
 from .decisions import label_threshold as label_threshold

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, counted, display
 from ...errors import SplitError, check_int
-from ..metrics import units
+from ..metrics import Clusters, units
 from .groups import Groups
 from .make import fold_rows, require_enough, split_rows
 from .split import Split, identical_in_training, merge_folds, with_groups
@@ -324,33 +324,31 @@ def notes_on_size(
             everywhere = np.flatnonzero(cache.labels == label)
             most = min(most, len(np.unique(everywhere if groups is None else groups.ids[everywhere])))
     if not few:
-        notes = [] if scored is None else _note_on_errors(*scored, groups, split)
-        return notes + _note_on_sizes(groups, split)
+        if not len(split.test):
+            return []
+        tested = units(None if groups is None else groups.ids[split.test], len(split.test))
+        return ([] if scored is None else _note_on_errors(*scored, tested)) + _note_on_sizes(tested)
     shown = ", ".join(few[:_LISTED]) + (f" and {len(few) - _LISTED} other classes" if len(few) > _LISTED else "")
     advice = "" if folds or split.method not in ("random", "grouped") or most < 2 else f". Test all with --folds {most}"
     return [f"few test images, so intervals may be too narrow or too wide: {shown}{advice}"]
 
 
-def _note_on_sizes(groups: Groups | None, split: Split) -> list[str]:
-    if groups is None or not len(split.test):
-        return []
-    sizes = np.unique(groups.ids[split.test], return_counts=True)[1]
-    tested = units(groups.ids[split.test], len(split.test))
+def _note_on_sizes(tested: Clusters) -> list[str]:
     if tested.effective >= UNEQUAL * tested.groups:
         return []
+    sizes = np.bincount(tested.of_row)
     differ = f"differ much in size ({sizes.min():,} to {sizes.max():,} images)"
     tested_groups = f"the {tested.groups:,} groups of test images"
     return [f"{tested_groups} {differ}, so intervals may be too narrow if larger ones are harder"]
 
 
-def _note_on_errors(name: str, correct: npt.NDArray[np.bool_], groups: Groups | None, split: Split) -> list[str]:
-    tested = units(None if groups is None else groups.ids[split.test], len(split.test))
+def _note_on_errors(name: str, correct: npt.NDArray[np.bool_], tested: Clusters) -> list[str]:
     wrong = len(np.unique(tested.of_row[~correct]))
     if wrong >= FEW_ERRORS:
         return []
     unit = "test images" if tested.alone else "groups of test images"
-    counted = f"{wrong:,} of {tested.groups:,} {unit}"
-    return [f"{display(name)} errs in {counted} only, so intervals may be too narrow or too wide"]
+    counted_groups = f"{wrong:,} of {tested.groups:,} {unit}"
+    return [f"{display(name)} errs in {counted_groups} only, so intervals may be too narrow or too wide"]
 
 
 def notes_on(

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .blas_threads import threads_of_blas
 from .scores import Array
 
 Floats = NDArray[np.float64]
@@ -88,7 +88,7 @@ def solve(
     begin = np.zeros((outputs, n_features + 1))
     # scikit-learn's options
     options = {"maxiter": max_iter, "gtol": tol, "ftol": 64 * np.finfo(float).eps, "maxls": 50}
-    with _threads_of_blas() as threads, ThreadPoolExecutor(threads) as pool:
+    with threads_of_blas() as threads, ThreadPoolExecutor(threads) as pool:
         result = minimize(
             objective,
             begin.ravel(),
@@ -154,16 +154,3 @@ def _in_order(
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()
-
-
-@contextmanager
-def _threads_of_blas() -> Iterator[int]:
-    """Give BLAS one thread, and the number that it had, for threads of Python."""
-    # exponentials are shared then, not the products alone, and no thread waits busily: between the small products of
-    # many iterations, such threads took most of two processors
-    from threadpoolctl import ThreadpoolController
-
-    blas = ThreadpoolController().select(user_api="blas")
-    threads = max((library.num_threads for library in blas.lib_controllers), default=1)
-    with blas.limit(limits=1):
-        yield threads

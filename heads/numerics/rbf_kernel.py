@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .blas_threads import threads_of_blas
 from .scores import Array
 
 # 1,024 rows against 1,024 rows: large enough for BLAS to run at full speed, 4 MiB of float32
@@ -47,8 +48,6 @@ def rbf_block(A: Array, B: Array, a_norms: Array, b_norms: Array, gamma: float, 
 
 def rbf_matrix(X: Array, gamma: float) -> NDArray[np.float64]:
     """Return the kernel matrix (n, n) of X, exactly symmetric, float64 for libsvm; products are in the dtype of X."""
-    from threadpoolctl import ThreadpoolController
-
     n = len(X)
     norms = squared_norms(X)
     matrix = np.empty((n, n))
@@ -72,11 +71,7 @@ def rbf_matrix(X: Array, gamma: float) -> NDArray[np.float64]:
                     part = slice(strip, strip + 64)
                     matrix[columns, rows][part] = block[:, part].T
 
-    # a thread for each of BLAS's, which has one in each: exponentials, copies and the first touch of a gigabyte of
-    # memory are shared too, not the products alone
-    blas = ThreadpoolController().select(user_api="blas")
-    threads = max((library.num_threads for library in blas.lib_controllers), default=1)
-    with blas.limit(limits=1), ThreadPoolExecutor(threads) as pool:
+    with threads_of_blas() as threads, ThreadPoolExecutor(threads) as pool:
         list(pool.map(fill, range(0, n, BLOCK_ROWS)))
     return matrix
 
