@@ -1,4 +1,4 @@
-"""Compile the kernels of the native engine if there is a compiler, and give a release its addresses.
+"""Compile the kernels of the native engine and of the search if there is a compiler, and give a release its addresses.
 
 setup.cfg has everything else. With the environment variable EMBEDONCE_URL, the address of the public repository,
 the package names it, and the links of README.md, which it shows as its description, lead there.
@@ -10,14 +10,18 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-native = Extension(
-    "embedonce.extract.engines._native",
-    ["extract/engines/_native.c"],
-    define_macros=[("Py_LIMITED_API", "0x030B0000")],  # one build for every Python from 3.11 on
-    py_limited_api=True,
-    extra_compile_args=[] if os.name == "nt" else ["-O3"],
-    optional=True,
-)
+
+def kernels(folder: str, name: str) -> Extension:
+    """Return an extension that the package can do without."""
+    return Extension(
+        f"embedonce.{folder.replace('/', '.')}.{name}",
+        [f"{folder}/{name}.c"],
+        define_macros=[("Py_LIMITED_API", "0x030B0000")],  # one build for every Python from 3.11 on
+        py_limited_api=True,
+        extra_compile_args=[] if os.name == "nt" else ["-O3"],
+        optional=True,
+    )
+
 
 url = os.environ.get("EMBEDONCE_URL", "").rstrip("/")
 readme = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
@@ -27,4 +31,8 @@ if url:
     readme = re.sub(r"((?<!!)\[[^]]*\]\()(?!\w+:|#)", rf"\1{url}/blob/HEAD/", readme)
     urls = {"Source": url, "Issues": f"{url}/issues", "Changelog": f"{url}/blob/HEAD/CHANGELOG.md"}
 
-setup(ext_modules=[native], long_description=readme, project_urls=urls)
+setup(
+    ext_modules=[kernels("extract/engines", "_native"), kernels("evaluate/duplicates", "_kernels")],
+    long_description=readme,
+    project_urls=urls,
+)

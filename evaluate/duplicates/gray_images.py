@@ -19,6 +19,7 @@ PICTURE_SIDE = 96
 """Pixels per side: eleven times as many pixels as a signature. Near-duplicates of photographs agree in structure of
 this size, other photographs only in their outlines."""
 
+_DECODED = 2 * PICTURE_SIDE  # pixels per side that large JPEG files keep when they are decoded
 _CACHED = 12_000  # pictures: 110 MB
 
 Gray = npt.NDArray[np.uint8]
@@ -66,7 +67,7 @@ def pictures_of(cache: FeatureCache, images: Path | str | None = None) -> Pictur
     if not root.exists():
         return None
     decode = decoder_of(cache.fingerprint)
-    return Pictures(lambda row: decode(read_unchanged(cache, root, row)))
+    return Pictures(lambda row: decode(read_unchanged(cache, root, row), _DECODED))
 
 
 def as_picture(pixels: npt.NDArray[np.uint8]) -> Gray:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .kernels import kernels
 from .thumbnails import PIXELS, SIDE, Thumbnails
 
 RINGS = 20
@@ -30,10 +31,9 @@ class Spectra(NamedTuple):
     halves: npt.NDArray[np.float16]  # (n, 33, 20, 2): real and imaginary parts; half precision halves the memory
     energy: npt.NDArray[np.float32]  # (n, 20)
 
-    def values(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.complex64]:
-        """Return the coefficients of some images, complex64, shape (k, 33, 20)."""
-        whole: npt.NDArray[np.complex64] = self.halves[rows].astype(np.float32).view(np.complex64)[..., 0]
-        return whole
+    def values(self, rows: npt.NDArray[np.intp] | int) -> npt.NDArray[np.float32]:
+        """Return the coefficients of some images or of one, shape (k, 33, 20, 2)."""
+        return self.halves[rows].astype(np.float32)
 
 
 class Centred(NamedTuple):
@@ -79,12 +79,32 @@ def ring_spectra(thumbnails: Thumbnails, block: int = 2048) -> Spectra:
 
 def correlate(spectra: Spectra, row: int, others: npt.NDArray[np.intp]) -> Centred:
     """Compare one image with others, shape (k,), over all rotations, both mirrorings and all zooms."""
+    library = kernels()
+    if library is None:
+        return _correlate(spectra, row, others)
+    best = empty(len(others))
+    library.embedonce_correlate(
+        spectra.halves.view(np.uint16),
+        spectra.energy,
+        row,
+        np.ascontiguousarray(others),
+        *(len(others), ZOOMS),
+        best.score,
+        best.mirror,
+        best.zoom,
+        best.shift,
+    )
+    return best
+
+
+def _correlate(spectra: Spectra, row: int, others: npt.NDArray[np.intp]) -> Centred:
+    """Compare them in NumPy."""
     shifts = 2 * ZOOMS + 1
     ring = np.arange(RINGS)[:, None] + np.arange(-ZOOMS, ZOOMS + 1)  # of the image, by ring of the other and zoom
     inside = (ring >= 0) & (ring < RINGS)
     ring = np.clip(ring, 0, RINGS - 1)
-    one = np.where(inside, spectra.values(np.array([row]))[0][:, ring], 0)  # (33, 20, zooms)
-    other = spectra.values(others).transpose(1, 0, 2)  # (33, k, 20)
+    one = np.where(inside, spectra.values(row).view(np.complex64)[:, ring, 0], 0)  # (33, 20, zooms)
+    other = spectra.values(others).view(np.complex64)[..., 0].transpose(1, 0, 2)  # (33, k, 20)
     products = np.stack([other.conj() @ one, other @ one])  # (2, 33, k, zooms)
     correlation = np.fft.irfft(products, ANGLES, axis=1)  # (2, 64, k, zooms)
     energy_of_one = np.where(inside, spectra.energy[row][ring], 0).sum(0)

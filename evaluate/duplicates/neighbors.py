@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +37,14 @@ class Neighbors(NamedTuple):
 
 def nearest_neighbors(cache: FeatureCache, count: int) -> Neighbors:
     """Find the ``count`` nearest neighbours of every row, fewer in a smaller cache."""
+    from threadpoolctl import threadpool_limits
+
+    # threads of BLAS wait busily for each other in the eigendecomposition; those of Python also sort
+    with threadpool_limits(1, "blas"):
+        return _nearest_neighbors(cache, count)
+
+
+def _nearest_neighbors(cache: FeatureCache, count: int) -> Neighbors:
     reduced = reduced_features(cache)
     count = min(count, len(reduced) - 1)
     if count < 1:
@@ -52,14 +61,22 @@ def reduced_features(cache: FeatureCache) -> npt.NDArray[np.float32]:
     rows, width = cache.shape
     generator = np.random.default_rng(0)
     chosen = np.sort(generator.choice(rows, _SAMPLE, replace=False)) if rows > _SAMPLE else np.arange(rows)
-    total, products = np.zeros(width), np.zeros((width, width))
-    for start, block in _blocks(cache):
-        part = block[chosen[(chosen >= start) & (chosen < start + len(block))] - start]
-        total += part.sum(0, dtype=np.float64)
-        products += part.T @ part
-    mean = total / max(len(chosen), 1)
-    covariance = products / max(len(chosen), 1) - np.outer(mean, mean)
-    variances, axes = np.linalg.eigh(covariance)
+    if 1 < rows < width:  # the same axes from the smaller matrix of products
+        part = cache[:rows]
+        mean = part.mean(0, dtype=np.float64)
+        centred = part - mean.astype(np.float32)
+        variances, combinations = np.linalg.eigh((centred @ centred.T).astype(np.float64) / rows)
+        lengths = np.sqrt(rows * np.maximum(variances, variances[-1] * 1e-9))
+        axes = centred.T @ (combinations / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    else:
+        total, products = np.zeros(width), np.zeros((width, width))
+        for start, block in _blocks(cache):
+            part = block[chosen[(chosen >= start) & (chosen < start + len(block))] - start]
+            total += part.sum(0, dtype=np.float64)
+            products += part.T @ part
+        mean = total / max(len(chosen), 1)
+        covariance = products / max(len(chosen), 1) - np.outer(mean, mean)
+        variances, axes = np.linalg.eigh(covariance)
     leading = np.flatnonzero(variances > variances[-1] * 1e-7)[::-1][:COMPONENTS]
     projection = (axes[:, leading] / variances[leading] ** 0.25).astype(np.float32)
     reduced = np.empty((rows, projection.shape[1]), np.float32)
@@ -80,7 +97,8 @@ def _exact(reduced: npt.NDArray[np.float32], count: int) -> Neighbors:
     similarity = np.empty((len(reduced), count), np.float32)
     block = max(1, _PRODUCTS // 4 // len(reduced))
     last = len(reduced) - count
-    for start in range(0, len(reduced), block):
+
+    def search(start: int) -> None:
         end = min(start + block, len(reduced))
         products = reduced[start:end] @ reduced.T
         products[np.arange(end - start), np.arange(start, end)] = -np.inf
@@ -89,6 +107,9 @@ def _exact(reduced: npt.NDArray[np.float32], count: int) -> Neighbors:
         order = np.argsort(-values, axis=1, kind="stable")
         rows[start:end] = np.take_along_axis(nearest, order, 1)
         similarity[start:end] = np.take_along_axis(values, order, 1)
+
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        list(pool.map(search, range(0, len(reduced), block)))
     return Neighbors(rows, similarity, reduced)
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .kernels import kernels
 from .pairs import Rows
 from .thumbnails import LEVELS, Bands, Thumbnails
 
@@ -86,6 +87,26 @@ def descend(
 ) -> tuple[npt.NDArray[np.float32], Affine]:
     """Take Gauss-Newton steps and return the best scores, float32, shape (k,), and their maps, shape (k, 6)."""
     # pictures are of shape (k, side * side), maps in their pixels; of the second, every stride-th row and column counts
+    side = isqrt(first.shape[1])
+    library = kernels()
+    if library is None:
+        return _descend(first, second, mirror, affine, steps, stride)
+    best, best_affine = np.empty(len(first), np.float32), affine.astype(np.float32)
+    library.embedonce_descend(
+        first,
+        second,
+        mirror,
+        best_affine,
+        best,
+        *(len(first), side, stride, steps, MINIMUM_OVERLAP, _DAMPING),
+    )
+    return best, best_affine
+
+
+def _descend(
+    first: Bands, second: Bands, mirror: Mirror, affine: Affine, steps: int, stride: int
+) -> tuple[npt.NDArray[np.float32], Affine]:
+    """Take the same steps in NumPy."""
     side = isqrt(first.shape[1])
     x, y = _grid(side, stride, mirror)
     fixed = second.reshape(-1, side, side)[:, ::stride, ::stride].reshape(len(second), -1)

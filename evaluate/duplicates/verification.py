@@ -29,6 +29,7 @@ _EVIDENCE = 3.0  # standard deviations of Fisher's transformation of a correlati
 _MINIMUM_PATCHES = 6  # of 36; fewer are a spot, and all spots are similar
 _PEAK = 6  # pixels; larger shifts are other positions
 _FARTHEST = 30
+_PADDED = 128  # at least PICTURE_SIDE + _FARTHEST, so that these shifts do not wrap around
 _SIDELOBE = 0.8  # maximum agreement in another position, relative to that in place
 
 
@@ -58,7 +59,7 @@ def _sidelobe(first: Bands, second: Bands, mirror: Mirror, affine: Affine) -> Sc
     """Return the largest agreement at another shift, relative to that in place: float32, shape (k,)."""
     from scipy import fft
 
-    shape = (2 * PICTURE_SIDE, 2 * PICTURE_SIDE)
+    shape = (_PADDED, _PADDED)
     moved, inside = warp(first, mirror, affine)
     fixed = second * inside
 

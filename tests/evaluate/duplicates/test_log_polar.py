@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from embedonce.evaluate.duplicates import log_polar as polar
+from embedonce.evaluate.duplicates.kernels import kernels
 from embedonce.evaluate.duplicates.thumbnails import PIXELS, Thumbnails
 from textures import texture, thumbnail, view
 
@@ -83,3 +84,15 @@ def test_blocks_do_not_change_the_rings():
 
 def test_no_thumbnails_have_no_rings():
     assert polar.ring_spectra(Thumbnails(np.zeros((0, PIXELS), np.uint8))).halves.shape[0] == 0
+
+
+@pytest.mark.skipif(kernels() is None, reason="there was no compiler")
+def test_compiled_and_numpy_correlations_agree(monkeypatch):
+    signatures = np.stack([*(thumbnail(texture(number)) for number in range(6)), np.full(PIXELS, 9, np.uint8)])
+    spectra, others = polar.ring_spectra(Thumbnails(signatures)), np.array([5, 1, 1, 6, 0])
+    compiled = polar.correlate(spectra, 0, others)
+    monkeypatch.setattr(polar, "kernels", lambda: None)
+    plain = polar.correlate(spectra, 0, others)
+    np.testing.assert_allclose(compiled.score, plain.score, atol=1e-5)
+    for one, other in zip(compiled[1:], plain[1:], strict=True):
+        np.testing.assert_array_equal(one[others < 6], other[others < 6])  # the last one is flat: all its angles agree

@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from embedonce.evaluate.duplicates import log_polar as polar
+from embedonce.evaluate.duplicates import registration
+from embedonce.evaluate.duplicates.kernels import kernels
 from embedonce.evaluate.duplicates.registration import register
 from embedonce.evaluate.duplicates.thumbnails import PIXELS, Thumbnails
 from embedonce.evaluate.duplicates.translation import shift_hypotheses
@@ -99,3 +101,18 @@ def test_pairs_registered_together_score_as_alone():
     together = from_the_centre(thumbnails, first, second)
     alone = [from_the_centre(thumbnails, first[k : k + 1], second[k : k + 1])[0] for k in range(len(first))]
     np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
+@pytest.mark.skipif(kernels() is None, reason="there was no compiler")
+@pytest.mark.parametrize(("side", "stride"), [(28, 2), (28, 1), (48, 1), (15, 2)])
+def test_compiled_and_numpy_steps_agree(side, stride):
+    pictures = np.stack([texture(number)[:side, :side].ravel() for number in (0, 0, 1, 2)]).astype(np.float32)
+    pictures = (pictures - pictures.mean(1, keepdims=True)) / pictures.std(1, keepdims=True)
+    pictures[3] = 0
+    affine = np.tile(np.array([1, 0.05, 0.6, -0.05, 1, -0.4], np.float32), (4, 1))
+    mirror = np.array([False, True, False, False])
+    given = pictures, pictures, mirror, affine, 4, stride
+    compiled, maps = registration.descend(*given)
+    plain, plain_maps = registration._descend(*given)
+    np.testing.assert_allclose(compiled, plain, atol=1e-4)
+    np.testing.assert_allclose(maps[:2], plain_maps[:2], atol=1e-2)
