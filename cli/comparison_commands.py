@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -20,6 +20,7 @@ from .command import (
     WEIGHTS,
     Command,
     head_parameters,
+    import_scikit_learn,
     option,
     parameter,
     print_error,
@@ -28,6 +29,9 @@ from .command import (
 )
 from .output import print_comparison, print_groups, print_json, print_notes, print_scores, print_suggestions
 from .screen import if_interrupted, progress, say_next, wrapped, wrapped_lines
+
+if TYPE_CHECKING:
+    from ..evaluate.report import Figures
 
 _HEADS_HELP = f"{', '.join(HEADS)}, or package.module:Class"
 
@@ -193,6 +197,7 @@ def train(cache: Path, head: str, path: Path, params: tuple[str, ...], as_json: 
         # set a parameter and train on all images
         embedonce train photos.h5 --head svm -p C=10 --split none -o svm.npz
     """
+    import_scikit_learn()
     from ..evaluate.models import train as train_head
 
     chosen = dict(parameter(text) for text in params)
@@ -224,6 +229,7 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     """Make the values of the file the defaults of the options."""
     if path is None:
         return
+    import_scikit_learn()
     from ..evaluate.comparison import read_config
 
     options, heads = read_config(path)
@@ -248,6 +254,12 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
 )
 @option("--tune", type=SECONDS, metavar="SECONDS", help="Tune each head first, within this time budget.")
 @option("--maps", is_flag=True, help="Explain incorrect predictions in the report.")
+@option(
+    "--figures",
+    type=click.Choice(["none", "report", "all"]),
+    default="all",
+    help="Draw no figures, those of the report, or also files.",
+)
 @option(
     "--with",
     "image_models",
@@ -281,6 +293,7 @@ def compare(
     params: tuple[str, ...],
     fail_under: tuple[str, ...],
     maps: bool,
+    figures: Figures,
     output: Path,
     as_json: bool,
     **options: Any,
@@ -289,7 +302,8 @@ def compare(
 
     By default, near-duplicates stay on the same side of an 80/20 split, and a random split shows by how much it
     overstates the scores. --split chooses one of them or a split file. --groups replaces the near-duplicates by groups
-    such as patients. OUTPUT gets a report (report.html), all numbers (results.json) and the figures.
+    such as patients. OUTPUT gets a report (report.html), all numbers (results.json) and the figures, which take most of
+    the time of small comparisons: --figures draws fewer.
 
     --tune searches parameters of each head in the training images. Its time budget is in seconds per head; folds share
     it. Parameters set with --param are not searched. --calibrate uses folds of the training images. --views uses the
@@ -312,6 +326,7 @@ def compare(
         # read heads from a file; exit status 1 if the accuracy may be below 90 %
         embedonce compare --config heads.toml --fail-under 'accuracy>=0.9@lower'
     """
+    import_scikit_learn()
     from ..cache import FeatureCache, make_folder, refuse_input_as_output
     from ..evaluate.comparison import DEFAULT_HEADS, failed_gates, read_gates
     from ..evaluate.comparison import compare as compare_heads
@@ -338,7 +353,7 @@ def compare(
     if not as_json:
         print_comparison(comparison)
     with shown.working("drawing the figures and the report …", "drawn"):
-        written = comparison.save(output, maps=maps)
+        written = comparison.save(output, maps=maps, figures=figures)
     failed = failed_gates(comparison, gates)
     if as_json:
         click.echo((output / "results.json").read_text(encoding="ascii"), nl=False)
@@ -393,6 +408,7 @@ def tune(
         # choose the values
         embedonce tune photos.h5 --head logreg --space C=0.01,0.1,1 -o runs/logreg
     """
+    import_scikit_learn()
     from ..cache import FeatureCache, make_folder, refuse_input_as_output
     from ..evaluate.tuning import tune as tune_head
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ..cache import display, make_folder
-from .command import AS_JSON, ENGINE, GROUPS, PATH, POSITIVE, SEED, VIEWS, WEIGHTS, Command, option
+from .command import AS_JSON, ENGINE, GROUPS, PATH, POSITIVE, SEED, VIEWS, WEIGHTS, Command, import_scikit_learn, option
 from .output import print_explanation, print_json, print_notes, print_scores
 from .screen import progress, say_next, wrapped
 
@@ -41,6 +41,7 @@ def evaluate(model: Path, cache: Path, output: Path | None, as_json: bool, **opt
         # score it on another data set, and write the report
         embedonce evaluate svm.npz others.h5 -o runs/others
     """
+    import_scikit_learn()
     from ..evaluate.comparison import evaluate_model
 
     if output is not None:

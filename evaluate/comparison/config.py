@@ -26,6 +26,7 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "learning_curve": (bool,),
     "image_models": (list,),
     "maps": (bool,),
+    "figures": (str,),
     "jobs": (int,),
     "dask": (str,),
     "fail_under": (list,),
@@ -52,6 +53,7 @@ seed = 0
 # image_models = ["tuned.keras"] # image models to test with the heads, as --with
 # learning_curve = true         # leading score against the number of training images
 # maps = true                   # regions that supported the predicted class, for incorrectly classified images
+# figures = "report"            # none, or those of the report alone; by default also PNG and SVG files
 # jobs = 2                      # heads that are trained at the same time
 # fail_under = ["accuracy>=0.9"] # exit status 1 if the best head scores worse; "svm.macro_f1>=0.85" is for one head
 

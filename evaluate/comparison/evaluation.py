@@ -22,6 +22,7 @@ from ...errors import (
 from ...extract import Progress, as_progress
 from ..duplicates import groups_for, near_duplicates_in
 from ..models import DecisionScores, ModelFile, check_order, decisions_of, score_decisions, short_hashes
+from ..report import Figures
 from ..scoring import HeadResult, TrainingOverlap, part_of, score_head, with_intervals
 from ..shared import Records
 from ..splits import Groups, GroupsLike, Split, notes_on_size, read_split
@@ -86,9 +87,9 @@ class Evaluation:
         """Return the scores as a pandas DataFrame of one row."""
         return self.result.to_frame()
 
-    def save(self, folder: Path | str) -> list[Path]:
+    def save(self, folder: Path | str, *, figures: Figures = "all") -> list[Path]:
         """Write the report, all numbers and all figures into a folder: see `Comparison.save`."""
-        return self.comparison.save(folder)
+        return self.comparison.save(folder, figures=figures)
 
 
 def evaluate_model(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..report import comparison_results, save_comparison
+from ..report import Figures, comparison_results, save_comparison
 from ..scoring import ComparisonData
 
 
@@ -62,7 +62,7 @@ class Comparison(ComparisonData):
         """Return all results as ``results.json`` holds them."""
         return comparison_results(self)
 
-    def save(self, folder: Path | str, *, maps: bool = False) -> list[Path]:
+    def save(self, folder: Path | str, *, maps: bool = False, figures: Figures = "all") -> list[Path]:
         """Write the report, all numbers and all figures into a folder.
 
         Parameters
@@ -72,6 +72,8 @@ class Comparison(ComparisonData):
         maps : bool, default=False
             Show in the report which regions of wrongly classified images supported the predicted class, for heads that
             `explain` takes. It needs the backbone's weights.
+        figures : {"none", "report", "all"}, default="all"
+            Figures to draw: none; those of the report, inside it; or also PNG and SVG files of all figures.
 
         Returns
         -------
@@ -80,7 +82,9 @@ class Comparison(ComparisonData):
 
         Raises
         ------
+        ParameterError
+            When `figures` is another value.
         OutputError
             When the folder or a file cannot be written.
         """
-        return save_comparison(self, folder, maps=maps)
+        return save_comparison(self, folder, maps=maps, figures=figures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from ..shared import (
     default_style,
     drawn_heads,
     grid_figure,
+    history_figure,
     in_percent,
     percent,
     set_heading,
@@ -42,7 +44,7 @@ _TICK_WIDTH = 0.09  # width of a tick's text, as a fraction of the axis
 
 
 def figures(comparison: ComparisonData) -> dict[str, Callable[[], Figure]]:
-    """Return what draws each figure of a comparison, by name: those of probabilities and the learning curve if any."""
+    """Return what draws each figure of the page, by name: of probabilities, learning curve and training if any."""
     drawing: dict[str, Callable[[], Figure]] = {"scores": functools.partial(scores_figure, comparison)}
     able = drawn_heads([result for result in comparison.table if result.probabilities is not None])
     if able and len(comparison.split.test):
@@ -53,6 +55,10 @@ def figures(comparison: ComparisonData) -> dict[str, Callable[[], Figure]]:
     if comparison.learning_curve:
         names = [result.name for result in comparison.table]
         drawing["learning-curve"] = functools.partial(learning_curve_figure, comparison.learning_curve, names)
+    stems = file_stems(comparison)
+    histories = [(result.name, result.history) for result in comparison.table if result.history]
+    for name, history in drawn_heads(histories):
+        drawing[f"curves-{stems[name]}"] = functools.partial(history_figure, {name: history})
     return {name: default_style()(functools.partial(_with_names, comparison, draw)) for name, draw in drawing.items()}
 
 
@@ -69,10 +75,16 @@ def drawn_names(comparison: ComparisonData) -> list[str]:
     return [result.name for result in drawn_heads(comparison.table)]
 
 
-def drawn_histories(comparison: ComparisonData) -> dict[str, dict[str, list[float]]]:
-    """Return the training histories that are drawn, by head, the best first."""
-    trained = drawn_heads([result for result in comparison.table if result.history])
-    return {result.name: result.history for result in trained if result.history}
+def file_stems(comparison: ComparisonData) -> dict[str, str]:
+    """Return a name for the files of each head; no two are equal, not even where upper and lower case are."""
+    stems: dict[str, str] = {}
+    for result in comparison.results:
+        stem = plain = re.sub(r"[^\w.+-]", "-", result.name)  # package.module:Class has a colon
+        number = 2
+        while stem.casefold() in {other.casefold() for other in stems.values()}:
+            stem, number = f"{plain}-{number}", number + 1
+        stems[result.name] = stem
+    return stems
 
 
 def best_of(comparison: ComparisonData) -> str:

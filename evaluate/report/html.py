@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import shlex
-from collections.abc import Callable, Sequence
-from html import escape
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,15 +19,14 @@ from ..metrics import METRICS, probability_scores
 from ..scoring import ComparisonData
 from ..shared import (
     MATRIX_CLASSES,
-    history_figure,
     percent,
 )
 from .activation_maps import RenderedMaps, class_maps
 from .confusions import confusion_content, pictured_rows
-from .figures import drawn_histories, figures, true_labels
+from .figures import figures, true_labels
 from .first_screen import best_head, leakage, next_step
 from .galleries import OPEN, differing_images, incorrect_predictions, suspected_images
-from .inline_images import as_svg, pictures
+from .inline_images import as_svg, missing_figure, pictures
 from .label_errors import label_errors
 from .page_template import brief, page_template
 from .results_json import comparison_results
@@ -42,18 +39,30 @@ _CHARACTERS = 60  # of the names of classes below the title
 _MOST_ROWS = 300  # of the tables of classes of the other heads
 
 
-def write_report(comparison: ComparisonData, path: Path | str, *, thumbnails: bool = True, maps: bool = False) -> Path:
-    """Write a comparison as one HTML page, with images on which heads differ and suspected label errors."""
+def write_report(
+    comparison: ComparisonData,
+    path: Path | str,
+    *,
+    thumbnails: bool = True,
+    maps: bool = False,
+    drawn: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a comparison as one HTML page, with images on which heads differ and suspected label errors.
+
+    ``drawn`` are figures as `svg_of_page` returns them, by name; None draws all.
+    """
     if not len(comparison.split.test):
         raise SplitError("a report needs test images, got a comparison on a split without any")
     path = Path(path)
     make_folder(path.parent, "the report")
-    page = page_template().render(**page_content(comparison, thumbnails=thumbnails, maps=maps))
+    page = page_template().render(**page_content(comparison, thumbnails=thumbnails, maps=maps, drawn=drawn))
     write_atomically(path, page.encode("utf-8", "replace"))
     return path
 
 
-def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: bool = False) -> dict[str, Any]:
+def page_content(
+    comparison: ComparisonData, *, thumbnails: bool = True, maps: bool = False, drawn: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Return the variables of the template."""
     results = comparison_results(comparison)
     judge, errors = label_errors(comparison)
@@ -65,10 +74,8 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
     rows = [entry.row for entry in entries] + pictured_rows(confusions)
     images = pictures(comparison.cache, rows) if thumbnails else {}
     drawn_maps = class_maps(comparison, [entry.map for entry in entries]) if maps else RenderedMaps({}, "")
-    drawing = figures(comparison)
-    histories = drawn_histories(comparison)
-    if histories:
-        drawing["curves"] = functools.partial(history_figure, histories)
+    if drawn is None:
+        drawn = {name: _svg(draw, name) for name, draw in figures(comparison).items()}
     return {
         "title": "features in memory" if comparison.cache.path is None else display(comparison.cache.path.name),
         "results": results,
@@ -103,7 +110,8 @@ def page_content(comparison: ComparisonData, *, thumbnails: bool = True, maps: b
         "maps": drawn_maps.pictures,
         "without_maps": drawn_maps.reason,
         "missing_images": thumbnails and bool(entries) and not images,
-        "figures": {name: _svg(draw, name) for name, draw in drawing.items()},
+        "figures": drawn,
+        "curves": [svg for name, svg in drawn.items() if name.startswith("curves-")],
         "command": as_typed(results["made"]["command"]),
         "counts": comparison.cache.class_counts,
         "split": results["split"],
@@ -123,8 +131,7 @@ def _svg(draw: Callable[[], Figure], name: str) -> str:
     try:
         return as_svg(draw(), name)
     except Exception as error:  # a figure that fails must not cost the page
-        reason = escape(f"{type(error).__name__}: {first_line(error)}")
-        return f"<p>This figure could not be drawn ({reason}).</p>"
+        return missing_figure(f"this figure could not be drawn ({type(error).__name__}: {first_line(error)})")
 
 
 def as_typed(words: list[str]) -> str:

@@ -7,13 +7,14 @@ import io
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...cache import FeatureCache
 from ...errors import ImageError
 from ...extract import Pixels, cpu_count, decoder_of
-from ..shared import GRID, INK, QUIET, default_style, image_folder, read_unchanged
+from ..shared import GRID, INK, QUIET, image_folder, read_unchanged, rendered
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,17 +52,21 @@ def as_data_url(pixels: Pixels) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-@default_style()
 def as_svg(figure: Figure, name: str) -> str:
-    """Return a figure as an SVG element in the colours of the page; its identifiers begin with ``name``."""
-    import matplotlib as mpl
+    """Return a figure as an SVG element of the page: see `svg_of_page`."""
+    return svg_of_page(rendered(figure, "svg")[0].decode(), name)
 
-    buffer = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
+
+def missing_figure(note: str) -> str:
+    """Return a paragraph in the place of a figure that could not be drawn."""
+    return f"<p>{escape(note[0].upper() + note[1:])}.</p>"
+
+
+def svg_of_page(text: str, name: str) -> str:
+    """Return the text of an SVG file as an element in the colours of the page; its identifiers begin with ``name``."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = text.replace("fill: #ffffff", "fill: none", 1)  # the ground
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = text.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
     for colour, following in _FOLLOWING.items():

@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ...cache import as_csv, display, read_regular, write_atomically
-from ...errors import EmbedonceError, first_line
+from ...errors import EmbedonceError, check_choice, first_line
 from ..shared import as_json, number_names
 from ..splits import write_folds, write_split
 from .label_errors import label_errors, notes_on_pairs, suspects_csv
@@ -26,19 +25,20 @@ PARTIAL = "results.partial.json"
 """Scores of the finished heads of a comparison that is not finished."""
 
 
-def save_comparison(comparison: ComparisonData, folder: Path | str, *, maps: bool = False) -> list[Path]:
+Figures = Literal["none", "report", "all"]
+
+
+def save_comparison(
+    comparison: ComparisonData, folder: Path | str, *, maps: bool = False, figures: Figures = "all"
+) -> list[Path]:
     """Write a comparison into a folder, see `Comparison.save`; return the files."""
-    from ..shared import confusion_figure, history_figure, replacing_files, try_figure
-    from .figures import best_of, drawn_names, figures
+    from ..shared import replacing_files
+    from .figures import file_stems
     from .html import write_report
 
+    check_choice("figures", "Comparison.save", figures, get_args(Figures))
     folder = Path(folder)
-    names = comparison.cache.class_names
-    matrices = {result.name: result.scores["confusion"] for result in comparison.table}
-    drawn = {name: matrices[name] for name in drawn_names(comparison)}
-    subtitles = {result.name: _subtitle(result) for result in comparison.results}
-    draw_all = functools.partial(confusion_figure, drawn, names, subtitles, best_of(comparison))
-    drawing = {"confusion": draw_all} | figures(comparison)
+    names, stems = comparison.cache.class_names, file_stems(comparison)
     with replacing_files(folder, "results", RESULTS, [*_listed(folder / RESULTS), PARTIAL]) as temporary:
         write_atomically(temporary / "predictions.csv", _predictions_csv(comparison))
         if comparison.folds:
@@ -46,23 +46,18 @@ def save_comparison(comparison: ComparisonData, folder: Path | str, *, maps: boo
         else:
             write_split(comparison.split, comparison.cache, temporary / "split.csv")
         write_atomically(temporary / "suspects.csv", suspects_csv(label_errors(comparison)[1]))
-        for result, stem in zip(comparison.results, _stems(comparison.results), strict=True):
-            matrix = matrices[result.name]
-            rows = ([name, *counts] for name, counts in zip(names, matrix, strict=True))
-            write_atomically(temporary / f"confusion-{stem}.csv", as_csv(["true \\ predicted", *names], rows))
-            drawing[f"confusion-{stem}"] = functools.partial(
-                confusion_figure, {result.name: matrix}, names, {result.name: subtitles[result.name]}
-            )
-            if result.history:
-                drawing[f"curves-{stem}"] = functools.partial(history_figure, {result.name: result.history})
-        notes = []
-        for name, draw in drawing.items():
-            notes += try_figure(draw, temporary / f"{name}.png", temporary / f"{name}.svg")
-        notes += _numbered_names(comparison)
+        for result in comparison.results:
+            rows = ([name, *counts] for name, counts in zip(names, result.scores["confusion"], strict=True))
+            path = temporary / f"confusion-{stems[result.name]}.csv"
+            write_atomically(path, as_csv(["true \\ predicted", *names], rows))
+        drawn: dict[str, str] | None = None if figures == "report" else {}
+        notes: list[str] = []
+        if figures == "all":
+            drawn, notes = _save_figures(comparison, temporary, stems)
         notes += notes_on_pairs(comparison)
         comparison.notes += [note for note in notes if note not in comparison.notes]
         try:
-            write_report(comparison, temporary / "report.html", maps=maps)
+            write_report(comparison, temporary / "report.html", maps=maps, drawn=drawn)
         except EmbedonceError:
             raise
         except Exception as error:  # as of a figure
@@ -70,6 +65,36 @@ def save_comparison(comparison: ComparisonData, folder: Path | str, *, maps: boo
         files = sorted({*os.listdir(temporary), RESULTS})
         write_atomically(temporary / RESULTS, as_json(comparison_results(comparison) | {"files": files}))
     return [folder / name for name in files]
+
+
+def _save_figures(
+    comparison: ComparisonData, folder: Path, stems: Mapping[str, str]
+) -> tuple[dict[str, str], list[str]]:
+    """Write all figures as PNG and SVG; return those of the page, and notes."""
+    from ..shared import confusion_figure, history_figure, try_figure
+    from .figures import best_of, drawn_names, figures
+    from .inline_images import missing_figure, svg_of_page
+
+    names = comparison.cache.class_names
+    matrices = {result.name: result.scores["confusion"] for result in comparison.table}
+    drawn = {name: matrices[name] for name in drawn_names(comparison)}
+    subtitles = {result.name: _subtitle(result) for result in comparison.results}
+    of_page = figures(comparison)
+    draw_all = functools.partial(confusion_figure, drawn, names, subtitles, best_of(comparison))
+    drawing = {"confusion": draw_all} | of_page
+    for result in comparison.results:
+        name, stem = result.name, stems[result.name]
+        drawing[f"confusion-{stem}"] = functools.partial(confusion_figure, {name: matrices[name]}, names, subtitles)
+        if result.history:
+            drawing.setdefault(f"curves-{stem}", functools.partial(history_figure, {name: result.history}))
+    svgs, notes = {}, []
+    for name, draw in drawing.items():
+        path = folder / f"{name}.svg"
+        failure = try_figure(draw, path.with_suffix(".png"), path)
+        notes += failure
+        if name in of_page:
+            svgs[name] = missing_figure(failure[0]) if failure else svg_of_page(path.read_text("utf-8"), name)
+    return svgs, notes + _numbered_names(comparison)
 
 
 def _numbered_names(comparison: ComparisonData) -> list[str]:
@@ -80,18 +105,6 @@ def _numbered_names(comparison: ComparisonData) -> list[str]:
         return []
     legend = ", ".join(f"{label} is {display(name)}" for name, label in numbers.items())
     return [f"no font of this machine has the characters of these names, so that PNG files have numbers: {legend}"]
-
-
-def _stems(results: Sequence[HeadResult]) -> list[str]:
-    """Return a name for the files of each head; no two are equal, not even where upper and lower case are."""
-    stems: list[str] = []
-    for result in results:
-        stem = plain = re.sub(r"[^\w.+-]", "-", result.name)  # package.module:Class has a colon
-        number = 2
-        while stem.casefold() in {other.casefold() for other in stems}:
-            stem, number = f"{plain}-{number}", number + 1
-        stems.append(stem)
-    return stems
 
 
 def _listed(path: Path) -> list[str]:

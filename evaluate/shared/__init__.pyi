@@ -21,6 +21,7 @@ from .plots import grid_figure as grid_figure
 from .plots import history_figure as history_figure
 from .plots import in_percent as in_percent
 from .plots import percent as percent
+from .plots import rendered as rendered
 from .plots import save_figure as save_figure
 from .plots import set_heading as set_heading
 from .plots import short as short

@@ -82,8 +82,11 @@ def set_numbers(figure: Figure, class_names: Iterable[str] = (), head_names: Ite
 
 
 @contextlib.contextmanager
-def drawable(figure: Figure) -> Iterator[None]:
-    """Replace names that no font here can draw by their numbers, and other such characters by question marks."""
+def drawable(figure: Figure) -> Iterator[bool]:
+    """Replace names that no font here can draw by their numbers, and other such characters by question marks.
+
+    It gives True if there are any.
+    """
     from matplotlib.text import Text
 
     numbers = sorted(_NUMBERS.get(figure, {}).items(), key=lambda item: -len(item[0]))  # a name may contain another
@@ -95,15 +98,18 @@ def drawable(figure: Figure) -> Iterator[None]:
         missing = _families(_lacking(text))[1]
         return "".join("?" if ord(character) in missing else character for character in text)
 
+    changed = False
     with contextlib.ExitStack() as restoring:
         for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
             labels = [label.get_text() for label in axis.get_ticklabels()]
             if any(replaced(label) != label for label in labels):
                 axis.set_ticklabels(list(map(replaced, labels)))
                 restoring.callback(axis.set_ticklabels, labels)
+                changed = True
         for text in figure.findobj(Text):
             before = text.get_text()  # type: ignore[attr-defined, unused-ignore]
             if replaced(before) != before:
                 text.set_text(replaced(before))  # type: ignore[attr-defined, unused-ignore]
                 restoring.callback(text.set_text, before)  # type: ignore[attr-defined, unused-ignore]
-        yield
+                changed = True
+        yield changed

@@ -49,6 +49,7 @@ def default_style() -> Iterator[None]:
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams["text.parse_math"] = False  # a $ in a name is a dollar
+        mpl.rcParams["axes.facecolor"] = "none"  # the ground of the figure is under the axes too
         logger = logging.getLogger("matplotlib.font_manager")
         logger.addFilter(_says_news)
         try:
@@ -224,35 +225,48 @@ def _draw_curve(ax: Axes, epochs: Any, values: Sequence[float], label: str, colo
     )
 
 
+def save_figure(figure: Figure, *paths: Path | str) -> None:
+    """Write a figure to files, in the formats that their suffixes name."""
+    forms = [Path(path).suffix.lstrip(".").lower() for path in paths]
+    for path, content in zip(paths, rendered(figure, *forms), strict=True):
+        write_atomically(path, content)
+
+
 @default_style()
-def save_figure(figure: Figure, path: Path | str) -> None:
-    """Write a figure in the format that the suffix of the path names."""
+def rendered(figure: Figure, *forms: str) -> list[bytes]:
+    """Return a figure in these formats; they share one layout, which takes as long as drawing."""
     import matplotlib as mpl
 
-    buffer = io.BytesIO()
-    form = Path(path).suffix.lstrip(".").lower()
-    # the same figure gives the same bytes, with no date and no random names inside
-    names = contextlib.nullcontext() if form == "svg" else drawable(figure)
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "embedonce"}), names:
-        figure.savefig(
-            buffer,
-            format=form,
-            dpi=_DPI,
-            facecolor="white",
-            bbox_inches="tight",
-            pad_inches=0.2,
-            metadata={"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form),
-        )
-    write_atomically(path, buffer.getvalue())
+    contents: list[bytes] = []
+    boxes: dict[bool, Any] = {}  # names have other widths than the numbers that replace them
+    for form in forms:
+        buffer = io.BytesIO()
+        # the same figure gives the same bytes, with no date and no random names inside
+        names = contextlib.nullcontext(False) if form == "svg" else drawable(figure)
+        with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "embedonce"}), names as replaced:
+            figure.set_dpi(_DPI)
+            layout = figure.get_layout_engine()
+            if layout is not None:
+                layout.execute(figure)
+                figure.set_layout_engine(None)
+            if replaced not in boxes:
+                boxes[replaced] = figure.get_tightbbox().padded(0.2)
+            figure.savefig(
+                buffer,
+                format=form,
+                dpi=_DPI,
+                facecolor="white",
+                bbox_inches=boxes[replaced],
+                metadata={"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form),
+            )
+        contents.append(buffer.getvalue())
+    return contents
 
 
 def try_figure(draw: Callable[[], Figure], *paths: Path) -> list[str]:
     """Draw a figure and write it to the paths; a failure removes them and is a note, so that it never costs results."""
     try:
-        figure = draw()
-        for path in paths:
-            save_figure(figure, path)
-            figure.set_layout_engine("none")  # other formats keep the layout of the first, which takes time
+        save_figure(draw(), *paths)
     except Exception as error:  # a font or a library that is broken, a disk that is full
         for path in paths:
             with contextlib.suppress(OSError):

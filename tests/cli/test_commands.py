@@ -515,3 +515,15 @@ def test_shells_complete_commands_and_options(shell):
 def test_the_shell_completes_names_of_heads(words, offered):
     completion = ShellComplete(main, {}, "embedonce", "_EMBEDONCE_COMPLETE")
     assert [item.value for item in completion.get_completions(words[:-1], words[-1])] == offered
+
+
+def test_a_comparison_without_figures_imports_little(cache_path, python, tmp_path):
+    code = (
+        "import sys\n"
+        "from embedonce.cli import main\n"
+        "main(['compare', *sys.argv[1:], '--heads', 'knn', '--figures', 'none'], standalone_mode=False)\n"
+        "print(sorted({'matplotlib', 'pandas', 'tensorflow'} & sys.modules.keys()))\n"
+        "import pandas\n"
+    )
+    printed = python(code, cache_path, "--split", "random", "-o", tmp_path / "results")
+    assert printed.splitlines()[-1] == "[]"

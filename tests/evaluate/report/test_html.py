@@ -445,6 +445,16 @@ def test_saving_writes_the_report_and_every_figure_twice(saved):
     assert np.isfinite([row["p_holm"] for row in results["differences"]]).all()
 
 
+def test_the_page_has_the_figures_of_the_files(saved):
+    def texts(svg):
+        return re.findall(">([^<]+)</text>", svg)
+
+    folder, _ = saved
+    figures = re.findall("<svg.*?</svg>", (folder / "report.html").read_text("utf-8"), re.S)
+    files = ["scores", "roc", "precision-recall", "reliability", "coverage", "curves-softmax"]
+    assert [texts(svg) for svg in figures] == [texts((folder / f"{name}.svg").read_text("utf-8")) for name in files]
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_one_image_of_each_group_is_shown(comparison):
     ids = comparison.groups.ids

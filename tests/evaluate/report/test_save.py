@@ -52,27 +52,42 @@ def test_results_of_others_remove_nothing(comparison, tmp_path, results):
     assert (tmp_path / "a").read_text() == "mine"
 
 
-def test_a_figure_that_fails_costs_nothing_else(comparison, tmp_path, monkeypatch):
-    def fail(figure, path):
-        if path.name == "roc.svg":
-            raise RuntimeError("no font")
-        path.touch()
+def test_a_figure_that_fails_costs_nothing_else(comparison, tmp_path):
+    def fail(figure, *paths):
+        for path in paths:
+            path.touch()
+        if paths[0].name == "roc.png":
+            raise RuntimeError("<no font>")
 
-    def fail_inline(figure, name):
-        raise RuntimeError("<no font>")
-
-    monkeypatch.setattr(plots, "save_figure", fail)
-    monkeypatch.setattr(html, "as_svg", fail_inline)
-    names = {path.name for path in comparison.save(tmp_path)}
+    with with_empty_pictures(), pytest.MonkeyPatch.context() as patch:  # undone in this order, unlike `monkeypatch`
+        patch.setattr(plots, "save_figure", fail)
+        names = {path.name for path in comparison.save(tmp_path)}
     assert {"results.json", "report.html", "coverage.png"} <= names
     assert not {"roc.png", "roc.svg"} & names
-    note = "roc.png and roc.svg could not be drawn (RuntimeError: no font)"
+    note = "roc.png and roc.svg could not be drawn (RuntimeError: <no font>)"
     assert note in json.loads((tmp_path / "results.json").read_bytes())["notes"]
     assert "could not be drawn (RuntimeError: &lt;no font&gt;)" in (tmp_path / "report.html").read_text("utf-8")
 
 
+@pytest.mark.parametrize(("figures", "drawn"), [("none", 0), ("report", 5), ("all", 5)])
+def test_figures_are_drawn_where_they_are_asked_for(comparison, tmp_path, figures, drawn):
+    with with_empty_pictures():
+        names = {path.name for path in comparison.save(tmp_path, figures=figures)}
+    assert any(name.endswith((".png", ".svg")) for name in names) == (figures == "all")
+    assert {"confusion-knn.csv", "results.json", "report.html"} <= names
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert page.count("<svg") == page.count("<figure>") == drawn
+    assert 'aria-label="Calibration"' in page
+
+
+def test_other_figures_are_an_error(comparison, tmp_path):
+    with pytest.raises(ParameterError, match="figures of Comparison.save must be one of none, report, all, got 'png'"):
+        comparison.save(tmp_path / "new", figures="png")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_report_that_fails_costs_nothing_else(comparison, tmp_path):
-    with without_pictures(), pytest.MonkeyPatch.context() as patch:  # undone in this order, unlike `monkeypatch`
+    with without_pictures(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(html, "write_report", lambda *arguments, **keywords: 1 / 0)
         comparison.save(tmp_path)
     results = json.loads((tmp_path / "results.json").read_bytes())
@@ -81,7 +96,7 @@ def test_a_report_that_fails_costs_nothing_else(comparison, tmp_path):
 
 
 def test_a_run_killed_while_drawing_is_refused(comparison, tmp_path, monkeypatch):
-    def killed(figure, path):
+    def killed(figure, *paths):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(plots, "save_figure", killed)

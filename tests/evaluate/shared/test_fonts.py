@@ -44,19 +44,20 @@ def confusion():
 def test_numbers_replace_names_in_pixels(no_fonts, tmp_path, monkeypatch):
     figure, seen = confusion(), {}
     original = figure.savefig
+    sizes = {}
 
-    def savefig(*args, format, **options):
-        seen[format] = texts(figure)
-        original(*args, format=format, **options)
+    def savefig(*args, format, bbox_inches, **options):
+        seen[format], sizes[format] = texts(figure), bbox_inches.bounds
+        original(*args, format=format, bbox_inches=bbox_inches, **options)
 
     monkeypatch.setattr(figure, "savefig", savefig)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "Matplotlib currently does not support Devanagari")  # version 3.10
-        for suffix in ("png", "svg", "pdf"):
-            plots.save_figure(figure, tmp_path / f"a.{suffix}")
+        plots.save_figure(figure, *(tmp_path / f"a.{suffix}" for suffix in ("png", "svg", "pdf")))
     assert {"cat", "größe", "class 3", "class 4", "class 5", "head 1"} <= set(seen["png"])
     assert seen["pdf"] == seen["png"]
+    assert sizes["pdf"] == sizes["png"] != sizes["svg"]
     assert not any(set("犬猫頭") & set(text) for text in seen["png"])
     assert {"cat", "größe", "犬", "बिल्ली", f"{'猫' * 12}…{'猫' * 11}", "犬頭"} <= set(seen["svg"])
     assert "犬" in (tmp_path / "a.svg").read_text(encoding="utf-8")
