@@ -27,8 +27,16 @@ from .command import (
     search_values,
     set_parameters,
 )
-from .output import print_comparison, print_groups, print_json, print_notes, print_scores, print_suggestions
-from .screen import if_interrupted, progress, say_next, wrapped, wrapped_lines
+from .output import (
+    print_comparison,
+    print_groups,
+    print_json,
+    print_notes,
+    print_scores,
+    print_suggestions,
+    print_timings,
+)
+from .screen import if_interrupted, progress, say_next, timed_progress, wrapped, wrapped_lines
 
 if TYPE_CHECKING:
     from ..evaluate.report import Figures
@@ -43,6 +51,7 @@ def _complete_heads(ctx: click.Context, option: click.Parameter, incomplete: str
 
 
 _HEAD = option("--head", required=True, metavar="NAME", shell_complete=_complete_heads, help=_HEADS_HELP)
+_TIMINGS = option("--timings", is_flag=True, help="Print the wall time of each phase.")
 _VIEWS = option(
     "--views",
     type=click.Choice(["train", "average", "both"]),
@@ -175,8 +184,11 @@ def _suggest(
 @_VIEWS
 @option("--decide", metavar="accuracy|coverage=VALUE", help="Let predict ask a person, or give sets of labels.")
 @WEIGHTS
+@_TIMINGS
 @AS_JSON
-def train(cache: Path, head: str, path: Path, params: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def train(
+    cache: Path, head: str, path: Path, params: tuple[str, ...], as_json: bool, timings: bool, **options: Any
+) -> None:
     """Train one head on CACHE and write it to a file.
 
     A softmax head that is written as .keras becomes an image model, which plain Keras opens. Other heads of embedonce
@@ -201,8 +213,11 @@ def train(cache: Path, head: str, path: Path, params: tuple[str, ...], as_json: 
     from ..evaluate.models import train as train_head
 
     chosen = dict(parameter(text) for text in params)
-    trained = train_head(cache, head, path, parameters=chosen, progress=progress(not as_json), **options)
+    shown = timed_progress(not as_json)
+    trained = train_head(cache, head, path, parameters=chosen, progress=shown, **options)
     if as_json:
+        if timings:
+            print_timings(shown, as_json=True)
         print_json(trained.to_dict())
         return
     if trained.result:
@@ -222,6 +237,8 @@ def train(cache: Path, head: str, path: Path, params: tuple[str, ...], as_json: 
             text = f"coverage={one.target:g}: predict gives sets of {one.measured:.2f} labels on average."
         click.echo(wrapped(f"{text} Chosen on {one.images:,} held-out training images."))
     print_notes(trained.notes)
+    if timings:
+        print_timings(shown)
     say_next("predict", trained.path, "IMAGES")
 
 
@@ -283,6 +300,7 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     help="TOML file of heads and options.",
 )
 @option("-o", "--output", type=PATH, required=True, help="Write results to this folder.")
+@_TIMINGS
 @option("--json", "as_json", is_flag=True, help="Print results.json.")
 @click.pass_context
 def compare(
@@ -294,6 +312,7 @@ def compare(
     fail_under: tuple[str, ...],
     maps: bool,
     figures: Figures,
+    timings: bool,
     output: Path,
     as_json: bool,
     **options: Any,
@@ -343,7 +362,7 @@ def compare(
     make_folder(output, "results")  # before the work, not after it
     partial = output / PARTIAL
     partial.unlink(missing_ok=True)  # of an earlier run
-    shown = progress()
+    shown = timed_progress()
     if_interrupted(f"The scores of finished heads are in {display(str(partial))}.", partial)
     comparison = compare_heads(opened, chosen, progress=shown, partial_results=partial, **options)
     comparison.next_command = next_command(
@@ -352,7 +371,7 @@ def compare(
     printed = len(comparison.notes)
     if not as_json:
         print_comparison(comparison)
-    with shown.working("drawing the figures and the report …", "drawn"):
+    with shown.display.working("drawing the figures and the report …", "drawn"):
         written = comparison.save(output, maps=maps, figures=figures)
     failed = failed_gates(comparison, gates)
     if as_json:
@@ -362,8 +381,10 @@ def compare(
         for path in written:
             if path.name in ("results.json", "report.html"):
                 click.echo(f"Wrote {display(str(path))}")
-        if comparison.next_command:
-            say_next(*comparison.next_command)
+    if timings:
+        print_timings(shown, comparison.timings, as_json=as_json)
+    if comparison.next_command and not as_json:
+        say_next(*comparison.next_command)
     for error in comparison.failed.values():
         print_error(ctx, error)
     for text in failed:
@@ -391,9 +412,17 @@ def compare(
 @option("--jobs", type=POSITIVE, default=1, help="Run this many fits in parallel.")
 @option("--dask", metavar="SCHEDULER", help="Search on this Dask cluster.")
 @option("-o", "--output", type=PATH, required=True, help="Write results to this folder.")
+@_TIMINGS
 @AS_JSON
 def tune(
-    cache: Path, head: str, params: tuple[str, ...], space: tuple[str, ...], output: Path, as_json: bool, **options: Any
+    cache: Path,
+    head: str,
+    params: tuple[str, ...],
+    space: tuple[str, ...],
+    output: Path,
+    timings: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Search parameters of one head on CACHE.
 
@@ -415,21 +444,28 @@ def tune(
     opened = FeatureCache.open(cache)
     refuse_input_as_output(output, cache)
     make_folder(output, "results")  # before the work, not after it
+    shown = timed_progress()
     tuned = tune_head(
         opened,
         head,
         space=search_values(space, head) or None,
         parameters=dict(parameter(text) for text in params),
-        progress=progress(),
+        progress=shown,
         **options,
     )
+    shown.phase("writing the results")
     written = tuned.save(output)
+    shown.phase("")
     if as_json:
         print_json(tuned.to_dict())
+        if timings:
+            print_timings(shown, as_json=True)
         return
     click.echo(wrapped_lines(str(tuned)))
     for path in written:
         click.echo(f"Wrote {display(str(path))}")
+    if timings:
+        print_timings(shown)
     if tuned.options:
         best = [word for one in tuned.options for word in ("-p", one)]
         say_next("compare", cache, "--heads", head, *best, "-o", "DIR")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ..evaluate.models import Explanation
     from ..evaluate.scoring import HeadResult
     from ..evaluate.splits import GroupSuggestion
-    from ..extract import Check, Verification
+    from ..extract import Check, Timed, Verification
 
 
 def print_json(value: Any) -> None:
@@ -153,6 +154,16 @@ def print_comparison(comparison: Comparison) -> None:
     if comparison.learning_outlook is not None:
         click.echo(wrapped(comparison.learning_outlook.text))
     print_notes(comparison.notes)
+
+
+def print_timings(timed: Timed, further: Mapping[str, float] | None = None, *, as_json: bool = False) -> None:
+    """Print the wall time of each phase; beside JSON, on standard error."""
+    from ..evaluate.shared import TextTable
+
+    seconds, total = timed.seconds | dict(further or {}), time.perf_counter() - timed.begin
+    phases = seconds | {"other": total - sum(seconds.values()), "total": total}
+    rows = [[phase, f"{value:.2f}"] for phase, value in phases.items() if value >= 0.005]
+    click.echo(f"\n{TextTable(['phase', 'wall s'], rows)}", err=as_json)
 
 
 def print_groups(near_duplicates: NearDuplicates) -> None:

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 import textwrap
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..evaluate.shared import TextTable
-    from ..extract import Progress
+    from ..extract import Progress, Timed
 
 
 def columns() -> int | None:
@@ -44,6 +45,13 @@ def progress(shown: bool = True) -> Progress:
 
     meta = click.get_current_context().meta
     return Progress() if meta["quiet"] or meta["verbose"] else make_progress(shown)
+
+
+def timed_progress(shown: bool = True) -> Timed:
+    """Return the display of long work, which keeps the seconds of each phase; the first began with the process."""
+    from ..extract import Timed
+
+    return Timed(progress(shown), "start", time.perf_counter() - time.process_time())
 
 
 def if_interrupted(text: str, file: Path | None = None) -> None:

@@ -23,8 +23,10 @@ from .options import ORIENTATIONS as ORIENTATIONS
 from .options import VALUE_RANGES as VALUE_RANGES
 from .processors import cpu_count as cpu_count
 from .progress import Progress as Progress
+from .progress import Timed as Timed
 from .progress import as_progress as as_progress
 from .progress import make_progress as make_progress
+from .progress import timed as timed
 from .recipe import decoder_of as decoder_of
 from .recipe import image_options_of as image_options_of
 from .recipe import make_recipe as make_recipe

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -53,8 +54,51 @@ class Progress:
     def advance(self, count: int) -> None:
         """Count further images."""
 
+    def phase(self, text: str) -> None:
+        """Begin a phase that is too short to be shown."""
+
     def close(self) -> None:
         """Stop showing."""
+
+
+class Timed(Progress):
+    """A display that keeps the seconds of each phase in ``seconds``; those between phases are in none."""
+
+    def __init__(self, display: Progress, first: str = "", begin: float | None = None) -> None:
+        self.display, self._phase = display, first
+        self.begin = self._begin = time.perf_counter() if begin is None else begin
+        self.seconds: dict[str, float] = {}
+
+    def phase(self, text: str) -> None:
+        begin, self._begin = self._begin, time.perf_counter()
+        if self._phase:
+            self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + self._begin - begin
+        # all folds of a head, and all parts of counted work, are one phase
+        text = re.sub(r" \([^()]*\)$", "", text.removesuffix(" …"))
+        self._phase = re.sub(r",? \d+ of \d+.*", "", text)
+
+    def say(self, text: str) -> None:
+        self.display.say(text)
+
+    def now(self, text: str) -> None:
+        self.phase(text)
+        self.display.now(text)
+
+    def start(self, total: int, what: str = "embedding") -> None:
+        self.phase(what)
+        self.display.start(total, what)
+
+    def advance(self, count: int) -> None:
+        self.display.advance(count)
+
+    def close(self) -> None:
+        self.phase("")
+        self.display.close()
+
+
+def timed(display: Progress) -> Timed:
+    """Return a display that keeps the seconds of each phase."""
+    return display if isinstance(display, Timed) else Timed(display)
 
 
 class Bar(Progress):

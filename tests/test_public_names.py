@@ -19,7 +19,7 @@ FUNCTIONS = {"extract": "extract_features", "evaluate": "evaluate_model", "group
 """Functions whose names are not those of their commands."""
 WITHOUT_FUNCTION = {"demo", "init"}
 """demo prints a workflow for readers, and init writes a file that only the command line reads."""
-OF_COMMANDS = {"as_json"}
+OF_COMMANDS = {"as_json", "timings"}
 """Parameters of commands alone."""
 OF_FUNCTIONS = {"progress"}
 """Parameters of functions alone: commands always show progress."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...cache import FeatureCache, display, open_cache, write_atomically
 from ...errors import EmbedonceError, check_flag, first_line
-from ...extract import Progress, as_progress, notes_on_stored_oddities
+from ...extract import Progress, as_progress, notes_on_stored_oddities, timed
 from ..duplicates import groups_for
 from ..metrics import MARGIN, HeadDifference, compare_all, leading_metric
 from ..scoring import (
@@ -171,7 +171,8 @@ def compare(
         check_seconds("tune", "compare", tune)
     check_calibration(calibrate)
     check_flag("learning_curve", "compare", learning_curve)
-    progress = as_progress(progress, "compare")
+    progress = timed(as_progress(progress, "compare"))
+    progress.phase("groups and splits")
     opened = open_cache(cache, "compare").labelled("compare")
     named = name_heads(heads)
     unfitted = make_heads(named)
@@ -180,6 +181,7 @@ def compare(
     open_view = open_views(opened, views)
     check_class_sizes(opened, split, folds or 2)
     known_groups, notes = groups_for(opened, groups, split, progress)
+    progress.phase("groups and splits")
     split_plans, split_notes = plan_splits(opened, split, seed, known_groups, folds, repeats)
     plans = heads_on_plans(unfitted, split_plans)
     chosen, model_notes = choose_splits(models, opened, split_plans, known_groups)
@@ -221,6 +223,8 @@ def compare(
         )  # fmt: skip
         comparison.learning_outlook = learning_outlook(comparison, slopes)
         comparison.notes += curve_notes
+    progress.phase("")
+    comparison.timings = dict(progress.seconds)
     return comparison
 
 

@@ -31,6 +31,7 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
         "best": None if best is None else best.to_dict(),
         "failed": [{"head": name, "error": str(error)} for name, error in comparison.failed.items()],
         "differences": comparison.differences.to_dict(),
+        "phase_seconds": comparison.timings,
     }
     if comparison.learning_curve:
         results["label_budget"] = comparison.learning_curve.to_dict()

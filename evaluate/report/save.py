@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -50,10 +51,12 @@ def save_comparison(
             rows = ([name, *counts] for name, counts in zip(names, result.scores["confusion"], strict=True))
             path = temporary / f"confusion-{stems[result.name]}.csv"
             write_atomically(path, as_csv(["true \\ predicted", *names], rows))
+        begin = time.perf_counter()
         drawn: dict[str, str] | None = None if figures == "report" else {}
         notes: list[str] = []
         if figures == "all":
             drawn, notes = _save_figures(comparison, temporary, stems)
+        drawn_at = time.perf_counter()
         notes += notes_on_pairs(comparison)
         comparison.notes += [note for note in notes if note not in comparison.notes]
         try:
@@ -62,6 +65,7 @@ def save_comparison(
             raise
         except Exception as error:  # as of a figure
             comparison.notes.append(f"report.html could not be written ({type(error).__name__}: {first_line(error)})")
+        comparison.timings |= {"figures": drawn_at - begin, "report": time.perf_counter() - drawn_at}
         files = sorted({*os.listdir(temporary), RESULTS})
         write_atomically(temporary / RESULTS, as_json(comparison_results(comparison) | {"files": files}))
     return [folder / name for name in files]

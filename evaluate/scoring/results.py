@@ -303,6 +303,7 @@ class ComparisonData:
     learning_outlook: LearningOutlook | None = None
     failed: dict[str, EmbedonceError] = field(default_factory=dict)
     overlap: TrainingOverlap | None = None  # of a trained model
+    timings: dict[str, float] = field(default_factory=dict)
     next_command: list[str] = field(default_factory=list)  # words of the command that follows, after "embedonce"
     _best: dict[str, BestHead | None] = field(default_factory=dict, init=False, repr=False)
 

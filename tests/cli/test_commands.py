@@ -527,3 +527,16 @@ def test_a_comparison_without_figures_imports_little(cache_path, python, tmp_pat
     )
     printed = python(code, cache_path, "--split", "random", "-o", tmp_path / "results")
     assert printed.splitlines()[-1] == "[]"
+
+
+def test_timings_are_printed_and_stored(call, cache_path, tmp_path):
+    options = ("--split", "random", "--timings")
+    compared = call("compare", cache_path, "--heads", "knn", *options, "-o", tmp_path / "run").stdout
+    rows = dict(re.findall(r"^(\w[\w ]+?)  +(\d+\.\d\d)$", compared, re.M))
+    assert {"start", "training knn", "total"} <= rows.keys()
+    assert sum(map(float, rows.values())) == pytest.approx(2 * float(rows["total"]), abs=0.1)
+    stored = json.loads((tmp_path / "run" / "results.json").read_text())["phase_seconds"]
+    assert {"groups and splits", "training knn", "figures", "report"} <= stored.keys()
+    trained = call("train", cache_path, "--head", "knn", *options, "-o", tmp_path / "a.npz", "--json")
+    assert json.loads(trained.stdout)["scores"]["accuracy"] > 0.5
+    assert "training knn" in trained.stderr

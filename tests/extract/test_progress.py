@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from embedonce.extract import progress
-from embedonce.extract.progress import Lines, Progress, make_progress
+from embedonce.extract.progress import Lines, Progress, Timed, make_progress
 
 TEXT = "preparing MobileNetV2 for the weights imagenet, once …"
 
@@ -124,3 +124,16 @@ def test_silence_is_silent(capsys):
     with Progress().working(TEXT, "prepared"), make_progress(False).working(TEXT, "prepared"):
         pass
     assert capsys.readouterr() == ("", "")
+
+
+def test_timings_are_of_each_phase(monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr("embedonce.extract.progress.time.perf_counter", lambda: float(next(clock)))
+    timed = Timed(Progress(), "start")
+    for text in ("training a (fold 1 of 2) …", "training a (fold 2 of 2) …", "fit 3 of 80, about 2 s left"):
+        timed.now(text)
+    with timed.working("computing …", "computed"):
+        timed.advance(1)
+    timed.start(10, "classifying")
+    timed.close()
+    assert timed.seconds == {"start": 1, "training a": 2, "fit": 1, "computing": 1, "classifying": 1}
