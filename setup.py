@@ -18,7 +18,9 @@ def kernels(folder: str, name: str) -> Extension:
         [f"{folder}/{name}.c"],
         define_macros=[("Py_LIMITED_API", "0x030B0000")],  # one build for every Python from 3.11 on
         py_limited_api=True,
-        extra_compile_args=[] if os.name == "nt" else ["-O3"],
+        depends=[str(header) for header in Path(folder).glob("*.h")],
+        # fused multiply-adds give the features the same bits for every width of vectors
+        extra_compile_args=[] if os.name == "nt" else ["-O3", "-ffp-contract=fast"],
         optional=True,
     )
 
@@ -32,7 +34,7 @@ if url:
     urls = {"Source": url, "Issues": f"{url}/issues", "Changelog": f"{url}/blob/HEAD/CHANGELOG.md"}
 
 setup(
-    ext_modules=[kernels("extract/engines", "_native"), kernels("evaluate/duplicates", "_kernels")],
+    ext_modules=[kernels("extract/engines", "_kernels"), kernels("evaluate/duplicates", "_kernels")],
     long_description=readme,
     project_urls=urls,
 )

@@ -18,7 +18,7 @@ from ..recipe import Hashes, Recipe
 from .convert import convert
 from .fold import fold, from_bytes, to_bytes
 from .litert import Interpreter
-from .native import NativeSession, native_is_fastest, require_native, why_not_native
+from .native import NativeSession, chosen_lanes, native_is_fastest, why_not_native
 from .native_plan import make_program
 from .prepared_models import (
     PreparedModel,
@@ -42,9 +42,8 @@ class NativeEngine:
     name = "native"
 
     def __init__(self, prepared: PreparedModel, image_size: int, threads: int = 1) -> None:
-        require_native()
         self.hashes = prepared.hashes
-        self._program = make_program(from_bytes(prepared.model), image_size)
+        self._program = make_program(from_bytes(prepared.model), image_size, chosen_lanes())
 
     def versions(self) -> dict[str, str]:
         return {"embedonce": _version("embedonce")}
@@ -58,10 +57,10 @@ class NativeEngine:
     @staticmethod
     def prepare(recipe: Recipe) -> PreparedModel:
         """Fold the weights, and check the kernels against NumPy."""
-        require_native()
+        lanes = chosen_lanes()
         weights = weights_from(recipe.weights, recipe.alpha)
         folded = fold(weights)
-        session = NativeSession(make_program(folded, recipe.image_size))
+        session = NativeSession(make_program(folded, recipe.image_size, lanes))
         check_against_reference(
             lambda images: reference_features(folded, images), session, recipe.image_size, ("native", "plain NumPy")
         )

@@ -1,8 +1,9 @@
-"""The native engine: embedonce's compiled kernels, with the same bits on every processor with AVX2 and FMA."""
+"""The native engine: embedonce's compiled kernels, with the same bits for every width of vectors."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -10,9 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import EngineError, first_line
+from ...errors import EngineError, ParameterError, first_line
 from .native_plan import Program, aligned
 
+LANES = "EMBEDONCE_LANES"
+"""Environment variable that sets the width of the vectors, in floats."""
+_WIDTHS = (16, 8, 4)  # AVX-512, AVX2, NEON
 _POINTER = ctypes.c_void_p
 
 
@@ -27,9 +31,10 @@ class NativeSession:
         self._image = aligned(size * size * 3).reshape(size, size, 3)
         self._features, self._written = program.features, program.plan.features
         self._arena = aligned(program.arena)
-        self._pointers = (ctypes.c_void_p * (3 * program.plan.pixels))()
+        self._pointers = (ctypes.c_void_p * program.plan.pixels)()
         self._program = program  # keeps its weights alive
-        self._embed = library.embedonce_embed
+        self._embed = getattr(library, f"embedonce_embed_{program.lanes}")
+        self._embed.restype = None
         self._fixed = (
             ctypes.byref(program.plan),
             program.blocks,
@@ -64,24 +69,40 @@ def why_not_native() -> str:
     return library if isinstance(library, str) else ""
 
 
-def native_is_fastest() -> bool:
-    """Return whether it runs here and the processor has no AVX-512, which LiteRT uses and these kernels do not."""
+def supported_lanes() -> list[int]:
+    """Return the widths of vectors that this processor has kernels for, in floats, widest first."""
     library = _library()
-    return not isinstance(library, str) and bool(library.embedonce_widest())
+    return [] if isinstance(library, str) else [lanes for lanes in _WIDTHS if library.embedonce_supported(lanes)]
+
+
+def native_is_fastest() -> bool:
+    """Return whether it runs here and the processor has no AVX-512, with which it was not measured yet."""
+    return supported_lanes()[:1] == [8]
+
+
+def chosen_lanes() -> int:
+    """Return the widest vectors of this processor, or those that ``$EMBEDONCE_LANES`` sets."""
+    require_native()
+    possible = [str(lanes) for lanes in supported_lanes()]
+    wanted = os.environ.get(LANES) or possible[0]
+    if wanted not in possible:
+        raise ParameterError(
+            f"environment variable {LANES} must be one of {', '.join(possible)} on this processor, got {wanted!r}"
+        )
+    return int(wanted)
 
 
 @lru_cache(maxsize=1)
 def _library() -> Any | str:
     """Return the compiled kernels, or the reason why there are none."""
-    spec = find_spec(f"{__package__}._native")
+    spec = find_spec(f"{__package__}._kernels")
     if spec is None or spec.origin is None:
         return "its kernels were not compiled, because there was no C compiler when embedonce was installed"
     try:
         library = ctypes.CDLL(spec.origin)
-        supported = library.embedonce_supported()
+        supported = any(library.embedonce_supported(lanes) for lanes in _WIDTHS)
     except (OSError, AttributeError) as error:
         return f"its kernels cannot be loaded ({first_line(error)})"
     if not supported:
-        return "it needs an x86-64 processor with AVX2 and FMA"
-    library.embedonce_embed.restype = None
+        return "it needs an x86-64 processor with AVX2 and FMA, or a 64-bit ARM processor"
     return library

@@ -1,4 +1,4 @@
-"""The program of the native engine: layout of weights and memory, read by ``_native.c``."""
+"""The program of the native engine: layout of weights and memory, read by ``_kernels.h``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ import numpy.typing as npt
 from ..backbone import BLOCKS, block_prefix
 from .fold import Folded
 
-PANEL = 16
-"""Adjacent channels of an expanded map."""
 _ALIGNMENT = 16  # floats: a line of the processor's cache
 _WHOLE = 256  # positions of a map that is not cut into strips
 _STRIP = 112  # minimum positions of a strip: tiles are full, and the strip stays in the second-level cache
@@ -22,10 +20,10 @@ Array = npt.NDArray[np.float32]
 
 
 class Block(ctypes.Structure):
-    """As in ``_native.c``."""
+    """As in ``_kernels.h``."""
 
     _fields_ = (
-        *((name, ctypes.c_int32) for name in ("line", "step", "runs", "run", "hop", "height", "width", "panels")),
+        *((name, ctypes.c_int32) for name in ("line", "step", "runs", "run", "hop", "height", "width", "hidden")),
         *((name, ctypes.c_int32) for name in ("stride", "before", "out_height", "out_width", "out_channels")),
         *((name, ctypes.c_int32) for name in ("residual", "strip", "ring")),
         *((name, ctypes.c_int64) for name in ("expand", "depthwise", "project")),
@@ -33,10 +31,10 @@ class Block(ctypes.Structure):
 
 
 class Plan(ctypes.Structure):
-    """As in ``_native.c``."""
+    """As in ``_kernels.h``."""
 
     _fields_ = (
-        *((name, ctypes.c_int32) for name in ("size", "blocks", "features", "reserved")),
+        *((name, ctypes.c_int32) for name in ("size", "blocks", "features", "channels")),
         *((name, ctypes.c_int64) for name in ("head", "padded", "first", "second", "expanded", "deep", "zeros")),
         ("pixels", ctypes.c_int64),
     )
@@ -50,7 +48,8 @@ class Program:
     blocks: Any
     weights: Array
     arena: int  # floats that each thread needs
-    features: int  # of an image; that of the plan is a multiple of PANEL
+    features: int  # of an image; those of the plan fill panels
+    lanes: int  # of the vectors of its kernels
 
 
 def aligned(floats: int) -> Array:
@@ -60,18 +59,20 @@ def aligned(floats: int) -> Array:
     return room[start : start + floats]
 
 
-def make_program(folded: Folded, image_size: int) -> Program:
+def make_program(folded: Folded, image_size: int, lanes: int) -> Program:
     """Lay out folded weights and memory; the widths of the layers follow from the shapes of the weights."""
+    unit = max(8, lanes)  # columns of the narrowest tile
+    panel = 2 * unit  # adjacent channels of an expanded map
     weights = _Weights()
     blocks = (Block * len(BLOCKS))()
     size = (image_size + 1) // 2
-    channels = 0
+    step = channels = 0  # of what goes in: floats from pixel to pixel, and those that are read
     largest = dict.fromkeys(("out", "expanded", "deep", "row", "pixels"), 0)
     for number, block in enumerate(blocks):
         prefix = block_prefix(number)
         if number:
             kernel, bias = folded[f"{prefix}expand.kernel"][0, 0], folded[f"{prefix}expand.bias"]
-            block.line, block.step, block.runs, block.run, block.hop = size * channels, channels, 1, channels, 0
+            block.line, block.step, block.runs, block.run, block.hop = size * step, step, 1, channels, 0
         else:  # the first convolution, whose patches are three runs of three pixels
             kernel, bias = folded["Conv1.kernel"], folded["Conv1.bias"]
             kernel = kernel.reshape(27, -1)
@@ -86,11 +87,12 @@ def make_program(folded: Folded, image_size: int) -> Program:
             same[4] = 1
             deep, deep_bias = np.hstack([deep, same]), np.pad(deep_bias, (0, out))
             project = np.vstack([project, np.eye(out, dtype=np.float32)])
-        block.panels = -(-kernel.shape[1] // PANEL)
-        wide = block.panels * PANEL
-        block.expand = weights.add(kernel, bias, [PANEL] * block.panels)
-        block.depthwise = weights.add(deep, deep_bias, [PANEL] * block.panels)
-        block.project = weights.add(np.pad(project, ((0, wide - len(project)), (0, 0))), out_bias, column_widths(out))
+        block.hidden = _multiple(kernel.shape[1], unit)
+        wide = _multiple(block.hidden, panel)
+        block.expand = weights.add(kernel, bias, panel_widths(block.hidden, panel))
+        block.depthwise = weights.add(deep, deep_bias, [panel] * (wide // panel))
+        project = np.pad(project, ((0, block.hidden - len(project)), (0, 0)))
+        block.project = weights.add(project, out_bias, column_widths(_multiple(out, unit), unit))
 
         block.height = block.width = size
         block.stride = BLOCKS[number][1]
@@ -98,38 +100,48 @@ def make_program(folded: Folded, image_size: int) -> Program:
         block.residual = int(number > 0 and block.stride == 1 and channels == out)
         size = -(-size // block.stride)
         block.out_height = block.out_width = size
-        block.out_channels = channels = out
+        block.out_channels = step = _multiple(out, unit)
+        channels = out
         whole = block.height * block.width <= _WHOLE
         block.strip = size if whole else min(size, -(-_STRIP // size))
         block.ring = block.height if block.strip == size else (block.strip - 1) * block.stride + 3
-        largest["out"] = max(largest["out"], size * size * out)
-        row = (block.width + 2) * PANEL
-        floats = row * block.ring * (1 if block.strip == size else block.panels)
+        largest["out"] = max(largest["out"], size * size * step)
+        row = (block.width + 2) * panel
+        floats = row * block.ring * (1 if block.strip == size else wide // panel)
         largest["expanded"] = max(largest["expanded"], floats)
         largest["deep"] = max(largest["deep"], block.strip * size * wide)
         largest["row"] = max(largest["row"], row)
         largest["pixels"] = max(largest["pixels"], block.ring * block.width, block.strip * size)
     kernel, bias = folded["Conv_1.kernel"][0, 0], folded["Conv_1.bias"]
-    panels = -(-kernel.shape[1] // PANEL)
-    head = weights.add(kernel, bias, [PANEL] * panels)
-    largest["expanded"] = max(largest["expanded"], size * size * PANEL)
+    features = _multiple(kernel.shape[1], panel)
+    head = weights.add(kernel, bias, [panel] * (features // panel))
+    largest["expanded"] = max(largest["expanded"], size * size * panel)
     largest["pixels"] = max(largest["pixels"], size * size)
 
     side = image_size + 1 + image_size % 2
-    plan = Plan(size=image_size, blocks=len(BLOCKS), features=panels * PANEL, head=head, pixels=largest["pixels"])
+    plan = Plan(image_size, len(BLOCKS), features, channels, head, pixels=largest["pixels"])
     arena = 0
     largest |= {"padded": 3 * side * side, "first": largest["out"], "second": largest["out"], "zeros": largest["row"]}
     for name in ("padded", "first", "second", "expanded", "deep", "zeros"):
         setattr(plan, name, arena)
-        arena += -(-largest[name] // _ALIGNMENT) * _ALIGNMENT
-    return Program(plan, blocks, weights.packed(), arena, kernel.shape[1])
+        arena += _multiple(largest[name], _ALIGNMENT)
+    return Program(plan, blocks, weights.packed(), arena, kernel.shape[1], lanes)
 
 
-def column_widths(columns: int) -> list[int]:
-    """Return the widths of the panels into which ``_native.c`` cuts a product's columns, a multiple of 8."""
+def _multiple(number: int, of: int) -> int:
+    return -(-number // of) * of
+
+
+def panel_widths(columns: int, panel: int) -> list[int]:
+    """Return the widths of the panels of an expanded map; the last one may be half as wide."""
+    return [min(panel, columns - start) for start in range(0, columns, panel)]
+
+
+def column_widths(columns: int, unit: int) -> list[int]:
+    """Return the widths of the panels into which the kernels cut a projection's columns, a multiple of ``unit``."""
     widths = []
     while columns:
-        widths.append(16 if columns % 16 == 0 else 24 if columns >= 24 else 8)
+        widths.append(unit * (2 if columns % (2 * unit) == 0 else 3 if columns >= 3 * unit else 1))
         columns -= widths[-1]
     return widths
 

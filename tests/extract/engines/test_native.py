@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import platform
+import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -22,8 +27,8 @@ from embedonce.extract.backbone.read_h5 import read_weights
 from embedonce.extract.engines import engines, native, native_plan
 from embedonce.extract.engines import prepared_models as store
 from embedonce.extract.engines.fold import fold, from_bytes, to_bytes
-from embedonce.extract.engines.native import NativeSession, why_not_native
-from embedonce.extract.engines.native_plan import PANEL, column_widths, make_program
+from embedonce.extract.engines.native import NativeSession, chosen_lanes, supported_lanes, why_not_native
+from embedonce.extract.engines.native_plan import column_widths, make_program, panel_widths
 from embedonce.extract.engines.reference import reference_features
 from embedonce.extract.options import ComputeOptions
 from embedonce.extract.recipe import make_recipe
@@ -44,6 +49,10 @@ def embed(session, images):
         np.copyto(session.slot(0), image)
         rows.append(session.run(1)[0])
     return np.stack(rows)
+
+
+def native_session(folded, size, lanes=None):
+    return NativeSession(make_program(folded, size, lanes or chosen_lanes()))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +76,7 @@ WIDTHS_AND_SIZES = [
     (0.35, 32),  # one place at the end
     (0.5, 96),
     (0.75, 97),  # 24 channels, which fill one and a half panels; odd sizes, which are padded on all sides
-    (1.0, 224),
+    (1.0, 224),  # tiles that divide all maps
     (1.3, 100),  # 40 channels
     (1.33, 32),  # 1704 features, which fill half of the last panel
     (1.4, 33),  # 48 channels, 1792 features
@@ -80,7 +89,7 @@ WIDTHS_AND_SIZES = [
 def test_features_equal_keras_for_every_width_and_size(alpha, size):
     backbone, images = built(alpha, size), random_images(size)
     expected = np.asarray(build_embedder(backbone)(images, training=False))
-    got = embed(NativeSession(make_program(fold(weights_of(backbone)), size)), images)
+    got = embed(native_session(fold(weights_of(backbone)), size), images)
     assert got.dtype == np.float32
     assert expected.std() > 0.01
     np.testing.assert_allclose(got, expected, atol=5e-5)
@@ -133,10 +142,10 @@ def test_both_forms_of_weights_files_are_read_without_keras(backbone, tmp_path):
 @pytest.mark.parametrize("cut", [{"_STRIP": 1}, {"_STRIP": 40}, {"_STRIP": 10_000}, {"_WHOLE": 0}, {"_WHOLE": 10_000}])
 def test_how_maps_are_cut_into_strips_changes_no_bit(folded, monkeypatch, cut):
     images = random_images(72)
-    expected = embed(NativeSession(make_program(folded, 72)), images)
+    expected = embed(native_session(folded, 72), images)
     for name, value in cut.items():
         monkeypatch.setattr(native_plan, name, value)
-    np.testing.assert_array_equal(embed(NativeSession(make_program(folded, 72)), images), expected)
+    np.testing.assert_array_equal(embed(native_session(folded, 72), images), expected)
 
 
 def with_gaps(program, gap=64):
@@ -155,12 +164,18 @@ def with_gaps(program, gap=64):
 
 @needs_native
 @settings(max_examples=40)
-@given(st.sampled_from([0.1, 0.35, 0.75, 1.3, 1.33]), st.integers(32, 140), st.integers(1, 300), st.integers(0, 300))
-def test_nothing_is_written_outside_its_place(alpha, size, strip, whole):
+@given(
+    st.sampled_from(supported_lanes() or [0]),
+    st.sampled_from([0.1, 0.35, 0.75, 1.3, 1.33]),
+    st.integers(32, 140),
+    st.integers(1, 300),
+    st.integers(0, 300),
+)
+def test_nothing_is_written_outside_its_place(lanes, alpha, size, strip, whole):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(native_plan, "_STRIP", strip)
         patch.setattr(native_plan, "_WHOLE", whole)
-        program, gaps = with_gaps(make_program(fold(random_weights(0, alpha)), size))
+        program, gaps = with_gaps(make_program(fold(random_weights(0, alpha)), size, lanes))
     session = NativeSession(program)
     for gap in gaps:
         session._arena[gap] = 123.0
@@ -170,7 +185,7 @@ def test_nothing_is_written_outside_its_place(alpha, size, strip, whole):
 
 @needs_native
 def test_sessions_of_one_program_do_not_disturb_each_other(folded):
-    program = make_program(folded, 64)
+    program = make_program(folded, 64, chosen_lanes())
     images = random_images(64, 24)
     expected = embed(NativeSession(program), images)
     sessions = [NativeSession(program) for _ in range(4)]
@@ -182,7 +197,7 @@ def test_sessions_of_one_program_do_not_disturb_each_other(folded):
 
 @needs_native
 def test_an_image_leaves_no_trace_in_the_next_one(folded):
-    session = NativeSession(make_program(folded, 64))
+    session = native_session(folded, 64)
     white, noise = np.full((1, 64, 64, 3), 255, np.float32), random_images(64, 1)
     first = embed(session, noise)
     embed(session, white)
@@ -193,7 +208,113 @@ def test_an_image_leaves_no_trace_in_the_next_one(folded):
 def test_what_is_no_number_stays_so(folded):
     broken = dict(folded)
     broken["block_5_expand.bias"] = np.full_like(broken["block_5_expand.bias"], np.nan)
-    assert np.isnan(embed(NativeSession(make_program(broken, 64)), random_images(64, 1))).any()
+    for lanes in supported_lanes():
+        assert np.isnan(embed(native_session(broken, 64, lanes), random_images(64, 1))).any()
+
+
+@pytest.mark.skipif(len(supported_lanes()) < 2, reason="this processor has one width of vectors")
+@pytest.mark.parametrize(
+    ("alpha", "size"), [(0.1, 65), (0.35, 32), (0.5, 96), (0.75, 97), (1.33, 32), (1.4, 33), (1.0, 224)]
+)
+def test_all_widths_of_vectors_give_the_same_bits(alpha, size):
+    folded, images = fold(random_weights(3, alpha)), random_images(size)
+    first, *others = [embed(native_session(folded, size, lanes), images) for lanes in supported_lanes()]
+    assert first.std() > 0.01
+    for other in others:
+        assert other.tobytes() == first.tobytes()
+
+
+# runs kernels of any width on a program from a file
+MAIN = """
+#include <stdio.h>
+#include <stdlib.h>
+#include "_kernels.h"
+static void *part(void) {
+    int64_t bytes;
+    if (fread(&bytes, 8, 1, stdin) != 1) exit(1);
+    void *data = aligned_alloc(64, (bytes + 127) / 64 * 64);
+    if (!data || fread(data, 1, bytes, stdin) != (size_t)bytes) exit(2);
+    return data;
+}
+int main(void) {
+    Plan *plan = part();
+    void *blocks = part(), *weights = part(), *arena = part(), *pointers = part(), *image = part(), *features = part();
+    EMBED(plan, blocks, weights, arena, pointers, image, features);
+    return fwrite(features, 4, plan->features, stdout) != (size_t)plan->features;
+}
+"""
+ENGINES = Path(native.__file__).parent
+X86 = '-DTARGET=__attribute__((target("avx2,fma")))'
+ARM = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64")
+on_x86 = pytest.mark.skipif(
+    8 not in supported_lanes() or not shutil.which("gcc") or platform.system() != "Linux",
+    reason="this needs Linux, gcc and a processor with AVX2",
+)
+on_arm = pytest.mark.skipif(
+    not all(ARM) or not supported_lanes(), reason="this needs gcc-aarch64-linux-gnu and qemu-user"
+)
+
+
+@pytest.mark.parametrize(
+    ("lanes", "build", "run"),
+    [
+        pytest.param(16, ["gcc", X86], [], marks=on_x86, id="16 lanes for AVX2"),
+        pytest.param(4, ["gcc", X86], [], marks=on_x86, id="4 lanes for AVX2"),
+        pytest.param(4, [ARM[0], "-static", "-DTARGET="], [ARM[1]], marks=on_arm, id="NEON"),
+    ],
+)
+def test_kernels_of_other_processors_give_the_same_bits(lanes, build, run, tmp_path):
+    (tmp_path / "main.c").write_text(MAIN)
+    options = [
+        "-O1",
+        "-fexpensive-optimizations",
+        "-ffp-contract=fast",
+        f"-I{ENGINES}",
+        f"-DLANES={lanes}",
+        f"-DEMBED=embedonce_embed_{lanes}",
+    ]
+    subprocess.run([*build, *options, tmp_path / "main.c", "-o", tmp_path / "main"], check=True)
+    for alpha, size in ((0.1, 65), (0.35, 48), (0.75, 97), (1.4, 33)):
+        folded, image = fold(random_weights(3, alpha)), random_images(size, 1)
+        program = make_program(folded, size, lanes)
+        plan = program.plan
+        room = [bytes(4 * program.arena), bytes(8 * plan.pixels), image.tobytes(), bytes(4 * plan.features)]
+        parts = [bytes(plan), bytes(program.blocks), program.weights.tobytes(), *room]
+        data = b"".join(len(part).to_bytes(8, "little") + part for part in parts)
+        done = subprocess.run([*run, tmp_path / "main"], input=data, stdout=subprocess.PIPE, check=True)
+        features = np.frombuffer(done.stdout, np.float32)[: program.features]
+        assert features.tobytes() == embed(native_session(folded, size), image).tobytes(), (alpha, size)
+
+
+@pytest.mark.skipif(find_spec("ziglang") is None, reason="ziglang, which compiles for other systems, is not installed")
+@pytest.mark.parametrize("target", ["x86_64-windows-gnu", "aarch64-windows-gnu", "x86_64-macos", "aarch64-macos"])
+def test_kernels_compile_for_other_systems(target, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "ziglang",
+        "cc",
+        "-target",
+        target,
+        "-O3",
+        "-ffp-contract=fast",
+        "-Wall",
+        "-Werror",
+    ]
+    command += ["-DEMBEDONCE_NO_PYTHON", "-c", ENGINES / "_kernels.c", "-o", tmp_path / "kernels.o"]
+    subprocess.run(command, check=True)
+
+
+@needs_native
+def test_the_environment_sets_the_width_of_vectors(monkeypatch):
+    for lanes in supported_lanes():
+        monkeypatch.setenv("EMBEDONCE_LANES", str(lanes))
+        assert chosen_lanes() == lanes
+    monkeypatch.setenv("EMBEDONCE_LANES", "")
+    assert chosen_lanes() == max(supported_lanes())
+    monkeypatch.setenv("EMBEDONCE_LANES", "5")
+    with pytest.raises(ParameterError, match="EMBEDONCE_LANES must be one of .* on this processor, got '5'"):
+        chosen_lanes()
 
 
 def test_folding_equals_convolution_and_normalisation(backbone, folded):
@@ -218,12 +339,13 @@ def test_something_else_is_refused_as_folded_weights(data):
         from_bytes(data)
 
 
-@given(st.integers(1, 300).map(lambda number: 8 * number))
-def test_panels_of_columns_fill_a_product_exactly(columns):
-    widths = column_widths(columns)
-    assert sum(widths) == columns
-    assert set(widths) <= {8, PANEL, 24}
-    assert 8 not in widths or columns == 8
+@given(st.sampled_from([8, 16]), st.integers(1, 150))
+def test_panels_of_columns_fill_a_product_exactly(unit, units):
+    columns = unit * units
+    widths = column_widths(columns, unit)
+    assert sum(widths) == sum(panel_widths(columns, 2 * unit)) == columns
+    assert set(widths) <= {unit, 2 * unit, 3 * unit}
+    assert unit not in widths or units == 1
 
 
 @needs_native
@@ -269,7 +391,7 @@ def test_without_kernels_auto_is_litert_and_native_an_error(images, tmp_path, sm
             pass
 
         @staticmethod
-        def embedonce_supported():
+        def embedonce_supported(lanes):
             return 0
 
     monkeypatch.delenv("EMBEDONCE_ENGINE")
@@ -315,8 +437,8 @@ def test_kernels_that_disagree_with_plain_numpy_are_refused(small, tmp_path, mon
     monkeypatch.setenv("EMBEDONCE_HOME", str(tmp_path / "home"))
     right = native_plan.make_program
 
-    def wrong(folded, image_size):
-        return right({**folded, "Conv_1.bias": folded["Conv_1.bias"] + 1}, image_size)
+    def wrong(folded, image_size, lanes):
+        return right({**folded, "Conv_1.bias": folded["Conv_1.bias"] + 1}, image_size, lanes)
 
     monkeypatch.setattr(engines, "make_program", wrong)
     recipe = make_recipe(small["weights"], small["alpha"], small["image_size"])
