@@ -196,30 +196,30 @@ EXPORT CLONES void embedonce_descend(const float *first, const float *second, co
 #define SIZE (2 * RINGS * WAVES)
 #define ROOM (RINGS + LANES) /* of the rings of one wave, with zeros around them */
 
-/* Numbers of half precision, a multiple of 16 of them but for the last ones, in single precision. */
-INLINE void widened(const uint16_t *halves, float *out)
+/* Numbers of half precision, 16 at least, in single precision. */
+INLINE void widened(const uint16_t *halves, float *out, int size)
 {
-    for (int i = 0; i < (SIZE + LANES - 1) / LANES * LANES; i += LANES) {
+    for (int i = 0; i < size; i += LANES) {
         Ints half;
-        const int from = i + LANES <= SIZE ? i : SIZE - LANES; /* the last ones twice */
+        const int from = i + LANES <= size ? i : size - LANES; /* the last ones twice */
         for (int l = 0; l < LANES; l++) half[l] = halves[from + l];
-        const Ints sign = (half & 0x8000) << 16, size = (half & 0x7fff) << 13, least = (Ints){0} + (113 << 23);
-        const Floats small = (Floats)(size + least) - (Floats)least, normal = (Floats)(size + (112 << 23));
-        const Floats value = (Floats)((Ints)pick(size < (1 << 23), small, normal) | sign);
-        memcpy(out + from, &value, sizeof value);
+        const Ints sign = (half & 0x8000) << 16, value = (half & 0x7fff) << 13, least = (Ints){0} + (113 << 23);
+        const Floats small = (Floats)(value + least) - (Floats)least, normal = (Floats)(value + (112 << 23));
+        const Floats whole = (Floats)((Ints)pick(value < (1 << 23), small, normal) | sign);
+        memcpy(out + from, &whole, sizeof whole);
     }
 }
 
-/* Compare one image with others; zooms, 2 * zooms + 1 of them, are the lanes of all vectors. */
+/* Compare one image with others by the first waves; zooms, 2 * zooms + 1 of them, are the lanes of all vectors. */
 EXPORT CLONES void embedonce_correlate(const uint16_t *halves, const float *energies, int64_t row, const int64_t *rows,
-                                       int64_t count, int32_t zooms, float *scores, uint8_t *mirrors,
-                                       int64_t *best_zooms, int64_t *shifts)
+                                       int64_t count, int32_t zooms, int32_t waves, float *scores,
+                                       uint8_t *mirrors, int64_t *best_zooms, int64_t *shifts)
 {
     float real[WAVES][ROOM] = {{0}}, imaginary[WAVES][ROOM] = {{0}}, other[SIZE], wave[ANGLES][2];
     float cosine[QUARTER + 1][WAVES], sine[QUARTER + 1][WAVES];
     Floats inside[RINGS], energy = {0};
     const Floats zero = {0};
-    widened(halves + row * SIZE, other);
+    widened(halves + row * SIZE, other, SIZE);
     for (int k = 0; k < WAVES; k++)
         for (int r = 0; r < RINGS; r++) {
             real[k][zooms + r] = other[2 * (k * RINGS + r)];
@@ -243,8 +243,8 @@ EXPORT CLONES void embedonce_correlate(const uint16_t *halves, const float *ener
     for (int64_t index = 0; index < count; index++) {
         const float *its = energies + rows[index] * RINGS;
         Floats re[2][WAVES], im[2][WAVES], norm = zero;
-        widened(halves + rows[index] * SIZE, other);
-        for (int k = 0; k < WAVES; k++) {
+        widened(halves + rows[index] * SIZE, other, 2 * RINGS * waves);
+        for (int k = 0; k < waves; k++) {
             Floats rr = zero, ii = zero, ri = zero, ir = zero, x, y;
             UNROLL for (int r = 0; r < RINGS; r++) {
                 const float a = other[2 * (k * RINGS + r)], b = other[2 * (k * RINGS + r) + 1];
@@ -262,9 +262,10 @@ EXPORT CLONES void embedonce_correlate(const uint16_t *halves, const float *ener
         Floats largest = zero - 2.0f;
         Ints place = {0};
         for (int m = 0; m < 2; m++)
-            for (int t = 0; t <= QUARTER; t++) {
-                Floats even = cosine[t][WAVES - 1] * re[m][WAVES - 1], odd = zero, even_sine = zero, odd_sine = zero;
-                for (int k = 0; k < WAVES - 1; k += 2) {
+            for (int t = 0; t <= QUARTER; t += waves <= QUARTER ? 2 : 1) { /* without short waves, every second angle */
+                Floats even = zero, odd = zero, even_sine = zero, odd_sine = zero;
+                if (waves == WAVES) even = cosine[t][WAVES - 1] * re[m][WAVES - 1];
+                for (int k = 0; k < waves - 1; k += 2) {
                     even += cosine[t][k] * re[m][k], odd += cosine[t][k + 1] * re[m][k + 1];
                     even_sine += sine[t][k] * im[m][k], odd_sine += sine[t][k + 1] * im[m][k + 1];
                 }
@@ -286,6 +287,101 @@ EXPORT CLONES void embedonce_correlate(const uint16_t *halves, const float *ener
         mirrors[index] = place[best] >= ANGLES;
         shifts[index] = place[best] % ANGLES;
         best_zooms[index] = best - zooms;
+    }
+}
+
+/* ---- translation.shift_hypotheses ---- */
+
+#define HALF 14 /* pixels of a side */
+#define MAPS (2 * HALF - 1)
+#define WIDE (2 * LANES)
+
+typedef float Padded[HALF][HALF + WIDE]; /* with zeros on the left and on the right */
+
+INLINE void pad(const float *picture, Padded out)
+{
+    memset(out, 0, sizeof(Padded));
+    for (int y = 0; y < HALF; y++) memcpy(out[y] + HALF - 1, picture + y * HALF, sizeof(float) * HALF);
+}
+
+/* Sum one[p] * other[p + shift] over all p, for shifts by up to 13 pixels. */
+INLINE void correlation(const float *one, Padded other, float out[MAPS][WIDE])
+{
+    for (int down = 1 - HALF; down < HALF; down++) {
+        Floats sums[4] = {{0}};
+        const int first = down < 0 ? -down : 0, end = down < 0 ? HALF : HALF - down;
+        for (int y = first; y < end; y++) {
+            UNROLL for (int x = 0; x < HALF; x++) {
+                Floats left, right;
+                memcpy(&left, other[y + down] + x, sizeof left);
+                memcpy(&right, other[y + down] + x + LANES, sizeof right);
+                sums[2 * (x % 2)] += one[y * HALF + x] * left;
+                sums[2 * (x % 2) + 1] += one[y * HALF + x] * right;
+            }
+        }
+        const Floats left = sums[0] + sums[2], right = sums[1] + sums[3];
+        memcpy(out[down + HALF - 1], &left, sizeof left);
+        memcpy(out[down + HALF - 1] + LANES, &right, sizeof right);
+    }
+}
+
+/* Find the best shift of each pair in 3 zooms and 8 positions. Pictures are given in both sizes, (pairs, 2, 14 * 14);
+ * masks of both sizes; allowed shifts of the zooms, (3, 27 * 27). Scores: (24, pairs), shifts: (24, pairs, 2). */
+EXPORT CLONES void embedonce_shift(const float *ones, const float *others, const float *masks, const uint8_t *allowed,
+                                   int64_t pairs, float *scores, float *shifts)
+{
+    static const int sizes[3][2] = {{0, 0}, {0, 1}, {1, 0}};
+    Padded padded_masks[2], padded;
+    float product[MAPS][WIDE], energy[3][2][MAPS][WIDE], square[HALF * HALF], moved[HALF * HALF];
+    for (int s = 0; s < 2; s++) pad(masks + s * HALF * HALF, padded_masks[s]);
+    for (int64_t pair = 0; pair < pairs; pair++) {
+        const float *one = ones + pair * 2 * HALF * HALF, *other = others + pair * 2 * HALF * HALF;
+        for (int z = 0; z < 3; z++) {
+            const float *pictures[2] = {one + sizes[z][0] * HALF * HALF, other + sizes[z][1] * HALF * HALF};
+            for (int p = 0; p < HALF * HALF; p++) square[p] = pictures[0][p] * pictures[0][p];
+            correlation(square, padded_masks[sizes[z][1]], energy[z][0]);
+            for (int p = 0; p < HALF * HALF; p++) square[p] = pictures[1][p] * pictures[1][p];
+            pad(square, padded);
+            correlation(masks + sizes[z][0] * HALF * HALF, padded, energy[z][1]);
+        }
+        for (int position = 0; position < 8; position++)
+            for (int size = 0; size < 2; size++) {
+                /* where a pixel comes from: across(y, x) = a y + b x, the same down, about the middle */
+                const int turns = position % 4, mirror = position / 4 ? -1 : 1;
+                const int sine = (turns == 1) - (turns == 3), cosine = (turns == 0) - (turns == 2);
+                const float *picture = other + size * HALF * HALF;
+                for (int y = 0; y < HALF; y++)
+                    for (int x = 0; x < HALF; x++) {
+                        const int v = 2 * y - HALF + 1, u = 2 * x - HALF + 1; /* twice the distance */
+                        const int down = mirror * (cosine * v - sine * u), across = sine * v + cosine * u;
+                        moved[y * HALF + x] = picture[(down + HALF - 1) / 2 * HALF + (across + HALF - 1) / 2];
+                    }
+                pad(moved, padded);
+                for (int z = 0; z < 3; z++) {
+                    if (sizes[z][1] != size) continue;
+                    correlation(one + sizes[z][0] * HALF * HALF, padded, product);
+                    float best = -2;
+                    int place = 0;
+                    for (int y = 0; y < MAPS; y++)
+                        for (int x = 0; x < MAPS; x++) {
+                            float score = -1;
+                            if (allowed[(z * MAPS + y) * MAPS + x]) {
+                                const int v = y - HALF + 1, u = x - HALF + 1;
+                                const int down = mirror * (cosine * v - sine * u), across = sine * v + cosine * u;
+                                float norm = energy[z][0][y][x] * energy[z][1][down + HALF - 1][across + HALF - 1];
+                                norm = norm > 1e-6f ? norm : 1e-6f;
+                                const float value = product[y][x];
+                                if (best > 0 && (value <= 0 || value * value <= best * best * norm)) continue;
+                                score = value / sqrtf(norm);
+                            }
+                            if (score > best) best = score, place = y * MAPS + x;
+                        }
+                    const int64_t at = (z * 8 + position) * pairs + pair;
+                    scores[at] = best;
+                    shifts[2 * at] = place % MAPS - (HALF - 1);
+                    shifts[2 * at + 1] = place / MAPS - (HALF - 1);
+                }
+            }
     }
 }
 

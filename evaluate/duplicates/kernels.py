@@ -21,7 +21,8 @@ def kernels() -> Any | None:
     count, number, real = ctypes.c_int64, ctypes.c_int32, ctypes.c_float
     functions = {
         "embedonce_descend": [floats, floats, flags, floats, floats, count, number, number, number, real, real],
-        "embedonce_correlate": [halves, floats, count, whole, count, number, floats, flags, whole, whole],
+        "embedonce_correlate": [halves, floats, count, whole, count, number, number, floats, flags, whole, whole],
+        "embedonce_shift": [floats, floats, floats, flags, count, floats, floats],
     }
     try:
         library = ctypes.CDLL(spec.origin)

@@ -17,6 +17,7 @@ from .thumbnails import PIXELS, SIDE, Thumbnails
 
 RINGS = 20
 ANGLES = 64
+WAVES = ANGLES // 2 + 1
 FIRST_RADIUS = 2.0  # pixels; nearer to the centre, 64 angles see the same few pixels
 LAST_RADIUS = SIDE / 2 - 0.5
 RATIO = (LAST_RADIUS / FIRST_RADIUS) ** (1 / (RINGS - 1))
@@ -77,18 +78,21 @@ def ring_spectra(thumbnails: Thumbnails, block: int = 2048) -> Spectra:
     return Spectra(halves, energy)
 
 
-def correlate(spectra: Spectra, row: int, others: npt.NDArray[np.intp]) -> Centred:
-    """Compare one image with others, shape (k,), over all rotations, both mirrorings and all zooms."""
+def correlate(spectra: Spectra, row: int, others: npt.NDArray[np.intp], waves: int = WAVES) -> Centred:
+    """Compare one image with others, shape (k,), over all rotations, both mirrorings and all zooms.
+
+    Fewer ``waves`` along the rings, an even number, are faster: then scores are those without fine structure.
+    """
     library = kernels()
     if library is None:
-        return _correlate(spectra, row, others)
+        return _correlate(spectra, row, others, waves)
     best = empty(len(others))
     library.embedonce_correlate(
         spectra.halves.view(np.uint16),
         spectra.energy,
         row,
         np.ascontiguousarray(others),
-        *(len(others), ZOOMS),
+        *(len(others), ZOOMS, waves),
         best.score,
         best.mirror,
         best.zoom,
@@ -97,7 +101,7 @@ def correlate(spectra: Spectra, row: int, others: npt.NDArray[np.intp]) -> Centr
     return best
 
 
-def _correlate(spectra: Spectra, row: int, others: npt.NDArray[np.intp]) -> Centred:
+def _correlate(spectra: Spectra, row: int, others: npt.NDArray[np.intp], waves: int) -> Centred:
     """Compare them in NumPy."""
     shifts = 2 * ZOOMS + 1
     ring = np.arange(RINGS)[:, None] + np.arange(-ZOOMS, ZOOMS + 1)  # of the image, by ring of the other and zoom
@@ -105,6 +109,7 @@ def _correlate(spectra: Spectra, row: int, others: npt.NDArray[np.intp]) -> Cent
     ring = np.clip(ring, 0, RINGS - 1)
     one = np.where(inside, spectra.values(row).view(np.complex64)[:, ring, 0], 0)  # (33, 20, zooms)
     other = spectra.values(others).view(np.complex64)[..., 0].transpose(1, 0, 2)  # (33, k, 20)
+    one, other = one[:waves], other[:waves]
     products = np.stack([other.conj() @ one, other @ one])  # (2, 33, k, zooms)
     correlation = np.fft.irfft(products, ANGLES, axis=1)  # (2, 64, k, zooms)
     energy_of_one = np.where(inside, spectra.energy[row][ring], 0).sum(0)

@@ -52,6 +52,10 @@ class PairTests:
         self.pictures = pictures
         self.pool = pool
         self._agreement, self._keys = log_polar.empty(0), np.zeros(0, np.int64)
+        self._verified: dict[tuple[int, int, float], float] = {}  # of rows and their registration's score
+        self.learned = False  # the threshold on the images
+        self._unrelated: list[tuple[Rows, Rows, Registration]] = []
+        self._doubtful: list[tuple[Rows, Rows, Registration]] = []
 
     def remember(self, first: Rows, second: Rows, agreement: log_polar.Centred) -> None:
         """Store the agreement of pairs about the centre for later tests."""
@@ -77,12 +81,17 @@ class PairTests:
 
     def thresholds(self, unrelated: PairsOfRows, likely: PairsOfRows) -> Thresholds:
         """Learn the thresholds from pairs that are almost surely unrelated, and from likely near-duplicates."""
-        centred, null, doubtful = self._limit(self.centred, unrelated, likely)
-        shifted, further_null, further = self._limit(self.shifted, unrelated, likely)
+        centred, shifted = (self._limit(test, unrelated, likely) for test in (self.centred, self.shifted))
         if self.pictures is None:  # without images to correct mistakes, the stricter one is used for both
             return Thresholds(max(centred, shifted), max(centred, shifted))
-        minimum = max(MINIMUM_SCORE, null_limit(null), null_limit(further_null))
-        return Thresholds(centred, shifted, gap_limit(np.concatenate([doubtful, further]), minimum, _FALSE_AGREEMENTS))
+        return Thresholds(centred, shifted, MINIMUM_SCORE)
+
+    def threshold_on_images(self) -> float:
+        """Learn the threshold on the images, once, from the same pairs; this reads up to 1,800 pictures."""
+        self.learned = True
+        minimum = max(MINIMUM_SCORE, *(null_limit(self.verify(*pairs)) for pairs in self._unrelated))
+        agreement = np.concatenate([self.verify(*pairs) for pairs in self._doubtful])
+        return gap_limit(agreement, minimum, _FALSE_AGREEMENTS)
 
     def centred(self, first: Rows, second: Rows) -> Registration:
         """Register pairs from the best position about the centre."""
@@ -129,15 +138,20 @@ class PairTests:
         pictures = self.pictures
         if pictures is None:
             return np.full(len(first), np.nan, np.float32)
-        size = _VERIFIED_TOGETHER
-        parts = [np.arange(start, min(start + size, len(first))) for start in range(0, len(first), size)]
+        pairs = list(zip(first.tolist(), second.tolist(), registered.score.tolist(), strict=True))
+        unknown = {pair: index for index, pair in enumerate(pairs) if pair not in self._verified}
+        new = np.array(list(unknown.values()), np.intp)
+        parts = [new[start : start + _VERIFIED_TOGETHER] for start in range(0, len(new), _VERIFIED_TOGETHER)]
         agreements = self.pool.map(lambda part: verify(pictures, first[part], second[part], registered.at(part)), parts)
-        return np.concatenate([np.zeros(0, np.float32), *agreements])
+        for part, agreement in zip(parts, agreements, strict=True):
+            self._verified.update(zip([pairs[index] for index in part.tolist()], agreement.tolist(), strict=True))
+        return np.array([self._verified[pair] for pair in pairs], np.float32)
 
-    def _limit(self, test: Register, unrelated: PairsOfRows, likely: PairsOfRows) -> tuple[float, Scores, Scores]:
-        """Return a stage's threshold, and the agreement on the images of unrelated and of doubtful pairs."""
+    def _limit(self, test: Register, unrelated: PairsOfRows, likely: PairsOfRows) -> float:
+        """Return a stage's threshold, and keep what the threshold on the images is learned from."""
         null, registered = test(*unrelated), test(*likely)
         limit = gap_limit(registered.score, max(MINIMUM_SCORE, null_limit(null.score)), _FALSE_DISCOVERIES)
         doubtful = np.flatnonzero(self.in_doubt(registered.score, limit))
-        agreement = self.verify(likely[0][doubtful], likely[1][doubtful], registered.at(doubtful))
-        return limit, self.verify(*unrelated, null), agreement
+        self._unrelated.append((*unrelated, null))
+        self._doubtful.append((likely[0][doubtful], likely[1][doubtful], registered.at(doubtful)))
+        return limit

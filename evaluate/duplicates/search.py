@@ -41,7 +41,8 @@ _REJECTIONS = 3  # of its picture, in each stage, after which an image is not ve
 _HOPELESS = 512  # pictures of the likeliest pairs; if none of them agrees, no more are read
 _LONELY = 2  # images of groups up to this size are compared again …
 _SECOND_LOOKS = 500  # … but at most so many, the most promising first: without near-duplicates all are alone
-_FURTHER = 1000  # images that each of them is compared with
+_FURTHER = 1000  # images that each of them is compared with …
+_COARSE_WAVES, _COARSE_BEST = 12, 32  # … coarsely; the best three by all waves are among the best 32 by 12 of them
 
 
 @dataclass
@@ -191,6 +192,8 @@ class _Search:
             others = others[(self.groups[others] != self.groups[row]) & self.textured[others]]
             if self.within_class:
                 others = others[self.labels[others] == self.labels[row]]
+            coarse = log_polar.correlate(spectra, row, others, _COARSE_WAVES).score
+            others = others[np.sort(np.argsort(-coarse, kind="stable")[:_COARSE_BEST])]
             score = log_polar.correlate(spectra, row, others).score
             best = np.argsort(-score, kind="stable")[:3]
             self.advance("comparing again", 1)
@@ -251,6 +254,8 @@ class _Search:
         doubtful = self.tests.in_doubt(pairs.score, threshold)
         exhausted = np.maximum(rejections[pairs.first], rejections[pairs.second]) >= _REJECTIONS
         verifiable = np.flatnonzero(doubtful & ~exhausted)
+        if len(verifiable) and not self.tests.learned:
+            self.thresholds = self.thresholds._replace(images=self.tests.threshold_on_images())
         verifiable, tested = self._verified(
             verifiable[np.argsort(-pairs.score[verifiable], kind="stable")], pairs, registered
         )

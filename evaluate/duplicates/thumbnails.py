@@ -41,7 +41,7 @@ class Thumbnails:
         bands += gaussian(SIDE, blur) @ images @ gaussian(SIDE, blur).T if blur else images
         flat: Bands = bands.reshape(-1, PIXELS)
         flat -= flat.mean(1, keepdims=True)
-        deviation = flat.std(1, keepdims=True)
+        deviation = np.sqrt(np.einsum("nk,nk->n", flat, flat) / PIXELS)[:, None]
         flat /= np.where(deviation > _ROUNDING, deviation, np.inf)
         return flat
 

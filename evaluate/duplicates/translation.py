@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from .kernels import kernels
 from .pairs import Rows
 from .registration import Affine, Mirror
 from .thumbnails import LEVELS, SIDE, Bands, Thumbnails
@@ -28,8 +29,40 @@ _POSITIONS = [(mirror, turns) for mirror in (False, True) for turns in range(4)]
 def shift_hypotheses(thumbnails: Thumbnails, first: Rows, second: Rows) -> list[tuple[Mirror, Affine]]:
     """Return the three most promising starting maps of pairs that may be shifted against each other."""
     one, other = thumbnails.bands(first, LEVELS[0]), thumbnails.bands(second, LEVELS[0])
-    scores = np.empty((len(_ZOOMS) * len(_POSITIONS), len(first)), np.float32)
-    steps = np.empty((len(scores), len(first), 2), np.float32)
+    scores, steps = _best_shifts(one, other)
+    order = np.argsort(-scores, axis=0, kind="stable")[:_HYPOTHESES]
+    return [_maps(chosen, steps[chosen, np.arange(len(first))]) for chosen in order]
+
+
+def _best_shifts(one: Bands, other: Bands) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the best score, (24, k), and its shift, (24, k, 2), in each zoom and position."""
+    library = kernels()
+    scores = np.empty((len(_ZOOMS) * len(_POSITIONS), len(one)), np.float32)
+    steps = np.empty((*scores.shape, 2), np.float32)
+    if library is None:
+        _fill_best_shifts(one, other, scores, steps)
+        return scores, steps
+    sizes = [np.stack([_reduced(images, zoom) for zoom in (1.0, _REDUCED)], 1) for images in (one, other)]
+    library.embedonce_shift(*sizes, *_masks_and_shifts(), len(one), scores, steps)
+    return scores, steps
+
+
+@lru_cache(maxsize=1)
+def _masks_and_shifts() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Return pictures of ones in both sizes, and the shifts of each zoom that leave enough overlap."""
+    masks = np.concatenate([_reduced(np.ones((1, SIDE * SIDE), np.float32), zoom) for zoom in (1.0, _REDUCED)])
+    return masks, np.concatenate([_overlaps(*zooms) for zooms in _ZOOMS])
+
+
+def _overlaps(first: float, second: float) -> npt.NDArray[np.bool_]:
+    overlaps: npt.NDArray[np.bool_] = _back(_mask(second) * _mask(first).conj()) >= _MINIMUM_OVERLAP * _HALF**2
+    return overlaps
+
+
+def _fill_best_shifts(
+    one: Bands, other: Bands, scores: npt.NDArray[np.float32], steps: npt.NDArray[np.float32]
+) -> None:
+    """Write them with Fourier transforms in NumPy."""
     originals = {zoom: _reduced(one, zoom) for zoom in (1.0, _REDUCED)}
     transformed = {zoom: _transform(picture).conj() for zoom, picture in originals.items()}
     energies = {zoom: _transform(picture**2).conj() for zoom, picture in originals.items()}
@@ -43,18 +76,16 @@ def shift_hypotheses(thumbnails: Thumbnails, first: Rows, second: Rows) -> list[
             # Masks are equal in every position, so the energy of a rotated picture is the rotated map of its energy.
             energy_of_one = _back(energies[zooms[0]] * _mask(zoom))
             energy_of_other = _back(energy * _mask(zooms[0]).conj())
-            overlap = _back(_mask(zoom) * _mask(zooms[0]).conj()) >= _MINIMUM_OVERLAP * _HALF**2
+            overlap = _overlaps(*zooms)
             for number, position in enumerate(_POSITIONS):
                 norm = energy_of_one * _in_position(energy_of_other, position)
                 product = _back(moved[number] * transformed[zooms[0]])
-                correlation = np.where(overlap, product / np.sqrt(np.maximum(norm, 1e-6)), -1).reshape(len(first), -1)
+                correlation = np.where(overlap, product / np.sqrt(np.maximum(norm, 1e-6)), -1).reshape(len(one), -1)
                 best = correlation.argmax(1)
                 row = zoom_index * len(_POSITIONS) + number
-                scores[row] = correlation[np.arange(len(first)), best]
+                scores[row] = correlation[np.arange(len(one)), best]
                 down, right = np.divmod(best, _PADDED - 1)
                 steps[row] = np.stack([right, down], 1) - (_HALF - 1)
-    order = np.argsort(-scores, axis=0, kind="stable")[:_HYPOTHESES]
-    return [_maps(chosen, steps[chosen, np.arange(len(first))]) for chosen in order]
 
 
 def _in_position(pictures: npt.NDArray[np.float32], position: tuple[bool, int]) -> npt.NDArray[np.float32]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from embedonce.evaluate.duplicates import log_polar as polar
-from embedonce.evaluate.duplicates import registration
+from embedonce.evaluate.duplicates import registration, translation
 from embedonce.evaluate.duplicates.kernels import kernels
 from embedonce.evaluate.duplicates.registration import register
 from embedonce.evaluate.duplicates.thumbnails import PIXELS, Thumbnails
@@ -116,3 +116,14 @@ def test_compiled_and_numpy_steps_agree(side, stride):
     plain, plain_maps = registration._descend(*given)
     np.testing.assert_allclose(compiled, plain, atol=1e-4)
     np.testing.assert_allclose(maps[:2], plain_maps[:2], atol=1e-2)
+
+
+@pytest.mark.skipif(kernels() is None, reason="there was no compiler")
+def test_compiled_and_numpy_shifts_agree():
+    pictures = np.stack([thumbnail(PICTURES[0]), thumbnail(crop(np.rot90(PICTURES[0]), 0.8)), thumbnail(PICTURES[1])])
+    bands = Thumbnails(pictures).bands(np.array([0, 0, 1]), 1.5), Thumbnails(pictures).bands(np.array([1, 2, 2]), 1.5)
+    scores, steps = translation._best_shifts(*bands)
+    plain_scores, plain_steps = np.empty_like(scores), np.empty_like(steps)
+    translation._fill_best_shifts(*bands, plain_scores, plain_steps)
+    np.testing.assert_allclose(scores, plain_scores, atol=1e-5)
+    np.testing.assert_array_equal(steps, plain_steps)

@@ -7,6 +7,7 @@ import photographs
 import pytest
 from embedonce.errors import ImageError
 from embedonce.evaluate.duplicates import gray_images as pictures_module
+from embedonce.evaluate.duplicates import pair_tests
 from embedonce.evaluate.duplicates.gray_images import PICTURE_SIDE, Pictures
 from embedonce.evaluate.duplicates.neighbors import nearest_neighbors
 from embedonce.evaluate.duplicates.registration import Registration
@@ -137,6 +138,28 @@ def test_tiles_of_one_photograph_are_not_grouped():
     found = find(signatures, features_of(np.zeros(len(TILES), int)), pictures_of(TILES))
     assert len(np.unique(found.groups)) == len(TILES)
     assert len(found.rejected.first)
+
+
+def test_no_image_is_opened_unless_a_pair_is_in_doubt():
+    signatures = np.random.default_rng(0).integers(0, 256, (60, 784)).astype(np.uint8)
+    opened = []
+    found = find(signatures, features_of(np.zeros(60, int)), Pictures(opened.append))
+    assert found.tested > 100
+    assert opened == []
+    assert found.thresholds.images == 0.75
+
+
+def test_no_pair_is_compared_twice_on_its_images(copied, monkeypatch):
+    images, signatures, _, features = copied
+    seen = []
+
+    def spy(pictures, first, second, registered):
+        seen.extend(zip(first.tolist(), second.tolist(), registered.affine.ravel()[::6].tolist(), strict=True))
+        return verify(pictures, first, second, registered)
+
+    monkeypatch.setattr(pair_tests, "verify", spy)
+    find(signatures, features, pictures_of(images))
+    assert len(seen) == len(set(seen)) > 100
 
 
 def test_where_images_cannot_be_read_signatures_decide(copied):
