@@ -39,6 +39,8 @@ _PROMISING = 0.3  # a lower correlation about the centre is never registered fro
 _FAILURES_OF_PAIR = 3
 _REJECTIONS = 3  # of its picture, in each stage, after which an image is not verified again, since reading is slow
 _HOPELESS = 512  # pictures of the likeliest pairs; if none of them agrees, no more are read
+_IN_A_ROW = 256  # pairs of one round, the likeliest first, that disagree before the others are not compared on pictures
+_READ_TOGETHER = 128
 _LONELY = 2  # images of groups up to this size are compared again …
 _SECOND_LOOKS = 500  # … but at most so many, the most promising first: without near-duplicates all are alone
 _FURTHER = 1000  # images that each of them is compared with …
@@ -281,15 +283,19 @@ class _Search:
     def _verified(self, verifiable: Rows, pairs: Pairs, registered: Registration) -> tuple[Rows, Pairs]:
         """Compare pictures, the likeliest pairs first; return the indices of the pairs, and their agreement."""
         parts: list[Pairs] = []
-        for start in range(0, len(verifiable), _HOPELESS):
-            if self.verifiable >= _HOPELESS and not self.agreeing:
+        in_a_row = 0
+        for start in range(0, len(verifiable), _READ_TOGETHER):
+            if in_a_row >= _IN_A_ROW or (self.verifiable >= _HOPELESS and not self.agreeing):
                 verifiable = verifiable[:start]
                 break
-            chosen = verifiable[start : start + _HOPELESS]
+            chosen = verifiable[start : start + _READ_TOGETHER]
             rows = pairs.first[chosen], pairs.second[chosen]
             part = Pairs(*rows, self.tests.verify(*rows, registered.at(chosen)))
-            self.verifiable += int((~np.isnan(part.score)).sum())
-            self.agreeing += int((part.score >= self.thresholds.images).sum())
+            readable = part.score[~np.isnan(part.score)]
+            agreeing = np.flatnonzero(readable >= self.thresholds.images)
+            self.verifiable += len(readable)
+            self.agreeing += len(agreeing)
+            in_a_row = len(readable) - 1 - int(agreeing[-1]) if len(agreeing) else in_a_row + len(readable)
             parts.append(part)
         return verifiable, concatenate(parts)
 
