@@ -294,7 +294,7 @@ def untrained_classes(cache: FeatureCache, splits: Sequence[Split]) -> dict[str,
     return {cache.class_names[label]: int(count) for label, count in zip(labels, counts, strict=True)}
 
 
-FEW, FEW_ERRORS = 20, 10
+FEW, FEW_ERRORS = 25, 10
 """Below this number of test images, or groups of equal size, of a class, and of images, or groups, with an error,
 intervals may be too narrow or too wide."""
 UNEQUAL = 0.6
