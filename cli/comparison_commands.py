@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from ..cache import display
+from ..cache import counted, display
 from ..evaluate.metrics import MetricName
 from ..heads import HEADS
 from .command import (
@@ -36,7 +36,7 @@ from .output import (
     print_suggestions,
     print_timings,
 )
-from .screen import if_interrupted, progress, say_next, timed_progress, wrapped, wrapped_lines
+from .screen import if_interrupted, progress, say, say_next, timed_progress, wrapped_lines
 
 if TYPE_CHECKING:
     from ..evaluate.report import Figures
@@ -136,7 +136,7 @@ def groups(
         return
     print_groups(near_duplicates)
     for path in near_duplicates.written:
-        click.echo(f"Wrote {display(str(path))}")
+        say(f"Wrote {display(str(path))}")
     print_notes(list(near_duplicates.notes))
     say_next("compare", cache, "--groups", output, "-o", "DIR")
 
@@ -165,7 +165,7 @@ def _suggest(
     print_suggestions(cache, chosen, number or 1)
     print_notes(suggestions.notes)
     if output is not None:
-        click.echo(f"Wrote {display(str(output))}")
+        say(f"Wrote {display(str(output))}")
         say_next("compare", cache, "--groups", output, "-o", "DIR")
 
 
@@ -222,20 +222,21 @@ def train(
         return
     if trained.result:
         print_scores(trained.result)
-    click.echo(
-        f"Trained on {len(trained.split.train):,} images in {trained.fit_seconds:.1f} s: {display(str(trained.path))}"
+    say(
+        f"Trained on {counted(len(trained.split.train), 'image(s)')} in {trained.fit_seconds:.1f} s: "
+        f"{display(str(trained.path))}"
     )
     if trained.checked:
-        click.echo(f"The model agrees with the cached features on {trained.checked} of {trained.checked} images.")
+        say(f"The model agrees with the cached features on {trained.checked} of {trained.checked} images.")
     if trained.curves:
-        click.echo(f"Curves of accuracy and loss: {display(str(trained.curves))}")
+        say(f"Curves of accuracy and loss: {display(str(trained.curves))}")
     for one in trained.decisions:
         if one.kind == "accuracy":
             text = f"{100 * one.measured:.1f} % of the images, from probability {one.threshold:.4g} on."
             text = f"accuracy={one.target:g}: predict answers {text if one.threshold else 'all images.'}"
         else:
             text = f"coverage={one.target:g}: predict gives sets of {one.measured:.2f} labels on average."
-        click.echo(wrapped(f"{text} Chosen on {one.images:,} held-out training images."))
+        say(f"{text} Chosen on {counted(one.images, 'held-out training image(s)')}.")
     print_notes(trained.notes)
     if timings:
         print_timings(shown)
@@ -380,7 +381,7 @@ def compare(
         print_notes(comparison.notes[printed:])
         for path in written:
             if path.name in ("results.json", "report.html"):
-                click.echo(f"Wrote {display(str(path))}")
+                say(f"Wrote {display(str(path))}")
     if timings:
         print_timings(shown, comparison.timings, as_json=as_json)
     if comparison.next_command and not as_json:
@@ -388,7 +389,7 @@ def compare(
     for error in comparison.failed.values():
         print_error(ctx, error)
     for text in failed:
-        click.echo(f"Not reached: {text}.", err=True)
+        say(f"Not reached: {text}.", err=True)
     if failed or comparison.failed:
         ctx.exit(1)
 
@@ -463,7 +464,7 @@ def tune(
         return
     click.echo(wrapped_lines(str(tuned)))
     for path in written:
-        click.echo(f"Wrote {display(str(path))}")
+        say(f"Wrote {display(str(path))}")
     if timings:
         print_timings(shown)
     if tuned.options:
@@ -505,7 +506,7 @@ def init(path: Path) -> None:
     from ..evaluate.comparison import write_config
 
     write_config(path)
-    click.echo(f"Wrote {display(str(path))}; then: embedonce compare --config {display(str(path))}")
+    say(f"Wrote {display(str(path))}; then: embedonce compare --config {display(str(path))}")
 
 
 COMMANDS = (groups, train, tune, compare, diff, init)

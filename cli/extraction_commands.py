@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from ..cache import display
+from ..cache import counted, display
 from ..extract import DECODERS, DTYPES, FRAMES, LAYOUTS, ORIENTATIONS, VALUE_RANGES
 from .command import AS_JSON, ENGINE, PATH, POSITIVE, VIEWS, WEIGHTS, Command, option, sigterm_as_exit
 from .output import print_check, print_comparison, print_json, print_labels, print_report, print_verification
-from .screen import if_interrupted, progress, say_next
+from .screen import if_interrupted, progress, say, say_next
 
 _CACHE = click.argument("cache", type=PATH)
 _FOLLOW_LINKS = option("--follow-links", is_flag=True, help="Enter links inside class folders.")
@@ -36,17 +36,17 @@ def demo(output: Path) -> None:
     """
     from ..evaluate.comparison import run_demo
 
-    click.echo("Handwritten digits from scikit-learn: 1,797 images in ten folders.")
+    say("Handwritten digits from scikit-learn: 1,797 images in ten folders.")
     result = run_demo(output, progress())
     print_report(result.cache)
     print_comparison(result.comparison)
-    click.echo(f"Images            {result.images}")
-    click.echo(f"Feature cache     {result.cache.path}")
-    click.echo(f"Confusion matrix  {result.results / 'confusion.png'}")
-    click.echo(f"Training curves   {result.results / 'curves-softmax.png'}")
-    click.echo(f"Report            {result.results / 'report.html'}")
-    click.echo(f"All numbers       {result.results / 'results.json'}")
-    click.echo("\nNext, with your own images:  embedonce extract IMAGES CACHE.h5")
+    say(f"Images            {result.images}")
+    say(f"Feature cache     {result.cache.path}")
+    say(f"Confusion matrix  {result.results / 'confusion.png'}")
+    say(f"Training curves   {result.results / 'curves-softmax.png'}")
+    say(f"Report            {result.results / 'report.html'}")
+    say(f"All numbers       {result.results / 'results.json'}")
+    say("\nNext, with your own images:  embedonce extract IMAGES CACHE.h5")
 
 
 @click.command(cls=Command, short_help="Embed a folder of images into CACHE.")
@@ -177,7 +177,7 @@ def info(cache: Path, as_json: bool) -> None:
     if as_json:
         print_json(summary.to_dict())
     else:
-        click.echo(summary)
+        say(str(summary), indent=16 * " ")
 
 
 @click.command(cls=Command, short_help="Check CACHE against its checksums and images.")
@@ -261,7 +261,7 @@ def pack(source: Path, target: str, as_json: bool) -> None:
     if as_json:
         print_json({"cache": str(packed.path), "images": len(packed), "features": packed.shape[1]})
     else:
-        click.echo(f"Wrote {packed.display_path}: {len(packed):,} x {packed.shape[1]:,} features.")
+        say(f"Wrote {packed.display_path}: {len(packed):,} x {packed.shape[1]:,} features.")
 
 
 @click.command(cls=Command)
@@ -287,11 +287,12 @@ def convert(cache: Path, output: Path, features: bool, as_json: bool) -> None:
 
     with FeatureCache.open(cache) as opened:
         path = convert_cache(opened, output, features=features)
-        summary = {"output": str(path), "images": len(opened), "features": opened.shape[1] if features else 0}
+        images = len(opened)
+        summary = {"output": str(path), "images": images, "features": opened.shape[1] if features else 0}
     if as_json:
         print_json(summary)
     else:
-        click.echo(f"Wrote {display(path)}: {summary['images']:,} images.")
+        say(f"Wrote {display(path)}: {counted(images, 'image(s)')}.")
 
 
 COMMANDS = (demo, extract, label, info, verify, doctor, pack, convert)

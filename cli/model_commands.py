@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
-from ..cache import display, make_folder
+from ..cache import counted, display, make_folder
 from .command import AS_JSON, ENGINE, GROUPS, PATH, POSITIVE, SEED, VIEWS, WEIGHTS, Command, import_scikit_learn, option
 from .output import print_explanation, print_json, print_notes, print_scores
-from .screen import progress, say_next, wrapped
+from .screen import progress, say, say_next
 
 _TRUST = option("--trust", is_flag=True, help="Load a model file that may run code.")
 
@@ -53,15 +53,15 @@ def evaluate(model: Path, cache: Path, output: Path | None, as_json: bool, **opt
         return
     print_scores(evaluation.result)
     left_out = f"; {evaluation.left_out:,} that it was trained on were left out" if evaluation.left_out else ""
-    click.echo(f"Scored on {len(evaluation.rows):,} images{left_out}.")
+    say(f"Scored on {counted(len(evaluation.rows), 'image(s)')}{left_out}.")
     if evaluation.independent is not None:
         count = len(evaluation.independent.predicted)
-        click.echo(f"\nWithout the images that have {evaluation.relation} in training, {count:,} are left:")
+        say(f"\nWithout the images that have {evaluation.relation} in training, {count:,} are left:")
         print_scores(evaluation.independent)
     print_notes(evaluation.notes)
     for path in written:
         if path.name in ("report.html", "results.json"):
-            click.echo(f"Wrote {display(str(path))}")
+            say(f"Wrote {display(str(path))}")
     say_next("predict", model, "IMAGES")
 
 
@@ -170,14 +170,14 @@ def predict(
             unlike = " (a training image)" if prediction.in_training else unlike
             path = display(prediction.path.removeprefix(here))
             if output is None or prediction.reason:
-                click.echo(f"{path}: {', '.join(classes) or f'not read, {prediction.reason}'}{unlike}")
+                say(f"{path}: {', '.join(classes) or f'not read, {prediction.reason}'}{unlike}")
         if len(predictions) > 1:
             counts = Counter(prediction.classes[0][0] for prediction in predictions if prediction.classes)
-            counted = [f"{display(name)} {count:,}" for name, count in counts.most_common()]
+            of_classes = [f"{display(name)} {count:,}" for name, count in counts.most_common()]
             unread = len(predictions) - counts.total()
-            click.echo(f"{len(predictions):,} images: {', '.join(counted + [f'not read {unread:,}'] * bool(unread))}.")
+            say(f"{len(predictions):,} images: {', '.join(of_classes + [f'not read {unread:,}'] * bool(unread))}.")
         if output is not None:
-            click.echo(f"Wrote {display(str(output))}")
+            say(f"Wrote {display(str(output))}")
     print_notes([*predictions.notes, *kept], err=True)
     if kept or any(prediction.reason for prediction in predictions):
         click.get_current_context().exit(1)
@@ -223,7 +223,7 @@ def explain(model: Path, image: Path, output: Path, as_json: bool, **options: An
         print_json({"output": str(output)} | explanation.to_dict())
     else:
         print_explanation(explanation)
-        click.echo(f"Wrote {display(str(output))}")
+        say(f"Wrote {display(str(output))}")
 
 
 @click.command(cls=Command, short_help="Write MODEL as one file, from image to class.")
@@ -256,9 +256,9 @@ def export(model: Path, path: Path, images: tuple[Path, ...], as_json: bool, **o
     if as_json:
         print_json(exported.to_dict())
         return
-    click.echo(f"Wrote {display(str(exported.path))}")
+    say(f"Wrote {display(str(exported.path))}")
     agreed = f"It agrees with the head on {exported.checked} of {exported.checked} images"
-    click.echo(wrapped(f"{agreed}; probabilities differ by at most {exported.largest_difference:.1g}."))
+    say(f"{agreed}; probabilities differ by at most {exported.largest_difference:.1g}.")
     print_notes(exported.notes)
     say_next("predict", exported.path, "IMAGES")
 
@@ -299,18 +299,18 @@ def finetune(images: Path, model: Path, path: Path, as_json: bool, **options: An
         return
     training = done.training
     trained = f"{len(done.layers)} layers of the backbone, {display(done.layers[0])} to {display(done.layers[-1])}"
-    click.echo(f"Trained {trained}, and the head: {done.parameters:,} parameters; batch normalization stayed frozen.")
+    say(f"Trained {trained}, and the head: {done.parameters:,} parameters; batch normalization stayed frozen.")
     last = int(training.history["epoch"][-1])
-    click.echo(
-        f"{last} epochs of {done.images:,} images in {training.seconds:.1f} s, validated on "
+    say(
+        f"{counted(last, 'epoch(s)')} of {counted(done.images, 'image(s)')} in {training.seconds:.1f} s, validated on "
         f"{done.validation_images:,}; kept epoch {training.best}:"
     )
     for key, title in (("val_loss", "validation loss"), ("val_accuracy", "validation accuracy")):
         values = training.history[key]
-        click.echo(f"  {title} {values[training.best]:.4f}, {values[0]:.4f} at the start")
-    click.echo(f"Wrote {display(str(done.path))}")
+        say(f"  {title} {values[training.best]:.4f}, {values[0]:.4f} at the start")
+    say(f"Wrote {display(str(done.path))}")
     if done.curves:
-        click.echo(f"Curves of accuracy and loss: {display(str(done.curves))}")
+        say(f"Curves of accuracy and loss: {display(str(done.curves))}")
     print_notes(done.notes)
     say_next("compare", "CACHE", "--with", done.path, "-o", "DIR")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..cache import counted, display, printable
-from .screen import fitting, wrapped
+from .screen import fitting, say, wrapped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,34 +34,34 @@ def print_report(cache: FeatureCache) -> None:
     """Print the report of an extraction."""
     report, path = cache.report, cache.display_path
     if not report.published:
-        click.echo(f"Nothing to embed: {path} is up to date with {len(cache) + report.rejected:,} images.")
+        say(f"Nothing to embed: {path} is up to date with {counted(len(cache) + report.rejected, 'image(s)')}.")
     else:
         kinds = ("added", "changed", "moved", "removed", "repaired", "unchanged", "resumed")
         parts = [f"{getattr(report, kind):,} {kind}" for kind in kinds if getattr(report, kind)]
         rate = f" in {report.seconds:.1f} s ({report.images_per_second:.0f} images/s)" if report.embedded else ""
-        click.echo(f"Embedded {report.embedded:,} images{rate}: {', '.join(parts)}.")
+        say(f"Embedded {counted(report.embedded, 'image(s)')}{rate}: {', '.join(parts)}.")
         if report.copied:
-            click.echo(f"{report.copied:,} took the features of a file of the same content.")
-        click.echo(f"Wrote {path}: {len(cache):,} x {cache.shape[1]:,} features.")
+            say(f"{report.copied:,} took the features of a file of the same content.")
+        say(f"Wrote {path}: {len(cache):,} x {cache.shape[1]:,} features.")
     if report.rejected:
-        click.secho(counted(report.rejected, "image(s) could not be embedded:"), fg="yellow")
+        say(counted(report.rejected, "image(s) could not be embedded:"), fg="yellow")
         for name, reason in report.rejects[:5]:
-            click.echo(f"  {display(name)}: {printable(reason)}")
+            say(f"  {display(name)}: {printable(reason)}")
         if report.rejected > 5:
-            click.echo(f"  … all of them: embedonce info {path}")
+            say(f"  … all of them: embedonce info {path}")
     print_notes(report.notes)
     for name, view in report.views.items():
         rate = f" in {view.seconds:.1f} s" if view.embedded else ""
-        click.echo(f"View {name}: {view.embedded:,} embedded{rate}")
+        say(f"View {name}: {view.embedded:,} embedded{rate}")
 
 
 def print_labels(cache: FeatureCache) -> None:
     """Print the labels of a cache that were changed."""
     if cache.report.published:
         counts = ", ".join(f"{display(name)} {count:,}" for name, count in cache.class_counts.items())
-        click.echo(f"Wrote {cache.display_path}: {counts}.")
+        say(f"Wrote {cache.display_path}: {counts}.")
     else:
-        click.echo(f"Nothing to change: {cache.display_path} has these labels.")
+        say(f"Nothing to change: {cache.display_path} has these labels.")
     print_notes(cache.report.notes)
 
 
@@ -72,43 +72,44 @@ def print_check(check: Check) -> None:
     finding = wrapped(f"{check.status}  {check.name:<10} {check.finding}", indent)
     click.echo(click.style(check.status, fg=colour) + finding.removeprefix(check.status))
     if check.remedy:
-        click.echo(wrapped(indent + check.remedy, indent))
+        say(indent + check.remedy, indent)
 
 
 def print_verification(result: Verification) -> None:
     """Print a verification, and what to do."""
     files = "one file" if result.files == 1 else f"{result.files:,} files"
     if result.intact:
-        click.echo(f"Cache        intact: {result.rows:,} images in {files}, every checksum matches")
+        say(f"Cache        intact: {counted(result.rows, 'image(s)')} in {files}, every checksum matches")
     else:
         usable = result.rows - len(result.damaged)
-        click.secho(f"Cache        DAMAGED, but {usable:,} images can still be used", fg="red")
+        say(f"Cache        DAMAGED, but {counted(usable, 'image(s)')} can still be used", fg="red")
     _print_some(result.problems, "red")
     if result.images is not None:
         kinds = {kind: getattr(result, kind) for kind in ("added", "changed", "moved", "removed")}
         counts = ", ".join(f"{len(names):,} {kind}" for kind, names in kinds.items())
-        click.echo(f"Images       {result.unchanged:,} unchanged, {counts} in {display(result.images)}")
+        say(f"Images       {result.unchanged:,} unchanged, {counts} in {display(result.images)}")
         for kind, names in kinds.items():
             lines = [" -> ".join(map(display, [name] if isinstance(name, str) else name)) for name in names]
             _print_some([f"{kind}: {name}" for name in lines], "yellow")
     if result.sampled:
         verdict = f"{len(result.differing)} DIFFER" if result.differing else "all agree"
-        click.echo(
-            f"Re-embedded  {result.sampled:,} images, {verdict}: largest difference {result.largest_difference:.2g} "
-            f"({result.allowed_difference:.2g} is allowed), {result.identical:,} equal to the last bit"
+        say(
+            f"Re-embedded  {counted(result.sampled, 'image(s)')}, {verdict}: largest difference "
+            f"{result.largest_difference:.2g} ({result.allowed_difference:.2g} is allowed), {result.identical:,} equal "
+            "to the last bit"
         )
         _print_some([f"differs: {display(path)}" for path in result.differing], "red")
     if result.intact and result.matches and result.differing:
-        click.echo("This machine, or these weights, do not give the stored features. Do not add images here.")
+        say("This machine, or these weights, do not give the stored features. Do not add images here.")
     elif not result.intact or not result.matches:
-        click.echo("To update the cache: embedonce extract IMAGES CACHE. It embeds only damaged and different images.")
+        say("To update the cache: embedonce extract IMAGES CACHE. It embeds only damaged and different images.")
 
 
 def _print_some(lines: list[str], colour: str) -> None:
     for line in lines[:5]:
-        click.secho(f"  {printable(line)}", fg=colour)
+        say(f"  {printable(line)}", fg=colour)
     if len(lines) > 5:
-        click.echo(f"  … and {len(lines) - 5:,} more; all of them with --json")
+        say(f"  … and {len(lines) - 5:,} more; all of them with --json")
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -120,26 +121,26 @@ def print_comparison(comparison: Comparison) -> None:
     titles, rule, *lines = str(table).splitlines()
     click.echo("\n".join([titles, rule, click.style(lines[0], bold=True), *lines[1:]]) + "\n")
     if left_out:
-        click.echo(wrapped(f"(Not shown on this narrow terminal: {', '.join(left_out)}.)") + "\n")
+        say(f"(Not shown on this narrow terminal: {', '.join(left_out)}.)\n")
     best = comparison.best()
     if best is not None and best.heads > 1:
         text = (
             f"{display(best.head)} is the best of {best.heads} heads. Corrected for the choice, its {best.title} on "
             f"other images is {best.expected:.4f} (95 % interval {best.low:.4f} to {best.high:.4f})."
         )
-        click.echo(wrapped(text))
+        say(text)
     if has_many_heads(comparison.results):
-        click.echo(wrapped(f"{best_head_verdicts(comparison)[0]}. The report has the verdicts on all pairs."))
+        say(f"{best_head_verdicts(comparison)[0]}. The report has the verdicts on all pairs.")
     else:
         for row in comparison.differences:
             text = f"{row.text[0].upper()}{row.text[1:]}." if row.verdict == "undecided" else f"{row.text}."
-            click.echo(wrapped(text))
+            say(text)
     if comparison.differences:
         corrected = ", corrected by Holm's method" if len(comparison.differences) > 1 else ""
         text = (
             "(p: how probable such a difference, or a larger one, is by chance if both heads are equally good. Test: "
         )
-        click.echo(wrapped(f"{text}{comparison.differences[0].test}{corrected}.)"))
+        say(f"{text}{comparison.differences[0].test}{corrected}.)")
     if comparison.both_splits is not None:
         click.echo(f"\n{comparison.gap_table()}\n")
         leaky = comparison.both_splits[0].split
@@ -150,9 +151,9 @@ def print_comparison(comparison: Comparison) -> None:
                 f"have {related} in training; in the grouped split, none. The scores above are those of the "
                 f"{comparison.split.method} split."
             )
-            click.echo(wrapped(text))
+            say(text)
     if comparison.learning_outlook is not None:
-        click.echo(wrapped(comparison.learning_outlook.text))
+        say(comparison.learning_outlook.text)
     print_notes(comparison.notes)
 
 
@@ -170,33 +171,29 @@ def print_groups(near_duplicates: NearDuplicates) -> None:
     """Print the groups of near-duplicates, and how certain they are."""
     about = near_duplicates.to_dict()
     if not about["groups_of_several"]:
-        click.echo(f"No near-duplicates among {about['images']:,} images ({about['seconds']:.1f} s).")
+        say(f"No near-duplicates among {counted(about['images'], 'image(s)')} ({about['seconds']:.1f} s).")
     else:
         groups, largest = about["groups_of_several"], about["largest"]
         sizes = f"2 to {largest:,} images, half of them of {about['median_size']:.0f} or more" if largest > 2 else "2"
-        click.echo(
-            wrapped(
-                f"{about['images_with_near_duplicates']:,} of {about['images']:,} images have near-duplicates: "
-                f"{groups:,} {'groups' if groups > 1 else 'group'} of {sizes} ({about['seconds']:.1f} s)."
-            )
+        say(
+            f"{about['images_with_near_duplicates']:,} of {about['images']:,} images have near-duplicates: "
+            f"{counted(groups, 'group(s)')} of {sizes} ({about['seconds']:.1f} s)."
         )
     if about["identical_files"]:
-        click.echo(f"{about['identical_files']:,} files have the same bytes as another.")
+        say(f"{about['identical_files']:,} files have the same bytes as another.")
     doubtful = len(about["doubtful"])
-    count = f"{doubtful:,} borderline {'pair' if doubtful == 1 else 'pairs'}" if doubtful else "No borderline pairs"
-    click.echo(
-        wrapped(f"{count} among the {about['pairs_tested']:,} compared (similarity within 0.1 of the threshold).")
-    )
+    count = counted(doubtful, "borderline pair(s)") if doubtful else "No borderline pairs"
+    say(f"{count} among the {about['pairs_tested']:,} compared (similarity within 0.1 of the threshold).")
     if about["threshold_on_images"] is None:
-        click.echo("The images are not available, so pairs that are in doubt from their thumbnails do not count.")
+        say("The images are not available, so pairs that are in doubt from their thumbnails do not count.")
     if about["without_structure"]:
-        click.echo(
-            f"{about['without_structure']:,} images have too little structure to be compared; only identical files are "
-            "found among them."
+        say(
+            f"{counted(about['without_structure'], 'image(s) (has|have)')} too little structure to be compared; "
+            "only identical files are found among them."
         )
     conflicts = about["label_conflicts"]
     if conflicts:
-        click.secho(
+        say(
             counted(
                 len(conflicts), "group(s) (has|have) images with different labels, which are suspected label errors:"
             ),
@@ -214,11 +211,11 @@ def print_suggestions(cache: Path, suggestions: Sequence[GroupSuggestion], first
             "No pattern of file names, folders, metadata or EXIF data makes groups. If images belong together, such as "
             "those of one patient, give their groups with --groups FILE."
         )
-        click.echo(wrapped(text))
+        say(text)
         return
     for number, one in enumerate(suggestions, first):
         about = one.to_dict()
-        click.secho(wrapped(f"{number}. {printable(one.pattern)}"), bold=True)
+        say(f"{number}. {printable(one.pattern)}", bold=True)
         sizes = f"up to {about['largest']:,} images, half of them of {about['median_size']:.0f} or more"
         alone = about["groups"] - about["groups_of_several"]
         lines = [
@@ -231,11 +228,11 @@ def print_suggestions(cache: Path, suggestions: Sequence[GroupSuggestion], first
         else:
             lines.append(f"write: embedonce groups {display(str(cache))} --suggest {number} -o groups.csv")
         for line in lines:
-            click.echo(wrapped(f"   {line}"))
+            say(f"   {line}")
     text = (
         "Similarity is the cosine after the mean of the class is subtracted. Use a proposal only if the images of its "
     )
-    click.echo("\n" + wrapped(text + "groups do belong together, such as those of one patient."))
+    say("\n" + text + "groups do belong together, such as those of one patient.")
 
 
 def _similarities(suggestion: GroupSuggestion) -> str:
@@ -270,12 +267,12 @@ def print_explanation(result: Explanation) -> None:
     from ..evaluate.shared import percent
 
     note = "" if result.predicted else " (another class is more probable)"
-    click.echo(f"{display(result.path)}: {display(result.class_name)} {percent(result.probability)}{note}")
+    say(f"{display(result.path)}: {display(result.class_name)} {percent(result.probability)}{note}")
     height, width = result.heatmap.shape
     if result.bias is not None and result.remainder is not None:
-        click.echo(f"The map of {height} x {width} regions accounts for the whole score (checked).")
+        say(f"The map of {height} x {width} regions accounts for the whole score (checked).")
     else:
-        click.echo(f"The map is Grad-CAM over {height} x {width} regions, which does not account for the whole score.")
+        say(f"The map is Grad-CAM over {height} x {width} regions, which does not account for the whole score.")
     if result.empty:
         print_notes(["Grad-CAM finds no region that speaks for this class. A linear head has an exact map"])
 
@@ -283,4 +280,4 @@ def print_explanation(result: Explanation) -> None:
 def print_notes(notes: Sequence[str], err: bool = False) -> None:
     """Print notes for the user, if asked on standard error."""
     for note in notes:
-        click.secho(wrapped(f"Note: {printable(note)}."), fg="yellow", err=err)
+        say(f"Note: {printable(note)}.", fg="yellow", err=err)

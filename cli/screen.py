@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
 import textwrap
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,12 +27,23 @@ def columns() -> int | None:
     return shutil.get_terminal_size().columns if terminal else None
 
 
+def say(text: str, indent: str = "  ", **style: Any) -> None:
+    """Print a message, wrapped, with options of `click.secho`."""
+    click.secho(wrapped(text, indent), **style)
+
+
 def wrapped(text: str, indent: str = "  ") -> str:
     """Return a message in lines that end between words, with a hanging indent."""
     width = columns()
-    if width is None or len(text) <= width:
-        return text
-    return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return text if width is None else "\n".join(_fill(line, width, indent) for line in text.split("\n"))
+
+
+def _fill(line: str, width: int, indent: str) -> str:
+    if len(line) <= width:
+        return line
+    together = re.sub(r"(?<=\d) %", "\0%", line)  # a number and its unit
+    filled = textwrap.fill(together, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return filled.replace("\0", " ")
 
 
 def wrapped_lines(text: str) -> str:

@@ -329,7 +329,8 @@ def notes_on_size(
         tested = units(None if groups is None else groups.ids[split.test], len(split.test))
         return ([] if scored is None else _note_on_errors(*scored, tested)) + _note_on_sizes(tested)
     shown = ", ".join(few[:_LISTED]) + (f" and {len(few) - _LISTED} other classes" if len(few) > _LISTED else "")
-    advice = "" if folds or split.method not in ("random", "grouped") or most < 2 else f". Test all with --folds {most}"
+    no_folds = folds or split.method not in ("random", "grouped") or most < 2
+    advice = "" if no_folds else f". Test all with compare --folds {most}"
     return [f"few test images, so intervals may be too narrow or too wide: {shown}{advice}"]
 
 

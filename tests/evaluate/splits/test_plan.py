@@ -210,7 +210,9 @@ def test_classes_with_few_test_images_or_groups_are_named():
     test = np.r_[0:50, 200:230, 300:307]
     train = np.setdiff1d(np.arange(340), test)
     (note,) = [note for note in notes_on(cache, Split(train, test, "random")) if "few test images" in note]
-    assert note == "few test images, so intervals may be too narrow or too wide: eel (7). Test all with --folds 5"
+    assert (
+        note == "few test images, so intervals may be too narrow or too wide: eel (7). Test all with compare --folds 5"
+    )
     groups = Groups(cache.paths, [f"g{row // 3}" for row in range(340)])
     (note,) = [note for note in notes_on(cache, Split(train, test, "grouped"), groups=groups) if "few test" in note]
     assert "cat (50 in 17 groups), dog (30 in 11 groups), eel (7 in 3 groups)" in note
