@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
+from click.core import ParameterSource
 
 from ..cache import counted, display
 from ..evaluate.metrics import MetricName
@@ -29,6 +30,7 @@ from .command import (
 )
 from .output import (
     print_comparison,
+    print_grid,
     print_groups,
     print_json,
     print_notes,
@@ -39,6 +41,7 @@ from .output import (
 from .screen import if_interrupted, progress, say, say_next, timed_progress, wrapped_lines
 
 if TYPE_CHECKING:
+    from ..cache import FeatureCache
     from ..evaluate.report import Figures
 
 _HEADS_HELP = f"{', '.join(HEADS)}, or package.module:Class"
@@ -251,6 +254,7 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     from ..evaluate.comparison import read_config
 
     options, heads = read_config(path)
+    ctx.meta["grid"] = options.pop("grid", None)
     ctx.default_map = {**(ctx.default_map or {}), **options}
     ctx.meta["heads"] = heads
 
@@ -333,7 +337,9 @@ def compare(
     --fail-under takes METRIC>=VALUE, or HEAD.METRIC>=VALUE for one head, in quotes; METRIC>=VALUE@lower is for the
     lower end of the 95 % interval. The score of the best head is corrected for the choice. embedonce tune --help lists
     the metrics; log_loss must be <= VALUE.
-    --config reads the file that embedonce init writes; options on the command line override it. --dask takes the
+    --config reads the file that embedonce init writes; options on the command line override it. Its [grid] combines
+    heads, parameters and seeds: each comparison gets a folder in OUTPUT, without figures unless --figures is given, and
+    the same command continues after an interruption. --dask takes the
     address of a scheduler (tcp://host:8786) or its scheduler file (.json); every worker needs embedonce[cluster] and,
     under the same path, CACHE.
 
@@ -358,6 +364,11 @@ def compare(
         chosen = set_parameters(chosen, params)
     else:
         chosen = head_parameters(",".join(DEFAULT_HEADS) if heads is None else heads, params)
+    if ctx.meta.get("grid") is not None:
+        if fail_under:
+            raise click.UsageError("--fail-under is for one comparison, not for a [grid].", ctx)
+        _compare_grid(ctx, opened, chosen, params, output, figures, maps, timings, as_json, options)
+        return
     gates = read_gates(fail_under, [*chosen, *(path.name for path in options["image_models"])])
     refuse_input_as_output(output, cache)
     make_folder(output, "results")  # before the work, not after it
@@ -392,6 +403,62 @@ def compare(
         say(f"Not reached: {text}.", err=True)
     if failed or comparison.failed:
         ctx.exit(1)
+
+
+def _compare_grid(
+    ctx: click.Context,
+    cache: FeatureCache,
+    heads: dict[str, Any],
+    params: tuple[str, ...],
+    output: Path,
+    figures: Figures,
+    maps: bool,
+    timings: bool,
+    as_json: bool,
+    options: dict[str, Any],
+) -> None:
+    """Run the comparisons of a grid and print one table."""
+    from ..cache import make_folder, refuse_input_as_output
+    from ..evaluate.comparison import run_grid
+
+    grid = ctx.meta["grid"]
+    given = {name for name in ("heads", "seed", "figures") if _is_given(ctx, name)}
+    twice = [name for name, values in (("heads", grid.heads), ("seed", grid.seeds)) if values and name in given]
+    twice += [f"param {text}" for text in params if any(text.startswith(f"{h}.{p}=") for h, p, _ in grid.parameters)]
+    if twice:
+        raise click.UsageError(f"--{twice[0]} is also in [grid] of the configuration file. Remove one of them.", ctx)
+    variants = grid.variants(heads, options.pop("seed"))
+    refuse_input_as_output(output, cache.path)
+    make_folder(output, "results")
+    if_interrupted(f"Finished comparisons are in {display(str(output))}. The same command continues.")
+    shown = timed_progress()
+    shown.phase("")
+    seconds: dict[str, float] = {}
+    results = []
+    chosen: Figures = figures if "figures" in given else "none"
+    for result in run_grid(cache, variants, output, figures=chosen, maps=maps, progress=shown.display, **options):
+        results.append(result)
+        if not result.found:
+            for phase, value in result.results.get("phase_seconds", {}).items():
+                seconds[phase] = seconds.get(phase, 0.0) + value
+    shown.display.close()
+    if as_json:
+        print_json([result.to_dict() for result in results])
+    else:
+        print_grid(results, output)
+    if timings:
+        print_timings(shown, seconds, as_json=as_json)
+    failed = [result.error for result in results if result.error is not None]
+    for error in failed:
+        print_error(ctx, error)
+    if failed:
+        ctx.exit(1)
+
+
+def _is_given(ctx: click.Context, name: str) -> bool:
+    """Return whether an option is on the command line or, other than seed and heads, in the configuration file."""
+    source = ctx.get_parameter_source(name)
+    return source is ParameterSource.COMMANDLINE or (name == "figures" and source is ParameterSource.DEFAULT_MAP)
 
 
 @click.command(cls=Command)

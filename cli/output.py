@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..cache import FeatureCache
-    from ..evaluate.comparison import Comparison
+    from ..evaluate.comparison import Comparison, GridResult
     from ..evaluate.duplicates import NearDuplicates
     from ..evaluate.models import Explanation
     from ..evaluate.scoring import HeadResult
@@ -155,6 +155,29 @@ def print_comparison(comparison: Comparison) -> None:
     if comparison.learning_outlook is not None:
         say(comparison.learning_outlook.text)
     print_notes(comparison.notes)
+
+
+def print_grid(results: Sequence[GridResult], folder: Path) -> None:
+    """Print a line per comparison of a grid, with its best head."""
+    from ..evaluate.metrics import METRICS
+    from ..evaluate.shared import TextTable, format_interval
+
+    rows, metrics = [], dict[str, None]()
+    for result in results:
+        if not result.results:
+            rows.append([display(result.name), "-", "-", "-", "failed"])
+            continue
+        best = result.results["best"]
+        metrics[best["metric"]] = None
+        intervals = next(one["intervals"] for one in result.results["heads"] if one["head"] == best["head"])
+        interval = format_interval(*intervals.get(best["metric"], (None, None)))
+        status = "failed" if result.error is not None else "found" if result.found else "new"
+        rows.append([display(result.name), display(best["head"]), f"{best['score']:.4f}", interval, status])
+    title = " or ".join(METRICS[metric].title for metric in metrics) or "score"
+    click.echo(str(TextTable(["comparison", "best head", title, "95 % interval", "results"], rows)))
+    found = sum(result.found for result in results)
+    text = f"\n{counted(len(results), 'comparison(s)')} in {display(str(folder))}"
+    click.echo(f"{text}, {found:,} of them from earlier runs." if found else f"{text}.")
 
 
 def print_timings(timed: Timed, further: Mapping[str, float] | None = None, *, as_json: bool = False) -> None:

@@ -23,10 +23,12 @@ from .numerics import (
     NystroemBlocks,
     RBFMachine,
     Solution,
+    is_sharing,
     of_classes,
     pair_coefficients,
     pair_signs,
     rbf_matrix,
+    shared,
     solve,
     square_part,
     squared_hinge,
@@ -202,7 +204,9 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
         variance = scaled.var(dtype=np.float64) if weights is None else self._variance()
         self.gamma_ = self._gamma_for(float(variance))
         fits_in_memory = 8 * len(scaled) ** 2 <= self.max_kernel_bytes
-        matrix = rbf_matrix(scaled, self.gamma_) if fits_in_memory else None
+        matrix = None
+        if fits_in_memory:
+            matrix = shared(("rbf_matrix", self.gamma_), lambda: rbf_matrix(scaled, self.gamma_), scaled)
 
         everything = np.arange(len(scaled))
         solved = self._solve(scaled, codes, weights, matrix, everything)
@@ -216,8 +220,8 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
         if self.probability:
 
             def fold_margins(train: Codes, held_out: Codes, last: bool) -> Array:
-                # the last fold may overwrite the matrix
-                fold = self._solve(scaled, codes, weights, matrix, train, overwrite=last)
+                # the last fold may overwrite the matrix, if no other fit uses it
+                fold = self._solve(scaled, codes, weights, matrix, train, overwrite=last and not is_sharing())
                 coefficients = pair_coefficients(fold.dual_coef, fold.n_support)
                 machine = RBFMachine(scaled[fold.support], coefficients, fold.intercept, self.gamma_)
                 return of_classes(machine.margins(scaled[held_out]))

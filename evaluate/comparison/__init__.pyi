@@ -5,6 +5,9 @@ from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate_model as evaluate_model
 from .fail_under import failed_gates as failed_gates
 from .fail_under import read_gates as read_gates
+from .grid import Grid as Grid
+from .grid import GridResult as GridResult
+from .grid import run_grid as run_grid
 from .result import Comparison as Comparison
 from .run import DEFAULT_HEADS as DEFAULT_HEADS
 from .run import compare as compare

@@ -10,6 +10,7 @@ from typing import Any
 from ...cache import display, kind_of_path, read_regular, write_atomically
 from ...errors import HeadError, OutputError, ParameterError
 from ..scoring import make_heads
+from .grid import read_grid
 
 OPTIONS: dict[str, tuple[type, ...]] = {
     "cache": (str,),
@@ -31,7 +32,7 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "dask": (str,),
     "fail_under": (list,),
 }
-"""Keys of the file besides ``heads``, each an option of ``embedonce compare``, and the types of their values."""
+"""Keys of the file besides ``heads`` and ``grid``: options of ``embedonce compare``, and the types of their values."""
 
 _NAMES = {str: "a text", int: "a number", list: "a list of texts", bool: "true or false"}
 
@@ -75,11 +76,21 @@ C = 1.0                         # the default is 10
 # head = "sklearn.ensemble:RandomForestClassifier"
 # n_estimators = 300
 # random_state = 0
+
+# Many comparisons: every value of one key with every value of the others, each in a folder of output.
+
+# [grid]
+# heads = ["svm", "logreg,svm"]  # heads of each comparison; by default all heads of this file
+# svm.C = [0.1, 1, 10]           # values of a parameter, for comparisons that have the head
+# seed = [0, 1, 2]               # instead of seed above
 """
 
 
 def read_config(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the options and the heads of a configuration file, as `compare` takes them."""
+    """Return the options and the heads of a configuration file, as `compare` takes them.
+
+    A `Grid`, if there is one, is the option ``grid``.
+    """
     content, lines = _read(Path(path))
     name = display(str(path))
 
@@ -89,9 +100,10 @@ def read_config(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
         return f"line {found[0]} of the file {name}" if found else f"the file {name}"
 
     tables = content.pop("heads", {})
+    grid = content.pop("grid", None)
     for key, value in content.items():
         if key not in OPTIONS:
-            raise ParameterError(f"{where(f'{key}=')} must be one of {', '.join(OPTIONS)} and heads, got {key!r}")
+            raise ParameterError(f"{where(f'{key}=')} must be one of {', '.join(OPTIONS)}, heads and grid, got {key!r}")
         types = OPTIONS[key]
         strings = not isinstance(value, list) or all(isinstance(entry, str) for entry in value)
         if not isinstance(value, types) or isinstance(value, bool) != (types == (bool,)) or not strings:
@@ -103,6 +115,10 @@ def read_config(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
             make_heads({head: table})
         except HeadError as error:  # an unknown head or parameter
             raise type(error)(f"[heads.{display(head)}] in {where(f'[heads.{head}]')}: {error}") from error
+    if grid is not None:
+        content["grid"] = read_grid(grid, where("[grid]"))
+        if content["grid"].seeds and "seed" in content:
+            raise ParameterError(f"the file {name} must have seed once, got it also in [grid]. Remove one of them")
     return content, dict(tables)
 
 

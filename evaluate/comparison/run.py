@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ import numpy as np
 from ...cache import FeatureCache, display, open_cache, write_atomically
 from ...errors import EmbedonceError, check_flag, first_line
 from ...extract import Progress, as_progress, notes_on_stored_oddities, timed
+from ...heads.numerics import is_sharing, shared
 from ..duplicates import groups_for
 from ..metrics import MARGIN, HeadDifference, compare_all, leading_metric
 from ..scoring import (
@@ -182,7 +183,10 @@ def compare(
     check_class_sizes(opened, split, folds or 2)
     known_groups, notes = groups_for(opened, groups, split, progress)
     progress.phase("groups and splits")
-    split_plans, split_notes = plan_splits(opened, split, seed, known_groups, folds, repeats)
+    split_key = ("splits", id(opened), id(known_groups), split if isinstance(split, str) else id(split))
+    split_plans, split_notes = shared(
+        (*split_key, seed, folds, repeats), lambda: plan_splits(opened, split, seed, known_groups, folds, repeats)
+    )
     plans = heads_on_plans(unfitted, split_plans)
     chosen, model_notes = choose_splits(models, opened, split_plans, known_groups)
     notes += split_notes + model_notes + notes_on_stored_oddities(opened.files)
@@ -289,7 +293,7 @@ def _score_heads(
 
     finished: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
-    for number, outcome in run_as_finished(fit_and_score, work, jobs, dask, announce):
+    for number, outcome in _fit_unshared(work, jobs, dask, announce):
         plan, on_split, name = tasks[number]
         if isinstance(outcome, EmbedonceError):
             plan.failed.setdefault(name, outcome)
@@ -309,6 +313,28 @@ def _score_heads(
             on_split.results = {name: on_split.results[name] for name in on_split.heads}
     if not plans[0].splits[0].results:
         raise next(iter(plans[0].failed.values()))
+
+
+def _fit_unshared(
+    work: Mapping[str, tuple[Any, ...]], jobs: int, dask: Any, announce: Callable[[int], None]
+) -> Iterator[tuple[int, HeadResult | EmbedonceError]]:
+    """Fit and score all heads; those that an earlier comparison of a grid fitted are taken from it."""
+    if not is_sharing():
+        yield from run_as_finished(fit_and_score, work, jobs, dask, announce)
+        return
+    keys = []
+    for name, head, cache, split, groups, views in work.values():
+        about = name, type(head), repr(sorted(head.get_params().items()))
+        keys.append(("fit", *about, id(cache), id(split), id(groups), None if views is None else views.names))
+    fits: list[dict[Any, HeadResult]] = [shared(key, dict) for key in keys]
+    missing = [number for number, fit in enumerate(fits) if not fit]
+    names = list(work)
+    new = {names[number]: work[names[number]] for number in missing}
+    yield from ((number, fit["result"]) for number, fit in enumerate(fits) if fit)
+    for place, outcome in run_as_finished(fit_and_score, new, jobs, dask, lambda place: announce(missing[place])):
+        if not isinstance(outcome, EmbedonceError):
+            fits[missing[place]]["result"] = outcome
+        yield missing[place], outcome
 
 
 def _summarize(cache: FeatureCache, plan: HeadsOnPlan, groups: Groups | None, seed: int) -> Comparison:

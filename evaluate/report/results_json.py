@@ -33,6 +33,8 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
         "differences": comparison.differences.to_dict(),
         "phase_seconds": comparison.timings,
     }
+    if comparison.fingerprint:
+        results["fingerprint"] = comparison.fingerprint
     if comparison.learning_curve:
         results["label_budget"] = comparison.learning_curve.to_dict()
     if comparison.learning_outlook is not None:

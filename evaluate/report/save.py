@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ...cache import as_csv, display, read_regular, write_atomically
 from ...errors import EmbedonceError, check_choice, first_line
@@ -109,6 +109,15 @@ def _numbered_names(comparison: ComparisonData) -> list[str]:
         return []
     legend = ", ".join(f"{label} is {display(name)}" for name, label in numbers.items())
     return [f"no font of this machine has the characters of these names, so that PNG files have numbers: {legend}"]
+
+
+def finished_results(folder: Path) -> dict[str, Any] | None:
+    """Return the content of the results.json of a folder; None if there is none, a file is missing or a head failed."""
+    names = _listed(folder / RESULTS)
+    if not names or not all((folder / name).exists() for name in names):
+        return None
+    results: dict[str, Any] = json.loads(read_regular(folder / RESULTS))
+    return None if results.get("failed") else results
 
 
 def _listed(path: Path) -> list[str]:

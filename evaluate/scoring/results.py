@@ -304,6 +304,7 @@ class ComparisonData:
     failed: dict[str, EmbedonceError] = field(default_factory=dict)
     overlap: TrainingOverlap | None = None  # of a trained model
     timings: dict[str, float] = field(default_factory=dict)
+    fingerprint: str = ""  # of a comparison of a grid: what decides its scores
     next_command: list[str] = field(default_factory=list)  # words of the command that follows, after "embedonce"
     _best: dict[str, BestHead | None] = field(default_factory=dict, init=False, repr=False)
 

@@ -30,3 +30,6 @@ from .scores import pair_signs as pair_signs
 from .scores import predicted_indices as predicted_indices
 from .scores import probabilities as probabilities
 from .scores import require_finite as require_finite
+from .shared_values import is_sharing as is_sharing
+from .shared_values import shared as shared
+from .shared_values import sharing as sharing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any, TypeGuard
 
@@ -11,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ...cache import RowSource, row_blocks
 from .scores import Array
+from .shared_values import shared
 
 # small enough for the processor's cache, large enough for BLAS
 BLOCK_ROWS = 1024
@@ -56,6 +58,13 @@ class _SelectedRows:
 
 
 def standard_scaler(X: Array | RowSource, weights: NDArray[np.float64] | None = None) -> StandardScaler:
+    """Return a new scaler, fitted on X (n, d): see `_standard_scaler`."""
+    if weights is not None or not isinstance(X, np.ndarray):
+        return _standard_scaler(X, weights)
+    return copy.copy(shared("standard_scaler", lambda: _standard_scaler(X, weights), X))
+
+
+def _standard_scaler(X: Array | RowSource, weights: NDArray[np.float64] | None) -> StandardScaler:
     """Return a StandardScaler fitted on X (n, d): the same as its ``fit``, in a twentieth of the time.
 
     With weights (n,), a row of weight 2 counts as two rows.
@@ -126,7 +135,10 @@ class StandardizedBlocks:
 
     def __init__(self, X: Array | RowSource, scaler: StandardScaler) -> None:
         self._scaler = scaler
-        self._rows = scaler.transform(X) if isinstance(X, np.ndarray) else X
+        if isinstance(X, np.ndarray):
+            self._rows = shared("standardized", lambda: scaler.transform(X), X, scaler.mean_, scaler.scale_)
+        else:
+            self._rows = X
 
     def __iter__(self) -> Iterator[Array]:
         blocks = row_blocks(self._rows, BLOCK_ROWS)
