@@ -19,7 +19,15 @@ import numpy as np
 from ..cache import CacheLocation, display, temporary_folder, write_atomically, writer_lock
 from ..errors import EmbedonceError, LockedError, ParameterError, WeightsError, check_path, describe, first_line
 from .backbone import imagenet_path, imagenet_url, resolve_weights, weights_from
-from .engines import any_prepared, chosen_engine, make_prepared, preferred_engine, store_folder, why_not_native
+from .engines import (
+    any_prepared,
+    measured_speeds,
+    possible_engines,
+    preferred_engine,
+    quickly_chosen_engine,
+    store_folder,
+    why_not_native,
+)
 from .options import ComputeOptions
 from .processors import cpu_count
 
@@ -33,7 +41,7 @@ OPTIONAL = {"distributed": "embedonce[cluster]", "faiss-cpu": "embedonce[large]"
 FAST = {"x86_64": ("AVX2", "FMA3"), "amd64": ("AVX2", "FMA3"), "aarch64": ("ASIMD",), "arm64": ("ASIMD",)}
 """Features of a processor that the engines' fast kernels need, by architecture."""
 SECONDS = 2.0
-"""Duration of the engine's measurement."""
+"""Duration of the engines' measurement."""
 _GB = 1e9
 _REINSTALL = "pip install --force-reinstall ai-edge-litert"
 _MINIMUM_MEMORY, _MINIMUM_DISK = 1.0, 1.0  # GB for an extraction of some thousand images
@@ -251,43 +259,23 @@ def _weights(weights: str | Path, alpha: float, image_size: int) -> Check:
 
 
 def _engine(alpha: float, image_size: int) -> Check:
-    """Measure the engine of ``--engine auto`` on a backbone from the store."""
-    name = chosen_engine(ComputeOptions(), "float32")
+    """Measure native and LiteRT, and name the engine of ``--engine auto``."""
+    name = quickly_chosen_engine(ComputeOptions(), "float32", alpha)
     preference = " (EMBEDONCE_ENGINE)" if preferred_engine() else ""
-    backbone = f"MobileNetV2 (alpha {alpha:g}) at {image_size} pixels"
     if name == "keras":
         reason = "" if preference else "ai-edge-litert is not installed, and "
         return Check("engine", WARN, f"{name}{preference}; {reason}Keras is slow", "" if preference else _REINSTALL)
-    prepared = any_prepared(alpha, image_size, name)
-    if prepared is None:
-        remedy = "the first embedonce extract prepares it, once"
-        finding = f"{name}{preference}; {backbone} is not in {display(str(store_folder()))} yet, so not measured"
-        return Check("engine", WARN, finding, remedy)
-    engine = make_prepared(name, prepared, image_size)
-    counts: list[int] = []
-
-    def work() -> None:
-        session = engine.session()
-        session.slot(0)[:] = 127.0
-        session.run(1)
-        count, end = 0, time.perf_counter() + SECONDS
-        while time.perf_counter() < end:
-            session.slot(0)[:] = 127.0
-            session.run(1)
-            count += 1
-        counts.append(count)
-
-    threads = [threading.Thread(target=work) for _ in range(engine.default_workers())]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    rate = sum(counts) / SECONDS
-    if not rate:
-        return Check("engine", FAIL, f"{name}{preference}; {backbone} gave no features", _REINSTALL)
-    finding = f"{name}{preference}, {backbone}: {rate:.0f} images/s in memory, 10,000 in {10_000 / rate:,.0f} s"
-    features = _processor_features()
-    if (reason := why_not_native()) and not preference and _has("AVX2", features) and not _has("AVX512F", features):
+    speeds = measured_speeds(possible_engines(), alpha, image_size, SECONDS)
+    name = name or max(speeds, key=speeds.__getitem__)
+    if name not in speeds:
+        return Check("engine", FAIL, f"{name}{preference} cannot run on this machine", _REINSTALL)
+    rates = ", ".join(f"{engine} {speed:.0f}" for engine, speed in speeds.items())
+    backbone = f"MobileNetV2 (alpha {alpha:g}) at {image_size} pixels"
+    finding = f"{name}{preference}, {backbone}: {rates} images/s in memory, 10,000 in {10_000 / speeds[name]:,.0f} s"
+    if (reason := why_not_native()) and not preference and _has("AVX2", _processor_features()):
         remedy = "install gcc or clang, and embedonce again, for a faster engine"
         return Check("engine", WARN, f"{finding}; native cannot run: {reason}", remedy)
+    if any_prepared(alpha, image_size, name) is None:
+        finding = f"{finding}; not in {display(str(store_folder()))} yet"
+        return Check("engine", WARN, finding, "the first embedonce extract prepares it, once")
     return Check("engine", PASS, finding)

@@ -1,9 +1,10 @@
-"""The number of processors that this process may use."""
+"""The number of processors that this process may use, and their model."""
 
 from __future__ import annotations
 
 import math
 import os
+import platform
 from pathlib import Path
 
 _QUOTAS = (  # of a container: its quota and its period, by cgroups version 2 and 1
@@ -25,3 +26,14 @@ def cpu_count() -> int:
         except (OSError, ValueError, ZeroDivisionError):  # no such file; "max"
             continue
     return count
+
+
+def processor_model() -> str:
+    """Return what the system says of the first processor: its model, which decides how fast instructions are."""
+    names = ("model name", "cpu family", "model", "CPU implementer", "CPU variant", "CPU part")
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").partition("\n\n")[0].splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    fields = (line.partition(":") for line in lines)
+    return ", ".join(value.strip() for name, _, value in fields if name.strip() in names)

@@ -33,14 +33,23 @@ from ..cache import (
     remove_uncommitted,
     writer_lock,
 )
-from ..errors import CacheError, ImageFolderError, ParameterError, WeightsError, check_flag
+from ..errors import (
+    CacheError,
+    EngineError,
+    ImageFolderError,
+    MissingPackageError,
+    ParameterError,
+    WeightsError,
+    check_flag,
+)
 from .archives import reading_order
 from .assemble import Assembler
 from .cluster import Job, SliceResult, connected, embed_on_cluster
 from .embed import EmbedResult, embed_images
-from .engines import Engine, is_quick, known_hashes, make_engine, note_engine
+from .engines import Engine, is_quick, known_hashes, make_engine, note_engine, preferred_engine
 from .labels import LabelOptions, Labels, LabelsLike
 from .options import (
+    AUTO,
     ComputeOptions,
     Decoding,
     EngineName,
@@ -52,6 +61,7 @@ from .options import (
     ValueRange,
     Views,
     check_options,
+    engines_for,
 )
 from .other_formats import decoder_versions
 from .plan import Inventory, Plan, StoredImage, make_plan
@@ -119,9 +129,10 @@ def extract_features(
     image_size : int, default=224
         Height and width, in pixels, that images are resized to.
     engine : {"auto", "native", "litert", "keras"}, default="auto"
-        Inference engine. The features of all engines agree within 1e-3. ``auto`` is the fastest one: ``native`` on
-        processors with AVX2 and without AVX-512, ``litert`` on others, ``keras`` for the precisions of GPUs. If
-        TensorFlow cannot be imported and is needed, ``auto`` is ``native``.
+        Inference engine. The features of all engines agree within 1e-3. ``auto`` continues with the engine of the
+        cache. For a new cache, it is the faster one of ``native`` and ``litert``, which are measured when they are
+        first used on a processor, and ``keras`` for the precisions of GPUs. If TensorFlow cannot be imported and is
+        needed, ``auto`` is ``native``.
     workers : int, default=None
         Number of threads; None for the default of the engine. With ``dask``, threads of each task; None for 1, because
         every thread of a Dask worker takes a slice.
@@ -301,19 +312,20 @@ class _Run:
         remove_uncommitted(self.location)
         old = inspect_cache(self.location.path) if self.location.exists() else None
         segments, dropped = self.partial.recover()
+        for shard in (*(old.readable if old is not None else ()), *segments):
+            for name, versions in shard.table.provenance.get("engines", {}).items():
+                note_engine(self.earlier_engines, name, versions)
         self._set_fingerprint(old, segments)
         published: list[int] = []  # the sources of the readable shards
         damaged: set[bytes] = set()
         for state in old.shards if old is not None else ():
             if state.shard is not None:
                 published.append(self.inventory.add(state.shard, state.shard.table, state.damaged_rows.tolist()))
-                self._remember_engines(state.shard)
                 damaged.update(state.damaged_paths)
         self._set_labels(old)
         before = dict(self.inventory.by_path)
         for segment in segments:
             self.inventory.add(segment.path, segment.table)
-            self._remember_engines(segment)
         plan = make_plan(self.scan, self.inventory)
         if old is not None and not segments and not dropped and self._is_up_to_date(plan, old):
             finish_publication(self.location, old.manifest)
@@ -351,10 +363,6 @@ class _Run:
                 self.progress.say(f"Note: {note}.")  # before the work, not after it
         self.labels = self.labelled[0]
 
-    def _remember_engines(self, shard: Shard) -> None:
-        for name, versions in shard.table.provenance.get("engines", {}).items():
-            note_engine(self.earlier_engines, name, versions)
-
     def _set_fingerprint(self, old: Inspection | None, segments: list[Shard]) -> None:
         name = f"the cache {display(str(self.location.path))}"
         stored: list[tuple[Table | Manifest, str]] = [(shard.table, name) for shard in old.readable] if old else []
@@ -370,11 +378,31 @@ class _Run:
 
     def _get_engine(self) -> Engine:
         if self.engine is None:
+            names = self._engines_of_cache()
             text = f"preparing MobileNetV2 for the weights {self.recipe.weights.label}, once …"
-            quick = is_quick(self.options, self.recipe)
+            options = replace(self.options, engine=names[0]) if names else self.options
+            quick = is_quick(options, self.recipe)
             with contextlib.nullcontext() if quick else self.progress.working(text, "prepared"):
-                self.engine = make_engine(self.options.engine, self.recipe, self.options.threads)
+                self.engine = self._make_engine(names)
+            if names and self.engine.name not in names:
+                written = " and ".join(names)
+                text = f"the cache was written with engine {written}, which cannot run here"
+                self.progress.say(f"Note: {text}. New images get engine {self.engine.name}, which agrees within 0.001.")
         return self.engine
+
+    def _engines_of_cache(self) -> list[str]:
+        """Return the engines that ``auto`` continues with, so that all features of a cache are from one engine."""
+        if self.options.engine != AUTO or preferred_engine():
+            return []
+        earlier = {name.partition(" (")[0] for name in self.earlier_engines}
+        return [name for name in engines_for(self.recipe.precision) if name in earlier]
+
+    def _make_engine(self, names: list[str]) -> Engine:
+        for name in names:
+            # it cannot run here, or not with --threads
+            with contextlib.suppress(EngineError, MissingPackageError, ParameterError):
+                return make_engine(name, self.recipe, self.options.threads)
+        return make_engine(self.options.engine, self.recipe, self.options.threads)
 
     def _is_up_to_date(self, plan: Plan, old: Inspection) -> bool:
         metadata = old.about

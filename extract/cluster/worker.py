@@ -138,7 +138,7 @@ def _engine(job: Job) -> Engine:
     key = (job.options.engine, job.options.threads, job.recipe)
     with _engines_lock:
         if key not in _engines:
-            chosen = chosen_engine(job.options, job.recipe.precision)
+            chosen = chosen_engine(job.options, job.recipe.precision, job.recipe.alpha)
             recipe = _recipe_here(job.recipe, chosen)
             ready = load_prepared(recipe, chosen) is not None
             with contextlib.nullcontext() if ready else _conversion_lock():

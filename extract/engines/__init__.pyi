@@ -6,6 +6,7 @@ from .engines import make_prepared as make_prepared
 from .engines import note_engine as note_engine
 from .engines import plain_feature_map as plain_feature_map
 from .engines import preferred_engine as preferred_engine
+from .engines import quickly_chosen_engine as quickly_chosen_engine
 from .litert import open_interpreter as open_interpreter
 from .native import why_not_native as why_not_native
 from .prepared_models import any_prepared as any_prepared
@@ -14,4 +15,6 @@ from .prepared_models import load_prepared as load_prepared
 from .prepared_models import store_folder as store_folder
 from .protocol import Engine as Engine
 from .protocol import Session as Session
+from .speeds import measured_speeds as measured_speeds
+from .speeds import possible_engines as possible_engines
 from .tolerance import allowed_difference as allowed_difference

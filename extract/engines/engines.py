@@ -18,7 +18,7 @@ from ..recipe import Hashes, Recipe
 from .convert import convert
 from .fold import fold, from_bytes, to_bytes
 from .litert import Interpreter
-from .native import NativeSession, chosen_lanes, native_is_fastest, why_not_native
+from .native import NativeSession, chosen_lanes, why_not_native
 from .native_plan import make_program
 from .prepared_models import (
     PreparedModel,
@@ -31,6 +31,7 @@ from .prepared_models import (
 from .protocol import Engine, Features, Images, Session, check_against_reference
 from .quantize import quantize
 from .reference import reference_features, reference_map
+from .speeds import fastest_engine, remembered_engine
 
 PREFERENCE = "EMBEDONCE_ENGINE"
 """Environment variable that sets which engine ``auto`` chooses."""
@@ -157,7 +158,7 @@ def make_engine(name: str, recipe: Recipe, threads: int | None = None) -> Engine
     """
     options = ComputeOptions(name, threads=threads)
     check_options(options, recipe.precision)
-    chosen = chosen_engine(options, recipe.precision)
+    chosen = chosen_engine(options, recipe.precision, recipe.alpha)
     try:
         return _make(chosen, recipe, threads)
     except MissingPackageError as error:
@@ -194,11 +195,20 @@ def plain_feature_map(recipe: Recipe, image: Images) -> Images:
 
 def is_quick(options: ComputeOptions, recipe: Recipe) -> bool:
     """Return whether `make_engine` finds what earlier runs have prepared."""
-    return is_prepared(recipe, chosen_engine(options, recipe.precision))
+    name = quickly_chosen_engine(options, recipe.precision, recipe.alpha)
+    return name is not None and is_prepared(recipe, name)
 
 
-def chosen_engine(options: ComputeOptions, precision: str) -> str:
-    """Return the name of the engine that computes; ``auto`` is the only one of the precision, or the fastest one."""
+def chosen_engine(options: ComputeOptions, precision: str, alpha: float) -> str:
+    """Return the name of the engine that computes; ``auto`` is the only one of the precision, or the fastest one.
+
+    The first choice for a width measures the speed of this processor.
+    """
+    return quickly_chosen_engine(options, precision, alpha) or fastest_engine(alpha)
+
+
+def quickly_chosen_engine(options: ComputeOptions, precision: str, alpha: float) -> str | None:
+    """Return what `chosen_engine` returns, or None if the speed of this processor has to be measured."""
     if options.engine != AUTO:
         return options.engine
     candidates = engines_for(precision)
@@ -207,8 +217,8 @@ def chosen_engine(options: ComputeOptions, precision: str) -> str:
     preferred = preferred_engine()
     if preferred not in (None, "native"):
         return preferred
-    if options.threads in (None, 1) and (preferred == "native" or native_is_fastest()):
-        return "native"
+    if options.threads in (None, 1) and not why_not_native():
+        return "native" if preferred == "native" else remembered_engine(alpha)
     return "litert" if find_spec("ai_edge_litert") else "keras"
 
 

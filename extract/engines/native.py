@@ -75,11 +75,6 @@ def supported_lanes() -> list[int]:
     return [] if isinstance(library, str) else [lanes for lanes in _WIDTHS if library.embedonce_supported(lanes)]
 
 
-def native_is_fastest() -> bool:
-    """Return whether it runs here and the processor has no AVX-512, with which it was not measured yet."""
-    return supported_lanes()[:1] == [8]
-
-
 def chosen_lanes() -> int:
     """Return the widest vectors of this processor, or those that ``$EMBEDONCE_LANES`` sets."""
     require_native()

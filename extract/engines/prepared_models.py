@@ -68,13 +68,13 @@ def is_prepared(recipe: Recipe, engine: str) -> bool:
     if stored is None:
         return known_hashes(recipe) is not None
     path = _path(recipe)
-    return stored.digest in _metadata(path) and path.with_suffix(stored.suffix).is_file()
+    return stored.digest in read_metadata(path) and path.with_suffix(stored.suffix).is_file()
 
 
 def any_prepared(alpha: float, image_size: int, engine: str) -> PreparedModel | None:
     """Return a float32 backbone of a width and image size from the store, with any weights: all are as fast."""
     for path in sorted(store_folder().glob("mobilenetv2-*.json")):
-        key = _metadata(path).get("made_from", {})
+        key = read_metadata(path).get("made_from", {})
         if (key.get("alpha"), key.get("image_size")) != (alpha, image_size) or "precision" in key:
             continue
         if (prepared := _read(path, engine, "float32")) is not None:
@@ -87,30 +87,30 @@ def known_hashes(recipe: Recipe) -> Hashes | None:
     if recipe.precision == "int8":  # its model decides values, so the model itself must be there
         prepared = load_prepared(recipe, "litert")
         return prepared.hashes if prepared is not None else None
-    digest = _metadata(_path(recipe)).get("weights_sha256")
+    digest = read_metadata(_path(recipe)).get("weights_sha256")
     return {"weights_sha256": digest} if isinstance(digest, str) else None
 
 
 def store_weights_hash(recipe: Recipe, digest: str) -> None:
     """Store the hash of a recipe's weights, for runs of an engine that reads no prepared model."""
     path = _path(recipe)
-    if not _metadata(path):
-        _write(path.with_suffix(".json"), {"made_from": recipe.key, "weights_sha256": digest})
+    if not read_metadata(path):
+        write_metadata(path.with_suffix(".json"), {"made_from": recipe.key, "weights_sha256": digest})
 
 
 def store_prepared(recipe: Recipe, engine: str, prepared: PreparedModel) -> None:
     """Store a prepared model. A folder that cannot be written is not an error."""
     stored, path = FORMATS[engine], _path(recipe)
-    metadata = _metadata(path) | {"made_from": recipe.key, "weights_sha256": prepared.hashes["weights_sha256"]}
+    metadata = read_metadata(path) | {"made_from": recipe.key, "weights_sha256": prepared.hashes["weights_sha256"]}
     metadata |= {stored.digest: hashlib.sha256(prepared.model).hexdigest(), stored.maker: prepared.made_with}
-    _write(path.with_suffix(".json"), metadata, path.with_suffix(stored.suffix), prepared.model)
+    write_metadata(path.with_suffix(".json"), metadata, path.with_suffix(stored.suffix), prepared.model)
 
 
 def _read(path: Path, engine: str, precision: str) -> PreparedModel | None:
     if engine not in FORMATS:
         return None
     suffix, digest_key, maker_key = FORMATS[engine]
-    metadata = _metadata(path)
+    metadata = read_metadata(path)
     try:
         model = read_regular(path.with_suffix(suffix))
         digest = hashlib.sha256(model).hexdigest()
@@ -130,8 +130,8 @@ def _path(recipe: Recipe) -> Path:
     return store_folder() / f"mobilenetv2-{hashlib.sha256(text.encode()).hexdigest()[:24]}.tflite"
 
 
-def _metadata(path: Path) -> dict[str, Any]:
-    """Return what is stored about a recipe; an empty dict if that is missing or damaged."""
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Return what is stored about a recipe or a processor; an empty dict if that is missing or damaged."""
     try:
         metadata = json.loads(read_regular(path.with_suffix(".json")).decode("ascii"))
         return metadata if metadata.pop(_CHECKSUM) == _checksum(metadata) else {}
@@ -143,7 +143,8 @@ def _checksum(metadata: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
 
-def _write(path: Path, metadata: dict[str, Any], model_path: Path | None = None, model: bytes = b"") -> None:
+def write_metadata(path: Path, metadata: dict[str, Any], model_path: Path | None = None, model: bytes = b"") -> None:
+    """Write what `read_metadata` reads, after a model. A folder that cannot be written is not an error."""
     text = json.dumps({**metadata, _CHECKSUM: _checksum(metadata)}, indent=1)
     with contextlib.suppress(OutputError):  # a read-only home only costs time at every run
         make_folder(path.parent, "converted models")

@@ -73,7 +73,7 @@ def no_conversion(monkeypatch):
         raise MissingPackageError("this needs TensorFlow")
 
     monkeypatch.delenv("EMBEDONCE_ENGINE")
-    monkeypatch.setattr(engines, "native_is_fastest", lambda: False)
+    monkeypatch.setattr(engines, "remembered_engine", lambda alpha: "litert")
     monkeypatch.setattr(engines, "load_prepared", lambda recipe, engine: None)
     monkeypatch.setattr(engines.LiteRTEngine, "prepare", fail)
 

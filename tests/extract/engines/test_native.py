@@ -350,28 +350,28 @@ def test_panels_of_columns_fill_a_product_exactly(unit, units):
 
 @needs_native
 def test_auto_depends_on_the_processor_threads_and_precision(monkeypatch):
-    assert engines.chosen_engine(ComputeOptions("native"), "float32") == "native"
+    assert engines.chosen_engine(ComputeOptions("native"), "float32", 1.0) == "native"
     monkeypatch.delenv("EMBEDONCE_ENGINE")
-    for widest in (False, True):
-        monkeypatch.setattr(engines, "native_is_fastest", lambda widest=widest: widest)
-        assert engines.chosen_engine(ComputeOptions(), "float32") == ("native" if widest else "litert")
-        assert engines.chosen_engine(ComputeOptions(threads=1), "float32") == ("native" if widest else "litert")
-        assert engines.chosen_engine(ComputeOptions(threads=2), "float32") == "litert"
-        assert engines.chosen_engine(ComputeOptions(), "int8") == "litert"
-        assert engines.chosen_engine(ComputeOptions(), "bfloat16") == "keras"
+    for fastest in ("native", "litert"):
+        monkeypatch.setattr(engines, "remembered_engine", lambda alpha, fastest=fastest: fastest)
+        assert engines.chosen_engine(ComputeOptions(), "float32", 1.0) == fastest
+        assert engines.chosen_engine(ComputeOptions(threads=1), "float32", 1.0) == fastest
+        assert engines.chosen_engine(ComputeOptions(threads=2), "float32", 1.0) == "litert"
+        assert engines.chosen_engine(ComputeOptions(), "int8", 1.0) == "litert"
+        assert engines.chosen_engine(ComputeOptions(), "bfloat16", 1.0) == "keras"
 
 
 @needs_native
 @pytest.mark.parametrize("preferred", ["native", "litert", "keras"])
 def test_the_environment_sets_what_auto_chooses(monkeypatch, preferred):
     monkeypatch.setenv("EMBEDONCE_ENGINE", preferred)
-    assert engines.chosen_engine(ComputeOptions(), "float32") == preferred
-    assert engines.chosen_engine(ComputeOptions("litert"), "float32") == "litert"
-    assert engines.chosen_engine(ComputeOptions(), "int8") == "litert"
-    assert engines.chosen_engine(ComputeOptions(threads=2), "float32") != "native"
+    assert engines.chosen_engine(ComputeOptions(), "float32", 1.0) == preferred
+    assert engines.chosen_engine(ComputeOptions("litert"), "float32", 1.0) == "litert"
+    assert engines.chosen_engine(ComputeOptions(), "int8", 1.0) == "litert"
+    assert engines.chosen_engine(ComputeOptions(threads=2), "float32", 1.0) != "native"
     monkeypatch.setenv("EMBEDONCE_ENGINE", "warp")
     with pytest.raises(ParameterError, match="EMBEDONCE_ENGINE must be one of native, litert, keras, got 'warp'"):
-        engines.chosen_engine(ComputeOptions(), "float32")
+        engines.chosen_engine(ComputeOptions(), "float32", 1.0)
 
 
 @pytest.mark.parametrize(
