@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +23,11 @@ from ..shared import as_json, replacing_files, require_folder
 from ..splits import Groups, GroupsLike, SplitLike, as_groups, name_groups, read_group_names
 from .contact_sheets import SHEETS, save_group_sheets
 from .gray_images import pictures_of
-from .neighbors import nearest_neighbors
+from .neighbors import Neighbors, nearest_neighbors
 from .result import NearDuplicates, write_stored_groups
-from .search import NEIGHBORS, find_duplicates
+from .search import NEIGHBORS, Duplicates, Known, UnknownThresholdError, find_duplicates
 from .signatures import signatures_of
+from .stored_search import StoredSearch
 
 
 def find_groups(
@@ -78,8 +79,8 @@ def find_groups(
 
     Notes
     -----
-    `search` describes the method. It takes half a minute to a minute for 15,000
-    images on two processors.
+    `search` describes the method. The result of a search of 1,000 images or more is kept in ``NAME.groups.npz`` next to
+    the cache. If images were added since, at most a fourth, only their pairs are searched.
 
     Examples
     --------
@@ -136,19 +137,44 @@ def find_near_duplicates(
             bar.advance(count)
 
     try:
-        search = find_duplicates(
-            signatures_of(cache, images),
-            nearest_neighbors(cache, NEIGHBORS),
-            cache.files.hashes,
-            cache.labels + 1,  # images without a label are a class
-            within_class=within_class,
-            pictures=pictures_of(cache, images),
-            advance=advance,
-        )
+        search = _search(cache, images, within_class, advance)
     finally:
         bar.close()
     groups = name_groups(cache, search.groups, "found", previous)
     return NearDuplicates(cache, groups, search, time.monotonic() - begin)
+
+
+def _search(
+    cache: FeatureCache, images: Path | str | None, within_class: bool, advance: Callable[[str, int], None]
+) -> Duplicates:
+    """Search the pairs of all images, or of those that are new since a search that is stored."""
+    signatures, pictures = signatures_of(cache, images), pictures_of(cache, images)
+    stored = StoredSearch(cache, signatures, within_class, pictures is not None)
+
+    def find(neighbors: Neighbors, known: Known | None = None) -> Duplicates:
+        return find_duplicates(
+            signatures,
+            neighbors,
+            cache.files.hashes,
+            cache.labels + 1,  # images without a label are a class
+            within_class=within_class,
+            pictures=pictures,
+            advance=advance,
+            known=known,
+        )
+
+    if (earlier := stored.read()) is not None:
+        known, near = earlier
+        if not known.new.any():
+            return known.result
+        with contextlib.suppress(UnknownThresholdError):
+            result = find(near, known)
+            stored.write(result, near)
+            return result
+    neighbors = nearest_neighbors(cache, NEIGHBORS)
+    result = find(neighbors)
+    stored.write(result, neighbors)
+    return result
 
 
 def load_or_find_groups(cache: FeatureCache, progress: Progress | None = None) -> Groups:

@@ -26,11 +26,31 @@ ZOOMS = int(np.ceil(np.log(MAXIMUM_ZOOM) / np.log(RATIO)))
 """Largest shift between rings, either way."""
 
 
-class Spectra(NamedTuple):
-    """Fourier coefficients along the rings of some images, weighted by area and scaled to an energy of 1 an image."""
+class Spectra:
+    """Fourier coefficients along the rings of thumbnails, weighted by area and scaled to an energy of 1 an image.
 
-    halves: npt.NDArray[np.float16]  # (n, 33, 20, 2): real and imaginary parts; half precision halves the memory
-    energy: npt.NDArray[np.float32]  # (n, 20)
+    They take 2.7 kB an image, and are made of the rows that are asked for.
+    """
+
+    def __init__(self, thumbnails: Thumbnails) -> None:
+        count = len(thumbnails)
+        self.thumbnails = thumbnails
+        self.halves = np.empty((count, WAVES, RINGS, 2), np.float16)  # half precision halves the memory
+        self.energy = np.empty((count, RINGS), np.float32)
+        self.made = np.zeros(count, bool)
+
+    def add(self, rows: npt.NDArray[np.intp]) -> None:
+        """Make the coefficients of some rows, unless they are made already; a row must be in one call at a time."""
+        rows = rows[~self.made[rows]]
+        sampling, weight = _sampling()
+        rings = (self.thumbnails.bands(rows) @ sampling).reshape(-1, RINGS, ANGLES)
+        rings -= rings.mean((1, 2), keepdims=True)
+        rings *= weight[:, None]
+        rings /= np.sqrt(np.maximum((rings**2).sum((1, 2), keepdims=True), 1e-12))
+        self.energy[rows] = (rings**2).sum(2)
+        values = np.ascontiguousarray(np.fft.rfft(rings, axis=2).transpose(0, 2, 1), np.complex64)
+        self.halves[rows] = values.view(np.float32).reshape(len(rows), WAVES, RINGS, 2)
+        self.made[rows] = True
 
     def values(self, rows: npt.NDArray[np.intp] | int) -> npt.NDArray[np.float32]:
         """Return the coefficients of some images or of one, shape (k, 33, 20, 2)."""
@@ -61,21 +81,12 @@ def empty(count: int) -> Centred:
     return Centred(np.zeros(count, np.float32), np.zeros(count, bool), whole, whole.copy())
 
 
-def ring_spectra(thumbnails: Thumbnails, block: int = 2048) -> Spectra:
-    """Return the rings of all thumbnails, 2.7 kB an image."""
-    sampling, weight = _sampling()
-    halves = np.empty((len(thumbnails), ANGLES // 2 + 1, RINGS, 2), np.float16)
-    energy = np.empty((len(thumbnails), RINGS), np.float32)
-    for start in range(0, len(thumbnails), block):
-        rows = np.arange(start, min(start + block, len(thumbnails)))
-        rings = (thumbnails.bands(rows) @ sampling).reshape(-1, RINGS, ANGLES)
-        rings -= rings.mean((1, 2), keepdims=True)
-        rings *= weight[:, None]
-        rings /= np.sqrt(np.maximum((rings**2).sum((1, 2), keepdims=True), 1e-12))
-        energy[rows] = (rings**2).sum(2)
-        values = np.ascontiguousarray(np.fft.rfft(rings, axis=2).transpose(0, 2, 1), np.complex64)
-        halves[rows] = values.view(np.float32).reshape(len(rows), -1, RINGS, 2)
-    return Spectra(halves, energy)
+def ring_spectra(thumbnails: Thumbnails) -> Spectra:
+    """Return the spectra of all thumbnails."""
+    spectra = Spectra(thumbnails)
+    for start in range(0, len(thumbnails), 256):
+        spectra.add(np.arange(start, min(start + 256, len(thumbnails))))
+    return spectra
 
 
 def correlate(spectra: Spectra, row: int, others: npt.NDArray[np.intp], waves: int = WAVES) -> Centred:

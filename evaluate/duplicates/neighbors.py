@@ -17,8 +17,22 @@ COMPONENTS = 256
 _SAMPLE = 20_000  # rows that the principal components are computed from
 _READ = 4096
 _PRODUCTS = 8 << 20  # bytes of similarities at a time, and as many of their order
+_ADDED = 256  # new rows that all rows are compared with at a time
 APPROXIMATE_ABOVE = 200_000
 """Rows from which an approximate index is used, since comparing all pairs grows with their square."""
+
+
+class Axes(NamedTuple):
+    """The weighted principal components that features are compared by."""
+
+    mean: npt.NDArray[np.float32]  # (d,)
+    projection: npt.NDArray[np.float32]  # (d, at most 256)
+
+    def reduce(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the components of some features, at unit length."""
+        part = (features - self.mean) @ self.projection
+        length = np.linalg.norm(part, axis=1, keepdims=True)
+        return np.asarray(part / np.where(length > 0, length, 1), np.float32)
 
 
 class Neighbors(NamedTuple):
@@ -27,6 +41,7 @@ class Neighbors(NamedTuple):
     rows: npt.NDArray[np.intp]  # (n, k)
     similarity: npt.NDArray[np.float32]  # cosine, (n, k)
     reduced: npt.NDArray[np.float32]  # the compared features, at unit length, (n, at most 256)
+    axes: Axes
 
     def further(self, row: int, count: int) -> npt.NDArray[np.intp]:
         """Return the ``count`` nearest rows of one row, in any order, itself included."""
@@ -44,18 +59,62 @@ def nearest_neighbors(cache: FeatureCache, count: int) -> Neighbors:
         return _nearest_neighbors(cache, count)
 
 
+def neighbors_of_new(
+    reduced: npt.NDArray[np.float32],
+    axes: Axes,
+    new: npt.NDArray[np.bool_],
+    farthest: npt.NDArray[np.float32],
+    count: int,
+) -> Neighbors:
+    """Find the nearest neighbours of new rows, and those new rows that are nearer to an old one than its farthest.
+
+    ``farthest`` is the similarity of each old row's last neighbour, infinite for new rows. Where an old row has
+    fewer new neighbours, the row itself takes their place.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"):
+        rows = np.repeat(np.arange(len(reduced))[:, None], count, 1)
+        similarity = np.repeat(farthest[:, None], count, 1)
+        added = np.flatnonzero(new)
+        nearest = _exact(reduced, count, added)
+        rows[added], similarity[added] = nearest
+        for start in range(0, len(added), _ADDED):
+            block = added[start : start + _ADDED]
+            products = np.where(new[:, None], -np.inf, reduced @ reduced[block].T)
+            for row in np.flatnonzero((products > farthest[:, None]).any(1)).tolist():
+                candidates = np.concatenate([rows[row], block])
+                values = np.concatenate([similarity[row], products[row]])
+                best = np.argsort(-values, kind="stable")[:count]
+                near = values[best] > farthest[row]
+                rows[row], similarity[row] = (
+                    np.where(near, candidates[best], row),
+                    np.where(near, values[best], -np.inf),
+                )
+    return Neighbors(rows, similarity, reduced, axes)
+
+
 def _nearest_neighbors(cache: FeatureCache, count: int) -> Neighbors:
-    reduced = reduced_features(cache)
+    axes = principal_axes(cache)
+    reduced = reduced_features(cache, axes)
     count = min(count, len(reduced) - 1)
     if count < 1:
-        return Neighbors(np.zeros((len(reduced), 0), np.intp), np.zeros((len(reduced), 0), np.float32), reduced)
+        return Neighbors(np.zeros((len(reduced), 0), np.intp), np.zeros((len(reduced), 0), np.float32), reduced, axes)
     if len(reduced) > APPROXIMATE_ABOVE:
-        return _approximate(reduced, count)
-    return _exact(reduced, count)
+        return Neighbors(*_approximate(reduced, count), reduced, axes)
+    return Neighbors(*_exact(reduced, count, np.arange(len(reduced))), reduced, axes)
 
 
-def reduced_features(cache: FeatureCache) -> npt.NDArray[np.float32]:
+def reduced_features(cache: FeatureCache, axes: Axes) -> npt.NDArray[np.float32]:
     """Return the features' leading components at unit length: float32, shape (n, at most 256)."""
+    reduced = np.empty((len(cache), axes.projection.shape[1]), np.float32)
+    for start, block in _blocks(cache):
+        reduced[start : start + len(block)] = axes.reduce(block)
+    return reduced
+
+
+def principal_axes(cache: FeatureCache) -> Axes:
+    """Return the axes of a cache's features, of a sample if they are many."""
     # divided by the fourth root of the variance, half of whitening: the leading components describe the class, which
     # all candidates share, the later ones the image
     rows, width = cache.shape
@@ -79,12 +138,7 @@ def reduced_features(cache: FeatureCache) -> npt.NDArray[np.float32]:
         variances, axes = np.linalg.eigh(covariance)
     leading = np.flatnonzero(variances > variances[-1] * 1e-7)[::-1][:COMPONENTS]
     projection = (axes[:, leading] / variances[leading] ** 0.25).astype(np.float32)
-    reduced = np.empty((rows, projection.shape[1]), np.float32)
-    for start, block in _blocks(cache):
-        part = (block - mean.astype(np.float32)) @ projection
-        length = np.linalg.norm(part, axis=1, keepdims=True)
-        reduced[start : start + len(block)] = part / np.where(length > 0, length, 1)
-    return reduced
+    return Axes(mean.astype(np.float32), projection)
 
 
 def _blocks(cache: FeatureCache) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
@@ -92,28 +146,31 @@ def _blocks(cache: FeatureCache) -> Iterator[tuple[int, npt.NDArray[np.float32]]
         yield start, cache[start : start + _READ]
 
 
-def _exact(reduced: npt.NDArray[np.float32], count: int) -> Neighbors:
-    rows = np.empty((len(reduced), count), np.intp)
-    similarity = np.empty((len(reduced), count), np.float32)
+def _exact(
+    reduced: npt.NDArray[np.float32], count: int, asked: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+    """Return the nearest rows of those that are asked for, and their similarity."""
+    rows = np.empty((len(asked), count), np.intp)
+    similarity = np.empty((len(asked), count), np.float32)
     block = max(1, _PRODUCTS // 4 // len(reduced))
     last = len(reduced) - count
 
     def search(start: int) -> None:
-        end = min(start + block, len(reduced))
-        products = reduced[start:end] @ reduced.T
-        products[np.arange(end - start), np.arange(start, end)] = -np.inf
+        part = asked[start : start + block]
+        products = reduced[part] @ reduced.T
+        products[np.arange(len(part)), part] = -np.inf
         nearest = np.argpartition(products, last, axis=1)[:, last:]
         values = np.take_along_axis(products, nearest, 1)
         order = np.argsort(-values, axis=1, kind="stable")
-        rows[start:end] = np.take_along_axis(nearest, order, 1)
-        similarity[start:end] = np.take_along_axis(values, order, 1)
+        rows[start : start + block] = np.take_along_axis(nearest, order, 1)
+        similarity[start : start + block] = np.take_along_axis(values, order, 1)
 
     with ThreadPoolExecutor(cpu_count()) as pool:
-        list(pool.map(search, range(0, len(reduced), block)))
-    return Neighbors(rows, similarity, reduced)
+        list(pool.map(search, range(0, len(asked), block)))
+    return rows, similarity
 
 
-def _approximate(reduced: npt.NDArray[np.float32], count: int) -> Neighbors:
+def _approximate(reduced: npt.NDArray[np.float32], count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
     """Search an inverted file index: only the cells nearest to a row."""
     try:
         import faiss
@@ -143,4 +200,4 @@ def _approximate(reduced: npt.NDArray[np.float32], count: int) -> Neighbors:
     missing = rows < 0
     rows[missing] = np.broadcast_to(np.arange(len(reduced))[:, None], rows.shape)[missing]
     similarity[missing] = -np.inf
-    return Neighbors(rows, similarity, reduced)
+    return rows, similarity

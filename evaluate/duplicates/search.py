@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,19 @@ class Duplicates:
     doubtful: list[Decision]  # pairs near a threshold, the nearest first
     tested: int = 0  # pairs that were registered
     flat: int = 0  # images with too little structure to be compared other than by content
+    learned: bool = False  # whether a pair was in doubt, so that the threshold on the images was learned
+    textured: npt.NDArray[np.bool_] | None = None  # which images have enough structure
+
+
+class Known(NamedTuple):
+    """The result of an earlier search of some of the rows, as numbers of these rows."""
+
+    new: npt.NDArray[np.bool_]  # which rows are new, each in a group without others; only their pairs are searched
+    result: Duplicates
+
+
+class UnknownThresholdError(Exception):
+    """A new pair is in doubt, and the earlier search had no threshold on the images to learn."""
 
 
 def find_duplicates(
@@ -70,9 +84,11 @@ def find_duplicates(
     within_class: bool = False,
     pictures: Pictures | None = None,
     advance: Callable[[str, int], None] = lambda what, count: None,
+    known: Known | None = None,
 ) -> Duplicates:
     """Group near-duplicates by signatures, uint8, shape (n, 784), among the neighbours of every row."""
-    return _Search(Thumbnails(signatures), neighbors, hashes, np.asarray(labels), within_class, pictures, advance).run()
+    thumbnails = Thumbnails(signatures)
+    return _Search(thumbnails, neighbors, hashes, np.asarray(labels), within_class, pictures, advance, known).run()
 
 
 @dataclass
@@ -84,17 +100,19 @@ class _Search:
     within_class: bool
     pictures: Pictures | None
     advance: Callable[[str, int], None]
+    known: Known | None = None
 
     def __post_init__(self) -> None:
         self.n = len(self.thumbnails)
-        self.textured = self.thumbnails.textured()
-        self.groups: Rows = np.arange(self.n)
-        self.thresholds = Thresholds()
-        self.links: list[Pairs] = []
-        self.verified: list[Pairs] = []
-        self.rejected: list[Pairs] = []
-        self.doubtful: list[Decision] = []
-        self.tested = 0
+        none = concatenate([])
+        start = Duplicates(np.arange(self.n), none, none, none, Thresholds(), [])
+        start = start if self.known is None else self.known.result
+        self.new = np.ones(self.n, bool) if self.known is None else self.known.new
+        self.textured = self.thumbnails.textured() if start.textured is None else start.textured
+        self.groups, self.thresholds = start.groups, start.thresholds
+        self.links, self.verified, self.rejected = [start.links], [start.verified], [start.rejected]
+        self.doubtful = list(start.doubtful)
+        self.tested = start.tested
         self.verifiable = self.agreeing = 0  # numbers of pairs that were compared on the images
 
     def run(self) -> Duplicates:
@@ -104,13 +122,15 @@ class _Search:
         if self.n > 1:
             # every thread of the pool multiplies small matrices, which threads of BLAS would only slow down
             with threadpool_limits(1, "blas"), ThreadPoolExecutor(cpu_count()) as self.pool:
-                spectra = log_polar.ring_spectra(self.thumbnails)
+                spectra = log_polar.Spectra(self.thumbnails)
                 tests = self.tests = PairTests(self.thumbnails, spectra, self.pictures, self.pool)
                 candidates = self._centred_candidates(spectra)
-                generator = np.random.default_rng(0)
-                limits = self.thresholds = tests.thresholds(
-                    self._unrelated(generator), self._likeliest(candidates, generator)
-                )
+                if self.known is None:
+                    generator = np.random.default_rng(0)
+                    self.thresholds = tests.thresholds(
+                        self._unrelated(generator), self._likeliest(candidates, generator)
+                    )
+                limits, tests.learned = self.thresholds, self.known is not None and self.known.result.learned
                 self._link(candidates, tests.centred, limits.centred, "centred", 8)
                 self._link(self._shifted_candidates(), tests.shifted, limits.shifted, "shifted", 2)
                 self._link(self._lonely_candidates(spectra, candidates), tests.stretched, limits.centred, "alone", 3)
@@ -123,6 +143,8 @@ class _Search:
             sorted(self.doubtful, key=lambda decision: abs(decision.score - decision.limit)),
             self.tested,
             int((~self.textured).sum()),
+            self.n > 1 and self.tests.learned,
+            self.textured,
         )
 
     def _link_identical(self) -> None:
@@ -133,6 +155,8 @@ class _Search:
         order = np.argsort(inverse, kind="stable")
         same = inverse[order][1:] == inverse[order][:-1]
         first, second = order[:-1][same], order[1:][same]
+        added = self.new[first] | self.new[second]
+        first, second = first[added], second[added]
         self.links.append(Pairs(first, second, np.ones(len(first), np.float32)))
         self._join(self.links[-1])
 
@@ -159,6 +183,7 @@ class _Search:
         pairs = self._open_neighbors()
         ends = np.searchsorted(pairs.first, np.arange(self.n + 1))
         agreement = log_polar.empty(len(pairs.first))
+        self._add_spectra(spectra, pairs.first, pairs.second)
 
         def compare(rows: Rows) -> None:
             for row in rows:
@@ -183,14 +208,16 @@ class _Search:
     def _lonely_candidates(self, spectra: log_polar.Spectra, seen: Pairs) -> Pairs:
         """Return, for each image that is almost alone, the three most similar of a thousand neighbours."""
         sizes = np.bincount(self.groups, minlength=self.n)[self.groups]
-        lonely = np.flatnonzero((sizes <= _LONELY) & self.textured)
+        lonely = np.flatnonzero((sizes <= _LONELY) & self.textured & self.new)
         promise = np.zeros(self.n, np.float32)
         np.maximum.at(promise, seen.first, seen.score)
         np.maximum.at(promise, seen.second, seen.score)
         lonely = lonely[np.argsort(-promise[lonely], kind="stable")][:_SECOND_LOOKS]
 
-        def most_similar(row: int) -> Pairs:
-            others = self.neighbors.further(row, _FURTHER)
+        further = list(self.pool.map(lambda row: self.neighbors.further(row, _FURTHER), lonely.tolist()))
+        self._add_spectra(spectra, lonely, *further)
+
+        def most_similar(row: int, others: Rows) -> Pairs:
             others = others[(self.groups[others] != self.groups[row]) & self.textured[others]]
             if self.within_class:
                 others = others[self.labels[others] == self.labels[row]]
@@ -201,7 +228,12 @@ class _Search:
             self.advance("comparing again", 1)
             return Pairs(np.full(len(best), row), others[best], score[best])
 
-        return concatenate(list(self.pool.map(most_similar, lonely.tolist())))
+        return concatenate(list(self.pool.map(most_similar, lonely.tolist(), further)))
+
+    def _add_spectra(self, spectra: log_polar.Spectra, *rows: Rows) -> None:
+        """Make the spectra of these rows, or, in the first search, of all."""
+        used = np.unique(np.concatenate(rows)) if self.known is not None else np.arange(self.n)
+        list(self.pool.map(spectra.add, np.array_split(used, max(1, len(used) // 256))))
 
     def _open_neighbors(self) -> Pairs:
         """Return the neighbours in different groups, each pair once, by first row."""
@@ -257,6 +289,8 @@ class _Search:
         exhausted = np.maximum(rejections[pairs.first], rejections[pairs.second]) >= _REJECTIONS
         verifiable = np.flatnonzero(doubtful & ~exhausted)
         if len(verifiable) and not self.tests.learned:
+            if self.known is not None:
+                raise UnknownThresholdError
             self.thresholds = self.thresholds._replace(images=self.tests.threshold_on_images())
         verifiable, tested = self._verified(
             verifiable[np.argsort(-pairs.score[verifiable], kind="stable")], pairs, registered

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+import shutil
 
 import embedonce
 import numpy as np
@@ -13,6 +15,7 @@ from embedonce.cache import FeatureCache
 from embedonce.cli.output import print_groups
 from embedonce.errors import GroupsError, SplitError
 from embedonce.evaluate.comparison.run import compare
+from embedonce.evaluate.duplicates import pair_tests, stored_search
 from embedonce.evaluate.duplicates.contact_sheets import save_group_sheets
 from embedonce.evaluate.duplicates.find import find_groups, groups_for, groups_path, load_or_find_groups
 from embedonce.evaluate.duplicates.gray_images import pictures_of
@@ -167,6 +170,90 @@ def test_groups_keep_their_names_when_images_are_added(image_folder, tmp_path, s
     named = dict(zip(after.paths, after.names, strict=True))
     assert all(named[name] == group for name, group in zip(before.paths, before.names, strict=True))
     assert named["coarse/a-new-image.png"] == named["coarse/o00_0.png"]
+
+
+@pytest.fixture
+def growing(image_folder, tmp_path, small, monkeypatch):
+    """A cache without three of the images, which has been searched, and a function that adds the others to it."""
+    monkeypatch.setattr(stored_search, "MINIMUM_ROWS", 1)
+    folder = tmp_path / "images"
+    shutil.copytree(image_folder, folder)
+    added = ["coarse/o00_0.png", "coarse/o02_3.png", "fine/o03_7.png"]
+    for name in added:
+        (folder / name).unlink()
+    write(texture(77), folder / "fine" / "alone.png")
+    cache = embedonce.extract_features(folder, tmp_path / "c.h5", **(small | {"image_size": 96}))
+    find_groups(cache)
+
+    def add():
+        for name in added:
+            shutil.copy(image_folder / name, folder / name)
+        return embedonce.extract_features(folder, tmp_path / "c.h5", **(small | {"image_size": 96}))
+
+    return cache, add
+
+
+def counted(monkeypatch):
+    """Return a list that gets the number of pairs of each registration."""
+    counts = []
+    register = pair_tests.register
+    monkeypatch.setattr(
+        pair_tests, "register", lambda thumbnails, *rest: counts.append(len(rest[0])) or register(thumbnails, *rest)
+    )
+    return counts
+
+
+def test_of_added_images_only_their_pairs_are_compared(growing, monkeypatch):
+    _, add = growing
+    cache = add()
+    counts = counted(monkeypatch)
+    found = find_groups(cache)
+    assert 0 < sum(counts) < 60
+    assert find_groups(cache).to_dict() | {"seconds": 0} == found.to_dict() | {"seconds": 0}
+    assert 0 < sum(counts) < 60
+    (cache.path.parent / "c.h5.groups.npz").unlink()
+    fresh = find_groups(cache)
+    assert sum(counts) > 300
+    assert found.groups == fresh.groups
+    assert set(zip(*found.search.links[:2], strict=True)) <= {
+        pair for part in fresh.members for pair in itertools.permutations(part.tolist(), 2)
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(bytes([*path.read_bytes()[:-1], path.read_bytes()[-1] ^ 1])),
+    ],
+)
+def test_a_damaged_stored_search_is_not_used(growing, monkeypatch, change):
+    cache, _ = growing
+    path = cache.path.parent / "c.h5.groups.npz"
+    counts = counted(monkeypatch)
+    find_groups(cache)
+    assert not counts
+    change(path)
+    find_groups(cache)
+    assert sum(counts) > 300
+    counts.clear()
+    find_groups(cache)
+    assert not counts
+
+
+def test_a_stored_search_of_other_images_or_options_is_not_used(growing, monkeypatch, image_folder, tmp_path, small):
+    cache, add = growing
+    counts = counted(monkeypatch)
+    find_groups(cache, within_class=True)
+    assert sum(counts) > 100
+    find_groups(cache)  # the file holds the last search
+    larger, folder = add(), tmp_path / "images"
+    find_groups(larger)
+    counts.clear()
+    (folder / "coarse" / "o00_0.png").unlink()
+    find_groups(embedonce.extract_features(folder, cache.path, **(small | {"image_size": 96})))
+    assert sum(counts) > 300
 
 
 @pytest.mark.parametrize("spoil", [lambda text: "nonsense\n", lambda text: text.replace(",coarse/0.png,", ",,")])

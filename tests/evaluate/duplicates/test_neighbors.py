@@ -33,7 +33,7 @@ def test_exact_neighbours_are_those_of_brute_force(monkeypatch, megabytes):
 
 def test_reduced_features_are_the_weighted_principal_components():
     features = clustered(200, width=12).features
-    reduced = neighbors.reduced_features(Rows(features))
+    reduced = neighbors.nearest_neighbors(Rows(features), 1).reduced
     centred = features.astype(np.float64) - features.mean(0)
     _, values, axes = np.linalg.svd(centred, full_matrices=False)
     expected = centred @ axes.T / (values**2 / len(features)) ** 0.25
