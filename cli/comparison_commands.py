@@ -290,6 +290,8 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     metavar="FILE.keras",
     help="Also test this image model; repeatable.",
 )
+@option("--external", multiple=True, metavar="CACHE|@COLUMN", help="Also score images from elsewhere; repeatable.")
+@option("--external-classes", type=PATH, metavar="FILE", help="CSV of external,class: other class names.")
 @_VIEWS
 @option("--learning-curve", is_flag=True, help="Plot the score against training images.")
 @option("--jobs", type=POSITIVE, default=1, help="Train this many heads in parallel.")
@@ -334,6 +336,10 @@ def compare(
     views of embedonce extract --views: train on them, average probabilities over them, or both. --maps needs the
     backbone's weights.
 
+    --external scores the trained heads on other caches too, with and without images that have a near-duplicate in
+    training. --external @COLUMN tests the images of each value of a column, such as a site, by heads trained on the
+    others.
+
     --fail-under takes METRIC>=VALUE, or HEAD.METRIC>=VALUE for one head, in quotes; METRIC>=VALUE@lower is for the
     lower end of the 95 % interval. The score of the best head is corrected for the choice. embedonce tune --help lists
     the metrics; log_loss must be <= VALUE.
@@ -349,6 +355,8 @@ def compare(
         embedonce compare photos.h5 -o runs/photos
         # cross-validate and keep the images of each patient together
         embedonce compare photos.h5 --folds 5 --groups patients.csv -o runs/patients
+        # score the heads on images of another hospital
+        embedonce compare photos.h5 --external elsewhere.h5 -o runs/external
         # read heads from a file; exit status 1 if the accuracy may be below 90 %
         embedonce compare --config heads.toml --fail-under 'accuracy>=0.9@lower'
     """

@@ -154,6 +154,11 @@ def print_comparison(comparison: Comparison) -> None:
             say(text)
     if comparison.learning_outlook is not None:
         say(comparison.learning_outlook.text)
+    for one in comparison.external:
+        table, left_out = fitting(one.table(), 3, ("all images", "test part"))
+        click.echo(f"\nExternal images: {display(one.name)}\n\n{table}\n")
+        for text in one.sentences:
+            say(text)
     print_notes(comparison.notes)
 
 

@@ -41,7 +41,7 @@ def wrapped(text: str, indent: str = "  ") -> str:
 def _fill(line: str, width: int, indent: str) -> str:
     if len(line) <= width:
         return line
-    together = re.sub(r"(?<=\d) %", "\0%", line)  # a number and its unit
+    together = re.sub(r"(?<=\d) %|\bp [=<] ", lambda found: found[0].replace(" ", "\0"), line)  # a number and its unit
     filled = textwrap.fill(together, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
     return filled.replace("\0", " ")
 

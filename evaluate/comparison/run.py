@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ...cache import FeatureCache, display, open_cache, write_atomically
-from ...errors import EmbedonceError, check_flag, first_line
+from ...errors import EmbedonceError, ParameterError, check_flag, first_line
 from ...extract import Progress, as_progress, notes_on_stored_oddities, timed
 from ...heads.numerics import is_sharing, shared
 from ..duplicates import groups_for
@@ -48,6 +48,7 @@ from ..splits import (
     untrained_classes,
 )
 from ..tuning import check_seconds, search_spaces, tune_plan, tuning_notes, with_tuned
+from .external import open_external, score_external
 from .image_models import choose_splits, open_models, score_model
 from .learning_curve import learning_outlook, score_learning_curve
 from .result import Comparison
@@ -71,6 +72,8 @@ def compare(
     views: Literal["train", "average", "both"] | None = None,
     learning_curve: bool = False,
     image_models: Sequence[Path | str] | Path | str = (),
+    external: Sequence[FeatureCache | Path | str] | FeatureCache | Path | str = (),
+    external_classes: Mapping[str, str] | Path | str | None = None,
     jobs: int = 1,
     dask: Any = None,
     progress: Progress | None = None,
@@ -116,6 +119,13 @@ def compare(
     image_models : path-like or sequence of path-like, default=()
         ``.keras`` files of `finetune` or `export`, which classify the images of the
         test rows.
+    external : cache, path-like, str, or sequence of them, default=()
+        Caches of images from elsewhere, on which the trained heads are scored too, with and without the images that
+        have a near-duplicate in training. ``@COLUMN`` is a column of metadata, such as ``@site``: the images of each
+        of its values are tested by heads that are trained on those of the others.
+    external_classes : mapping, path-like, default=None
+        Class of each class name of the external caches that is another one: a mapping, or the path of a CSV file with
+        the columns ``external,class``. Other unknown classes are left out and counted.
     jobs : int, default=1
         Number of processes that train heads at the same time.
     dask : str, path-like or distributed.Client, default=None
@@ -180,6 +190,9 @@ def compare(
     models = open_models(image_models, opened, unfitted)
     weight_notes = weigh_classes(unfitted, class_weight)
     open_view = open_views(opened, views)
+    outside, class_names = open_external(external, external_classes, opened)
+    if outside and open_view is not None and open_view.average:
+        raise ParameterError(f"parameter views of compare must be train with external images, got {views}")
     check_class_sizes(opened, split, folds or 2)
     known_groups, notes = groups_for(opened, groups, split, progress)
     progress.phase("groups and splits")
@@ -212,6 +225,10 @@ def compare(
     comparison, *others = summaries
     comparison.notes += failures + notes
     comparison.failed = failed
+    if outside:
+        progress.phase("external sets")
+        with contextlib.closing(progress):
+            comparison.external = score_external(comparison, outside, class_names, plans[0].splits[0].heads, progress)
     for other in others:
         if comparison.split.method == "given":
             comparison.grouped = other

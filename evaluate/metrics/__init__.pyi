@@ -25,3 +25,6 @@ from .paired_tests import compare_pair as compare_pair
 from .score_contributions import contributions as contributions
 from .selection import Predicted as Predicted
 from .selection import selection_bias as selection_bias
+from .unpaired_tests import Sample as Sample
+from .unpaired_tests import interval_of_difference as interval_of_difference
+from .unpaired_tests import unpaired_p as unpaired_p

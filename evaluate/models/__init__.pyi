@@ -17,6 +17,7 @@ from .model_file import FeatureSource as FeatureSource
 from .model_file import ModelFile as ModelFile
 from .model_file import check_order as check_order
 from .model_file import short_hashes as short_hashes
+from .novelty import NoveltyDetector as NoveltyDetector
 from .prediction import predict as predict
 from .sorted_images import names_of_images as names_of_images
 from .sorted_images import sort_images as sort_images

@@ -15,6 +15,7 @@ from ..shared import (
     GRID,
     INK,
     QUIET,
+    confusion_figure,
     default_style,
     drawn_heads,
     grid_figure,
@@ -55,11 +56,20 @@ def figures(comparison: ComparisonData) -> dict[str, Callable[[], Figure]]:
     if comparison.learning_curve:
         names = [result.name for result in comparison.table]
         drawing["learning-curve"] = functools.partial(learning_curve_figure, comparison.learning_curve, names)
+    for number, one in enumerate(comparison.external, 1):
+        drawing[f"external-{number}"] = functools.partial(external_figure, comparison, one.results[0])
     stems = file_stems(comparison)
     histories = [(result.name, result.history) for result in comparison.table if result.history]
     for name, history in drawn_heads(histories):
         drawing[f"curves-{stems[name]}"] = functools.partial(history_figure, {name: history})
     return {name: default_style()(functools.partial(_with_names, comparison, draw)) for name, draw in drawing.items()}
+
+
+def external_figure(comparison: ComparisonData, external: HeadResult) -> Figure:
+    """Draw the confusion matrices of a head on the test part and on an external set."""
+    matrices = {"test part": comparison.confusion(external.name), "external": external.scores["confusion"]}
+    subtitles = {"test part": external.name, "external": external.name}
+    return confusion_figure(matrices, comparison.cache.class_names, subtitles)
 
 
 def _with_names(comparison: ComparisonData, draw: Callable[[], Figure]) -> Figure:

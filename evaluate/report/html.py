@@ -101,6 +101,7 @@ def page_content(
         "outlook": comparison.learning_outlook,
         "gap": comparison.gap_table(page=True),
         "leaky_name": comparison.leaky_name,
+        "external": [(one, one.table(page=True)) for one in comparison.external],
         "probabilities": _probabilities(comparison, results),
         "judge": display(str(judge)),
         "suspected": suspected,
@@ -165,6 +166,7 @@ def summary(comparison: ComparisonData) -> list[str]:
         sentences.append("The classes differ much in size, so balanced accuracy orders the heads.")
     sentences += [_sentence(text, comparison) for text in best_head_verdicts(comparison)]
     sentences += _on_leakage(comparison)
+    sentences += [text for one in comparison.external for text in one.sentences[:1]]
     if best.probabilities is not None:
         sentences.append(_on_probabilities(comparison, best.name, best.probabilities))
     return sentences

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..shared import format_interval, format_number, format_points, percent
+from ..shared import format_interval, format_number, format_p, format_points, percent
 
 _BRIEF = 32  # characters
 
@@ -29,7 +29,7 @@ def page_template() -> Any:
     environment.filters["points"] = format_points
     environment.filters["brief"] = brief
     environment.filters["unbroken"] = _unbroken
-    environment.filters["p"] = lambda value: "< 0.001" if value < 0.001 else f"{value:.2g}"
+    environment.filters["p"] = format_p
     return environment.get_template("report.html.j2")
 
 

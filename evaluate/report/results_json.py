@@ -43,6 +43,8 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
         independent = comparison.overlap.independent
         about = {"images": len(independent.predicted), "scores": independent.scores, "intervals": independent.intervals}
         results["independent"] = about
+    if comparison.external:
+        results["external"] = [one.to_dict() for one in comparison.external]
     other = comparison.leaky or comparison.grouped
     if other is not None:
         results["leak_gap"] = comparison.leakage_gap.to_dict()

@@ -1,3 +1,5 @@
+from .external import ExternalScore as ExternalScore
+from .external import ExternalSet as ExternalSet
 from .fitting import fit_and_score as fit_and_score
 from .fitting import fit_head as fit_head
 from .fitting import has_converged as has_converged

@@ -13,7 +13,16 @@ import numpy.typing as npt
 from ...cache import FeatureCache, display, printable
 from ...errors import EmbedonceError, HeadError, is_number
 from ...heads.io import save_head
-from ..metrics import METRICS, HeadDifference, Metric, Predicted, leading_metric, selection_bias, shown_metrics
+from ..metrics import (
+    METRICS,
+    HeadDifference,
+    Metric,
+    Predicted,
+    interval_of_difference,
+    leading_metric,
+    selection_bias,
+    shown_metrics,
+)
 from ..shared import (
     Record,
     Records,
@@ -303,6 +312,7 @@ class ComparisonData:
     learning_outlook: LearningOutlook | None = None
     failed: dict[str, EmbedonceError] = field(default_factory=dict)
     overlap: TrainingOverlap | None = None  # of a trained model
+    external: list[Any] = field(default_factory=list)  # of ExternalSet
     timings: dict[str, float] = field(default_factory=dict)
     fingerprint: str = ""  # of a comparison of a grid: what decides its scores
     next_command: list[str] = field(default_factory=list)  # words of the command that follows, after "embedonce"
@@ -337,9 +347,8 @@ class ComparisonData:
     def leakage_gap(self) -> Records[LeakageGap]:
         """Score of every head, `ranked_by`, on the leaky split and on the grouped split, and the difference.
 
-        The interval is that of Zou and Donner (2008, doi:10.1002/sim.3095), from the intervals of the two scores,
-        which it takes for independent. Empty when there is one split. Image models that are tested on one split only
-        are left out.
+        The interval follows from those of the two scores, which it takes for independent (Zou and Donner, 2008). Empty
+        when there is one split. Image models that are tested on one split only are left out.
         """
         if self.both_splits is None:
             return Records()
@@ -353,11 +362,7 @@ class ComparisonData:
             gap = higher - lower
             ends: tuple[float, ...] = ()
             if metric in on_grouped.intervals and metric in on_leaky.intervals:
-                (low, high), (leaky_low, leaky_high) = on_grouped.intervals[metric], on_leaky.intervals[metric]
-                ends = (
-                    gap - float(np.hypot(higher - leaky_low, high - lower)),
-                    gap + float(np.hypot(leaky_high - higher, lower - low)),
-                )
+                ends = interval_of_difference(higher, on_leaky.intervals[metric], lower, on_grouped.intervals[metric])
             gaps.append(LeakageGap(name, metric, higher, lower, gap, *ends))
         return Records(gaps)
 

@@ -37,5 +37,6 @@ from .tables import Records as Records
 from .tables import TextTable as TextTable
 from .tables import format_interval as format_interval
 from .tables import format_number as format_number
+from .tables import format_p as format_p
 from .tables import format_points as format_points
 from .tables import format_seconds as format_seconds

@@ -247,7 +247,8 @@ def rendered(figure: Figure, *forms: str) -> list[bytes]:
             figure.set_dpi(_DPI)
             layout = figure.get_layout_engine()
             if layout is not None:
-                layout.execute(figure)
+                if figure.axes:  # without any, the layout warns
+                    layout.execute(figure)
                 figure.set_layout_engine(None)
             if replaced not in boxes:
                 boxes[replaced] = figure.get_tightbbox().padded(0.2)

@@ -115,6 +115,11 @@ def format_points(*values: float | None) -> str:
     return "-" if None in values else " to ".join(f"{100 * value:+.1f}" for value in values if value is not None)
 
 
+def format_p(value: float) -> str:
+    """Return a p value."""
+    return "< 0.001" if value < 0.001 else f"{value:.2g}"
+
+
 def format_seconds(value: float) -> str:
     """Return a time; a short one is never rounded to 0, and 0 is a dash."""
     if value == 0:

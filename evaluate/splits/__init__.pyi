@@ -1,6 +1,7 @@
 from .groups import Groups as Groups
 from .groups import GroupsLike as GroupsLike
 from .groups import as_groups as as_groups
+from .groups import column_of as column_of
 from .groups import name_groups as name_groups
 from .groups import read_group_names as read_group_names
 from .plan import SplitLike as SplitLike

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -124,6 +126,9 @@ def test_perfect_classes_are_named_and_not_drawn():
     cache = drawn_cache(5, distance=20)
     figure = drawn(compare(cache, ["logreg", "knn"], split="random"), "roc")
     assert figure.axes == []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert as_svg(figure, "roc")
     assert heading(figure).startswith(
         "ROC: area under the curve. All 1.000: class 0, class 1, class 2 and 2 other classes."
     )
