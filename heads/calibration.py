@@ -14,6 +14,7 @@ that the margins' model was not fitted on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +34,26 @@ ENOUGH_ROWS = 1000
 FOLD_SEED = 0
 
 
+def _group_folds(n_splits: int) -> Any:
+    """Return a StratifiedGroupKFold that gives the same folds in a fifth of the time."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    class GroupFolds(StratifiedGroupKFold):  # type: ignore[misc]
+        def _find_best_fold(self, y_counts_per_fold: Array, y_cnt: Array, group_y_counts: Array) -> int:
+            tried = np.repeat(y_counts_per_fold[None], self.n_splits, axis=0)
+            tried[range(self.n_splits), range(self.n_splits)] += group_y_counts
+            spreads = np.std(tried / y_cnt, axis=1).mean(axis=1).tolist()
+            sizes = y_counts_per_fold.sum(axis=1).tolist()
+            best = 0
+            for fold in range(1, self.n_splits):
+                near = abs(spreads[fold] - spreads[best]) <= 1e-8 + 1e-5 * abs(spreads[best])  # np.isclose
+                if spreads[fold] < spreads[best] or (near and sizes[fold] < sizes[best]):
+                    best = fold
+            return best
+
+    return GroupFolds(n_splits, shuffle=True, random_state=FOLD_SEED)
+
+
 def folds(codes: Codes, groups: Array | None = None) -> Iterator[tuple[Codes, Codes]]:
     """Yield stratified folds (train, held_out) of row indices until enough rows were held out.
 
@@ -40,7 +61,7 @@ def folds(codes: Codes, groups: Array | None = None) -> Iterator[tuple[Codes, Co
     Every fold trains on every class. The rows of a class of fewer than two rows (or groups) are never held out. If
     fewer than two classes can be held out, nothing is yielded.
     """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+    from sklearn.model_selection import StratifiedKFold
 
     units = np.arange(len(codes)) if groups is None else np.unique(groups, return_inverse=True)[1]
     free = np.ones(len(codes), np.bool_)
@@ -53,10 +74,12 @@ def folds(codes: Codes, groups: Array | None = None) -> Iterator[tuple[Codes, Co
     if len(classes) < 2:
         return
     rows, always = np.flatnonzero(free), np.flatnonzero(~free)
-    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    splitter = kind(min(FOLDS, int(counts.min())), shuffle=True, random_state=FOLD_SEED)
-    # the splitters only count the features, so the class indices replace them
-    splits = splitter.split(rows, codes[rows]) if groups is None else splitter.split(rows, codes[rows], groups[rows])
+    count = min(FOLDS, int(counts.min()))
+    # the splitters only count the features, so the rows replace them
+    if groups is None:
+        splits = StratifiedKFold(count, shuffle=True, random_state=FOLD_SEED).split(rows, codes[rows])
+    else:
+        splits = _group_folds(count).split(rows, codes[rows], groups[rows])
     n_classes = int(codes.max()) + 1
     n_held_out = 0
     for inside, held_out in splits:

@@ -46,8 +46,11 @@ def solve(
     tol: float,
     max_iter: int,
     row_weights: Floats | None = None,
+    penalize_intercept: bool = False,
 ) -> Solution:
-    """Minimise the weighted mean of losses plus ``|coef|^2 / (2 C sum(row_weights))``; intercepts are not penalised.
+    """Minimise the weighted mean of losses plus ``|coef|^2 / (2 C sum(row_weights))``.
+
+    Intercepts are not penalised, or with `penalize_intercept` as coefficients of a feature 1, as in liblinear.
 
     `blocks` (b, d) are iterated over once for each evaluation, `codes` (n,) and `row_weights` (n,) are in the order of
     their rows, and `shape` is (outputs p, features d). It stops when no component of the gradient exceeds `tol`.
@@ -81,8 +84,9 @@ def solve(
             gradient[:, :-1] += by_coef
             gradient[:, -1] += by_intercept
         gradient /= total
-        gradient[:, :-1] += penalty * coef
-        evaluated.append(loss / total + 0.5 * penalty * float(np.square(coef).sum()))
+        penalized = slice(None) if penalize_intercept else slice(-1)
+        gradient[:, penalized] += penalty * weights[:, penalized]
+        evaluated.append(loss / total + 0.5 * penalty * float(np.square(weights[:, penalized]).sum()))
         return evaluated[-1], gradient.ravel()
 
     begin = np.zeros((outputs, n_features + 1))
@@ -119,8 +123,11 @@ def cross_entropy(logits: Floats, codes: Codes) -> tuple[Floats, Floats]:
     return np.log(sums) - true_logits, logits
 
 
-def squared_hinge(signs: Floats) -> Losses:
-    """Return `Losses` max(0, 1 - s m)^2, summed over the margins m of pairs with signs s (p, k): see `pair_signs`."""
+def squared_hinge(signs: Floats, weights: Floats | None = None) -> Losses:
+    """Return `Losses` max(0, 1 - s m)^2, summed over the margins m with signs s (p, k), 0 for other classes.
+
+    `weights` (p, k) are those of the classes in each margin.
+    """
 
     def losses_of(margins: Floats, codes: Codes) -> tuple[Floats, Floats]:
         wanted = signs[:, codes]
@@ -128,6 +135,9 @@ def squared_hinge(signs: Floats) -> Losses:
         slopes = -2.0 * wanted * lacking
         np.square(lacking, out=lacking)
         lacking *= np.abs(wanted)
+        if weights is not None:
+            lacking *= weights[:, codes]
+            slopes *= weights[:, codes]
         return lacking.sum(axis=0), slopes
 
     return losses_of

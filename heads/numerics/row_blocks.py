@@ -133,13 +133,13 @@ def shuffled_batches(
 class StandardizedBlocks:
     """Standardised blocks of rows to iterate over many times: computed once for an array, each time for a source."""
 
-    def __init__(self, X: Array | RowSource, scaler: StandardScaler) -> None:
-        self._scaler = scaler
+    def __init__(self, X: Array | RowSource, scaler: StandardScaler, block_rows: int = BLOCK_ROWS) -> None:
+        self._scaler, self._block_rows = scaler, block_rows
         if isinstance(X, np.ndarray):
             self._rows = shared("standardized", lambda: scaler.transform(X), X, scaler.mean_, scaler.scale_)
         else:
             self._rows = X
 
     def __iter__(self) -> Iterator[Array]:
-        blocks = row_blocks(self._rows, BLOCK_ROWS)
+        blocks = row_blocks(self._rows, self._block_rows)
         return blocks if isinstance(self._rows, np.ndarray) else map(self._scaler.transform, blocks)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from embedonce.errors import HeadError
-from embedonce.heads.calibration import ENOUGH_ROWS, fit_inverse_temperature, folds, smoothed_targets
+from embedonce.heads.calibration import (
+    ENOUGH_ROWS,
+    FOLD_SEED,
+    _group_folds,
+    fit_inverse_temperature,
+    folds,
+    smoothed_targets,
+)
 from embedonce.heads.numerics.scores import (
     align_argmax,
     class_log_scores,
@@ -16,6 +23,7 @@ from embedonce.heads.numerics.scores import (
 from embedonce.heads.registry import make_head
 from sklearn.datasets import make_classification
 from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedGroupKFold
 
 
 def test_recovers_the_factor_that_made_the_labels():
@@ -171,3 +179,12 @@ def test_log_loss_is_close_to_the_best_in_hindsight(name, n_classes):
         other.inverse_temperature_ = head.inverse_temperature_ * factor
         losses.append(log_loss(y[800:], other.predict_proba(X[800:])))
     assert fitted < min(losses) + 0.02
+
+
+@pytest.mark.parametrize("classes", [2, 3, 20])
+def test_group_folds_are_those_of_scikit_learn(classes):
+    generator = np.random.default_rng(classes)
+    codes, groups = np.sort(generator.integers(0, classes, 400)), generator.integers(0, 150, 400)
+    expected = StratifiedGroupKFold(5, shuffle=True, random_state=FOLD_SEED).split(codes, codes, groups)
+    for (_, one), (_, other) in zip(expected, _group_folds(5).split(codes, codes, groups), strict=True):
+        assert np.array_equal(one, other)
