@@ -16,7 +16,8 @@ from ...extract import cpu_count
 COMPONENTS = 256
 _SAMPLE = 20_000  # rows that the principal components are computed from
 _READ = 4096
-_PRODUCTS = 8 << 20  # bytes of similarities at a time, and as many of their order
+_PRODUCTS = 64 << 20  # bytes of similarities that all threads have at a time
+_CLASSES = 64  # of columns; reading their maxima is faster than sorting all values
 _ADDED = 256  # new rows that all rows are compared with at a time
 APPROXIMATE_ABOVE = 200_000
 """Rows from which an approximate index is used, since comparing all pairs grows with their square."""
@@ -152,22 +153,33 @@ def _exact(
     """Return the nearest rows of those that are asked for, and their similarity."""
     rows = np.empty((len(asked), count), np.intp)
     similarity = np.empty((len(asked), count), np.float32)
-    block = max(1, _PRODUCTS // 4 // len(reduced))
-    last = len(reduced) - count
+    block = max(1, _PRODUCTS // cpu_count() // 4 // len(reduced))
 
     def search(start: int) -> None:
         part = asked[start : start + block]
         products = reduced[part] @ reduced.T
         products[np.arange(len(part)), part] = -np.inf
-        nearest = np.argpartition(products, last, axis=1)[:, last:]
-        values = np.take_along_axis(products, nearest, 1)
-        order = np.argsort(-values, axis=1, kind="stable")
-        rows[start : start + block] = np.take_along_axis(nearest, order, 1)
-        similarity[start : start + block] = np.take_along_axis(values, order, 1)
+        rows[start : start + block], similarity[start : start + block] = _largest(products, count)
 
     with ThreadPoolExecutor(cpu_count()) as pool:
         list(pool.map(search, range(0, len(asked), block)))
     return rows, similarity
+
+
+def _largest(products: npt.NDArray[np.float32], count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+    """Return the columns of the largest values of each row, the largest first, and the values."""
+    width = products.shape[1] // _CLASSES
+    if width < 2 * count:
+        limits = np.partition(products, -count, axis=1)[:, -count]
+    else:  # as many classes of columns have a maximum from this limit on, so as many values are above it, few more
+        maxima = products[:, : width * _CLASSES].reshape(len(products), _CLASSES, width).max(1)
+        limits = np.partition(maxima, -count, axis=1)[:, -count]
+    row, column = np.divmod(np.flatnonzero(products >= limits[:, None]), products.shape[1])
+    values = products[row, column]
+    order = np.lexsort((-values, row))
+    row, column, values = row[order], column[order], values[order]
+    chosen = np.searchsorted(row, np.arange(len(products)))[:, None] + np.arange(count)
+    return column[chosen], values[chosen]
 
 
 def _approximate(reduced: npt.NDArray[np.float32], count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:

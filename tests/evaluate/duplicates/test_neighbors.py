@@ -31,6 +31,15 @@ def test_exact_neighbours_are_those_of_brute_force(monkeypatch, megabytes):
     np.testing.assert_allclose(found.similarity, similarity, atol=1e-5)
 
 
+@pytest.mark.parametrize("columns", [50, 700])  # without classes of columns, and with them
+def test_the_largest_values_are_those_of_sorting(monkeypatch, columns):
+    monkeypatch.setattr(neighbors, "_CLASSES", 16)
+    values = np.random.default_rng(0).permutation(7 * columns).reshape(7, columns).astype(np.float32)
+    chosen, largest = neighbors._largest(values, 20)
+    np.testing.assert_array_equal(chosen, np.argsort(-values, axis=1)[:, :20])
+    np.testing.assert_array_equal(largest, -np.sort(-values, axis=1)[:, :20])
+
+
 def test_reduced_features_are_the_weighted_principal_components():
     features = clustered(200, width=12).features
     reduced = neighbors.nearest_neighbors(Rows(features), 1).reduced
