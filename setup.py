@@ -34,7 +34,11 @@ if url:
     urls = {"Source": url, "Issues": f"{url}/issues", "Changelog": f"{url}/blob/HEAD/CHANGELOG.md"}
 
 setup(
-    ext_modules=[kernels("extract/engines", "_kernels"), kernels("evaluate/duplicates", "_kernels")],
+    ext_modules=[
+        kernels("extract/engines", "_kernels"),
+        kernels("evaluate/duplicates", "_kernels"),
+        kernels("extract", "_jpeg"),
+    ],
     long_description=readme,
     project_urls=urls,
 )

@@ -178,10 +178,7 @@ def _embed_slice(
             result.oddities = _oddities(data, None, recipe)
         else:
             try:
-                pixels = recipe.decode(data)
-                result.signature = _fill(session.slot(len(waiting)), pixels, recipe)
-                result.oddities = _oddities(data, pixels, recipe)
-                del pixels
+                result.signature, result.oddities = _fill(session.slot(len(waiting)), data, recipe)
             except ImageError as error:
                 result.reason = str(error)
                 continue
@@ -231,10 +228,10 @@ def _oddities(data: bytes, pixels: Pixels | None, recipe: Recipe) -> tuple[str, 
     return tuple(name for name, has in zip(ODDITIES, found, strict=True) if has)
 
 
-def _fill(slot: npt.NDArray[np.float32], pixels: Pixels, recipe: Recipe) -> npt.NDArray[np.uint8]:
-    """Put an image into a slot and return its signature; the caller keeps no reference to the slot."""
-    recipe.decoder.resize_into(slot, pixels)
-    return signature(slot)
+def _fill(slot: npt.NDArray[np.float32], data: bytes, recipe: Recipe) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
+    """Put an image into a slot and return its signature and oddities; the caller keeps no reference to the slot."""
+    pixels = recipe.decode_into(slot, data)
+    return signature(slot), _oddities(data, pixels, recipe)
 
 
 def read_image(root: Path, image: ImageFile) -> tuple[bytes, ImageFile]:

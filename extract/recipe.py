@@ -14,6 +14,7 @@ from ..cache import display
 from ..errors import FingerprintError, ParameterError, WeightsError, check_int, describe, is_number
 from .backbone import WeightsSource, resolve_weights
 from .decoding import Pixels, decode
+from .large_jpeg import resized_jpeg
 from .options import DECODERS, DTYPES, EXIF, RESIZES, STORED, STRETCH, ImageOptions
 from .orientation import orientation_of, upright
 from .resizing import Floats, framed, resize, resize_into
@@ -43,6 +44,9 @@ class ImageDecoder:
         reduced = self.image_size if self.options.decoding == "reduced" else None
         stretch = self.options.value_range != STORED
         pixels = decode(data, reduced if minimum is None else minimum, stretch)
+        return self._turned(pixels, data)
+
+    def _turned(self, pixels: Pixels, data: bytes) -> Pixels:
         return upright(pixels, orientation_of(data)) if self.options.orientation == EXIF else pixels
 
     def resize(self, pixels: Pixels, size: int | None = None) -> Floats:
@@ -52,6 +56,21 @@ class ImageDecoder:
     def resize_into(self, out: Floats, pixels: Pixels) -> None:
         """Put the image of the backbone into an existing array."""
         resize_into(out, pixels, self.options.resize, self.options.antialias)
+
+    def decode_into(self, out: Floats, data: bytes, view: str = IDENTITY) -> Pixels | None:
+        """Put the image of the backbone into an existing array; raise ImageError.
+
+        The result is the pixels of the file, or None if not all of them were decoded.
+        """
+        turn = VIEW_TRANSFORMS[view]
+        if self.options.decoding == "exact" and not self.options.antialias:
+            resized = resized_jpeg(data, len(out), self.options.resize, lambda pixels: turn(self._turned(pixels, data)))
+            if resized is not None:
+                np.copyto(out, resized)
+                return None
+        pixels = np.ascontiguousarray(turn(self(data)))
+        self.resize_into(out, pixels)
+        return pixels
 
     def framed(self, pixels: Pixels) -> Pixels:
         """Return what the backbone sees of an image, in about its own size, to be shown."""
@@ -88,6 +107,10 @@ class Recipe:
     def decode(self, data: bytes) -> Pixels:
         """Decode an image file with this recipe's options and view."""
         return np.ascontiguousarray(VIEW_TRANSFORMS[self.view](self.decoder(data)))
+
+    def decode_into(self, out: Floats, data: bytes) -> Pixels | None:
+        """Put the image of the backbone into an existing array, as `ImageDecoder.decode_into`."""
+        return self.decoder.decode_into(out, data, self.view)
 
     def fingerprint(self, hashes: Hashes) -> dict[str, Any]:
         """Return everything that decides a feature value; ``hashes`` are those of the engine's backbone."""

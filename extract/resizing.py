@@ -7,6 +7,7 @@ same order give the same bits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -16,6 +17,7 @@ from .decoding import STRIP_PIXELS, Pixels
 from .options import CROP, PAD, STRETCH
 
 Floats = npt.NDArray[np.float32]
+Places = npt.NDArray[np.intp]
 
 _SHOWN_SIDE = 1024
 """Most pixels on a side of a padded image that is shown: the square around a narrow image can be huge."""
@@ -37,6 +39,27 @@ def resize_into(out: Floats, pixels: Pixels, how: str = STRETCH, antialias: bool
     np.copyto(out, pixels if pixels.shape == out.shape else resize(pixels, len(out), how, antialias))
 
 
+def resize_read(
+    read: Callable[[Places, Places], Pixels | None], height: int, width: int, image_size: int, how: str = STRETCH
+) -> Floats | None:
+    """Resize without antialiasing an image of which ``read`` gives the pixels of rows and columns, or None."""
+    (top, height), (left, width) = _central_box(height, width, image_size) if how == CROP else ((0, height), (0, width))
+    whole = (0, image_size), (0, image_size)
+    (above, rows), (before, columns) = _padded_box(height, width, image_size) if how == PAD else whole
+    (*vertical, y), (*horizontal, x) = _weights(height, rows), _weights(width, columns)
+    pixels = read(top + np.concatenate(vertical), left + np.concatenate(horizontal))
+    if pixels is None:
+        return None
+    start, end = (part.astype(np.float32) for part in np.split(pixels, 2, axis=1))
+    lines = _between(start, end, x[None, :, None])
+    resized = _between(lines[:rows], lines[rows:], y[:, None, None])
+    if how != PAD:
+        return resized
+    square = np.zeros((image_size, image_size, 3), np.float32)
+    square[above : above + rows, before : before + columns] = resized
+    return square
+
+
 def framed(pixels: Pixels, image_size: int, how: str) -> Pixels:
     """Return what the backbone sees of an image, in about its own size, to be shown."""
     if how == PAD:
@@ -47,14 +70,18 @@ def framed(pixels: Pixels, image_size: int, how: str) -> Pixels:
 
 def _cropped(pixels: Pixels, image_size: int) -> Pixels:
     """Return the central square, as ``smart_resize`` finds it in float32."""
-    height, width = pixels.shape[:2]
+    (top, rows), (left, columns) = _central_box(pixels.shape[0], pixels.shape[1], image_size)
+    return pixels[top : top + rows, left : left + columns]
+
+
+def _central_box(height: int, width: int, image_size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return start and length of rows and of columns of the central square."""
 
     def side(own: int, other: int) -> tuple[int, int]:
         length = max(min(own, int(np.float32(other * image_size) / np.float32(image_size))), 1)
         return int(np.float32(own - length) / 2), length
 
-    (top, rows), (left, columns) = side(height, width), side(width, height)
-    return pixels[top : top + rows, left : left + columns]
+    return side(height, width), side(width, height)
 
 
 def _padded_box(height: int, width: int, image_size: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -82,26 +109,27 @@ def _bilinear(pixels: Pixels, height: int, width: int) -> Floats:
     top, bottom, y = _weights(pixels.shape[0], height)
     left, right, x = _weights(columns, width)
 
-    def row(rows: npt.NDArray[np.intp]) -> Floats:
+    def row(rows: Places) -> Floats:
         if height * columns <= STRIP_PIXELS:
             part = pixels.take(rows, axis=0)
             start, end = (part.take(places, axis=1).astype(np.float32) for places in (left, right))
         else:  # whole rows would take too much memory
             start, end = (pixels[rows[:, None], places].astype(np.float32) for places in (left, right))
-        end -= start
-        end *= x[None, :, None]
-        end += start
-        return end
+        return _between(start, end, x[None, :, None])
 
-    upper, lower = row(top), row(bottom)
-    lower -= upper
-    lower *= y[:, None, None]
-    lower += upper
-    return lower
+    return _between(row(top), row(bottom), y[:, None, None])
+
+
+def _between(start: Floats, end: Floats, weight: Floats) -> Floats:
+    """Return the values between two arrays, in the second one."""
+    end -= start
+    end *= weight
+    end += start
+    return end
 
 
 @lru_cache(maxsize=64)
-def _weights(size: int, target: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats]:
+def _weights(size: int, target: int) -> tuple[Places, Places, Floats]:
     """Return lower index, upper index and weight of the upper one, with half-pixel centres."""
     scale = np.float32(size) / np.float32(target)
     centre = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)

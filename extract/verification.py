@@ -287,7 +287,7 @@ def _embed_again(
             data = b""
         if hashlib.sha256(data).digest() != item.digest:
             continue  # it was removed or changed since its digest was computed
-        recipe.decoder.resize_into(session.slot(0), recipe.decode(data))
+        recipe.decode_into(session.slot(0), data)
         features = session.run(1)[0]
         differences[os.fsdecode(image.path)] = float(np.abs(features - expected).max())
         identical += bool((features == expected).all())
