@@ -38,7 +38,7 @@ from .output import (
     print_suggestions,
     print_timings,
 )
-from .screen import if_interrupted, progress, say, say_next, timed_progress, wrapped_lines
+from .screen import fitting, if_interrupted, progress, say, say_next, timed_progress, wrapped_lines
 
 if TYPE_CHECKING:
     from ..cache import FeatureCache
@@ -568,6 +568,46 @@ def diff(a: Path, b: Path, as_json: bool) -> None:
         click.echo(wrapped_lines(str(differences)))
 
 
+@click.command(cls=Command)
+@click.argument("runs", type=PATH, nargs=-1, required=True)
+@option("--where", multiple=True, metavar="NAME=VALUE", help="Keep rows of this value; repeatable.")
+@option("--metric", type=click.Choice(get_args(MetricName)), help="Score that orders the rows.")
+@option("-o", "--output", type=PATH, metavar="FILE", help="Write .csv, .json or .html.")
+@AS_JSON
+def leaderboard(
+    runs: tuple[Path, ...], where: tuple[str, ...], metric: MetricName | None, output: Path | None, as_json: bool
+) -> None:
+    """Show the scores of many folders of results, RUNS, in one table.
+
+    A folder of such folders counts as all of them. Scores of different test images get different letters. --where takes
+    run, head, tested, or a setting or parameter such as seed, alpha or C.
+
+    For example:
+
+        # all comparisons in a folder
+        embedonce leaderboard runs
+        # those of one head, as a page with links to the reports
+        embedonce leaderboard runs --where head=svm -o runs/svm.html
+    """
+    from ..evaluate.report import leaderboard as make_leaderboard
+
+    board = make_leaderboard(runs, where=where, metric=metric)
+    if output is not None:
+        board.save(output)
+    if as_json:
+        print_json(board.to_dict())
+        return
+    whole = board.table()
+    table, left_out = fitting(whole, len(whole.titles) - 1)
+    click.echo(f"{table}\n")
+    if left_out:
+        say(f"(Not shown on this narrow terminal: {', '.join(left_out)}.)")
+    for note in board.notes:
+        say(note)
+    if output is not None:
+        say(f"Wrote {display(str(output))}")
+
+
 @click.command(cls=Command, short_help="Write a configuration file for compare --config.")
 @click.argument("path", type=PATH, default=Path("heads.toml"))
 def init(path: Path) -> None:
@@ -584,4 +624,4 @@ def init(path: Path) -> None:
     say(f"Wrote {display(str(path))}; then: embedonce compare --config {display(str(path))}")
 
 
-COMMANDS = (groups, train, tune, compare, diff, init)
+COMMANDS = (groups, train, tune, compare, diff, leaderboard, init)

@@ -10,6 +10,8 @@ from .models import export as export
 from .models import predict as predict
 from .models import train as train
 from .report import diff as diff
+from .report import leaderboard as leaderboard
+from .report import load_results as load_results
 from .scoring import HeadResult as HeadResult
 from .splits import Groups as Groups
 from .splits import Split as Split

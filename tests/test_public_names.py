@@ -30,6 +30,7 @@ DIFFERENCES = {
     "compare": {"output", "maps", "figures", "heads", "params", "fail_under", "partial_results"},  # Comparison.save
     "predict": {"as_csv", "output", "columns", "copy_to", "link_to"},
     "evaluate": {"output"},  # Evaluation.save
+    "leaderboard": {"output"},  # Leaderboard.save
     "explain": {"output"},  # Explanation.save
 }
 """Parameters of one of both, or with another form: files to write, parameters of heads, thresholds."""

@@ -1,9 +1,11 @@
 from .follow_up import next_command as next_command
 from .results_json import comparison_results as comparison_results
 from .run_diff import diff as diff
+from .run_table import leaderboard as leaderboard
 from .save import PARTIAL as PARTIAL
 from .save import RESULTS as RESULTS
 from .save import Figures as Figures
 from .save import finished_results as finished_results
 from .save import save_comparison as save_comparison
+from .saved_results import load_results as load_results
 from .verdicts import best_head_verdicts as best_head_verdicts

@@ -12,8 +12,8 @@ from ..shared import format_interval, format_number, format_p, format_points, pe
 _BRIEF = 32  # characters
 
 
-def page_template() -> Any:
-    """Return the template of the report."""
+def page_template(name: str = "report.html.j2") -> Any:
+    """Return a template, by default that of the report."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -30,7 +30,7 @@ def page_template() -> Any:
     environment.filters["brief"] = brief
     environment.filters["unbroken"] = _unbroken
     environment.filters["p"] = format_p
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def brief(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "made": how_it_was_made(),
         "cache": describe_cache(comparison.cache),
-        "split": comparison.split.to_dict(),
+        "split": comparison.split.to_dict() | _digests(comparison),
         "notes": comparison.notes,
         "skewed": comparison.skewed,
         "heads": _heads(comparison),
@@ -55,6 +56,15 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
             "differences": other.differences.to_dict(),
         }
     return results
+
+
+def _digests(comparison: ComparisonData) -> dict[str, str]:
+    """Return digests of all images, and of the test images with their classes, in any order."""
+    cache = comparison.cache
+    contents = [digest.tobytes() for digest in cache.files.hashes]
+    names = [str(name).encode("utf-8", "surrogatepass") for name in cache.label_names]
+    digests = {"image": contents, "test": [contents[row] + names[row] for row in comparison.split.test]}
+    return {f"{kind}_digest": hashlib.sha256(b"\n".join(sorted(rows))).hexdigest() for kind, rows in digests.items()}
 
 
 def _heads(comparison: ComparisonData) -> list[dict[str, Any]]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...cache import display, kind_of_path, read_regular
-from ...errors import ParameterError, check_path
+from ...cache import display
+from ...errors import check_path
 from ..metrics import METRICS, PairedTest, compare_pair
 from ..shared import Record, Records, TextTable, data_frame, format_interval, format_number, html_table
-from .results_json import FORMAT, FORMAT_VERSION
+from .saved_results import SavedResults, load_results
 
 _HASH = re.compile("[0-9a-f]{16}")
 
@@ -149,11 +147,11 @@ def diff(a: Path | str, b: Path | str) -> RunDiff:
     {}
     """
     a, b = check_path("a", "diff", a), check_path("b", "diff", b)
-    first, second = _results(a), _results(b)
-    heads_a = {head["head"]: head for head in first["heads"]}
-    heads_b = {head["head"]: head for head in second["heads"]}
+    first, second = load_results(a), load_results(b)
+    heads_a = {head["head"]: head for head in first.content["heads"]}
+    heads_b = {head["head"]: head for head in second.content["heads"]}
     predictions = _predictions(a), _predictions(b)
-    metric = "balanced_accuracy" if first.get("skewed") and second.get("skewed") else "accuracy"
+    metric = first.ranked_by if first.ranked_by == second.ranked_by else "accuracy"
     shared = [name for name in heads_a if name in heads_b]
     heads = []
     for name in shared:
@@ -171,48 +169,11 @@ def diff(a: Path | str, b: Path | str) -> RunDiff:
     )
 
 
-def _results(folder: Path) -> dict[str, Any]:
-    path = folder / "results.json"
-    kind = kind_of_path(folder)
-    if kind not in ("", "a folder", "a folder of results"):
-        more = ". Give the folder that it is in" if folder.name == path.name else ""
-        raise ParameterError(
-            f"{display(str(folder))} must be a folder that embedonce compare wrote, but it is {kind}{more}"
-        )
-    try:
-        results = json.loads(read_regular(path).decode("ascii"))
-    except (OSError, ValueError) as error:
-        raise ParameterError(
-            f"{display(str(folder))} must be a folder that embedonce compare wrote, with results.json, which is "
-            f"written last: {getattr(error, 'strerror', None) or error}. Run a comparison that was not finished again"
-        ) from error
-    if not isinstance(results, dict) or results.get("format") != FORMAT:
-        raise ParameterError(f"{display(str(path))} must hold results of embedonce compare, got another format")
-    version = results.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise ParameterError(
-            f"{display(str(path))}: its format version is {version!r}, this embedonce reads up to {FORMAT_VERSION}. "
-            "Use the embedonce that wrote it, or a newer one"
-        )
-    if "predictions.csv" in results.get("files", ()) and not (folder / "predictions.csv").is_file():
-        raise ParameterError(f"{display(str(folder))} must hold predictions.csv, which its results.json lists")
-    return results
-
-
-def _settings(first: Mapping[str, Any], second: Mapping[str, Any], shared: list[str]) -> dict[str, dict[str, Any]]:
-    def flat(results: Mapping[str, Any]) -> dict[str, Any]:
-        cache, split = results["cache"], results["split"]
-        settings = {"images": cache["images"], "classes": cache["classes"]}
-        settings |= {f"features: {key}": value for key, value in cache["fingerprint"].items()}
-        settings |= {f"split: {key}": split.get(key) for key in ("method", "seed", "train", "test", "folds", "repeats")}
-        settings |= {"groups": split.get("groups", {}).get("group_digest")}
-        settings |= {f"version: {key}": value for key, value in results["made"]["versions"].items()}
-        for head in results["heads"]:
-            if head["head"] in shared:
-                settings |= {f"{head['head']}: {key}": value for key, value in head["parameters"].items()}
-        return settings
-
-    a, b = flat(first), flat(second)
+def _settings(first: SavedResults, second: SavedResults, shared: list[str]) -> dict[str, dict[str, Any]]:
+    a, b = (
+        dict(one.settings) | {key: value for head in shared for key, value in one.parameters(head).items()}
+        for one in (first, second)
+    )
     return {key: {"a": a.get(key), "b": b.get(key)} for key in dict.fromkeys((*a, *b)) if a.get(key) != b.get(key)}
 
 
