@@ -291,6 +291,7 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     help="Also test this image model; repeatable.",
 )
 @option("--external", multiple=True, metavar="CACHE|@COLUMN", help="Also score images from elsewhere; repeatable.")
+@option("--by", multiple=True, metavar="@COLUMN", help="Also score each value of this column; repeatable.")
 @option("--external-classes", type=PATH, metavar="FILE", help="CSV of external,class: other class names.")
 @_VIEWS
 @option("--learning-curve", is_flag=True, help="Plot the score against training images.")
@@ -355,6 +356,8 @@ def compare(
         embedonce compare photos.h5 -o runs/photos
         # cross-validate and keep the images of each patient together
         embedonce compare photos.h5 --folds 5 --groups patients.csv -o runs/patients
+        # score each scanner, a column of metadata
+        embedonce compare photos.h5 --by @scanner -o runs/scanners
         # score the heads on images of another hospital
         embedonce compare photos.h5 --external elsewhere.h5 -o runs/external
         # read heads from a file; exit status 1 if the accuracy may be below 90 %

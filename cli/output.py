@@ -114,7 +114,8 @@ def _print_some(lines: list[str], colour: str) -> None:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print scores, differences, the leakage gap and notes."""
-    from ..evaluate.report import best_head_verdicts
+    from ..evaluate.report import best_head_verdicts, subgroups_of_best
+    from ..evaluate.scoring import subgroup_sentence, subgroup_table
     from ..evaluate.shared import has_many_heads, percent
 
     table, left_out = fitting(comparison.score_table(), 3, ("fit s", "predict s"))
@@ -154,6 +155,9 @@ def print_comparison(comparison: Comparison) -> None:
             say(text)
     if comparison.learning_outlook is not None:
         say(comparison.learning_outlook.text)
+    for rows in subgroups_of_best(comparison):
+        click.echo(f"\n{subgroup_table(rows)}\n")
+        say(subgroup_sentence(rows))
     for one in comparison.external:
         table, left_out = fitting(one.table(), 3, ("all images", "test part"))
         click.echo(f"\nExternal images: {display(one.name)}\n\n{table}\n")

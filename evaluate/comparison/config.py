@@ -26,6 +26,7 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "tune": (int, float),
     "learning_curve": (bool,),
     "image_models": (list,),
+    "by": (list,),
     "external": (list,),
     "external_classes": (str,),
     "maps": (bool,),
@@ -54,6 +55,7 @@ seed = 0
 # views = "train"               # train on augmented views, or average, or both; see extract --views
 # tune = 60                     # time budget in seconds of the search for parameters of each head
 # image_models = ["tuned.keras"] # image models to test with the heads, as --with
+# by = ["@site"]                # columns of metadata: scores of each value
 # external = ["elsewhere.h5"]   # caches of images from elsewhere to score, or "@column": each value by the others
 # external_classes = "names.csv" # external,class: their other class names
 # learning_curve = true         # leading score against the number of training images

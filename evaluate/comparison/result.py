@@ -38,6 +38,8 @@ class Comparison(ComparisonData):
         Leading score against the number of training images; empty unless it was asked for.
     learning_outlook : LearningOutlook or None
         Whether more training images help, and how many more groups would show a difference of 2 points.
+    subgroups : Records of SubgroupScore
+        Scores of the values of columns, the lowest first; empty unless `by` was given.
     external : list of ExternalSet
         Scores on the external sets.
     timings : dict of str to float

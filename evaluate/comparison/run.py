@@ -52,6 +52,7 @@ from .external import open_external, score_external
 from .image_models import choose_splits, open_models, score_model
 from .learning_curve import learning_outlook, score_learning_curve
 from .result import Comparison
+from .subgroups import check_columns, score_subgroups
 
 _LOGGER = logging.getLogger(__name__)
 DEFAULT_HEADS = ("logreg", "svm", "softmax")
@@ -74,6 +75,7 @@ def compare(
     image_models: Sequence[Path | str] | Path | str = (),
     external: Sequence[FeatureCache | Path | str] | FeatureCache | Path | str = (),
     external_classes: Mapping[str, str] | Path | str | None = None,
+    by: str | Sequence[str] = (),
     jobs: int = 1,
     dask: Any = None,
     progress: Progress | None = None,
@@ -126,6 +128,8 @@ def compare(
     external_classes : mapping, path-like, default=None
         Class of each class name of the external caches that is another one: a mapping, or the path of a CSV file with
         the columns ``external,class``. Other unknown classes are left out and counted.
+    by : str or sequence of str, default=()
+        Columns of metadata, such as ``@site``: every score is also given for the test images of each value.
     jobs : int, default=1
         Number of processes that train heads at the same time.
     dask : str, path-like or distributed.Client, default=None
@@ -190,6 +194,7 @@ def compare(
     models = open_models(image_models, opened, unfitted)
     weight_notes = weigh_classes(unfitted, class_weight)
     open_view = open_views(opened, views)
+    columns = check_columns(by, opened)
     outside, class_names = open_external(external, external_classes, opened)
     if outside and open_view is not None and open_view.average:
         raise ParameterError(f"parameter views of compare must be train with external images, got {views}")
@@ -225,6 +230,7 @@ def compare(
     comparison, *others = summaries
     comparison.notes += failures + notes
     comparison.failed = failed
+    comparison.subgroups = score_subgroups(comparison, columns)
     if outside:
         progress.phase("external sets")
         with contextlib.closing(progress):

@@ -22,6 +22,7 @@ from .paired_tests import HeadDifference as HeadDifference
 from .paired_tests import PairedTest as PairedTest
 from .paired_tests import compare_all as compare_all
 from .paired_tests import compare_pair as compare_pair
+from .paired_tests import holm as holm
 from .score_contributions import contributions as contributions
 from .selection import Predicted as Predicted
 from .selection import selection_bias as selection_bias

@@ -44,6 +44,8 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
         independent = comparison.overlap.independent
         about = {"images": len(independent.predicted), "scores": independent.scores, "intervals": independent.intervals}
         results["independent"] = about
+    if comparison.subgroups:
+        results["subgroups"] = comparison.subgroups.to_dict()
     if comparison.external:
         results["external"] = [one.to_dict() for one in comparison.external]
     other = comparison.leaky or comparison.grouped

@@ -50,3 +50,10 @@ def best_head_verdicts(comparison: ComparisonData) -> list[str]:
         others = "any of the" if verdict == "undecided" else "all"
         return [f"{display(best)} is {_WORDS[verdict]} {others} {len(rows)} other heads"]
     return [f"{display(best)} is {', '.join(parts[:-1])} and {parts[-1]} of the other {len(rows)} heads"]
+
+
+def subgroups_of_best(comparison: ComparisonData) -> list[list[Any]]:
+    """Return the scores of subgroups of the best head, one list for each column."""
+    best = comparison.table[0].name
+    columns = dict.fromkeys(row.column for row in comparison.subgroups)
+    return [[row for row in comparison.subgroups if (row.column, row.head) == (column, best)] for column in columns]

@@ -28,5 +28,8 @@ from .results import LearningSlope as LearningSlope
 from .results import TrainingOverlap as TrainingOverlap
 from .results import TuningResult as TuningResult
 from .results import training_history as training_history
+from .subgroups import SubgroupScore as SubgroupScore
+from .subgroups import subgroup_sentence as subgroup_sentence
+from .subgroups import subgroup_table as subgroup_table
 from .views import Views as Views
 from .views import open_views as open_views

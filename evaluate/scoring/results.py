@@ -313,6 +313,7 @@ class ComparisonData:
     failed: dict[str, EmbedonceError] = field(default_factory=dict)
     overlap: TrainingOverlap | None = None  # of a trained model
     external: list[Any] = field(default_factory=list)  # of ExternalSet
+    subgroups: Records[Any] = field(default_factory=Records)  # of SubgroupScore
     timings: dict[str, float] = field(default_factory=dict)
     fingerprint: str = ""  # of a comparison of a grid: what decides its scores
     next_command: list[str] = field(default_factory=list)  # words of the command that follows, after "embedonce"
