@@ -5,6 +5,7 @@
     python benchmarks/groups.py --augmented [--signatures-only] [--photographs DIR] [--weights random:0] [--alpha 0.35]
         [--image-size 96]
     python benchmarks/groups.py --plain
+    python benchmarks/groups.py CACHE --stages 1000,15000
     python benchmarks/groups.py --rows 100000
 
 - ``CACHE --truth``: groups of a cache compared with true ones (CSV files ``path,group``), for each class with true
@@ -16,6 +17,9 @@
   original. Doubtful pairs are verified on the images unless ``--signatures-only`` is given.
 - ``--plain``: sets without near-duplicates, in which nothing should be grouped: the tiles alone, with and without
   verification on the images, and scikit-learn's digits with pixels as features, by class and without classes.
+- ``--stages``: wall and processor seconds of each stage among so many images of a cache, chosen at random, with the
+  pictures that are read, and of another search after 100 of them were added. Processor seconds are those that matter on
+  a busy machine. *Verification* is part of the stages above it, and is summed over threads.
 - ``--rows``: generated signatures and features of that many images, a fifth of them near-duplicates, for time and
   memory.
 
@@ -327,6 +331,56 @@ def plain_sets(options: argparse.Namespace) -> dict[str, Any]:
     return sets
 
 
+class Stopwatch:
+    """Wall and processor seconds of functions, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = {}
+
+    def wrap(self, owner: Any, function: str, name: str | Callable[..., str], threads: bool = False) -> None:
+        """Time each call of a function; one that runs in threads by the processor time of its thread."""
+        original, clock = getattr(owner, function), time.thread_time if threads else time.process_time
+
+        def timed(*values: Any, **options: Any) -> Any:
+            begin, processor = time.perf_counter(), clock()
+            result = original(*values, **options)
+            spent = self.seconds.setdefault(name if isinstance(name, str) else name(*values), [0.0, 0.0])
+            spent[0] += time.perf_counter() - begin
+            spent[1] += clock() - processor
+            return result
+
+        setattr(owner, function, timed)
+
+
+def by_stage(cache: FeatureCache, sizes: list[int]) -> dict[str, dict[str, Any]]:
+    """Return wall and processor seconds of each stage, for some numbers of images."""
+    from embedonce.evaluate.duplicates import find, pair_tests
+    from embedonce.evaluate.duplicates.search import _Search
+
+    watch = Stopwatch()
+    watch.wrap(find, "nearest_neighbors", "neighbours by features")
+    watch.wrap(_Search, "_centred_candidates", "correlation about the centre")
+    watch.wrap(pair_tests.PairTests, "thresholds", "thresholds")
+    watch.wrap(_Search, "_link", lambda _search, _candidates, _test, _threshold, stage, _failures: f"pairs, {stage}")
+    watch.wrap(_Search, "_lonely_candidates", "candidates of lone images")
+    watch.wrap(pair_tests, "verify", "verification, in threads", threads=True)
+    watch.wrap(find, "_search", "all")
+    table: dict[str, dict[str, Any]] = {}
+    for size in sizes:
+        order = np.random.default_rng(0).permutation(len(cache))[:size]
+        whole, fewer = cache.select(np.sort(order)), cache.select(np.sort(order[:-100]))
+        with tempfile.TemporaryDirectory() as folder:
+            whole.path = fewer.path = Path(folder) / "cache.h5"
+            for added, searched in ((False, fewer), (True, whole)):
+                watch.seconds.clear()
+                searched.signatures  # read before the search  # noqa: B018
+                tested = find.find_near_duplicates(searched).to_dict()
+                column = table[f"to {len(searched):,}: 100" if added else f"{len(searched):,}"] = {}
+                column |= {name: f"{wall:.2f}  {spent:.2f}" for name, (wall, spent) in watch.seconds.items()}
+                column |= {"pairs tested": tested["pairs_tested"], "groups": tested["groups"]}
+    return table
+
+
 def at_scale(rows: int) -> dict[str, Any]:
     """Search generated images, a fifth of them near-duplicates of others."""
     generator = np.random.default_rng(0)
@@ -381,9 +435,12 @@ def show(title: str, table: dict[str, dict[str, Any]]) -> None:
     shown.add_column("measured")
     for name in table:
         shown.add_column(name, justify="right")
-    for key in next(iter(table.values())):
-        values = [table[name][key] for name in table]
-        cells = ("-" if v is None else f"{v:,.4f}" if isinstance(v, float) else f"{v:,}" for v in values)
+    for key in max(table.values(), key=len):
+        values = [table[name].get(key) for name in table]
+        cells = (
+            "-" if v is None else f"{v:,.4f}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else v
+            for v in values
+        )
         shown.add_row(key.replace("_", " "), *cells)
     Console().print(shown)
 
@@ -403,15 +460,19 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=TILE)
     parser.add_argument("--signatures-only", action="store_true", help="verify no pair on the images")
     parser.add_argument("--rows", type=int)
+    parser.add_argument("--stages", type=lambda text: [int(size) for size in text.split(",")])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if not (options.cache or options.augmented or options.plain or options.rows):
         parser.error("name a cache with --truth, or ask for --augmented, --plain or --rows")
-    if options.cache and not options.truth:
-        parser.error("a cache needs --truth")
+    if options.cache and not (options.truth or options.stages):
+        parser.error("a cache needs --truth or --stages")
 
     result: dict[str, Any] = {"processors": cpu_count()}
-    if options.cache:
+    if options.cache and options.stages:
+        result["stages"] = by_stage(FeatureCache.open(options.cache), options.stages)
+        show("wall and processor seconds", result["stages"])
+    if options.cache and options.truth:
         cache = FeatureCache.open(options.cache)
         if options.signatures:
             signatures = np.load(options.signatures).reshape(len(cache), PIXELS)

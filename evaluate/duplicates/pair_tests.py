@@ -25,6 +25,8 @@ on signatures and on images."""
 _FALSE_DISCOVERIES = 0.02
 _FALSE_AGREEMENTS = 0.25  # near-duplicates lie in the gap as well, since strong recompression removes fine structure
 _DOUBTFUL = 0.5  # a pair between this and its threshold is verified on the images
+_FEW = 100  # unrelated pairs show whether all of them are far below the minimum …
+_SURE_DEVIATIONS = 7.5  # … which is so if it is this far above them, half as far again as the limit
 _STRETCHES = (1.0, 1.4, 1 / 1.4)  # of one axis against the other
 _CHUNK = 64  # pairs that are registered together: their arrays fit the second-level cache
 _VERIFIED_TOGETHER = 8  # pairs; twelve times as many pixels
@@ -89,9 +91,17 @@ class PairTests:
     def threshold_on_images(self) -> float:
         """Learn the threshold on the images, once, from the same pairs; this reads up to 1,800 pictures."""
         self.learned = True
-        minimum = max(MINIMUM_SCORE, *(null_limit(self.verify(*pairs)) for pairs in self._unrelated))
+        minimum = max(MINIMUM_SCORE, *(self._null_limit(*pairs) for pairs in self._unrelated))
         agreement = np.concatenate([self.verify(*pairs) for pairs in self._doubtful])
         return gap_limit(agreement, minimum, _FALSE_AGREEMENTS)
+
+    def _null_limit(self, first: Rows, second: Rows, registered: Registration) -> float:
+        """Return the limit of unrelated pairs on the images, of some pairs if it is far below the minimum."""
+        some = np.arange(min(_FEW, len(first)))
+        scores = self.verify(first[some], second[some], registered.at(some))
+        if (scores > -1).sum() < _FEW / 2 or null_limit(scores, _SURE_DEVIATIONS) > MINIMUM_SCORE:
+            scores = self.verify(first, second, registered)
+        return null_limit(scores)
 
     def centred(self, first: Rows, second: Rows) -> Registration:
         """Register pairs from the best position about the centre."""

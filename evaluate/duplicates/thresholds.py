@@ -23,7 +23,7 @@ EQUAL = 0.9995
 _MINIMUM_SCORES = 20
 
 
-def null_limit(scores: Scores) -> float:
+def null_limit(scores: Scores, deviations: float = NULL_DEVIATIONS) -> float:
     """Return a score far above those of unrelated pairs: five standard deviations above their median."""
     # the deviation is taken from quartiles: with few originals, some of these pairs are near-duplicates, far outside
     z = _fisher(scores[scores > -1])  # of NaN neither
@@ -31,7 +31,7 @@ def null_limit(scores: Scores) -> float:
         return 0.0
     low, middle, high = np.quantile(z, [0.25, 0.5, 0.75])
     deviation = max(middle - low, high - middle) / 0.6745
-    return float(np.tanh(middle + NULL_DEVIATIONS * deviation))
+    return float(np.tanh(middle + deviations * deviation))
 
 
 def gap_limit(scores: Scores, minimum: float, fraction: float) -> float:

@@ -162,6 +162,16 @@ def test_no_pair_is_compared_twice_on_its_images(copied, monkeypatch):
     assert len(seen) == len(set(seen)) > 100
 
 
+@pytest.mark.parametrize(("agreement", "compared"), [(0.3, 100), (0.6, 400)])
+def test_more_unrelated_pairs_are_compared_if_they_agree_well(monkeypatch, agreement, compared):
+    tests = pair_tests.PairTests(None, None, None, None)
+    monkeypatch.setattr(tests, "verify", lambda first, second, registered: scores[: len(first)])
+    scores = np.random.default_rng(0).normal(agreement, 0.05, 400).astype(np.float32)
+    limit = tests._null_limit(np.arange(400), np.arange(400), in_place(400))
+    assert limit == pair_tests.null_limit(scores[:compared])
+    assert (limit > pair_tests.MINIMUM_SCORE) == (compared == 400)
+
+
 def test_where_images_cannot_be_read_signatures_decide(copied):
     _, signatures, _, features = copied
 
