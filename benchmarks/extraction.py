@@ -1,6 +1,7 @@
 """Compare the speed of extraction with Keras and torchvision on a folder of real images.
 
     python benchmarks/extraction.py IMAGES --weights FILE [--alpha 1.0] [--image-size 224] [--plot FILE] [--json FILE]
+        [--processor-time]
 
 In one run, on the same files, in images/s:
 
@@ -8,7 +9,8 @@ In one run, on the same files, in images/s:
 - ``training``: the same with a softmax head, trained end to end for an epoch with the frozen backbone, as head
   experiments are usually run (on some of the images);
 - ``engine native``, ``engine litert``, ``engine keras``: the engines on arrays in memory, without files; the first two
-  with one session per processor. The best of them is the ceiling;
+  with one session per processor. The best of them is the ceiling. ``engine native, 8 lanes`` has the kernels of AVX2 on
+  a processor with AVX-512;
 - ``torchvision``: its MobileNetV2 (random weights, the same arithmetic) in PyTorch on arrays in memory, channels last,
   the faster of one image at a time and batches of 32, when torch and torchvision are installed and alpha is 1.0;
 - ``sgemm``: the limit given by NumPy's matrix product at 0.6 GFLOP an image, for alpha 1.0 at 224 pixels. It and the
@@ -25,6 +27,9 @@ For the plot, it also measures the time of one image in each stage of one thread
 In seconds: ``again``, the same command on the unchanged folder, and ``ten new`` and ``hundred new``, after images
 were added to a copy of the folder (hard links). Rates of functions are measured after a warm-up; the others are
 whole processes.
+
+On a machine that other programs use, ``--processor-time`` counts the processor time of a process divided by the number
+of processors, as if all of them were always busy.
 """
 
 from __future__ import annotations
@@ -43,6 +48,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from embedonce._keras import import_keras
@@ -50,7 +56,7 @@ from embedonce.extract import cpu_count
 from embedonce.extract.decoding import decode
 from embedonce.extract.embed import read_image
 from embedonce.extract.engines.engines import make_engine
-from embedonce.extract.engines.native import why_not_native
+from embedonce.extract.engines.native import LANES, supported_lanes, why_not_native
 from embedonce.extract.engines.protocol import Session
 from embedonce.extract.recipe import Recipe, make_recipe
 from embedonce.extract.resizing import resize_into
@@ -58,6 +64,7 @@ from embedonce.extract.scan import scan_folder
 from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 
 IN_MEMORY = 2000  # images, for variants that are not measured in rounds
 ROUNDS = 8  # before everything else, and as many after it
@@ -65,6 +72,12 @@ ROUND_SECONDS = 1.5
 TRAINED = 3000
 LARGE = 1500
 GFLOP_PER_IMAGE = 0.6
+clock: Callable[[], float] = time.perf_counter
+
+
+def processor_time() -> float:
+    """Return the processor time of this process and its finished children, divided by the number of processors."""
+    return sum(os.times()[:4]) / cpu_count()
 
 
 def keras_pipeline(folder: Path, recipe: Recipe) -> tuple[Any, Any, int]:
@@ -88,10 +101,10 @@ def keras_rate(folder: Path, recipe: Recipe) -> float:
     dataset, model, images = keras_pipeline(folder, recipe)
     dataset = dataset.map(lambda image, _: image)
     model.predict(dataset.take(2), verbose=0)
-    begin = time.perf_counter()
+    begin = clock()
     features = model.predict(dataset, verbose=0)
     assert len(features) == images
-    return images / (time.perf_counter() - begin)
+    return images / (clock() - begin)
 
 
 def training_rate(folder: Path, recipe: Recipe) -> float:
@@ -104,14 +117,15 @@ def training_rate(folder: Path, recipe: Recipe) -> float:
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
     model.fit(dataset.take(2), epochs=1, verbose=0)
     batches = min(TRAINED, images) // 32
-    begin = time.perf_counter()
+    begin = clock()
     model.fit(dataset.take(batches), epochs=1, verbose=0)
-    return batches * 32 / (time.perf_counter() - begin)
+    return batches * 32 / (clock() - begin)
 
 
-def in_memory(name: str, recipe: Recipe) -> Callable[[], float]:
+def in_memory(name: str, recipe: Recipe, lanes: int | None = None) -> Callable[[], float]:
     """Return a function that measures images/s of an engine in memory, with its default number of sessions."""
-    engine = make_engine(name, recipe)
+    with mock.patch.dict(os.environ, {} if lanes is None else {LANES: str(lanes)}):
+        engine = make_engine(name, recipe)
     size = recipe.image_size
     image = np.random.default_rng(0).uniform(0, 255, (size, size, 3)).astype(np.float32)
     sessions = [engine.session() for _ in range(engine.default_workers())]
@@ -126,10 +140,10 @@ def in_memory(name: str, recipe: Recipe) -> Callable[[], float]:
         return images
 
     def measure() -> float:
-        begin = time.perf_counter()
+        begin, end = clock(), time.perf_counter() + ROUND_SECONDS
         with ThreadPoolExecutor(len(sessions)) as pool:
-            images = sum(pool.map(lambda session: work(session, begin + ROUND_SECONDS), sessions))
-        return images / (time.perf_counter() - begin)
+            images = sum(pool.map(lambda session: work(session, end), sessions))
+        return images / (clock() - begin)
 
     measure()
     return measure
@@ -166,11 +180,18 @@ def sgemm_limit() -> Callable[[], float]:
     a, b = (np.random.default_rng(seed).random((2048, 2048), np.float32) for seed in (0, 1))
 
     def measure() -> float:
-        begin, products = time.perf_counter(), 0
-        while time.perf_counter() - begin < ROUND_SECONDS:
+        begin, end = clock(), time.perf_counter() + ROUND_SECONDS
+        # threads of BLAS wait for each other, which costs processor time on a machine that other programs use
+        with threadpool_limits(1), ThreadPoolExecutor(cpu_count()) as pool:
+            products = sum(pool.map(lambda _: multiply(end), range(cpu_count())))
+        return products * 2 * 2048**3 / (clock() - begin) / (GFLOP_PER_IMAGE * 1e9)
+
+    def multiply(end: float) -> int:
+        products = 0
+        while time.perf_counter() < end:
             a @ b
             products += 1
-        return products * 2 * 2048**3 / (time.perf_counter() - begin) / (GFLOP_PER_IMAGE * 1e9)
+        return products
 
     measure()
     return measure
@@ -183,9 +204,9 @@ def extract_seconds(
     command = [sys.executable, "-m", "embedonce", "extract", str(folder), str(cache), "--json"]
     command += ["--weights", options.weights, "--alpha", str(options.alpha), "--image-size", str(options.image_size)]
     command += further
-    begin = time.perf_counter()
+    begin = clock()
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - begin, json.loads(done.stdout)
+    return clock() - begin, json.loads(done.stdout)
 
 
 def link_tree(source: Path, target: Path) -> None:
@@ -272,12 +293,18 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--processor-time", action="store_true")
     options = parser.parse_args()
+    if options.processor_time:
+        global clock
+        clock = processor_time
 
     recipe = make_recipe(options.weights, options.alpha, options.image_size)
     total = len(scan_folder(options.images).images)
     names = ["litert"] if why_not_native() else ["native", "litert"]
     turns = {f"engine {name}": in_memory(name, recipe) for name in names}  # converts the model if necessary
+    if 16 in supported_lanes():
+        turns["engine native, 8 lanes"] = in_memory("native", recipe, 8)
     if recipe.alpha == 1.0 and recipe.image_size == 224:
         turns["sgemm"] = sgemm_limit()
     rounds = [{name: measure() for name, measure in turns.items()} for _ in range(ROUNDS)]
