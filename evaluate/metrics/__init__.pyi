@@ -13,7 +13,9 @@ from .intervals import score_intervals as score_intervals
 from .metrics import METRICS as METRICS
 from .metrics import Metric as Metric
 from .metrics import align_probabilities as align_probabilities
+from .metrics import average_precision as average_precision
 from .metrics import leading_metric as leading_metric
+from .metrics import roc_area as roc_area
 from .metrics import score as score
 from .metrics import shown_metrics as shown_metrics
 from .names import MetricName as MetricName

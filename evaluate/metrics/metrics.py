@@ -87,12 +87,34 @@ def losses(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -
 
 def roc_auc(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -> float | None:
     """Return the mean area under the one-vs-rest ROC curves of the classes that occur, None for one class."""
-    from sklearn import metrics
-
     present = np.unique(true)
     if len(present) < 2:
         return None
-    return float(np.mean([metrics.roc_auc_score(true == index, probabilities[:, index]) for index in present]))
+    return float(np.mean([roc_area(true == index, probabilities[:, index]) for index in present]))
+
+
+def roc_area(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> float:
+    """Return the area under a ROC curve, with the arithmetic of scikit-learn's ``roc_auc_score``, for many classes."""
+    hits, misses = _curve(positive, scores)
+    if len(hits) > 2:  # the points on straight lines are left out
+        corners = np.r_[True, (np.diff(misses, 2) != 0) | (np.diff(hits, 2) != 0), True]
+        hits, misses = hits[corners], misses[corners]
+    hits, misses = np.r_[0.0, hits], np.r_[0.0, misses]
+    return float(np.trapezoid(hits / hits[-1], misses / misses[-1]))
+
+
+def average_precision(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> float:
+    """Return the average precision, as scikit-learn's ``average_precision_score`` defines it."""
+    hits, misses = _curve(positive, scores)
+    return float(np.sum(np.diff(hits / hits[-1], prepend=0.0) * (hits / (hits + misses))))
+
+
+def _curve(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> tuple[Counts, Counts]:
+    """Return the numbers of positives and of negatives from each distinct score on, the highest first."""
+    order = np.argsort(-scores, kind="stable")
+    ends = np.r_[np.flatnonzero(np.diff(scores[order])), len(scores) - 1]
+    hits = np.cumsum(positive[order], dtype=np.float64)[ends]
+    return hits, 1.0 + ends - hits
 
 
 METRICS = {

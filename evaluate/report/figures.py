@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..metrics import METRICS, coverage, reliability
+from ..metrics import METRICS, average_precision, coverage, reliability, roc_area
 from ..shared import (
     GRID,
     INK,
@@ -214,13 +214,13 @@ def _numbered(comparison: ComparisonData, results: Sequence[HeadResult]) -> list
 
 def _per_class(comparison: ComparisonData, able: Sequence[HeadResult], kind: str) -> Figure:
     """Draw a curve per head and an axis per class, the class with the smallest mean area under the curve first."""
-    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
+    from sklearn.metrics import precision_recall_curve, roc_curve
 
     true, names = true_labels(comparison), comparison.cache.class_names
     present = [index for index in np.unique(true).tolist() if (true != index).any()]
-    area = roc_auc_score if kind == "roc" else average_precision_score
+    area = roc_area if kind == "roc" else average_precision
     areas = {
-        index: [float(area(true == index, result.probabilities[:, index])) for result in able]  # type: ignore[index]
+        index: [area(true == index, result.probabilities[:, index]) for result in able]  # type: ignore[index]
         for index in present
     }
     perfect = [index for index in present if {f"{value:.3f}" for value in areas[index]} == {"1.000"}]

@@ -139,17 +139,19 @@ def _predictions_csv(comparison: ComparisonData) -> bytes:
     """Return a line for every head and test image; with groups, they have a column."""
     cache, rows, groups = comparison.cache, comparison.split.test, comparison.groups
     names = cache.class_names
-    group_cells = [[] for _ in rows] if groups is None else [[groups.names[row]] for row in rows]
+    numbers = ",%.6g" * len(names)  # as_csv would look at each of them, of which there may be millions
 
-    def lines() -> Iterator[list[str]]:
+    def lines() -> Iterator[bytes]:
         for result in comparison.results:
             for position, row in enumerate(rows):
-                if result.probabilities is None:
-                    probabilities = [""] * len(names)
-                else:
-                    probabilities = [f"{value:.6g}" for value in result.probabilities[position]]
                 true, predicted = names[cache.labels[row]], names[result.predicted[position]]
-                yield [result.name, cache.paths[row], true, predicted, *probabilities, *group_cells[position]]
+                yield as_csv([result.name, cache.paths[row], true, predicted], ())[:-1]
+                if result.probabilities is None:
+                    yield b"," * len(names)
+                else:
+                    yield (numbers % tuple(result.probabilities[position].tolist())).encode()
+                yield b"\n" if groups is None else b"," + as_csv([groups.names[row]], ())
 
     group = [] if groups is None else ["group"]
-    return as_csv(["head", "path", "true", "predicted", *(f"p_{name}" for name in names), *group], lines())
+    header = as_csv(["head", "path", "true", "predicted", *(f"p_{name}" for name in names), *group], ())
+    return b"".join([header, *lines()])

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from embedonce.cli.app import main
 from embedonce.evaluate.metrics import MetricName
-from embedonce.evaluate.metrics.metrics import METRICS, Metric, align_probabilities, matthews, score
+from embedonce.evaluate.metrics.metrics import (
+    METRICS,
+    Metric,
+    align_probabilities,
+    average_precision,
+    matthews,
+    roc_area,
+    score,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from saving import without_pictures
@@ -121,3 +129,14 @@ def test_a_metric_needs_one_entry_of_the_table_only(cache, cache_path, tmp_path,
 def test_probabilities_follow_the_class_names():
     aligned = align_probabilities(np.array([[0.3, 0.7]]), np.array(["c", "a"]), NAMES)
     np.testing.assert_array_equal(aligned, [[0.7, 0, 0.3]])
+
+
+@pytest.mark.parametrize("digits", [1, 2, 16])
+def test_areas_are_those_of_scikit_learn(digits):
+    generator = np.random.default_rng(digits)
+    for images in (2, 3, 40, 700):
+        scores = generator.random(images).round(digits)
+        positive = generator.random(images) < 0.3
+        positive[:2] = True, False
+        assert roc_area(positive, scores) == metrics.roc_auc_score(positive, scores)
+        assert average_precision(positive, scores) == pytest.approx(metrics.average_precision_score(positive, scores))
