@@ -169,24 +169,21 @@ def score(
             scores[name] = float(metric.measure(counts))
         else:
             scores[name] = None if probabilities is None else metric.measure(true, probabilities)
+    # the fraction of the images of other classes that are not predicted as this one, 0 without any
+    others, wrong = confusion.sum() - confusion.sum(axis=1), confusion.sum(axis=0) - confusion.diagonal()
+    specificity = np.where(others > 0, 1 - wrong / np.maximum(others, 1), 0.0)
     scores["per_class"] = [
         {
             "class": name,
             "precision": float(precision[index]),
             "recall": float(recall[index]),
             "f1": float(f1[index]),
-            "specificity": _specificity(confusion, index),
+            "specificity": float(specificity[index]),
             "support": int(support[index]),
         }
         for index, name in enumerate(class_names)
     ]
     return scores | {"confusion": confusion.tolist()}
-
-
-def _specificity(confusion: npt.NDArray[np.int64], index: int) -> float:
-    """Return the fraction of the images of other classes that are not predicted as this one, 0 without any."""
-    others = np.delete(confusion, index, axis=0)
-    return float(1 - others[:, index].sum() / others.sum()) if others.any() else 0.0
 
 
 def align_probabilities(
