@@ -1,17 +1,19 @@
 """Compare heads with scikit-learn and Keras in one run, and measure their memory.
 
-    python benchmarks/heads.py CACHE [--rows 12000] [--rounds 3] [--only softmax,logreg,svm] [--json FILE]
+    python benchmarks/heads.py CACHE [--rows 12000] [--rounds 3] [--only softmax,logreg,linear-svm,svm] [--json FILE]
     python benchmarks/heads.py --generate 1000000 [--width 1280] [--folder FOLDER] [--only softmax,logreg]
 
 The first form fits and predicts on the features of a cache: a random part of ``--rows`` images trains, the others are
-predicted. Every variant runs ``--rounds`` times in a row, since some virtual machines take back idle memory, and the
-gigabyte of a kernel matrix then costs seconds when it is touched again. The table has medians of the seconds, their
-ratio, accuracies, and the loss if there is one. The baselines are:
+predicted. Every variant runs ``--rounds`` times in a row, with all threads of BLAS and with one, since some virtual
+machines take back idle memory, and the gigabyte of a kernel matrix then costs seconds when it is touched again. The
+table has medians of the wall and processor seconds, their ratio, accuracies, and the loss if there is one. The
+baselines are:
 
 - softmax: a Keras model of Dropout(0.2) and Dense(softmax), ``model.fit`` for 5 epochs in batches of 100; Adam. The
   head is measured with as many, and with those that it chooses.
 - logreg: ``make_pipeline(StandardScaler(), LogisticRegression(C, max_iter=1000))``; the loss is scikit-learn's
   objective, which both minimize, in float64.
+- linear-svm: ``make_pipeline(StandardScaler(), LinearSVC(C=0.001))``; the head runs without and with probabilities.
 - svm: ``make_pipeline(StandardScaler(), SVC(C=10))`` with the RBF kernel, without probabilities; the head runs
   without and with them.
 
@@ -42,7 +44,8 @@ from rich.table import Table as Shown
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
+from sklearn.svm import SVC, LinearSVC
+from threadpoolctl import threadpool_limits
 
 Data = tuple[Any, Any, Any, Any]
 
@@ -82,30 +85,33 @@ def objective(model: Any, X: Any, y: Any) -> float:
 def measure(make: Callable[[], Any], data: Data) -> dict[str, float]:
     """Fit and predict once."""
     X, y, held, truth = data
-    begin = time.perf_counter()
+    begin, processor = time.perf_counter(), time.process_time()
     head = make().fit(X, y)
-    fitted = time.perf_counter()
+    fitted, processor = time.perf_counter(), time.process_time() - processor
     predicted = head.predict(held)
-    done = {"fit": fitted - begin, "predict": time.perf_counter() - fitted}
+    done = {"fit": fitted - begin, "processor": processor, "predict": time.perf_counter() - fitted}
     done["accuracy"] = float(np.mean(predicted == truth))
     model = getattr(head, "model_", head) if not isinstance(head, KerasSoftmax) and hasattr(head, "classes_") else None
-    if hasattr(model, "steps") and isinstance(model[-1], LogisticRegression):
+    if hasattr(model, "steps") and isinstance(model[-1], LogisticRegression) and len(model.classes_) > 2:
         done["loss"] = objective(model, X, y)
     return done
 
 
 def pair(name: str, makers: dict[str, Callable[[], Any]], rounds: int, data: Data) -> list[dict[str, Any]]:
-    """Measure several variants and return the medians of each; the first is the baseline."""
-    found: dict[str, list[dict[str, float]]] = {way: [] for way in makers}
-    for way, make in makers.items():
-        found[way] += [measure(make, data) for _ in range(rounds)]
-    rows: list[dict[str, Any]] = []
-    for way, runs in found.items():
-        row = {"head": name, "way": way} | {key: float(np.median([run[key] for run in runs])) for key in runs[0]}
-        for key in ("fit", "predict"):
-            row[f"{key} ratio"] = (rows[0] if rows else row)[key] / row[key]
-        rows.append(row)
-    return rows
+    """Return the medians of several variants, with all threads of BLAS and with one; the first is the baseline."""
+    of_all: list[dict[str, Any]] = []
+    for threads in (None, 1):
+        rows: list[dict[str, Any]] = []
+        for way, make in makers.items():
+            with threadpool_limits(limits=threads, user_api="blas"):
+                runs = [measure(make, data) for _ in range(rounds)]
+            row: dict[str, Any] = {"head": name, "way": way, "threads": threads or "all"}
+            row |= {key: float(np.median([run[key] for run in runs])) for key in runs[0]}
+            for key in ("fit", "processor", "predict"):
+                row[f"{key} ratio"] = (rows[0] if rows else row)[key] / row[key]
+            rows.append(row)
+        of_all += rows
+    return of_all
 
 
 def compare_ways(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -128,6 +134,13 @@ def compare_ways(options: argparse.Namespace) -> list[dict[str, Any]]:
         for C in (1.0, 0.01):
             ways = {"scikit-learn": lambda C=C: plain_logreg(C), "embedonce": lambda C=C: make_head("logreg", C=C)}
             rows += pair(f"logreg, C={C}", ways, options.rounds, data)
+    if "linear-svm" in options.only:
+        ways = {
+            "scikit-learn": lambda: make_pipeline(StandardScaler(), LinearSVC(C=0.001, max_iter=10_000)),
+            "embedonce": lambda: make_head("linear-svm", probability=False),
+            "embedonce, probabilities": lambda: make_head("linear-svm"),
+        }
+        rows += pair("linear-svm", ways, options.rounds, data)
     if "svm" in options.only:
         ways = {
             "scikit-learn": lambda: make_pipeline(StandardScaler(), SVC(C=10.0)),
@@ -215,7 +228,7 @@ def show(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         cells = [row.get(key, "") for key in columns]
         table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
-    Console(width=140).print(table)
+    Console(width=180).print(table)
 
 
 def main() -> None:
@@ -224,7 +237,9 @@ def main() -> None:
     parser.add_argument("cache", type=Path, nargs="?")
     parser.add_argument("--rows", type=int, default=12_000, help="images to train on")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", type=lambda names: names.split(","), default=["softmax", "logreg", "svm"])
+    parser.add_argument(
+        "--only", type=lambda names: names.split(","), default=["softmax", "logreg", "linear-svm", "svm"]
+    )
     parser.add_argument("--generate", type=int, help="rows of a generated cache, instead of CACHE")
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--folder", type=Path, help="write the generated cache here")
