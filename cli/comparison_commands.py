@@ -344,6 +344,7 @@ def compare(
     --fail-under takes METRIC>=VALUE, or HEAD.METRIC>=VALUE for one head, in quotes; METRIC>=VALUE@lower is for the
     lower end of the 95 % interval. The score of the best head is corrected for the choice. embedonce tune --help lists
     the metrics; log_loss must be <= VALUE.
+
     --config reads the file that embedonce init writes; options on the command line override it. Its [grid] combines
     heads, parameters and seeds: each comparison gets a folder in OUTPUT, without figures unless --figures is given, and
     the same command continues after an interruption. --dask takes the

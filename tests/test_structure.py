@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,9 +77,14 @@ def _defining(module: str, name: str) -> str:
     return module
 
 
+@functools.cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
+
+
 def _imports(module: str) -> Iterator[tuple[str, str]]:
     """Yield (module, name) of every import of embedonce, wherever it is in the file."""
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    for node in ast.walk(_tree(module)):
         if isinstance(node, ast.ImportFrom) and (source := _absolute(node, _package(module))) is not None:
             yield from ((source, alias.name) for alias in node.names)
 
@@ -148,7 +154,7 @@ def _heavy_imports(tree: ast.Module) -> set[str]:
 def test_heavy_packages_are_imported_where_they_are_used(module):
     # a head is a subclass of scikit-learn's estimators; the registry imports its module when it is made
     allowed = {"sklearn", "scipy"} if module.startswith("heads.") else set()
-    assert _heavy_imports(ast.parse(MODULES[module].read_text())) <= allowed
+    assert _heavy_imports(_tree(module)) <= allowed
 
 
 def test_files_of_the_top_level_are_few():

@@ -2,8 +2,9 @@
 
 The highest of several scores on the same images is too high by chance. The choice is repeated on a part of the groups,
 and the chosen head is scored on the others. Tsamardinos, Greasidou and Borboudakis (2018,
-doi:10.1007/s10994-018-5714-4) draw the parts by bootstrap. These are three quarters: a choice on fewer groups is worse
-than the one that is corrected, so that the correction is too large where heads differ (``benchmarks/statistics.py``).
+doi:10.1007/s10994-018-5714-4) draw the parts by bootstrap. These are two thirds: a choice on fewer groups is worse than
+the one that is corrected, so that the correction is too large where heads differ, and with more groups the correction
+varies more (``benchmarks/statistics.py``).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .clusters import Clusters, units
 from .metrics import METRICS, losses
 from .roc_auc_interval import area_contributions
 
-_PARTS, _REPEATS, _BLOCK = 4, 125, 25
+_PARTS, _REPEATS, _BLOCK = 3, 168, 28
 
 Weights = npt.NDArray[np.float64]
 
