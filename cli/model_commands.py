@@ -161,7 +161,7 @@ def predict(
     else:
         here = os.getcwd().rstrip(os.sep) + os.sep
         for prediction in predictions:
-            classes = [display(name) + ("" if p is None else f" {100 * p:.1f} %") for name, p in prediction.classes]
+            classes = [display(name) + _chance(p) for name, p in prediction.classes]
             if prediction.labels is not None and len(prediction.labels) > 1:
                 classes.append(f"one of {{{', '.join(map(display, prediction.labels))}}}")
             if prediction.decision == "ask a person":
@@ -313,6 +313,13 @@ def finetune(images: Path, model: Path, path: Path, as_json: bool, **options: An
         say(f"Curves of accuracy and loss: {display(str(done.curves))}")
     print_notes(done.notes)
     say_next("compare", "CACHE", "--with", done.path, "-o", "DIR")
+
+
+def _chance(probability: float | None) -> str:
+    """Return a probability in percent; rounding never makes it certain."""
+    if probability is None:
+        return ""
+    return f" {100 * (probability if probability == 1 else min(probability, 0.999)):.1f} %"
 
 
 COMMANDS = (evaluate, predict, explain, export, finetune)
