@@ -19,8 +19,14 @@ In one run, on the same files, in images/s:
 - ``extract``: ``embedonce extract`` as a whole process, from start to published cache, with a prepared model; once
   before and once after Keras, since the speed of a machine varies;
 - ``extract 768``: the same from some of the images as JPEG files of 768 pixels;
-- ``extract int8`` and ``extract 768 reduced``: the same with ``--precision int8`` and ``--decoding reduced``, which
-  give other features, and may exceed the limit. ``precision.py`` measures their cost in accuracy.
+- ``extract 12 MP``: the same from photographs of 12 megapixels, 4:2:0, which are enlarged images with noise, and
+  ``keras 12 MP``, Keras's own pipeline on them; each before and after the other;
+- ``extract int8``, ``extract 768 reduced`` and ``extract 12 MP reduced``: the same with ``--precision int8`` and
+  ``--decoding reduced``, which give other features, and may exceed the limit. ``precision.py`` measures their cost in
+  accuracy.
+
+In milliseconds of processor time: the decoding of these photographs by libjpeg, whole and at an eighth, and that of
+embedonce, with the resize. The three alternate, and the fastest of several counts.
 
 For the plot, it also measures the time of one image in each stage of one thread.
 
@@ -36,6 +42,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -71,6 +78,8 @@ ROUNDS = 8  # before everything else, and as many after it
 ROUND_SECONDS = 1.5
 TRAINED = 3000
 LARGE = 1500
+PHOTOGRAPHS, COPIES = 16, 20
+PHOTOGRAPH = (4032, 3024)
 GFLOP_PER_IMAGE = 0.6
 clock: Callable[[], float] = time.perf_counter
 
@@ -277,6 +286,60 @@ def enlarge(source: Path, target: Path, count: int) -> int:
     return len(chosen)
 
 
+def photographs(source: Path, target: Path) -> None:
+    """Write some of the images as photographs of 12 megapixels with noise, and copies of them."""
+    images = scan_folder(source).images
+    generator = np.random.default_rng(0)
+    for image in images[:: max(1, len(images) // PHOTOGRAPHS)][:PHOTOGRAPHS]:
+        with Image.open(source / os.fsdecode(image.path)) as opened:
+            enlarged = opened.convert("RGB").resize(PHOTOGRAPH, Image.Resampling.BICUBIC)
+        noise = generator.normal(0, 4, (*PHOTOGRAPH[::-1], 1)).astype(np.float32)
+        pixels = np.clip(np.asarray(enlarged) + noise, 0, 255).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=90, subsampling="4:2:0")
+        path = target / os.fsdecode(image.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for copy in range(COPIES):  # what follows the image makes it a new one, and is not decoded
+            path.with_name(f"{path.stem}-{copy}.jpg").write_bytes(buffer.getvalue() + bytes([copy]))
+
+
+def photograph_milliseconds(folder: Path, recipe: Recipe) -> dict[str, float]:
+    """Return the processor time that decoding takes, the mean over photographs of the fastest of several."""
+    out = np.empty((recipe.image_size, recipe.image_size, 3), np.float32)
+    turns: dict[str, Callable[[bytes], Any]] = {
+        "whole": decode,
+        "at an eighth": lambda data: decode(data, min(PHOTOGRAPH) // 8),
+        "as read, with the resize": lambda data: recipe.decode_into(out, data),
+    }
+    times = []
+    for image in scan_folder(folder).images[::COPIES]:
+        data, _ = read_image(folder, image)
+        rounds = []
+        for _ in range(7):
+            ticks = [time.process_time()]
+            for turn in turns.values():
+                turn(data)
+                ticks.append(time.process_time())
+            rounds.append(np.diff(ticks))
+        times.append(np.min(rounds, axis=0))
+    return dict(zip(turns, (1000 * np.mean(times, axis=0)).tolist(), strict=True))
+
+
+def photograph_rates(folder: Path, work: Path, options: argparse.Namespace, recipe: Recipe) -> dict[str, float]:
+    """Return images/s from photographs."""
+    count = len(scan_folder(folder).images)
+    keras, exact = [], []
+    for number in range(2):
+        exact.append(extract_seconds(folder, work / f"photographs{number}.h5", options)[0])
+        keras.append(keras_rate(folder, recipe))
+    reduced, _ = extract_seconds(folder, work / "photographs_reduced.h5", options, "--decoding", "reduced")
+    return {
+        "extract 12 MP": 2 * count / sum(exact),
+        "keras 12 MP": float(np.mean(keras)),
+        "extract 12 MP reduced": count / reduced,
+    }
+
+
 def add_images(folder: Path, count: int) -> None:
     """Write new images: inverted versions of some that are there."""
     for number, image in enumerate(scan_folder(folder).images[:: len(scan_folder(folder).images) // count][:count]):
@@ -333,6 +396,9 @@ def main() -> None:
         rates["extract 768"] = count / extract_seconds(large, Path(folder) / "large.h5", options)[0]
         reduced, _ = extract_seconds(large, Path(folder) / "reduced.h5", options, "--decoding", "reduced")
         rates["extract 768 reduced"] = count / reduced
+        photographs(options.images, Path(folder) / "photographs")
+        rates |= photograph_rates(Path(folder) / "photographs", Path(folder), options, recipe)
+        decoding = photograph_milliseconds(Path(folder) / "photographs", recipe)
         seconds["again"], again = extract_seconds(copy, Path(folder) / "a.h5", options)
         assert again["embedded"] == 0
         for name, new in (("ten new", 10), ("hundred new", 100)):
@@ -356,6 +422,7 @@ def main() -> None:
         "images_per_second": rates,
         "seconds": seconds,
         "stage_milliseconds": stages,
+        "photograph_milliseconds": decoding,
         "extract_to_keras": rates["extract"] / rates["keras"],
         "extract_to_ceiling": rates["extract"] / ceiling,
         "rounds": rounds,
@@ -364,6 +431,8 @@ def main() -> None:
         result["engine_to_sgemm"] = float(np.median([turn[best] / turn["sgemm"] for turn in rounds]))
         print(f"the best engine to sgemm: {result['engine_to_sgemm']:.2f}")
     print("milliseconds of one thread:", ", ".join(f"{name} {value:.3f}" for name, value in stages.items()))
+    print("decoding a photograph, milliseconds:", ", ".join(f"{name} {value:.1f}" for name, value in decoding.items()))
+    print(f"extract to keras, photographs: {rates['extract 12 MP'] / rates['keras 12 MP']:.2f}")
     if options.plot:
         draw(rates, stages, options.plot)
     if options.json:

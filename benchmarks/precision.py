@@ -77,7 +77,7 @@ def accuracies(cache: FeatureCache, seeds: int) -> Iterator[tuple[str, float]]:
     for seed in range(seeds):
         whole = make_split(cache, "random", seed)
         for name, split in (("all", whole), (str(BUDGET), small_part(whole, cache, BUDGET, seed))):
-            for result in compare(cache, HEADS, split).results:
+            for result in compare(cache, heads=HEADS, split=split).results:
                 yield f"{result.name}, {name}", result.scores["accuracy"]
 
 
@@ -85,13 +85,13 @@ def measure(kind: str, folder: Path, caches: Path, options: argparse.Namespace) 
     """Extract one kind and return images/s (None if the cache was up to date) and the accuracies."""
     path = caches / f"{kind}.h5"
     seconds, report = extract_seconds(folder, path, options, *KINDS[kind])
-    accuracies: dict[str, list[float]] = {}
+    measured: dict[str, list[float]] = {}
     cache = FeatureCache.open(path)
     for column, accuracy in accuracies(cache, options.seeds):
-        accuracies.setdefault(column, []).append(accuracy)
+        measured.setdefault(column, []).append(accuracy)
     whole = report["embedded"] + report["copied"] == len(cache)  # there was no cache before
     rate = len(cache) / seconds if whole else None
-    return {"images_per_second": rate, "seconds": seconds, "paths": cache.paths, "accuracies": accuracies}
+    return {"images_per_second": rate, "seconds": seconds, "paths": cache.paths, "accuracies": measured}
 
 
 def cell(kind: list[float], base: list[float], is_base: bool) -> str:

@@ -14,8 +14,8 @@ from .jpeg_header import frame_size
 from .jpeg_pixels import jpeg_pixels
 from .resizing import Floats, Places, resize_read
 
-LARGE = 16
-"""Pixels of such a file, at least, in multiples of the resized image. Smaller files are decoded as fast whole."""
+FEWEST, LARGE = 100_000, 14
+"""Pixels of such a file, at least: this number, and multiple of the resized image. Smaller files are as fast whole."""
 
 
 def resized_jpeg(data: bytes, image_size: int, how: str, turn: Callable[[Pixels], Pixels]) -> Floats | None:
@@ -23,7 +23,7 @@ def resized_jpeg(data: bytes, image_size: int, how: str, turn: Callable[[Pixels]
     if not data.startswith(b"\xff\xd8\xff"):
         return None
     height, width, _ = frame_size(data)
-    if not LARGE * image_size**2 <= height * width <= MAX_PIXELS:
+    if not FEWEST + LARGE * image_size**2 <= height * width <= MAX_PIXELS:
         return None
     corner, neighbor = turn(np.arange(4, dtype=np.uint8).reshape(2, 2, 1))[0, :, 0].tolist()
     transposed = abs(neighbor - corner) == 2
