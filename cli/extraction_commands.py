@@ -89,7 +89,7 @@ def extract(images: Path, cache: str, as_json: bool, **options: Any) -> None:
 
     --precision int8 is faster on processors with AVX-512 (litert). float16 and bfloat16 are for GPUs (keras) and slower
     than float32 on processors. --decoding reduced decodes JPEG files of at least twice the image size at a fraction of
-    their size, which is faster. Each choice gives different features, which need a separate cache.
+    their size, which is faster below 5 megapixels. Each choice gives different features, which need a separate cache.
 
     --resize stretch changes the proportions of images that are not square, crop takes their central square, pad adds
     black bars. --antialias averages all pixels of large images, which takes longer. Without it, most of them are left

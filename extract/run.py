@@ -151,7 +151,7 @@ def extract_features(
         Train and use heads on features of one precision.
     decoding : {"exact", "reduced"}, default="exact"
         ``exact`` gives the pixels of ``image_dataset_from_directory``. ``reduced`` decodes JPEG files of at least twice
-        ``image_size`` at a half, a quarter or an eighth, which is faster and gives other features.
+        ``image_size`` at a half, a quarter or an eighth, which gives other features, and is faster below 5 megapixels.
     labels : path-like, data frame or mapping, default=None
         Labels of the images: a CSV, TSV or Parquet file, a frame of pandas or polars, or a mapping from path to label.
         Rows match images by their path relative to the folder, then by file name, then without suffix. All other
