@@ -274,13 +274,13 @@ def test_an_interrupt_keeps_what_was_embedded(run, monkeypatch):
 
 def test_an_interrupt_does_not_wait_for_a_slow_image(run, monkeypatch):
     released = threading.Event()
-    decode, others = Recipe.decode, []
+    decode, others = Recipe.decode_into, []
 
-    def slow(recipe, data):
+    def slow(recipe, out, data):
         if len(others) == 10:
             released.wait(30)
         others.append(data)
-        return decode(recipe, data)
+        return decode(recipe, out, data)
 
     class Interrupting(Progress):
         def advance(self, count):
@@ -291,7 +291,7 @@ def test_an_interrupt_does_not_wait_for_a_slow_image(run, monkeypatch):
     monkeypatch.setattr(embed, "SLICE_IMAGES", 1)
     progress = Interrupting()
     with monkeypatch.context() as patch:
-        patch.setattr(Recipe, "decode", slow)
+        patch.setattr(Recipe, "decode_into", slow)
         with pytest.raises(KeyboardInterrupt):
             run(progress=progress, engine="native", workers=1)
         assert time.monotonic() - progress.since < 2
