@@ -77,33 +77,50 @@ def score_external(
 ) -> list[ExternalSet]:
     """Score heads on every external set; unfitted ``heads`` are trained for the values of a column."""
     sets = []
+    trained = (comparison.folds[0] if comparison.folds else comparison.split).train
+    detector = None if all(isinstance(one, str) for one in external) else _detector(comparison, trained)
     for one in external:
         if isinstance(one, str):
             sites = _sites(comparison.cache, one)
             sets += [_score_site(comparison, one, value, rows, heads, progress) for value, rows in sites]
         else:
-            sets.append(_score_cache(comparison, one, names, heads, progress))
+            assert detector is not None
+            sets.append(_score_cache(comparison, one, names, heads, trained, detector, progress))
     return sets
 
 
 @dataclass(frozen=True)
 class _Tested:
-    """External rows of a cache, whether they have something in training, and the training rows of another."""
+    """External rows of a cache, whether they have something in training, and the training rows of the comparison."""
 
     cache: FeatureCache
     rows: Rows
     groups: Groups | None
     related: npt.NDArray[np.bool_]
     relation: str
-    training: FeatureCache
     trained: Rows
+    detector: NoveltyDetector
+
+
+def _detector(comparison: Comparison, trained: Rows) -> NoveltyDetector:
+    cache, groups = comparison.cache, comparison.groups
+    return NoveltyDetector.fit(
+        lambda part: cache[trained[part]],
+        cache.labels[trained].astype(np.intp),
+        None if groups is None else groups.ids[trained],
+    )
 
 
 def _score_cache(
-    comparison: Comparison, other: FeatureCache, names: Mapping[str, str], heads: Mapping[str, Any], progress: Progress
+    comparison: Comparison,
+    other: FeatureCache,
+    names: Mapping[str, str],
+    heads: Mapping[str, Any],
+    trained: Rows,
+    detector: NoveltyDetector,
+    progress: Progress,
 ) -> ExternalSet:
     labelled, rows = _known(other, comparison.cache, names)
-    trained = (comparison.folds[0] if comparison.folds else comparison.split).train
     groups, notes = groups_for(other, None, None, progress)
     progress.now(f"searching near-duplicates of the training images in {other.display_path} …")
     related = np.zeros(len(rows), np.bool_)
@@ -114,7 +131,7 @@ def _score_cache(
             notes = [f"near-duplicates of training images could not be searched, so scores may be too high: {error}"]
     name = "features in memory" if other.path is None else other.path.name
     comparison.notes += [f"{display(name)}: {note}" for note in notes]
-    tested = _Tested(labelled, rows, groups, related, "a near-duplicate", comparison.cache, trained)
+    tested = _Tested(labelled, rows, groups, related, "a near-duplicate", trained, detector)
     of_all = [
         score_head(result.name, result.head, labelled, rows) for result in comparison.table if result.name in heads
     ]
@@ -139,7 +156,9 @@ def _score_site(
         if result.name in heads:
             progress.now(f"training {display(result.name)} without {display(name)} …")
             of_all.append(fit_and_score(result.name, clone(heads[result.name]), cache, split, groups))
-    return _summary(name, comparison, _Tested(cache, rows, groups, related, relation, cache, split.train), of_all, {})
+    detector = _detector(comparison, split.train)
+    tested = _Tested(cache, rows, groups, related, relation, split.train, detector)
+    return _summary(name, comparison, tested, of_all, {})
 
 
 def _summary(
@@ -155,15 +174,9 @@ def _summary(
         for result in of_all
     ]
     scores = [_score(comparison, tested, kept, *pair) for pair in zip(results, of_all, strict=True)]
-    training = tested.training.labels[tested.trained].astype(np.intp)
-    classes = comparison.cache.class_names
+    training, classes = comparison.cache.labels[tested.trained], comparison.cache.class_names
     there, here = (
         np.bincount(labels, minlength=len(classes)) / len(labels) for labels in (training, tested.cache.labels[rows])
-    )
-    detector = NoveltyDetector.fit(
-        lambda part: tested.training[tested.trained[part]],
-        training,
-        None if comparison.groups is None else comparison.groups.ids[tested.trained],
     )
     return ExternalSet(
         name,
@@ -174,7 +187,7 @@ def _summary(
         tested.relation,
         left_out,
         {label: (float(there[index]), float(here[index])) for index, label in enumerate(classes)},
-        float((detector.novelty(tested.cache[rows]) > 1).mean()),
+        float((tested.detector.novelty(tested.cache[rows]) > 1).mean()),
         list(of_all) if several else [],
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import display
-from ..shared import Record, Records
+from ..shared import Record, Records, format_p
 from .clusters import Clusters, Interval, normal_quantile, units
 from .intervals import LEVEL, accuracy_interval, balanced_accuracy_interval
 from .metrics import METRICS
@@ -245,9 +245,8 @@ def verdict_text(difference: HeadDifference, level: float = LEVEL) -> str:
     """Return the verdict on two heads as a sentence without full stop."""
     a, b = display(difference.a), display(difference.b)
     ends = f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
-    p = "p < 0.001" if difference.p_holm < 0.001 else f"p = {difference.p_holm:.2g}"
     points = f"{100 * difference.difference:.1f} points of {METRICS[difference.metric].title}"
-    numbers = f"{points}, {100 * level:.0f} % interval {ends}, {p}"
+    numbers = f"{points}, {100 * level:.0f} % interval {ends}, {format_p(difference.p_holm, named=True)}"
     if difference.verdict == "better":
         return f"{a} is better than {b} ({numbers})"
     if difference.verdict == "practically tied":

@@ -206,7 +206,8 @@ def leaderboard(
                     name, letter, score.head, metric, score.score, *ends, test, score.fit_seconds, settings, run.folder
                 )
             )
-    rows = [row for row in rows if _fits(row, wanted)] if _check_wanted(wanted, rows) else rows
+    _check_wanted(wanted, rows)
+    rows = [row for row in rows if _fits(row, wanted)]
     order = {letter: number for number, letter in enumerate(dict.fromkeys(letters))}
     sign = METRICS[metric].sign
     rows.sort(key=lambda row: (order[row.tested], float("inf") if row.score is None else -sign * row.score))
@@ -272,7 +273,7 @@ def _values(row: LeaderboardRow, name: str) -> list[str]:
     return [str(value) for key, value in row.settings.items() if name in (key, key.partition(": ")[2])]
 
 
-def _check_wanted(wanted: Mapping[str, str], rows: Sequence[LeaderboardRow]) -> bool:
+def _check_wanted(wanted: Mapping[str, str], rows: Sequence[LeaderboardRow]) -> None:
     for name in wanted:
         if not any(_values(row, name) for row in rows):
             known = {key.partition(": ")[2] or key for row in rows for key in row.settings if key != "classes"}
@@ -280,7 +281,6 @@ def _check_wanted(wanted: Mapping[str, str], rows: Sequence[LeaderboardRow]) -> 
                 "parameter where of leaderboard must name run, head, tested, "
                 f"{', '.join(map(display, sorted(known)))}, got {name!r}"
             )
-    return bool(wanted)
 
 
 def _fits(row: LeaderboardRow, wanted: Mapping[str, str]) -> bool:

@@ -91,8 +91,8 @@ class ExternalSet:
         )
         points = f"{100 * abs(best.difference):.1f} points {'less' if best.difference < 0 else 'more'} than"
         points = points if abs(best.difference) >= 0.0005 else "as much as"
-        p = f"p {'' if best.p < 0.001 else '= '}{format_p(best.p)}"
-        ends = f"95 % interval {format_points(best.difference_low, best.difference_high)}, {p}"
+        interval = format_points(best.difference_low, best.difference_high)
+        ends = f"95 % interval {interval}, {format_p(best.p, named=True)}"
         verdict = "" if best.p < 0.05 else "; this is not a significant difference"
         sentences = [f"{text}, {points} on the test part ({ends}){verdict}."]
         if self.of_all:

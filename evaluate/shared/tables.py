@@ -115,9 +115,11 @@ def format_points(*values: float | None) -> str:
     return "-" if None in values else " to ".join(f"{100 * value:+.1f}" for value in values if value is not None)
 
 
-def format_p(value: float) -> str:
-    """Return a p value."""
-    return "< 0.001" if value < 0.001 else f"{value:.2g}"
+def format_p(value: float, *, named: bool = False) -> str:
+    """Return a p value, for a sentence with its name."""
+    if value < 0.001:
+        return "p < 0.001" if named else "< 0.001"
+    return f"p = {value:.2g}" if named else f"{value:.2g}"
 
 
 def format_seconds(value: float) -> str:
