@@ -8,7 +8,14 @@ import sys
 
 import click
 
-from . import comparison_commands, extraction_commands, model_commands
+from . import (
+    comparison_commands,
+    extraction_commands,
+    group_commands,
+    model_commands,
+    result_commands,
+    training_commands,
+)
 from .command import Group
 
 
@@ -41,6 +48,14 @@ def _in_known_characters(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("embedonce", _in_known_characters)
 
 
-for module in (extraction_commands, comparison_commands, model_commands):
+_FAMILIES = (
+    extraction_commands,
+    group_commands,
+    training_commands,
+    comparison_commands,
+    result_commands,
+    model_commands,
+)
+for module in _FAMILIES:
     for command in module.COMMANDS:
         main.add_command(command)

@@ -1,11 +1,10 @@
-"""Behaviour of all commands: --quiet, --verbose and --debug, failures in one line, interrupts, NAME=VALUE options."""
+"""Behaviour of all commands: --quiet, --verbose and --debug, failures in one line, and interrupts."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import inspect
-import json
 import re
 import signal
 import sys
@@ -17,7 +16,7 @@ from typing import Any
 import click
 
 from ..cache import printable
-from ..errors import EmbedonceError, HeadParameterError
+from ..errors import EmbedonceError
 from ..extract import AUTO, ENGINES
 from .screen import wrapped
 
@@ -32,6 +31,7 @@ ENGINE = option(
 )
 GROUPS = option("--groups", type=PATH, metavar="FILE|@COLUMN", help="Groups: CSV with path,group; or metadata.")
 WEIGHTS = option("--weights", type=PATH, metavar="FILE", help="Backbone weights, if the file has moved.")
+TIMINGS = option("--timings", is_flag=True, help="Print the wall time of each phase.")
 AS_JSON = option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -152,50 +152,6 @@ def sigterm_as_exit() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, earlier)
-
-
-def parameter(text: str) -> tuple[str, Any]:
-    """Parse NAME=VALUE; the value is JSON (numbers, true, null) or else text."""
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise HeadParameterError(f"option --param must be NAME=VALUE, got {text!r}")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
-def head_parameters(heads: str, params: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Parse --heads NAME,NAME and --param HEAD.NAME=VALUE into the parameters of every head."""
-    names = [name.strip() for name in heads.split(",") if name.strip()]
-    chosen: dict[str, dict[str, Any]] = {name: {} for name in names}
-    if len(chosen) < len(names) or not names:
-        raise HeadParameterError(f"option --heads must name every head once, got {heads!r}")
-    return set_parameters(chosen, params)
-
-
-def set_parameters(heads: dict[str, dict[str, Any]], params: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Set --param HEAD.NAME=VALUE among the parameters of every head."""
-    for text in params:
-        name, value = parameter(text)
-        head, _, own_name = name.rpartition(".")
-        if head not in heads:
-            raise HeadParameterError(
-                f"option --param must be HEAD.NAME=VALUE with one of the heads ({', '.join(heads)}), got {text!r}"
-            )
-        heads[head][own_name] = value
-    return heads
-
-
-def search_values(texts: tuple[str, ...], head: str) -> dict[str, list[Any]]:
-    """Parse --space NAME=VALUE,VALUE or HEAD.NAME=…; values are JSON or else text."""
-    space = {}
-    for text in texts:
-        name, equals, values = text.partition("=")
-        if not equals or not name or not values:
-            raise HeadParameterError(f"option --space must be NAME=VALUE,VALUE, got {text!r}")
-        space[name.removeprefix(f"{head}.")] = [parameter(f"{name}={value}")[1] for value in values.split(",")]
-    return space
 
 
 def _one_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from dataclasses import replace
 import cloudpickle
 import numpy as np
 import pytest
-from embedonce.cli.command import head_parameters
+from embedonce.cli.head_options import head_parameters
 from embedonce.errors import CacheError, HeadError, HeadParameterError, OutputError, ParameterError, SplitError
 from embedonce.evaluate.comparison.run import compare
 from embedonce.evaluate.splits import subsets

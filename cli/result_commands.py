@@ -1,0 +1,78 @@
+"""Commands for saved results: diff and leaderboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from ..cache import display
+from ..evaluate.metrics import MetricName
+from .command import AS_JSON, PATH, Command, option
+from .output import print_json
+from .screen import fitting, say, wrapped_lines
+
+
+@click.command(cls=Command)
+@click.argument("a", type=PATH)
+@click.argument("b", type=PATH)
+@AS_JSON
+def diff(a: Path, b: Path, as_json: bool) -> None:
+    """Show the differences between two folders of results, A and B.
+
+    For example:
+
+        # compare the results before and after a change
+        embedonce diff runs/before runs/after
+    """
+    from ..evaluate.report import diff as diff_runs
+
+    differences = diff_runs(a, b)
+    if as_json:
+        print_json(differences.to_dict())
+    else:
+        click.echo(wrapped_lines(str(differences)))
+
+
+@click.command(cls=Command)
+@click.argument("runs", type=PATH, nargs=-1, required=True)
+@option("--where", multiple=True, metavar="NAME=VALUE", help="Keep rows of this value; repeatable.")
+@option("--metric", type=click.Choice(get_args(MetricName)), help="Score that orders the rows.")
+@option("-o", "--output", type=PATH, metavar="FILE", help="Write .csv, .json or .html.")
+@AS_JSON
+def leaderboard(
+    runs: tuple[Path, ...], where: tuple[str, ...], metric: MetricName | None, output: Path | None, as_json: bool
+) -> None:
+    """Show the scores of many folders of results, RUNS, in one table.
+
+    A folder of such folders counts as all of them. Scores of different test images get different letters. --where takes
+    run, head, tested, or a setting or parameter such as seed, alpha or C.
+
+    For example:
+
+        # all comparisons in a folder
+        embedonce leaderboard runs
+        # those of one head, as a page with links to the reports
+        embedonce leaderboard runs --where head=svm -o runs/svm.html
+    """
+    from ..evaluate.report import leaderboard as make_leaderboard
+
+    board = make_leaderboard(runs, where=where, metric=metric)
+    if output is not None:
+        board.save(output)
+    if as_json:
+        print_json(board.to_dict())
+        return
+    whole = board.table()
+    table, left_out = fitting(whole, len(whole.titles) - 1)
+    click.echo(f"{table}\n")
+    if left_out:
+        say(f"(Not shown on this narrow terminal: {', '.join(left_out)}.)")
+    for note in board.notes:
+        say(note)
+    if output is not None:
+        say(f"Wrote {display(str(output))}")
+
+
+COMMANDS = (diff, leaderboard)
