@@ -182,7 +182,7 @@ def run_grid(
                     with contextlib.suppress(OSError):
                         place.rmdir()  # it is empty after an interruption
                 failure = next(iter(comparison.failed.values()), None)
-                yield GridResult(variant.name, place, comparison.to_dict(), error=failure)
+                yield GridResult(variant.name, place, json.loads(read_regular(place / RESULTS)), error=failure)
 
 
 def _fingerprint(variant: Variant, about: dict[str, Any]) -> str:

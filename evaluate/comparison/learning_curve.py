@@ -167,7 +167,7 @@ def learning_outlook(comparison: ComparisonData, slopes: Mapping[str, LearningSl
     """Return whether the curve of the best head still rises, and how many test groups would show 2 points."""
     # the number of pairs for a test of two proportions (Connor, 1987, doi:10.2307/2531961), whose variance is that
     # between groups
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
     best, *others = comparison.table
     metric, test = comparison.ranked_by, comparison.split.test
@@ -178,7 +178,7 @@ def learning_outlook(comparison: ComparisonData, slopes: Mapping[str, LearningSl
         correct -= others[0].predicted == true
     error = mean_error(contributions(correct, _classes(metric, true)), clusters)
     error = math.hypot(error, 1 / (clusters.effective + 2))  # as if one more image were discordant
-    quantile = float(norm.ppf((1 + _LEVEL) / 2)) + (float(norm.ppf(_POWER)) if others else 0.0)
+    quantile = float(ndtri((1 + _LEVEL) / 2)) + (float(ndtri(_POWER)) if others else 0.0)
     needed = math.ceil(clusters.groups * (quantile * error / _POINTS) ** 2)
     everywhere = len(comparison.cache) if comparison.groups is None else len(comparison.groups)
     tested = clusters.groups

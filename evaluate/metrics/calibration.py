@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def probability_scores(
     """
     # Brier, 1950, doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2
     # expected calibration error: Guo et al., 2017, https://proceedings.mlr.press/v70/guo17a.html
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
     truth = np.zeros_like(probabilities)
     truth[np.arange(len(true)), true] = 1
@@ -46,7 +47,8 @@ def probability_scores(
     # https://proceedings.neurips.cc/paper/2019/hash/f8c0c968632845cd133308b1a494967f-Abstract.html)
     error, size = np.array(errors), np.abs(gaps)
     ratio = np.divide(size, error, out=np.full(len(size), np.inf), where=error > 0)
-    bias = 2 * (error * norm.pdf(ratio) - np.where(error > 0, size, 0) * norm.sf(ratio))
+    density = np.exp(-(ratio**2) / 2) / math.sqrt(2 * math.pi)
+    bias = 2 * (error * density - np.where(error > 0, size, 0) * ndtr(-ratio))
     drawn = np.abs(np.random.default_rng(0).normal(size=(_DRAWS, len(chance))) * chance) @ np.array(weights)
     low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
     slope, intercept = _calibration_line(confidence, correct)

@@ -127,9 +127,9 @@ def freedom_of_classes(
 
 def normal_quantile(level: float) -> float:
     """Return the normal quantile of a two-sided interval."""
-    from scipy.stats import norm
+    from scipy.special import ndtri  # scipy.stats would give the same, and takes long to import
 
-    return float(norm.ppf((1 + level) / 2))
+    return float(ndtri((1 + level) / 2))
 
 
 def quantile(level: float, clusters: Clusters, freedom: float | None = None) -> float:
@@ -141,6 +141,6 @@ def quantile(level: float, clusters: Clusters, freedom: float | None = None) -> 
 
 def t_quantile(level: float, freedom: float) -> float:
     """Return Student's quantile of a two-sided interval, with at least one degree of freedom."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return float(t.ppf((1 + level) / 2, max(freedom, 1)))
+    return float(stdtrit(max(freedom, 1), (1 + level) / 2))

@@ -28,7 +28,7 @@ from .clusters import (
     units,
 )
 from .metrics import METRICS, losses
-from .roc_auc_interval import area_contributions, area_interval
+from .roc_auc_interval import Areas, area_interval
 from .score_contributions import contributions, contributions_by_jackknife
 
 LEVEL = 0.95
@@ -66,9 +66,10 @@ def score_intervals(
             intervals[name] = _skewed(interval, values, clusters, level, true, metric.bounds[0])
     if probabilities is not None:
         intervals["log_loss"] = mean_interval(losses(true, probabilities), clusters, level)
-        area = area_interval(true, probabilities, clusters, level)
-        if area is not None:
-            intervals["roc_auc"] = _skewed(area, area_contributions(true, probabilities), clusters, level, true)
+        if np.ptp(true) > 0:
+            areas = Areas.of(true, probabilities)
+            area = area_interval(areas, clusters, level)
+            intervals["roc_auc"] = _skewed(area, areas.contributions(), clusters, level, true)
     return intervals
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...cache import display
 from ..shared import Record, Records, format_p
-from .clusters import Clusters, Interval, normal_quantile, units
+from .clusters import Clusters, Interval, normal_quantile, t_quantile, units
 from .intervals import LEVEL, accuracy_interval, balanced_accuracy_interval
 from .metrics import METRICS
 from .score_contributions import contributions, weights
@@ -88,7 +88,7 @@ def compare_pair(
     """
     # sign flips suppose that the errors of two equally good heads are distributed alike; if one errs on single images
     # and the other on whole groups they find a difference too often, so the interval has to find it as well
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
     clusters = units(groups, len(a_correct))
     a, b = a_correct.astype(np.float64), b_correct.astype(np.float64)
@@ -98,7 +98,7 @@ def compare_pair(
     p = sign_flip_p(_on_grid(clusters.sums(weights(classes, len(a)) * (a - b))))
     towards_zero = difference - low if difference > 0 else high - difference
     if towards_zero > 0:
-        p = max(p, float(2 * norm.sf(abs(difference) / towards_zero * normal_quantile(level))))
+        p = max(p, float(2 * ndtr(-abs(difference) / towards_zero * normal_quantile(level))))
     if p >= 1 - level:  # the exact test may need more than the interval
         low, high = min(low, 0.0), max(high, 0.0)
     test = f"sign flips of {'images' if clusters.alone else 'groups'}"
@@ -172,16 +172,16 @@ def compare_folds(
     # corrected resampled t test (Nadeau and Bengio, 2003, doi:10.1023/A:1024068626366): folds share training images;
     # without variance p is that of J equal signs, 2 ** (1 - J). It knows that training images vary, and the pooled
     # test knows groups, so both have to find a difference
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     values = np.asarray(differences, np.float64)
     count = len(values)
     mean = float(values.mean())
     ratio = float(np.mean([test / train for train, test in sizes]))
     error = float(np.sqrt((1 / count + ratio) * values.var(ddof=1)))
-    reach = float(t.ppf((1 + level) / 2, count - 1)) * error
+    reach = t_quantile(level, count - 1) * error
     if error > 1e-12:
-        p = float(2 * t.sf(abs(mean) / error, count - 1))
+        p = float(2 * stdtr(count - 1, -abs(mean) / error))
     else:
         p = 1.0 if abs(mean) < 1e-12 else 2.0 ** (1 - count)
     p = max(p, pooled.p)

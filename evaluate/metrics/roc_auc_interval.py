@@ -8,6 +8,7 @@ explains the observed one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,24 +26,43 @@ from .clusters import (
 _EDGE = 1e-9
 
 
-def area_interval(
-    true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64], clusters: Clusters, level: float
-) -> Interval | None:
-    """Return the interval of the mean one-vs-rest area of the classes that occur, None for one class."""
+class Areas(NamedTuple):
+    """One-vs-rest areas of the k classes that occur: `placements` and influences of each image, shape (k, t)."""
+
+    true: npt.NDArray[np.intp]
+    positives: list[npt.NDArray[np.bool_]]
+    areas: npt.NDArray[np.float64]
+    placed: npt.NDArray[np.float64]
+    influences: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -> Areas:
+        """Compute the areas of probabilities, shape (t, k)."""
+        classes = np.unique(true)
+        positives = [true == index for index in classes]
+        placed = np.array(
+            [placements(side, probabilities[:, index]) for index, side in zip(classes, positives, strict=True)]
+        )
+        areas = np.array([values[side].mean() for values, side in zip(placed, positives, strict=True)])
+        influences = [_influences(values, side) for values, side in zip(placed, positives, strict=True)]
+        return cls(true, positives, areas, placed, np.array(influences))
+
+    def contributions(self) -> npt.NDArray[np.float64]:
+        """Return values, shape (t,), whose mean is the mean area: the area plus the influence of the image."""
+        total: npt.NDArray[np.float64] = (self.areas[:, None] + self.influences).sum(axis=0) / len(self.areas)
+        return total
+
+
+def area_interval(of_classes: Areas, clusters: Clusters, level: float) -> Interval:
+    """Return the interval of the mean one-vs-rest area of the classes that occur, at least two."""
     # the sample's variance is that of the placements (DeLong, DeLong and Clarke-Pearson, 1988, doi:10.2307/2531595),
     # with groups that of Obuchowski (1997, doi:10.2307/2533958); if it exceeds `binormal_variance`, the ratio counts
-    classes = np.unique(true)
-    if len(classes) < 2:
-        return None
-    rows = len(true)
-    positives = [true == index for index in classes]
-    placed = [placements(side, probabilities[:, index]) for index, side in zip(classes, positives, strict=True)]
-    area = float(np.mean([values[side].mean() for values, side in zip(placed, positives, strict=True)]))
-    influences = np.array([_influences(values, side) for values, side in zip(placed, positives, strict=True)])
+    true, positives, areas, placed, influences = of_classes
+    rows, area = len(true), float(areas.mean())
     variances = (influences**2).sum(1) / rows**2
     influence = influences.mean(0)
     variance = float((influence**2).sum()) / rows**2
-    effect = _effect(influence, np.mean(placed, axis=0), clusters, len(classes), variance)
+    effect = _effect(influence, placed.mean(axis=0), clusters, len(areas), variance)
     # one-vs-rest areas of several classes vary differently, so their mean varies less
     shared = variance / variances.mean() if variance > 0 else 1.0
     sides = [(side.sum() / effect, (rows - side.sum()) / effect) for side in positives]
@@ -55,26 +75,20 @@ def area_interval(
     return _invert_score_test(area, lambda value: reach * np.sqrt(wider * supposed(value)))
 
 
-def area_contributions(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return values, shape (t,), whose mean is the mean one-vs-rest area: the area plus the influence of the image."""
-    total = np.zeros(len(true))
-    classes = np.unique(true)
-    for index in classes:
-        positive = true == index
-        placed = placements(positive, probabilities[:, index])
-        total += placed[positive].mean() + _influences(placed, positive)
-    return total / len(classes)
-
-
 def placements(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return, for every image, the fraction of those of the other side that are in order with it, ties for half."""
-    from scipy.stats import rankdata
-
-    above = rankdata(scores)
+    above = _ranks(scores)
     for side in (positive, ~positive):
-        above[side] -= rankdata(scores[side])  # the number of the other side that is below
+        above[side] -= _ranks(scores[side])  # the number of the other side that is below
     fractions: npt.NDArray[np.float64] = above / np.where(positive, (~positive).sum(), positive.sum())
     return np.where(positive, fractions, 1 - fractions)
+
+
+def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the ranks of values, from 1; equal ones have the mean of theirs."""
+    _, of_value, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: npt.NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[of_value]
+    return ranks
 
 
 def binormal_variance(area: float, positives: float, negatives: float) -> float:

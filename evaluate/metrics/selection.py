@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .clusters import Clusters, units
 from .metrics import METRICS, losses
-from .roc_auc_interval import area_contributions
+from .roc_auc_interval import Areas
 
 _PARTS, _REPEATS, _BLOCK = 3, 168, 28
 
@@ -78,7 +78,7 @@ def _scorer(
     if METRICS[metric].of_probabilities:
         assert head.probabilities is not None
         if metric == "roc_auc":
-            values = area_contributions(true, head.probabilities)
+            values = Areas.of(true, head.probabilities).contributions()
         else:
             values = losses(true, head.probabilities)
         of_group = clusters.sums(np.column_stack([values, np.ones(len(true))]))

@@ -46,25 +46,33 @@ def write_report(
     thumbnails: bool = True,
     maps: bool = False,
     drawn: Mapping[str, str] | None = None,
+    results: dict[str, Any] | None = None,
 ) -> Path:
     """Write a comparison as one HTML page, with images on which heads differ and suspected label errors.
 
-    ``drawn`` are figures as `svg_of_page` returns them, by name; None draws all.
+    ``drawn`` are figures as `svg_of_page` returns them, by name; None draws all. ``results`` are those of
+    `comparison_results`, if they exist.
     """
     if not len(comparison.split.test):
         raise SplitError("a report needs test images, got a comparison on a split without any")
     path = Path(path)
     make_folder(path.parent, "the report")
-    page = page_template().render(**page_content(comparison, thumbnails=thumbnails, maps=maps, drawn=drawn))
+    content = page_content(comparison, thumbnails=thumbnails, maps=maps, drawn=drawn, results=results)
+    page = page_template().render(**content)
     write_atomically(path, page.encode("utf-8", "replace"))
     return path
 
 
 def page_content(
-    comparison: ComparisonData, *, thumbnails: bool = True, maps: bool = False, drawn: Mapping[str, str] | None = None
+    comparison: ComparisonData,
+    *,
+    thumbnails: bool = True,
+    maps: bool = False,
+    drawn: Mapping[str, str] | None = None,
+    results: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the variables of the template."""
-    results = comparison_results(comparison)
+    results = comparison_results(comparison) if results is None else results
     judge, errors = label_errors(comparison)
     suspected = suspected_images(comparison, str(judge), errors)
     pairs, confused = differing_images(comparison), incorrect_predictions(comparison)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from html import escape
 from pathlib import Path
@@ -14,6 +15,11 @@ _BRIEF = 32  # characters
 
 def page_template(name: str = "report.html.j2") -> Any:
     """Return a template, by default that of the report."""
+    return _environment().get_template(name)
+
+
+@functools.cache  # which keeps the compiled templates for the next page
+def _environment() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -30,7 +36,7 @@ def page_template(name: str = "report.html.j2") -> Any:
     environment.filters["brief"] = brief
     environment.filters["unbroken"] = _unbroken
     environment.filters["p"] = format_p
-    return environment.get_template(name)
+    return environment
 
 
 def brief(name: str) -> str:

@@ -59,15 +59,17 @@ def save_comparison(
         drawn_at = time.perf_counter()
         notes += notes_on_pairs(comparison)
         comparison.notes += [note for note in notes if note not in comparison.notes]
+        results = comparison_results(comparison)
         try:
-            write_report(comparison, temporary / "report.html", maps=maps, drawn=drawn)
+            write_report(comparison, temporary / "report.html", maps=maps, drawn=drawn, results=results)
         except EmbedonceError:
             raise
         except Exception as error:  # as of a figure
             comparison.notes.append(f"report.html could not be written ({type(error).__name__}: {first_line(error)})")
         comparison.timings |= {"figures": drawn_at - begin, "report": time.perf_counter() - drawn_at}
         files = sorted({*os.listdir(temporary), RESULTS})
-        write_atomically(temporary / RESULTS, as_json(comparison_results(comparison) | {"files": files}))
+        latest = {"notes": comparison.notes, "phase_seconds": comparison.timings}
+        write_atomically(temporary / RESULTS, as_json(results | latest | {"files": files}))
     return [folder / name for name in files]
 
 

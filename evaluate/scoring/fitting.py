@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ...cache import FeatureCache, Features, StoredRows, display, row_blocks
 from ...errors import ApproximationWarning, HeadError
 from ...heads import loss_trend
+from ...heads.numerics import one_thread_if_small
 from ..metrics import align_probabilities, score, score_intervals
 from ..splits import Groups, Split
 from .results import HeadResult
@@ -25,8 +26,9 @@ def fit_and_score(
     name: str, head: Any, cache: FeatureCache, split: Split, groups: Groups | None = None, views: Views | None = None
 ) -> HeadResult:
     """Fit a head on the training rows and score it on the test rows; its labels are class names."""
-    seconds = fit_head(head, cache, split, groups, views)
-    return score_head(name, head, cache, split.test, seconds, views)
+    with one_thread_if_small((len(split.train) + len(split.test)) * cache.shape[1]):
+        seconds = fit_head(head, cache, split, groups, views)
+        return score_head(name, head, cache, split.test, seconds, views)
 
 
 IN_MEMORY_BYTES = 2**29

@@ -1,9 +1,20 @@
-"""One thread for BLAS, and as many for Python as it had."""
+"""One thread for BLAS, and as many for Python as it had, or none for small arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_SMALL = 2**20  # values: 800 images
+
+
+@contextmanager
+def one_thread_if_small(values: int) -> Iterator[None]:
+    """Give BLAS one thread if features have few values: between small products, others would wait busily."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1 if values <= _SMALL else None, user_api="blas"):
+        yield
 
 
 @contextmanager

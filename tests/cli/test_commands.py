@@ -521,12 +521,16 @@ def test_a_comparison_without_figures_imports_little(cache_path, python, tmp_pat
     code = (
         "import sys\n"
         "from embedonce.cli import main\n"
-        "main(['compare', *sys.argv[1:], '--heads', 'knn', '--figures', 'none'], standalone_mode=False)\n"
-        "print(sorted({'matplotlib', 'pandas', 'tensorflow'} & sys.modules.keys()))\n"
-        "import pandas\n"
+        "main(['compare', *sys.argv[1:], '--heads', 'logreg,svm,softmax', '--figures', 'none'], standalone_mode=False)\n"
+        "print(sorted({'matplotlib', 'pandas', 'scipy.stats', 'tensorflow'} & sys.modules.keys()))\n"
+        "import pandas, scipy.stats\n"
+        "from sklearn.metrics import label_ranking_loss\n"  # with a function of scipy.stats
+        "from sklearn.preprocessing import QuantileTransformer\n"  # with an object of it
+        "gauss = QuantileTransformer(n_quantiles=2, output_distribution='normal')\n"
+        "print(label_ranking_loss([[1, 0]], [[0.2, 0.1]]), gauss.fit_transform([[0.0], [0.5], [1.0]])[1, 0])\n"
     )
     printed = python(code, cache_path, "--split", "random", "-o", tmp_path / "results")
-    assert printed.splitlines()[-1] == "[]"
+    assert printed.splitlines()[-2:] == ["[]", "0.0 0.0"]
 
 
 def test_timings_are_printed_and_stored(call, cache_path, tmp_path):
