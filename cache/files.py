@@ -10,6 +10,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -45,15 +46,19 @@ def open_regular(path: Path | str) -> io.FileIO:
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     descriptor = os.open(path, flags)
     try:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+        _require_regular(descriptor, path)
         return io.FileIO(descriptor, "r")
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _require_regular(descriptor: int, path: Path | str) -> None:
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
 
 
 def read_regular(path: Path | str) -> bytes:
@@ -88,6 +93,41 @@ def write_atomically(path: Path | str, *parts: bytes | memoryview | Iterable[byt
                 os.unlink(temporary)
             raise
         _sync_names(path.parent)
+
+
+def append_line(path: Path | str, line: bytes) -> bytes:
+    """Add a line to a file in one write, and sync it; return what was in the file before.
+
+    Lines of several processes do not mix. A last line that a crash cut off stays as it is, on a line of its own.
+    """
+    path = Path(path)
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_BINARY", "O_CLOEXEC"):  # a planted link or pipe is refused
+        flags |= getattr(os, name, 0)
+    with output_errors(f"write {display(path)}"):
+        descriptor = os.open(path, flags, 0o666)
+        with os.fdopen(descriptor, "rb", closefd=True) as file:
+            _require_regular(descriptor, path)
+            _wait_for_lock(descriptor)
+            content = file.read()
+            cut_off = b"\n" if content and not content.endswith(b"\n") else b""
+            write_fully(descriptor, cut_off + line + b"\n")
+            _sync(descriptor)
+    return content
+
+
+def _wait_for_lock(descriptor: int) -> None:
+    """Lock a file that others write for a moment; go on without the lock if it cannot be had within a second."""
+    end = time.monotonic() + 1
+    while _LOCKS and time.monotonic() < end:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.01)
+        except OSError:  # a file system without locks
+            return
+        else:
+            return
 
 
 @contextlib.contextmanager

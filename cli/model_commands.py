@@ -13,7 +13,7 @@ import click
 
 from ..cache import counted, display, make_folder
 from .command import AS_JSON, ENGINE, GROUPS, PATH, POSITIVE, SEED, VIEWS, WEIGHTS, Command, import_scikit_learn, option
-from .output import print_explanation, print_json, print_notes, print_scores
+from .output import print_earlier_runs, print_explanation, print_json, print_notes, print_scores
 from .screen import progress, say, say_next
 
 _TRUST = option("--trust", is_flag=True, help="Load a model file that may run code.")
@@ -58,6 +58,7 @@ def evaluate(model: Path, cache: Path, output: Path | None, as_json: bool, **opt
         count = len(evaluation.independent.predicted)
         say(f"\nWithout the images that have {evaluation.relation} in training, {count:,} are left:")
         print_scores(evaluation.independent)
+    print_earlier_runs(evaluation.earlier)
     print_notes(evaluation.notes)
     for path in written:
         if path.name in ("report.html", "results.json"):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..evaluate.comparison import Comparison, GridResult
     from ..evaluate.duplicates import NearDuplicates
     from ..evaluate.models import Explanation
-    from ..evaluate.scoring import HeadResult
+    from ..evaluate.scoring import EarlierRuns, HeadResult
     from ..evaluate.splits import GroupSuggestion
     from ..extract import Check, Timed, Verification
 
@@ -163,6 +163,7 @@ def print_comparison(comparison: Comparison) -> None:
         click.echo(f"\nExternal images: {display(one.name)}\n\n{table}\n")
         for text in one.sentences:
             say(text)
+    print_earlier_runs(comparison.earlier)
     print_notes(comparison.notes)
 
 
@@ -307,6 +308,12 @@ def print_explanation(result: Explanation) -> None:
         say(f"The map is Grad-CAM over {height} x {width} regions, which does not account for the whole score.")
     if result.empty:
         print_notes(["Grad-CAM finds no region that speaks for this class. A linear head has an exact map"])
+
+
+def print_earlier_runs(earlier: EarlierRuns | None) -> None:
+    """Print how often the same test images were scored before, if it is more than a few times."""
+    if earlier is not None and earlier.warning:
+        say(earlier.warning, fg="yellow")
 
 
 def print_notes(notes: Sequence[str], err: bool = False) -> None:

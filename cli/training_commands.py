@@ -23,7 +23,7 @@ from .command import (
     option,
 )
 from .head_options import HEAD, VIEWS, parameter, search_values
-from .output import print_json, print_notes, print_scores, print_timings
+from .output import print_earlier_runs, print_json, print_notes, print_scores, print_timings
 from .screen import say, say_next, timed_progress, wrapped_lines
 
 
@@ -95,6 +95,7 @@ def train(
         else:
             text = f"coverage={one.target:g}: predict gives sets of {one.measured:.2f} labels on average."
         say(f"{text} Chosen on {counted(one.images, 'held-out training image(s)')}.")
+    print_earlier_runs(trained.earlier)
     print_notes(trained.notes)
     if timings:
         print_timings(shown)
@@ -170,6 +171,7 @@ def tune(
             print_timings(shown, as_json=True)
         return
     click.echo(wrapped_lines(str(tuned)))
+    print_earlier_runs(tuned.earlier)
     for path in written:
         say(f"Wrote {display(str(path))}")
     if timings:

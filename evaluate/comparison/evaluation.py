@@ -23,7 +23,15 @@ from ...extract import Progress, as_progress
 from ..duplicates import groups_for, near_duplicates_in
 from ..models import DecisionScores, ModelFile, check_order, decisions_of, score_decisions, short_hashes
 from ..report import Figures
-from ..scoring import HeadResult, TrainingOverlap, part_of, score_head, with_intervals
+from ..scoring import (
+    EarlierRuns,
+    HeadResult,
+    TrainingOverlap,
+    part_of,
+    record_scores,
+    score_head,
+    with_intervals,
+)
 from ..shared import Records
 from ..splits import Groups, GroupsLike, Split, notes_on_size, read_split
 from .result import Comparison
@@ -53,6 +61,8 @@ class Evaluation:
         The result as a comparison of one head, which `save` writes.
     decisions : Records of DecisionScores
         What the rules of ``train --decide`` do on the independent images; empty for other models.
+    earlier : EarlierRuns or None
+        Earlier runs that scored these images, from the ledger next to the cache; None for a cache in memory.
     """
 
     result: HeadResult
@@ -64,6 +74,11 @@ class Evaluation:
     relation: str
     comparison: Comparison = field(repr=False)
     decisions: Records[DecisionScores] = field(default_factory=Records)
+
+    @property
+    def earlier(self) -> EarlierRuns | None:
+        """Earlier runs that scored these images."""
+        return self.comparison.earlier
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scores as JSON-serialisable values."""
@@ -81,6 +96,8 @@ class Evaluation:
             }
         if self.decisions:
             about["decisions"] = self.decisions.to_dict()
+        if self.earlier is not None:
+            about["earlier_runs"] = self.earlier.to_dict()
         return about
 
     def to_frame(self) -> Any:
@@ -157,7 +174,8 @@ def evaluate_model(
     check_order("evaluate_model", model, "CACHE", cache)
     check_flag("include_training", "evaluate_model", include_training)
     split_file = None if split is None else check_path("split", "evaluate_model", split)
-    opened = open_cache(cache, "evaluate_model").labelled("evaluate_model")
+    stored_cache = open_cache(cache, "evaluate_model")
+    opened = stored_cache.labelled("evaluate_model")
     progress = as_progress(progress, "evaluate_model")
     file = ModelFile.open(model, trust)
     stored = decisions_of(file.metadata, file.name)
@@ -212,7 +230,10 @@ def evaluate_model(
         notes += [one.text for one in decisions]
     test = Split(np.zeros(0, np.intp), rows, "model")
     notes += notes_on_size(opened, test, groups=known_groups, scored=(name, result.predicted == opened.labels[rows]))
+    earlier, ledger_notes = record_scores(stored_cache.path, opened, rows, [result], "evaluate", test.method)
+    notes += ledger_notes
     comparison = Comparison(opened, test, [result], list(notes), groups=known_groups)
+    comparison.earlier = earlier
     comparison.next_command = ["predict", str(model), "IMAGES"]
     searched = known_groups is not None and bool(file.training_hashes) and not leakage_notes
     if (searched or related.any()) and not (include_training and trained_on.any()):

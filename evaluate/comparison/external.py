@@ -24,6 +24,7 @@ from ..scoring import (
     HeadResult,
     fit_and_score,
     part_of,
+    record_scores,
     score_head,
     with_intervals,
 )
@@ -91,8 +92,12 @@ def score_external(
 
 @dataclass(frozen=True)
 class _Tested:
-    """External rows of a cache, whether they have something in training, and the training rows of the comparison."""
+    """External rows of a cache, whether they have something in training, and the training rows of the comparison.
 
+    ``path`` is that of the cache; ``cache`` has the classes of the comparison.
+    """
+
+    path: Path | None
     cache: FeatureCache
     rows: Rows
     groups: Groups | None
@@ -131,7 +136,7 @@ def _score_cache(
             notes = [f"near-duplicates of training images could not be searched, so scores may be too high: {error}"]
     name = "features in memory" if other.path is None else other.path.name
     comparison.notes += [f"{display(name)}: {note}" for note in notes]
-    tested = _Tested(labelled, rows, groups, related, "a near-duplicate", trained, detector)
+    tested = _Tested(other.path, labelled, rows, groups, related, "a near-duplicate", trained, detector)
     of_all = [
         score_head(result.name, result.head, labelled, rows) for result in comparison.table if result.name in heads
     ]
@@ -157,7 +162,7 @@ def _score_site(
             progress.now(f"training {display(result.name)} without {display(name)} …")
             of_all.append(fit_and_score(result.name, clone(heads[result.name]), cache, split, groups))
     detector = _detector(comparison, split.train)
-    tested = _Tested(cache, rows, groups, related, relation, split.train, detector)
+    tested = _Tested(cache.path, cache, rows, groups, related, relation, split.train, detector)
     return _summary(name, comparison, tested, of_all, {})
 
 
@@ -173,6 +178,8 @@ def _summary(
         )
         for result in of_all
     ]
+    earlier, notes = record_scores(tested.path, tested.cache, rows, of_all, "compare", "external")
+    comparison.notes += [note for note in notes if note not in comparison.notes]
     scores = [_score(comparison, tested, kept, *pair) for pair in zip(results, of_all, strict=True)]
     training, classes = comparison.cache.labels[tested.trained], comparison.cache.class_names
     there, here = (
@@ -189,6 +196,7 @@ def _summary(
         {label: (float(there[index]), float(here[index])) for index, label in enumerate(classes)},
         float((tested.detector.novelty(tested.cache[rows]) > 1).mean()),
         list(of_all) if several else [],
+        earlier,
     )
 
 

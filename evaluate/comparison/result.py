@@ -42,6 +42,8 @@ class Comparison(ComparisonData):
         Scores of the values of columns, the lowest first; empty unless `by` was given.
     external : list of ExternalSet
         Scores on the external sets.
+    earlier : EarlierRuns or None
+        Earlier runs that scored the same test images, from the ledger next to the cache; None for a cache in memory.
     timings : dict of str to float
         Wall time in seconds of each phase.
     failed : dict of str to EmbedonceError

@@ -32,6 +32,7 @@ from ..scoring import (
     notes_on_fits,
     open_views,
     pool_results,
+    record_scores,
     run_as_finished,
     weigh_classes,
 )
@@ -188,7 +189,8 @@ def compare(
     check_flag("learning_curve", "compare", learning_curve)
     progress = timed(as_progress(progress, "compare"))
     progress.phase("groups and splits")
-    opened = open_cache(cache, "compare").labelled("compare")
+    source = open_cache(cache, "compare")
+    opened = source.labelled("compare")
     named = name_heads(heads)
     unfitted = make_heads(named)
     models = open_models(image_models, opened, unfitted)
@@ -230,6 +232,13 @@ def compare(
     comparison, *others = summaries
     comparison.notes += failures + notes
     comparison.failed = failed
+    for each in summaries:
+        split = each.split
+        if each is comparison or not np.array_equal(split.test, comparison.split.test):  # all folds test every image
+            each.earlier, ledger_notes = record_scores(
+                source.path, opened, split.test, each.results, "compare", split.method, split.seed
+            )
+            comparison.notes += [note for note in ledger_notes if note not in comparison.notes]
     comparison.subgroups = score_subgroups(comparison, columns)
     if outside:
         progress.phase("external sets")

@@ -15,7 +15,17 @@ from ...extract import Progress, as_progress
 from ...heads import make_head
 from ...heads.io import cache_metadata, keras_head, require_saveable, save_head
 from ..duplicates import groups_for
-from ..scoring import HeadResult, fit_and_score, fit_head, notes_on_fits, open_views, training_history, with_intervals
+from ..scoring import (
+    EarlierRuns,
+    HeadResult,
+    fit_and_score,
+    fit_head,
+    notes_on_fits,
+    open_views,
+    record_scores,
+    training_history,
+    with_intervals,
+)
 from ..shared import Records, history_figure, replacing_files, try_figure
 from ..splits import GroupsLike, Split, SplitLike, check_class_sizes, every_row, notes_on, single_split
 from .decision_thresholds import choose_decisions, read_targets
@@ -47,6 +57,8 @@ class TrainedModel:
         Figure of accuracy and loss per epoch.
     decisions : Records of Decision
         Rules that the model file has; empty without ``decide``.
+    earlier : EarlierRuns or None
+        Earlier runs that scored the test images, from the ledger next to the cache; None for a cache in memory.
     """
 
     head: Any
@@ -58,17 +70,23 @@ class TrainedModel:
     notes: list[str]
     curves: Path | None = None
     decisions: Records[Decision] = field(default_factory=Records)
+    earlier: EarlierRuns | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but head and split as JSON-serialisable values."""
-        return {
+        about: dict[str, Any] = {
             "model": str(self.path),
             "curves": None if self.curves is None else str(self.curves),
             "fit_seconds": self.fit_seconds,
             "scores": None if self.result is None else self.result.scores,
             "checked_images": self.checked,
             "notes": self.notes,
-        } | ({"decisions": self.decisions.to_dict()} if self.decisions else {})
+        }
+        if self.decisions:
+            about["decisions"] = self.decisions.to_dict()
+        if self.earlier is not None:
+            about["earlier_runs"] = self.earlier.to_dict()
+        return about
 
 
 def train(
@@ -148,7 +166,8 @@ def train(
             f"parameter cache of train must be a cache, got the model file {display(str(cache))}: did you swap CACHE "
             "and the output?"
         )
-    opened = open_cache(cache, "train").labelled("train")
+    stored_cache = open_cache(cache, "train")
+    opened = stored_cache.labelled("train")
     progress = as_progress(progress, "train")
     path = check_path("path", "train", path)
     estimator = make_head(head, **check_mapping("parameters", "train", parameters))
@@ -221,7 +240,13 @@ def train(
         notes += decoding_notes(source)
     if checked == 0:
         notes.append("the image model was not checked on images: the cache's image folder is gone or has changed")
+    earlier = None
+    if result is not None:
+        earlier, ledger_notes = record_scores(
+            stored_cache.path, opened, rows.test, [result], "train", rows.method, rows.seed
+        )
+        notes += ledger_notes
     drawn = curves if history and not figure_notes else None
     return TrainedModel(
-        estimator, path, rows, result, seconds, checked, notes + figure_notes, drawn, Records(decisions)
+        estimator, path, rows, result, seconds, checked, notes + figure_notes, drawn, Records(decisions), earlier
     )

@@ -178,6 +178,8 @@ def summary(comparison: ComparisonData) -> list[str]:
     sentences += [_sentence(text, comparison) for text in best_head_verdicts(comparison)]
     sentences += _on_leakage(comparison)
     sentences += [text for one in comparison.external for text in one.sentences[:1]]
+    if comparison.earlier is not None and comparison.earlier.text:
+        sentences.append(comparison.earlier.text)
     if best.probabilities is not None:
         sentences.append(_on_probabilities(comparison, best.name, best.probabilities))
     return sentences

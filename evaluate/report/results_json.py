@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..metrics import class_intervals, probability_scores
-from ..shared import describe_cache, how_it_was_made, without_nan
+from ..shared import describe_cache, how_it_was_made, image_digest, labelled_digest, without_nan
 
 if TYPE_CHECKING:
     from ..scoring import ComparisonData
@@ -19,13 +18,14 @@ FORMAT_VERSION = 1
 
 def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
     """Return everything that was measured, JSON-serialisable."""
-    best = comparison.best()
+    best, cache = comparison.best(), comparison.cache
+    digests = {"image_digest": image_digest(cache), "test_digest": labelled_digest(cache, comparison.split.test)}
     results = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "made": how_it_was_made(),
-        "cache": describe_cache(comparison.cache),
-        "split": comparison.split.to_dict() | _digests(comparison),
+        "cache": describe_cache(cache),
+        "split": comparison.split.to_dict() | digests,
         "notes": comparison.notes,
         "skewed": comparison.skewed,
         "heads": _heads(comparison),
@@ -36,6 +36,8 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
     }
     if comparison.fingerprint:
         results["fingerprint"] = comparison.fingerprint
+    if comparison.earlier is not None:
+        results["earlier_runs"] = comparison.earlier.to_dict()
     if comparison.learning_curve:
         results["label_budget"] = comparison.learning_curve.to_dict()
     if comparison.learning_outlook is not None:
@@ -58,15 +60,6 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
             "differences": other.differences.to_dict(),
         }
     return results
-
-
-def _digests(comparison: ComparisonData) -> dict[str, str]:
-    """Return digests of all images, and of the test images with their classes, in any order."""
-    cache = comparison.cache
-    contents = [digest.tobytes() for digest in cache.files.hashes]
-    names = [str(name).encode("utf-8", "surrogatepass") for name in cache.label_names]
-    digests = {"image": contents, "test": [contents[row] + names[row] for row in comparison.split.test]}
-    return {f"{kind}_digest": hashlib.sha256(b"\n".join(sorted(rows))).hexdigest() for kind, rows in digests.items()}
 
 
 def _heads(comparison: ComparisonData) -> list[dict[str, Any]]:

@@ -1,3 +1,4 @@
+from .earlier_runs import EarlierRuns as EarlierRuns
 from .external import ExternalScore as ExternalScore
 from .external import ExternalSet as ExternalSet
 from .fitting import fit_and_score as fit_and_score
@@ -15,6 +16,7 @@ from .heads import make_heads as make_heads
 from .heads import name_and_parameters as name_and_parameters
 from .heads import name_heads as name_heads
 from .heads import weigh_classes as weigh_classes
+from .ledger import record_scores as record_scores
 from .parallel import check_jobs as check_jobs
 from .parallel import run_as_finished as run_as_finished
 from .parallel import run_jobs as run_jobs

@@ -9,6 +9,7 @@ from typing import Any
 from ...cache import counted, display
 from ..metrics import METRICS
 from ..shared import Record, Records, TextTable, format_interval, format_number, format_p, format_points, percent
+from .earlier_runs import EarlierRuns
 from .results import HeadResult
 
 
@@ -62,6 +63,8 @@ class ExternalSet:
         Fraction of the images that are farther from the training images than 99.9 % of them are from the others.
     of_all : list of HeadResult
         Scores of all images, if some have a near-duplicate in training.
+    earlier : EarlierRuns or None
+        Earlier runs that scored these images; None for a cache in memory.
 
     See Also
     --------
@@ -78,6 +81,7 @@ class ExternalSet:
     fractions: Mapping[str, tuple[float, float]]
     unlike_training: float
     of_all: list[HeadResult] = field(default_factory=list)
+    earlier: EarlierRuns | None = None
 
     @property
     def sentences(self) -> list[str]:
@@ -112,6 +116,8 @@ class ExternalSet:
             sentences.append(f"{text}: {percent(here)} instead of {percent(there)} of the training images.")
         if self.unlike_training >= 0.01:
             sentences.append(f"{percent(self.unlike_training)} of the images are unlike all training images.")
+        if self.earlier is not None and self.earlier.warning:
+            sentences.append(self.earlier.warning)
         return sentences
 
     def table(self, *, page: bool = False) -> TextTable:
@@ -150,7 +156,7 @@ class ExternalSet:
             "fractions": {name: list(pair) for name, pair in self.fractions.items()},
             "unlike_training": self.unlike_training,
             "heads": heads,
-        }
+        } | ({} if self.earlier is None else {"earlier_runs": self.earlier.to_dict()})
 
     def to_frame(self) -> Any:
         """Return ``scores`` as a pandas DataFrame, a line per head."""

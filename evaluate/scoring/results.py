@@ -35,6 +35,7 @@ from ..shared import (
     percent,
 )
 from ..splits import Groups, Split
+from .earlier_runs import EarlierRuns
 
 
 @dataclass(frozen=True)
@@ -312,6 +313,7 @@ class ComparisonData:
     learning_outlook: LearningOutlook | None = None
     failed: dict[str, EmbedonceError] = field(default_factory=dict)
     overlap: TrainingOverlap | None = None  # of a trained model
+    earlier: EarlierRuns | None = None
     external: list[Any] = field(default_factory=list)  # of ExternalSet
     subgroups: Records[Any] = field(default_factory=Records)  # of SubgroupScore
     timings: dict[str, float] = field(default_factory=dict)

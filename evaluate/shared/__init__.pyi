@@ -29,6 +29,8 @@ from .plots import try_figure as try_figure
 from .provenance import as_json as as_json
 from .provenance import describe_cache as describe_cache
 from .provenance import how_it_was_made as how_it_was_made
+from .provenance import image_digest as image_digest
+from .provenance import labelled_digest as labelled_digest
 from .provenance import package_versions as package_versions
 from .provenance import without_nan as without_nan
 from .replace_files import replacing_files as replacing_files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import platform
@@ -11,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ...cache import FeatureCache, info
 
@@ -37,6 +39,22 @@ def describe_cache(cache: FeatureCache) -> dict[str, Any]:
     document = info(cache).to_dict()
     del document["reject_reasons"]
     return document
+
+
+def image_digest(cache: FeatureCache) -> str:
+    """Return a digest of the content of all images, in any order, as hexadecimal text."""
+    return _digest([digest.tobytes() for digest in cache.files.hashes])
+
+
+def labelled_digest(cache: FeatureCache, rows: npt.NDArray[np.intp]) -> str:
+    """Return a digest of the content and the classes of some images, in any order, as hexadecimal text."""
+    names = [str(name).encode("utf-8", "surrogatepass") for name in cache.class_names]
+    hashes, labels = cache.files.hashes, cache.labels
+    return _digest([hashes[row].tobytes() + names[labels[row]] for row in rows])
+
+
+def _digest(parts: list[bytes]) -> str:
+    return hashlib.sha256(b"\n".join(sorted(parts))).hexdigest()
 
 
 def as_json(value: Any) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 from ...cache import FeatureCache, as_csv, display, printable, write_atomically
 from ...heads import Range, Space
 from ..metrics import METRICS, PairedTest
-from ..scoring import HeadResult
+from ..scoring import EarlierRuns, HeadResult
 from ..shared import (
     Records,
     TextTable,
@@ -60,6 +60,8 @@ class Tuning:
     notes : list of str
     seconds : float
         Wall-clock time in total.
+    earlier : EarlierRuns or None
+        Earlier runs that scored the test images, from the ledger next to the cache; None for a cache in memory.
 
     See Also
     --------
@@ -90,6 +92,7 @@ class Tuning:
     difference: PairedTest | None = None
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    earlier: EarlierRuns | None = None
 
     @property
     def best_parameters(self) -> dict[str, Any]:
@@ -163,6 +166,8 @@ class Tuning:
             "notes": self.notes,
             "table": self.table.to_dict(),
         }
+        if self.earlier is not None:
+            results["earlier_runs"] = self.earlier.to_dict()
         return {name: without_nan(value) for name, value in results.items()}
 
     def to_frame(self) -> Any:

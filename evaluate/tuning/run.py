@@ -22,7 +22,7 @@ from ...extract import Progress, as_progress
 from ...heads import candidates, make_head, search_space
 from ..duplicates import groups_for
 from ..metrics import METRICS, MetricName, compare_pair, leading_metric
-from ..scoring import check_jobs, fit_and_score, notes_on_fits, run_jobs
+from ..scoring import check_jobs, fit_and_score, notes_on_fits, record_scores, run_jobs
 from ..shared import Records
 from ..splits import GroupsLike, SplitLike, check_class_sizes, inner_folds, notes_on, plan_splits
 from .result import Tuning
@@ -118,7 +118,8 @@ def tune(
     if metric is not None and METRICS[metric].of_probabilities and not hasattr(unfitted, "predict_proba"):
         raise ParameterError(f"parameter metric of tune cannot be {metric} for head {head!r}: it has no probabilities")
     values = unfitted.get_params(deep=False)
-    opened = open_cache(cache, "tune").labelled("tune")
+    stored_cache = open_cache(cache, "tune")
+    opened = stored_cache.labelled("tune")
     optimized: str = leading_metric(opened.labels) if metric is None else metric
     check_int("folds", "the search", folds, 2)
     check_class_sizes(opened, split, folds + 1)  # the training part needs an image for each fold
@@ -158,7 +159,11 @@ def tune(
     notes = (
         notes + split_notes + notes_on(opened, outer, groups=row_groups, scored=scored) + search.notes + _notes(tuning)
     )
-    return replace(tuning, notes=notes, seconds=time.monotonic() - begin)
+    named = [replace(each, name=label) for each, label in zip(results, ("tuned", "default"), strict=False)]
+    earlier, ledger_notes = record_scores(
+        stored_cache.path, opened, outer.test, named, "tune", outer.method, outer.seed
+    )
+    return replace(tuning, notes=notes + ledger_notes, seconds=time.monotonic() - begin, earlier=earlier)
 
 
 def _notes(tuning: Tuning) -> list[str]:
