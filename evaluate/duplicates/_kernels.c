@@ -11,6 +11,7 @@
 
 #include <math.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #if defined(_WIN32)
@@ -304,24 +305,28 @@ INLINE void pad(const float *picture, Padded out)
     for (int y = 0; y < HALF; y++) memcpy(out[y] + HALF - 1, picture + y * HALF, sizeof(float) * HALF);
 }
 
-/* Sum one[p] * other[p + shift] over all p, for shifts by up to 13 pixels. */
-INLINE void correlation(const float *one, Padded other, float out[MAPS][WIDE])
+/* Sum one[p] * other[p + shift] over all p, for shifts by up to `reach` pixels; one vector holds few shifts. */
+INLINE void correlation(const float *one, Padded other, int reach, float out[MAPS][WIDE])
 {
-    for (int down = 1 - HALF; down < HALF; down++) {
-        Floats sums[4] = {{0}};
+    const int narrow = 2 * reach < LANES, from = narrow ? HALF - 1 - reach : 0;
+    for (int down = -reach; down <= reach; down++) {
+        Floats sums[2][4] = {{{0}}};
         const int first = down < 0 ? -down : 0, end = down < 0 ? HALF : HALF - down;
         for (int y = first; y < end; y++) {
+            const float *line = other[y + down] + from;
             UNROLL for (int x = 0; x < HALF; x++) {
                 Floats left, right;
-                memcpy(&left, other[y + down] + x, sizeof left);
-                memcpy(&right, other[y + down] + x + LANES, sizeof right);
-                sums[2 * (x % 2)] += one[y * HALF + x] * left;
-                sums[2 * (x % 2) + 1] += one[y * HALF + x] * right;
+                memcpy(&left, line + x, sizeof left);
+                sums[0][x % 4] += one[y * HALF + x] * left;
+                if (narrow) continue;
+                memcpy(&right, line + x + LANES, sizeof right);
+                sums[1][x % 4] += one[y * HALF + x] * right;
             }
         }
-        const Floats left = sums[0] + sums[2], right = sums[1] + sums[3];
-        memcpy(out[down + HALF - 1], &left, sizeof left);
-        memcpy(out[down + HALF - 1] + LANES, &right, sizeof right);
+        const Floats left = (sums[0][0] + sums[0][1]) + (sums[0][2] + sums[0][3]);
+        const Floats right = (sums[1][0] + sums[1][1]) + (sums[1][2] + sums[1][3]);
+        memcpy(out[down + HALF - 1] + from, &left, sizeof left);
+        if (!narrow) memcpy(out[down + HALF - 1] + LANES, &right, sizeof right);
     }
 }
 
@@ -333,53 +338,64 @@ EXPORT CLONES void embedonce_shift(const float *ones, const float *others, const
     static const int sizes[3][2] = {{0, 0}, {0, 1}, {1, 0}};
     Padded padded_masks[2], padded;
     float product[MAPS][WIDE], energy[3][2][MAPS][WIDE], square[HALF * HALF], moved[HALF * HALF];
+    int16_t from[8][HALF * HALF], turned[8][MAPS * WIDE], shift[3][MAPS * MAPS];
+    int number[3] = {0}, reach[3] = {0}; /* of the allowed shifts of each zoom, and the largest of them */
     for (int s = 0; s < 2; s++) pad(masks + s * HALF * HALF, padded_masks[s]);
+    for (int z = 0; z < 3; z++)
+        for (int p = 0; p < MAPS * MAPS; p++) {
+            const int v = abs(p / MAPS - HALF + 1), u = abs(p % MAPS - HALF + 1), larger = v > u ? v : u;
+            if (!allowed[z * MAPS * MAPS + p]) continue;
+            if (larger > reach[z]) reach[z] = larger;
+            shift[z][number[z]++] = (int16_t)(p / MAPS * WIDE + p % MAPS);
+        }
+    for (int position = 0; position < 8; position++) { /* where a pixel, and the energy of a shift, come from */
+        const int turns = position % 4, mirror = position / 4 ? -1 : 1;
+        const int sine = (turns == 1) - (turns == 3), cosine = (turns == 0) - (turns == 2);
+        for (int y = 0; y < MAPS; y++)
+            for (int x = 0; x < MAPS; x++) {
+                const int v = y - HALF + 1, u = x - HALF + 1;
+                const int down = mirror * (cosine * v - sine * u), across = sine * v + cosine * u;
+                turned[position][y * WIDE + x] = (int16_t)((down + HALF - 1) * WIDE + across + HALF - 1);
+            }
+        for (int y = 0; y < HALF; y++)
+            for (int x = 0; x < HALF; x++) {
+                const int v = 2 * y - HALF + 1, u = 2 * x - HALF + 1; /* twice the distance from the middle */
+                const int down = mirror * (cosine * v - sine * u), across = sine * v + cosine * u;
+                from[position][y * HALF + x] = (int16_t)((down + HALF - 1) / 2 * HALF + (across + HALF - 1) / 2);
+            }
+    }
     for (int64_t pair = 0; pair < pairs; pair++) {
         const float *one = ones + pair * 2 * HALF * HALF, *other = others + pair * 2 * HALF * HALF;
         for (int z = 0; z < 3; z++) {
             const float *pictures[2] = {one + sizes[z][0] * HALF * HALF, other + sizes[z][1] * HALF * HALF};
             for (int p = 0; p < HALF * HALF; p++) square[p] = pictures[0][p] * pictures[0][p];
-            correlation(square, padded_masks[sizes[z][1]], energy[z][0]);
+            correlation(square, padded_masks[sizes[z][1]], reach[z], energy[z][0]);
             for (int p = 0; p < HALF * HALF; p++) square[p] = pictures[1][p] * pictures[1][p];
             pad(square, padded);
-            correlation(masks + sizes[z][0] * HALF * HALF, padded, energy[z][1]);
+            correlation(masks + sizes[z][0] * HALF * HALF, padded, reach[z], energy[z][1]);
         }
         for (int position = 0; position < 8; position++)
             for (int size = 0; size < 2; size++) {
-                /* where a pixel comes from: across(y, x) = a y + b x, the same down, about the middle */
-                const int turns = position % 4, mirror = position / 4 ? -1 : 1;
-                const int sine = (turns == 1) - (turns == 3), cosine = (turns == 0) - (turns == 2);
-                const float *picture = other + size * HALF * HALF;
-                for (int y = 0; y < HALF; y++)
-                    for (int x = 0; x < HALF; x++) {
-                        const int v = 2 * y - HALF + 1, u = 2 * x - HALF + 1; /* twice the distance */
-                        const int down = mirror * (cosine * v - sine * u), across = sine * v + cosine * u;
-                        moved[y * HALF + x] = picture[(down + HALF - 1) / 2 * HALF + (across + HALF - 1) / 2];
-                    }
+                for (int p = 0; p < HALF * HALF; p++) moved[p] = other[size * HALF * HALF + from[position][p]];
                 pad(moved, padded);
                 for (int z = 0; z < 3; z++) {
                     if (sizes[z][1] != size) continue;
-                    correlation(one + sizes[z][0] * HALF * HALF, padded, product);
+                    correlation(one + sizes[z][0] * HALF * HALF, padded, reach[z], product);
+                    const float *values = product[0], *its = energy[z][0][0], *other_energy = energy[z][1][0];
                     float best = -2;
                     int place = 0;
-                    for (int y = 0; y < MAPS; y++)
-                        for (int x = 0; x < MAPS; x++) {
-                            float score = -1;
-                            if (allowed[(z * MAPS + y) * MAPS + x]) {
-                                const int v = y - HALF + 1, u = x - HALF + 1;
-                                const int down = mirror * (cosine * v - sine * u), across = sine * v + cosine * u;
-                                float norm = energy[z][0][y][x] * energy[z][1][down + HALF - 1][across + HALF - 1];
-                                norm = norm > 1e-6f ? norm : 1e-6f;
-                                const float value = product[y][x];
-                                if (best > 0 && (value <= 0 || value * value <= best * best * norm)) continue;
-                                score = value / sqrtf(norm);
-                            }
-                            if (score > best) best = score, place = y * MAPS + x;
-                        }
+                    for (int i = 0; i < number[z]; i++) {
+                        const int p = shift[z][i];
+                        float norm = its[p] * other_energy[turned[position][p]];
+                        norm = norm > 1e-6f ? norm : 1e-6f;
+                        if (best > 0 && (values[p] <= 0 || values[p] * values[p] <= best * best * norm)) continue;
+                        const float score = values[p] / sqrtf(norm);
+                        if (score > best) best = score, place = p;
+                    }
                     const int64_t at = (z * 8 + position) * pairs + pair;
                     scores[at] = best;
-                    shifts[2 * at] = place % MAPS - (HALF - 1);
-                    shifts[2 * at + 1] = place / MAPS - (HALF - 1);
+                    shifts[2 * at] = place % WIDE - (HALF - 1);
+                    shifts[2 * at + 1] = place / WIDE - (HALF - 1);
                 }
             }
     }

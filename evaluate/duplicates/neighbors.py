@@ -12,13 +12,14 @@ import numpy.typing as npt
 from ...cache import FeatureCache
 from ...errors import GroupsError
 from ...extract import cpu_count
+from .largest_products import largest, nearest_of_all
 
 COMPONENTS = 256
 _SAMPLE = 20_000  # rows that the principal components are computed from
 _READ = 4096
 _PRODUCTS = 64 << 20  # bytes of similarities that all threads have at a time
-_CLASSES = 64  # of columns; reading their maxima is faster than sorting all values
 _ADDED = 256  # new rows that all rows are compared with at a time
+_SYMMETRIC_ABOVE = 30_000  # rows from which computing each similarity once saves more than it costs to keep candidates
 APPROXIMATE_ABOVE = 200_000
 """Rows from which an approximate index is used, since comparing all pairs grows with their square."""
 
@@ -103,6 +104,8 @@ def _nearest_neighbors(cache: FeatureCache, count: int) -> Neighbors:
         return Neighbors(np.zeros((len(reduced), 0), np.intp), np.zeros((len(reduced), 0), np.float32), reduced, axes)
     if len(reduced) > APPROXIMATE_ABOVE:
         return Neighbors(*_approximate(reduced, count), reduced, axes)
+    if len(reduced) > _SYMMETRIC_ABOVE:
+        return Neighbors(*nearest_of_all(reduced, count), reduced, axes)
     return Neighbors(*_exact(reduced, count, np.arange(len(reduced))), reduced, axes)
 
 
@@ -159,27 +162,11 @@ def _exact(
         part = asked[start : start + block]
         products = reduced[part] @ reduced.T
         products[np.arange(len(part)), part] = -np.inf
-        rows[start : start + block], similarity[start : start + block] = _largest(products, count)
+        rows[start : start + block], similarity[start : start + block] = largest(products, count)
 
     with ThreadPoolExecutor(cpu_count()) as pool:
         list(pool.map(search, range(0, len(asked), block)))
     return rows, similarity
-
-
-def _largest(products: npt.NDArray[np.float32], count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-    """Return the columns of the largest values of each row, the largest first, and the values."""
-    width = products.shape[1] // _CLASSES
-    if width < 2 * count:
-        limits = np.partition(products, -count, axis=1)[:, -count]
-    else:  # as many classes of columns have a maximum from this limit on, so as many values are above it, few more
-        maxima = products[:, : width * _CLASSES].reshape(len(products), _CLASSES, width).max(1)
-        limits = np.partition(maxima, -count, axis=1)[:, -count]
-    row, column = np.divmod(np.flatnonzero(products >= limits[:, None]), products.shape[1])
-    values = products[row, column]
-    order = np.lexsort((-values, row))
-    row, column, values = row[order], column[order], values[order]
-    chosen = np.searchsorted(row, np.arange(len(products)))[:, None] + np.arange(count)
-    return column[chosen], values[chosen]
 
 
 def _approximate(reduced: npt.NDArray[np.float32], count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 from embedonce.errors import GroupsError
-from embedonce.evaluate.duplicates import neighbors
+from embedonce.evaluate.duplicates import largest_products, neighbors
 from textures import Rows
 
 
@@ -33,11 +33,32 @@ def test_exact_neighbours_are_those_of_brute_force(monkeypatch, megabytes):
 
 @pytest.mark.parametrize("columns", [50, 700])  # without classes of columns, and with them
 def test_the_largest_values_are_those_of_sorting(monkeypatch, columns):
-    monkeypatch.setattr(neighbors, "_CLASSES", 16)
+    monkeypatch.setattr(largest_products, "_CLASSES", 16)
     values = np.random.default_rng(0).permutation(7 * columns).reshape(7, columns).astype(np.float32)
-    chosen, largest = neighbors._largest(values, 20)
+    chosen, largest = largest_products.largest(values, 20)
     np.testing.assert_array_equal(chosen, np.argsort(-values, axis=1)[:, :20])
     np.testing.assert_array_equal(largest, -np.sort(-values, axis=1)[:, :20])
+
+
+@pytest.mark.parametrize("pending", [0, 3])  # candidates are sorted at once, or when there are many
+@pytest.mark.parametrize("rows", [96, 300])  # the last block is as large as the others, or smaller than the count
+def test_each_similarity_is_computed_once(monkeypatch, rows, pending):
+    monkeypatch.setattr(neighbors, "_SYMMETRIC_ABOVE", 1)
+    monkeypatch.setattr(largest_products, "_BLOCK", 32)
+    monkeypatch.setattr(largest_products, "_PENDING", pending)
+    found = neighbors.nearest_neighbors(clustered(rows), 10)
+    order, similarity = brute_force(found.reduced, 10)
+    np.testing.assert_array_equal(found.rows, order)
+    np.testing.assert_allclose(found.similarity, similarity, atol=1e-5)
+
+
+def test_equal_rows_find_each_other(monkeypatch):
+    monkeypatch.setattr(largest_products, "_BLOCK", 16)
+    vectors = np.repeat(np.eye(4, dtype=np.float32), 25, 0)
+    rows, values = largest_products.nearest_of_all(vectors, 3)
+    np.testing.assert_array_equal(rows // 25, np.repeat(np.arange(4), 25)[:, None] * [1, 1, 1])
+    assert (rows != np.arange(100)[:, None]).all()
+    assert (values == 1).all()
 
 
 def test_reduced_features_are_the_weighted_principal_components():
