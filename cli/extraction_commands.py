@@ -9,7 +9,18 @@ import click
 
 from ..cache import counted, display
 from ..extract import DECODERS, DTYPES, FRAMES, LAYOUTS, ORIENTATIONS, VALUE_RANGES
-from .command import AS_JSON, ENGINE, PATH, POSITIVE, VIEWS, WEIGHTS, Command, option, sigterm_as_exit
+from .command import (
+    AS_JSON,
+    ENGINE,
+    PATH,
+    POSITIVE,
+    VIEWS,
+    WEIGHTS,
+    Command,
+    import_scikit_learn,
+    option,
+    sigterm_as_exit,
+)
 from .output import print_check, print_comparison, print_json, print_labels, print_report, print_verification
 from .screen import if_interrupted, progress, say, say_next
 
@@ -34,6 +45,7 @@ def demo(output: Path) -> None:
         # write everything to the folder demo
         embedonce demo -o demo
     """
+    import_scikit_learn()
     from ..evaluate.comparison import run_demo
 
     say("Handwritten digits from scikit-learn: 1,797 images in ten folders.")

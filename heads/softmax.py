@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_X_y, column_or_1d
-from threadpoolctl import ThreadpoolController
 
 from .._keras import import_keras
 from ..cache import RowSource, row_blocks
@@ -18,7 +17,17 @@ from ..errors import HeadError
 from .base import FLOATS, FeatureHead
 from .calibration import Codes, folds
 from .keras_model import dense_model
-from .numerics import Array, DenseSoftmax, Measured, glorot_uniform, is_source, select_rows, shuffled_batches, take_rows
+from .numerics import (
+    Array,
+    DenseSoftmax,
+    Measured,
+    glorot_uniform,
+    is_source,
+    one_thread,
+    select_rows,
+    shuffled_batches,
+    take_rows,
+)
 from .parameters import ClassWeight, check_class_weight, check_number, check_random_state, weights_of_rows, wrong_value
 from .predictors import SoftmaxPredictor
 
@@ -146,8 +155,7 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
         given = self._row_weights(sample_weight, len(codes))
         weights = weights_of_rows(self.class_weight, self.classes_, codes, given)
         data = _float32(features), codes, None if weights is None else weights.astype(np.float32)
-        # batches are too small for more threads, which wait busily for each other
-        with ThreadpoolController().limit(limits=1, user_api="blas"):
+        with one_thread():  # batches are too small for more
             self._fit_on(data, validation, checked)
         return self
 

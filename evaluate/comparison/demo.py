@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +14,13 @@ from ...errors import OutputError, WeightsError
 from ...extract import Progress, extract_features, make_recipe
 from ...extract.backbone import imagenet_path, imagenet_url
 from .result import Comparison
-from .run import compare
+from .run import DEFAULT_HEADS, compare
 
 IMAGE_SIZE = 96
 """The smallest size that has ImageNet weights: the digits are 8 x 8 pixels."""
 DOWNLOAD_SECONDS = 4.0
+RATE = 0.01
+"""Learning rate of softmax on features of random weights: the default takes hundreds of epochs there."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,10 @@ def run_demo(folder: Path, progress: Progress) -> Demo:
     weights = _weights(progress)
     path = folder / f"digits-{weights.replace(':', '-')}.h5"
     cache = extract_features(images, path, weights=weights, image_size=IMAGE_SIZE, progress=progress)
-    comparison = compare(cache, progress=progress)
+    heads: dict[str, dict[str, Any]] = {name: {} for name in DEFAULT_HEADS}
+    if weights != "imagenet":
+        heads["softmax"]["learning_rate"] = RATE
+    comparison = compare(cache, heads, progress=progress)
     comparison.save(folder / "results")
     return Demo(cache, comparison, images, folder / "results")
 

@@ -1,6 +1,7 @@
 from .adam import DenseSoftmax as DenseSoftmax
 from .adam import Measured as Measured
 from .adam import glorot_uniform as glorot_uniform
+from .blas_threads import one_thread as one_thread
 from .blas_threads import one_thread_if_small as one_thread_if_small
 from .gradients import margins_and_gradients as margins_and_gradients
 from .gradients import pair_log_score_slopes as pair_log_score_slopes

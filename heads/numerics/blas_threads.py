@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 _SMALL = 2**20  # values: 800 images
 
 
-@contextmanager
-def one_thread_if_small(values: int) -> Iterator[None]:
-    """Give BLAS one thread if features have few values: between small products, others would wait busily."""
-    from threadpoolctl import threadpool_limits
+@functools.cache  # finding the libraries takes a millisecond; scikit-learn, which heads import, has loaded them
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController
 
-    with threadpool_limits(1 if values <= _SMALL else None, user_api="blas"):
-        yield
+    return ThreadpoolController().select(user_api="blas")
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """Give BLAS one thread: between small products, others would wait busily."""
+    limited: AbstractContextManager[Any] = _blas().limit(limits=1)
+    return limited
+
+
+def one_thread_if_small(values: int) -> AbstractContextManager[Any]:
+    """Give BLAS one thread if features have few values."""
+    return one_thread() if values <= _SMALL else nullcontext()
 
 
 @contextmanager
@@ -22,9 +33,6 @@ def threads_of_blas() -> Iterator[int]:
     """Give BLAS one thread, and the number that it had, for threads of Python."""
     # exponentials, copies and the first touch of memory are shared then, not the products alone, and no thread waits
     # busily: between the small products of many iterations, such threads took most of two processors
-    from threadpoolctl import ThreadpoolController
-
-    blas = ThreadpoolController().select(user_api="blas")
-    threads = max((library.num_threads for library in blas.lib_controllers), default=1)
-    with blas.limit(limits=1):
+    threads = max((library.num_threads for library in _blas().lib_controllers), default=1)
+    with one_thread():
         yield threads
