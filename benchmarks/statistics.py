@@ -16,6 +16,8 @@ difficult groups are difficult in all classes.
   alike, and agree on 60 % of the groups. **images, groups**: one errs on single images and the other on whole groups.
   **half**: as before, but half of their errors are the same. **power**: as exchangeable, but one errs twice as often.
   **tied**: how often two heads are called practically tied by accuracy.
+- **own**: as scores, of a metric of the user, Cohen's kappa, by the jackknife; rounds without an error do not count.
+  **own_tests**: as tests, by the same.
 - **best**: the score of the best of several heads, less the true score of that head, as it is and corrected for the
   choice, in points of accuracy; and the coverage of the corrected interval. Heads are equally good, or differ by up to
   so many points.
@@ -42,14 +44,24 @@ import numpy.typing as npt
 from embedonce.evaluate.metrics.clusters import units
 from embedonce.evaluate.metrics.intervals import accuracy_interval, score_intervals
 from embedonce.evaluate.metrics.metrics import METRICS, score
+from embedonce.evaluate.metrics.own_metrics import (
+    Answers,
+    Contributions,
+    compare_contributions,
+    contributions_interval,
+    find_contributions,
+    read_metrics,
+)
 from embedonce.evaluate.metrics.paired_tests import MARGIN, PairedTest, compare_folds, compare_pair, sign_flip_p
 from embedonce.evaluate.metrics.selection import Predicted, selection_bias
 from embedonce.evaluate.splits.plan import FEW, FEW_ERRORS, UNEQUAL
 from embedonce.extract import cpu_count
 from rich.console import Console
 from rich.table import Table
+from sklearn.metrics import cohen_kappa_score
 
 CORRELATION = {"alone": 0.0, "drawn": 0.0, "even": 0.7, "uneven": 0.3, "hard": 0.3, "mixed": 0.3, "common": 0.3}
+KAPPA = read_metrics(cohen_kappa_score, ["0", "1", "2"], "statistics")["cohen_kappa_score"]
 SHARED = ("mixed", "common")  # groups have images of all classes
 SEPARATIONS = (1.5, 2.5, 4.0)
 MEAN_SIZE = 13.6  # of uneven groups
@@ -117,10 +129,15 @@ def coverage(kind: str, groups: tuple[int, ...], separation: float, seed: int) -
     """Return which intervals of one simulated head contain the truth, and whether a note says that they may not."""
     true, probabilities, of_row = draw_outputs(kind, groups, separation, np.random.default_rng(seed))
     found = _held(tuple(METRICS), true_scores(kind, groups, separation), true, probabilities, of_row, seed)
-    wrong = len(np.unique(of_row[probabilities.argmax(1) != true]))
+    return found | {"noted": coverage_noted(true, probabilities.argmax(1), of_row)}
+
+
+def coverage_noted(true: npt.NDArray[np.intp], predicted: npt.NDArray[np.intp], of_row: npt.NDArray[np.intp]) -> bool:
+    """Return whether a note says that intervals may be too narrow or too wide."""
+    wrong = len(np.unique(of_row[predicted != true]))
     fewest = min(units(of_row[true == label], int((true == label).sum())).effective for label in np.unique(true))
     every = units(of_row, len(true))
-    return found | {"noted": fewest < FEW or wrong < FEW_ERRORS or every.effective < UNEQUAL * every.groups}
+    return fewest < FEW or wrong < FEW_ERRORS or every.effective < UNEQUAL * every.groups
 
 
 def draw_correct(
@@ -240,6 +257,52 @@ def _held(
     return {name: found[name][0] <= truth[name] <= found[name][1] for name in scores if name in found}
 
 
+def own(kind: str, groups: tuple[int, ...], separation: float, seed: int) -> Found:
+    """Return whether the interval of a metric of the user, Cohen's kappa, contains the truth, and if a note warns."""
+    true, probabilities, of_row = draw_outputs(kind, groups, separation, np.random.default_rng(seed))
+    predicted = probabilities.argmax(1)
+    value, found = _kappa(true, predicted, of_row)
+    classes = [str(index) for index in range(len(groups))]
+    answers = Answers(true.astype(str), predicted.astype(str), None, classes)
+    interval = contributions_interval(KAPPA, answers, value, found)
+    if interval is None:
+        return {}
+    noted = coverage_noted(true, predicted, of_row)
+    return {"kappa": interval[0] <= true_kappa(kind, groups, separation) <= interval[1], "noted": noted}
+
+
+def _kappa(
+    true: npt.NDArray[np.intp], predicted: npt.NDArray[np.intp], of_row: npt.NDArray[np.intp]
+) -> tuple[float, Contributions]:
+    answers = Answers(true.astype(str), predicted.astype(str), None, [])
+    value = KAPPA.measure(answers)
+    return value, find_contributions(KAPPA, answers, value, of_row)
+
+
+@functools.cache
+def true_kappa(kind: str, groups: tuple[int, ...], separation: float) -> float:
+    """Return Cohen's kappa of a head on enough images to be the truth, with the classes in proportion."""
+    many = 1_500_000 // len(groups) // (1 if CORRELATION[kind] == 0 else 14)
+    true, probabilities, _ = draw_outputs(
+        "alone" if kind == "drawn" else kind, (many,) * len(groups), separation, np.random.default_rng(0)
+    )
+    weights = (np.array(groups) / np.bincount(true))[true]
+    return float(cohen_kappa_score(true, probabilities.argmax(1), sample_weight=weights))
+
+
+def own_tests(design: str, kind: str, groups: int, accuracy: float, seed: int) -> Found:
+    """Return whether two heads are called different by Cohen's kappa of three classes."""
+    generator = np.random.default_rng(seed)
+    of_row = np.repeat(np.arange(groups), sizes_of_groups(kind, groups, generator))
+    true = (of_row % 3).astype(np.intp)
+    values, found = {}, {}
+    for name, correct in zip("ab", two_heads(design, accuracy, of_row, kind, generator), strict=False):
+        predicted = np.where(correct, true, (true + 1) % 3)
+        values[name], found[name] = _kappa(true, predicted, of_row)
+    (row,) = compare_contributions(KAPPA, values, found)
+    return {"kappa": row.p < 0.05}
+
+
 def folds_of_ties(k: int, repeats: int, seed: int) -> Found:
     """Return which tests over folds reject two equally good learners."""
     from scipy.stats import ttest_1samp
@@ -308,6 +371,18 @@ def tables(run: Path | None) -> dict[str, tuple[str, tuple[str, ...], Callable[.
     found = {
         "scores": ("95 % intervals that contain the truth", ("kind", "groups", "separation"), coverage, scores),
         "tests": ("heads called different, and intervals", ("design", "kind", "groups", "accuracy"), tests, designs),
+        "own": (
+            "95 % intervals of a metric of the user that contain the truth",
+            ("kind", "groups", "separation"),
+            own,
+            [(kind, each, separation) for kind in sizes for each in sizes[kind][:3] for separation in SEPARATIONS],
+        ),
+        "own_tests": (
+            "heads called different by a metric of the user",
+            ("design", "kind", "groups", "accuracy"),
+            own_tests,
+            [design for design in designs if design[3] < 0.99],
+        ),
         "best": ("best of several heads", ("heads", "spread", "kind", "groups", "accuracy"), best, heads),
         "folds": (
             "equally good learners that folds find different at 0.05",
@@ -352,8 +427,8 @@ def main() -> None:
         result[name] = []
         for number, case in enumerate(cases):
             rounds = options.rounds // 4 if name == "folds" else options.rounds
-            if name == "scores":
-                true_scores(*case)  # once, for all processes
+            if name in ("scores", "own"):  # once, for all processes
+                (true_scores if name == "scores" else true_kappa)(*case)
             # separate seeds for each case, so that chance does not show as a pattern
             found = fractions(function, number * 10**5, rounds, *case)
             given = {key: str(value) if key == "run" else value for key, value in zip(varied, case, strict=True)}

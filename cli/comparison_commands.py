@@ -21,7 +21,7 @@ from .command import (
     option,
     print_error,
 )
-from .head_options import HEADS_HELP, VIEWS, complete_heads, head_parameters, set_parameters
+from .head_options import HEADS_HELP, METRICS, VIEWS, complete_heads, head_parameters, set_parameters
 from .output import print_comparison, print_grid, print_json, print_notes, print_timings
 from .screen import if_interrupted, say, say_next, timed_progress
 
@@ -76,6 +76,7 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
 )
 @option("--external", multiple=True, metavar="CACHE|@COLUMN", help="Also score images from elsewhere; repeatable.")
 @option("--by", multiple=True, metavar="@COLUMN", help="Also score each value of this column; repeatable.")
+@METRICS
 @option("--external-classes", type=PATH, metavar="FILE", help="CSV of external,class: other class names.")
 @VIEWS
 @option("--learning-curve", is_flag=True, help="Plot the score against training images.")
@@ -125,9 +126,12 @@ def compare(
     training. --external @COLUMN tests the images of each value of a column, such as a site, by heads trained on the
     others.
 
+    --metric takes a function of true and predicted class names, such as sklearn.metrics:cohen_kappa_score, or a scorer
+    of scikit-learn. More is better, unless the last word of its name is loss, error, cost or deviance.
+
     --fail-under takes METRIC>=VALUE, or HEAD.METRIC>=VALUE for one head, in quotes; METRIC>=VALUE@lower is for the
     lower end of the 95 % interval. The score of the best head is corrected for the choice. embedonce tune --help lists
-    the metrics; log_loss must be <= VALUE.
+    the metrics, and those of --metric count too; log_loss must be <= VALUE.
 
     --config reads the file that embedonce init writes; options on the command line override it. Its [grid] combines
     heads, parameters and seeds: each comparison gets a folder in OUTPUT, without figures unless --figures is given, and
@@ -152,6 +156,7 @@ def compare(
     from ..cache import FeatureCache, make_folder, refuse_input_as_output
     from ..evaluate.comparison import DEFAULT_HEADS, failed_gates, read_gates
     from ..evaluate.comparison import compare as compare_heads
+    from ..evaluate.metrics import read_metrics
     from ..evaluate.report import PARTIAL, next_command
 
     opened = FeatureCache.open(cache)
@@ -160,12 +165,13 @@ def compare(
         chosen = set_parameters(chosen, params)
     else:
         chosen = head_parameters(",".join(DEFAULT_HEADS) if heads is None else heads, params)
+    own = read_metrics(options["metrics"], opened.class_names, "compare")
     if ctx.meta.get("grid") is not None:
         if fail_under:
             raise click.UsageError("--fail-under is for one comparison, not for a [grid].", ctx)
         _compare_grid(ctx, opened, chosen, params, output, figures, maps, timings, as_json, options)
         return
-    gates = read_gates(fail_under, [*chosen, *(path.name for path in options["image_models"])])
+    gates = read_gates(fail_under, [*chosen, *(path.name for path in options["image_models"])], own)
     refuse_input_as_output(output, cache)
     make_folder(output, "results")  # before the work, not after it
     partial = output / PARTIAL

@@ -21,6 +21,9 @@ def complete_heads(ctx: click.Context, option: click.Parameter, incomplete: str)
 
 
 HEAD = option("--head", required=True, metavar="NAME", shell_complete=complete_heads, help=HEADS_HELP)
+METRICS = option(
+    "--metric", "metrics", multiple=True, metavar="MODULE:FUNCTION", help="Also score by this function; repeatable."
+)
 VIEWS = option(
     "--views",
     type=click.Choice(["train", "average", "both"]),

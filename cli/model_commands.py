@@ -13,6 +13,7 @@ import click
 
 from ..cache import counted, display, make_folder
 from .command import AS_JSON, ENGINE, GROUPS, PATH, POSITIVE, SEED, VIEWS, WEIGHTS, Command, import_scikit_learn, option
+from .head_options import METRICS
 from .output import print_earlier_runs, print_explanation, print_json, print_notes, print_scores
 from .screen import progress, say, say_next
 
@@ -24,6 +25,7 @@ _TRUST = option("--trust", is_flag=True, help="Load a model file that may run co
 @click.argument("cache", type=PATH)
 @option("--split", type=PATH, metavar="FILE|@COLUMN", help="Score the test images of this split.")
 @GROUPS
+@METRICS
 @option("--include-training", is_flag=True, help="Also score the training images.")
 @option("-o", "--output", type=PATH, metavar="DIR", help="Write the report and all numbers to this folder.")
 @_TRUST

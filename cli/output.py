@@ -114,8 +114,8 @@ def _print_some(lines: list[str], colour: str) -> None:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print scores, differences, the leakage gap and notes."""
-    from ..evaluate.report import best_head_verdicts, subgroups_of_best
-    from ..evaluate.scoring import subgroup_sentence, subgroup_table
+    from ..evaluate.report import best_head_verdicts, differences_by, subgroups_of_best
+    from ..evaluate.scoring import about_own_metric, own_metric_table, subgroup_sentence, subgroup_table
     from ..evaluate.shared import has_many_heads, percent
 
     table, left_out = fitting(comparison.score_table(), 3, ("fit s", "predict s"))
@@ -155,6 +155,11 @@ def print_comparison(comparison: Comparison) -> None:
             say(text)
     if comparison.learning_outlook is not None:
         say(comparison.learning_outlook.text)
+    for own in comparison.own_metrics.values():
+        click.echo(f"\n{own_metric_table(comparison.table, own.metric)}\n")
+        say(about_own_metric(own.metric))
+        for text in differences_by(comparison, own):
+            say(f"{text}.")
     for rows in subgroups_of_best(comparison):
         click.echo(f"\n{subgroup_table(rows)}\n")
         say(subgroup_sentence(rows))
@@ -280,13 +285,14 @@ def _similarities(suggestion: GroupSuggestion) -> str:
 def print_scores(result: HeadResult) -> None:
     """Print the scores of one head with their intervals, and a line per class."""
     from ..evaluate.metrics import METRICS
-    from ..evaluate.shared import TextTable, format_interval, format_number
+    from ..evaluate.scoring import format_value
+    from ..evaluate.shared import TextTable, format_number
 
     rows = []
-    for metric in METRICS.values():
-        if metric.shown:
-            interval = format_interval(*result.intervals.get(metric.name, (None, None)))
-            rows.append([metric.column, format_number(result.scores[metric.name]), interval])
+    for name, value in result.values.items():
+        if name not in METRICS or METRICS[name].shown:
+            ends = " to ".join(map(format_value, result.intervals.get(name, ()))) or "-"
+            rows.append([METRICS[name].column if name in METRICS else name, format_value(value), ends])
     click.echo(TextTable([display(result.name), "score", "95 % interval"], rows))
     classes = []
     for row in result.scores["per_class"]:

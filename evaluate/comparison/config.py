@@ -27,6 +27,7 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "learning_curve": (bool,),
     "image_models": (list,),
     "by": (list,),
+    "metrics": (list,),
     "external": (list,),
     "external_classes": (str,),
     "maps": (bool,),
@@ -56,6 +57,7 @@ seed = 0
 # tune = 60                     # time budget in seconds of the search for parameters of each head
 # image_models = ["tuned.keras"] # image models to test with the heads, as --with
 # by = ["@site"]                # columns of metadata: scores of each value
+# metrics = ["sklearn.metrics:cohen_kappa_score"] # functions of true and predicted class names, or scorers
 # external = ["elsewhere.h5"]   # caches of images from elsewhere to score, or "@column": each value by the others
 # external_classes = "names.csv" # external,class: their other class names
 # learning_curve = true         # leading score against the number of training images

@@ -21,6 +21,7 @@ from ...errors import (
 )
 from ...extract import Progress, as_progress
 from ..duplicates import groups_for, near_duplicates_in
+from ..metrics import MetricsLike, read_metrics
 from ..models import DecisionScores, ModelFile, check_order, decisions_of, score_decisions, short_hashes
 from ..report import Figures
 from ..scoring import (
@@ -31,9 +32,11 @@ from ..scoring import (
     record_scores,
     score_head,
     with_intervals,
+    with_own_metrics,
 )
 from ..shared import Records
 from ..splits import Groups, GroupsLike, Split, notes_on_size, read_split
+from .own_metrics import score_own_metrics
 from .result import Comparison
 
 
@@ -115,6 +118,7 @@ def evaluate_model(
     *,
     split: Path | str | None = None,
     groups: GroupsLike | None = None,
+    metrics: MetricsLike = (),
     include_training: bool = False,
     trust: bool = False,
     progress: Progress | None = None,
@@ -131,6 +135,8 @@ def evaluate_model(
         Split file whose test part is scored.
     groups : Groups, path-like, array, mapping or Series, default=None
         Groups of images, by which the intervals are computed: see `compare`. By default the near-duplicates.
+    metrics : callable, str, sequence of them, or mapping from name, default=()
+        Further metrics: see `compare`.
     include_training : bool, default=False
         Score also the images that the model was trained on.
     trust : bool, default=False
@@ -176,6 +182,7 @@ def evaluate_model(
     split_file = None if split is None else check_path("split", "evaluate_model", split)
     stored_cache = open_cache(cache, "evaluate_model")
     opened = stored_cache.labelled("evaluate_model")
+    own_metrics = read_metrics(metrics, opened.class_names, "evaluate_model")
     progress = as_progress(progress, "evaluate_model")
     file = ModelFile.open(model, trust)
     stored = decisions_of(file.metadata, file.name)
@@ -231,9 +238,13 @@ def evaluate_model(
     test = Split(np.zeros(0, np.intp), rows, "model")
     notes += notes_on_size(opened, test, groups=known_groups, scored=(name, result.predicted == opened.labels[rows]))
     earlier, ledger_notes = record_scores(stored_cache.path, opened, rows, [result], "evaluate", test.method)
-    notes += ledger_notes
-    comparison = Comparison(opened, test, [result], list(notes), groups=known_groups)
+    comparison = Comparison(opened, test, [result], notes + ledger_notes, groups=known_groups)
     comparison.earlier = earlier
+    score_own_metrics(comparison, own_metrics)
+    (result,) = comparison.results
+    notes = list(comparison.notes)
+    if independent is not None:
+        independent = with_own_metrics(independent, comparison.own_metrics, opened, rows[~related], known_groups)
     comparison.next_command = ["predict", str(model), "IMAGES"]
     searched = known_groups is not None and bool(file.training_hashes) and not leakage_notes
     if (searched or related.any()) and not (include_training and trained_on.any()):

@@ -27,6 +27,7 @@ from ..scoring import (
     record_scores,
     score_head,
     with_intervals,
+    with_own_metrics,
 )
 from ..shared import Records
 from ..splits import Groups, Split, column_of
@@ -172,12 +173,11 @@ def _summary(
     rows, apart = tested.rows, ~tested.related
     several = bool(tested.related.any() and apart.any())
     kept = rows[apart] if several else rows
-    results = [
-        with_intervals(
-            part_of(result, tested.cache, rows, apart) if several else result, tested.cache, kept, tested.groups
-        )
-        for result in of_all
-    ]
+    results = []
+    for result in of_all:
+        chosen = part_of(result, tested.cache, rows, apart) if several else result
+        chosen = with_intervals(chosen, tested.cache, kept, tested.groups)
+        results.append(with_own_metrics(chosen, comparison.own_metrics, tested.cache, kept, tested.groups))
     earlier, notes = record_scores(tested.path, tested.cache, rows, of_all, "compare", "external")
     comparison.notes += [note for note in notes if note not in comparison.notes]
     scores = [_score(comparison, tested, kept, *pair) for pair in zip(results, of_all, strict=True)]

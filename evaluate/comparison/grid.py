@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,6 +205,7 @@ def _fingerprint_of_options(cache: FeatureCache, groups: Groups | None, options:
         "split": [split, *(_digest_of_file(path) for path in (split, split.rpartition(":")[0]))],
         "views": [] if views is None else [view.digest for view in views.caches],
         "image_models": [_digest_of_file(path) for path in options.get("image_models", ())],
+        "metrics": [_digest_of_module(text) for text in options.get("metrics", ())],
         "versions": package_versions(),
         "options": {
             name: value
@@ -211,6 +213,12 @@ def _fingerprint_of_options(cache: FeatureCache, groups: Groups | None, options:
             if name not in ("groups", "split", "image_models", "jobs", "dask")
         },
     }
+
+
+def _digest_of_module(text: str) -> str | None:
+    """Return the digest of the file of a function, package.module:function."""
+    file = getattr(sys.modules.get(text.partition(":")[0]), "__file__", None)
+    return None if file is None else _digest_of_file(file)
 
 
 def _digest(content: bytes) -> str:

@@ -16,7 +16,7 @@ from ...errors import EmbedonceError, ParameterError, check_flag, first_line
 from ...extract import Progress, as_progress, notes_on_stored_oddities, timed
 from ...heads.numerics import is_sharing, shared
 from ..duplicates import groups_for
-from ..metrics import MARGIN, HeadDifference, compare_all, leading_metric
+from ..metrics import MARGIN, HeadDifference, MetricsLike, compare_all, leading_metric, read_metrics
 from ..scoring import (
     HeadResult,
     HeadsOnPlan,
@@ -52,6 +52,7 @@ from ..tuning import check_seconds, search_spaces, tune_plan, tuning_notes, with
 from .external import open_external, score_external
 from .image_models import choose_splits, open_models, score_model
 from .learning_curve import learning_outlook, score_learning_curve
+from .own_metrics import score_own_metrics
 from .result import Comparison
 from .subgroups import check_columns, score_subgroups
 
@@ -77,6 +78,7 @@ def compare(
     external: Sequence[FeatureCache | Path | str] | FeatureCache | Path | str = (),
     external_classes: Mapping[str, str] | Path | str | None = None,
     by: str | Sequence[str] = (),
+    metrics: MetricsLike = (),
     jobs: int = 1,
     dask: Any = None,
     progress: Progress | None = None,
@@ -131,6 +133,11 @@ def compare(
         the columns ``external,class``. Other unknown classes are left out and counted.
     by : str or sequence of str, default=()
         Columns of metadata, such as ``@site``: every score is also given for the test images of each value.
+    metrics : callable, str, sequence of them, or mapping from name, default=()
+        Further metrics: functions of true and predicted class names, arrays of str of shape (t,), such as
+        ``sklearn.metrics.cohen_kappa_score``; scorers of scikit-learn, as `sklearn.metrics.make_scorer` makes
+        them, which also get probabilities; or ``"package.module:function"``. More is better, unless the last word of
+        the name of a function is loss, error, cost or deviance.
     jobs : int, default=1
         Number of processes that train heads at the same time.
     dask : str, path-like or distributed.Client, default=None
@@ -197,6 +204,7 @@ def compare(
     weight_notes = weigh_classes(unfitted, class_weight)
     open_view = open_views(opened, views)
     columns = check_columns(by, opened)
+    own_metrics = read_metrics(metrics, opened.class_names, "compare")
     outside, class_names = open_external(external, external_classes, opened)
     if outside and open_view is not None and open_view.average:
         raise ParameterError(f"parameter views of compare must be train with external images, got {views}")
@@ -229,6 +237,8 @@ def compare(
         plan.splits[0].results |= results
     with progress.working("computing intervals and tests …", "computed"):
         summaries = [_summarize(opened, plan, known_groups, seed) for plan in plans if plan.splits[0].results]
+        for summary, plan in zip(summaries, plans, strict=False):
+            score_own_metrics(summary, own_metrics, plan)
     comparison, *others = summaries
     comparison.notes += failures + notes
     comparison.failed = failed

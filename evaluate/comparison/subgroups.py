@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ...cache import FeatureCache, display
 from ...errors import ParameterError, SplitError, describe
 from ..metrics import Sample, holm, unpaired_p
-from ..scoring import HeadResult, SubgroupScore, part_of, with_intervals
+from ..scoring import HeadResult, SubgroupScore, part_of, with_intervals, with_own_metrics
 from ..shared import Records
 from ..splits import column_of
 from .result import Comparison
@@ -56,6 +56,7 @@ def _score(
 ) -> SubgroupScore:
     cache, test, metric = comparison.cache, comparison.split.test, comparison.ranked_by
     own = with_intervals(part_of(result, cache, test, mask), cache, test[mask], comparison.groups)
+    own = with_own_metrics(own, comparison.own_metrics, cache, test[mask], comparison.groups)
     true, ids = cache.labels[test].astype(np.intp), comparison.test_groups
 
     def sample(chosen: npt.NDArray[np.bool_]) -> Sample:

@@ -19,6 +19,15 @@ from .metrics import roc_area as roc_area
 from .metrics import score as score
 from .metrics import shown_metrics as shown_metrics
 from .names import MetricName as MetricName
+from .own_metrics import Answers as Answers
+from .own_metrics import Contributions as Contributions
+from .own_metrics import MetricDifference as MetricDifference
+from .own_metrics import MetricError as MetricError
+from .own_metrics import MetricsLike as MetricsLike
+from .own_metrics import compare_contributions as compare_contributions
+from .own_metrics import contributions_interval as contributions_interval
+from .own_metrics import find_contributions as find_contributions
+from .own_metrics import read_metrics as read_metrics
 from .paired_tests import MARGIN as MARGIN
 from .paired_tests import HeadDifference as HeadDifference
 from .paired_tests import PairedTest as PairedTest
@@ -27,6 +36,7 @@ from .paired_tests import compare_pair as compare_pair
 from .paired_tests import holm as holm
 from .score_contributions import contributions as contributions
 from .selection import Predicted as Predicted
+from .selection import bias_of_contributions as bias_of_contributions
 from .selection import selection_bias as selection_bias
 from .unpaired_tests import Sample as Sample
 from .unpaired_tests import interval_of_difference as interval_of_difference

@@ -268,7 +268,15 @@ def mean_interval(
     values: npt.NDArray[np.floating], clusters: Clusters, level: float = LEVEL, freedom: float | None = None
 ) -> Interval:
     """Return the interval of the mean of values of at least 0, of which a few may be far greater than the others."""
+    low, high = skewed_interval(values, clusters, level, freedom)
+    return max(0.0, low), high
+
+
+def skewed_interval(
+    values: npt.NDArray[np.floating], clusters: Clusters, level: float = LEVEL, freedom: float | None = None
+) -> Interval:
+    """Return the interval of the mean of values that may be skewed."""
     # Student's t over groups after Hall's transformation; mean and skewness take one degree of freedom each
     mean, error, asymmetry = float(values.mean()), mean_error(values, clusters), _asymmetry(values, clusters)
     end = t_quantile(level, (clusters.effective - 1 if freedom is None else freedom) - 1)
-    return max(0.0, mean - _reach(end, asymmetry) * error), mean - _reach(-end, asymmetry) * error
+    return mean - _reach(end, asymmetry) * error, mean - _reach(-end, asymmetry) * error

@@ -166,7 +166,12 @@ def sign_flip_p(differences: npt.NDArray[np.int64]) -> float:
 
 
 def compare_folds(
-    differences: Sequence[float], sizes: Sequence[tuple[int, int]], pooled: PairedTest, *, level: float = LEVEL
+    differences: Sequence[float],
+    sizes: Sequence[tuple[int, int]],
+    pooled: PairedTest,
+    *,
+    level: float = LEVEL,
+    bounds: Interval = (-1.0, 1.0),
 ) -> PairedTest:
     """Compare two heads by their scores on the folds of a cross-validation and by all images, ``pooled``."""
     # corrected resampled t test (Nadeau and Bengio, 2003, doi:10.1023/A:1024068626366): folds share training images;
@@ -185,7 +190,7 @@ def compare_folds(
     else:
         p = 1.0 if abs(mean) < 1e-12 else 2.0 ** (1 - count)
     p = max(p, pooled.p)
-    low, high = max(-1.0, min(mean - reach, pooled.low)), min(1.0, max(mean + reach, pooled.high))
+    low, high = max(bounds[0], min(mean - reach, pooled.low)), min(bounds[1], max(mean + reach, pooled.high))
     if p >= 1 - level:
         low, high = min(low, 0.0), max(high, 0.0)
     test = "corrected resampled t and score interval"

@@ -9,7 +9,7 @@ varies more (``benchmarks/statistics.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from .clusters import Clusters, units
 from .metrics import METRICS, losses
+from .own_metrics import Contributions
 from .roc_auc_interval import Areas
 
 _PARTS, _REPEATS, _BLOCK = 3, 168, 28
@@ -45,9 +46,24 @@ def selection_bias(
     able = [head for head in heads.values() if head.probabilities is not None or not METRICS[metric].of_probabilities]
     if len(able) < 2 or clusters.groups < 2:
         return 0.0
-    sign, within, without, whole = METRICS[metric].sign, [], [], []
-    for head in able:  # one at a time, since the counts of hundreds of classes are large
-        score = _scorer(metric, true, head, k, clusters)
+    # one at a time, since the counts of hundreds of classes are large
+    scorers = (_scorer(metric, true, head, k, clusters) for head in able)
+    return _bias(scorers, METRICS[metric].sign, clusters, seed)
+
+
+def bias_of_contributions(found: Sequence[Contributions], sign: int, *, seed: int = 0) -> float:
+    """Return the same of a metric whose heads have these contributions."""
+    if len(found) < 2:
+        return 0.0
+    clusters = min((one.clusters for one in found), key=lambda clusters: clusters.groups)
+    return _bias((_mean_scorer(one.values, clusters) for one in found), sign, clusters, seed)
+
+
+def _bias(
+    scorers: Iterable[Callable[[Weights], npt.NDArray[np.float64]]], sign: int, clusters: Clusters, seed: int
+) -> float:
+    within, without, whole = [], [], []
+    for score in scorers:
         parts = [(score(1 - held_out), score(held_out)) for held_out in _held_out(clusters.groups, seed)]
         within.append(np.concatenate([part for part, _ in parts]))
         without.append(np.concatenate([part for _, part in parts]))
@@ -81,14 +97,7 @@ def _scorer(
             values = Areas.of(true, head.probabilities).contributions()
         else:
             values = losses(true, head.probabilities)
-        of_group = clusters.sums(np.column_stack([values, np.ones(len(true))]))
-
-        def mean(weights: Weights) -> npt.NDArray[np.float64]:
-            total, count = (weights @ of_group).T
-            found: npt.NDArray[np.float64] = np.divide(total, count, out=np.full(len(weights), np.nan), where=count > 0)
-            return found
-
-        return mean
+        return _mean_scorer(values, clusters)
     correct, of_row = head.classes == true, clusters.of_row
     predicted = head.classes
     if metric == "accuracy":  # which class does not matter
@@ -97,7 +106,7 @@ def _scorer(
     np.add.at(counts[:, 0], (of_row[correct], true[correct]), 1)
     np.add.at(counts[:, 1], (of_row, true), 1)
     np.add.at(counts[:, 2], (of_row, predicted), 1)
-    measure, of_group = METRICS[metric].measure, counts.reshape(clusters.groups, 3 * k)
+    measure = METRICS[metric].measure
 
     def score(weights: Weights) -> npt.NDArray[np.float64]:
         with np.errstate(invalid="ignore"):  # of no image
@@ -107,3 +116,14 @@ def _scorer(
         return found
 
     return score
+
+
+def _mean_scorer(values: npt.NDArray[np.float64], clusters: Clusters) -> Callable[[Weights], npt.NDArray[np.float64]]:
+    of_group = clusters.sums(np.column_stack([values, np.ones(len(values))]))
+
+    def mean(weights: Weights) -> npt.NDArray[np.float64]:
+        total, count = (weights @ of_group).T
+        found: npt.NDArray[np.float64] = np.divide(total, count, out=np.full(len(weights), np.nan), where=count > 0)
+        return found
+
+    return mean

@@ -16,7 +16,7 @@ from ...cache import display, format_examples, make_folder, write_atomically
 from ...errors import SplitError, first_line
 from ...heads import CalibratedHead
 from ..metrics import METRICS, probability_scores
-from ..scoring import ComparisonData, subgroup_sentence, subgroup_table
+from ..scoring import ComparisonData, about_own_metric, own_metric_table, subgroup_sentence, subgroup_table
 from ..shared import (
     MATRIX_CLASSES,
     percent,
@@ -30,7 +30,7 @@ from .inline_images import as_svg, missing_figure, pictures
 from .label_errors import label_errors
 from .page_template import brief, page_template
 from .results_json import comparison_results
-from .verdicts import best_head_verdicts, subgroups_of_best, verdict_matrix
+from .verdicts import best_head_verdicts, differences_by, subgroups_of_best, verdict_matrix
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -109,6 +109,14 @@ def page_content(
         "outlook": comparison.learning_outlook,
         "gap": comparison.gap_table(page=True),
         "leaky_name": comparison.leaky_name,
+        "own_metrics": [
+            (
+                about_own_metric(own.metric),
+                own_metric_table(comparison.table, own.metric),
+                differences_by(comparison, own),
+            )
+            for own in comparison.own_metrics.values()
+        ],
         "subgroups": [
             (subgroup_sentence(rows), subgroup_table(rows, page=True)) for rows in subgroups_of_best(comparison)
         ],

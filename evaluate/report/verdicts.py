@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from ...cache import display
-from ..scoring import ComparisonData
+from ..scoring import ComparisonData, OwnMetric
 from ..shared import has_many_heads
 
 _SIGNS = {"better": "+", "worse": "-", "practically tied": "=", "undecided": "?"}
@@ -50,6 +50,15 @@ def best_head_verdicts(comparison: ComparisonData) -> list[str]:
         others = "any of the" if verdict == "undecided" else "all"
         return [f"{display(best)} is {_WORDS[verdict]} {others} {len(rows)} other heads"]
     return [f"{display(best)} is {', '.join(parts[:-1])} and {parts[-1]} of the other {len(rows)} heads"]
+
+
+def differences_by(comparison: ComparisonData, own: OwnMetric) -> list[str]:
+    """Return the differences between heads by a metric of the user as sentences; of many heads those of the best."""
+    rows = list(own.differences)
+    if has_many_heads(comparison.results):
+        best = comparison.best(own.metric.name)
+        rows = [row for row in rows if best is not None and best.head in (row.a, row.b) and row.verdict == "better"]
+    return [row.text if row.verdict == "better" else row.text[0].upper() + row.text[1:] for row in rows]
 
 
 def subgroups_of_best(comparison: ComparisonData) -> list[list[Any]]:

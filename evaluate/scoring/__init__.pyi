@@ -17,10 +17,17 @@ from .heads import name_and_parameters as name_and_parameters
 from .heads import name_heads as name_heads
 from .heads import weigh_classes as weigh_classes
 from .ledger import record_scores as record_scores
+from .own_metrics import OwnMetric as OwnMetric
+from .own_metrics import about_own_metric as about_own_metric
+from .own_metrics import answers_of as answers_of
+from .own_metrics import measure as measure
+from .own_metrics import own_metric_table as own_metric_table
+from .own_metrics import with_own_metrics as with_own_metrics
 from .parallel import check_jobs as check_jobs
 from .parallel import run_as_finished as run_as_finished
 from .parallel import run_jobs as run_jobs
 from .pool_folds import fold_scores as fold_scores
+from .pool_folds import pool as pool
 from .pool_folds import pool_results as pool_results
 from .results import ComparisonData as ComparisonData
 from .results import HeadResult as HeadResult
@@ -29,6 +36,7 @@ from .results import LearningPoint as LearningPoint
 from .results import LearningSlope as LearningSlope
 from .results import TrainingOverlap as TrainingOverlap
 from .results import TuningResult as TuningResult
+from .results import format_value as format_value
 from .results import training_history as training_history
 from .subgroups import SubgroupScore as SubgroupScore
 from .subgroups import subgroup_sentence as subgroup_sentence

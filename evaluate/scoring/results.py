@@ -18,6 +18,7 @@ from ..metrics import (
     HeadDifference,
     Metric,
     Predicted,
+    bias_of_contributions,
     interval_of_difference,
     leading_metric,
     selection_bias,
@@ -36,6 +37,11 @@ from ..shared import (
 )
 from ..splits import Groups, Split
 from .earlier_runs import EarlierRuns
+
+
+def format_value(value: float | None) -> str:
+    """Return the value of a metric of any size; None is a dash."""
+    return format_number(value) if value is None or abs(value) < 100 else f"{value:,.5g}"
 
 
 @dataclass(frozen=True)
@@ -198,7 +204,7 @@ class HeadResult:
         None for a head without ``predict_proba``.
     scores : dict
         ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``log_loss``, ``roc_auc`` and ``mcc``, with repeats their
-        means; ``per_class`` and ``confusion``, with repeats of the first.
+        means, and those of the user; ``per_class`` and ``confusion``, with repeats of the first.
     fit_seconds, predict_seconds : float
         Wall-clock time of fitting on the training rows and of predicting the test rows; with folds, the mean.
     intervals : dict of str to tuple of float
@@ -241,12 +247,17 @@ class HeadResult:
         """Accuracy and loss per epoch of heads that are trained in epochs."""
         return training_history(self.head)
 
+    @property
+    def values(self) -> dict[str, float | None]:
+        """The scores that are numbers, those of the user too."""
+        return {name: value for name, value in self.scores.items() if name not in ("per_class", "confusion")}
+
     def to_dict(self) -> dict[str, Any]:
         """Return name, scores, the interval of the accuracy, and times, as the rows of ``Comparison.table``."""
         low, high = self.intervals.get("accuracy", (None, None))
         return (
             {"head": self.name}
-            | {name: self.scores[name] for name in METRICS}
+            | self.values
             | {"accuracy_low": low, "accuracy_high": high}
             | {"fit_seconds": self.fit_seconds, "predict_seconds": self.predict_seconds}
         )
@@ -316,6 +327,7 @@ class ComparisonData:
     earlier: EarlierRuns | None = None
     external: list[Any] = field(default_factory=list)  # of ExternalSet
     subgroups: Records[Any] = field(default_factory=Records)  # of SubgroupScore
+    own_metrics: dict[str, Any] = field(default_factory=dict)  # of OwnMetric
     timings: dict[str, float] = field(default_factory=dict)
     fingerprint: str = ""  # of a comparison of a grid: what decides its scores
     next_command: list[str] = field(default_factory=list)  # words of the command that follows, after "embedonce"
@@ -381,6 +393,11 @@ class ComparisonData:
         """Name of the leaky split in texts: ``random`` or ``given``."""
         return self.split.method if self.leaky is None else self.leaky.split.method
 
+    def metric(self, name: str) -> Metric:
+        """Return one of the metrics of embedonce or of the user."""
+        found: Metric = METRICS[name] if name in METRICS else self.own_metrics[name].metric
+        return found
+
     def best(self, metric: str | None = None) -> BestHead | None:
         """Return the best head by a score, by default `ranked_by`, corrected for the choice; None if none has it."""
         metric = self.ranked_by if metric is None else metric
@@ -392,18 +409,22 @@ class ComparisonData:
         able = [result for result in self.results if result.scores[metric] is not None]
         if not able:
             return None
-        result = max(able, key=lambda result: METRICS[metric].sign * result.scores[metric])
+        sign = self.metric(metric).sign
+        result = max(able, key=lambda result: sign * result.scores[metric])
         if metric == self.ranked_by:
             result = self.table[0]
-        test = self.split.test
-        bias = selection_bias(
-            metric,
-            self.cache.labels[test].astype(np.intp),
-            {each.name: Predicted(each.predicted, each.probabilities) for each in able},
-            len(self.cache.class_names),
-            self.test_groups,
-        )
-        first, last = METRICS[metric].bounds
+        if metric in self.own_metrics:
+            bias = bias_of_contributions(list(self.own_metrics[metric].contributions.values()), sign)
+        else:
+            test = self.split.test
+            bias = selection_bias(
+                metric,
+                self.cache.labels[test].astype(np.intp),
+                {each.name: Predicted(each.predicted, each.probabilities) for each in able},
+                len(self.cache.class_names),
+                self.test_groups,
+            )
+        first, last = self.metric(metric).bounds
         low, high = result.intervals.get(metric, (-np.inf, np.inf))
         # how large the bias is, is uncertain too, so the interval reaches from the corrected to the measured score
         ends = np.clip([low + min(bias, 0.0), high + max(bias, 0.0)], first, last).tolist()
@@ -441,12 +462,13 @@ class ComparisonData:
     def score_table(self, *, page: bool = False) -> TextTable:
         """Return the scores as text, a line per head, the best first; for a page with full titles and in percent."""
         first, *others = shown_metrics(self.ranked_by)
+        others = [own.metric for own in self.own_metrics.values()] + others
         titles = [metric.title if page else metric.column for metric in (first, *others)]
         times = ["fit", "predict"] if page else ["fit s", "predict s"]
 
         def cell(result: HeadResult, metric: Metric) -> str:
             score = result.scores[metric.name]
-            return percent(score) if page and metric.percent else format_number(score)
+            return percent(score) if page and metric.percent else format_value(score)
 
         rows = []
         for result in self.table:
