@@ -49,6 +49,8 @@ class FeatureCache:
     ----------
     path : Path or None
         None for a cache in memory.
+    source : Path or None
+        ``path``, or that of the cache from which `labelled` has taken the rows.
     class_names : list of str
         Sorted names of the classes.
     labels : ndarray of int32, shape (n,)
@@ -95,7 +97,7 @@ class FeatureCache:
         generation: Manifest | str | None = None,
     ) -> None:
         self.table = table
-        self.path = path
+        self.path = self.source = path
         self.shards = shards
         self.fingerprint = table.fingerprint
         self.provenance = table.provenance
@@ -384,7 +386,7 @@ class FeatureCache:
         Returns
         -------
         FeatureCache
-            Its attribute ``unlabelled`` counts the images that were left out.
+            Its attribute ``unlabelled`` counts the images that were left out, ``source`` is the path of this cache.
 
         Raises
         ------
@@ -411,7 +413,7 @@ class FeatureCache:
                 "--labels FILE"
             )
         cache = self.select(rows)
-        cache.unlabelled = len(self) - len(rows)
+        cache.unlabelled, cache.source = len(self) - len(rows), self.source
         return cache
 
     def with_labels(self, labels: npt.ArrayLike, class_names: Sequence[str] | None = None) -> FeatureCache:
@@ -554,8 +556,8 @@ class FeatureCache:
 
     @property
     def display_path(self) -> str:
-        """The path, printable, or "(in memory)"."""
-        return "(in memory)" if self.path is None else display(self.path)
+        """The source, printable, or "(in memory)"."""
+        return "(in memory)" if self.source is None else display(self.source)
 
     @property
     def digest(self) -> str | None:

@@ -117,7 +117,7 @@ def info(cache: FeatureCache | Path | str) -> CacheInfo:
             return info(opened)
     images, features = cache.shape
     return CacheInfo(
-        None if cache.path is None else str(cache.path),
+        None if cache.source is None else str(cache.source),
         images,
         features,
         cache.class_counts,

@@ -188,6 +188,8 @@ def load_or_find_groups(cache: FeatureCache, progress: Progress | None = None) -
             if stored is not None:
                 return stored
             previous = read_group_names(path)
+            if cache.unlabelled and not set(previous) <= set(cache.paths):
+                raise SplitError("it has images without a label, and not all of those with one. Remove or rename it")
         except SplitError as error:  # another file, or a correction with a mistake: it must not be overwritten
             note = f"groups were searched again, and {display(path.name)} was not changed: {error}"
             return replace(find_near_duplicates(cache, progress=progress).groups, notes=(note,))
@@ -228,13 +230,14 @@ def groups_for(
 
 def groups_path(cache: FeatureCache) -> Path | None:
     """Return the path of the groups file next to a cache; None for a cache in memory."""
-    return None if cache.path is None else cache.path.with_name(f"{cache.path.name}.groups.csv")
+    return None if cache.source is None else cache.source.with_name(f"{cache.source.name}.groups.csv")
 
 
 def _read_stored(path: Path, cache: FeatureCache) -> Groups | None:
     """Return the groups in a file, or None if it is of other images."""
     rows = {row["path"]: row for _, row in read_table(path, "groups file", ("path", "group", "sha256"))}
-    if set(rows) != set(cache.paths):
+    # it can also have the images without a label, which the cache left out
+    if not set(cache.paths) <= set(rows) or (len(rows) > len(cache) and not cache.unlabelled):
         return None
     for name, digest in zip(cache.paths, cache.files.hashes, strict=True):
         if rows[name]["sha256"] != digest.tobytes().hex():

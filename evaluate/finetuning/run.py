@@ -208,7 +208,7 @@ def finetune(
         about = {
             "from": str(Path(model).resolve()),
             "from_weights_sha256": metadata["fingerprint"].get("weights_sha256"),
-            "cache_path": None if opened.path is None else str(opened.path.resolve()),
+            "cache_path": None if opened.source is None else str(opened.source.resolve()),
             "unfrozen": len(layers),
             "layers": layers,
             "trainable_parameters": parameters,

@@ -16,7 +16,7 @@ def next_command(comparison: ComparisonData, **options: Any) -> list[str]:
 
     ``options`` are split, groups, seed and views of the comparison.
     """
-    result, cache = comparison.table[0], comparison.cache.path
+    result, cache = comparison.table[0], comparison.cache.source
     head = result.head.head if isinstance(result.head, CalibratedHead) else result.head
     if isinstance(getattr(head, "file", None), ModelFile):
         return ["predict", str(head.file.path), "IMAGES"]

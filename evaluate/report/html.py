@@ -85,7 +85,7 @@ def page_content(
     if drawn is None:
         drawn = {name: _svg(draw, name) for name, draw in figures(comparison).items()}
     return {
-        "title": "features in memory" if comparison.cache.path is None else display(comparison.cache.path.name),
+        "title": "features in memory" if comparison.cache.source is None else display(comparison.cache.source.name),
         "results": results,
         "best": best_head(comparison),
         "next": next_step(comparison),

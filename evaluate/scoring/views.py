@@ -42,11 +42,11 @@ def open_views(cache: FeatureCache, use: str | None) -> Views | None:
         return None
     if not isinstance(use, str) or use not in USES:
         raise ParameterError(f"parameter views must be one of {', '.join(USES)}, or None, got {describe(use)}")
-    paths = {} if cache.path is None else {name: view_path(cache.path, name) for name in VIEWS["dihedral"]}
+    paths = {} if cache.source is None else {name: view_path(cache.source, name) for name in VIEWS["dihedral"]}
     names = tuple(name for name, path in paths.items() if path.exists())
     if not names:
         raise CacheError(
-            f"{display(str(cache.path))} has no augmented views. Embed them with embedonce extract and --views flips "
+            f"{cache.display_path} has no augmented views. Embed them with embedonce extract and --views flips "
             "or dihedral"
         )
     caches = tuple(FeatureCache.open(paths[name]) for name in names)
@@ -55,7 +55,7 @@ def open_views(cache: FeatureCache, use: str | None) -> Views | None:
 
 
 def _aligned(cache: FeatureCache, view: FeatureCache, name: str) -> Rows:
-    described = f"the view {name} of {display(str(cache.path))}"
+    described = f"the view {name} of {cache.display_path}"
     require_same_fingerprint(view.fingerprint, cache.fingerprint | {"view": name}, described)
     row_of = {path: row for row, path in enumerate(view.paths)}
     rows = np.array([row_of.get(path, -1) for path in cache.paths], np.intp)

@@ -107,6 +107,7 @@ def test_images_without_a_label_are_left_out_on_request():
     cache = FeatureCache.from_arrays(np.eye(4), [0, -1, 1, -1], ["a", "b"])
     kept = cache.labelled("compare")
     assert (kept.paths, kept.unlabelled, kept.labels.tolist()) == (["a/0", "b/2"], 2, [0, 1])
+    assert kept.path is None
     assert kept.labelled() is kept
     assert cache.select([1, 3]).class_names == []
     with pytest.raises(

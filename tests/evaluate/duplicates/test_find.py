@@ -157,6 +157,42 @@ def test_stored_groups_count_and_so_do_corrections(grouped, found):
     assert "corrected" in load_or_find_groups(grouped).names
 
 
+@pytest.fixture
+def partly_labelled(grouped, image_folder, tmp_path, small):
+    """A cache in which the first originals of each class have a label."""
+    table = tmp_path / "labels.csv"
+    rows = [f"{name},{name[0]}" for name in grouped.paths if int(name.split("/")[1][1:3]) < 4]
+    table.write_text("path,label\n" + "\n".join(rows))
+    cache = embedonce.extract_features(image_folder, grouped.path, labels=table, **(small | {"image_size": 96}))
+    assert cache.labelled().unlabelled > 0
+    return cache
+
+
+def test_groups_of_labelled_images_are_found_once(partly_labelled, monkeypatch):
+    labelled = partly_labelled.labelled()
+    groups = load_or_find_groups(labelled)
+    assert groups.paths == labelled.paths
+    assert groups_path(labelled).name == "grouped.h5.groups.csv"
+    monkeypatch.setattr("embedonce.evaluate.duplicates.find.find_near_duplicates", None)
+    assert load_or_find_groups(labelled) == groups
+
+
+def test_groups_of_all_images_serve_the_labelled_ones(partly_labelled, found):
+    path = groups_path(partly_labelled)
+    found.save(path)
+    before = path.read_bytes()
+    labelled = partly_labelled.labelled()
+    groups = load_or_find_groups(labelled)
+    named = dict(zip(found.groups.paths, found.groups.names, strict=True))
+    assert groups.names == [named[name] for name in labelled.paths]
+    # a file that lacks labelled images is searched again, and one that has others is not replaced
+    path.write_bytes(b"".join(line for line in before.splitlines(True) if not line.startswith(b"coarse/o00_3")))
+    shorter = path.read_bytes()
+    groups = load_or_find_groups(labelled)
+    assert "was not changed: it has images without a label" in groups.notes[0]
+    assert path.read_bytes() == shorter
+
+
 def test_groups_keep_their_names_when_images_are_added(image_folder, tmp_path, small):
     folder = tmp_path / "images"
     for source in sorted(image_folder.rglob("o0[0-3]_[0-4].png")):
