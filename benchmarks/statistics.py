@@ -16,6 +16,9 @@ difficult groups are difficult in all classes.
   alike, and agree on 60 % of the groups. **images, groups**: one errs on single images and the other on whole groups.
   **half**: as before, but half of their errors are the same. **power**: as exchangeable, but one errs twice as often.
   **tied**: how often two heads are called practically tied by accuracy.
+- **unpaired**: one head on two separate sets of images, on which it is equally good, as for ``--external``: how often
+  they are called different at 0.05, by accuracy and by balanced accuracy. The second set has three times or a fifth as
+  many groups as the first.
 - **own**: as scores, of a metric of the user, Cohen's kappa, by the jackknife; rounds without an error do not count.
   **own_tests**: as tests, by the same.
 - **best**: the score of the best of several heads, less the true score of that head, as it is and corrected for the
@@ -54,6 +57,7 @@ from embedonce.evaluate.metrics.own_metrics import (
 )
 from embedonce.evaluate.metrics.paired_tests import MARGIN, PairedTest, compare_folds, compare_pair, sign_flip_p
 from embedonce.evaluate.metrics.selection import Predicted, selection_bias
+from embedonce.evaluate.metrics.unpaired_tests import Sample, unpaired_p
 from embedonce.evaluate.splits.plan import FEW, FEW_ERRORS, UNEQUAL
 from embedonce.extract import cpu_count
 from rich.console import Console
@@ -185,6 +189,18 @@ def tests(design: str, kind: str, groups: int, accuracy: float, seed: int) -> Fo
         "accuracy covered": plain.low <= truth <= plain.high,
         "balanced covered": balanced.low <= truth <= balanced.high,
     }
+
+
+def unpaired(kind: str, groups: int, others: int, accuracy: float, seed: int) -> Found:
+    """Return whether two sets with the same truth are called different."""
+    generator = np.random.default_rng(seed)
+    samples = []
+    for count in (groups, others):
+        of_row = np.repeat(np.arange(count), sizes_of_groups(kind, count, generator))
+        classes = (of_row % 3 == 0).astype(np.intp)
+        samples.append(Sample(draw_correct(accuracy, of_row, kind, generator), classes, of_row))
+    first, second = samples
+    return {f"by {metric}": unpaired_p(first, second, metric) < 0.05 for metric in ("accuracy", "balanced_accuracy")}
 
 
 def best(heads: int, spread: float, kind: str, groups: int, accuracy: float, seed: int) -> Found:
@@ -371,6 +387,18 @@ def tables(run: Path | None) -> dict[str, tuple[str, tuple[str, ...], Callable[.
     found = {
         "scores": ("95 % intervals that contain the truth", ("kind", "groups", "separation"), coverage, scores),
         "tests": ("heads called different, and intervals", ("design", "kind", "groups", "accuracy"), tests, designs),
+        "unpaired": (
+            "equal scores on separate images that are called different",
+            ("kind", "groups", "others", "accuracy"),
+            unpaired,
+            [
+                (kind, groups, others, accuracy)
+                for kind, counts in (("alone", (100, 500)), ("even", (30, 150)), ("uneven", (60, 150)))
+                for groups in counts
+                for others in (3 * groups, max(groups // 5, 20))
+                for accuracy in (0.8, 0.95, 0.99)
+            ],
+        ),
         "own": (
             "95 % intervals of a metric of the user that contain the truth",
             ("kind", "groups", "separation"),

@@ -80,15 +80,15 @@ class Leaderboard:
         metric = METRICS[self.rows[0].metric].column if self.rows else "score"
         lines = [
             [
-                *([row.tested] if several else []),
                 display(row.run),
+                *([row.tested] if several else []),
                 display(row.head),
                 format_number(row.score),
                 format_interval(row.low, row.high),
             ]
             for row in self.rows
         ]
-        return TextTable([*(["tested"] if several else []), "run", "head", metric, "95 % interval"], lines)
+        return TextTable(["run", *(["tested"] if several else []), "head", metric, "95 % interval"], lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Return rows and notes as JSON-serialisable values."""
@@ -208,7 +208,7 @@ def leaderboard(
             )
     _check_wanted(wanted, rows)
     rows = [row for row in rows if _fits(row, wanted)]
-    order = {letter: number for number, letter in enumerate(dict.fromkeys(letters))}
+    order = {letter: number for number, letter in enumerate(sorted(set(letters), key=lambda one: (len(one), one)))}
     sign = METRICS[metric].sign
     rows.sort(key=lambda row: (order[row.tested], float("inf") if row.score is None else -sign * row.score))
     differing = _differing(rows)
@@ -306,12 +306,18 @@ def _notes(rows: Sequence[LeaderboardRow], differing: Sequence[str]) -> list[str
         about = ", ".join(f"{letter} {row.test_images:,}" for letter, row in sets.items())
         notes = [f"Scores with different letters are not comparable: they are of different test images ({about})."]
     for key in differing:
-        values = dict.fromkeys(_as_cell(row.settings[key]) for row in rows if row.settings[key] is not None)
+        values = dict.fromkeys(_as_text(row.settings[key]) for row in rows if row.settings[key] is not None)
         if len(values) > 1:
             several = len(values) > _SHOWN or max(map(len, values)) > 60
-            shown = f"{len(values)} different ones" if several else ", ".join(map(display, values))
+            shown = f"{len(values)} different ones" if several else "; ".join(map(display, values))
             notes.append(f"{display(key)}: {shown}.")
     return notes
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_as_text(one)}" for name, one in value.items())
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _as_cell(value)
 
 
 def _as_cell(value: Any) -> str:
