@@ -9,6 +9,7 @@ from .evaluate import Groups as Groups
 from .evaluate import HeadResult as HeadResult
 from .evaluate import Split as Split
 from .evaluate import Tuning as Tuning
+from .evaluate import card as card
 from .evaluate import compare as compare
 from .evaluate import diff as diff
 from .evaluate import evaluate_model as evaluate_model

@@ -7,11 +7,11 @@ from typing import get_args
 
 import click
 
-from ..cache import display
+from ..cache import counted, display
 from ..evaluate.metrics import MetricName
 from .command import AS_JSON, PATH, Command, option
 from .output import print_json
-from .screen import fitting, say, wrapped_lines
+from .screen import fitting, say, say_next, wrapped_lines
 
 
 @click.command(cls=Command)
@@ -75,4 +75,51 @@ def leaderboard(
         say(f"Wrote {display(str(output))}")
 
 
-COMMANDS = (diff, leaderboard)
+@click.command(cls=Command)
+@click.argument("run", type=PATH)
+@option("--study", type=PATH, metavar="FILE.toml", help="Answers of the authors; a new file gets the questions.")
+@option("-o", "--output", type=PATH, metavar="FILE.md", help="Write the card to this file.")
+@AS_JSON
+def card(run: Path, study: Path | None, output: Path | None, as_json: bool) -> None:
+    """Write a model card of the results in RUN, with the checklists REFORMS, CLAIM and TRIPOD+AI, as Markdown.
+
+    What RUN knows is filled in, with its places in results.json. What only the authors know is read from FILE.toml. If
+    there is no such file, it is written with all questions. Items without an answer are listed as open.
+
+    For example:
+
+        # write the questions, and a card with what is known
+        embedonce card runs/photos --study study.toml -o card.md
+        # after answering them, the same command again
+        embedonce card runs/photos --study study.toml -o card.md
+    """
+    from ..cache import refuse_input_as_output
+    from ..evaluate.report import card as make_card
+    from ..evaluate.report import write_questions
+
+    made = make_card(run, study=study if study is not None and study.exists() else None)
+    if output is not None:
+        refuse_input_as_output(output, study, run / "results.json")
+        made.save(output)
+    if study is not None and not study.exists():
+        write_questions(study)
+        say(f"Wrote {display(str(study))} with the questions to the authors.", err=True)
+    if as_json:
+        print_json(made.to_dict())
+        return
+    if output is None:
+        click.echo(made.text, nl=False)
+        return
+    say(f"Wrote {display(str(output))}, about {display(made.head)}.")
+    for name, counts in made.counts.items():
+        total = sum(counts.values())
+        say(
+            f"{name}: {counts['answered']} of {total} items answered, {counts['partly']} partly, {counts['open']} open."
+        )
+    if made.questions:
+        say(counted(len(made.questions), "question(s) to the authors (is|are) open."))
+        if study is None:
+            say_next("card", run, "--study", "study.toml", "-o", output)
+
+
+COMMANDS = (card, diff, leaderboard)

@@ -9,6 +9,7 @@ from .models import explain as explain
 from .models import export as export
 from .models import predict as predict
 from .models import train as train
+from .report import card as card
 from .report import diff as diff
 from .report import leaderboard as leaderboard
 from .report import load_results as load_results

@@ -21,6 +21,8 @@ import pytest
 from click.testing import CliRunner
 from embedonce.cli.app import main
 from embedonce.evaluate.comparison.config import read_config, write_config
+from embedonce.evaluate.report.model_card import _contents as card_contents
+from embedonce.evaluate.report.study_file import read_study
 from PIL import Image
 from textures import texture
 
@@ -136,7 +138,10 @@ def check_call(node):
 def test_configuration_files_can_be_read(page, tmp_path):
     for block in blocks(page, "toml"):
         (tmp_path / "heads.toml").write_text(block)
-        assert read_config(tmp_path / "heads.toml")[1]
+        if "[study]" in block:
+            assert read_study(tmp_path / "heads.toml", {topic.key: topic.question for topic in card_contents()[0]})
+        else:
+            assert read_config(tmp_path / "heads.toml")[1]
 
 
 @pages

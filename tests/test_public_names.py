@@ -31,6 +31,7 @@ DIFFERENCES = {
     "predict": {"as_csv", "output", "columns", "copy_to", "link_to"},
     "evaluate": {"output"},  # Evaluation.save
     "leaderboard": {"output"},  # Leaderboard.save
+    "card": {"output"},  # ModelCard.save
     "explain": {"output"},  # Explanation.save
 }
 """Parameters of one of both, or with another form: files to write, parameters of heads, thresholds."""

@@ -180,8 +180,8 @@ def evaluate_model(
     check_order("evaluate_model", model, "CACHE", cache)
     check_flag("include_training", "evaluate_model", include_training)
     split_file = None if split is None else check_path("split", "evaluate_model", split)
-    stored_cache = open_cache(cache, "evaluate_model")
-    opened = stored_cache.labelled("evaluate_model")
+    opened = open_cache(cache, "evaluate_model").labelled("evaluate_model")
+    path = opened.source
     own_metrics = read_metrics(metrics, opened.class_names, "evaluate_model")
     progress = as_progress(progress, "evaluate_model")
     file = ModelFile.open(model, trust)
@@ -237,7 +237,7 @@ def evaluate_model(
         notes += [one.text for one in decisions]
     test = Split(np.zeros(0, np.intp), rows, "model")
     notes += notes_on_size(opened, test, groups=known_groups, scored=(name, result.predicted == opened.labels[rows]))
-    earlier, ledger_notes = record_scores(stored_cache.path, opened, rows, [result], "evaluate", test.method)
+    earlier, ledger_notes = record_scores(path, opened, rows, [result], "evaluate", test.method)
     comparison = Comparison(opened, test, [result], notes + ledger_notes, groups=known_groups)
     comparison.earlier = earlier
     score_own_metrics(comparison, own_metrics)

@@ -137,7 +137,7 @@ def _score_cache(
             notes = [f"near-duplicates of training images could not be searched, so scores may be too high: {error}"]
     name = "features in memory" if other.path is None else other.path.name
     comparison.notes += [f"{display(name)}: {note}" for note in notes]
-    tested = _Tested(other.path, labelled, rows, groups, related, "a near-duplicate", trained, detector)
+    tested = _Tested(other.source, labelled, rows, groups, related, "a near-duplicate", trained, detector)
     of_all = [
         score_head(result.name, result.head, labelled, rows) for result in comparison.table if result.name in heads
     ]
@@ -163,7 +163,7 @@ def _score_site(
             progress.now(f"training {display(result.name)} without {display(name)} …")
             of_all.append(fit_and_score(result.name, clone(heads[result.name]), cache, split, groups))
     detector = _detector(comparison, split.train)
-    tested = _Tested(cache.path, cache, rows, groups, related, relation, split.train, detector)
+    tested = _Tested(cache.source, cache, rows, groups, related, relation, split.train, detector)
     return _summary(name, comparison, tested, of_all, {})
 
 

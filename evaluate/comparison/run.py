@@ -196,8 +196,7 @@ def compare(
     check_flag("learning_curve", "compare", learning_curve)
     progress = timed(as_progress(progress, "compare"))
     progress.phase("groups and splits")
-    source = open_cache(cache, "compare")
-    opened = source.labelled("compare")
+    opened = open_cache(cache, "compare").labelled("compare")
     named = name_heads(heads)
     unfitted = make_heads(named)
     models = open_models(image_models, opened, unfitted)
@@ -246,7 +245,7 @@ def compare(
         split = each.split
         if each is comparison or not np.array_equal(split.test, comparison.split.test):  # all folds test every image
             each.earlier, ledger_notes = record_scores(
-                source.path, opened, split.test, each.results, "compare", split.method, split.seed
+                opened.source, opened, split.test, each.results, "compare", split.method, split.seed
             )
             comparison.notes += [note for note in ledger_notes if note not in comparison.notes]
     comparison.subgroups = score_subgroups(comparison, columns)

@@ -166,8 +166,7 @@ def train(
             f"parameter cache of train must be a cache, got the model file {display(str(cache))}: did you swap CACHE "
             "and the output?"
         )
-    stored_cache = open_cache(cache, "train")
-    opened = stored_cache.labelled("train")
+    opened = open_cache(cache, "train").labelled("train")
     progress = as_progress(progress, "train")
     path = check_path("path", "train", path)
     estimator = make_head(head, **check_mapping("parameters", "train", parameters))
@@ -243,7 +242,7 @@ def train(
     earlier = None
     if result is not None:
         earlier, ledger_notes = record_scores(
-            stored_cache.path, opened, rows.test, [result], "train", rows.method, rows.seed
+            opened.source, opened, rows.test, [result], "train", rows.method, rows.seed
         )
         notes += ledger_notes
     drawn = curves if history and not figure_notes else None

@@ -1,4 +1,7 @@
 from .follow_up import next_command as next_command
+from .model_card import ModelCard as ModelCard
+from .model_card import card as card
+from .model_card import write_questions as write_questions
 from .results_json import comparison_results as comparison_results
 from .run_diff import diff as diff
 from .run_table import leaderboard as leaderboard

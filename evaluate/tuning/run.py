@@ -118,8 +118,7 @@ def tune(
     if metric is not None and METRICS[metric].of_probabilities and not hasattr(unfitted, "predict_proba"):
         raise ParameterError(f"parameter metric of tune cannot be {metric} for head {head!r}: it has no probabilities")
     values = unfitted.get_params(deep=False)
-    stored_cache = open_cache(cache, "tune")
-    opened = stored_cache.labelled("tune")
+    opened = open_cache(cache, "tune").labelled("tune")
     optimized: str = leading_metric(opened.labels) if metric is None else metric
     check_int("folds", "the search", folds, 2)
     check_class_sizes(opened, split, folds + 1)  # the training part needs an image for each fold
@@ -161,7 +160,7 @@ def tune(
     )
     named = [replace(each, name=label) for each, label in zip(results, ("tuned", "default"), strict=False)]
     earlier, ledger_notes = record_scores(
-        stored_cache.path, opened, outer.test, named, "tune", outer.method, outer.seed
+        opened.source, opened, outer.test, named, "tune", outer.method, outer.seed
     )
     return replace(tuning, notes=notes + ledger_notes, seconds=time.monotonic() - begin, earlier=earlier)
 

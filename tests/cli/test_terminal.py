@@ -44,6 +44,7 @@ COMMANDS = [
     "compare packed.h5 --heads logreg,svm,softmax,knn -p softmax.epochs=1 -o run",
     "compare packed.h5 --heads logreg,svm --folds 2 -o folds",
     "diff run folds",
+    "card run -o card.md",
     "leaderboard run folds",
     "init run.toml",
     "evaluate m.npz packed.h5 -o scored",
