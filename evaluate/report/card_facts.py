@@ -87,15 +87,22 @@ def _images(count: int, kind: str = "") -> str:
     return counted(count, f"{kind}image(s)")
 
 
-def _score(facts: RunFacts, head: dict[str, Any], metric: str, ends: bool = True) -> str:
-    value = head.get(metric)
+def _own_metrics(facts: RunFacts) -> list[str]:
+    return [own["name"] for own in facts.run.get("own_metrics", [])]
+
+
+def _title(metric: str) -> str:
+    return METRICS[metric].title if metric in METRICS else plain(metric)
+
+
+def _score(head: dict[str, Any], metric: str) -> str:
+    """Return a score of a head with its interval."""
+    value, ends = head.get(metric), (head.get("intervals") or {}).get(metric)
     if value is None:
         return "-"
-    text = percent(value) if METRICS[metric].percent else format_number(value)
-    low, high = (head.get("intervals") or {}).get(metric) or (None, None)
-    if not ends or low is None:
-        return text
-    return f"{text} ({format_interval(low, high, as_percent=METRICS[metric].percent)})"
+    as_percent = metric in METRICS and METRICS[metric].percent
+    text = percent(value) if as_percent else format_number(value)
+    return f"{text} ({format_interval(*ends, as_percent=as_percent)})" if ends else text
 
 
 def _parameters(head: dict[str, Any]) -> str:
@@ -299,7 +306,7 @@ def _baselines(facts: RunFacts) -> str:
     text = f"Always the most frequent class: {percent(max(supports) / sum(supports))} accuracy, "
     text += f"{percent(1 / sum(map(bool, supports)))} balanced accuracy {at(f'{facts.at}.per_class[].support')}."
     others = [
-        f"{plain(head['head'])}: {_score(facts, head, facts.metric)} {at(f'heads[{number}].{facts.metric}')}"
+        f"{plain(head['head'])}: {_score(head, facts.metric)} {at(f'heads[{number}].{facts.metric}')}"
         for number, head in enumerate(facts.run["heads"])
         if number != facts.place
     ]
@@ -356,7 +363,7 @@ def _command(facts: RunFacts) -> str:
 
 
 def _metrics(facts: RunFacts) -> str:
-    names = [METRICS[name].title for name in METRICS if facts.head.get(name) is not None]
+    names = [_title(name) for name in [*METRICS, *_own_metrics(facts)] if facts.head.get(name) is not None]
     text = f"{', '.join(names)}; precision, recall, specificity and F1 of each class"
     if facts.head.get("ece") is not None:
         text += "; Brier score, calibration error, slope and intercept"
@@ -364,7 +371,8 @@ def _metrics(facts: RunFacts) -> str:
 
 
 def _results(facts: RunFacts) -> str:
-    names = [name for name in METRICS if any(head.get(name) is not None for head in facts.run["heads"])]
+    names = [*METRICS, *_own_metrics(facts)]
+    names = [name for name in names if any(head.get(name) is not None for head in facts.run["heads"])]
     names.sort(key=lambda name: name != facts.metric)
     order = sorted(range(len(facts.run["heads"])), key=lambda one: -(facts.run["heads"][one].get(facts.metric) or 0))
     rows = []
@@ -372,12 +380,12 @@ def _results(facts: RunFacts) -> str:
         head = facts.run["heads"][number]
         name = plain(head["head"])
         name = f"**{name}**" if number == facts.place else name
-        rows.append([name, *(_score(facts, head, metric) for metric in names), f"`heads[{number}]`"])
-    titles = ["head", *(METRICS[name].title for name in names), "place"]
+        rows.append([name, *(_score(head, metric) for metric in names), f"`heads[{number}]`"])
+    titles = ["head", *map(_title, names), "place"]
     text = f"On {_images(facts.split['test'], 'test ')}, with 95 % intervals:\n\n{table(titles, rows)}"
     independent = facts.run.get("independent")
     if independent:
-        score = _score(facts, independent["scores"] | {"intervals": independent["intervals"]}, facts.metric)
+        score = _score(independent["scores"] | {"intervals": independent["intervals"]}, facts.metric)
         text += (
             f"\n\nWithout images that have a near-duplicate in training ({_images(independent['images'])}): {score} "
         )

@@ -159,9 +159,7 @@ def tune(
         notes + split_notes + notes_on(opened, outer, groups=row_groups, scored=scored) + search.notes + _notes(tuning)
     )
     named = [replace(each, name=label) for each, label in zip(results, ("tuned", "default"), strict=False)]
-    earlier, ledger_notes = record_scores(
-        opened.source, opened, outer.test, named, "tune", outer.method, outer.seed
-    )
+    earlier, ledger_notes = record_scores(opened.source, opened, outer.test, named, "tune", outer.method, outer.seed)
     return replace(tuning, notes=notes + ledger_notes, seconds=time.monotonic() - begin, earlier=earlier)
 
 

@@ -93,6 +93,14 @@ def test_an_evaluation_has_a_card_too(tmp_path):
     assert "on which a trained model was scored" in eo.card(tmp_path / "run").text
 
 
+def test_metrics_of_the_user_are_in_the_table(tmp_path):
+    def half(true, predicted):
+        return float(np.mean(true == predicted)) / 2
+
+    card = eo.card(saved(tmp_path, made(), ["knn"], metrics=half))
+    assert re.search(r"\| Matthews correlation \| half \| place \|", card.text)
+
+
 def test_results_of_an_earlier_version_have_a_card(run, tmp_path):
     results = json.loads((run / "results.json").read_text())
     for key in ("earlier_runs", "phase_seconds", "best", "external", "subgroups", "files"):
