@@ -65,12 +65,22 @@ from rich.table import Table
 from sklearn.metrics import cohen_kappa_score
 
 CORRELATION = {"alone": 0.0, "drawn": 0.0, "even": 0.7, "uneven": 0.3, "hard": 0.3, "mixed": 0.3, "common": 0.3}
-KAPPA = read_metrics(cohen_kappa_score, ["0", "1", "2"], "statistics")["cohen_kappa_score"]
 SHARED = ("mixed", "common")  # groups have images of all classes
 SEPARATIONS = (1.5, 2.5, 4.0)
 MEAN_SIZE = 13.6  # of uneven groups
 Groups = npt.NDArray[np.intp] | None
 Found = dict[str, float]
+
+
+def kappa(true: npt.NDArray[np.str_], predicted: npt.NDArray[np.str_]) -> float:
+    """Return Cohen's kappa, in less time than scikit-learn's function, which is called a thousand times here."""
+    names, counts = np.unique(true, return_counts=True)
+    of_name = dict(zip(*np.unique(predicted, return_counts=True), strict=True))
+    by_chance = sum(count * of_name.get(name, 0) for name, count in zip(names, counts, strict=True)) / len(true) ** 2
+    return float(((true == predicted).mean() - by_chance) / (1 - by_chance))
+
+
+KAPPA = read_metrics(kappa, ["0", "1", "2"], "statistics")["kappa"]
 
 
 def sizes_of_groups(kind: str, groups: int, generator: np.random.Generator) -> npt.NDArray[np.intp]:
@@ -298,7 +308,7 @@ def _kappa(
 @functools.cache
 def true_kappa(kind: str, groups: tuple[int, ...], separation: float) -> float:
     """Return Cohen's kappa of a head on enough images to be the truth, with the classes in proportion."""
-    many = 1_500_000 // len(groups) // (1 if CORRELATION[kind] == 0 else 14)
+    many = 500_000 // len(groups) // (1 if CORRELATION[kind] == 0 else 14)
     true, probabilities, _ = draw_outputs(
         "alone" if kind == "drawn" else kind, (many,) * len(groups), separation, np.random.default_rng(0)
     )
@@ -403,7 +413,7 @@ def tables(run: Path | None) -> dict[str, tuple[str, tuple[str, ...], Callable[.
             "95 % intervals of a metric of the user that contain the truth",
             ("kind", "groups", "separation"),
             own,
-            [(kind, each, separation) for kind in sizes for each in sizes[kind][:3] for separation in SEPARATIONS],
+            [(kind, each, separation) for kind in sizes for each in sizes[kind][:2] for separation in SEPARATIONS],
         ),
         "own_tests": (
             "heads called different by a metric of the user",
