@@ -33,6 +33,12 @@ option = functools.partial(click.option, show_default=True)
 ENGINE = option(
     "--engine", type=click.Choice([AUTO, *ENGINES]), default=AUTO, help="Inference engine; auto takes the fastest."
 )
+TEST_FRACTION = option(
+    "--test-fraction",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="FRACTION",
+    help="Fraction of the images for testing. [default: 0.2]",
+)
 GROUPS = option("--groups", type=PATH, metavar="FILE|@COLUMN", help="Groups: CSV with path,group; or metadata.")
 WEIGHTS = option("--weights", type=PATH, metavar="FILE", help="Backbone weights, if the file has moved.")
 TIMINGS = option("--timings", is_flag=True, help="Print the wall time of each phase.")

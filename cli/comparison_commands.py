@@ -15,6 +15,7 @@ from .command import (
     POSITIVE,
     SECONDS,
     SEED,
+    TEST_FRACTION,
     TIMINGS,
     Command,
     import_scikit_learn,
@@ -52,6 +53,7 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
 @option("--split", metavar="grouped|random|FILE[:COLUMN]|@COLUMN", help="Test images. [default: grouped and random]")
 @GROUPS
 @option("--seed", type=SEED, default=0, help="Random seed of the splits.")
+@TEST_FRACTION
 @option("--folds", type=click.IntRange(min=2), metavar="K", help="Cross-validate with this many folds.")
 @option("--repeats", type=POSITIVE, default=1, help="Repeat the cross-validation with different folds.")
 @option("--class-weight", type=click.Choice(["balanced"]), help="Give every class the same weight.")
@@ -180,7 +182,7 @@ def compare(
     if_interrupted(f"The scores of finished heads are in {display(str(partial))}.", partial)
     comparison = compare_heads(opened, chosen, progress=shown, partial_results=partial, **options)
     comparison.next_command = next_command(
-        comparison, **{name: options[name] for name in ("split", "groups", "seed", "views")}
+        comparison, **{name: options[name] for name in ("split", "groups", "seed", "test_fraction", "views")}
     )
     printed = len(comparison.notes)
     if not as_json:

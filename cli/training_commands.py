@@ -16,6 +16,7 @@ from .command import (
     POSITIVE,
     SECONDS,
     SEED,
+    TEST_FRACTION,
     TIMINGS,
     WEIGHTS,
     Command,
@@ -39,6 +40,7 @@ from .screen import say, say_next, timed_progress, wrapped_lines
 )
 @GROUPS
 @option("--seed", type=SEED, default=0, help="Random seed of the split.")
+@TEST_FRACTION
 @VIEWS
 @option("--decide", metavar="accuracy|coverage=VALUE", help="Let predict ask a person, or give sets of labels.")
 @WEIGHTS
@@ -110,6 +112,7 @@ def train(
 @option("--split", metavar="grouped|random|FILE[:COLUMN]|@COLUMN", help="Test images. [default: grouped]")
 @GROUPS
 @option("--seed", type=SEED, default=0, help="Random seed of split, folds and search.")
+@TEST_FRACTION
 @option(
     "--metric",
     type=click.Choice(get_args(MetricName)),

@@ -18,6 +18,7 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "split": (str,),
     "groups": (str,),
     "seed": (int,),
+    "test_fraction": (float,),
     "folds": (int,),
     "repeats": (int,),
     "class_weight": (str,),
@@ -38,7 +39,7 @@ OPTIONS: dict[str, tuple[type, ...]] = {
 }
 """Keys of the file besides ``heads`` and ``grid``: options of ``embedonce compare``, and the types of their values."""
 
-_NAMES = {str: "a text", int: "a number", list: "a list of texts", bool: "true or false"}
+_NAMES = {str: "a text", int: "a number", float: "a number", list: "a list of texts", bool: "true or false"}
 
 TEMPLATE = """# Configuration of:  embedonce compare --config heads.toml
 # Options on the command line override these. Paths are relative to the working directory.
@@ -49,6 +50,7 @@ output = "runs/photos"
 # split = "grouped"             # grouped, random, or a split file; by default grouped and random, and the leakage gap
 # groups = "patients.csv"       # path,group: images that belong together; by default near-duplicates are detected
 seed = 0
+# test_fraction = 0.3           # fraction of the images for testing; by default 0.2
 # folds = 5                     # cross-validation instead of one split
 # repeats = 3                   # cross-validations, each with other folds
 # class_weight = "balanced"     # every class has the same weight in training

@@ -44,6 +44,7 @@ from ..splits import (
     SplitLike,
     check_class_sizes,
     check_folds,
+    check_test_fraction,
     notes_on,
     plan_splits,
     untrained_classes,
@@ -67,6 +68,7 @@ def compare(
     split: SplitLike | None = None,
     groups: GroupsLike | None = None,
     seed: int = 0,
+    test_fraction: float | None = None,
     folds: int | None = None,
     repeats: int = 1,
     class_weight: Literal["balanced"] | None = None,
@@ -105,6 +107,9 @@ def compare(
         near-duplicates that `find_groups` finds, which are kept in a file next to the cache.
     seed : int, default=0
         Random seed of the splits, the folds and the bootstrap.
+    test_fraction : float, default=None
+        Fraction of the images, or groups, for testing, of a random or grouped split; by default 0.2. A smaller test
+        part is a part of a larger one with the same seed.
     folds : int, default=None
         Number of folds of a cross-validation, which tests every image once; by default one split.
     repeats : int, default=1
@@ -207,12 +212,14 @@ def compare(
     outside, class_names = open_external(external, external_classes, opened)
     if outside and open_view is not None and open_view.average:
         raise ParameterError(f"parameter views of compare must be train with external images, got {views}")
+    check_test_fraction("compare", test_fraction, opened, split, folds)
     check_class_sizes(opened, split, folds or 2)
     known_groups, notes = groups_for(opened, groups, split, progress)
     progress.phase("groups and splits")
     split_key = ("splits", id(opened), id(known_groups), split if isinstance(split, str) else id(split))
     split_plans, split_notes = shared(
-        (*split_key, seed, folds, repeats), lambda: plan_splits(opened, split, seed, known_groups, folds, repeats)
+        (*split_key, seed, folds, repeats, test_fraction),
+        lambda: plan_splits(opened, split, seed, known_groups, folds, repeats, test_fraction),
     )
     plans = heads_on_plans(unfitted, split_plans)
     chosen, model_notes = choose_splits(models, opened, split_plans, known_groups)

@@ -27,7 +27,16 @@ from ..scoring import (
     with_intervals,
 )
 from ..shared import Records, history_figure, replacing_files, try_figure
-from ..splits import GroupsLike, Split, SplitLike, check_class_sizes, every_row, notes_on, single_split
+from ..splits import (
+    GroupsLike,
+    Split,
+    SplitLike,
+    check_class_sizes,
+    check_test_fraction,
+    every_row,
+    notes_on,
+    single_split,
+)
 from .decision_thresholds import choose_decisions, read_targets
 from .decisions import Decision
 from .image_model import build_image_model, decoding_notes, reference_of_cache, save_image_model
@@ -97,6 +106,7 @@ def train(
     parameters: dict[str, Any] | None = None,
     split: SplitLike | None = None,
     seed: int = 0,
+    test_fraction: float | None = None,
     weights: str | Path | None = None,
     groups: GroupsLike | None = None,
     views: Literal["train", "average", "both"] | None = None,
@@ -122,6 +132,9 @@ def train(
         split that `compare` makes, or the random one if there are no near-duplicates.
     seed : int, default=0
         Random seed of the split.
+    test_fraction : float, default=None
+        Fraction of the images, or groups, for testing, of a random or grouped split; by default 0.2. A smaller test
+        part is a part of a larger one with the same seed.
     weights : path-like, default=None
         File with the backbone's weights for an image model, if they are not where the cache says.
     groups : Groups, path-like, array, mapping or Series, default=None
@@ -180,12 +193,13 @@ def train(
     opened_views = open_views(opened, views)
     refuse_input_as_output(path, opened.path, split, groups, weights)
     make_folder(path.parent, "the model")  # before the work, not after it
+    check_test_fraction("train", test_fraction, opened, split)
     check_class_sizes(opened, split)
     opened_groups, group_notes = groups_for(opened, groups, split, progress)
     if isinstance(split, str) and split == "none":
         rows = every_row(opened)
     else:
-        rows, split_notes = single_split(opened, split, seed, opened_groups)
+        rows, split_notes = single_split(opened, split, seed, opened_groups, test_fraction)
         group_notes += split_notes
     decisions: list[Decision] = []
     result = None

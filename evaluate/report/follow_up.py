@@ -14,7 +14,7 @@ from ..scoring import ComparisonData
 def next_command(comparison: ComparisonData, **options: Any) -> list[str]:
     """Return the words after ``embedonce`` that train the best head; empty if it needs Python.
 
-    ``options`` are split, groups, seed and views of the comparison.
+    ``options`` are split, groups, seed, test_fraction and views of the comparison.
     """
     result, cache = comparison.table[0], comparison.cache.source
     head = result.head.head if isinstance(result.head, CalibratedHead) else result.head
@@ -34,7 +34,12 @@ def next_command(comparison: ComparisonData, **options: Any) -> list[str]:
     else:
         words, file = ["train", *words], file + (".npz" if name in HEADS else ".skops")
         words += [word for key, value in parameters.items() for word in ("-p", f"{key}={value}")]
-    words += [word for key, value in options.items() if value not in (None, 0) for word in (f"--{key}", str(value))]
+    words += [
+        word
+        for key, value in options.items()
+        if value not in (None, 0)
+        for word in (f"--{key.replace('_', '-')}", str(value))
+    ]
     return [*words, "-o", file]
 
 

@@ -103,7 +103,10 @@ class SavedResults:
         cache, split = self.content["cache"], self.content["split"]
         settings = {"images": cache["images"], "classes": cache["classes"]}
         settings |= {f"features: {key}": value for key, value in cache["fingerprint"].items()}
-        settings |= {f"split: {key}": split.get(key) for key in ("method", "seed", "train", "test", "folds", "repeats")}
+        settings |= {
+            f"split: {key}": split.get(key)
+            for key in ("method", "seed", "test_fraction", "train", "test", "folds", "repeats")
+        }
         settings |= {"groups": split.get("groups", {}).get("group_digest")}
         return settings | {f"version: {key}": value for key, value in self.content["made"]["versions"].items()}
 

@@ -8,6 +8,7 @@ from .plan import SplitLike as SplitLike
 from .plan import SplitPlan as SplitPlan
 from .plan import check_class_sizes as check_class_sizes
 from .plan import check_folds as check_folds
+from .plan import check_test_fraction as check_test_fraction
 from .plan import notes_on as notes_on
 from .plan import notes_on_size as notes_on_size
 from .plan import plan_splits as plan_splits

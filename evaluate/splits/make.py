@@ -18,11 +18,19 @@ Names = Sequence[str]
 Labels = npt.NDArray[np.integer[Any]]
 
 
-def split_rows(paths: Names, labels: Labels, class_names: Names, seed: int, groups: Groups | None = None) -> Split:
-    """Split image by image, or group by group: about 80 % for training, with every class on both sides."""
-    parts, moved = _assign(paths, labels, class_names, seed, 0, [TEST_FRACTION], groups)
+def split_rows(
+    paths: Names,
+    labels: Labels,
+    class_names: Names,
+    seed: int,
+    groups: Groups | None = None,
+    test_fraction: float = TEST_FRACTION,
+) -> Split:
+    """Split image by image, or group by group: about so many for testing, with every class on both sides."""
+    parts, moved = _assign(paths, labels, class_names, seed, 0, [test_fraction], groups)
     method = "random" if groups is None else "grouped"
-    split = Split(np.flatnonzero(parts == 1), np.flatnonzero(parts == 0), method, int(seed), moved=moved)
+    train, test = np.flatnonzero(parts == 1), np.flatnonzero(parts == 0)
+    split = Split(train, test, method, int(seed), moved=moved, test_fraction=test_fraction)
     return with_groups(split, groups, check=True)
 
 

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import FeatureCache, counted, display
-from ...errors import SplitError, check_int
+from ...errors import ParameterError, SplitError, check_int, describe, is_number
 from ..metrics import Clusters, units
 from .groups import Groups
 from .make import fold_rows, require_enough, split_rows
-from .split import Split, identical_in_training, merge_folds, with_groups
+from .split import TEST_FRACTION, Split, identical_in_training, merge_folds, with_groups
 from .split_files import column_splits, given_split, read_splits
 
 SplitLike: TypeAlias = "str | os.PathLike[str] | Split | Sequence[Any] | Any"
@@ -82,11 +82,12 @@ def plan_splits(
     groups: Groups | None,
     folds: int | None = None,
     repeats: int = 1,
+    test_fraction: float | None = None,
 ) -> tuple[list[SplitPlan], list[str]]:
     """Return the plans to score heads on, and notes; by default of the image folder's split, or grouped and random."""
 
     def make(method: SplitLike) -> SplitPlan:
-        return make_splits(cache, method, seed, groups, folds, repeats)
+        return make_splits(cache, method, seed, groups, folds, repeats, test_fraction)
 
     if split is not None:
         return [make(split)], []
@@ -132,6 +133,7 @@ def make_splits(
     groups: Groups | None = None,
     folds: int | None = None,
     repeats: int = 1,
+    test_fraction: float | None = None,
 ) -> SplitPlan:
     """Return the splits that a value of the parameter ``split`` stands for, with their reports of groups."""
     if groups is not None:
@@ -148,7 +150,7 @@ def make_splits(
             images = cache.paths, cache.labels, cache.class_names
             kept_groups = groups if str(split) == "grouped" else None
             if folds is None:
-                splits = [split_rows(*images, seed, kept_groups)]
+                splits = [split_rows(*images, seed, kept_groups, test_fraction or TEST_FRACTION)]
             else:
                 splits = [
                     fold for repeat in range(repeats) for fold in fold_rows(*images, folds, repeat, seed, kept_groups)
@@ -164,10 +166,14 @@ def make_split(cache: FeatureCache, split: SplitLike, seed: int, groups: Groups 
 
 
 def single_split(
-    cache: FeatureCache, split: SplitLike | None, seed: int, groups: Groups | None = None
+    cache: FeatureCache,
+    split: SplitLike | None,
+    seed: int,
+    groups: Groups | None = None,
+    test_fraction: float | None = None,
 ) -> tuple[Split, list[str]]:
     """Return the first split of `plan_splits`, by default the grouped one if images have groups, and notes."""
-    (plan, *_), notes = plan_splits(cache, split, seed, groups)
+    (plan, *_), notes = plan_splits(cache, split, seed, groups, test_fraction=test_fraction)
     if plan.has_folds:
         raise SplitError(
             f"parameter split must have one training and one test part here, got {len(plan)} folds. Give random, "
@@ -267,6 +273,30 @@ def check_folds(split: SplitLike | None, folds: Any, repeats: Any) -> None:
         raise SplitError(
             "parameter folds of compare is for random and grouped splits, since other splits have their parts or "
             f"folds already, got folds={folds} with split={got}"
+        )
+
+
+def check_test_fraction(
+    owner: str, test_fraction: Any, cache: FeatureCache, split: SplitLike | None, folds: int | None = None
+) -> None:
+    """Check the parameter ``test_fraction``, which is for random and grouped splits."""
+    if test_fraction is None:
+        return
+    if not is_number(test_fraction) or not 0 < test_fraction < 1:
+        raise ParameterError(
+            f"parameter test_fraction of {owner} must be a number between 0 and 1, got {describe(test_fraction)}"
+        )
+    reason = ""
+    if folds is not None:
+        reason = f"folds={folds}. Each fold tests one part of {folds}"
+    elif split is None and given_split(cache) is not None:
+        reason = "the split of the image folder. Give split='grouped' or 'random'"
+    elif split is not None and not (isinstance(split, str) and split in ("random", "grouped")):
+        shown = repr(str(split)) if isinstance(split, (str, os.PathLike)) else f"a {type(split).__name__}"
+        reason = f"split={shown}, which has its parts already"
+    if reason:
+        raise SplitError(
+            f"parameter test_fraction of {owner} is for random and grouped splits, got {test_fraction} with {reason}"
         )
 
 

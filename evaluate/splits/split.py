@@ -42,6 +42,8 @@ class Split:
         Report of the groups on both sides: see ``group_report`` in `split`.
     parts : sequence of Split, default=()
         The folds that this split merges.
+    test_fraction : float, default=None
+        Fraction of the images, or groups, that a random or grouped split was to test.
     validation : array-like of int, default=()
         Rows that no head is trained or tested on. A search of parameters and the curves of training are scored on them.
 
@@ -76,6 +78,7 @@ class Split:
     groups: Mapping[str, Any] | None = None
     parts: Sequence[Split] = ()
     validation: Rows = field(default_factory=lambda: np.zeros(0, np.intp))
+    test_fraction: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("train", "test", "moved", "validation"):
@@ -111,6 +114,8 @@ class Split:
             "train": len(self.train),
             "test": len(self.test),
         }
+        if self.test_fraction is not None:
+            about["test_fraction"] = self.test_fraction
         if len(self.validation):
             about["validation"] = len(self.validation)
         if self.fold is not None:
@@ -131,7 +136,8 @@ class Split:
         if self.folds:
             images = len(self.test) if self.parts else len(self.train) + len(self.test)
             return round(images / self.folds)
-        return round(TEST_FRACTION * (len(self.train) + len(self.test))) if self.method == "grouped" else len(self.test)
+        images = len(self.train) + len(self.test)
+        return len(self.test) if self.test_fraction is None else round(self.test_fraction * images)
 
     def notes(self) -> list[str]:
         """Return remarks for readers of scores on this split."""

@@ -24,7 +24,7 @@ from ..duplicates import groups_for
 from ..metrics import METRICS, MetricName, compare_pair, leading_metric
 from ..scoring import check_jobs, fit_and_score, notes_on_fits, record_scores, run_jobs
 from ..shared import Records
-from ..splits import GroupsLike, SplitLike, check_class_sizes, inner_folds, notes_on, plan_splits
+from ..splits import GroupsLike, SplitLike, check_class_sizes, check_test_fraction, inner_folds, notes_on, plan_splits
 from .result import Tuning
 from .successive_halving import FOLDS, TRIALS, Search, check_seconds
 
@@ -38,6 +38,7 @@ def tune(
     split: SplitLike | None = None,
     groups: GroupsLike | None = None,
     seed: int = 0,
+    test_fraction: float | None = None,
     metric: MetricName | None = None,
     folds: int = FOLDS,
     trials: int = TRIALS,
@@ -62,6 +63,8 @@ def tune(
     seed : int, default=0
         Random seed of the split, the folds, the candidates and the images of each rung. The same seed gives the same
         result, unless the time budget ends the search.
+    test_fraction : float, default=None
+        Fraction of the images, or groups, for testing, of a random or grouped split; by default 0.2.
     metric : str, default=None
         Score whose mean over the folds is optimized, by default accuracy, or balanced accuracy if the classes differ
         much in size. Of equal candidates the default wins, or the one that was better
@@ -121,9 +124,10 @@ def tune(
     opened = open_cache(cache, "tune").labelled("tune")
     optimized: str = leading_metric(opened.labels) if metric is None else metric
     check_int("folds", "the search", folds, 2)
+    check_test_fraction("tune", test_fraction, opened, split)
     check_class_sizes(opened, split, folds + 1)  # the training part needs an image for each fold
     row_groups, notes = groups_for(opened, groups, split, progress)
-    (plan, *_), split_notes = plan_splits(opened, split, seed, row_groups)
+    (plan, *_), split_notes = plan_splits(opened, split, seed, row_groups, test_fraction=test_fraction)
     outer = plan[0]
     if plan.has_folds or not len(outer.test):
         raise SplitError(

@@ -101,7 +101,7 @@ def test_a_fold_describes_itself(cache):
         "method": "random", "seed": 1, "fold": 1, "folds": 4, "repeat": 1,
     }  # fmt: skip
     assert about["train"] + about["test"] == 200
-    assert set(make_split(cache, "random", 1).to_dict()) == {"method", "seed", "train", "test"}
+    assert set(make_split(cache, "random", 1).to_dict()) == {"method", "seed", "train", "test", "test_fraction"}
 
 
 def test_identical_files_on_both_sides_are_counted(cache):
