@@ -1,6 +1,6 @@
 """Measure what products in bfloat16 would give the native engine, and what they would cost.
 
-    python benchmarks/bfloat16.py IMAGES --weights FILE [--alpha 1.0] [--images 15]
+    python benchmarks/bfloat16.py IMAGES --weights FILE [--alpha 1.0] [--count 15]
 
 Two tables:
 
@@ -13,7 +13,6 @@ Two tables:
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import tempfile
@@ -29,6 +28,7 @@ from embedonce.extract.engines.fold import Folded, fold
 from embedonce.extract.recipe import make_recipe
 from embedonce.extract.resizing import resize_into
 from embedonce.extract.scan import scan_folder
+from processes import extraction_parser
 
 Array = npt.NDArray[np.float32]
 Product = Callable[[Array, Array, int], Array]  # of activations and weights in a block
@@ -175,19 +175,16 @@ def features(folded: Folded, image: Array, product: Product) -> Array:
 
 def main() -> None:
     """Print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, metavar="IMAGES")
-    parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--alpha", type=float, default=1.0)
-    parser.add_argument("--images", type=int, default=15)
+    parser = extraction_parser(__doc__)
+    parser.add_argument("--count", type=int, default=15, help="images")
     options = parser.parse_args()
     print_rates()
     folded = fold(weights_from(make_recipe(options.weights, options.alpha, 224).weights, options.alpha))
-    files = scan_folder(options.folder).images
+    files = scan_folder(options.images).images
     differences: dict[str, list[float]] = {name: [] for name in PRODUCTS}
-    for file in files[:: max(1, len(files) // options.images)][: options.images]:
+    for file in files[:: max(1, len(files) // options.count)][: options.count]:
         image = np.empty((224, 224, 3), np.float32)
-        resize_into(image, decode((options.folder / os.fsdecode(file.path)).read_bytes()))
+        resize_into(image, decode((options.images / os.fsdecode(file.path)).read_bytes()))
         expected = features(folded, image, lambda maps, weights, block: maps @ weights)
         for name, product in PRODUCTS.items():
             differences[name].append(float(np.abs(features(folded, image, product) - expected).max()))

@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from embedonce import FeatureCache
+from processes import run
 from rich.console import Console
 from rich.table import Table
 
@@ -59,18 +56,6 @@ def smaller(cache: FeatureCache, groups: Path, images: int, folder: Path) -> tup
     return folder / "small.h5", folder / "groups.csv"
 
 
-def processor_seconds(arguments: list[str], checkout: Path | None = None) -> float:
-    """Run embedonce as a process and return its processor time."""
-    environment = dict(os.environ)
-    if checkout is not None:
-        environment["PYTHONPATH"] = str(checkout.resolve().parent)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "embedonce", *arguments]
-    subprocess.run(command, env=environment, cwd=tempfile.gettempdir(), check=True, capture_output=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
 def main() -> None:
     """Measure, print and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -99,7 +84,7 @@ def main() -> None:
             output = json.dumps(str(folder / f"grid{number}"))
             (folder / "grid.toml").write_text(GRID.format(output=output, **quoted))
             for name, (arguments, checkout) in variants.items():
-                seconds[name].append(processor_seconds(arguments, checkout))
+                seconds[name].append(run(*arguments, checkout=checkout).processor_seconds)
         phases: dict[str, Any] = json.loads((folder / "run" / "results.json").read_bytes())["phase_seconds"]
     least = {name: min(values) for name, values in seconds.items()}
     table = Table("variant", "processor s", "to the first")

@@ -46,8 +46,6 @@ import io
 import json
 import multiprocessing
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -69,6 +67,7 @@ from embedonce.extract.recipe import Recipe, make_recipe
 from embedonce.extract.resizing import resize_into
 from embedonce.extract.scan import scan_folder
 from PIL import Image, ImageOps
+from processes import extract, extraction_parser
 from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
@@ -206,27 +205,41 @@ def sgemm_limit() -> Callable[[], float]:
     return measure
 
 
+def engine_turns(recipe: Recipe) -> dict[str, Callable[[], float]]:
+    """Return functions that measure images/s of the engines in memory and of sgemm, to be called alternately."""
+    names = ["litert"] if why_not_native() else ["native", "litert"]
+    turns = {f"engine {name}": in_memory(name, recipe) for name in names}  # converts the model if necessary
+    if 16 in supported_lanes():
+        turns["engine native, 8 lanes"] = in_memory("native", recipe, 8)
+    if recipe.alpha == 1.0 and recipe.image_size == 224:
+        turns["sgemm"] = sgemm_limit()
+    return turns
+
+
 def extract_seconds(
     folder: Path, cache: Path, options: argparse.Namespace, *further: str
 ) -> tuple[float, dict[str, Any]]:
     """Return the seconds of an ``embedonce extract`` process with further options, and what it reported."""
-    command = [sys.executable, "-m", "embedonce", "extract", str(folder), str(cache), "--json"]
-    command += ["--weights", options.weights, "--alpha", str(options.alpha), "--image-size", str(options.image_size)]
-    command += further
     begin = clock()
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
-    return clock() - begin, json.loads(done.stdout)
+    done = extract(folder, cache, options, *further)
+    return clock() - begin, json.loads(done.output)
 
 
-def link_tree(source: Path, target: Path) -> None:
-    """Copy a folder of images by hard links, or by symbolic ones where those are impossible."""
-    for image in scan_folder(source).images:
+def link_tree(source: Path, target: Path, count: int | None = None) -> int:
+    """Copy images by hard links, or by symbolic ones where those are impossible; return their number.
+
+    With a count, about as many are taken, evenly spaced.
+    """
+    images = scan_folder(source).images
+    images = images[:: 1 if count is None else max(1, len(images) // count)][:count]
+    for image in images:
         name = os.fsdecode(image.path)
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(source / name, target / name)
         except OSError:
             (target / name).symlink_to(source.resolve() / name)
+    return len(images)
 
 
 def stage_times(folder: Path, recipe: Recipe, images: int = 500) -> dict[str, float]:
@@ -349,11 +362,7 @@ def add_images(folder: Path, count: int) -> None:
 
 def main() -> None:
     """Measure, print a table, and write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", type=Path)
-    parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--alpha", type=float, default=1.0)
-    parser.add_argument("--image-size", type=int, default=224)
+    parser = extraction_parser(__doc__)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--processor-time", action="store_true")
@@ -364,12 +373,7 @@ def main() -> None:
 
     recipe = make_recipe(options.weights, options.alpha, options.image_size)
     total = len(scan_folder(options.images).images)
-    names = ["litert"] if why_not_native() else ["native", "litert"]
-    turns = {f"engine {name}": in_memory(name, recipe) for name in names}  # converts the model if necessary
-    if 16 in supported_lanes():
-        turns["engine native, 8 lanes"] = in_memory("native", recipe, 8)
-    if recipe.alpha == 1.0 and recipe.image_size == 224:
-        turns["sgemm"] = sgemm_limit()
+    turns = engine_turns(recipe)
     rounds = [{name: measure() for name, measure in turns.items()} for _ in range(ROUNDS)]
     rates: dict[str, float] = {}
     seconds: dict[str, float] = {}

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from embedonce import compare, extract_features, find_groups
 from embedonce.extract.options import RESIZES
+from processes import extraction_parser
 from rich.console import Console
 from rich.table import Table
 
@@ -45,11 +46,7 @@ def measure(images: Path, caches: Path, options: argparse.Namespace) -> Table:
 
 def main() -> None:
     """Measure and print a table of each folder."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", type=Path, nargs="+")
-    parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--alpha", type=float, default=1.0)
-    parser.add_argument("--image-size", type=int, default=224)
+    parser = extraction_parser(__doc__, folders="+")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--caches", type=Path)
     options = parser.parse_args()

@@ -376,7 +376,7 @@ def by_stage(cache: FeatureCache, sizes: list[int]) -> dict[str, dict[str, Any]]
                 searched.signatures  # read before the search  # noqa: B018
                 tested = find.find_near_duplicates(searched).to_dict()
                 column = table[f"to {len(searched):,}: 100" if added else f"{len(searched):,}"] = {}
-                column |= {name: f"{wall:.2f}  {spent:.2f}" for name, (wall, spent) in watch.seconds.items()}
+                column |= {name: tuple(seconds) for name, seconds in watch.seconds.items()}
                 column |= {"pairs tested": tested["pairs_tested"], "groups": tested["groups"]}
     return table
 
@@ -437,12 +437,15 @@ def show(title: str, table: dict[str, dict[str, Any]]) -> None:
         shown.add_column(name, justify="right")
     for key in max(table.values(), key=len):
         values = [table[name].get(key) for name in table]
-        cells = (
-            "-" if v is None else f"{v:,.4f}" if isinstance(v, float) else f"{v:,}" if isinstance(v, int) else v
-            for v in values
-        )
-        shown.add_row(key.replace("_", " "), *cells)
+        shown.add_row(key.replace("_", " "), *map(cell, values))
     Console().print(shown)
+
+
+def cell(value: Any) -> str:
+    """Return a number, or wall and processor seconds, as text."""
+    if isinstance(value, tuple):
+        return "  ".join(f"{seconds:.2f}" for seconds in value)
+    return "-" if value is None else f"{value:,.4f}" if isinstance(value, float) else f"{value:,}"
 
 
 def main() -> None:

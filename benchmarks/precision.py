@@ -37,6 +37,7 @@ from embedonce.extract.recipe import make_recipe
 from embedonce.extract.scan import scan_folder
 from extraction import extract_seconds
 from PIL import Image, UnidentifiedImageError
+from processes import extraction_parser
 from rich.console import Console
 from rich.table import Table
 
@@ -104,11 +105,7 @@ def cell(kind: list[float], base: list[float], is_base: bool) -> str:
 
 def main() -> None:
     """Measure, print a table, and write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", type=Path)
-    parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--alpha", type=float, default=1.0)
-    parser.add_argument("--image-size", type=int, default=224)
+    parser = extraction_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--kinds", default="float32,int8,reduced", help=", ".join(KINDS))
     parser.add_argument("--caches", type=Path)

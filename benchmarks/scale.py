@@ -14,14 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from embedonce.extract.scan import scan_folder
+from processes import extract, extraction_parser
 from rich.console import Console
 from rich.table import Table
 
@@ -45,19 +43,11 @@ def make_images(source: Path, target: Path, count: int, mark: int = 0, every: in
     return written
 
 
-def run(folder: Path, cache: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Run ``embedonce extract`` and return its seconds, its peak memory in MB, and what it reported."""
-    command = [sys.executable, "-m", "embedonce", "extract", str(folder), str(cache), "--json"]
-    command += ["--weights", options.weights, "--alpha", str(options.alpha), "--image-size", str(options.image_size)]
-    begin = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
-        report = json.loads(process.stdout.read())
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
-    seconds = time.perf_counter() - begin
-    return {"seconds": seconds, "peak_mb": usage.ru_maxrss / 1024, "embedded": report["embedded"]}
+def measure(folder: Path, cache: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Run ``embedonce extract`` and return its seconds, its peak memory in MB, and the number of embedded images."""
+    done = extract(folder, cache, options)
+    embedded = json.loads(done.output)["embedded"]
+    return {"seconds": done.seconds, "peak_mb": done.peak_megabytes, "embedded": embedded}
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
@@ -96,11 +86,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Run as the module's docstring says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", type=Path)
-    parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--alpha", type=float, default=1.0)
-    parser.add_argument("--image-size", type=int, default=224)
+    parser = extraction_parser(__doc__)
     parser.add_argument("--sizes", default="1000,15000,150000")
     parser.add_argument("--form", choices=["h5", "cache"], default="cache")
     parser.add_argument("--plot", type=Path)
@@ -111,10 +97,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             images, cache = Path(folder) / "images", Path(folder) / f"a.{options.form}"
             make_images(options.images, images, size)
-            row: dict[str, Any] = {"images": size, "first": run(images, cache, options)}
-            row["again"] = run(images, cache, options)
+            row: dict[str, Any] = {"images": size, "first": measure(images, cache, options)}
+            row["again"] = measure(images, cache, options)
             new = make_images(options.images, images, size, mark=1, every=100)
-            row["update"] = run(images, cache, options)
+            row["update"] = measure(images, cache, options)
             assert (row["first"]["embedded"], row["again"]["embedded"], row["update"]["embedded"]) == (size, 0, new)
             rows.append(row)
     table = Table("images", "run", "seconds", "images/s", "peak MB")
