@@ -46,7 +46,7 @@ AS_JSON = option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 # which scikit-learn imports and comparisons do not use: a third of the time of its import
-_DEFERRED = ("scipy.stats", "scipy.interpolate", "scipy.integrate", "scipy.spatial", "scipy.fft")
+_DEFERRED = ("scipy.stats", "scipy.interpolate", "scipy.integrate", "scipy.spatial", "scipy.fft", "asyncio")
 
 
 class _DeferredModule(ModuleType):

@@ -26,9 +26,8 @@ def fit_and_score(
     name: str, head: Any, cache: FeatureCache, split: Split, groups: Groups | None = None, views: Views | None = None
 ) -> HeadResult:
     """Fit a head on the training rows and score it on the test rows; its labels are class names."""
-    with one_thread_if_small((len(split.train) + len(split.test)) * cache.shape[1]):
-        seconds = fit_head(head, cache, split, groups, views)
-        return score_head(name, head, cache, split.test, seconds, views)
+    seconds = fit_head(head, cache, split, groups, views)
+    return score_head(name, head, cache, split.test, seconds, views)
 
 
 IN_MEMORY_BYTES = 2**29
@@ -64,16 +63,17 @@ def score_head(
     sources = _sources(cache, rows, views if views is not None and views.average else None)
     predictions, means, seconds = [np.zeros(0, np.intp)], [], 0.0
     large = isinstance(sources[0], StoredRows)
-    for blocks in zip(
-        *(row_blocks(one, _PREDICTED_ROWS if large else max(1, len(rows))) for one in sources), strict=True
-    ):
-        begin = time.perf_counter()
-        names = head.predict(blocks[0])
-        seconds += time.perf_counter() - begin
-        predictions.append(np.array([index[str(class_name)] for class_name in names], np.intp))
-        if hasattr(head, "predict_proba"):
-            parts = [align_probabilities(head.predict_proba(block), head.classes_, class_names) for block in blocks]
-            means.append(np.mean(parts, axis=0) if len(parts) > 1 else parts[0])
+    with one_thread_if_small(len(rows) * cache.shape[1]):
+        for blocks in zip(
+            *(row_blocks(one, _PREDICTED_ROWS if large else max(1, len(rows))) for one in sources), strict=True
+        ):
+            begin = time.perf_counter()
+            names = head.predict(blocks[0])
+            seconds += time.perf_counter() - begin
+            predictions.append(np.array([index[str(class_name)] for class_name in names], np.intp))
+            if hasattr(head, "predict_proba"):
+                parts = [align_probabilities(head.predict_proba(block), head.classes_, class_names) for block in blocks]
+                means.append(np.mean(parts, axis=0) if len(parts) > 1 else parts[0])
     probabilities = np.concatenate(means) if means else None
     predicted = np.concatenate(predictions)
     if len(sources) > 1 and probabilities is not None:
@@ -130,7 +130,7 @@ def fit_head(
     from sklearn.exceptions import ConvergenceWarning
 
     begin = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, one_thread_if_small(len(labels) * cache.shape[1]):
         warnings.simplefilter("ignore", ApproximationWarning)  # a note of the result says so
         warnings.simplefilter("always", ConvergenceWarning)
         head.fit(rows, labels, **extra)
