@@ -37,6 +37,7 @@ def package_versions() -> dict[str, str]:
 def describe_cache(cache: FeatureCache) -> dict[str, Any]:
     """Return content and origin of a cache for results.json: `CacheInfo` without the list of rejects."""
     document = info(cache).to_dict()
+    document["unlabelled"] += cache.unlabelled  # those that were left out
     del document["reject_reasons"]
     return document
 

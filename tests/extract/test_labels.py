@@ -361,6 +361,7 @@ def test_images_without_labels_do_not_stop_a_comparison(images, small, tmp_path)
     comparison = compare(some, ["knn"], split="random")
     assert len(comparison.cache) == len(cache) - 15
     assert "15 images have no label and are left out" in comparison.notes
+    assert comparison.to_dict()["cache"]["unlabelled"] == 15
 
 
 @pytest.mark.parametrize("name", ["cache-v1.h5", "cache-v2.h5", "cache-v1.cache", "cache-v2.cache"])
