@@ -19,6 +19,7 @@ from .evaluate import find_groups as find_groups
 from .evaluate import finetune as finetune
 from .evaluate import leaderboard as leaderboard
 from .evaluate import load_results as load_results
+from .evaluate import log_to_mlflow as log_to_mlflow
 from .evaluate import predict as predict
 from .evaluate import suggest_groups as suggest_groups
 from .evaluate import train as train

@@ -9,6 +9,7 @@ import importlib
 import operator
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from pathlib import Path
@@ -143,13 +144,14 @@ def check_mapping(name: str, owner: str, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def import_optional(package: str, purpose: str) -> Any:
-    """Import a package that embedonce does not require, or raise MissingPackageError."""
+def import_optional(package: str, purpose: str, install: str | None = None) -> Any:
+    """Import a package that embedonce does not require, or raise MissingPackageError that says what to ``install``."""
     try:
         return importlib.import_module(package)
     except ImportError as error:
         raise MissingPackageError(
-            f"{purpose} needs {package}, which is not installed. Install it with: pip install {package}"
+            f"{purpose} needs {package}, which is not installed. Install it with: pip install "
+            f"{shlex.quote(install or package)}"
         ) from error
 
 

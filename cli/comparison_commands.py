@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from ..cache import display
+from ..cache import counted, display
+from ..errors import EmbedonceError
 from .command import (
     GROUPS,
     PATH,
@@ -28,7 +30,8 @@ from .screen import if_interrupted, say, say_next, timed_progress
 
 if TYPE_CHECKING:
     from ..cache import FeatureCache
-    from ..evaluate.report import Figures
+    from ..evaluate.report import Figures, MlflowStore
+    from ..extract import Progress
 
 
 def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None) -> None:
@@ -94,6 +97,7 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
     metavar="FILE",
     help="TOML file of heads and options.",
 )
+@option("--mlflow", metavar="URI", help="Also log to this MLflow tracking store.")
 @option("-o", "--output", type=PATH, required=True, help="Write results to this folder.")
 @TIMINGS
 @option("--json", "as_json", is_flag=True, help="Print results.json.")
@@ -108,6 +112,7 @@ def compare(
     maps: bool,
     figures: Figures,
     timings: bool,
+    mlflow: str | None,
     output: Path,
     as_json: bool,
     **options: Any,
@@ -135,6 +140,9 @@ def compare(
     lower end of the 95 % interval. The score of the best head is corrected for the choice. embedonce tune --help lists
     the metrics, and those of --metric count too; log_loss must be <= VALUE.
 
+    --mlflow takes the address of a store, such as http://localhost:5000 or sqlite:///mlflow.db, and needs
+    embedonce[mlflow]. MLFLOW_EXPERIMENT_NAME names the experiment, by default embedonce.
+
     --config reads the file that embedonce init writes; options on the command line override it. Its [grid] combines
     heads, parameters and seeds: each comparison gets a folder in OUTPUT, without figures unless --figures is given, and
     the same command continues after an interruption. --dask takes the
@@ -159,7 +167,7 @@ def compare(
     from ..evaluate.comparison import DEFAULT_HEADS, failed_gates, read_gates
     from ..evaluate.comparison import compare as compare_heads
     from ..evaluate.metrics import read_metrics
-    from ..evaluate.report import PARTIAL, next_command
+    from ..evaluate.report import PARTIAL, MlflowStore, next_command
 
     opened = FeatureCache.open(cache)
     chosen: dict[str, Any] = ctx.meta.get("heads") or {}
@@ -168,10 +176,11 @@ def compare(
     else:
         chosen = head_parameters(",".join(DEFAULT_HEADS) if heads is None else heads, params)
     own = read_metrics(options["metrics"], opened.class_names, "compare")
+    store = None if mlflow is None else MlflowStore.open(mlflow)  # an error now, not after the work
     if ctx.meta.get("grid") is not None:
         if fail_under:
             raise click.UsageError("--fail-under is for one comparison, not for a [grid].", ctx)
-        _compare_grid(ctx, opened, chosen, params, output, figures, maps, timings, as_json, options)
+        _compare_grid(ctx, opened, chosen, params, output, figures, maps, store, timings, as_json, options)
         return
     gates = read_gates(fail_under, [*chosen, *(path.name for path in options["image_models"])], own)
     refuse_input_as_output(output, cache)
@@ -201,12 +210,29 @@ def compare(
         print_timings(shown, comparison.timings, as_json=as_json)
     if comparison.next_command and not as_json:
         say_next(*comparison.next_command)
-    for error in comparison.failed.values():
+    errors = [*comparison.failed.values(), *_log(store, [output], shown.display)]
+    for error in errors:
         print_error(ctx, error)
     for text in failed:
         say(f"Not reached: {text}.", err=True)
-    if failed or comparison.failed:
+    if failed or errors:
         ctx.exit(1)
+
+
+def _log(store: MlflowStore | None, folders: Sequence[Path], shown: Progress) -> list[EmbedonceError]:
+    """Log saved comparisons to a store, if there is one; return the error that ended it."""
+    if store is None:
+        return []
+    try:
+        with shown.working("logging to MLflow …", "logged"):
+            logged = [store.log(folder) for folder in folders]
+    except EmbedonceError as error:
+        return [error]
+    known = sum(run.found for run in logged)
+    about = f"run {logged[0].run_id}" if len(logged) == 1 else counted(len(logged), "comparison(s)")
+    text = f"Logged to MLflow: {about} of the experiment {display(store.experiment)}"
+    say(f"{text}, {known} of them from earlier." if known and len(logged) > 1 else f"{text}.", err=True)
+    return []
 
 
 def _compare_grid(
@@ -217,6 +243,7 @@ def _compare_grid(
     output: Path,
     figures: Figures,
     maps: bool,
+    store: MlflowStore | None,
     timings: bool,
     as_json: bool,
     options: dict[str, Any],
@@ -253,6 +280,7 @@ def _compare_grid(
     if timings:
         print_timings(shown, seconds, as_json=as_json)
     failed = [result.error for result in results if result.error is not None]
+    failed += _log(store, [result.folder for result in results if result.results], shown.display)
     for error in failed:
         print_error(ctx, error)
     if failed:

@@ -13,6 +13,7 @@ from .report import card as card
 from .report import diff as diff
 from .report import leaderboard as leaderboard
 from .report import load_results as load_results
+from .report import log_to_mlflow as log_to_mlflow
 from .scoring import HeadResult as HeadResult
 from .splits import Groups as Groups
 from .splits import Split as Split

@@ -27,7 +27,11 @@ DIFFERENCES = {
     "groups": {"output", "suggest"},  # find_groups writes no file without it; suggest_groups is another function
     "train": {"params", "parameters"},
     "tune": {"output", "params", "parameters"},  # Tuning.save
-    "compare": {"output", "maps", "figures", "heads", "params", "fail_under", "partial_results"},  # Comparison.save
+    "compare": {
+        *("output", "maps", "figures"),  # Comparison.save
+        "mlflow",  # log_to_mlflow
+        *("heads", "params", "fail_under", "partial_results"),
+    },
     "predict": {"as_csv", "output", "columns", "copy_to", "link_to"},
     "evaluate": {"output"},  # Evaluation.save
     "leaderboard": {"output"},  # Leaderboard.save

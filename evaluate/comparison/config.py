@@ -33,6 +33,7 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "external_classes": (str,),
     "maps": (bool,),
     "figures": (str,),
+    "mlflow": (str,),
     "jobs": (int,),
     "dask": (str,),
     "fail_under": (list,),
@@ -65,6 +66,7 @@ seed = 0
 # learning_curve = true         # leading score against the number of training images
 # maps = true                   # regions that supported the predicted class, for incorrectly classified images
 # figures = "report"            # none, or those of the report alone; by default also PNG and SVG files
+# mlflow = "sqlite:///mlflow.db" # also log to this MLflow tracking store
 # jobs = 2                      # heads that are trained at the same time
 # fail_under = ["accuracy>=0.9"] # exit status 1 if the best head scores worse; "svm.macro_f1>=0.85" is for one head
 

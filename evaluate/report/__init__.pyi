@@ -1,4 +1,6 @@
 from .follow_up import next_command as next_command
+from .mlflow_store import MlflowStore as MlflowStore
+from .mlflow_store import log_to_mlflow as log_to_mlflow
 from .model_card import ModelCard as ModelCard
 from .model_card import card as card
 from .model_card import write_questions as write_questions
