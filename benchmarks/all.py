@@ -16,8 +16,8 @@ The parts are short forms of the other benchmarks, whose docstrings say how each
   (`comparison.py`);
 - ``heads``: every head and its baseline, with all threads of BLAS and with one (`heads.py`).
 
-The last three parts use ``--cache`` and its ``--groups``, by default the cache that the second part made and the groups
-that are found in it. The last column is what embedonce is meant to reach.
+Near-duplicates and comparisons use ``--cache`` and its ``--groups``, by default the cache that the second part made and
+the groups that are found in it. The last column is what embedonce is meant to reach.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class State:
         return folder
 
     def opened(self) -> FeatureCache:
-        """Return the cache of the last three parts."""
+        """Return the cache for near-duplicates and comparisons."""
         if self.cache is None:
             self.cache = self.folder / "made.h5"
             extraction.extract_seconds(self.images(), self.cache, self.options)
@@ -213,9 +213,11 @@ def comparisons(state: State) -> Iterator[Figure]:
 
 def head_ratios(state: State) -> Iterator[Figure]:
     """Heads to their baselines."""
-    rows = min(HEAD_ROWS, int(0.8 * len(state.opened())))
+    made = state.folder / "made.h5"  # with fewer images to predict than a given cache
+    cache = made if made.exists() else state.opened().path
+    rows = min(HEAD_ROWS, int(0.8 * len(FeatureCache.open(cache))))
     only = ["softmax", "logreg", "linear-svm", "svm"]
-    named = argparse.Namespace(cache=state.cache, rows=rows, rounds=HEAD_ROUNDS, only=only)
+    named = argparse.Namespace(cache=cache, rows=rows, rounds=HEAD_ROUNDS, only=only)
     for row in heads.compare_ways(named):
         if row["way"].startswith("embedonce"):
             way = row["way"].replace("embedonce", row["head"])
