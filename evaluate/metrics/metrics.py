@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -72,16 +73,19 @@ def matthews(counts: Counts) -> npt.NDArray[np.float64]:
 
 
 def log_loss(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -> float:
-    """Return the mean negative natural logarithm of the true class's probability."""
-    from sklearn import metrics
-
-    return float(metrics.log_loss(true, probabilities, labels=list(range(probabilities.shape[1]))))
+    """Return the mean negative natural logarithm of the true class's probability, as scikit-learn's ``log_loss``."""
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        wrong = probabilities[~((probabilities >= 0) & (probabilities <= 1))]
+        raise ValueError(f"probabilities must be from 0 to 1, got {wrong[0]}")
+    if not np.isclose(probabilities.sum(axis=1), 1, rtol=np.sqrt(np.finfo(probabilities.dtype).eps)).all():
+        warnings.warn("the probabilities of an image do not sum to 1, so that log loss means little", stacklevel=3)
+    return float(losses(true, probabilities).mean())
 
 
 def losses(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the negative natural logarithm of the true class's probability of every image, shape (t,)."""
     tiny = np.finfo(probabilities.dtype).eps
-    found: npt.NDArray[np.float64] = -np.log(np.clip(probabilities[np.arange(len(true)), true], tiny, 1))
+    found: npt.NDArray[np.float64] = -np.log(np.clip(probabilities[np.arange(len(true)), true], tiny, 1 - tiny))
     return found
 
 
@@ -155,14 +159,14 @@ def score(
     class_names: list[str],
 ) -> dict[str, Any]:
     """Score predictions: a float or None for each of `METRICS`, ``per_class`` and ``confusion``, rows true."""
-    from sklearn import metrics
-
-    indices = list(range(len(class_names)))
-    precision, recall, f1, support = metrics.precision_recall_fscore_support(
-        true, predicted, labels=indices, zero_division=0
-    )
-    confusion = metrics.confusion_matrix(true, predicted, labels=indices)
+    k = len(class_names)
+    confusion = np.bincount(true * k + predicted, minlength=k * k).reshape(k, k)
     counts = np.stack([np.diagonal(confusion), confusion.sum(1), confusion.sum(0)]).astype(np.float64)
+    correct, of_class, named = counts
+    precision, recall, f1 = (
+        np.divide(above, below, out=np.zeros(k), where=below > 0)
+        for above, below in ((correct, named), (correct, of_class), (2 * correct, of_class + named))
+    )
     scores: dict[str, Any] = {}
     for name, metric in METRICS.items():
         if not metric.of_probabilities:
@@ -179,7 +183,7 @@ def score(
             "recall": float(recall[index]),
             "f1": float(f1[index]),
             "specificity": float(specificity[index]),
-            "support": int(support[index]),
+            "support": int(of_class[index]),
         }
         for index, name in enumerate(class_names)
     ]

@@ -45,7 +45,20 @@ def test_scores_are_those_of_scikit_learn(seed):
     assert scores["log_loss"] == pytest.approx(metrics.log_loss(true, probabilities))
     assert scores["roc_auc"] == pytest.approx(metrics.roc_auc_score(true, probabilities, multi_class="ovr"))
     assert scores["mcc"] == pytest.approx(metrics.matthews_corrcoef(true, predicted))
-    assert np.sum(scores["confusion"]) == len(true)
+    assert scores["confusion"] == metrics.confusion_matrix(true, predicted).tolist()
+    of_classes = metrics.precision_recall_fscore_support(true, predicted, zero_division=0)
+    for name, values in zip(("precision", "recall", "f1", "support"), of_classes, strict=True):
+        assert [one[name] for one in scores["per_class"]] == values.tolist()
+
+
+def test_impossible_probabilities_are_refused():
+    true, predicted, probabilities = example(0)
+    for wrong in (-0.1, 1.1, np.nan):
+        probabilities[3, 1] = wrong
+        with pytest.raises(ValueError, match=f"from 0 to 1, got {wrong}"):
+            score(true, predicted, probabilities, NAMES)
+    with pytest.warns(UserWarning, match="do not sum to 1"):
+        score(true, predicted, np.full((len(true), 3), 0.5), NAMES)
 
 
 def test_scores_by_hand():
