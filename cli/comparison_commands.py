@@ -82,6 +82,7 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
 @option("--external", multiple=True, metavar="CACHE|@COLUMN", help="Also score images from elsewhere; repeatable.")
 @option("--by", multiple=True, metavar="@COLUMN", help="Also score each value of this column; repeatable.")
 @METRICS
+@option("--head-seeds", type=click.IntRange(min=2), metavar="K", help="Also train random heads with K seeds.")
 @option("--external-classes", type=PATH, metavar="FILE", help="CSV of external,class: other class names.")
 @VIEWS
 @option("--learning-curve", is_flag=True, help="Plot the score against training images.")

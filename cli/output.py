@@ -115,7 +115,7 @@ def _print_some(lines: list[str], colour: str) -> None:
 def print_comparison(comparison: Comparison) -> None:
     """Print scores, differences, the leakage gap and notes."""
     from ..evaluate.report import best_head_verdicts, differences_by, subgroups_of_best
-    from ..evaluate.scoring import about_own_metric, own_metric_table, subgroup_sentence, subgroup_table
+    from ..evaluate.scoring import about_own_metric, own_metric_table, seed_table, subgroup_sentence, subgroup_table
     from ..evaluate.shared import has_many_heads, percent
 
     table, left_out = fitting(comparison.score_table(), 3, ("fit s", "predict s"))
@@ -155,6 +155,10 @@ def print_comparison(comparison: Comparison) -> None:
             say(text)
     if comparison.learning_outlook is not None:
         say(comparison.learning_outlook.text)
+    if comparison.head_seeds:
+        click.echo(f"\n{seed_table(comparison.head_seeds)}\n")
+        for row in comparison.head_seeds:
+            say(row.text)
     for own in comparison.own_metrics.values():
         click.echo(f"\n{own_metric_table(comparison.table, own.metric)}\n")
         say(about_own_metric(own.metric))

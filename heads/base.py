@@ -32,6 +32,11 @@ class FeatureHead(Predictor, ClassifierMixin, BaseEstimator):  # type: ignore[mi
     derived: ClassVar[tuple[str, ...]] = ()
     """Cached objects that are made from the fitted attributes, and left out of pickles and model files."""
 
+    @property
+    def is_random(self) -> bool:
+        """Whether the fitted head depends on ``random_state``, if it has that parameter."""
+        return True
+
     def check_parameters(self) -> None:
         """Raise `HeadParameterError` if a value is not allowed, as far as that is known without training data."""
 

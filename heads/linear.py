@@ -226,6 +226,11 @@ class LinearSVMHead(_LinearHead, CalibratedMarginHead, LinearSVMPredictor):
         self.C, self.max_iter, self.tol, self.class_weight = C, max_iter, tol, class_weight
         self.probability, self.random_state = probability, random_state
 
+    @property
+    def is_random(self) -> bool:
+        """See `FeatureHead`."""
+        return False
+
     def check_parameters(self) -> None:
         """See `FeatureHead`."""
         super().check_parameters()

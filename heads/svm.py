@@ -282,6 +282,11 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
 
             self._calibrate(codes, groups, fold_margins, weights)
 
+    @property
+    def is_random(self) -> bool:
+        """See `FeatureHead`."""
+        return self.approximate_
+
     def check_parameters(self) -> None:
         """See `FeatureHead`."""
         check_number(self.head_name, "C", self.C, above=0)

@@ -29,6 +29,7 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "image_models": (list,),
     "by": (list,),
     "metrics": (list,),
+    "head_seeds": (int,),
     "external": (list,),
     "external_classes": (str,),
     "maps": (bool,),
@@ -61,6 +62,7 @@ seed = 0
 # image_models = ["tuned.keras"] # image models to test with the heads, as --with
 # by = ["@site"]                # columns of metadata: scores of each value
 # metrics = ["sklearn.metrics:cohen_kappa_score"] # functions of true and predicted class names, or scorers
+# head_seeds = 5                # random heads with so many seeds on the same split
 # external = ["elsewhere.h5"]   # caches of images from elsewhere to score, or "@column": each value by the others
 # external_classes = "names.csv" # external,class: their other class names
 # learning_curve = true         # leading score against the number of training images

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from ...cache import FeatureCache, display, open_cache, write_atomically
-from ...errors import EmbedonceError, ParameterError, check_flag, first_line
+from ...errors import EmbedonceError, ParameterError, check_flag, check_int, first_line
 from ...extract import Progress, as_progress, notes_on_stored_oddities, timed
-from ...heads.numerics import is_sharing, shared
+from ...heads.numerics import shared
 from ..duplicates import groups_for
 from ..metrics import MARGIN, HeadDifference, MetricsLike, compare_all, leading_metric, read_metrics
 from ..scoring import (
@@ -24,7 +24,7 @@ from ..scoring import (
     calibrate_heads,
     check_calibration,
     check_jobs,
-    fit_and_score,
+    fit_unshared,
     fold_scores,
     heads_on_plans,
     make_heads,
@@ -33,7 +33,6 @@ from ..scoring import (
     open_views,
     pool_results,
     record_scores,
-    run_as_finished,
     weigh_classes,
 )
 from ..shared import Records, as_json
@@ -51,6 +50,7 @@ from ..splits import (
 )
 from ..tuning import check_seconds, search_spaces, tune_plan, tuning_notes, with_tuned
 from .external import open_external, score_external
+from .head_seeds import score_head_seeds
 from .image_models import choose_splits, open_models, score_model
 from .learning_curve import learning_outlook, score_learning_curve
 from .own_metrics import score_own_metrics
@@ -81,6 +81,7 @@ def compare(
     external_classes: Mapping[str, str] | Path | str | None = None,
     by: str | Sequence[str] = (),
     metrics: MetricsLike = (),
+    head_seeds: int | None = None,
     jobs: int = 1,
     dask: Any = None,
     progress: Progress | None = None,
@@ -143,6 +144,9 @@ def compare(
         ``sklearn.metrics.cohen_kappa_score``; scorers of scikit-learn, as `sklearn.metrics.make_scorer` makes
         them, which also get probabilities; or ``"package.module:function"``. More is better, unless the last word of
         the name of a function is loss, error, cost or deviance.
+    head_seeds : int, default=None
+        Also train every head that has randomness with so many values of ``random_state``, from 0, at least 2, on the
+        same split, and say how much its score moves by that alone. With folds, on every fold.
     jobs : int, default=1
         Number of processes that train heads at the same time.
     dask : str, path-like or distributed.Client, default=None
@@ -199,6 +203,8 @@ def compare(
         check_seconds("tune", "compare", tune)
     check_calibration(calibrate)
     check_flag("learning_curve", "compare", learning_curve)
+    if head_seeds is not None:
+        check_int("head_seeds", "compare", head_seeds, 2)
     progress = timed(as_progress(progress, "compare"))
     progress.phase("groups and splits")
     opened = open_cache(cache, "compare").labelled("compare")
@@ -260,6 +266,13 @@ def compare(
         progress.phase("external sets")
         with contextlib.closing(progress):
             comparison.external = score_external(comparison, outside, class_names, plans[0].splits[0].heads, progress)
+    if head_seeds is not None:
+        progress.phase("other seeds of the heads")
+        with contextlib.closing(progress):
+            comparison.head_seeds, seed_notes = score_head_seeds(
+                comparison, plans[0], head_seeds, open_view, jobs, dask, progress
+            )
+        comparison.notes += seed_notes
     for other in others:
         if comparison.split.method == "given":
             comparison.grouped = other
@@ -341,7 +354,7 @@ def _score_heads(
 
     finished: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
-    for number, outcome in _fit_unshared(work, jobs, dask, announce):
+    for number, outcome in fit_unshared(work, jobs, dask, announce):
         plan, on_split, name = tasks[number]
         if isinstance(outcome, EmbedonceError):
             plan.failed.setdefault(name, outcome)
@@ -361,28 +374,6 @@ def _score_heads(
             on_split.results = {name: on_split.results[name] for name in on_split.heads}
     if not plans[0].splits[0].results:
         raise next(iter(plans[0].failed.values()))
-
-
-def _fit_unshared(
-    work: Mapping[str, tuple[Any, ...]], jobs: int, dask: Any, announce: Callable[[int], None]
-) -> Iterator[tuple[int, HeadResult | EmbedonceError]]:
-    """Fit and score all heads; those that an earlier comparison of a grid fitted are taken from it."""
-    if not is_sharing():
-        yield from run_as_finished(fit_and_score, work, jobs, dask, announce)
-        return
-    keys = []
-    for name, head, cache, split, groups, views in work.values():
-        about = name, type(head), repr(sorted(head.get_params().items()))
-        keys.append(("fit", *about, id(cache), id(split), id(groups), None if views is None else views.names))
-    fits: list[dict[Any, HeadResult]] = [shared(key, dict) for key in keys]
-    missing = [number for number, fit in enumerate(fits) if not fit]
-    names = list(work)
-    new = {names[number]: work[names[number]] for number in missing}
-    yield from ((number, fit["result"]) for number, fit in enumerate(fits) if fit)
-    for place, outcome in run_as_finished(fit_and_score, new, jobs, dask, lambda place: announce(missing[place])):
-        if not isinstance(outcome, EmbedonceError):
-            fits[missing[place]]["result"] = outcome
-        yield missing[place], outcome
 
 
 def _summarize(cache: FeatureCache, plan: HeadsOnPlan, groups: Groups | None, seed: int) -> Comparison:

@@ -16,7 +16,7 @@ from ...cache import display, format_examples, make_folder, write_atomically
 from ...errors import SplitError, first_line
 from ...heads import CalibratedHead
 from ..metrics import METRICS, probability_scores
-from ..scoring import ComparisonData, about_own_metric, own_metric_table, subgroup_sentence, subgroup_table
+from ..scoring import ComparisonData, about_own_metric, own_metric_table, seed_table, subgroup_sentence, subgroup_table
 from ..shared import (
     MATRIX_CLASSES,
     percent,
@@ -117,6 +117,8 @@ def page_content(
             )
             for own in comparison.own_metrics.values()
         ],
+        "seed_table": seed_table(comparison.head_seeds, page=True) if comparison.head_seeds else None,
+        "seed_texts": [row.text for row in comparison.head_seeds],
         "subgroups": [
             (subgroup_sentence(rows), subgroup_table(rows, page=True)) for rows in subgroups_of_best(comparison)
         ],

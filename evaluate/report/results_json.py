@@ -46,6 +46,8 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
         independent = comparison.overlap.independent
         about = {"images": len(independent.predicted), "scores": independent.scores, "intervals": independent.intervals}
         results["independent"] = about
+    if comparison.head_seeds:
+        results["head_seeds"] = comparison.head_seeds.to_dict()
     if comparison.own_metrics:
         results["own_metrics"] = [own.to_dict() for own in comparison.own_metrics.values()]
     if comparison.subgroups:

@@ -1,6 +1,7 @@
 from .earlier_runs import EarlierRuns as EarlierRuns
 from .external import ExternalScore as ExternalScore
 from .external import ExternalSet as ExternalSet
+from .fit_many import fit_unshared as fit_unshared
 from .fitting import fit_and_score as fit_and_score
 from .fitting import fit_head as fit_head
 from .fitting import has_converged as has_converged
@@ -8,6 +9,8 @@ from .fitting import notes_on_fits as notes_on_fits
 from .fitting import part_of as part_of
 from .fitting import score_head as score_head
 from .fitting import with_intervals as with_intervals
+from .head_seeds import SeedScores as SeedScores
+from .head_seeds import seed_table as seed_table
 from .heads import HeadsOnPlan as HeadsOnPlan
 from .heads import calibrate_heads as calibrate_heads
 from .heads import check_calibration as check_calibration
@@ -27,6 +30,7 @@ from .parallel import check_jobs as check_jobs
 from .parallel import run_as_finished as run_as_finished
 from .parallel import run_jobs as run_jobs
 from .pool_folds import fold_scores as fold_scores
+from .pool_folds import mean_over_repeats as mean_over_repeats
 from .pool_folds import pool as pool
 from .pool_folds import pool_results as pool_results
 from .results import ComparisonData as ComparisonData

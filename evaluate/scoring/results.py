@@ -327,6 +327,7 @@ class ComparisonData:
     earlier: EarlierRuns | None = None
     external: list[Any] = field(default_factory=list)  # of ExternalSet
     subgroups: Records[Any] = field(default_factory=Records)  # of SubgroupScore
+    head_seeds: Records[Any] = field(default_factory=Records)  # of SeedScores
     own_metrics: dict[str, Any] = field(default_factory=dict)  # of OwnMetric
     timings: dict[str, float] = field(default_factory=dict)
     fingerprint: str = ""  # of a comparison of a grid: what decides its scores
