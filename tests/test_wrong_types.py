@@ -108,7 +108,7 @@ def test_arrays_of_other_kinds_are_refused(name, value):
     ],
 )
 def test_heads_of_other_types_are_not_trained(monkeypatch, heads, message):
-    monkeypatch.setattr("embedonce.evaluate.comparison.run.fit_and_score", None)
+    monkeypatch.setattr("embedonce.evaluate.scoring.fit_many.fit_and_score", None)
     with pytest.raises(EmbedonceError, match=message):
         eo.compare(CACHE, heads, split="random")
 

@@ -14,6 +14,7 @@ from embedonce.evaluate.comparison.config import read_config
 from embedonce.evaluate.comparison.grid import Grid, run_grid
 from embedonce.evaluate.comparison.result import Comparison
 from embedonce.evaluate.comparison.run import compare
+from embedonce.evaluate.scoring import fit_many
 from embedonce.extract import Progress
 from embedonce.heads import make_head, svm
 from embedonce.heads.numerics import rbf_matrix, sharing
@@ -47,10 +48,8 @@ def test_a_grid_gives_what_each_comparison_gives(cache, run, tmp_path):
 
 def test_a_head_is_fitted_once_per_split(run, monkeypatch):
     fitted = []
-    original = grids.compare.__globals__["fit_and_score"]
-    monkeypatch.setitem(
-        grids.compare.__globals__, "fit_and_score", lambda name, *rest: fitted.append(name) or original(name, *rest)
-    )
+    original = fit_many.fit_and_score
+    monkeypatch.setattr(fit_many, "fit_and_score", lambda name, *rest: fitted.append(name) or original(name, *rest))
     run()
     assert sorted(fitted) == ["knn"] * 2 + ["svm"] * 4
 
