@@ -270,7 +270,7 @@ def _backbone(facts: RunFacts) -> str:
 def _tuning(facts: RunFacts) -> str:
     searches = facts.head.get("tuning")
     if not searches:
-        return "This run searched no parameters of the head."
+        return "" if facts.is_evaluation else "This run searched no parameters of the head."
     names = ", ".join(map(plain, searches[0]["parameters"])) or "no parameter"
     trials = sum(search["trials"] for search in searches)
     where = (
@@ -336,7 +336,7 @@ def _imbalance(facts: RunFacts) -> str:
 
 
 def _ensemble(facts: RunFacts) -> str:
-    return "The predictions of the compared heads are not combined."
+    return "The predictions of the compared heads are not combined. The parameters say if a head is an ensemble itself."
 
 
 def _software(facts: RunFacts) -> str:
@@ -542,13 +542,16 @@ def _earlier(facts: RunFacts) -> str:
     earlier = facts.run.get("earlier_runs")
     if earlier is None:
         return ""
-    if not earlier["runs"]:
-        return f"No earlier run on this cache scored these test images with another result {at('earlier_runs')}."
-    return (
-        f"{counted(earlier['runs'], 'earlier run(s)')} scored these test images, with "
-        f"{counted(earlier['results'], 'other result(s)')} {at('earlier_runs')}. The best of all these scores is too "
-        "high by chance."
+    text = (
+        f"{counted(earlier['runs'], 'earlier run(s)') if earlier['runs'] else 'No earlier run'} on this cache scored "
     )
+    text += f"these test images with other results {at('earlier_runs')}."
+    if earlier.get("changed"):
+        runs = counted(earlier["changed"], "run(s)")
+        text += f" Before images were added or removed, {runs} scored test images that may be among these."
+    if earlier["runs"] or earlier.get("changed"):
+        text += " The best of several scores of the same images is too high by chance."
+    return text
 
 
 def _notes(facts: RunFacts) -> str:

@@ -45,7 +45,6 @@ def record_scores(
     if path is None or not results:
         return None, []
     ledger = path.with_name(f"{path.name}.ledger.jsonl")
-    tested = labelled_digest(cache, rows)
     metric = leading_metric(cache.labels)
     order = np.argsort(cache.files.hashes[rows].view("S32").ravel(), kind="stable")
     scores = {result.name: float(result.scores[metric]) for result in results}
@@ -56,7 +55,8 @@ def record_scores(
         "format_version": FORMAT_VERSION,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": command,
-        "test_digest": tested,
+        "tested": image_digest(cache, rows),
+        "test_digest": labelled_digest(cache, rows),
         "image_digest": image_digest(cache),
         "test_images": len(rows),
         "split": split,
@@ -73,17 +73,29 @@ def record_scores(
         with contextlib.suppress(OSError):
             content = read_regular(ledger)
     lines, damaged = _lines(content, ledger)
-    return _earlier(ledger, [line for line in lines if line["test_digest"] == tested], entry), notes + damaged
+    return _earlier(ledger, lines, entry), notes + damaged
 
 
 def _earlier(ledger: Path, lines: Sequence[dict[str, Any]], entry: dict[str, Any]) -> EarlierRuns:
-    known = own = {head["predictions"] for head in entry["heads"].values()}
-    runs = 0
+    same = [line for line in lines if line["tested"] == entry["tested"]]
+    others = [
+        line for line in lines if line["tested"] != entry["tested"] and line["image_digest"] != entry["image_digest"]
+    ]
+    runs, results = _count_new(same, _results(entry))
+    return EarlierRuns(ledger.name, entry["test_images"], runs, results, _count_new(others, frozenset())[0])
+
+
+def _count_new(lines: Sequence[dict[str, Any]], known: frozenset[str]) -> tuple[int, int]:
+    """Return the number of lines with results that are new, and the number of these results."""
+    runs, first = 0, len(known)
     for line in lines:
-        results = {head["predictions"] for head in line["heads"].values()}
-        runs += not results <= known
-        known = known | results
-    return EarlierRuns(ledger.name, entry["test_images"], runs, len(known) - len(own))
+        runs += not _results(line) <= known
+        known |= _results(line)
+    return runs, len(known) - first
+
+
+def _results(line: dict[str, Any]) -> frozenset[str]:
+    return frozenset(head["predictions"] for head in line["heads"].values())
 
 
 def _digest(cache: FeatureCache, result: HeadResult, order: npt.NDArray[np.intp]) -> str:
@@ -102,7 +114,7 @@ def _lines(content: bytes, path: Path) -> tuple[list[dict[str, Any]], list[str]]
         try:
             line = json.loads(text)
             known = line["format"] == FORMAT and line["format_version"] <= FORMAT_VERSION
-            known = known and isinstance(line["test_digest"], str)
+            known = known and isinstance(line["tested"], str) and isinstance(line["image_digest"], str)
             known = known and all(isinstance(head["predictions"], str) for head in line["heads"].values())
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             known = False

@@ -42,9 +42,10 @@ def describe_cache(cache: FeatureCache) -> dict[str, Any]:
     return document
 
 
-def image_digest(cache: FeatureCache) -> str:
-    """Return a digest of the content of all images, in any order, as hexadecimal text."""
-    return _digest([digest.tobytes() for digest in cache.files.hashes])
+def image_digest(cache: FeatureCache, rows: npt.NDArray[np.intp] | None = None) -> str:
+    """Return a digest of the content of some images, by default all, in any order, as hexadecimal text."""
+    hashes = cache.files.hashes if rows is None else cache.files.hashes[rows]
+    return _digest([content.tobytes() for content in hashes])
 
 
 def labelled_digest(cache: FeatureCache, rows: npt.NDArray[np.intp]) -> str:

@@ -67,14 +67,26 @@ def test_equal_results_count_once(own, ledger):
     assert (both.earlier.runs, both.earlier.results) == (1, 1)
 
 
-def test_other_test_images_and_other_labels_do_not_count(own):
-    compared(own, 40)
-    assert compared(own, 1, seed=1).earlier.runs == 0
+def test_other_test_images_do_not_count_and_other_labels_do(own):
+    test = np.arange(0, 72, 5)
+    split = eo.Split(np.setdiff1d(np.arange(72), test), test)
+    eo.compare(own, {"knn": {"n_neighbors": 40}}, split=split)
+    other = compared(own, 1).earlier
+    assert (other.runs, other.changed) == (0, 0)
     with eo.FeatureCache.open(own) as cache:
         names = {path: str(name) for path, name in zip(cache.paths, cache.label_names, strict=True)}
-        tested = cache.paths[compared(own, 40).split.test[0]]
-    eo.label(own, labels=names | {tested: "ash" if names[tested] != "ash" else "birch"})
-    assert compared(own, 1).earlier.runs == 0
+    eo.label(own, labels=names | {cache.paths[0]: "birch"})
+    assert eo.compare(own, {"knn": {"n_neighbors": 1}}, split=split).earlier.runs == 1
+
+
+def test_runs_before_the_cache_changed_are_counted_apart(own, ledger):
+    for number in (40, 20, 1):
+        compared(own, number)
+    lines = lines_of(ledger)
+    ledger.write_text("".join(json.dumps(line | {"image_digest": "0", "tested": "1"}) + "\n" for line in lines))
+    earlier = compared(own, 40).earlier
+    assert (earlier.runs, earlier.changed) == (0, 3)
+    assert earlier.text == "Before the images of the cache changed, 3 runs scored test images that may be among these."
 
 
 def test_training_tuning_and_evaluation_count_too(own, ledger, tmp_path):
