@@ -77,7 +77,7 @@ def log_loss(true: npt.NDArray[np.intp], probabilities: npt.NDArray[np.float64])
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         wrong = probabilities[~((probabilities >= 0) & (probabilities <= 1))]
         raise ValueError(f"probabilities must be from 0 to 1, got {wrong[0]}")
-    if not np.isclose(probabilities.sum(axis=1), 1, rtol=np.sqrt(np.finfo(probabilities.dtype).eps)).all():
+    if not np.isclose(probabilities.sum(axis=1), 1, atol=1e-4).all():  # those of heads in float32 are near 1
         warnings.warn("the probabilities of an image do not sum to 1, so that log loss means little", stacklevel=3)
     return float(losses(true, probabilities).mean())
 
