@@ -40,6 +40,9 @@ from .predictors import LinearSVMPredictor, LogisticRegressionPredictor
 # of linear-svm: with them its predictions are those of LinearSVC, and a block stays in the processor's cache between
 # the two products of an evaluation
 GRADIENT_PER_TOL = 0.1
+# of linear-svm in float32: smaller reductions of the mean loss are rounding, and the search along a line for one takes
+# up to 50 evaluations
+FLOAT32_FTOL = 1e-9
 BLOCK_ROWS = 128
 
 
@@ -181,7 +184,8 @@ class LinearSVMHead(_LinearHead, CalibratedMarginHead, LinearSVMPredictor):
     max_iter : int, default=10000
         Bound on L-BFGS iterations, at least 1.
     tol : float, default=1e-4
-        The solver stops when no component of the gradient of the mean loss exceeds a tenth of it; above 0.
+        The solver stops when no component of the gradient of the mean loss exceeds a tenth of it; above 0. In float32
+        it also stops when an iteration reduces the loss by less than a billionth, which is its rounding.
     class_weight : mapping or "balanced", default=None
         Weight of each class's rows. Of three or more classes, those of the others weigh 1 in a class's margin, as in
         LinearSVC.
@@ -273,6 +277,7 @@ class LinearSVMHead(_LinearHead, CalibratedMarginHead, LinearSVMPredictor):
                 max_iter=int(self.max_iter),
                 row_weights=of_rows,
                 penalize_intercept=True,
+                **({"ftol": FLOAT32_FTOL} if features.dtype == np.float32 else {}),
             )
             return scaler, solution
 

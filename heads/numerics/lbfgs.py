@@ -47,13 +47,15 @@ def solve(
     max_iter: int,
     row_weights: Floats | None = None,
     penalize_intercept: bool = False,
+    ftol: float = 64 * np.finfo(np.float64).eps,  # scikit-learn's
 ) -> Solution:
     """Minimise the weighted mean of losses plus ``|coef|^2 / (2 C sum(row_weights))``.
 
     Intercepts are not penalised, or with `penalize_intercept` as coefficients of a feature 1, as in liblinear.
 
     `blocks` (b, d) are iterated over once for each evaluation, `codes` (n,) and `row_weights` (n,) are in the order of
-    their rows, and `shape` is (outputs p, features d). It stops when no component of the gradient exceeds `tol`.
+    their rows, and `shape` is (outputs p, features d). It stops when no component of the gradient exceeds `tol`, or
+    when an iteration reduces the mean by less than the fraction `ftol`.
     """
     from scipy.optimize import minimize
 
@@ -91,7 +93,7 @@ def solve(
 
     begin = np.zeros((outputs, n_features + 1))
     # scikit-learn's options
-    options = {"maxiter": max_iter, "gtol": tol, "ftol": 64 * np.finfo(float).eps, "maxls": 50}
+    options = {"maxiter": max_iter, "gtol": tol, "ftol": ftol, "maxls": 50}
     with threads_of_blas() as threads, ThreadPoolExecutor(threads) as pool:
         result = minimize(
             objective,
