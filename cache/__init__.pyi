@@ -11,6 +11,8 @@ from .csv_files import stem_of as stem_of
 from .feature_cache import FeatureCache as FeatureCache
 from .feature_cache import StoredRows as StoredRows
 from .feature_cache import open_cache as open_cache
+from .feature_cache import unread as unread
+from .feature_cache import with_features_of as with_features_of
 from .files import append_line as append_line
 from .files import make_folder as make_folder
 from .files import open_regular as open_regular

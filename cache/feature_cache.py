@@ -111,8 +111,8 @@ class FeatureCache:
         self.report: Any = None
         self.unlabelled = 0
         self._generation = generation
-        self._matrices: dict[Matrix, Rows | StoredMatrix] = {
-            matrix: rows if isinstance(rows, StoredMatrix) else _read_only(np.asarray(rows))
+        self._matrices: dict[Matrix, Rows | StoredMatrix | JoinedFeatures] = {
+            matrix: rows if isinstance(rows, StoredMatrix | JoinedFeatures) else _read_only(np.asarray(rows))
             for matrix, rows in table.matrices.items()
         }
 
@@ -651,6 +651,60 @@ class StoredRows:
     def read_rows(self, start: int, end: int) -> Features:
         """Return the rows from ``start`` to ``end``; rows near each other are read in one go."""
         return self._cache[self._rows[start:end]]
+
+
+class JoinedFeatures:
+    """Features of the same images in several caches, side by side, read on demand: a `RowSource`.
+
+    Each part is a cache and its row of every image.
+    """
+
+    def __init__(self, parts: Sequence[tuple[FeatureCache, npt.NDArray[np.intp]]]) -> None:
+        self._parts = parts
+        self.shape = (len(parts[0][1]), sum(cache.shape[1] for cache, _ in parts))
+
+    def read_rows(self, start: int, end: int) -> Features:
+        """Return the rows from ``start`` to ``end``."""
+        return self.take(slice(start, end))
+
+    def take(self, rows: npt.NDArray[Any] | slice) -> Features:
+        """Return any rows; the caches do not keep them in memory."""
+        return np.concatenate([cache[own[rows]] for cache, own in self._parts], axis=1)
+
+    def read(self) -> Features:
+        """Return all rows."""
+        return self.take(slice(None))
+
+
+def unread(cache: FeatureCache) -> FeatureCache:
+    """Return the same generation of a cache, without the features that it has read, if its files are still open."""
+    return FeatureCache(cache.table, cache.path, cache.shards, cache._generation)
+
+
+def with_features_of(
+    cache: FeatureCache, rows: npt.NDArray[np.intp], parts: Sequence[tuple[FeatureCache, npt.NDArray[np.intp]]]
+) -> FeatureCache:
+    """Return some images of a cache, without signatures, with the features of ``parts``, which are read on demand.
+
+    A single part gives its fingerprint; those of several are the parts of a new one.
+    """
+    labels = cache.labels[rows]
+    present = np.unique(labels[labels >= 0])
+    first, fingerprints = parts[0][0], [part.fingerprint for part, _ in parts]
+    made = FeatureCache(
+        Table(
+            fingerprint=fingerprints[0] if len(parts) == 1 else {"source": "caches", "parts": fingerprints},
+            provenance=first.provenance,
+            class_names=[cache.table.class_names[label] for label in present],
+            files=cache.files.take(rows),
+            labels=np.where(labels >= 0, np.searchsorted(present, labels), -1).astype(np.int32),
+            features=JoinedFeatures(parts),
+            metadata=cache.table.metadata.take(rows),
+        )
+    )
+    made.unlabelled = cache.unlabelled
+    made.source = first.source if len(parts) == 1 else None
+    return made
 
 
 def _open_again(path: str, digest: str) -> FeatureCache:

@@ -29,7 +29,7 @@ from .output import print_comparison, print_grid, print_json, print_notes, print
 from .screen import if_interrupted, say, say_next, timed_progress
 
 if TYPE_CHECKING:
-    from ..cache import FeatureCache
+    from ..evaluate.comparison import AlignedCaches
     from ..evaluate.report import Figures, MlflowStore
     from ..extract import Progress
 
@@ -43,12 +43,14 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
 
     options, heads = read_config(path)
     ctx.meta["grid"] = options.pop("grid", None)
+    if isinstance(options.get("cache"), str):
+        options["cache"] = [options["cache"]]
     ctx.default_map = {**(ctx.default_map or {}), **options}
     ctx.meta["heads"] = heads
 
 
 @click.command(cls=Command)
-@click.argument("cache", type=PATH)
+@click.argument("cache", type=PATH, nargs=-1, required=True)
 @option(
     "--heads", metavar="NAME,NAME", shell_complete=complete_heads, help=f"{HEADS_HELP}. [default: logreg,svm,softmax]"
 )
@@ -106,7 +108,7 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
 def compare(
     ctx: click.Context,
     /,
-    cache: Path,
+    cache: tuple[Path, ...],
     heads: str | None,
     params: tuple[str, ...],
     fail_under: tuple[str, ...],
@@ -119,6 +121,9 @@ def compare(
     **options: Any,
 ) -> None:
     """Train and test heads on the same images of CACHE.
+
+    Several CACHEs are of the same images, such as with 96 and 224 pixels: every head is trained on each, and one table
+    has their scores and costs. a.h5+b.h5 joins the features of two.
 
     By default, near-duplicates stay on the same side of an 80/20 split, and a random split shows by how much it
     overstates the scores. --split chooses one of them or a split file. --groups replaces the near-duplicates by groups
@@ -156,6 +161,8 @@ def compare(
         embedonce compare photos.h5 -o runs/photos
         # cross-validate and keep the images of each patient together
         embedonce compare photos.h5 --folds 5 --groups patients.csv -o runs/patients
+        # compare the features of two sizes, and both together
+        embedonce compare small.h5 large.h5 small.h5+large.h5 -o runs/sizes
         # score each scanner, a column of metadata
         embedonce compare photos.h5 --by @scanner -o runs/scanners
         # score the heads on images of another hospital
@@ -164,27 +171,28 @@ def compare(
         embedonce compare --config heads.toml --fail-under 'accuracy>=0.9@lower'
     """
     import_scikit_learn()
-    from ..cache import FeatureCache, make_folder, refuse_input_as_output
-    from ..evaluate.comparison import DEFAULT_HEADS, failed_gates, read_gates
+    from ..cache import make_folder, refuse_input_as_output
+    from ..evaluate.comparison import DEFAULT_HEADS, failed_gates, open_caches, read_gates
     from ..evaluate.comparison import compare as compare_heads
     from ..evaluate.metrics import read_metrics
     from ..evaluate.report import PARTIAL, MlflowStore, next_command
 
-    opened = FeatureCache.open(cache)
+    opened = open_caches(cache if len(cache) > 1 else cache[0])
     chosen: dict[str, Any] = ctx.meta.get("heads") or {}
     if heads is None and chosen:
         chosen = set_parameters(chosen, params)
     else:
         chosen = head_parameters(",".join(DEFAULT_HEADS) if heads is None else heads, params)
-    own = read_metrics(options["metrics"], opened.class_names, "compare")
+    own = read_metrics(options["metrics"], opened.cache.class_names, "compare")
     store = None if mlflow is None else MlflowStore.open(mlflow)  # an error now, not after the work
     if ctx.meta.get("grid") is not None:
         if fail_under:
             raise click.UsageError("--fail-under is for one comparison, not for a [grid].", ctx)
         _compare_grid(ctx, opened, chosen, params, output, figures, maps, store, timings, as_json, options)
         return
-    gates = read_gates(fail_under, [*chosen, *(path.name for path in options["image_models"])], own)
-    refuse_input_as_output(output, cache)
+    names = [name for by_head in opened.result_names(chosen) for name in by_head.values()]
+    gates = read_gates(fail_under, [*names, *(path.name for path in options["image_models"])], own)
+    refuse_input_as_output(output, *opened.paths)
     make_folder(output, "results")  # before the work, not after it
     partial = output / PARTIAL
     partial.unlink(missing_ok=True)  # of an earlier run
@@ -238,7 +246,7 @@ def _log(store: MlflowStore | None, folders: Sequence[Path], shown: Progress) ->
 
 def _compare_grid(
     ctx: click.Context,
-    cache: FeatureCache,
+    caches: AlignedCaches,
     heads: dict[str, Any],
     params: tuple[str, ...],
     output: Path,
@@ -260,7 +268,7 @@ def _compare_grid(
     if twice:
         raise click.UsageError(f"--{twice[0]} is also in [grid] of the configuration file. Remove one of them.", ctx)
     variants = grid.variants(heads, options.pop("seed"))
-    refuse_input_as_output(output, cache.path)
+    refuse_input_as_output(output, *caches.paths)
     make_folder(output, "results")
     if_interrupted(f"Finished comparisons are in {display(str(output))}. The same command continues.")
     shown = timed_progress()
@@ -268,7 +276,7 @@ def _compare_grid(
     seconds: dict[str, float] = {}
     results = []
     chosen: Figures = figures if "figures" in given else "none"
-    for result in run_grid(cache, variants, output, figures=chosen, maps=maps, progress=shown.display, **options):
+    for result in run_grid(caches, variants, output, figures=chosen, maps=maps, progress=shown.display, **options):
         results.append(result)
         if not result.found:
             for phase, value in result.results.get("phase_seconds", {}).items():

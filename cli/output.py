@@ -114,9 +114,18 @@ def _print_some(lines: list[str], colour: str) -> None:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print scores, differences, the leakage gap and notes."""
-    from ..evaluate.report import best_head_verdicts, differences_by, subgroups_of_best
-    from ..evaluate.scoring import about_own_metric, own_metric_table, seed_table, subgroup_sentence, subgroup_table
-    from ..evaluate.shared import has_many_heads, percent
+    from ..evaluate.report import best_head_verdicts, differences_by, has_many_verdicts, subgroups_of_best
+    from ..evaluate.scoring import (
+        about_own_metric,
+        cache_sentences,
+        cache_table,
+        cache_table_legend,
+        own_metric_table,
+        seed_table,
+        subgroup_sentence,
+        subgroup_table,
+    )
+    from ..evaluate.shared import percent
 
     table, left_out = fitting(comparison.score_table(), 3, ("fit s", "predict s"))
     titles, rule, *lines = str(table).splitlines()
@@ -130,7 +139,7 @@ def print_comparison(comparison: Comparison) -> None:
             f"other images is {best.expected:.4f} (95 % interval {best.low:.4f} to {best.high:.4f})."
         )
         say(text)
-    if has_many_heads(comparison.results):
+    if has_many_verdicts(comparison):
         say(f"{best_head_verdicts(comparison)[0]}. The report has the verdicts on all pairs.")
     else:
         for row in comparison.differences:
@@ -143,7 +152,11 @@ def print_comparison(comparison: Comparison) -> None:
         )
         say(f"{text}{comparison.differences[0].test}{corrected}.)")
     if comparison.both_splits is not None:
-        click.echo(f"\n{comparison.gap_table()}\n")
+        splits = f"{comparison.leaky_name} split", "grouped split"
+        table, left_out = fitting(comparison.gap_table(), 2, ("95 % interval", *splits))
+        click.echo(f"\n{table}\n")
+        if left_out:
+            say(f"(Not shown on this narrow terminal: {', '.join(left_out)}.)\n")
         leaky = comparison.both_splits[0].split
         if leaky.groups is not None:
             related = "a near-duplicate" if leaky.has_near_duplicates else "an image of their group"
@@ -164,6 +177,14 @@ def print_comparison(comparison: Comparison) -> None:
         say(about_own_metric(own.metric))
         for text in differences_by(comparison, own):
             say(f"{text}.")
+    if comparison.caches:
+        table, left_out = fitting(cache_table(comparison), 2, ("predict s", "features"))
+        click.echo(f"\n{table}\n")
+        if left_out:
+            say(f"(Not shown on this narrow terminal: {', '.join(left_out)}.)")
+        say(f"({cache_table_legend(comparison)})")
+        for text in cache_sentences(comparison):
+            say(text)
     for rows in subgroups_of_best(comparison):
         click.echo(f"\n{subgroup_table(rows)}\n")
         say(subgroup_sentence(rows))

@@ -46,21 +46,6 @@ def test_custom_head_is_a_classifier(cache_path):
 
 
 @pytest.mark.slow
-def test_three_caches_of_one_folder_are_compared(run, images, tmp_path):
-    options = ["--weights", "random:0", "--alpha", 0.35, "--sizes", 48, 64, "--output", tmp_path / "out"]
-    output = run("three_caches.py", images, *options)
-    lines = [line.split()[:2] for line in output.splitlines()[1:7]]
-    assert lines == [[size, head] for size in ("48", "64") for head in ("logreg", "svm", "softmax")]
-    tested = [
-        {line.split(",")[1] for line in (tmp_path / "out" / size / "predictions.csv").read_text().splitlines()[1:]}
-        for size in ("48", "64")
-    ]
-    assert tested[0] == tested[1]
-    assert "Note: the features come from random weights (random:0)" in output
-    assert (tmp_path / "out" / "groups.csv").is_file()
-
-
-@pytest.mark.slow
 def test_notebook_runs(images, small, tmp_path, monkeypatch):
     notebook = json.loads((EXAMPLES / "from_folder_to_report.ipynb").read_text(encoding="utf-8"))
     monkeypatch.chdir(tmp_path)

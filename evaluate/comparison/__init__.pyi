@@ -1,3 +1,5 @@
+from .aligned_caches import AlignedCaches as AlignedCaches
+from .aligned_caches import open_caches as open_caches
 from .config import read_config as read_config
 from .config import write_config as write_config
 from .demo import run_demo as run_demo

@@ -13,7 +13,7 @@ from ..scoring import make_heads
 from .grid import read_grid
 
 OPTIONS: dict[str, tuple[type, ...]] = {
-    "cache": (str,),
+    "cache": (str, list),
     "output": (str,),
     "split": (str,),
     "groups": (str,),
@@ -46,7 +46,7 @@ _NAMES = {str: "a text", int: "a number", float: "a number", list: "a list of te
 TEMPLATE = """# Configuration of:  embedonce compare --config heads.toml
 # Options on the command line override these. Paths are relative to the working directory.
 
-cache = "photos.h5"
+cache = "photos.h5"             # or several caches of the same images: ["small.h5", "large.h5", "small.h5+large.h5"]
 output = "runs/photos"
 
 # split = "grouped"             # grouped, random, or a split file; by default grouped and random, and the leakage gap
@@ -121,7 +121,7 @@ def read_config(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
         types = OPTIONS[key]
         strings = not isinstance(value, list) or all(isinstance(entry, str) for entry in value)
         if not isinstance(value, types) or isinstance(value, bool) != (types == (bool,)) or not strings:
-            raise ParameterError(f"key {key} in {where(f'{key}=')} must be {_NAMES[types[0]]}, got {value!r}")
+            raise ParameterError(f"key {key} in {where(f'{key}=')} must be {_kinds(types)}, got {value!r}")
     if not isinstance(tables, Mapping) or not all(isinstance(table, Mapping) for table in tables.values()):
         raise ParameterError(f"key heads of the file {name} must be tables, such as [heads.logreg], got {tables!r}")
     for head, table in tables.items():
@@ -134,6 +134,10 @@ def read_config(path: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
         if content["grid"].seeds and "seed" in content:
             raise ParameterError(f"the file {name} must have seed once, got it also in [grid]. Remove one of them")
     return content, dict(tables)
+
+
+def _kinds(types: tuple[type, ...]) -> str:
+    return " or ".join(dict.fromkeys(_NAMES[kind] for kind in types if kind in _NAMES))
 
 
 def write_config(path: Path | str) -> None:

@@ -17,11 +17,11 @@ from ...cache import FeatureCache, read_regular
 from ...errors import EmbedonceError, HeadError, ParameterError, is_number
 from ...extract import Progress, Timed
 from ...heads.numerics import sharing
-from ..duplicates import groups_for
 from ..report import RESULTS, Figures, finished_results
 from ..scoring import make_heads, open_views
 from ..shared import as_json, package_versions
 from ..splits import Groups
+from .aligned_caches import AlignedCaches, open_caches
 from .run import compare
 
 _LONGEST = 100  # characters of the name of a folder
@@ -140,7 +140,7 @@ def _folder_name(text: str, others: Iterable[str]) -> str:
 
 
 def run_grid(
-    cache: FeatureCache,
+    cache: FeatureCache | AlignedCaches,
     variants: Sequence[Variant],
     folder: Path,
     *,
@@ -153,9 +153,10 @@ def run_grid(
 
     Those that are finished there are not repeated. ``options`` are those of `compare`.
     """
-    known, _ = groups_for(cache, options.get("groups"), options.get("split"), progress)
+    aligned = open_caches(cache)
+    known, _ = aligned.groups_for(options.get("groups"), options.get("split"), progress)
     options["groups"] = options.get("groups") if known is None else known
-    about = _fingerprint_of_options(cache, known, options) | {"figures": figures, "maps": maps}
+    about = _fingerprint_of_options(aligned, known, options) | {"figures": figures, "maps": maps}
     names = {variant.name for variant in variants}
     finished = {
         str(results.get("fingerprint")): (path.parent, results)
@@ -173,7 +174,7 @@ def run_grid(
                 place = folder / variant.name
                 progress.now(f"comparison {variant.name} …")
                 try:
-                    comparison = compare(cache, variant.heads, seed=seed, progress=Timed(progress), **options)
+                    comparison = compare(aligned, variant.heads, seed=seed, progress=Timed(progress), **options)
                     comparison.fingerprint = fingerprint
                     comparison.save(place, maps=maps, figures=figures)
                 except EmbedonceError as error:
@@ -195,12 +196,15 @@ def _fingerprint(variant: Variant, about: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _fingerprint_of_options(cache: FeatureCache, groups: Groups | None, options: Mapping[str, Any]) -> dict[str, Any]:
+def _fingerprint_of_options(
+    aligned: AlignedCaches, groups: Groups | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return what decides scores besides heads and seed; files by their content."""
-    views = open_views(cache, options.get("views"))
+    aligned.require_plain("views", options.get("views"))
+    views = open_views(aligned.cache, options.get("views"))
     split = str(options.get("split"))
     return {
-        "cache": cache.digest,
+        "cache": aligned.digests,
         "groups": None if groups is None else _digest(as_json(list(map(str, groups.names)))),
         "split": [split, *(_digest_of_file(path) for path in (split, split.rpartition(":")[0]))],
         "views": [] if views is None else [view.digest for view in views.caches],

@@ -53,7 +53,7 @@ def score_head_seeds(
                     continue
                 head.set_params(**dict.fromkeys(states, seed))
                 work[f"head {name!r} with random_state={seed}{on_split.label}"] = (
-                    name, head, comparison.cache, on_split.split, comparison.groups, views,
+                    name, head, comparison.cache_of(name), on_split.split, comparison.groups, views,
                 )  # fmt: skip
                 tasks.append((name, seed, number))
 

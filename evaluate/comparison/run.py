@@ -7,19 +7,20 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from ...cache import FeatureCache, display, open_cache, write_atomically
+from ...cache import FeatureCache, display, write_atomically
 from ...errors import EmbedonceError, ParameterError, check_flag, check_int, first_line
 from ...extract import Progress, as_progress, notes_on_stored_oddities, timed
 from ...heads.numerics import shared
-from ..duplicates import groups_for
 from ..metrics import MARGIN, HeadDifference, MetricsLike, compare_all, leading_metric, read_metrics
 from ..scoring import (
     HeadResult,
     HeadsOnPlan,
+    HeadsOnSplit,
+    LearningSlope,
     Views,
     calibrate_heads,
     check_calibration,
@@ -49,6 +50,7 @@ from ..splits import (
     untrained_classes,
 )
 from ..tuning import check_seconds, search_spaces, tune_plan, tuning_notes, with_tuned
+from .aligned_caches import AlignedCaches, open_caches, score_caches
 from .external import open_external, score_external
 from .head_seeds import score_head_seeds
 from .image_models import choose_splits, open_models, score_model
@@ -58,11 +60,12 @@ from .result import Comparison
 from .subgroups import check_columns, score_subgroups
 
 _LOGGER = logging.getLogger(__name__)
+CacheLike: TypeAlias = FeatureCache | AlignedCaches | Path | str
 DEFAULT_HEADS = ("logreg", "svm", "softmax")
 
 
 def compare(
-    cache: FeatureCache | Path | str,
+    cache: CacheLike | Sequence[CacheLike | Sequence[CacheLike]],
     heads: str | Sequence[Any] | Mapping[str, Any] = DEFAULT_HEADS,
     *,
     split: SplitLike | None = None,
@@ -93,7 +96,10 @@ def compare(
 
     Parameters
     ----------
-    cache : FeatureCache or path-like
+    cache : FeatureCache, path-like, or sequence of them
+        Several caches are of the same images, which are matched by content: every head is trained on each of them, with
+        the groups and the splits of the first. A text ``a.h5+b.h5``, or a sequence in the sequence, joins the features
+        of several caches.
     heads : str, sequence, or mapping of str to dict or classifier, default=("logreg", "svm", "softmax")
         Names as `make_head` takes them, or unfitted scikit-learn classifiers, or both. A mapping gives
         the parameters, or a classifier, of each name; ``head`` among the parameters says which head a name is for.
@@ -207,11 +213,17 @@ def compare(
         check_int("head_seeds", "compare", head_seeds, 2)
     progress = timed(as_progress(progress, "compare"))
     progress.phase("groups and splits")
-    opened = open_cache(cache, "compare").labelled("compare")
+    aligned = open_caches(cache)
+    opened = aligned.cache
+    for option, value in (("views", views), ("external", external)):
+        aligned.require_plain(option, value)
+    aligned.check_split(split)
     named = name_heads(heads)
-    unfitted = make_heads(named)
+    made = make_heads(named)
+    weight_notes = weigh_classes(made, class_weight)
+    names = aligned.result_names(made)
+    unfitted = {name: made[head] for by_head in names for head, name in by_head.items()}
     models = open_models(image_models, opened, unfitted)
-    weight_notes = weigh_classes(unfitted, class_weight)
     open_view = open_views(opened, views)
     columns = check_columns(by, opened)
     own_metrics = read_metrics(metrics, opened.class_names, "compare")
@@ -220,7 +232,8 @@ def compare(
         raise ParameterError(f"parameter views of compare must be train with external images, got {views}")
     check_test_fraction("compare", test_fraction, opened, split, folds)
     check_class_sizes(opened, split, folds or 2)
-    known_groups, notes = groups_for(opened, groups, split, progress)
+    known_groups, notes = aligned.groups_for(groups, split, progress)
+    notes[:0] = aligned.notes
     progress.phase("groups and splits")
     split_key = ("splits", id(opened), id(known_groups), split if isinstance(split, str) else id(split))
     split_plans, split_notes = shared(
@@ -235,11 +248,16 @@ def compare(
         for plan, plan_models in zip(split_plans, chosen, strict=True)
     ]
     if tune is not None:
-        _tune(opened, unfitted, search_spaces(named, unfitted), plans, known_groups, seed, tune, jobs, dask, progress)
+        spaces = search_spaces(named, made)
+        for number, by_head in enumerate(names):
+            of_cache = {name: spaces[head] for head, name in by_head.items()}
+            _tune(
+                aligned.open(number), unfitted, of_cache, plans, known_groups, seed, tune, jobs, dask, progress
+            )  # fmt: skip
         notes += _tuning_notes(unfitted, plans[0])
     notes += calibrate_heads(plans, calibrate)
     with contextlib.closing(progress):
-        _score_heads(opened, plans, known_groups, open_view, jobs, dask, progress, partial_results)
+        _score_heads(aligned, names, plans, known_groups, open_view, jobs, dask, progress, partial_results)
     failed = dict(item for plan in reversed(plans) for item in plan.failed.items())
     failures = [f"{display(name)} is left out: {first_line(error)}" for name, error in failed.items()]
     notes += weight_notes + ([open_view.note] if open_view is not None else [])
@@ -248,7 +266,13 @@ def compare(
     for plan, results in zip(plans, of_models, strict=True):
         plan.splits[0].results |= results
     with progress.working("computing intervals and tests …", "computed"):
-        summaries = [_summarize(opened, plan, known_groups, seed) for plan in plans if plan.splits[0].results]
+        caches = {
+            name: cache
+            for number, by_head in enumerate(names)
+            for cache in [aligned.open(number)]
+            for name in by_head.values()
+        }
+        summaries = [_summarize(opened, plan, known_groups, seed, caches) for plan in plans if plan.splits[0].results]
         for summary, plan in zip(summaries, plans, strict=False):
             score_own_metrics(summary, own_metrics, plan)
     comparison, *others = summaries
@@ -257,11 +281,16 @@ def compare(
     for each in summaries:
         split = each.split
         if each is comparison or not np.array_equal(split.test, comparison.split.test):  # all folds test every image
-            each.earlier, ledger_notes = record_scores(
-                opened.source, opened, split.test, each.results, "compare", split.method, split.seed
-            )
-            comparison.notes += [note for note in ledger_notes if note not in comparison.notes]
+            for number, path in enumerate(aligned.paths):
+                about = path, opened, split.test, each.results, "compare", split.method, split.seed
+                earlier, ledger_notes = record_scores(*about)
+                each.earlier = each.earlier if number else earlier
+                comparison.notes += [note for note in ledger_notes if note not in comparison.notes]
     comparison.subgroups = score_subgroups(comparison, columns)
+    if not aligned.is_plain:
+        with contextlib.closing(progress):
+            comparison.caches, cost_notes = score_caches(comparison, aligned, names, progress)
+        comparison.notes += cost_notes
     if outside:
         progress.phase("external sets")
         with contextlib.closing(progress):
@@ -282,12 +311,17 @@ def compare(
             other.notes[:0] = _tuning_notes(unfitted, plans[1])
     if learning_curve:
         first = plans[0].splits[0]
-        comparison.learning_curve, slopes, curve_notes = score_learning_curve(
-            opened, first.heads, first.split, known_groups,
-            metric=comparison.ranked_by, seed=seed, jobs=jobs, dask=dask, progress=progress,
-        )  # fmt: skip
+        slopes: dict[str, LearningSlope] = {}
+        for number, by_head in enumerate(names):
+            of_cache = {name: first.heads[name] for name in by_head.values() if name in first.heads}
+            curve, further, curve_notes = score_learning_curve(
+                aligned.open(number), of_cache, first.split, known_groups,
+                metric=comparison.ranked_by, seed=seed, jobs=jobs, dask=dask, progress=progress,
+            )  # fmt: skip
+            comparison.learning_curve = Records([*comparison.learning_curve, *curve])
+            comparison.notes += curve_notes
+            slopes |= further
         comparison.learning_outlook = learning_outlook(comparison, slopes)
-        comparison.notes += curve_notes
     progress.phase("")
     comparison.timings = dict(progress.seconds)
     return comparison
@@ -320,7 +354,7 @@ def _tune(
         for other in [plan] if plan.plan.has_folds else plans:
             other.drop(failed)
             for on_split, searches in zip(other.splits, tuned, strict=True):
-                on_split.searches = {name: search for name, search in searches.items() if name not in failed}
+                on_split.searches |= {name: search for name, search in searches.items() if name not in failed}
                 on_split.heads = with_tuned(on_split.heads, on_split.searches)
 
 
@@ -330,7 +364,8 @@ def _tuning_notes(unfitted: Mapping[str, Any], plan: HeadsOnPlan) -> list[str]:
 
 
 def _score_heads(
-    cache: FeatureCache,
+    aligned: AlignedCaches,
+    names: Sequence[Mapping[str, str]],
     plans: Sequence[HeadsOnPlan],
     groups: Groups | None,
     views: Views | None,
@@ -342,32 +377,41 @@ def _score_heads(
     """Fit and score the heads of every split; the results go to the split, and heads that fail are dropped."""
     from sklearn.base import clone
 
-    tasks = [(plan, on_split, name) for plan in plans for on_split in plan.splits for name in on_split.heads]
-    work = {
-        f"head {name!r}{on_split.label}": (name, clone(on_split.heads[name]), cache, on_split.split, groups, views)
-        for _, on_split, name in tasks
-    }
-
-    def announce(number: int) -> None:
-        _, on_split, name = tasks[number]
-        progress.now(f"training {display(name)}{on_split.label} …")
-
     finished: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
-    for number, outcome in fit_unshared(work, jobs, dask, announce):
-        plan, on_split, name = tasks[number]
-        if isinstance(outcome, EmbedonceError):
-            plan.failed.setdefault(name, outcome)
-            failures.append({"head": name, "error": str(outcome)})
-        else:
-            # a head may hold many rows of features; those of further folds are not needed
-            on_split.results[name] = outcome if on_split is plan.splits[0] else replace(outcome, head=None)
-            (scores,) = fold_scores([on_split.split], [outcome])
-            sizes = f"{len(on_split.split.train):,} training and {len(on_split.split.test):,} test images"
-            _LOGGER.debug("%s%s: %s, fitted in %.2f s", display(name), on_split.label, sizes, outcome.fit_seconds)
-            finished.append({"head": name, "split": on_split.split.method} | scores.to_dict())
-        if partial_results is not None:
-            write_atomically(partial_results, as_json({"finished": finished, "failed": failures}))
+    for cache_number, by_head in enumerate(names):
+        # one cache after the other, so that the features of one at a time are in memory
+        cache = aligned.open(cache_number)
+        tasks = [
+            (plan, on_split, name)
+            for plan in plans
+            for on_split in plan.splits
+            for name in by_head.values()
+            if name in on_split.heads
+        ]
+        work = {
+            f"head {name!r}{on_split.label}": (name, clone(on_split.heads[name]), cache, on_split.split, groups, views)
+            for _, on_split, name in tasks
+        }
+
+        def announce(number: int, tasks: Sequence[tuple[HeadsOnPlan, HeadsOnSplit, str]] = tasks) -> None:
+            _, on_split, name = tasks[number]
+            progress.now(f"training {display(name)}{on_split.label} …")
+
+        for number, outcome in fit_unshared(work, jobs, dask, announce):
+            plan, on_split, name = tasks[number]
+            if isinstance(outcome, EmbedonceError):
+                plan.failed.setdefault(name, outcome)
+                failures.append({"head": name, "error": str(outcome)})
+            else:
+                # a head may hold many rows of features; those of further folds are not needed
+                on_split.results[name] = outcome if on_split is plan.splits[0] else replace(outcome, head=None)
+                (scores,) = fold_scores([on_split.split], [outcome])
+                sizes = f"{len(on_split.split.train):,} training and {len(on_split.split.test):,} test images"
+                _LOGGER.debug("%s%s: %s, fitted in %.2f s", display(name), on_split.label, sizes, outcome.fit_seconds)
+                finished.append({"head": name, "split": on_split.split.method} | scores.to_dict())
+            if partial_results is not None:
+                write_atomically(partial_results, as_json({"finished": finished, "failed": failures}))
     for plan in plans:
         plan.drop(plan.failed)
         for on_split in plan.splits:
@@ -376,8 +420,13 @@ def _score_heads(
         raise next(iter(plans[0].failed.values()))
 
 
-def _summarize(cache: FeatureCache, plan: HeadsOnPlan, groups: Groups | None, seed: int) -> Comparison:
+def _summarize(
+    cache: FeatureCache, plan: HeadsOnPlan, groups: Groups | None, seed: int, caches: Mapping[str, FeatureCache]
+) -> Comparison:
+    """Return the results on one plan; ``caches`` has that of every head, with the rows of ``cache``."""
     results = pool_results(cache, plan, None if groups is None else groups.ids, seed)
+    trained = plan.splits[0].split
+    results = [replace(one, trained_on=(caches.get(one.name, cache), trained)) for one in results]
     split, folds = plan.plan.merged, plan.plan.splits if plan.plan.has_folds else ()
     comparison = Comparison(
         cache,

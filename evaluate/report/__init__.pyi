@@ -15,4 +15,5 @@ from .save import save_comparison as save_comparison
 from .saved_results import load_results as load_results
 from .verdicts import best_head_verdicts as best_head_verdicts
 from .verdicts import differences_by as differences_by
+from .verdicts import has_many_verdicts as has_many_verdicts
 from .verdicts import subgroups_of_best as subgroups_of_best

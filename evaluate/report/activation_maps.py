@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ...cache import FeatureCache
 from ...errors import EmbedonceError, HeadError, ImageError
 from ...extract import Pixels, recipe_of
 from ...extract.backbone import feature_map
@@ -39,11 +40,17 @@ def class_maps(comparison: ComparisonData, requests: Sequence[MapRequest]) -> Re
     if comparison.folds:
         return RenderedMaps({}, "with folds, the heads that made these predictions are not kept")
     heads = {result.name: result.head for result in comparison.results if _is_explainable(result.head)}
-    chosen = sorted({request for request in requests if request.head in heads}, key=lambda request: request.row)
-    try:
-        return RenderedMaps(_draw(comparison, heads, chosen) if chosen else {}, "")
-    except EmbedonceError as error:
-        return RenderedMaps({}, str(error))
+    chosen = {request for request in requests if request.head in heads}
+    pictures: dict[MapRequest, str] = {}
+    reason = ""
+    caches = {name: comparison.cache_of(name) for name in heads}
+    for cache in {id(one): one for one in caches.values()}.values():
+        of_cache = sorted((one for one in chosen if caches[one.head] is cache), key=lambda request: request.row)
+        try:
+            pictures |= _draw(cache, heads, of_cache) if of_cache else {}
+        except EmbedonceError as error:
+            reason = reason or str(error)
+    return RenderedMaps(pictures, reason)
 
 
 def _is_explainable(head: Any) -> bool:
@@ -54,9 +61,8 @@ def _is_explainable(head: Any) -> bool:
     return True
 
 
-def _draw(comparison: ComparisonData, heads: dict[str, Any], requests: Sequence[MapRequest]) -> dict[MapRequest, str]:
-    """Draw maps; requests are in the order of rows, so that each image is embedded once."""
-    cache = comparison.cache
+def _draw(cache: FeatureCache, heads: dict[str, Any], requests: Sequence[MapRequest]) -> dict[MapRequest, str]:
+    """Draw maps of heads on a cache; requests are in the order of rows, so that each image is embedded once."""
     source = FeatureSource.of_cache(cache)
     source.require_float32("a class activation map")
     recipe, backbone = recipe_of(cache), backbone_of(source)
@@ -67,7 +73,7 @@ def _draw(comparison: ComparisonData, heads: dict[str, Any], requests: Sequence[
         except ImageError:
             continue
         maps = feature_map(backbone, recipe.decoder.resize(pixels))
-        features, shown = cache.features[row], recipe.decoder.framed(pixels)
+        features, shown = cache[row], recipe.decoder.framed(pixels)
         check_mean(maps, features)
         for request in of_row:
             head = heads[request.head]

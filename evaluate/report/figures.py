@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..scoring import ComparisonData, HeadResult, LearningPoint
+    from ..scoring import CacheScore, ComparisonData, HeadResult, LearningPoint
 
 COLOURS = ("#2a78b5", "#d1603d", "#3a9a6d", "#8b5fb0", "#b8860b", "#5c6b77")  # told apart by the colour-blind
 MARKERS = ("o", "s", "D", "^", "v", "P")
@@ -40,13 +40,15 @@ _FEW = 5  # images of a bin
 _MOST_CLASSES = 6
 _POINTS = 300
 _LISTED = 4  # classes that a text names
-_INSIDE = 6  # heads up to which a legend is inside the axes
+_INSIDE, _LONG = 6, 24  # heads, and characters of a name, up to which a legend is inside the axes
 _TICK_WIDTH = 0.09  # width of a tick's text, as a fraction of the axis
 
 
 def figures(comparison: ComparisonData) -> dict[str, Callable[[], Figure]]:
     """Return what draws each figure of the page, by name: of probabilities, learning curve and training if any."""
     drawing: dict[str, Callable[[], Figure]] = {"scores": functools.partial(scores_figure, comparison)}
+    if len(costs_of_caches(comparison)[1]) > 1:
+        drawing["cost"] = functools.partial(cost_figure, comparison)
     able = drawn_heads([result for result in comparison.table if result.probabilities is not None])
     if able and len(comparison.split.test):
         drawing["roc"] = functools.partial(_per_class, comparison, able, "roc")
@@ -141,12 +143,60 @@ def scores_figure(comparison: ComparisonData) -> Figure:
     return figure
 
 
+def costs_of_caches(comparison: ComparisonData) -> tuple[str, list[tuple[CacheScore, float]]]:
+    """Return what the cost of features is measured in, and that of each cache that has one, the cheapest first."""
+    caches = comparison.caches
+    timed = [(one, 1 / one.image_seconds) for one in caches if one.image_seconds is not None]
+    counted = [(one, one.multiply_accumulates / 1e6) for one in caches if one.multiply_accumulates is not None]
+    if len(timed) >= len(counted):
+        return "images/s", sorted(timed, key=lambda pair: -pair[1])
+    return "MMACs", sorted(counted, key=lambda pair: pair[1])
+
+
+def cost_figure(comparison: ComparisonData) -> Figure:
+    """Draw the score of the best head on each cache with its interval against the cost of the features."""
+    unit, costs = costs_of_caches(comparison)
+    figure = _figure(7.6, 4.2 + 0.12 * len(costs))
+    ax = figure.subplots()
+    best = -np.inf
+    front: list[tuple[float, float]] = []
+    for one, cost in costs:
+        if one.score > best:
+            best, front = one.score, [*front, (cost, one.score)]
+    ax.plot(*zip(*front, strict=True), color=GRID, linewidth=6, solid_capstyle="round", zorder=1)
+    above: dict[str, Any] = {"textcoords": "offset points", "ha": "left", "va": "bottom", "fontsize": 9, "color": INK}
+    for one, cost in costs:
+        colour, marker = head_style([other.name for other in comparison.caches].index(one.name))
+        if one.low is not None and one.high is not None:
+            ax.plot([cost, cost], [one.low, one.high], color=colour, linewidth=2.5, solid_capstyle="round", zorder=2)
+        label = f"{short(one.name)}, {short(one.best_head)}"
+        ax.plot(cost, one.score, marker, color=colour, markersize=8, zorder=3, label=label)
+        ax.annotate(percent(one.score), (cost, one.score), (6, 4), **above)
+    ax.set_xscale("log")
+    ax.margins(x=0.12)
+    ticks: list[float] = []
+    for _, cost in costs:  # texts must not overlap
+        if all(abs(np.log(cost / tick)) > _TICK_WIDTH * abs(np.log(costs[0][1] / costs[-1][1])) for tick in ticks):
+            ticks.append(cost)
+    ax.set_xticks(ticks, [f"{float(f'{tick:.2g}'):,g}" for tick in ticks])
+    ax.minorticks_off()
+    title = METRICS[comparison.ranked_by].title
+    what = "images/s of extraction on this machine" if unit == "images/s" else "million multiply-accumulates per image"
+    ax.set_xlabel(f"{what} (logarithmic axis)", color=INK)
+    ax.set_ylabel(title, color=INK)
+    ax.yaxis.set_major_formatter(in_percent)
+    ax.grid(color=GRID)
+    ax.legend(frameon=False, labelcolor=INK, fontsize=9, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.16))
+    _style(ax, f"{title} of the best head on each cache and its 95 % interval")
+    return figure
+
+
 def reliability_figure(comparison: ComparisonData, able: Sequence[HeadResult]) -> Figure:
     """Draw the fraction of correct predictions against the probability of the predicted class.
 
     Bins of few images are hollow and not on the line; those of one image are left out.
     """
-    figure = _figure(5.2, 4.8 + _room_for_legend(able))
+    figure = _figure(5.2, 4.8 + _room_for_legend(_names(able)))
     ax = figure.subplots()
     true = true_labels(comparison)
     ax.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--")
@@ -175,14 +225,14 @@ def reliability_figure(comparison: ComparisonData, able: Sequence[HeadResult]) -
         f"probability of the predicted class\n(hollow: 2 to {_FEW - 1} images; single images are left out)", color=INK
     )
     ax.set_ylabel("predictions that are correct", color=INK)
-    _finish(ax, "reliability of the probabilities")
+    _finish(ax, "reliability of the probabilities", _names(able))
     set_heading(figure, _best_of_able(comparison, able))
     return figure
 
 
 def coverage_figure(comparison: ComparisonData, able: Sequence[HeadResult]) -> Figure:
     """Draw the accuracy among the most confident predictions against their fraction."""
-    figure = _figure(5.2, 4.8 + _room_for_legend(able))
+    figure = _figure(5.2, 4.8 + _room_for_legend(_names(able)))
     ax = figure.subplots()
     true, lowest = true_labels(comparison), 0.98
     for number, result in _numbered(comparison, able):
@@ -197,7 +247,7 @@ def coverage_figure(comparison: ComparisonData, able: Sequence[HeadResult]) -> F
     ax.yaxis.set_major_formatter(in_percent)
     ax.set_xlabel("images that the head decides, the most confident first\n(a person decides the others)", color=INK)
     ax.set_ylabel("accuracy on these images", color=INK)
-    _finish(ax, "accuracy on the most confident predictions")
+    _finish(ax, "accuracy on the most confident predictions", _names(able))
     set_heading(figure, _best_of_able(comparison, able))
     return figure
 
@@ -226,7 +276,7 @@ def _per_class(comparison: ComparisonData, able: Sequence[HeadResult], kind: str
     perfect = [index for index in present if {f"{value:.3f}" for value in areas[index]} == {"1.000"}]
     imperfect = sorted(set(present) - set(perfect), key=lambda index: np.mean(areas[index]))
     panels = imperfect[:_MOST_CLASSES]
-    height = 3.7 + _room_for_legend(able)
+    height = 3.7 + _room_for_legend(_names(able))
     figure, axes = grid_figure(len(panels), 3.4, height) if panels else (_figure(7.6, 0.9), [])
     lines = [_which_classes(kind, len(panels), len(imperfect), len(present)), *_all_perfect(names, perfect)]
     set_heading(figure, "\n".join([*lines, _best_of_able(comparison, able)]).strip())
@@ -254,7 +304,7 @@ def _per_class(comparison: ComparisonData, able: Sequence[HeadResult], kind: str
             ax.set_xlabel("recall", color=INK)
             ax.set_ylabel("precision", color=INK)
         ax.grid(color=GRID)
-        _legend(ax, 8, "area" if kind == "roc" else "average precision")
+        _legend(ax, 8, _names(able), "area" if kind == "roc" else "average precision")
         _style(ax, short(names[index]))
     return figure
 
@@ -295,21 +345,32 @@ def _style(ax: Axes, title: str) -> None:
     ax.spines[["top", "right", "left", "bottom"]].set_visible(False)
 
 
-def _finish(ax: Axes, title: str) -> None:
+def _names(results: Sequence[HeadResult]) -> list[str]:
+    return [result.name for result in results]
+
+
+def _finish(ax: Axes, title: str, names: Sequence[str]) -> None:
     ax.grid(color=GRID)
-    _legend(ax, 10)
+    _legend(ax, 10, names)
     _style(ax, title)
 
 
-def _room_for_legend(heads: Sequence[Any]) -> float:
-    return 0.12 * len(heads) if len(heads) > _INSIDE else 0.0
+def _room_for_legend(names: Sequence[str]) -> float:
+    columns = _legend_columns(names)
+    return 0.24 * -(-len(names) // columns) if columns else 0.0
 
 
-def _legend(ax: Axes, size: float, title: str = "") -> None:
-    """Add a legend where it covers least, or below the axes if there are many heads."""
-    heads = len(ax.get_legend_handles_labels()[1])
-    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 2}
-    placed = {"loc": "best"} if heads <= _INSIDE else below
+def _legend_columns(names: Sequence[str]) -> int:
+    """Return the number of columns of a legend below the axes; 0 for one inside."""
+    long = max(map(len, names), default=0) > _LONG
+    return 1 if long else 2 if len(names) > _INSIDE else 0
+
+
+def _legend(ax: Axes, size: float, names: Sequence[str], title: str = "") -> None:
+    """Add a legend where it covers least, or below the axes if there are many heads or long names."""
+    columns = _legend_columns(names)
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": columns}
+    placed = below if columns else {"loc": "best"}
     legend = ax.legend(frameon=False, labelcolor=INK, fontsize=size, title=title, title_fontsize=size, **placed)
     legend.get_title().set_color(INK)
 
@@ -353,7 +414,7 @@ def learning_curve_figure(curve: Sequence[LearningPoint], heads: Sequence[str] =
     ax.yaxis.set_major_formatter(in_percent)
     ax.set_xlabel("training images (logarithmic axis)", color=INK)
     ax.set_ylabel(title, color=INK)
-    _finish(ax, f"{title} against the number of labelled training images")
+    _finish(ax, f"{title} against the number of labelled training images", drawn)
     set_heading(figure, _best_of(drawn, names))
     return figure
 

@@ -16,17 +16,18 @@ def next_command(comparison: ComparisonData, **options: Any) -> list[str]:
 
     ``options`` are split, groups, seed, test_fraction and views of the comparison.
     """
-    result, cache = comparison.table[0], comparison.cache.source
+    result = comparison.table[0]
+    cache, result_name = comparison.cache_of(result.name).source, comparison.head_name(result.name)
     head = result.head.head if isinstance(result.head, CalibratedHead) else result.head
     if isinstance(getattr(head, "file", None), ModelFile):
         return ["predict", str(head.file.path), "IMAGES"]
-    name = result.name if ":" in result.name else getattr(head, "head_name", "")
+    name = result_name if ":" in result_name else getattr(head, "head_name", "")
     parameters = _parameters_to_give(head)
     if cache is None or parameters is None or not (":" in name or name in HEADS):
         return []
     if comparison.folds and options.get("split") not in ("random", "grouped"):
         options["split"] = None  # a file of folds; the others train on one split
-    file = result.name.rpartition(":")[2]
+    file = result_name.rpartition(":")[2]
     words = [str(cache), "--head", name]
     if len(result.tuning) > 1:  # each fold has its own parameters
         options["views"] = None

@@ -16,9 +16,20 @@ from ...cache import display, format_examples, make_folder, write_atomically
 from ...errors import SplitError, first_line
 from ...heads import CalibratedHead
 from ..metrics import METRICS, probability_scores
-from ..scoring import ComparisonData, about_own_metric, own_metric_table, seed_table, subgroup_sentence, subgroup_table
+from ..scoring import (
+    ComparisonData,
+    about_own_metric,
+    cache_sentences,
+    cache_table,
+    cache_table_legend,
+    own_metric_table,
+    seed_table,
+    subgroup_sentence,
+    subgroup_table,
+)
 from ..shared import (
     MATRIX_CLASSES,
+    has_many_heads,
     percent,
 )
 from .activation_maps import RenderedMaps, class_maps
@@ -85,7 +96,7 @@ def page_content(
     if drawn is None:
         drawn = {name: _svg(draw, name) for name, draw in figures(comparison).items()}
     return {
-        "title": "features in memory" if comparison.cache.source is None else display(comparison.cache.source.name),
+        "title": _title(comparison),
         "results": results,
         "best": best_head(comparison),
         "next": next_step(comparison),
@@ -98,6 +109,7 @@ def page_content(
         "ranked_by": comparison.ranked_by,
         "confusions": confusions,
         "verdicts": verdict_matrix(comparison),
+        "some_drawn": has_many_heads(comparison.results),
         "confused": confused,
         "open": OPEN,
         "some_classes": _some_classes(comparison.cache.class_names),
@@ -122,6 +134,9 @@ def page_content(
         "subgroups": [
             (subgroup_sentence(rows), subgroup_table(rows, page=True)) for rows in subgroups_of_best(comparison)
         ],
+        "caches": cache_table(comparison, page=True),
+        "on_caches": cache_sentences(comparison),
+        "legend_of_caches": cache_table_legend(comparison),
         "external": [(one, one.table(page=True)) for one in comparison.external],
         "probabilities": _probabilities(comparison, results),
         "judge": display(str(judge)),
@@ -139,6 +154,13 @@ def page_content(
         "split": results["split"],
         "display": display,
     }
+
+
+def _title(comparison: ComparisonData) -> str:
+    files = dict.fromkeys(file for one in comparison.caches for file in one.files)
+    if files:
+        return format_examples([Path(file).name for file in files])
+    return "features in memory" if comparison.cache.source is None else display(comparison.cache.source.name)
 
 
 def _some_classes(names: Sequence[str]) -> str:
@@ -187,6 +209,7 @@ def summary(comparison: ComparisonData) -> list[str]:
         sentences.append("The classes differ much in size, so balanced accuracy orders the heads.")
     sentences += [_sentence(text, comparison) for text in best_head_verdicts(comparison)]
     sentences += _on_leakage(comparison)
+    sentences += cache_sentences(comparison)[:1]
     sentences += [text for one in comparison.external for text in one.sentences[:1]]
     if comparison.earlier is not None and comparison.earlier.text:
         sentences.append(comparison.earlier.text)

@@ -52,6 +52,8 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
         results["own_metrics"] = [own.to_dict() for own in comparison.own_metrics.values()]
     if comparison.subgroups:
         results["subgroups"] = comparison.subgroups.to_dict()
+    if comparison.caches:
+        results["caches"] = comparison.caches.to_dict()
     if comparison.external:
         results["external"] = [one.to_dict() for one in comparison.external]
     other = comparison.leaky or comparison.grouped

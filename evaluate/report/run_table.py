@@ -198,7 +198,7 @@ def leaderboard(
     rows = []
     for run, name, letter in zip(saved, names, letters, strict=True):
         for score in run.scores(metric):
-            settings = run.settings | run.parameters(score.head)
+            settings = run.settings_of(score.head)
             test = run.content["split"].get("test") or 0
             ends = (score.low, score.high)
             rows.append(

@@ -102,13 +102,23 @@ class SavedResults:
         """What decided the scores, by name: images, features, split, groups and versions."""
         cache, split = self.content["cache"], self.content["split"]
         settings = {"images": cache["images"], "classes": cache["classes"]}
-        settings |= {f"features: {key}": value for key, value in cache["fingerprint"].items()}
+        settings |= _features([one["fingerprint"] for one in self.content.get("caches", [])] or [cache["fingerprint"]])
         settings |= {
             f"split: {key}": split.get(key)
             for key in ("method", "seed", "test_fraction", "train", "test", "folds", "repeats")
         }
         settings |= {"groups": split.get("groups", {}).get("group_digest")}
         return settings | {f"version: {key}": value for key, value in self.content["made"]["versions"].items()}
+
+    def settings_of(self, head: str) -> dict[str, Any]:
+        """Return what decided the scores of a head, by name; of several caches, the features of its own."""
+        own = [one["fingerprint"] for one in self.content.get("caches", []) if head in one["heads"].values()]
+        settings = (
+            self.settings
+            if not own
+            else {key: value for key, value in self.settings.items() if not key.startswith("features: ")}
+        )
+        return settings | _features(own) | self.parameters(head)
 
     def parameters(self, head: str) -> dict[str, Any]:
         """Return the parameters of a head, with its name before each."""
@@ -131,6 +141,15 @@ class SavedResults:
 
     def _repr_html_(self) -> str:
         return self.table._repr_html_()
+
+
+def _features(fingerprints: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the fields of fingerprints by name; one that differs has the list of its values."""
+    features = {}
+    for key in dict.fromkeys(key for one in fingerprints for key in one):
+        values = [one.get(key) for one in fingerprints]
+        features[f"features: {key}"] = values[0] if all(value == values[0] for value in values) else values
+    return features
 
 
 def load_results(folder: Path | str) -> SavedResults:

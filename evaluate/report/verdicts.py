@@ -18,9 +18,14 @@ _WORDS = {
 }
 
 
+def has_many_verdicts(comparison: ComparisonData) -> bool:
+    """Return whether verdicts are too many for a sentence each: of many heads, or of several on several caches."""
+    return has_many_heads(comparison.results) or any(len(one.heads) > 1 for one in comparison.caches)
+
+
 def verdict_matrix(comparison: ComparisonData) -> list[dict[str, Any]]:
     """Return a row per head, the best first, with its verdict against each head; nothing if there are few heads."""
-    if not has_many_heads(comparison.results):
+    if not has_many_verdicts(comparison):
         return []
     verdicts = {}
     for row in comparison.differences:
@@ -41,7 +46,7 @@ def best_head_verdicts(comparison: ComparisonData) -> list[str]:
     """Return the verdicts on the best head and each other head as sentences; on many heads, one sentence."""
     best = comparison.table[0].name
     rows = [row for row in comparison.differences if best in (row.a, row.b)]
-    if not has_many_heads(comparison.results):
+    if not has_many_verdicts(comparison):
         return [row.text for row in rows]
     verdicts = Counter("worse" if row.verdict == "better" and row.b == best else row.verdict for row in rows)
     parts = [f"{words} {verdicts[verdict]}" for verdict, words in _WORDS.items() if verdicts[verdict]]

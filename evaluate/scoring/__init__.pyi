@@ -1,3 +1,7 @@
+from .cache_scores import CacheScore as CacheScore
+from .cache_scores import cache_sentences as cache_sentences
+from .cache_scores import cache_table as cache_table
+from .cache_scores import cache_table_legend as cache_table_legend
 from .earlier_runs import EarlierRuns as EarlierRuns
 from .external import ExternalScore as ExternalScore
 from .external import ExternalSet as ExternalSet
@@ -12,6 +16,7 @@ from .fitting import with_intervals as with_intervals
 from .head_seeds import SeedScores as SeedScores
 from .head_seeds import seed_table as seed_table
 from .heads import HeadsOnPlan as HeadsOnPlan
+from .heads import HeadsOnSplit as HeadsOnSplit
 from .heads import calibrate_heads as calibrate_heads
 from .heads import check_calibration as check_calibration
 from .heads import heads_on_plans as heads_on_plans

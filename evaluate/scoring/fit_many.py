@@ -20,9 +20,10 @@ def fit_unshared(
         yield from run_as_finished(fit_and_score, work, jobs, dask, announce)
         return
     keys = []
-    for name, head, cache, split, groups, views in work.values():
+    for name, head, _, split, groups, views in work.values():
+        # a grid has one set of caches, which names tell apart
         about = name, type(head), repr(sorted(head.get_params().items()))
-        keys.append(("fit", *about, id(cache), id(split), id(groups), None if views is None else views.names))
+        keys.append(("fit", *about, id(split), id(groups), None if views is None else views.names))
     fits: list[dict[Any, HeadResult]] = [shared(key, dict) for key in keys]
     missing = [number for number, fit in enumerate(fits) if not fit]
     names = list(work)

@@ -43,8 +43,7 @@ def pool_results(
             if all(metric in each for each in ends):
                 low, high = np.mean([each[metric] for each in ends], axis=0).tolist()
                 intervals[metric] = (low, high)
-        trained_on = (cache, heads.splits[0].split)
-        pooled.append(replace(first, intervals=intervals, tuning=Records(searches), trained_on=trained_on))
+        pooled.append(replace(first, intervals=intervals, tuning=Records(searches)))
     return pooled
 
 

@@ -329,6 +329,7 @@ class ComparisonData:
     subgroups: Records[Any] = field(default_factory=Records)  # of SubgroupScore
     head_seeds: Records[Any] = field(default_factory=Records)  # of SeedScores
     own_metrics: dict[str, Any] = field(default_factory=dict)  # of OwnMetric
+    caches: Records[Any] = field(default_factory=Records)  # of CacheScore
     timings: dict[str, float] = field(default_factory=dict)
     fingerprint: str = ""  # of a comparison of a grid: what decides its scores
     next_command: list[str] = field(default_factory=list)  # words of the command that follows, after "embedonce"
@@ -455,6 +456,16 @@ class ComparisonData:
                 return result
         names = ", ".join(result.name for result in self.results)
         raise HeadError(f"parameter head must be one of the compared heads ({names}), got {head!r}")
+
+    def head_name(self, result: str) -> str:
+        """Return the name of the head of a result, which with several caches has that of its cache behind it."""
+        of_caches = (item for cache in self.caches for item in cache.heads.items())
+        return next((head for head, name in of_caches if name == result), result)
+
+    def cache_of(self, result: str) -> FeatureCache:
+        """Return the cache that the head of a result was trained on, with the rows of ``cache``."""
+        trained_on = self.result(result).trained_on
+        return self.cache if trained_on is None else trained_on[0]
 
     def to_frame(self) -> Any:
         """Return `table` as a pandas DataFrame."""

@@ -5,6 +5,7 @@ from .architecture import Weights as Weights
 from .architecture import block_prefix as block_prefix
 from .architecture import is_depthwise as is_depthwise
 from .architecture import kernel_shapes as kernel_shapes
+from .architecture import multiply_accumulates as multiply_accumulates
 from .architecture import normalisation_of as normalisation_of
 from .architecture import random_weights as random_weights
 from .architecture import weights_sha256 as weights_sha256

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -61,6 +62,16 @@ def weight_shapes(alpha: float) -> dict[str, tuple[int, ...]]:
 def is_depthwise(convolution: str) -> bool:
     """Return whether a convolution has one filter per channel."""
     return convolution.endswith("depthwise")
+
+
+def multiply_accumulates(alpha: float, image_size: int) -> int:
+    """Return the multiply-accumulates of one image (s, s, 3) in all convolutions: the cost of the backbone."""
+    strides = {"Conv1": 2} | {f"{block_prefix(number)}depthwise": stride for number, (_, stride) in enumerate(BLOCKS)}
+    total, size = 0, image_size
+    for name, shape in kernel_shapes(alpha).items():
+        size = -(-size // strides.get(name, 1))
+        total += size * size * math.prod(shape)
+    return total
 
 
 def random_weights(seed: int, alpha: float) -> Weights:

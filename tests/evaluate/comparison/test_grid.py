@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 from embedonce.cli.app import main
 from embedonce.errors import EmbedonceError, ParameterError
-from embedonce.evaluate.comparison import grid as grids
 from embedonce.evaluate.comparison.config import read_config
 from embedonce.evaluate.comparison.grid import Grid, run_grid
 from embedonce.evaluate.comparison.result import Comparison

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from embedonce.cli.app import main
 from embedonce.errors import ClusterError, HeadError
-from embedonce.evaluate.comparison import run
+from embedonce.evaluate.comparison import aligned_caches, run
 from embedonce.evaluate.scoring import dask_backend as parallel_dask
 from embedonce.evaluate.scoring.parallel import run_jobs
 from embedonce.evaluate.tuning.run import tune
@@ -167,7 +167,7 @@ def test_a_cluster_without_workers_is_one_error(cache_path, monkeypatch):
 
 def test_the_cluster_is_asked_before_the_groups_are_found(cache_path, monkeypatch):
     monkeypatch.setattr(coordinator, "CONNECT_SECONDS", 0.5)
-    monkeypatch.setattr(run, "groups_for", None)
+    monkeypatch.setattr(aligned_caches, "groups_for", None)
     for call in (compare, partial(tune, head="logreg")):
         with pytest.raises(ClusterError, match="cannot reach the Dask scheduler"):
             call(cache_path, dask="tcp://127.0.0.1:1")
