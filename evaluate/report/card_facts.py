@@ -494,6 +494,10 @@ def _robustness(facts: RunFacts) -> str:
         lines.append(
             f"{METRICS[facts.metric].title.capitalize()} of the {len(scores)} folds: {ends} {at(f'{facts.at}.rounds')}."
         )
+    for number, row in enumerate(facts.run.get("head_seeds", [])):
+        if row["head"] == facts.head["head"]:
+            ends = f"{percent(row['minimum'])} to {percent(row['maximum'])}"
+            lines.append(f"With {len(row['scores'])} seeds of the head alone: {ends} {at(f'head_seeds[{number}]')}.")
     return " ".join(lines)
 
 

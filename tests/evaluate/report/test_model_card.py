@@ -85,6 +85,11 @@ def test_cross_validation_tuning_and_calibration_are_described(tmp_path):
         assert text in card.text, text
 
 
+def test_seeds_of_the_head_are_part_of_robustness(tmp_path):
+    text = eo.card(saved(tmp_path, made(), {"softmax": {"epochs": 1}}, head_seeds=2)).text
+    assert re.search(r"With 2 seeds of the head alone: [\d. %]+ to [\d. %]+ \(`head_seeds\[0\]`\)", text)
+
+
 def test_an_evaluation_has_a_card_too(tmp_path):
     cache = made()
     eo.train(cache, "knn", tmp_path / "a.npz", split="random")
