@@ -10,8 +10,16 @@ from typing import Any
 
 from ...cache import counted, display
 from ..metrics import METRICS
-from ..shared import MATRIX_CLASSES, format_interval, format_number, format_p, format_points, format_seconds, percent
-from .html import as_typed
+from ..shared import (
+    MATRIX_CLASSES,
+    as_typed,
+    format_interval,
+    format_number,
+    format_p,
+    format_points,
+    format_seconds,
+    percent,
+)
 
 _MOST = 10  # rows of tables of many classes, and of pairs of classes
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -29,6 +28,7 @@ from ..scoring import (
 )
 from ..shared import (
     MATRIX_CLASSES,
+    as_typed,
     has_many_heads,
     percent,
 )
@@ -176,16 +176,6 @@ def _svg(draw: Callable[[], Figure], name: str) -> str:
         return as_svg(draw(), name)
     except Exception as error:  # a figure that fails must not cost the page
         return missing_figure(f"this figure could not be drawn ({type(error).__name__}: {first_line(error)})")
-
-
-def as_typed(words: list[str]) -> str:
-    """Return a command as it is typed, without the folder in which the program is installed."""
-    program = Path(words[0])
-    first = [program.name or "python"]
-    if program.name == "__main__.py":  # the folder of a checkout may have any name
-        package = program.parent == Path(__file__).parents[2]
-        first = ["python", "-m", "embedonce" if package else program.parent.name]
-    return shlex.join([*first, *words[1:]])
 
 
 def summary(comparison: ComparisonData) -> list[str]:

@@ -27,6 +27,7 @@ from .plots import set_heading as set_heading
 from .plots import short as short
 from .plots import try_figure as try_figure
 from .provenance import as_json as as_json
+from .provenance import as_typed as as_typed
 from .provenance import describe_cache as describe_cache
 from .provenance import how_it_was_made as how_it_was_made
 from .provenance import image_digest as image_digest

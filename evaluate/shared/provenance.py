@@ -6,9 +6,11 @@ import hashlib
 import json
 import math
 import platform
+import shlex
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,16 @@ def how_it_was_made() -> dict[str, Any]:
     """Return the command, the time and the versions of a result."""
     versions = {"python": platform.python_version()} | package_versions()
     return {"command": sys.argv, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "versions": versions}
+
+
+def as_typed(words: list[str]) -> str:
+    """Return a command as it is typed, without the folder in which the program is installed."""
+    program = Path(words[0])
+    first = [program.name or "python"]
+    if program.name == "__main__.py":  # the folder of a checkout may have any name
+        package = program.parent == Path(__file__).parents[2]
+        first = ["python", "-m", "embedonce" if package else program.parent.name]
+    return shlex.join([*first, *words[1:]])
 
 
 def package_versions() -> dict[str, str]:

@@ -19,12 +19,13 @@ from embedonce.evaluate.report.activation_maps import overlay
 from embedonce.evaluate.report.figures import scores_figure
 from embedonce.evaluate.report.first_screen import leakage, next_step
 from embedonce.evaluate.report.follow_up import next_command
-from embedonce.evaluate.report.html import as_typed, page_content, summary, write_report
+from embedonce.evaluate.report.html import page_content, summary, write_report
 from embedonce.evaluate.report.label_errors import SuspectedError, label_errors, suspects_csv
 from embedonce.evaluate.report.results_json import comparison_results
 from embedonce.evaluate.scoring.results import LeakageGap, TuningResult
 from embedonce.evaluate.shared import plots
 from embedonce.evaluate.shared.plots import percent
+from embedonce.evaluate.shared.provenance import as_typed
 from embedonce.evaluate.shared.tables import Records, format_interval, format_seconds
 from embedonce.evaluate.splits.groups import Groups
 from embedonce.evaluate.splits.split import Split, every_row
