@@ -362,6 +362,7 @@ def score_caches(
             low=best.intervals.get(metric, (None, None))[0],
             high=best.intervals.get(metric, (None, None))[1],
             predict_seconds=best.predict_seconds,
+            weights=tuple(str(part.provenance.get("weights", "")) for part, _ in one.parts),
             fingerprint=fingerprints[0] if len(fingerprints) == 1 else {"source": "caches", "parts": fingerprints},
         )
         scores.append(score)

@@ -53,6 +53,17 @@ class RunFacts:
         return f"heads[{self.place}]"
 
     @property
+    def cache(self) -> dict[str, Any]:
+        """The cache; of several, with the features of the head, whose place is ``at`` and that of weights another."""
+        cache: dict[str, Any] = self.run["cache"] | {"at": "cache", "weights_at": "cache.provenance.weights"}
+        for number, one in enumerate(self.run.get("caches", [])):
+            if self.head["head"] in one["heads"].values():
+                own = {name: one[name] for name in ("features", "fingerprint")}
+                own["provenance"] = {"weights": ", ".join(one["weights"])}
+                return cache | own | {"at": f"caches[{number}]", "weights_at": f"caches[{number}].weights"}
+        return cache
+
+    @property
     def metric(self) -> str:
         """Score that orders the heads."""
         return "balanced_accuracy" if self.run.get("skewed") else "accuracy"
@@ -119,7 +130,7 @@ def _parameters(head: dict[str, Any]) -> str:
 
 
 def _description(facts: RunFacts) -> str:
-    cache = facts.run["cache"]
+    cache = facts.cache
     about = cache["fingerprint"]
     classes = ", ".join(map(plain, itertools.islice(cache["classes"], _MOST)))
     if len(cache["classes"]) > _MOST:
@@ -130,8 +141,8 @@ def _description(facts: RunFacts) -> str:
     network += f" ({', '.join(details)})" if details else ""
     return (
         f"{plain(facts.head['head'])} classifies images into {len(cache['classes']):,} classes: {classes} "
-        f"{at('cache.classes')}. It takes {cache['features']:,} features of each image {at('cache.features')}, which "
-        f"a frozen {network} computes {at('cache.fingerprint')}."
+        f"{at('cache.classes')}. It takes {cache['features']:,} features of each image "
+        f"{at(cache['at'] + '.features')}, which a frozen {network} computes {at(cache['at'] + '.fingerprint')}."
     )
 
 
@@ -192,11 +203,12 @@ def _missing(facts: RunFacts) -> str:
 
 
 def _preprocessing(facts: RunFacts) -> str:
-    about = facts.run["cache"]["fingerprint"]
+    cache = facts.cache
+    about = cache["fingerprint"]
     values = "; ".join(f"{plain(name.replace('_', ' '))}: {plain(value)}" for name, value in sorted(about.items()))
     if not values:
         return ""
-    text = f"{values} {at('cache.fingerprint')}."
+    text = f"{values} {at(cache['at'] + '.fingerprint')}."
     return f"{text} No person assesses the features, and none of them depends on other images or on the split."
 
 
@@ -266,13 +278,14 @@ def _heads(facts: RunFacts) -> str:
 
 
 def _backbone(facts: RunFacts) -> str:
-    cache = facts.run["cache"]
+    cache = facts.cache
     digest, weights = cache["fingerprint"].get("weights_sha256"), cache["provenance"].get("weights")
     if not digest and not weights:
         return ""
-    named = f"{plain(weights)} {at('cache.provenance.weights')}" if weights else "not named"
+    named = f"{plain(weights)} {at(cache['weights_at'])}" if weights else "not named"
     text = f"The weights of the backbone, {named}"
-    return text + (f", have the SHA-256 digest `{digest}` {at('cache.fingerprint.weights_sha256')}." if digest else ".")
+    place = at(f"{cache['at']}.fingerprint.weights_sha256")
+    return text + (f", have the SHA-256 digest `{digest}` {place}." if digest else ".")
 
 
 def _tuning(facts: RunFacts) -> str:

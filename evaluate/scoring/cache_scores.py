@@ -23,6 +23,7 @@ class CacheScore(Record):
     ``metric``. ``feature_bytes`` is the size of the features of the compared images. ``multiply_accumulates`` are those
     of the backbone for one image. ``image_seconds`` is the time of extraction per image, measured on the machine of the
     comparison with ``engines``; None if it could not be measured. Those of joined caches are sums.
+    ``weights`` are the names of the files.
     """
 
     name: str
@@ -40,6 +41,7 @@ class CacheScore(Record):
     low: float | None
     high: float | None
     predict_seconds: float
+    weights: tuple[str, ...]
     fingerprint: dict[str, Any]
 
     @property

@@ -86,7 +86,7 @@ def test_equally_good_caches_differ_in_cost_alone():
 
 def test_images_that_a_cache_lacks_are_left_out():
     rows = [row for row in range(N) if row % 10 != 3][::-1]
-    comparison = compared([WEAK, made(5, 1, rows, alpha=0.35, image_size=224)], by=())
+    comparison = compared([WEAK, made(5, 1, rows, alpha=0.35, image_size=224)])
     assert len(comparison.cache) == len(rows)
     (note,) = [note for note in comparison.notes if "not in every cache" in note]
     assert note == "12 images are not in every cache and are left out of the cache in memory, such as birch/003.png"
@@ -97,6 +97,18 @@ def test_images_that_a_cache_lacks_are_left_out():
     assert turned.cache.paths == comparison.cache.paths[::-1]
     with pytest.raises(SplitError, match="must be random, grouped, a file, .* got tuple of row numbers"):
         compared([WEAK, made(5, 1, rows)], split=(np.arange(50), np.arange(50, 90)))
+
+
+def test_subgroups_are_those_of_the_first_cache():
+    sites = ["north", "south", "south"] * (N // 3)
+    first = eo.FeatureCache.from_arrays(WEAK.features, LABELS, paths=PATHS, metadata={"site": sites})
+    rows = [row for row in range(N) if row % 10 != 3]
+    comparison = compared([first, made(5, 1, rows)], ["knn"], by="@site")
+    assert {(row.value, row.head) for row in comparison.subgroups} == {
+        (site, f"knn on cache {number}") for site in ("north", "south") for number in (1, 2)
+    }
+    test = [sites[rows[row]] for row in comparison.split.test]
+    assert {row.images for row in comparison.subgroups if row.value == "north"} == {test.count("north")}
 
 
 def test_groups_of_the_first_cache_count_for_all():
@@ -237,6 +249,8 @@ def test_page_and_figures_show_caches(on_disk, tmp_path):
     page = (tmp_path / "run" / "report.html").read_text()
     assert '<section id="caches">' in page
     assert "Heads on trees.h5, small.h5" in page
+    for one in on_disk.caches:
+        assert f"<dt>{one.name}</dt><dd>{' + '.join(one.files)}: " in page
     assert (tmp_path / "run" / "cost.svg").exists()
     texts = [text.get_text() for text in cost_figure(on_disk).axes[0].get_legend().get_texts()]
     assert len(texts) == 3
@@ -326,3 +340,13 @@ def test_the_ledger_of_each_cache_has_the_comparison(cache_path, smaller, tmp_pa
     lines = [path.with_name(f"{path.name}.ledger.jsonl").read_text().splitlines() for path in (first, second)]
     assert [len(one) for one in lines] == [1, 1]
     assert [list(json.loads(one[0])["heads"]) for one in lines] == [["dummy on 64 px", "dummy on 48 px"]] * 2
+
+
+def test_a_card_describes_the_features_of_its_head(on_disk, tmp_path):
+    with without_pictures():
+        on_disk.save(tmp_path / "run")
+    text = str(eo.card(tmp_path / "run", study={"model": {"head": "knn on 48 px"}}))
+    number = [one.name for one in on_disk.caches].index("48 px")
+    assert "48 x 48 pixels" in text
+    assert f"`caches[{number}].fingerprint`" in text
+    assert "random:0" in text
