@@ -1,6 +1,6 @@
 """Measure the speed of everything in one run of about seven minutes, with ratios, and print one table.
 
-    python benchmarks/all.py IMAGES --weights FILE [--count 3000] [--cache CACHE] [--groups FILE] [--only PART,PART]
+    python benchmarks/all.py IMAGES --weights FILE [--count 2000] [--cache CACHE] [--groups FILE] [--only PART,PART]
         [--json FILE]
 
 The parts are short forms of the other benchmarks, whose docstrings say how each figure is measured:
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import re
 import sys
@@ -238,7 +239,7 @@ PARTS: dict[str, Callable[[State], Iterator[Figure]]] = {
 def main() -> None:
     """Measure, print a table, and write JSON."""
     parser = extraction_parser(__doc__)
-    parser.add_argument("--count", type=int, default=3000, help="images of the extraction")
+    parser.add_argument("--count", type=int, default=2000, help="images of the extraction")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--groups", type=Path)
     parser.add_argument("--only", type=lambda names: names.split(","), default=list(PARTS))
@@ -246,6 +247,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.only) - PARTS.keys():
         parser.error(f"--only must have parts of {', '.join(PARTS)}, got {', '.join(unknown)}")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     recipe = make_recipe(options.weights, options.alpha, options.image_size)
     figures: dict[str, list[Figure]] = {}
     begin = time.perf_counter()
