@@ -75,7 +75,7 @@ def leaderboard(
         say(f"Wrote {display(str(output))}")
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Write a model card of the results in RUN.")
 @click.argument("run", type=PATH)
 @option("--study", type=PATH, metavar="FILE.toml", help="Answers of the authors; a new file gets the questions.")
 @option("-o", "--output", type=PATH, metavar="FILE.md", help="Write the card to this file.")

@@ -282,7 +282,7 @@ def test_verbose_prints_what_is_done_with_times(call, cache_path, tmp_path):
 
 
 def test_an_interrupted_comparison_says_what_is_kept(call, cache_path, tmp_path, monkeypatch):
-    import embedonce.evaluate.comparison.run as module
+    import embedonce.evaluate.scoring.fit_many as module
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
