@@ -85,6 +85,7 @@ def _take_config(ctx: click.Context, option: click.Parameter, path: Path | None)
 @option("--by", multiple=True, metavar="@COLUMN", help="Also score each value of this column; repeatable.")
 @METRICS
 @option("--head-seeds", type=click.IntRange(min=2), metavar="K", help="Also train random heads with K seeds.")
+@option("--shortcuts/--no-shortcuts", default=True, help="Audit what holds no object, such as file sizes.")
 @option("--external-classes", type=PATH, metavar="FILE", help="CSV of external,class: other class names.")
 @VIEWS
 @option("--learning-curve", is_flag=True, help="Plot the score against training images.")

@@ -66,7 +66,7 @@ def _decode(data: bytes, minimum: int | None, deep: bytes) -> Pixels:
     if data.startswith(b"\xff\xd8\xff"):
         return _decode_jpeg(data, minimum)
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        _check_size(*_claimed_size(data))
+        _check_size(*header_size(data))
         chunks = critical_chunks(data)
         return _decode_with_pillow(lambda: _open(chunks), deep=deep)
     if data.startswith((b"GIF87a", b"GIF89a")):
@@ -230,7 +230,7 @@ def _decode_gif(data: bytes) -> Pixels:
 
 def _decode_bmp(data: bytes) -> Pixels:
     """Decode a BMP file: with TensorFlow's bits where it reads the file, otherwise with the right colours."""
-    _check_size(*_claimed_size(data))
+    _check_size(*header_size(data))
     layout = _plain_bmp(data)
     if layout is None:
         return _decode_with_pillow(lambda: _open(data))
@@ -269,10 +269,12 @@ def is_dark_of_16_bits(data: bytes, pixels: Pixels) -> bool:
     return has_16_bits(data) and bool(pixels.max(initial=0) < 64)
 
 
-def _claimed_size(data: bytes) -> tuple[int, int]:
-    """Return height and width from the header of a PNG or BMP file; (0, 0) when it is truncated."""
+def header_size(data: bytes) -> tuple[int, int]:
+    """Return height and width from the header of a PNG, BMP or GIF file; (0, 0) when it is truncated."""
     if data.startswith(b"\x89PNG"):
         layout, offset = ">II", 16
+    elif data.startswith(b"GIF8"):  # of the screen; a frame can be larger
+        layout, offset = "<HH", 6
     else:  # a BMP; the header of OS/2, 12 bytes long, has shorter numbers
         layout, offset = ("<HH", 18) if data[14:18] == b"\x0c\0\0\0" else ("<ii", 18)
     if len(data) < offset + struct.calcsize(layout):

@@ -36,6 +36,32 @@ def bytes_of_scans(data: bytes) -> int:
     return 0
 
 
+def quantization_tables(data: bytes) -> str:
+    """Return the tables of the header, in the order of their numbers, as hexadecimal digits with commas."""
+    tables: dict[int, bytes] = {}
+    for marker, start, end in _segments(data):
+        place = start + 4
+        while marker == 0xDB and place < min(end, len(data)):
+            precision, number = divmod(data[place], 16)
+            length = 128 if precision else 64
+            tables[number] = data[place + 1 : place + 1 + length]
+            place += 1 + length
+    return ",".join(tables[number].hex() for number in sorted(tables))
+
+
+def jpeg_encoding(data: bytes) -> str:
+    """Return the kind of the frame and the sampling factors of its components; empty if the header is not whole."""
+    kind = ""
+    for marker, start, end in _segments(data):
+        if marker in _FRAMES and end <= len(data):
+            name = "progressive" if marker in _PROGRESSIVE else "sequential"
+            factors = [f"{one >> 4}x{one & 15}" for one in data[start + 11 : end : 3]]
+            kind = " ".join([name, *factors])
+        elif marker == _SCAN:
+            return kind
+    return ""
+
+
 def has_adobe_marker(data: bytes) -> bool:
     """Return whether the header has the segment of Adobe, which libjpeg calls ``saw_Adobe_marker``."""
     return any(marker == 0xEE and data[start + 4 : start + 9] == b"Adobe" for marker, start, _ in _segments(data))

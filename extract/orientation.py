@@ -21,7 +21,7 @@ def orientation_of(data: bytes) -> int:
     if data.startswith(b"\xff\xd8\xff"):
         exif = exif_of_jpeg(data) if b"Exif\0\0" in data else b""
     elif data.startswith(b"\x89PNG"):
-        exif = _exif_of_chunks(data, 8, b"eXIf", ">I4s", skipped=4)
+        exif = exif_of_png(data)
     elif data[8:12] == b"WEBP":
         exif = _exif_of_chunks(data, 12, b"EXIF", "<4sI", skipped=0)
     else:
@@ -38,6 +38,11 @@ def upright(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.u
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return np.ascontiguousarray(pixels)
+
+
+def exif_of_png(data: bytes) -> bytes:
+    """Return the EXIF data of a PNG file; empty if there are none."""
+    return _exif_of_chunks(data, 8, b"eXIf", ">I4s", skipped=4)
 
 
 def _exif_of_chunks(data: bytes, place: int, wanted: bytes, layout: str, skipped: int) -> bytes:

@@ -106,6 +106,17 @@ def open_other(data: bytes, name: str, check_size: CheckSize) -> Image.Image:
     return image
 
 
+def open_lazily(file: Any, name: str) -> Image.Image | None:
+    """Open a file object of a format of `other_format` without its pixels; None if only its decoder knows its size."""
+    from PIL import Image
+
+    if name not in _PILLOW:
+        return None
+    if name == "TIFF":
+        _silence_libtiff()
+    return Image.open(file, formats=[_PILLOW[name]])
+
+
 @lru_cache(maxsize=1)
 def _silence_libtiff() -> None:
     """Keep libtiff from writing about damaged files to standard error; Pillow raises an error anyway."""

@@ -30,6 +30,7 @@ OPTIONS: dict[str, tuple[type, ...]] = {
     "by": (list,),
     "metrics": (list,),
     "head_seeds": (int,),
+    "shortcuts": (bool,),
     "external": (list,),
     "external_classes": (str,),
     "maps": (bool,),
@@ -63,6 +64,7 @@ seed = 0
 # by = ["@site"]                # columns of metadata: scores of each value
 # metrics = ["sklearn.metrics:cohen_kappa_score"] # functions of true and predicted class names, or scorers
 # head_seeds = 5                # random heads with so many seeds on the same split
+# shortcuts = false             # no audit of what holds no object, such as the sizes of the files
 # external = ["elsewhere.h5"]   # caches of images from elsewhere to score, or "@column": each value by the others
 # external_classes = "names.csv" # external,class: their other class names
 # learning_curve = true         # leading score against the number of training images

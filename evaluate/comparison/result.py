@@ -44,6 +44,8 @@ class Comparison(ComparisonData):
         Scores of random heads by seed; empty unless `head_seeds` was given.
     own_metrics : dict of str to OwnMetric
         The metrics of the user by name, with the differences between heads; their values are in ``results``.
+    shortcuts : ShortcutAudit or None
+        How well the classes are told apart by values that hold no object, such as the sizes of the files; None without.
     external : list of ExternalSet
         Scores on the external sets.
     earlier : EarlierRuns or None

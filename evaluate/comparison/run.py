@@ -57,6 +57,7 @@ from .image_models import choose_splits, open_models, score_model
 from .learning_curve import learning_outlook, score_learning_curve
 from .own_metrics import score_own_metrics
 from .result import Comparison
+from .shortcuts import audit_shortcuts
 from .subgroups import check_columns, score_subgroups
 
 _LOGGER = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ def compare(
     by: str | Sequence[str] = (),
     metrics: MetricsLike = (),
     head_seeds: int | None = None,
+    shortcuts: bool = True,
     jobs: int = 1,
     dask: Any = None,
     progress: Progress | None = None,
@@ -153,6 +155,9 @@ def compare(
     head_seeds : int, default=None
         Also train every head that has randomness with so many values of ``random_state``, from 0, at least 2, on the
         same split, and say how much its score moves by that alone. With folds, on every fold.
+    shortcuts : bool, default=True
+        Also score small classifiers that know only values which hold no object, such as size and format of the files,
+        camera, border and brightness. A note says if they come near the best head.
     jobs : int, default=1
         Number of processes that train heads at the same time.
     dask : str, path-like or distributed.Client, default=None
@@ -211,6 +216,7 @@ def compare(
     check_flag("learning_curve", "compare", learning_curve)
     if head_seeds is not None:
         check_int("head_seeds", "compare", head_seeds, 2)
+    check_flag("shortcuts", "compare", shortcuts)
     progress = timed(as_progress(progress, "compare"))
     progress.phase("groups and splits")
     aligned = open_caches(cache)
@@ -291,6 +297,11 @@ def compare(
         with contextlib.closing(progress):
             comparison.caches, cost_notes = score_caches(comparison, aligned, names, progress)
         comparison.notes += cost_notes
+    if shortcuts:
+        progress.phase("shortcut audit")
+        with progress.working("auditing shortcuts …", "audited"):
+            comparison.shortcuts = audit_shortcuts(comparison, plans[0].plan.splits, seed)
+        comparison.notes += [comparison.shortcuts.sentence] if comparison.shortcuts.findings else []
     if outside:
         progress.phase("external sets")
         with contextlib.closing(progress):

@@ -8,6 +8,7 @@ from .clusters import units as units
 from .decisions import AnswerCurve as AnswerCurve
 from .decisions import label_threshold as label_threshold
 from .intervals import accuracy_interval as accuracy_interval
+from .intervals import balanced_accuracy_interval as balanced_accuracy_interval
 from .intervals import class_intervals as class_intervals
 from .intervals import score_intervals as score_intervals
 from .metrics import METRICS as METRICS

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..scoring import CacheScore, ComparisonData, HeadResult, LearningPoint
+    from ..scoring import CacheScore, ComparisonData, HeadResult, LearningPoint, ShortcutAudit
 
 COLOURS = ("#2a78b5", "#d1603d", "#3a9a6d", "#8b5fb0", "#b8860b", "#5c6b77")  # told apart by the colour-blind
 MARKERS = ("o", "s", "D", "^", "v", "P")
@@ -58,6 +58,8 @@ def figures(comparison: ComparisonData) -> dict[str, Callable[[], Figure]]:
     if comparison.learning_curve:
         names = [result.name for result in comparison.table]
         drawing["learning-curve"] = functools.partial(learning_curve_figure, comparison.learning_curve, names)
+    if comparison.shortcuts is not None and comparison.shortcuts.scores:
+        drawing["shortcuts"] = functools.partial(shortcuts_figure, comparison.shortcuts)
     for number, one in enumerate(comparison.external, 1):
         drawing[f"external-{number}"] = functools.partial(external_figure, comparison, one.results[0])
     stems = file_stems(comparison)
@@ -65,6 +67,30 @@ def figures(comparison: ComparisonData) -> dict[str, Callable[[], Figure]]:
     for name, history in drawn_heads(histories):
         drawing[f"curves-{stems[name]}"] = functools.partial(history_figure, {name: history})
     return {name: default_style()(functools.partial(_with_names, comparison, draw)) for name, draw in drawing.items()}
+
+
+def shortcuts_figure(audit: ShortcutAudit) -> Figure:
+    """Draw the score of each family with its interval, the best head, the majority rate and the band of chance."""
+    rows = audit.scores[::-1]
+    figure = _figure(7.6, 1.7 + 0.34 * len(rows))
+    ax = figure.subplots()
+    ax.axvspan(*audit.chance, color=GRID, lw=0, zorder=0, label="chance (95 %)")
+    ax.axvline(audit.majority, color=QUIET, linestyle=":", label="most frequent class")
+    ax.axvline(audit.best, color=COLOURS[0], linestyle="--", label=f"best head: {short(audit.head)}")
+    colours = [COLOURS[1] if row.near else QUIET for row in rows]
+    ax.barh(range(len(rows)), [row.score for row in rows], height=0.55, color=colours, zorder=2)
+    for y, row in enumerate(rows):
+        ax.plot([row.low, row.high], [y, y], color=INK, linewidth=1.5, zorder=3)
+        ax.text(0.005, y, percent(row.score), va="center", fontsize=8.5, color="white", fontweight="bold", zorder=4)
+    ax.set_yticks(range(len(rows)), [row.family for row in rows])
+    ax.set_xlim(0, 1.02)
+    ax.xaxis.set_major_formatter(in_percent)
+    title = METRICS[audit.scores[0].metric].title
+    ax.set_xlabel(title, color=INK)
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.35, -0.75 / figure.get_figheight())}
+    ax.legend(frameon=False, labelcolor=INK, ncols=3, fontsize=9, **below)
+    _style(ax, f"{title} from values that hold no object")
+    return figure
 
 
 def external_figure(comparison: ComparisonData, external: HeadResult) -> Figure:

@@ -137,6 +137,8 @@ def page_content(
         "caches": cache_table(comparison, page=True),
         "on_caches": cache_sentences(comparison),
         "legend_of_caches": cache_table_legend(comparison),
+        "shortcuts": comparison.shortcuts,
+        "shortcut": _on_shortcuts(comparison),
         "external": [(one, one.table(page=True)) for one in comparison.external],
         "probabilities": _probabilities(comparison, results),
         "judge": display(str(judge)),
@@ -253,6 +255,13 @@ def _on_probabilities(comparison: ComparisonData, name: str, probabilities: npt.
     if error <= high or slope is None:
         return f"{text}."
     return f"{text}, so they are too {'confident' if slope < 1 else 'cautious'}."
+
+
+def _on_shortcuts(comparison: ComparisonData) -> str:
+    audit = comparison.shortcuts
+    if audit is None or not audit.scores:
+        return ""
+    return _sentence(audit.sentence or "no family of values that hold no object comes near the best head", comparison)
 
 
 def _classes(comparison: ComparisonData, results: dict[str, Any]) -> list[dict[str, Any]]:

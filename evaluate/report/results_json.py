@@ -54,6 +54,8 @@ def comparison_results(comparison: ComparisonData) -> dict[str, Any]:
         results["subgroups"] = comparison.subgroups.to_dict()
     if comparison.caches:
         results["caches"] = comparison.caches.to_dict()
+    if comparison.shortcuts is not None:
+        results["shortcuts"] = comparison.shortcuts.to_dict()
     if comparison.external:
         results["external"] = [one.to_dict() for one in comparison.external]
     other = comparison.leaky or comparison.grouped

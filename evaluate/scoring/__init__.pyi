@@ -47,6 +47,9 @@ from .results import TrainingOverlap as TrainingOverlap
 from .results import TuningResult as TuningResult
 from .results import format_value as format_value
 from .results import training_history as training_history
+from .shortcuts import NEAR as NEAR
+from .shortcuts import ShortcutAudit as ShortcutAudit
+from .shortcuts import ShortcutScore as ShortcutScore
 from .subgroups import SubgroupScore as SubgroupScore
 from .subgroups import subgroup_sentence as subgroup_sentence
 from .subgroups import subgroup_table as subgroup_table

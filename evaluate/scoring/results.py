@@ -330,6 +330,7 @@ class ComparisonData:
     head_seeds: Records[Any] = field(default_factory=Records)  # of SeedScores
     own_metrics: dict[str, Any] = field(default_factory=dict)  # of OwnMetric
     caches: Records[Any] = field(default_factory=Records)  # of CacheScore
+    shortcuts: Any = None  # a ShortcutAudit, or None if it was not asked for
     timings: dict[str, float] = field(default_factory=dict)
     fingerprint: str = ""  # of a comparison of a grid: what decides its scores
     next_command: list[str] = field(default_factory=list)  # words of the command that follows, after "embedonce"
