@@ -81,9 +81,10 @@ def shortcuts_figure(audit: ShortcutAudit) -> Figure:
     ax.barh(range(len(rows)), [row.score for row in rows], height=0.55, color=colours, zorder=2)
     for y, row in enumerate(rows):
         ax.plot([row.low, row.high], [y, y], color=INK, linewidth=1.5, zorder=3)
-        ax.text(0.005, y, percent(row.score), va="center", fontsize=8.5, color="white", fontweight="bold", zorder=4)
+        ax.text(max(row.score, row.high) + 0.01, y, percent(row.score), va="center", fontsize=8.5, color=INK)
     ax.set_yticks(range(len(rows)), [row.family for row in rows])
-    ax.set_xlim(0, 1.02)
+    ax.set_xlim(0, 1.1)
+    ax.set_xticks(np.linspace(0, 1, 6))
     ax.xaxis.set_major_formatter(in_percent)
     title = METRICS[audit.scores[0].metric].title
     ax.set_xlabel(title, color=INK)

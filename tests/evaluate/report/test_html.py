@@ -118,7 +118,7 @@ def test_the_page_has_every_head_and_class_and_closed_tags(page, comparison):
         assert name in page
     parsed = Page(page)
     assert parsed.open == []
-    assert parsed.tags.count("svg") == 6
+    assert parsed.tags.count("svg") == 7
     for count in comparison.confusion("logreg").ravel():
         assert f">{count}" in page
 
@@ -258,7 +258,7 @@ def test_every_class_has_scores_with_intervals(comparison, page):
 
 def test_every_figure_has_a_caption(page):
     figures = re.findall("<figure>.*?</figure>", page, re.S)
-    assert len(figures) == page.count("<svg") == 6
+    assert len(figures) == page.count("<svg") == 7
     assert all(re.search(r"<figcaption>[A-Z].*\.</figcaption>", figure) for figure in figures)
 
 
@@ -452,7 +452,7 @@ def test_the_page_has_the_figures_of_the_files(saved):
 
     folder, _ = saved
     figures = re.findall("<svg.*?</svg>", (folder / "report.html").read_text("utf-8"), re.S)
-    files = ["scores", "roc", "precision-recall", "reliability", "coverage", "curves-softmax"]
+    files = ["scores", "shortcuts", "roc", "precision-recall", "reliability", "coverage", "curves-softmax"]
     assert [texts(svg) for svg in figures] == [texts((folder / f"{name}.svg").read_text("utf-8")) for name in files]
 
 

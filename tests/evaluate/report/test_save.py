@@ -69,7 +69,7 @@ def test_a_figure_that_fails_costs_nothing_else(comparison, tmp_path):
     assert "could not be drawn (RuntimeError: &lt;no font&gt;)" in (tmp_path / "report.html").read_text("utf-8")
 
 
-@pytest.mark.parametrize(("figures", "drawn"), [("none", 0), ("report", 5), ("all", 5)])
+@pytest.mark.parametrize(("figures", "drawn"), [("none", 0), ("report", 6), ("all", 6)])
 def test_figures_are_drawn_where_they_are_asked_for(comparison, tmp_path, figures, drawn):
     with with_empty_pictures():
         names = {path.name for path in comparison.save(tmp_path, figures=figures)}
