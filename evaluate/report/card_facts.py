@@ -20,6 +20,7 @@ from ..shared import (
     format_seconds,
     percent,
 )
+from .saved_results import cache_of
 
 _MOST = 10  # rows of tables of many classes, and of pairs of classes
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
@@ -53,20 +54,15 @@ class RunFacts:
         return f"heads[{self.place}]"
 
     @property
-    def cache(self) -> dict[str, Any]:
-        """The cache; of several, with the features of the head, whose place is ``at`` and that of weights another."""
-        cache: dict[str, Any] = self.run["cache"] | {"at": "cache", "weights_at": "cache.provenance.weights"}
-        for number, one in enumerate(self.run.get("caches", [])):
-            if self.head["head"] in one["heads"].values():
-                own = {name: one[name] for name in ("features", "fingerprint")}
-                own["provenance"] = {"weights": ", ".join(one["weights"])}
-                return cache | own | {"at": f"caches[{number}]", "weights_at": f"caches[{number}].weights"}
-        return cache
-
-    @property
     def metric(self) -> str:
         """Score that orders the heads."""
         return "balanced_accuracy" if self.run.get("skewed") else "accuracy"
+
+    @property
+    def features(self) -> tuple[str, int, list[dict[str, Any]]]:
+        """Place of the cache of the head, number of its features, and their fingerprints, of joined caches several."""
+        place, cache = cache_of(self.run, self.head["head"])
+        return place, cache["features"], cache["fingerprint"].get("parts", [cache["fingerprint"]])
 
     @property
     def split(self) -> dict[str, Any]:
@@ -130,20 +126,23 @@ def _parameters(head: dict[str, Any]) -> str:
 
 
 def _description(facts: RunFacts) -> str:
-    cache = facts.cache
-    about = cache["fingerprint"]
-    classes = ", ".join(map(plain, itertools.islice(cache["classes"], _MOST)))
-    if len(cache["classes"]) > _MOST:
-        classes += f" and {len(cache['classes']) - _MOST:,} more"
+    counts, (place, features, fingerprints) = facts.run["cache"]["classes"], facts.features
+    classes = ", ".join(map(plain, itertools.islice(counts, _MOST)))
+    if len(counts) > _MOST:
+        classes += f" and {len(counts) - _MOST:,} more"
+    networks = " and a frozen ".join(map(_network, fingerprints))
+    return (
+        f"{plain(facts.head['head'])} classifies images into {len(counts):,} classes: {classes} {at('cache.classes')}. "
+        f"It takes {features:,} features of each image {at(f'{place}.features')}, which are computed by a frozen "
+        f"{networks} {at(f'{place}.fingerprint')}."
+    )
+
+
+def _network(about: dict[str, Any]) -> str:
     details = [f"alpha {about['alpha']}"] if "alpha" in about else []
     details += [f"{about['image_size']} x {about['image_size']} pixels"] if "image_size" in about else []
-    network = plain(about.get("architecture", "network that the cache does not name"))
-    network += f" ({', '.join(details)})" if details else ""
-    return (
-        f"{plain(facts.head['head'])} classifies images into {len(cache['classes']):,} classes: {classes} "
-        f"{at('cache.classes')}. It takes {cache['features']:,} features of each image "
-        f"{at(cache['at'] + '.features')}, which a frozen {network} computes {at(cache['at'] + '.fingerprint')}."
-    )
+    name = plain(about.get("architecture", "network that the cache does not name"))
+    return name + (f" ({', '.join(details)})" if details else "")
 
 
 def _own_parameters(facts: RunFacts) -> str:
@@ -203,12 +202,15 @@ def _missing(facts: RunFacts) -> str:
 
 
 def _preprocessing(facts: RunFacts) -> str:
-    cache = facts.cache
-    about = cache["fingerprint"]
-    values = "; ".join(f"{plain(name.replace('_', ' '))}: {plain(value)}" for name, value in sorted(about.items()))
+    place, _, fingerprints = facts.features
+    values = [
+        "; ".join(f"{plain(name.replace('_', ' '))}: {plain(value)}" for name, value in sorted(about.items()))
+        for about in fingerprints
+        if about
+    ]
     if not values:
         return ""
-    text = f"{values} {at(cache['at'] + '.fingerprint')}."
+    text = f"{'. Joined with features of: '.join(values)} {at(f'{place}.fingerprint')}."
     return f"{text} No person assesses the features, and none of them depends on other images or on the split."
 
 
@@ -278,14 +280,20 @@ def _heads(facts: RunFacts) -> str:
 
 
 def _backbone(facts: RunFacts) -> str:
-    cache = facts.cache
-    digest, weights = cache["fingerprint"].get("weights_sha256"), cache["provenance"].get("weights")
-    if not digest and not weights:
+    place, _, fingerprints = facts.features
+    if place == "cache":
+        weights, weights_at = facts.run["cache"]["provenance"].get("weights"), "cache.provenance.weights"
+    else:
+        weights, weights_at = (
+            ", ".join(cache_of(facts.run, facts.head["head"])[1].get("weights", ())),
+            f"{place}.weights",
+        )
+    digests = dict.fromkeys(f"`{about['weights_sha256']}`" for about in fingerprints if "weights_sha256" in about)
+    if not digests and not weights:
         return ""
-    named = f"{plain(weights)} {at(cache['weights_at'])}" if weights else "not named"
-    text = f"The weights of the backbone, {named}"
-    place = at(f"{cache['at']}.fingerprint.weights_sha256")
-    return text + (f", have the SHA-256 digest `{digest}` {place}." if digest else ".")
+    text = f"The weights of the backbone, {f'{plain(weights)} {at(weights_at)}' if weights else 'not named'}"
+    digest_at = at(f"{place}.fingerprint.weights_sha256" if len(fingerprints) == 1 else f"{place}.fingerprint")
+    return text + (f", have the SHA-256 digest {' and '.join(digests)} {digest_at}." if digests else ".")
 
 
 def _tuning(facts: RunFacts) -> str:

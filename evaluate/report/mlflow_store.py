@@ -19,7 +19,7 @@ from ...cache import display, read_regular
 from ...errors import OutputError, ParameterError, describe, first_line, import_optional
 from ..metrics import METRICS
 from ..shared import Record
-from .saved_results import SavedResults, load_results
+from .saved_results import SavedResults, cache_of, load_results
 
 EXPERIMENT = "embedonce"
 _DIGEST = "embedonce.digest"
@@ -86,7 +86,8 @@ class MlflowStore:
                 self._write(run_id, _settings(saved), _summary(saved))
                 for head in heads:
                     with self._run(head["head"], saved, {"mlflow.parentRunId": run_id}) as child:
-                        self._write(child, head["parameters"], _scores(saved, head), head.get("history"))
+                        params = head["parameters"] | _features(saved, head["head"])
+                        self._write(child, params, _scores(saved, head), head.get("history"))
                 for name in saved.content.get("files", ["results.json"]):
                     self.client.log_artifact(run_id, str(saved.folder / name))
         return LoggedRun(run_id, self.experiment, len(heads), False)
@@ -222,6 +223,12 @@ def _settings(saved: SavedResults) -> dict[str, Any]:
     settings = {key.replace(": ", "."): value for key, value in saved.settings.items() if value is not None}
     settings["classes"] = len(settings["classes"])
     return {key: value for key, value in settings.items() if not key.startswith("version.")}
+
+
+def _features(saved: SavedResults, head: str) -> dict[str, Any]:
+    """Return the cache of a head, if there are several."""
+    place, cache = cache_of(saved.content, head)
+    return {} if place == "cache" else {"cache": cache["name"], "cache.features": cache["features"]}
 
 
 def _summary(saved: SavedResults) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -150,6 +151,14 @@ def _features(fingerprints: list[dict[str, Any]]) -> dict[str, Any]:
         values = [one.get(key) for one in fingerprints]
         features[f"features: {key}"] = values[0] if all(value == values[0] for value in values) else values
     return features
+
+
+def cache_of(results: Mapping[str, Any], head: str) -> tuple[str, dict[str, Any]]:
+    """Return the place in results.json of the cache that a head was trained on, and its entry there."""
+    for number, one in enumerate(results.get("caches", [])):
+        if head in one["heads"].values():
+            return f"caches[{number}]", one
+    return "cache", results["cache"]
 
 
 def load_results(folder: Path | str) -> SavedResults:

@@ -119,6 +119,19 @@ def test_results_of_an_earlier_version_have_a_card(run, tmp_path):
     assert next(item.status for item in card.items if (item.checklist, item.item) == ("CLAIM 2024", "33")) == "open"
 
 
+def test_the_features_are_those_of_the_cache_of_the_head(tmp_path):
+    about = {"architecture": "MobileNetV2", "weights_sha256": "w", "alpha": 1.0}
+    paths = [f"{row}.png" for row in range(120)]
+    small, large = (made(seed, paths=paths, fingerprint=about | {"image_size": 96 << seed}) for seed in (0, 1))
+    saved(tmp_path, [small, large], ["knn"])
+    results = json.loads((tmp_path / "results.json").read_text())
+    for number, size in enumerate((96, 192)):
+        (place,) = [f"caches[{row}]" for row, one in enumerate(results["caches"]) if one["name"] == f"{size} px"]
+        text = eo.card(tmp_path, study={"model": {"head": f"knn on {size} px"}}).text
+        assert f"(alpha 1.0, {size} x {size} pixels) (`{place}.fingerprint`)" in text
+        assert f"reaches {100 * results['heads'][number]['accuracy']:.1f} %" in text
+
+
 def test_many_classes_are_shortened(tmp_path):
     cache = made(classes=[f"class{number:02d}" for number in range(30)], n=300)
     card = eo.card(saved(tmp_path, cache, ["knn"]))
