@@ -54,9 +54,10 @@ def measure_extraction(cache: FeatureCache, seconds: float = SECONDS) -> Extract
         begin = time.perf_counter()
         embed_images(root, list(part), {}, recipe, engine, workers, results.extend, lambda count: None)
         elapsed = time.perf_counter() - begin
-        failed = [result for result in results if result.features is None]
+        failed = {result.image.path: result.reason for result in results if result.features is None}
         if failed:
-            example = f"{display(os.fsdecode(failed[0].image.path))}: {failed[0].reason}"
+            path, reason = min(failed.items())  # the first one, in whatever order the threads are
+            example = f"{display(os.fsdecode(path))}: {reason}"
             raise ImageError(f"{counted(len(failed), 'image(s)')} in {display(root)} cannot be embedded ({example})")
         return elapsed / len(part)
 

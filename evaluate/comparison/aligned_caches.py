@@ -266,7 +266,7 @@ def _check_labels(first: FeatureCache, rows: Rows, other: FeatureCache, other_ro
         examples += [""] * (len(differing) > 3)  # which is not shown
         raise ParameterError(
             f"parameter cache of compare must be caches with the same labels, but {len(differing):,} of the "
-            f"{len(rows):,} images have another one in {_called(other)} than in {_called(first)}: "
+            f"{len(rows):,} shared images have another one in {_called(other)} than in {_called(first)}: "
             f"{format_examples(examples)}. Change labels with: embedonce label CACHE --labels FILE"
         )
 

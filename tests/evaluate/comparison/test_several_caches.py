@@ -160,11 +160,11 @@ def test_caches_of_other_images_are_an_error():
 
 def test_caches_with_other_labels_are_an_error():
     labels = ["oak" if row < 4 else label for row, label in enumerate(LABELS)]
-    message = r"4 of the 120 images have another one .*: ash/000.png \(ash, oak\), .*, … Change"
+    message = r"4 of the 120 shared images have another one .*: ash/000.png \(ash, oak\), .*, … Change"
     with pytest.raises(ParameterError, match=message.replace(", … ", ", ….*")):
         compared([WEAK, made(5, 1, labels=labels)])
     classes = [{"ash": "Esche", "birch": "Birke"}[label] for label in LABELS]
-    with pytest.raises(ParameterError, match="120 of the 120 images have another one"):
+    with pytest.raises(ParameterError, match="120 of the 120 shared images have another one"):
         compared([WEAK, made(5, 1, labels=classes)])
 
 
