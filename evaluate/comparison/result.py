@@ -40,6 +40,8 @@ class Comparison(ComparisonData):
         Whether more training images help, and how many more groups would show a difference of 2 points.
     subgroups : Records of SubgroupScore
         Scores of the values of columns, the lowest first; empty unless `by` was given.
+    caches : Records of CacheScore
+        Best score on each of several caches and the costs of its features, the best first; empty for one cache.
     head_seeds : Records of SeedScores
         Scores of random heads by seed; empty unless `head_seeds` was given.
     own_metrics : dict of str to OwnMetric

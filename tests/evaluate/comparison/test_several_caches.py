@@ -11,10 +11,11 @@ import pytest
 from click.testing import CliRunner
 from embedonce.cli import main
 from embedonce.errors import CacheError, ParameterError, SplitError
-from embedonce.evaluate.comparison import open_caches
+from embedonce.evaluate.comparison import Grid, open_caches, run_grid
 from embedonce.evaluate.report import next_command
 from embedonce.evaluate.report.figures import cost_figure, costs_of_caches
-from embedonce.evaluate.scoring import cache_sentences, cache_table
+from embedonce.evaluate.scoring import cache_sentences, cache_table, fit_many
+from embedonce.extract import Progress
 from saving import with_empty_pictures, without_pictures
 
 N = 120
@@ -181,6 +182,30 @@ def test_options_work_for_every_cache():
     assert all(len(result.tuning) == 3 and len(result.folds) == 3 for result in comparison.results)
     assert comparison.learning_outlook.head == "logreg on 224 px"
     assert sum("was tuned" in note for note in comparison.notes) == 2
+
+
+def test_other_seeds_take_the_features_of_the_head():
+    from sklearn.ensemble import RandomForestClassifier
+
+    forest = {"forest": RandomForestClassifier(10, random_state=0)}
+    comparison = compared([WEAK, STRONG], forest, head_seeds=2)
+    scores = {one.head: one.scores for one in comparison.head_seeds}
+    assert scores["forest on 96 px"][0] == comparison.result("forest on 96 px").scores["accuracy"]
+    assert min(scores["forest on 224 px"]) > 0.9 > max(scores["forest on 96 px"])
+
+
+def test_comparisons_of_a_grid_share_fits_on_each_cache(tmp_path, monkeypatch):
+    fitted = []
+    original = fit_many.fit_and_score
+    monkeypatch.setattr(fit_many, "fit_and_score", lambda name, *rest: fitted.append(name) or original(name, *rest))
+    variants = Grid(("knn", "knn,dummy")).variants({"knn": {}, "dummy": {}}, 0)
+    caches = open_caches([WEAK, STRONG])
+    first, second = run_grid(caches, variants, tmp_path, progress=Progress(), split="random")
+    assert sorted(fitted) == [f"{head} on {size} px" for head in ("dummy", "knn") for size in (224, 96)]
+    alone = compared([WEAK, STRONG], ["knn"])
+    for results in (first.results, second.results):
+        scores = {one["head"]: one["accuracy"] for one in results["heads"]}
+        assert all(scores[one.name] == one.scores["accuracy"] for one in alone.results)
 
 
 def test_heads_in_other_processes_get_their_features():
