@@ -1,6 +1,6 @@
-"""Measure the speed of everything in one run of about seven minutes, with ratios, and print one table.
+"""Measure the speed of everything in one run of about six minutes, with ratios, and print one table.
 
-    python benchmarks/all.py IMAGES --weights FILE [--count 2000] [--cache CACHE] [--groups FILE] [--only PART,PART]
+    python benchmarks/all.py IMAGES --weights FILE [--count 4000] [--cache CACHE] [--groups FILE] [--only PART,PART]
         [--json FILE]
 
 The parts are short forms of the other benchmarks, whose docstrings say how each figure is measured:
@@ -174,7 +174,7 @@ def photographs(state: State) -> Iterator[Figure]:
 def near_duplicates(state: State) -> Iterator[Figure]:
     """Search for near-duplicates, without reading the cache."""
     cache = state.opened()
-    for name, column in groups.by_stage(cache, sorted({min(1000, len(cache)), len(cache)})).items():
+    for name, column in groups.by_stage(cache, sorted({min(1100, len(cache)), len(cache)})).items():
         wall, processor = column["all"]
         size, _, added = name.partition(": ")
         count = int(re.sub(r"\D", "", size))
@@ -239,7 +239,7 @@ PARTS: dict[str, Callable[[State], Iterator[Figure]]] = {
 def main() -> None:
     """Measure, print a table, and write JSON."""
     parser = extraction_parser(__doc__)
-    parser.add_argument("--count", type=int, default=2000, help="images of the extraction")
+    parser.add_argument("--count", type=int, default=4000, help="images of the extraction")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--groups", type=Path)
     parser.add_argument("--only", type=lambda names: names.split(","), default=list(PARTS))
