@@ -89,8 +89,8 @@ class AlignedCaches:
 
     def result_names(self, heads: Iterable[str]) -> list[dict[str, str]]:
         """Return for each cache the name of the result of each head."""
-        heads = list(heads)
-        return [{head: f"{head} on {one.name}" if one.name else head for head in heads} for one in self.caches]
+        heads, several = list(heads), len(self.caches) > 1
+        return [{head: f"{head} on {one.name}" if several else head for head in heads} for one in self.caches]
 
     def open(self, number: int) -> FeatureCache:
         """Return the compared images with the features of a cache, which are read when they are first asked for."""
@@ -200,9 +200,9 @@ def _align(
     if not len(rows):
         alone = [other for other in others if (matched[id(other)] < 0).all()]
         got = f"{_called(alone[0])} without an image of {_called(first)}" if alone else "none that all of them have"
-        raise ParameterError(
-            f"parameter cache of compare must be caches of the same images, got {got}. Score other images with external"
-        )
+        by_path = any(_by_path(first, other) for other in alone[:1])
+        advice = "Features from arrays need the paths of the images" if by_path else "Score other images with external"
+        raise ParameterError(f"parameter cache of compare must be caches of the same images, got {got}. {advice}")
     narrowed = {key: found[rows] for key, found in matched.items()}
     notes = []
     for cache in (first, *others):
@@ -212,8 +212,7 @@ def _align(
             text = counted(count, "image(s) (is|are) not in every cache and (is|are) left out")
             notes.append(f"{text} of {_called(cache)}, such as {display(example)}")
     caches = []
-    names = _names(given) if len(given) > 1 else [("", "")]
-    for (name, about), parts in zip(names, given, strict=True):
+    for (name, about), parts in zip(_names(given), given, strict=True):
         whole = parts[0] if len(parts) == 1 and _is_same(first, parts[0], narrowed[id(parts[0])]) else None
         aligned = tuple((part, narrowed[id(part)]) for part in parts)
         caches.append(AlignedCache(name, about, aligned, whole, all(id(part) in opened_here for part in parts)))
@@ -230,10 +229,14 @@ def _keys(cache: FeatureCache, by_path: bool) -> list[Any]:
     return cache.paths if by_path else [digest.tobytes() for digest in cache.files.hashes]
 
 
+def _by_path(first: FeatureCache, other: FeatureCache) -> bool:
+    """Return whether images are matched by path: the content hash of features from arrays is that of the features."""
+    return not (first.files.sizes.any() and other.files.sizes.any())
+
+
 def _rows_in(other: FeatureCache, first: FeatureCache) -> Rows:
     """Return the row of another cache that has the content of each row of the first, -1 where there is none."""
-    # the content hash of features from arrays is that of the features, so these are matched by path
-    by_path = not (first.files.sizes.any() and other.files.sizes.any())
+    by_path = _by_path(first, other)
     if first.paths == other.paths and (by_path or np.array_equal(first.files.hashes, other.files.hashes)):
         return np.arange(len(first))
     row_of: dict[Any, int] = {}

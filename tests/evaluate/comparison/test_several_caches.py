@@ -120,16 +120,17 @@ def test_groups_of_the_first_cache_count_for_all():
     assert comparison.split.groups["crossing"] == 0
 
 
-def test_features_are_joined(tmp_path):
+def test_features_are_joined():
     joined = compared([WEAK, STRONG, (WEAK, STRONG)], ["knn"])
-    last = joined.caches[-1] if joined.caches[-1].name == "96 px + 224 px" else None
-    one = last or next(one for one in joined.caches if one.name == "96 px + 224 px")
+    one = next(one for one in joined.caches if one.name == "96 px + 224 px")
     assert (one.features, one.multiply_accumulates) == (12, 68_659_936)
     both = np.concatenate([WEAK.features, STRONG.features], axis=1)
     alone = eo.compare(eo.FeatureCache.from_arrays(both, LABELS, paths=PATHS), ["knn"], split=joined.split)
     assert np.array_equal(alone.results[0].predicted, joined.result("knn on 96 px + 224 px").predicted)
-    assert next_command(compared([(WEAK, STRONG)], ["knn"])) == []
-    assert [result.name for result in compared([(WEAK, STRONG)], ["knn"]).results] == ["knn"]
+    single = compared([(WEAK, STRONG)], ["knn"])
+    assert next_command(single) == []
+    assert [result.name for result in single.results] == ["knn"]
+    assert [one.name for one in single.caches] == ["96 px + 224 px"]
 
 
 @pytest.mark.parametrize(
@@ -149,9 +150,22 @@ def test_caches_that_cannot_be_compared_are_errors(caches, options, message):
         compared(caches, **options)
 
 
+def test_other_differences_of_the_features_are_noted():
+    resized = made(5, 1, alpha=0.35, image_size=224, resize="crop")
+    other = made(5, 1, alpha=0.35, image_size=96, weights_sha256="v")
+    (note,) = open_caches([WEAK, resized]).notes
+    assert note == "the features of the caches also differ in resize"
+    assert open_caches([STRONG, other]).notes == ("the features of the caches also differ in weights sha256",)
+    same = open_caches([STRONG, made(5, 2, alpha=0.35, image_size=224)])
+    assert ([one.name for one in same.caches], same.notes) == (["cache 1", "cache 2"], ())
+    wider = open_caches([WEAK, made(5, 1, alpha=1.0, image_size=224, weights_sha256="v")])
+    assert [one.about for one in wider.caches] == ["alpha 0.35, 96 px", "alpha 1.0, 224 px"]
+    assert wider.notes == ()
+
+
 def test_caches_of_other_images_are_an_error():
     other = eo.FeatureCache.from_arrays(np.eye(4), ["ash", "birch"] * 2, paths=list("abcd"))
-    message = r"caches of the same images, got the cache in memory without an image of the cache in memory\. Score"
+    message = r"the same images, got the cache in memory without an image of the cache in memory\. Features from arrays"
     with pytest.raises(ParameterError, match=message):
         compared([WEAK, other])
     halves = [made(1, rows=range(20)), made(1, rows=range(15, 40)), made(1, rows=range(15))]
