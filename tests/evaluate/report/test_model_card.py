@@ -90,6 +90,18 @@ def test_seeds_of_the_head_are_part_of_robustness(tmp_path):
     assert re.search(r"With 2 seeds of the head alone: [\d. %]+ to [\d. %]+ \(`head_seeds\[0\]`\)", text)
 
 
+def test_the_audit_of_shortcuts_is_described(run, tmp_path):
+    results = json.loads((run / "results.json").read_text())
+    family = {"family": "file size", "metric": "accuracy", "score": 0.9}
+    results["shortcuts"] = {"families": [family], "best": 0.8, "majority": 0.5, "sentence": "file size alone tells"}
+    results["files"] = []
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    card = eo.card(tmp_path)
+    assert "at most 90.0 % accuracy (file size), the best head 80.0 %" in card.text
+    assert "file size alone tells." in card.text
+    assert "data.legitimate" in {question.key for question in card.questions}
+
+
 def test_an_evaluation_has_a_card_too(tmp_path):
     cache = made()
     eo.train(cache, "knn", tmp_path / "a.npz", split="random")
