@@ -28,6 +28,7 @@ _FURTHER = ("ece", "brier", "fit_seconds", "predict_seconds")
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # by default a server that does not answer is asked for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",  # embedonce contacts no server but the one that the user names
 }
 """Settings of MLflow, unless the user has set them."""
