@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,12 +22,13 @@ import numpy.typing as npt
 from ...cache import display
 from ...errors import ParameterError, describe, first_line, is_number
 from ..shared import Record, Records, format_p
-from .clusters import Clusters, Interval, mean_error, t_quantile, units
+from .clusters import Clusters, Interval, mean_error, units
 from .intervals import LEVEL, skewed_interval
 from .metrics import METRICS, Metric
-from .paired_tests import PairedTest, compare_folds, holm
+from .paired_tests import PairedTest, compare_folds, holm, interval_of_correlated, p_of_interval
 
 _MOST_CALLS = 200  # of a function to find what images contribute
+_TINY = 1e-12
 _LESS_IS_BETTER = {"loss", "error", "cost", "deviance"}
 _TAKEN = {
     *METRICS, "head", "parameters", "intervals", "per_class", "confusion", "rounds", "tuning", "fit_seconds",
@@ -217,9 +219,10 @@ def _try(metrics: Mapping[str, Metric], classes: Sequence[str], owner: str) -> N
 
 
 class Contributions(NamedTuple):
-    """What every image contributes to a value: numbers, shape (t,), whose mean is near it, and what is resampled."""
+    """What images contribute to a value: numbers, shape (t,), whose mean is near it; errors; what is resampled."""
 
     values: npt.NDArray[np.float64]
+    wrong: npt.NDArray[np.bool_]
     clusters: Clusters
 
 
@@ -247,13 +250,13 @@ def find_contributions(
     for number, rows in enumerate(left_out):
         kept = np.delete(np.arange(count), rows)
         changes[number] = (value - metric.measure(answers.take(kept))) * (count - len(rows)) / len(rows)
-    return Contributions(value + changes[of_row], clusters)
+    return Contributions(value + changes[of_row], answers.true != answers.predicted, clusters)
 
 
 def contributions_interval(metric: Metric, answers: Answers, value: float, found: Contributions) -> Interval | None:
     """Return the 95 % interval of a value, which ends at that of correct answers; None if all images are alike."""
     error = mean_error(found.values, found.clusters)
-    if error <= 1e-12 * max(1.0, abs(value)):
+    if error <= _TINY * max(1.0, abs(value)):
         return None
     low, high = skewed_interval(value + found.values - found.values.mean(), found.clusters)
     try:
@@ -314,17 +317,31 @@ def compare_contributions(
 
 
 def _test(name: str, difference: float, a: Contributions, b: Contributions) -> PairedTest:
-    from scipy.stats import t
+    """Compare two heads by Student's t test, and by the intervals of both values and their correlation."""
+    # the t test alone finds a difference too often if one head errs on single images and the other on whole groups
+    from scipy.special import stdtr
 
     clusters = min(a.clusters, b.clusters, key=lambda clusters: clusters.groups)  # blocks are unions of groups
     error = mean_error(a.values - b.values, clusters)
-    freedom = max(clusters.effective - 1, 1.0)
-    if error > 1e-12 * max(1.0, abs(difference)):
-        p = float(2 * t.sf(abs(difference) / error, freedom))
-    else:  # no two images differ, which does not show how images vary
-        p, error = 1.0, abs(difference)
-    reach = t_quantile(LEVEL, freedom) * error
-    return PairedTest(name, difference, difference - reach, difference + reach, p, "t test of the jackknife", (0, 0))
+    p = 1.0
+    if error > _TINY * max(1.0, abs(difference)):  # else no two images differ, which does not show how they vary
+        p = float(2 * stdtr(max(clusters.effective - 1, 1.0), -abs(difference) / error))
+    means = [float(one.values.mean()) for one in (a, b)]
+    ends = [skewed_interval(one.values, clusters) for one in (a, b)]
+    sums = [clusters.sums(one.values - mean) for one, mean in zip((a, b), means, strict=True)]
+    for number, (one, other) in enumerate([(a, b), (b, a)]):
+        if np.ptp(one.values) <= _TINY * max(1.0, abs(means[number])) and other.wrong.any():
+            # a head without errors: of so many groups one would be seen if more were wrong (the rule of three), and a
+            # wrong image costs what it costs the other head
+            reach = -math.log((1 - LEVEL) / 2) / clusters.effective * abs(difference) / float(other.wrong.mean())
+            ends[number] = means[number] - reach, means[number] + reach
+    informative = min(len(np.unique(clusters.of_row[one.wrong])) for one in (a, b))
+    shift = difference - (means[0] - means[1])  # of the jackknife's bias
+    low, high = (end + shift for end in interval_of_correlated(means, ends, sums, informative))
+    p = max(p, p_of_interval(difference, (low, high), LEVEL))
+    if p >= 1 - LEVEL:
+        low, high = min(low, 0.0), max(high, 0.0)
+    return PairedTest(name, difference, low, high, p, "t test and interval of the jackknife", (0, 0))
 
 
 def _text(row: MetricDifference) -> str:

@@ -88,17 +88,13 @@ def compare_pair(
     """
     # sign flips suppose that the errors of two equally good heads are distributed alike; if one errs on single images
     # and the other on whole groups they find a difference too often, so the interval has to find it as well
-    from scipy.special import ndtr
-
     clusters = units(groups, len(a_correct))
     a, b = a_correct.astype(np.float64), b_correct.astype(np.float64)
     discordant = (int((a > b).sum()), int((a < b).sum()))
     difference = float(contributions(a - b, classes).mean())
     low, high = _difference_interval(a_correct, b_correct, clusters, classes, level)
     p = sign_flip_p(_on_grid(clusters.sums(weights(classes, len(a)) * (a - b))))
-    towards_zero = difference - low if difference > 0 else high - difference
-    if towards_zero > 0:
-        p = max(p, float(2 * ndtr(-abs(difference) / towards_zero * normal_quantile(level))))
+    p = max(p, p_of_interval(difference, (low, high), level))
     if p >= 1 - level:  # the exact test may need more than the interval
         low, high = min(low, 0.0), max(high, 0.0)
     test = f"sign flips of {'images' if clusters.alone else 'groups'}"
@@ -126,18 +122,38 @@ def _difference_interval(
             ends.append(balanced_accuracy_interval(correct, classes, clusters, level, skewed=False))
         sums.append(clusters.sums(of_row - of_row.mean()))
         wrong.append(len(np.unique(clusters.of_row[~correct])))
+    low, high = interval_of_correlated(values, ends, sums, min(wrong))
+    return max(-1.0, low), min(1.0, high)
+
+
+def interval_of_correlated(
+    values: Sequence[float], ends: Sequence[Interval], sums: Sequence[npt.NDArray[np.float64]], informative: int
+) -> Interval:
+    """Return the interval of the first of two values less the second, from both intervals and sums over groups.
+
+    ``informative`` is the number of groups that show how the values are correlated.
+    """
     products = np.array(sums) @ np.array(sums).T
     scale = float(np.sqrt(products[0, 0] * products[1, 1]))
     # as if the errors of one more group were not shared: few groups cannot show a perfect correlation
-    shared = float(products[0, 1]) / scale * min(wrong) / (min(wrong) + 1) if scale > 0 else 0.0
+    shared = float(products[0, 1]) / scale * informative / (informative + 1) if scale > 0 else 0.0
 
     def reach(one: float, two: float) -> float:
         return float(np.sqrt(max(one**2 + two**2 - 2 * shared * one * two, 0.0)))
 
     difference = values[0] - values[1]
     low = difference - reach(values[0] - ends[0][0], ends[1][1] - values[1])
-    high = difference + reach(ends[0][1] - values[0], values[1] - ends[1][0])
-    return max(-1.0, low), min(1.0, high)
+    return low, difference + reach(ends[0][1] - values[0], values[1] - ends[1][0])
+
+
+def p_of_interval(difference: float, interval: Interval, level: float) -> float:
+    """Return the p value of no difference that follows from the end of an interval next to 0."""
+    from scipy.special import ndtr
+
+    towards_zero = difference - interval[0] if difference > 0 else interval[1] - difference
+    if towards_zero <= 0:
+        return 0.0
+    return float(2 * ndtr(-abs(difference) / towards_zero * normal_quantile(level)))
 
 
 def _on_grid(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

@@ -112,7 +112,7 @@ def test_folds_have_it(made):
     assert len(of_folds) == 6
     assert np.mean(of_folds) == pytest.approx(result.scores["oak_cost"], abs=0.02)
     (row,) = comparison.own_metrics["oak_cost"].differences
-    assert row.test == "corrected resampled t and t test of the jackknife"
+    assert row.test == "corrected resampled t and t test and interval of the jackknife"
     assert row.low <= row.difference <= row.high
 
 

@@ -169,3 +169,19 @@ def test_equal_heads_are_undecided(answers):
     found = find_contributions(metric, answers, value, None)
     (row,) = compare_contributions(metric, {"a": value, "b": value}, {"a": found, "b": found})
     assert (row.difference, row.p, row.verdict) == (0.0, 1.0, "undecided")
+
+
+def test_few_groups_without_errors_are_not_enough(answers):
+    metric, other = one(cohen_kappa_score), np.where(answers.true == "oak", "ash", "oak")
+    correct = answers._replace(predicted=answers.true)
+    sometimes = answers._replace(predicted=np.where(np.arange(300) % 10 == 0, other, answers.true))
+    values = {"correct": 1.0, "sometimes": metric.measure(sometimes)}
+    verdicts = []
+    for groups in (np.arange(300), np.arange(300) // 20):
+        found = {
+            name: find_contributions(metric, each, values[name], groups)
+            for name, each in (("correct", correct), ("sometimes", sometimes))
+        }
+        (row,) = compare_contributions(metric, values, found)
+        verdicts.append(row.verdict)
+    assert verdicts == ["better", "undecided"]
