@@ -614,6 +614,10 @@ class FeatureCache:
         for shard in self.shards:
             shard.close()
 
+    def signatures_of(self, rows: npt.NDArray[np.intp]) -> Signatures | None:
+        """Return the signatures of some rows, without reading the others, uint8, shape (m, 784); None without any."""
+        return self._rows(rows, SIGNATURES) if SIGNATURES in self._matrices else None
+
     def _rows(self, rows: npt.NDArray[Any] | slice, matrix: Matrix) -> Rows:
         source = self._matrices[matrix]
         if isinstance(source, np.ndarray):

@@ -87,7 +87,8 @@ def import_scikit_learn() -> None:
     try:
         import sklearn.linear_model
         import sklearn.metrics
-        import sklearn.svm  # noqa: F401
+        import sklearn.svm
+        import sklearn.tree  # noqa: F401
     finally:
         for name in stand_ins:
             del sys.modules[name]

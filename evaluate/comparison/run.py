@@ -298,7 +298,6 @@ def compare(
             comparison.caches, cost_notes = score_caches(comparison, aligned, names, progress)
         comparison.notes += cost_notes
     if shortcuts:
-        progress.phase("shortcut audit")
         with progress.working("auditing shortcuts …", "audited"):
             comparison.shortcuts = audit_shortcuts(comparison, plans[0].plan.splits, seed)
         comparison.notes += [comparison.shortcuts.sentence] if comparison.shortcuts.findings else []

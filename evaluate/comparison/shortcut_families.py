@@ -110,10 +110,11 @@ def _read_headers(cache: FeatureCache, rows: Rows) -> tuple[list[FileHeader], st
 
 
 def _add_pictures(families: Families, cache: FeatureCache, rows: Rows) -> None:
-    if cache.signatures is None:
+    signatures = cache.signatures_of(rows)
+    if signatures is None:
         families.left_out.append("There are no signatures, so border, brightness and thumbnail are left out.")
         return
-    parts = [_of_signatures(cache.signatures[rows[start : start + _BLOCK]]) for start in range(0, len(rows), _BLOCK)]
+    parts = [_of_signatures(signatures[start : start + _BLOCK]) for start in range(0, len(rows), _BLOCK)]
     border, brightness, thumbnail = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     families.add("border", border)
     families.add(CONTENT[0], brightness)

@@ -68,15 +68,19 @@ class _Test:
         self, family: str, by_classifier: Mapping[str, Classes], best: Classes, chance: float, label: str | None = None
     ) -> ShortcutScore:
         """Return the score of the better classifier, and whether it comes near the best head."""
-        name = max(by_classifier, key=lambda name: self._value(by_classifier[name]))
-        correct, value, of_best = by_classifier[name] == self.true, self._value(by_classifier[name]), self._value(best)
-        if self.classes is None:
-            low, high = accuracy_interval(correct, self.clusters)
-        else:
-            low, high = balanced_accuracy_interval(correct, self.classes, self.clusters)
+        values = {name: self._value(predicted) for name, predicted in by_classifier.items()}
+        name = max(values, key=values.__getitem__)
+        of_best = self._value(best)
         least = self.majority + NEAR * max(0.0, of_best - self.majority)
-        near = bool(value >= least and value > chance)
-        return ShortcutScore(family, label, name, self.metric, value, low, high, of_best, near)
+        near = values[name] >= least and values[name] > chance
+        low = high = values[name]
+        if near or label is None:  # of a class, others are not kept
+            correct = by_classifier[name] == self.true
+            if self.classes is None:
+                low, high = accuracy_interval(correct, self.clusters)
+            else:
+                low, high = balanced_accuracy_interval(correct, self.classes, self.clusters)
+        return ShortcutScore(family, label, name, self.metric, values[name], low, high, of_best, near)
 
     def _value(self, predicted: Classes) -> float:
         return float(contributions(predicted == self.true, self.classes).mean())
@@ -135,12 +139,17 @@ def _fit(
     train: npt.NDArray[np.float32], labels: Classes, test: npt.NDArray[np.float32], weighted: bool, seed: int
 ) -> dict[str, Classes]:
     """Return the classes that a small forest and, if there are not many classes, a logistic regression predict."""
-    from sklearn.ensemble import ExtraTreesClassifier
+    from sklearn.tree import ExtraTreeClassifier  # sklearn.ensemble takes long to import
 
     weights = "balanced" if weighted else None
-    forest = ExtraTreesClassifier(_TREES, max_depth=12, min_samples_leaf=2, class_weight=weights, random_state=seed)
-    predicted = {"forest": forest.fit(train, labels).predict(test).astype(np.intp)}
-    if 2 <= len(forest.classes_) <= _MOST_CLASSES:
+    trees = [
+        ExtraTreeClassifier(max_depth=12, min_samples_leaf=2, class_weight=weights, random_state=seed + number)
+        for number in range(_TREES)
+    ]
+    mean = np.mean([tree.fit(train, labels).predict_proba(test) for tree in trees], axis=0)
+    classes = np.unique(labels)
+    predicted = {"forest": classes[mean.argmax(axis=1)]}
+    if 2 <= len(classes) <= _MOST_CLASSES:
         logreg = make_head("logreg", class_weight=weights)
         predicted["logreg"] = logreg.fit(train, labels).predict(test).astype(np.intp)
     return predicted
