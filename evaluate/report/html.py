@@ -201,7 +201,7 @@ def summary(comparison: ComparisonData) -> list[str]:
         sentences.append("The classes differ much in size, so balanced accuracy orders the heads.")
     sentences += [_sentence(text, comparison) for text in best_head_verdicts(comparison)]
     sentences += _on_leakage(comparison)
-    sentences += cache_sentences(comparison)[:1]
+    sentences += cache_sentences(comparison, of_best=True)[:1]
     sentences += [text for one in comparison.external for text in one.sentences[:1]]
     if comparison.earlier is not None and comparison.earlier.text:
         sentences.append(comparison.earlier.text)

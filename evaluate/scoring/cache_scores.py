@@ -88,10 +88,10 @@ def cache_table_legend(comparison: ComparisonData) -> str:
     return f"{text}predict: time of the best head for {len(comparison.split.test):,} images."
 
 
-def cache_sentences(comparison: ComparisonData) -> list[str]:
+def cache_sentences(comparison: ComparisonData, *, of_best: bool = False) -> list[str]:
     """Return what each cache brings over the next cheaper one, and what it costs, in sentences, the cheapest first.
 
-    If costs are not known, the best cache is compared with each other one.
+    If costs are not known, the best cache is compared with each other one. With ``of_best``, only those on it.
     """
     caches = list(comparison.caches)
     unit, costs = _costs(caches)
@@ -103,6 +103,7 @@ def cache_sentences(comparison: ComparisonData) -> list[str]:
     return [
         _sentence(one, other, row, f"costs {costs[one.name] / costs[other.name]:.1f} times {unit}" if costs else "")
         for one, other in pairs
+        if not of_best or comparison.caches[0] in (one, other)
         if (row := tests.get(frozenset((one.best, other.best)))) is not None
     ]
 

@@ -260,7 +260,12 @@ def test_extraction_is_measured(on_disk):
     assert seconds["64 px + 48 px"] == pytest.approx(seconds["64 px"] + seconds["48 px"])
     assert {one.engines for one in on_disk.caches} <= {("native",), ("litert",)}
     assert costs_of_caches(on_disk)[0] == "images/s"
-    assert all("times the time of extraction." in text for text in cache_sentences(on_disk))
+    sentences = cache_sentences(on_disk)
+    assert len(sentences) == 2
+    assert all("times the time of extraction." in text for text in sentences)
+    of_best = cache_sentences(on_disk, of_best=True)
+    assert of_best == [text for text in sentences if text in of_best]
+    assert of_best
 
 
 def test_features_of_one_cache_at_a_time_are_kept(on_disk, smaller):
