@@ -92,7 +92,8 @@ def write_atomically(path: Path | str, *parts: bytes | memoryview | Iterable[byt
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-        _sync_names(path.parent)
+        if not _TEMPORARY.fullmatch(path.parent.name):  # out of a temporary folder it is moved first
+            _sync_names(path.parent)
 
 
 def append_line(path: Path | str, line: bytes) -> bytes:
