@@ -21,7 +21,15 @@ from .command import (
     option,
     sigterm_as_exit,
 )
-from .output import print_check, print_comparison, print_json, print_labels, print_report, print_verification
+from .output import (
+    print_check,
+    print_comparison,
+    print_json,
+    print_labels,
+    print_notes,
+    print_report,
+    print_verification,
+)
 from .screen import if_interrupted, progress, say, say_next
 
 _CACHE = click.argument("cache", type=PATH)
@@ -49,9 +57,14 @@ def demo(output: Path) -> None:
     from ..evaluate.comparison import run_demo
 
     say("Handwritten digits from scikit-learn: 1,797 images in ten folders.")
-    result = run_demo(output, progress())
+    shown = progress()
+    result = run_demo(output, shown)
     print_report(result.cache)
     print_comparison(result.comparison)
+    printed = len(result.comparison.notes)
+    with shown.working("drawing the figures and the report …", "drawn"):
+        result.comparison.save(result.results)
+    print_notes(result.comparison.notes[printed:])
     say(f"Images            {result.images}")
     say(f"Feature cache     {result.cache.path}")
     say(f"Confusion matrix  {result.results / 'confusion.png'}")

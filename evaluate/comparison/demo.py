@@ -25,7 +25,7 @@ RATE = 0.01
 
 @dataclass(frozen=True)
 class Demo:
-    """Extraction and comparison of the demo, and the folders of images and results."""
+    """Extraction and comparison of the demo, the folder of its images, and that for its results."""
 
     cache: FeatureCache
     comparison: Comparison
@@ -43,7 +43,6 @@ def run_demo(folder: Path, progress: Progress) -> Demo:
     if weights != "imagenet":
         heads["softmax"]["learning_rate"] = RATE
     comparison = compare(cache, heads, progress=progress)
-    comparison.save(folder / "results")
     return Demo(cache, comparison, images, folder / "results")
 
 
