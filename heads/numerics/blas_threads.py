@@ -29,10 +29,10 @@ def one_thread_if_small(values: int) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def threads_of_blas() -> Iterator[int]:
-    """Give BLAS one thread, and the number that it had, for threads of Python."""
+def threads_of_blas(values: int) -> Iterator[int]:
+    """Give BLAS one thread, and the number that it had, for threads of Python; 1 if features have few values."""
     # exponentials, copies and the first touch of memory are shared then, not the products alone, and no thread waits
     # busily: between the small products of many iterations, such threads took most of two processors
     threads = max((library.num_threads for library in _blas().lib_controllers), default=1)
     with one_thread():
-        yield threads
+        yield 1 if values <= _SMALL else threads

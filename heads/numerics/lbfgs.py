@@ -94,7 +94,7 @@ def solve(
     begin = np.zeros((outputs, n_features + 1))
     # scikit-learn's options
     options = {"maxiter": max_iter, "gtol": tol, "ftol": ftol, "maxls": 50}
-    with threads_of_blas() as threads, ThreadPoolExecutor(threads) as pool:
+    with threads_of_blas(len(codes) * n_features) as threads, ThreadPoolExecutor(threads) as pool:
         result = minimize(
             objective,
             begin.ravel(),

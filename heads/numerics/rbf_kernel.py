@@ -71,7 +71,7 @@ def rbf_matrix(X: Array, gamma: float) -> NDArray[np.float64]:
                     part = slice(strip, strip + 64)
                     matrix[columns, rows][part] = block[:, part].T
 
-    with threads_of_blas() as threads, ThreadPoolExecutor(threads) as pool:
+    with threads_of_blas(X.size) as threads, ThreadPoolExecutor(threads) as pool:
         list(pool.map(fill, range(0, n, BLOCK_ROWS)))
     return matrix
 

@@ -83,7 +83,7 @@ def test_threads_give_the_bits_of_one(monkeypatch):
     X, codes = blobs(n=5 * BLOCK_ROWS + 7, dtype=np.float32)
     found = []
     for threads in (1, 3):
-        monkeypatch.setattr(lbfgs, "threads_of_blas", lambda threads=threads: contextlib.nullcontext(threads))
+        monkeypatch.setattr(lbfgs, "threads_of_blas", lambda _, threads=threads: contextlib.nullcontext(threads))
         found.append(make_head("logreg").fit(X, codes).coef_)
     np.testing.assert_array_equal(*found)
 

@@ -19,8 +19,9 @@ def test_only_small_arrays_have_one_thread():
 
 def test_python_gets_the_threads_of_blas():
     with threadpool_limits(2, "blas"):
-        with threads_of_blas() as number:
-            assert (number, threads()) == (2, {1})
-        with one_thread(), threads_of_blas() as number:
+        for values, expected in ((3000 * 1280, 2), (300 * 1280, 1)):
+            with threads_of_blas(values) as number:
+                assert (number, threads()) == (expected, {1})
+        with one_thread(), threads_of_blas(3000 * 1280) as number:
             assert number == 1
         assert threads() == {2}
