@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...cache import display, read_regular
-from ...errors import OutputError, ParameterError, describe, first_line, import_optional
+from ...errors import OutputError, ParameterError, check_path, describe, first_line, import_optional
 from ..metrics import METRICS
 from ..shared import Record
 from .saved_results import SavedResults, cache_of, load_results
@@ -170,8 +170,9 @@ def log_to_mlflow(run: Path | str, uri: str, *, experiment: str | None = None) -
     >>> import embedonce as eo
     >>> eo.log_to_mlflow("runs/photos", "http://localhost:5000")  # doctest: +SKIP
     """
-    load_results(run)  # a wrong folder is an error before the store is opened
-    return MlflowStore.open(uri, experiment).log(run)
+    folder = check_path("run", "log_to_mlflow", run)
+    load_results(folder)  # a wrong folder is an error before the store is opened
+    return MlflowStore.open(uri, experiment).log(folder)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...cache import counted, display, write_atomically
-from ...errors import HeadError
+from ...errors import HeadError, check_path
 from ..metrics import METRICS
 from ..shared import Record, Records, format_interval, how_it_was_made, percent
 from .card_facts import RunFacts, at, facts_of, plain, table
@@ -183,7 +183,7 @@ def card(run: Path | str, *, study: Mapping[str, Any] | Path | str | None = None
     >>> len(card.items)
     128
     """
-    saved = load_results(run)
+    saved = load_results(check_path("run", "card", run))
     topics, checklists = _contents()
     questions = {topic.key: topic.question for topic in topics if topic.question}
     answers = {} if study is None else read_study(study, questions)
@@ -257,7 +257,7 @@ def _together(statuses: Sequence[str]) -> str:
 
 
 def _items_of(checklists: Sequence[_Checklist]) -> dict[str, str]:
-    """Return the items that each topic answers, such as "REFORMS 1a, 3b; CLAIM 2024 7"."""
+    """Return the items that each topic answers, such as "REFORMS 1a, 3b; CLAIM 7"."""
     found: dict[str, list[str]] = {}
     for checklist in checklists:
         numbers: dict[str, list[str]] = {}

@@ -128,7 +128,7 @@ def test_results_of_an_earlier_version_have_a_card(run, tmp_path):
             del entry["intervals"], entry["specificity"]
     (tmp_path / "results.json").write_text(json.dumps(results))
     card = eo.card(tmp_path)
-    assert next(item.status for item in card.items if (item.checklist, item.item) == ("CLAIM 2024", "33")) == "open"
+    assert next(item.status for item in card.items if (item.checklist, item.item) == ("CLAIM", "33")) == "open"
 
 
 def test_the_features_are_those_of_the_cache_of_the_head(tmp_path):
@@ -253,6 +253,10 @@ def test_other_files_and_heads_are_errors(run, tmp_path):
         eo.card(run, study={"study": {"fundin": "x"}})
     with pytest.raises(ParameterError, match="must be a folder that embedonce compare wrote"):
         eo.card(tmp_path)
+    with pytest.raises(ParameterError, match="parameter run of card must be a path, got 5"):
+        eo.card(5)
+    with pytest.raises(ParameterError, match="parameter study of card must be a path, got 5"):
+        eo.card(run, study=5)
 
 
 def test_the_command_writes_questions_once(run, tmp_path):
@@ -269,7 +273,7 @@ def test_the_command_writes_questions_once(run, tmp_path):
     shown = CliRunner().invoke(main, ["card", str(run)])
     assert shown.stdout.startswith("---\nlibrary_name: embedonce\n")
     about = json.loads(CliRunner().invoke(main, [*command, "--json"]).stdout)
-    assert about["counts"]["CLAIM 2024"].keys() == {"answered", "partly", "open"}
+    assert about["counts"]["CLAIM"].keys() == {"answered", "partly", "open"}
     refused = CliRunner().invoke(main, ["card", str(run), "--study", str(study), "-o", str(study)])
     assert refused.exit_code != 0
     assert "Trees" in study.read_text()
