@@ -41,12 +41,11 @@ def audit_shortcuts(comparison: Comparison, splits: Sequence[Split], seed: int) 
     weighted = comparison.ranked_by == "balanced_accuracy"
     every = _Test(true, clusters, weighted, comparison.ranked_by)
     chance, class_chance = _chance(every, predicted, seed)
-    scores = []
-    for family, by_classifier in predicted.items():
-        scores.append(every.score(family, by_classifier, best.predicted, chance[1]))
+    scores = [every.score(family, of_family, best.predicted, chance[1]) for family, of_family in predicted.items()]
+    others = {row.family: predicted[row.family] for row in scores if not row.near}
     return ShortcutAudit(
         Records(sorted(scores, key=lambda row: -row.score)),
-        Records(_of_classes(every, predicted, best.predicted, cache.class_names, class_chance)),
+        Records(_of_classes(every, others, best.predicted, cache.class_names, class_chance)),
         best.name,
         float(best.scores[comparison.ranked_by]),
         every.majority,

@@ -53,7 +53,7 @@ class ShortcutAudit:
     scores : Records of ShortcutScore
         The highest first.
     classes : Records of ShortcutScore
-        The families that come near the best head in telling one class from all others, of three classes or more, by
+        Other families that come near the best head in telling one class from all others, of three classes or more, by
         balanced accuracy; without brightness and thumbnail. The highest first.
     head : str
         The best head.
