@@ -77,13 +77,14 @@ def shortcuts_figure(audit: ShortcutAudit) -> Figure:
     ax.axvspan(*audit.chance, color=GRID, lw=0, zorder=0, label="chance (95 %)")
     ax.axvline(audit.majority, color=QUIET, linestyle=":", label="most frequent class")
     ax.axvline(audit.best, color=COLOURS[0], linestyle="--", label=f"best head: {short(audit.head)}")
-    colours = [COLOURS[1] if row.near else QUIET for row in rows]
+    near = {row.family for row in audit.findings}
+    colours = [COLOURS[1] if row.family in near else QUIET for row in rows]
     ax.barh(range(len(rows)), [row.score for row in rows], height=0.55, color=colours, zorder=2)
     for y, row in enumerate(rows):
         ax.plot([row.low, row.high], [y, y], color=INK, linewidth=1.5, zorder=3)
-        ax.text(max(row.score, row.high) + 0.01, y, percent(row.score), va="center", fontsize=8.5, color=INK)
+        ax.text(1.12, y, percent(row.score), ha="right", va="center", fontsize=8.5, color=INK)
     ax.set_yticks(range(len(rows)), [row.family for row in rows])
-    ax.set_xlim(0, 1.1)
+    ax.set_xlim(0, 1.13)
     ax.set_xticks(np.linspace(0, 1, 6))
     ax.xaxis.set_major_formatter(in_percent)
     title = METRICS[audit.scores[0].metric].title
