@@ -157,7 +157,7 @@ def _fit(
 def _chance(every: _Test, predicted: Predicted, seed: int) -> tuple[tuple[float, float], float]:
     """Return the band of the highest score of predictions that have nothing to do with the classes.
 
-    The second value is the upper end for one class against the others.
+    The second value is the highest score of one class against the others.
     """
     # classes of whole groups are shuffled, as images of one group are not independent; the predictions stay
     if not predicted:
@@ -181,4 +181,4 @@ def _chance(every: _Test, predicted: Predicted, seed: int) -> tuple[tuple[float,
         if tested.any() and of_files.any():
             of_class.append(((recalls + others) / 2)[of_files][:, tested].max())
     low, high = np.quantile(highest, [0.025, 0.975]).tolist()
-    return (low, high), float(np.quantile(of_class, 0.975))
+    return (low, high), float(max(of_class))
