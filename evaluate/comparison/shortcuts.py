@@ -47,7 +47,7 @@ def audit_shortcuts(comparison: Comparison, splits: Sequence[Split], seed: int) 
         Records(sorted(scores, key=lambda row: -row.score)),
         Records(_of_classes(every, others, best.predicted, cache.class_names, class_chance)),
         best.name,
-        float(best.scores[comparison.ranked_by]),
+        every.value(best.predicted),
         every.majority,
         chance,
         tuple(families.constant),
@@ -61,15 +61,15 @@ class _Test:
     def __init__(self, true: Classes, clusters: Clusters, weighted: bool, metric: str) -> None:
         self.true, self.clusters, self.metric = true, clusters, metric
         self.classes = true if weighted else None
-        self.majority = self._value(np.full(len(true), np.bincount(true).argmax()))
+        self.majority = self.value(np.full(len(true), np.bincount(true).argmax()))
 
     def score(
         self, family: str, by_classifier: Mapping[str, Classes], best: Classes, chance: float, label: str | None = None
     ) -> ShortcutScore:
         """Return the score of the better classifier, and whether it comes near the best head."""
-        values = {name: self._value(predicted) for name, predicted in by_classifier.items()}
+        values = {name: self.value(predicted) for name, predicted in by_classifier.items()}
         name = max(values, key=values.__getitem__)
-        of_best = self._value(best)
+        of_best = self.value(best)
         least = self.majority + NEAR * max(0.0, of_best - self.majority)
         near = values[name] >= least and values[name] > chance
         low = high = values[name]
@@ -81,7 +81,8 @@ class _Test:
                 low, high = balanced_accuracy_interval(correct, self.classes, self.clusters)
         return ShortcutScore(family, label, name, self.metric, values[name], low, high, of_best, near)
 
-    def _value(self, predicted: Classes) -> float:
+    def value(self, predicted: Classes) -> float:
+        """Return the score of predictions."""
         return float(contributions(predicted == self.true, self.classes).mean())
 
 

@@ -58,7 +58,7 @@ class ShortcutAudit:
     head : str
         The best head.
     best : float
-        Its score.
+        Its score; with repeats, that of the first.
     majority : float
         Score of the most frequent class of the test images, if it is predicted for every image.
     chance : pair of float
