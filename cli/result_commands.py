@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import click
 
 from ..cache import counted, display
-from ..evaluate.metrics import MetricName
 from .command import AS_JSON, PATH, Command, option
 from .output import print_json
 from .screen import fitting, say, say_next, wrapped_lines
@@ -38,11 +36,11 @@ def diff(a: Path, b: Path, as_json: bool) -> None:
 @click.command(cls=Command)
 @click.argument("runs", type=PATH, nargs=-1, required=True)
 @option("--where", multiple=True, metavar="NAME=VALUE", help="Keep rows of this value; repeatable.")
-@option("--metric", type=click.Choice(get_args(MetricName)), help="Score that orders the rows.")
+@option("--metric", metavar="METRIC", help="Score that orders the rows; also one of compare --metric.")
 @option("-o", "--output", type=PATH, metavar="FILE", help="Write .csv, .json or .html.")
 @AS_JSON
 def leaderboard(
-    runs: tuple[Path, ...], where: tuple[str, ...], metric: MetricName | None, output: Path | None, as_json: bool
+    runs: tuple[Path, ...], where: tuple[str, ...], metric: str | None, output: Path | None, as_json: bool
 ) -> None:
     """Show the scores of many folders of results, RUNS, in one table.
 

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import quote
 
 from ...cache import as_csv, counted, display, write_atomically
 from ...errors import ParameterError, check_choice, check_paths, describe
-from ..metrics import METRICS, MetricName
+from ..metrics import METRICS
 from ..shared import (
     Record,
     Records,
@@ -77,7 +77,8 @@ class Leaderboard:
     def table(self) -> TextTable:
         """Return the scores as text."""
         several = len({row.tested for row in self.rows}) > 1
-        metric = METRICS[self.rows[0].metric].column if self.rows else "score"
+        metric = self.rows[0].metric if self.rows else "score"
+        metric = METRICS[metric].column if metric in METRICS else metric
         lines = [
             [
                 display(row.run),
@@ -142,7 +143,7 @@ def leaderboard(
     runs: Iterable[Path | str] | Path | str,
     *,
     where: Mapping[str, Any] | Iterable[str] = (),
-    metric: MetricName | None = None,
+    metric: str | None = None,
 ) -> Leaderboard:
     """Put the scores of many saved comparisons into one table.
 
@@ -157,7 +158,8 @@ def leaderboard(
         Values of the rows to keep: of ``run``, ``head``, ``tested``, a setting such as ``seed`` or ``alpha``, or a
         parameter such as ``C``.
     metric : str, default=None
-        Score that orders the rows; by default accuracy, or balanced accuracy if one of the runs is ranked by it.
+        Score that orders the rows, also one of the user; by default accuracy, or balanced accuracy if one of the runs
+        is ranked by it.
 
     Returns
     -------
@@ -166,7 +168,7 @@ def leaderboard(
     Raises
     ------
     ParameterError
-        When a folder holds no results, or `where` names something that no row has.
+        When a folder holds no results, no run has `metric`, or `where` names something that no row has.
 
     See Also
     --------
@@ -186,18 +188,19 @@ def leaderboard(
     >>> [(row.run, row.tested) for row in board.rows]
     [('0', 'A'), ('1', 'B')]
     """
-    check_choice("metric", "leaderboard", metric, get_args(MetricName), optional=True)
     wanted = _wanted(where)
     saved = _unique(run for path in check_paths("runs", "leaderboard", runs) for run in _runs_in(path))
     if not saved:
         raise ParameterError("parameter runs of leaderboard must have at least one folder of results, got none")
+    signs = {name: sign for run in saved for name, sign in run.signs.items()}
+    check_choice("metric", "leaderboard", metric, signs, optional=True)
     skewed = any(run.ranked_by == "balanced_accuracy" for run in saved)
     metric = metric or ("balanced_accuracy" if skewed else "accuracy")
     names = _names([run.folder for run in saved])
     letters = _letters([_tested(run) for run in saved])
     rows = []
     for run, name, letter in zip(saved, names, letters, strict=True):
-        for score in run.scores(metric):
+        for score in run.scores(metric) if metric in run.signs else ():
             settings = run.settings_of(score.head)
             test = run.content["split"].get("test") or 0
             ends = (score.low, score.high)
@@ -209,11 +212,13 @@ def leaderboard(
     _check_wanted(wanted, rows)
     rows = [row for row in rows if _fits(row, wanted)]
     order = {letter: number for number, letter in enumerate(sorted(set(letters), key=lambda one: (len(one), one)))}
-    sign = METRICS[metric].sign
+    sign = signs[metric]
     rows.sort(key=lambda row: (order[row.tested], float("inf") if row.score is None else -sign * row.score))
     differing = _differing(rows)
     kept = [replace(row, settings={key: row.settings.get(key) for key in differing}) for row in rows]
-    return Leaderboard(Records(kept), _notes(kept, differing))
+    without = [name for run, name in zip(saved, names, strict=True) if metric not in run.signs]
+    notes = [f"Without {display(metric)}, and not shown: {', '.join(map(display, without))}."] if without else []
+    return Leaderboard(Records(kept), _notes(kept, differing) + notes)
 
 
 def _runs_in(path: Path) -> list[SavedResults]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...cache import display, kind_of_path, read_regular
-from ...errors import HeadError, ParameterError, check_path
+from ...errors import HeadError, ParameterError, check_choice, check_path
 from ..metrics import METRICS
 from ..shared import Record, Records
 from .results_json import FORMAT, FORMAT_VERSION
@@ -72,16 +72,29 @@ class SavedResults:
         """Scores of all heads, the best first."""
         return self.scores(self.ranked_by)
 
+    @property
+    def signs(self) -> dict[str, int]:
+        """1 for every score of which more is better, else -1, those of the user too."""
+        own = {one["name"]: 1 if one["higher_is_better"] else -1 for one in self.content.get("own_metrics", ())}
+        return {name: metric.sign for name, metric in METRICS.items()} | own
+
     def scores(self, metric: str) -> Records[SavedScore]:
-        """Return the scores of all heads, the best by a score first."""
+        """Return the scores of all heads, the best by a score first.
+
+        Raises
+        ------
+        ParameterError
+            When the comparison has no such score.
+        """
+        check_choice("metric", "SavedResults.scores", metric, self.signs)
         rows = []
         for head in self.content["heads"]:
             low, high = (head.get("intervals") or {}).get(metric) or (None, None)
             # results of an earlier version lack the scores that came later
-            scores = {name: head.get(name) for name in METRICS}
+            scores = {name: head.get(name) for name in self.signs}
             seconds = head.get("fit_seconds"), head.get("predict_seconds")
             rows.append(SavedScore(head["head"], metric, scores[metric], low, high, scores, *seconds))
-        sign = METRICS[metric].sign
+        sign = self.signs[metric]
         return Records(sorted(rows, key=lambda row: np.inf if row.score is None else -sign * row.score))
 
     def confusion(self, head: str) -> npt.NDArray[np.int64]:

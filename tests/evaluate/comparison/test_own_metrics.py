@@ -140,3 +140,17 @@ def test_a_trained_model_is_scored_by_it(made, tmp_path):
     assert evaluation.result.scores["kappa"] > 0
     assert set(METRICS) <= set(evaluation.result.intervals)
     assert evaluation.to_dict()["scores"]["oak_cost"] == evaluation.result.scores["oak_cost"]
+
+
+def test_saved_runs_are_ordered_by_it(made, comparison, tmp_path):
+    with without_pictures():
+        comparison.save(tmp_path / "own")
+        eo.compare(made, ["knn"], split="random").save(tmp_path / "plain")
+    saved = eo.load_results(tmp_path / "own")
+    costs = [row.score for row in saved.scores("oak_cost")]
+    assert costs == sorted(costs)
+    board = eo.leaderboard(tmp_path, metric="oak_cost")
+    assert [row.score for row in board.rows] == costs
+    assert "Without oak_cost, and not shown: plain." in board.notes
+    with pytest.raises(eo.errors.ParameterError, match="metric of leaderboard must be one of accuracy, .*oak_cost"):
+        eo.leaderboard(tmp_path, metric="ash_cost")
