@@ -30,6 +30,8 @@ Codes = NDArray[np.intp]
 FOLDS = 5
 # one factor needs no more rows than this; further folds would only cost time
 ENOUGH_ROWS = 1000
+# of all held-out rows: bounds memory and time with thousands of classes, whose pairs are millions
+MOST_MARGINS = 10_000_000
 # the folds are shuffled in the same way every time, so that fitting twice gives the same head
 FOLD_SEED = 0
 
@@ -135,6 +137,11 @@ class CalibratedMarginHead(StandardizedHead, StandardizedPredictor):
     n_calibration_rows_: int
     uncalibrated_classes_: Array
 
+    @property
+    def _margins_of_row(self) -> int:
+        """Number of margins of one row."""
+        return len(self.classes_)
+
     def _weighted_rows(self, weights: NDArray[np.float64], codes: Codes) -> Codes:
         """Return the rows of weights above 0; raise HeadError if a class has none."""
         kept = np.flatnonzero(weights)
@@ -159,16 +166,18 @@ class CalibratedMarginHead(StandardizedHead, StandardizedPredictor):
         says that no other fold follows.
         """
         splits = list(folds(codes, groups))
+        most = max(1, MOST_MARGINS // self._margins_of_row // max(1, len(splits)))
         parts = [
-            (held_out, fold_margins(train, held_out, number == len(splits)))
+            (rows := held_out[:: -(-len(held_out) // most)], fold_margins(train, rows, number == len(splits)))
             for number, (train, held_out) in enumerate(splits, start=1)
         ]
         self.n_calibration_rows_ = sum(len(held_out) for held_out, _ in parts)
         self.inverse_temperature_ = 1.0
         self.uncalibrated_classes_ = self.classes_
         if parts:
+            every = np.concatenate([held_out for _, held_out in splits])
+            self.uncalibrated_classes_ = np.delete(self.classes_, np.unique(codes[every]))
             held_out = np.concatenate([rows for rows, _ in parts])
-            self.uncalibrated_classes_ = np.delete(self.classes_, np.unique(codes[held_out]))
             margins = np.concatenate([values for _, values in parts])
             of_rows = None if weights is None else weights[held_out]
             self.inverse_temperature_ = fit_inverse_temperature(self._log_scores, margins, codes[held_out], of_rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 from .numerics import (
     Affine,
     Array,
+    PairMachine,
     RBFMachine,
     class_log_scores,
     margins_and_gradients,
@@ -18,6 +20,7 @@ from .numerics import (
     pair_coefficients,
     pair_log_score_slopes,
     pair_log_scores,
+    pair_machine,
     predicted_indices,
     probabilities,
 )
@@ -152,10 +155,28 @@ class SVMPredictor(StandardizedPredictor):
         coefficients = self.pair_coef_ if self.approximate_ else pair_coefficients(self.dual_coef_, self.n_support_)
         return RBFMachine(self.support_vectors_, coefficients, self.intercept_, self.gamma_)
 
-    def _margins(self, X: Array) -> Array:
+    def _margin_blocks(self, X: Array) -> Iterator[Array]:
+        """Yield the margins of checked features, of many classes those of a few rows at a time."""
         # the support vectors' dtype decides, so that a row's decision does not depend on its own dtype
         scaled = self._standardized(X.astype(self.support_vectors_.dtype, copy=False))
-        return of_classes(self.machine().margins(scaled))
+        if not self.approximate_:
+            about = self.dual_coef_, self.n_support_, self.intercept_, self.gamma_
+            machine = pair_machine(self.support_vectors_, *about)
+            if isinstance(machine, PairMachine) and len(X):
+                yield from machine.blocks(scaled)
+                return
+        yield of_classes(self.machine().margins(scaled))
+
+    def _scores(self, X: Array) -> Array:
+        return np.concatenate([self._scores_of(margins) for margins in self._margin_blocks(X)])
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Return the probability of each class (m, k), float64; the most probable one is what `predict` returns."""
+        blocks = []
+        for margins in self._margin_blocks(self._start_predict(X)):
+            log_scores = self._log_scores(margins, self.inverse_temperature_)
+            blocks.append(probabilities(log_scores, predicted_indices(self._scores_of(margins))))
+        return np.concatenate(blocks)
 
     def _scores_of(self, margins: Array) -> Array:
         return ovr_scores(margins, len(self.classes_))

@@ -21,11 +21,10 @@ from .numerics import (
     Array,
     Nystroem,
     NystroemBlocks,
-    RBFMachine,
     Solution,
     is_sharing,
     of_classes,
-    pair_coefficients,
+    pair_machine,
     pair_signs,
     rbf_matrix,
     shared,
@@ -222,9 +221,8 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
             def fold_margins(train: Codes, held_out: Codes, last: bool) -> Array:
                 # the last fold may overwrite the matrix, if no other fit uses it
                 fold = self._solve(scaled, codes, weights, matrix, train, overwrite=last and not is_sharing())
-                coefficients = pair_coefficients(fold.dual_coef, fold.n_support)
-                machine = RBFMachine(scaled[fold.support], coefficients, fold.intercept, self.gamma_)
-                return of_classes(machine.margins(scaled[held_out]))
+                about = fold.dual_coef, fold.n_support, fold.intercept, self.gamma_
+                return of_classes(pair_machine(scaled[fold.support], *about).margins(scaled[held_out]))
 
             self._calibrate(codes, groups, fold_margins, weights)
 
@@ -281,6 +279,10 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
                 return of_classes(margins[held_out])
 
             self._calibrate(codes, groups, fold_margins, weights)
+
+    @property
+    def _margins_of_row(self) -> int:
+        return len(self.classes_) * (len(self.classes_) - 1) // 2
 
     @property
     def is_random(self) -> bool:

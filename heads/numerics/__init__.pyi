@@ -11,8 +11,10 @@ from .lbfgs import solve as solve
 from .lbfgs import squared_hinge as squared_hinge
 from .nystroem import Nystroem as Nystroem
 from .nystroem import NystroemBlocks as NystroemBlocks
+from .rbf_kernel import PairMachine as PairMachine
 from .rbf_kernel import RBFMachine as RBFMachine
 from .rbf_kernel import pair_coefficients as pair_coefficients
+from .rbf_kernel import pair_machine as pair_machine
 from .rbf_kernel import rbf_matrix as rbf_matrix
 from .rbf_kernel import square_part as square_part
 from .row_blocks import StandardizedBlocks as StandardizedBlocks

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .blas_threads import threads_of_blas
-from .scores import Array
+from .scores import MANY_PAIRS, Array
 
 # 1,024 rows against 1,024 rows: large enough for BLAS to run at full speed, 4 MiB of float32
 BLOCK_ROWS = 1024
@@ -121,3 +122,50 @@ class RBFMachine(NamedTuple):
             # float64 sums: dual coefficients up to C cancel each other
             blocks.append(kernel.astype(np.float64, copy=False) @ self.coefficients + self.intercept)
         return np.concatenate(blocks)
+
+
+class PairMachine(NamedTuple):
+    """The same margins of many classes: `dual_coef` (k - 1, s) and `n_support` (k,) as for `pair_coefficients`.
+
+    The coefficients of all pairs would be k / 2 times as large, and mostly 0.
+    """
+
+    vectors: Array
+    dual_coef: Array
+    n_support: Array
+    intercept: Array
+    gamma: float
+
+    def margins(self, X: Array) -> NDArray[np.float64]:
+        """Return the margins (m, p) of rows in the dtype of `vectors`."""
+        return np.concatenate([np.zeros((0, len(self.intercept))), *self.blocks(X)])
+
+    def blocks(self, X: Array) -> Iterator[NDArray[np.float64]]:
+        """Yield the margins of a few rows at a time."""
+        k, norms = len(self.n_support), squared_norms(self.vectors)
+        ends = np.cumsum(self.n_support)
+        pairs = np.triu_indices(k, 1)
+        step = max(1, BLOCK_BYTES // max(1, len(self.vectors) * 8))
+        few = max(1, BLOCK_BYTES // (8 * k * k))
+        for start in range(0, len(X), step):
+            rows = X[start : start + step]
+            kernel = rbf_block(rows, self.vectors, squared_norms(rows), norms, self.gamma).astype(np.float64)
+            for first in range(0, len(rows), few):
+                part = kernel[first : first + few]
+                # the share of the support vectors of each class in its margins to all others
+                shares = np.zeros((len(part), k, k))
+                for label, (end, count) in enumerate(zip(ends.tolist(), self.n_support.tolist(), strict=True)):
+                    own = slice(end - count, end)
+                    of_others = part[:, own] @ self.dual_coef[:, own].T
+                    shares[:, label, :label] = of_others[:, :label]
+                    shares[:, label, label + 1 :] = of_others[:, label:]
+                yield shares[:, pairs[0], pairs[1]] + shares[:, pairs[1], pairs[0]] + self.intercept
+
+
+def pair_machine(
+    vectors: Array, dual_coef: Array, n_support: Array, intercept: Array, gamma: float
+) -> RBFMachine | PairMachine:
+    """Return the machine of pairs of classes from coefficients as in `sklearn.svm.SVC`."""
+    if len(intercept) > MANY_PAIRS:
+        return PairMachine(vectors, dual_coef, n_support, intercept, gamma)
+    return RBFMachine(vectors, pair_coefficients(dual_coef, n_support), intercept, gamma)

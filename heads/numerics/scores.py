@@ -12,6 +12,9 @@ from ...errors import HeadError
 
 Array = NDArray[Any]
 
+MANY_PAIRS = 1000
+"""From more pairs of classes on, all are added up at once; sums of fewer stay as they are, to the last bit."""
+
 
 def require_finite(scores: Array) -> Array:
     """Return scores or probabilities, or raise `HeadError` if one is NaN or infinite: no class follows from those."""
@@ -102,6 +105,16 @@ def pair_log_scores(margins: Array, n_classes: int, inverse_temperature: float) 
     """
     if margins.ndim == 1:
         return class_log_scores(margins, inverse_temperature)
+    if margins.shape[1] > MANY_PAIRS:
+        # log(1 + exp(x)) = log(1 + exp(-x)) + x; logaddexp takes three times as long as this
+        scaled = inverse_temperature * margins
+        of_first = np.exp(-np.abs(scaled))
+        np.log1p(of_first, out=of_first)
+        of_first -= np.minimum(scaled, 0.0)
+        lost = _sums_of_pairs(of_first, n_classes)
+        lost[1] += _sums_of_pairs(scaled, n_classes)[1]
+        total: Array = -lost.sum(axis=0)
+        return total
     scores = np.zeros((len(margins), n_classes))
     for pair, (i, j) in enumerate(combinations(range(n_classes), 2)):
         scaled = inverse_temperature * margins[:, pair]
@@ -117,6 +130,13 @@ def ovr_scores(margins: Array, n_classes: int) -> Array:
     """
     if margins.ndim == 1:
         return margins
+    if margins.shape[1] > MANY_PAIRS:
+        lost, won = _sums_of_pairs((margins < 0).astype(np.float64), n_classes)
+        votes = np.arange(n_classes)[::-1] - lost + won
+        of_first, of_second = _sums_of_pairs(margins, n_classes)
+        sums = of_first - of_second
+        many: Array = votes + sums / (3.0 * (np.abs(sums) + 1.0))
+        return many
     votes = np.zeros((len(margins), n_classes))
     sums = np.zeros((len(margins), n_classes))
     for pair, (i, j) in enumerate(combinations(range(n_classes), 2)):
@@ -128,3 +148,14 @@ def ovr_scores(margins: Array, n_classes: int) -> Array:
         sums[:, j] -= margin
     scores: Array = votes + sums / (3.0 * (np.abs(sums) + 1.0))
     return scores
+
+
+def _sums_of_pairs(values: Array, n_classes: int) -> Array:
+    """Return the sums (2, m, k) of values (m, pairs) over the pairs of which each class is the first, or the second."""
+    sums = np.zeros((2, len(values), n_classes))
+    first, second = np.triu_indices(n_classes, 1)
+    sums[0][:, :-1] = np.add.reduceat(values, np.searchsorted(first, np.arange(n_classes - 1)), axis=1)
+    order = np.argsort(second, kind="stable")
+    starts = np.searchsorted(second[order], np.arange(1, n_classes))
+    sums[1][:, 1:] = np.add.reduceat(values[:, order], starts, axis=1)
+    return sums
