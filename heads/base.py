@@ -37,6 +37,10 @@ class FeatureHead(Predictor, ClassifierMixin, BaseEstimator):  # type: ignore[mi
         """Whether the fitted head depends on ``random_state``, if it has that parameter."""
         return True
 
+    def cost_notice(self, n: int, d: int, k: int) -> str:
+        """Return why training on n rows of d features and k classes takes minutes; empty if it does not."""
+        return ""
+
     def check_parameters(self) -> None:
         """Raise `HeadParameterError` if a value is not allowed, as far as that is known without training data."""
 

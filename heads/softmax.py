@@ -36,6 +36,7 @@ MEASURED_ROWS = 8192
 MOST_ROWS, MOST_STEPS = 2_000_000, 20_000
 # and in products of features, weights and rows: 24 epochs of 16,000 rows of 2,000 classes, a minute of processor time
 MOST_PRODUCTS = 10**12
+SECONDS_PER_PRODUCT = 6e-11  # on one AVX-512 processor
 LEAST_EPOCHS = 5
 # the search ends after 10 epochs, and a quarter of the best number of them, without a lower loss
 PATIENCE, PATIENCE_FRACTION = 10, 0.25
@@ -124,6 +125,20 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
         self.epochs, self.batch_size = epochs, batch_size
         self.dropout, self.learning_rate = dropout, learning_rate
         self.random_state, self.class_weight = random_state, class_weight
+
+    def cost_notice(self, n: int, d: int, k: int) -> str:
+        """See `FeatureHead`."""
+        epochs = self._most_epochs(n, d, k) if self.epochs == "auto" else int(self.epochs)
+        searches = 2 if self.epochs == "auto" and epochs > LEAST_EPOCHS else 1
+        minutes = searches * epochs * n * d * k * SECONDS_PER_PRODUCT / 60
+        if minutes < 1:
+            return ""
+        fewer = f", of which the search tries up to {epochs:,}. epochs=5 takes less" if searches == 2 else ""
+        return f"up to about {minutes:.0f} minutes of processor time for its epochs{fewer}"
+
+    def _most_epochs(self, n: int, d: int, k: int) -> int:
+        """Return the bound of the search for the number of epochs."""
+        return min(MOST_ROWS // n, MOST_STEPS // -(-n // int(self.batch_size)), MOST_PRODUCTS // (n * d * k))
 
     def check_parameters(self) -> None:
         """See `FeatureHead`."""
@@ -232,8 +247,7 @@ class SoftmaxHead(FeatureHead, SoftmaxPredictor):
     ) -> tuple[int, bool]:
         """Return the number of epochs whose steps gave the lowest loss of held-out rows, and if the search saw it."""
         rows = np.arange(len(codes)) if weights is None else np.flatnonzero(weights)
-        of_epoch = len(codes) * X.shape[1] * len(self.classes_)
-        limit = min(MOST_ROWS // len(codes), MOST_STEPS // self._steps(codes), MOST_PRODUCTS // of_epoch)
+        limit = self._most_epochs(len(codes), X.shape[1], len(self.classes_))
         if limit <= LEAST_EPOCHS:
             return LEAST_EPOCHS, False
         train, held_out = next(folds(codes[rows], None if groups is None else groups[rows]), (rows[:0], rows[:0]))

@@ -280,6 +280,13 @@ class SVMHead(CalibratedMarginHead, SVMPredictor):
 
             self._calibrate(codes, groups, fold_margins, weights)
 
+    def cost_notice(self, n: int, d: int, k: int) -> str:
+        """See `FeatureHead`."""
+        pairs = k * (k - 1) // 2
+        if pairs < 100_000:
+            return ""
+        return f"minutes, because it compares every two of {k:,} classes, {pairs:,} pairs, for each image"
+
     @property
     def _margins_of_row(self) -> int:
         return len(self.classes_) * (len(self.classes_) - 1) // 2

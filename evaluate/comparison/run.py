@@ -31,6 +31,7 @@ from ..scoring import (
     make_heads,
     name_heads,
     notes_on_fits,
+    notices_of_cost,
     open_views,
     pool_results,
     record_scores,
@@ -247,6 +248,9 @@ def compare(
         lambda: plan_splits(opened, split, seed, known_groups, folds, repeats, test_fraction),
     )
     plans = heads_on_plans(unfitted, split_plans)
+    rows = max(len(split.train) for split in split_plans[0])
+    for text in notices_of_cost(unfitted, rows, opened.shape[1], len(opened.class_names)):
+        progress.say(text)
     chosen, model_notes = choose_splits(models, opened, split_plans, known_groups)
     notes += split_notes + model_notes + notes_on_stored_oddities(opened.files)
     of_models = [

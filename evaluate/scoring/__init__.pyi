@@ -23,6 +23,7 @@ from .heads import heads_on_plans as heads_on_plans
 from .heads import make_heads as make_heads
 from .heads import name_and_parameters as name_and_parameters
 from .heads import name_heads as name_heads
+from .heads import notices_of_cost as notices_of_cost
 from .heads import weigh_classes as weigh_classes
 from .ledger import record_scores as record_scores
 from .own_metrics import OwnMetric as OwnMetric

@@ -136,6 +136,17 @@ def weigh_classes(heads: Mapping[str, Any], class_weight: str | None) -> list[st
     return [text] if without else []
 
 
+def notices_of_cost(heads: Mapping[str, Any], rows: int, features: int, classes: int) -> list[str]:
+    """Return a sentence for each head whose training or predictions take minutes."""
+    found = []
+    for name, head in heads.items():
+        notice = getattr(head, "cost_notice", None)
+        text = "" if notice is None else notice(rows, features, classes)
+        if text:
+            found.append(f"{display(name)} takes {text}.")
+    return found
+
+
 def check_calibration(method: str | None) -> None:
     """Raise a HeadParameterError when there is no such calibration."""
     from ...heads import METHODS

@@ -204,3 +204,12 @@ def test_one_entry_of_the_table_is_all_that_a_head_needs(python, cache_path, tmp
     search = ("--split", "random", "--folds", 2, "--trials", 2, "--json")
     tuned = json.loads(python(WITH_ONE_MORE, "tune", cache_path, "--head", "prior", "-o", tmp_path / "b", *search))
     assert list(tuned["best_parameters"]) == ["floor"]
+
+
+def test_heads_say_what_thousands_of_classes_cost():
+    softmax, svm = make_head("softmax"), make_head("svm")
+    assert softmax.cost_notice(16_000, 1280, 3) == svm.cost_notice(16_000, 1280, 3) == ""
+    assert softmax.cost_notice(16_000, 1280, 2000).startswith("up to about 2 minutes of processor time for its epochs")
+    assert make_head("softmax", epochs=5).cost_notice(16_000, 1280, 2000) == ""
+    assert "every two of 2,000 classes, 1,999,000 pairs" in svm.cost_notice(16_000, 1280, 2000)
+    assert make_head("logreg").cost_notice(16_000, 1280, 2000) == ""
