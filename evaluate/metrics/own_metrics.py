@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ...cache import display
 from ...errors import ParameterError, describe, first_line, is_number
 from ..shared import Record, Records, format_p
-from .clusters import Clusters, Interval, mean_error, units
+from .clusters import Clusters, Interval, mean_error, t_quantile, units
 from .intervals import LEVEL, skewed_interval
 from .metrics import METRICS, Metric
 from .paired_tests import PairedTest, compare_folds, holm, interval_of_correlated, p_of_interval
@@ -327,7 +327,7 @@ def _test(name: str, difference: float, a: Contributions, b: Contributions) -> P
     if error > _TINY * max(1.0, abs(difference)):  # else no two images differ, which does not show how they vary
         p = float(2 * stdtr(max(clusters.effective - 1, 1.0), -abs(difference) / error))
     means = [float(one.values.mean()) for one in (a, b)]
-    ends = [skewed_interval(one.values, clusters) for one in (a, b)]
+    ends = [_half_skewed(one.values, clusters) for one in (a, b)]
     sums = [clusters.sums(one.values - mean) for one, mean in zip((a, b), means, strict=True)]
     for number, (one, other) in enumerate([(a, b), (b, a)]):
         if np.ptp(one.values) <= _TINY * max(1.0, abs(means[number])) and other.wrong.any():
@@ -342,6 +342,15 @@ def _test(name: str, difference: float, a: Contributions, b: Contributions) -> P
     if p >= 1 - LEVEL:
         low, high = min(low, 0.0), max(high, 0.0)
     return PairedTest(name, difference, low, high, p, "t test and interval of the jackknife", (0, 0))
+
+
+def _half_skewed(values: npt.NDArray[np.float64], clusters: Clusters) -> Interval:
+    """Return the interval halfway between Student's and `skewed_interval`, for differences."""
+    # in simulation the former calls one of two equally good heads better in up to 11 % of the rounds, this in up to
+    # 7 %, and the latter in up to 5 %, but finds fewer differences
+    mean, reach = float(values.mean()), t_quantile(LEVEL, clusters.effective - 1) * mean_error(values, clusters)
+    low, high = skewed_interval(values, clusters)
+    return (mean - reach + low) / 2, (mean + reach + high) / 2
 
 
 def _text(row: MetricDifference) -> str:
