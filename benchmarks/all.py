@@ -18,6 +18,7 @@ The parts are short forms of the other benchmarks, whose docstrings say how each
 
 Near-duplicates and comparisons use ``--cache`` and its ``--groups``, by default the cache that the second part made and
 the groups that are found in it. The last column is what embedonce is meant to reach.
+The title names the processor that BLAS was made for; OPENBLAS_CORETYPE, which must not be set, changes it.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from embedonce.extract.scan import scan_folder
 from processes import extraction_parser, run
 from rich.console import Console
 from rich.table import Table
+from threadpoolctl import threadpool_info
 
 import heads
 
@@ -259,7 +261,10 @@ def main() -> None:
             print(f"{time.perf_counter() - begin:4.0f} s: {name} ...", file=sys.stderr, flush=True)
             figures[name] = list(PARTS[name](state))
     table = Table("measured", "value", "ratio", "wanted")
-    table.title = f"{cpu_count()} processors, {time.perf_counter() - begin:.0f} s"
+    kernels = {one.get("architecture") for one in threadpool_info() if one["user_api"] == "blas"} - {None}
+    table.title = (
+        f"{cpu_count()} processors, BLAS for {', '.join(sorted(kernels))}, {time.perf_counter() - begin:.0f} s"
+    )
     for part in figures.values():
         for one in part:
             value = f"{one.value:,.0f}" if one.value >= 100 or not one.unit else f"{one.value:,.2f}"
