@@ -1,4 +1,4 @@
-"""Measure the speed of everything in one run of about six minutes, with ratios, and print one table.
+"""Measure the speed of everything in one run of three to six minutes, with ratios, and print one table.
 
     python benchmarks/all.py IMAGES --weights FILE [--count 4000] [--cache CACHE] [--groups FILE] [--only PART,PART]
         [--json FILE]
