@@ -48,6 +48,7 @@ from .publish import remove_uncommitted as remove_uncommitted
 from .shard import Shard as Shard
 from .summary import CacheInfo as CacheInfo
 from .summary import info as info
+from .table import FACT_BYTES as FACT_BYTES
 from .table import HASH_BYTES as HASH_BYTES
 from .table import Features as Features
 from .table import Files as Files

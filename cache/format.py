@@ -71,7 +71,7 @@ _TABLES: dict[str, tuple[str, int]] = {
 }
 
 
-OPTIONAL: dict[str, tuple[str, int]] = {"oddities": ("|u1", 1)}
+OPTIONAL: dict[str, tuple[str, int]] = {"oddities": ("|u1", 1), "facts": ("|u1", 2)}
 """Datasets that a file of any version may have."""
 
 

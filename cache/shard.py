@@ -21,7 +21,7 @@ from .hdf5 import Hdf5File, StoredArray
 from .metadata import MISSING, Metadata
 from .names import counted, display
 from .path_kinds import OTHER_HDF5, kind_of_path
-from .table import HASH_BYTES, Files, Rows, Table
+from .table import FACT_BYTES, HASH_BYTES, Files, Rows, Table
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MARK_WITHIN = 1 << 16  # the attributes of the root group are at the front of the file
@@ -310,6 +310,7 @@ def _check_lengths(
     fit = fit and (not n or shapes[fmt.FEATURES][1] > 0)
     fit = fit and all(len(datasets[name]) == length for name, length in wanted.items())
     fit = fit and datasets["hashes"].shape == (n, HASH_BYTES) and datasets["rejects_hashes"].shape == (m, HASH_BYTES)
+    fit = fit and ("facts" not in datasets or datasets["facts"].shape == (n, FACT_BYTES))
     if not fit or len(table.files.paths) != n or len(table.reasons) != m:
         raise _RefusedError("its tables differ in length; a writer made a mistake, or it is a forgery")
     if n and not (table.labels.min() >= (0 if version < 3 else -1) and table.labels.max() < len(table.class_names)):
@@ -334,8 +335,8 @@ def _table(
 
     def files(prefix: str) -> Files:
         columns = [datasets[f"{prefix}{name}"] for name in ("sizes", "mtimes", "hashes")]
-        columns += [datasets[name] for name in fmt.OPTIONAL if name in datasets and not prefix]
-        return Files(strings(f"{prefix}paths"), *columns)
+        known = {name: datasets[name] for name in fmt.OPTIONAL if name in datasets and not prefix}
+        return Files(strings(f"{prefix}paths"), *columns, **known)
 
     documents = {name: attributes.get(name) for name in ("fingerprint", "provenance")}
     parsed = {name: json.loads(text) for name, text in documents.items() if isinstance(text, bytes)}

@@ -20,7 +20,10 @@ Rows = npt.NDArray[Any]
 HASH_BYTES = 32
 """Length of a content hash: SHA-256 of the image file."""
 
-_COLUMNS = ("sizes", "mtimes", "hashes", "oddities")
+FACT_BYTES = 35
+"""Length of what a row knows of its file besides its size, as docs/FORMAT.md defines it."""
+
+_COLUMNS = ("sizes", "mtimes", "hashes", "oddities", "facts")
 
 
 class RowSource(Protocol):
@@ -46,7 +49,8 @@ class Files:
     """Paths in the image folder, sizes in bytes, modification times (ns since 1970) and SHA-256 of image files.
 
     The `hashes` (n, 32) of a file that could not be read are zeros. `oddities` (n,) are bits, by which pixels may be
-    others than the user thinks; 0 by default.
+    others than the user thinks; 0 by default. `facts` (n, 35) are how the file was made, and the mean colour; zeros if
+    they are not known.
     """
 
     paths: list[bytes] = field(default_factory=list)
@@ -54,10 +58,13 @@ class Files:
     mtimes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     hashes: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, HASH_BYTES), np.uint8))
     oddities: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
+    facts: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, FACT_BYTES), np.uint8))
 
     def __post_init__(self) -> None:
         if not len(self.oddities):
             self.oddities = np.zeros(len(self.paths), np.uint8)
+        if not len(self.facts):
+            self.facts = np.zeros((len(self.paths), FACT_BYTES), np.uint8)
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -151,7 +151,7 @@ def _check(table: Table) -> None:
         if len(source.shape) != 2 or (matrix.width and source.shape[1] != matrix.width):
             raise ValueError(f"Table.{matrix.name} must have shape (n, {matrix.width or 'd'}), got {source.shape}")
         lengths[matrix.name] = source.shape[0]
-    lengths |= {name: len(getattr(table.files, name)) for name in ("sizes", "mtimes", "hashes", "oddities")}
+    lengths |= {name: len(getattr(table.files, name)) for name in ("sizes", "mtimes", "hashes", "oddities", "facts")}
     if table.metadata.names:
         lengths["metadata"] = len(table.metadata.codes)
     if n and not table.features.shape[1]:
@@ -173,8 +173,9 @@ def _datasets(table: Table) -> dict[str, npt.NDArray[Any]]:
     arrays["labels"] = table.labels
     arrays["class_names_bytes"], arrays["class_names_offsets"] = fmt.pack_strings(table.class_names)
     arrays |= _file_datasets(table.files, "")
-    if table.files.oddities.any():  # so that other caches have the bytes that they had before
-        arrays["oddities"] = table.files.oddities
+    for name in fmt.OPTIONAL:  # so that caches without them have the bytes that they had before
+        if (values := getattr(table.files, name)).any():
+            arrays[name] = values
     arrays |= _file_datasets(table.rejects, "rejects_")
     reasons = [reason.encode("utf-8", "backslashreplace") for reason in table.reasons]
     arrays["rejects_reasons_bytes"], arrays["rejects_reasons_offsets"] = fmt.pack_strings(reasons)

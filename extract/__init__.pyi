@@ -8,6 +8,8 @@ from .embed import embed_images as embed_images
 from .embed import read_image as read_image
 from .extraction_speed import ExtractionSpeed as ExtractionSpeed
 from .extraction_speed import measure_extraction as measure_extraction
+from .file_facts import FACTS as FACTS
+from .file_facts import facts_of_headers as facts_of_headers
 from .file_header import FileHeader as FileHeader
 from .file_header import read_header as read_header
 from .image_signature import SIGNATURE_SIZE as SIGNATURE_SIZE

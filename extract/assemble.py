@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..cache import FEATURES, HASH_BYTES, SIGNATURES, Files, Matrix, Rows, RowSource, Table
 from .embed import EmbedResult
@@ -41,8 +42,10 @@ class Assembler:
             values = [next(copies) if values is None else values for values in computed]
             return np.stack(values) if values else np.zeros((0, matrix.width), matrix.dtype)
 
+        facts = iter(self.inventory.facts(copied))
         return self._table(
             [(item.image, item.digest, item.flags) for item in rows],
+            np.stack([next(facts) if item.facts is None else item.facts for item in rows]) if rows else None,
             [(item.image, item.digest, item.reason) for item in results if item.reason],
             read,
             self.inventory.has_signatures(copied),
@@ -53,6 +56,7 @@ class Assembler:
         rows = [item for item in items if item.row >= 0]
         return self._table(
             [(item.image, item.digest, item.oddities) for item in rows],
+            self.inventory.facts(rows),
             [(item.image, item.digest, item.reason) for item in items if item.row < 0],
             lambda matrix: LazyRows(self.inventory, rows, matrix),
             self.inventory.has_signatures(rows),
@@ -62,6 +66,7 @@ class Assembler:
     def _table(
         self,
         rows: list[tuple[ImageFile, bytes, int]],
+        facts: npt.NDArray[np.uint8] | None,
         rejects: list[tuple[ImageFile, bytes, str]],
         read: Callable[[Matrix], Rows | RowSource],
         has_signatures: bool,
@@ -69,6 +74,7 @@ class Assembler:
     ) -> Table:
         labels, class_names = (Labels(), []) if labels is None else (labels, self.class_names)
         files = _files(rows)
+        files = files if facts is None else replace(files, facts=facts)
         return Table(
             self.fingerprint,
             self.provenance,

@@ -24,7 +24,8 @@ from ..errors import ImageError, ImageFolderError, OutOfMemoryError, first_line
 from .archives import find_archive
 from .decoding import Pixels, ignores_palette, is_dark_of_16_bits, was_reduced
 from .engines import Engine, Session
-from .image_signature import signature
+from .file_facts import file_facts
+from .image_signature import signature_and_color
 from .options import STORED
 from .orientation import orientation_of
 from .plan import StoredImage
@@ -55,6 +56,7 @@ class EmbedResult:
     copy_of: StoredImage | None = None
     reason: str = ""
     oddities: tuple[str, ...] = ()  # of `ODDITIES`, by which its pixels may be others than the user thinks
+    facts: npt.NDArray[np.uint8] | None = None  # shape (35,), set with the features
 
     @property
     def flags(self) -> int:
@@ -178,7 +180,7 @@ def _embed_slice(
             result.oddities = _oddities(data, None, recipe)
         else:
             try:
-                result.signature, result.oddities = _fill(session.slot(len(waiting)), data, recipe)
+                result.signature, result.facts, result.oddities = _fill(session.slot(len(waiting)), data, recipe)
             except ImageError as error:
                 result.reason = str(error)
                 continue
@@ -228,10 +230,13 @@ def _oddities(data: bytes, pixels: Pixels | None, recipe: Recipe) -> tuple[str, 
     return tuple(name for name, has in zip(ODDITIES, found, strict=True) if has)
 
 
-def _fill(slot: npt.NDArray[np.float32], data: bytes, recipe: Recipe) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
-    """Put an image into a slot and return its signature and oddities; the caller keeps no reference to the slot."""
+def _fill(
+    slot: npt.NDArray[np.float32], data: bytes, recipe: Recipe
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], tuple[str, ...]]:
+    """Put an image into a slot and return its signature, facts and oddities; the caller keeps no reference to it."""
     pixels = recipe.decode_into(slot, data)
-    return signature(slot), _oddities(data, pixels, recipe)
+    luma, color = signature_and_color(slot)
+    return luma, file_facts(data, color), _oddities(data, pixels, recipe)
 
 
 def read_image(root: Path, image: ImageFile) -> tuple[bytes, ImageFile]:

@@ -42,7 +42,7 @@ def read_header(root: Path, image: ImageFile) -> FileHeader:
         with open_regular(os.fsdecode(path)) as file:
             if os.fstat(file.fileno()).st_size != image.size:
                 raise ImageError("has changed since it was embedded")
-            return _header(file)
+            return header_of(file)
     except OSError as error:
         try:
             archive, inside = find_archive(path) or (None, b"")
@@ -53,10 +53,11 @@ def read_header(root: Path, image: ImageFile) -> FileHeader:
         member = archive.images.get(inside)
         if member is not None and member.size != image.size:
             raise ImageError("has changed since it was embedded") from error
-        return _header(io.BytesIO(archive.read(inside)))
+        return header_of(io.BytesIO(archive.read(inside)))
 
 
-def _header(file: Any) -> FileHeader:
+def header_of(file: Any) -> FileHeader:
+    """Return the header of an image file that is open for reading bytes."""
     data: bytes = file.read(_FIRST_BYTES)
     kind = image_format(data)
     if kind == "JPEG":

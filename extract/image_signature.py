@@ -15,6 +15,13 @@ _LUMA = (299, 587, 114)  # thousandths of red, green and blue: ITU-R BT.601
 
 def signature(image: npt.NDArray[np.float32] | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return the luma of an image (s, s, 3), 0 to 255, averaged over 28 x 28 areas: uint8, shape (784,), row by row."""
+    return signature_and_color(image)[0]
+
+
+def signature_and_color(
+    image: npt.NDArray[np.float32] | npt.NDArray[np.uint8],
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Return the signature, and the rounded means of red, green and blue: uint8, shapes (784,) and (3,)."""
     # whole numbers give the same bytes in float32 and uint8, because every sum has one order
     size = len(image)
     rows = _sums(image.reshape(size, -1))
@@ -22,7 +29,8 @@ def signature(image: npt.NDArray[np.float32] | npt.NDArray[np.uint8]) -> npt.NDA
     sums = _sums(across).reshape(SIGNATURE_SIZE, 3, SIGNATURE_SIZE).astype(np.float64)
     red, green, blue = (weight * sums[:, channel].T for channel, weight in enumerate(_LUMA))
     luma: npt.NDArray[np.uint8] = np.rint((red + green + blue) / _thousandfold_areas(size)).astype(np.uint8)
-    return luma.reshape(-1)
+    color: npt.NDArray[np.uint8] = np.rint(sums.sum((0, 2)) / size**2).astype(np.uint8)
+    return luma.reshape(-1), color
 
 
 def _sums(lines: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

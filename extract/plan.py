@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from ..cache import HASH_BYTES, Files, Matrix, Rows, Shard, Table
+from ..cache import FACT_BYTES, HASH_BYTES, Files, Matrix, Rows, Shard, Table
 from .scan import ImageFile, Scan
 
 _OPEN_FILES = 64
@@ -37,6 +38,7 @@ class Inventory:
         self.by_digest: dict[bytes, StoredImage] = {}
         self._sources: list[Shard | Path] = []
         self._unsigned: set[int] = set()  # the sources without signatures
+        self._facts: list[npt.NDArray[np.uint8]] = []  # of the rows of each source
         self._opened: OrderedDict[Path, Shard] = OrderedDict()
 
     def add(self, stored: Shard | Path, table: Table, damaged: Iterable[int] = ()) -> int:
@@ -44,6 +46,7 @@ class Inventory:
         # there may be thousands of segments, so they are given as paths and opened when needed
         source = len(self._sources)
         self._sources.append(stored)
+        self._facts.append(table.files.facts)
         if table.signatures is None:
             self._unsigned.add(source)
         skipped = set(damaged)
@@ -66,6 +69,11 @@ class Inventory:
             mask = np.flatnonzero(sources == source)
             rows[mask] = self._open(source).rows(indices[mask], matrix)
         return rows
+
+    def facts(self, items: list[StoredImage]) -> npt.NDArray[np.uint8]:
+        """Return what is known of the files of rows: uint8, shape (len(items), 35)."""
+        rows = [self._facts[item.source][item.row] for item in items]
+        return np.stack(rows) if rows else np.zeros((0, FACT_BYTES), np.uint8)
 
     def width(self, items: list[StoredImage], matrix: Matrix) -> int:
         """Return the number of columns of a matrix; 0 for no rows of features."""

@@ -11,9 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from rich.ansi import AnsiDecoder
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
-from rich.text import Text
 
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "demo.svg"
 COLUMNS = 118
@@ -49,8 +49,9 @@ def main() -> None:
     """Record and draw."""
     lines = final_lines(record([sys.executable, "-m", "embedonce", "demo"]))
     console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
+    decoder = AnsiDecoder()
     for line in ("\x1b[1;32m$ \x1b[0membedonce demo", *lines):
-        console.print(Text.from_ansi(line))
+        console.print(decoder.decode_line(line))  # which keeps a colour that goes on in the next line
     picture = console.export_svg(title="embedonce", theme=MONOKAI, unique_id="embedonce-demo")
     # rich's template fetches a font from a server
     PICTURE.write_text(re.sub(r"\s*@font-face \{.*?\}", "", picture, flags=re.DOTALL), encoding="utf-8")

@@ -158,7 +158,7 @@ def compare(
         same split, and say how much its score moves by that alone. With folds, on every fold.
     shortcuts : bool, default=True
         Also score small classifiers that know only values which hold no object, such as size and format of the files,
-        camera, border and brightness. A note says if they come near the best head.
+        camera, border and colour. A note says if they come near the best head.
     jobs : int, default=1
         Number of processes that train heads at the same time.
     dask : str, path-like or distributed.Client, default=None

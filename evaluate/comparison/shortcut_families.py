@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ...cache import FeatureCache, counted, display
 from ...errors import ImageError
-from ...extract import SIGNATURE_SIZE, FileHeader, ImageFile, read_header
+from ...extract import FACTS, SIGNATURE_SIZE, FileHeader, ImageFile, facts_of_headers, read_header
 from ..shared import evenly_spaced_indices, image_folder
 
 _FREQUENT = 16  # values of a text that get a column
@@ -24,7 +24,7 @@ _BLOCK = 8192
 _THUMBNAIL = 8
 _STRIPS = 7  # parts of each side of the border
 
-CONTENT = ("mean brightness", "8 x 8 thumbnail")
+CONTENT = ("mean brightness", "mean colour", "8 x 8 thumbnail")
 """Families that an object in the middle of an image has a part in."""
 
 Rows = npt.NDArray[np.intp]
@@ -51,37 +51,42 @@ class Families:
 def families_of(cache: FeatureCache, rows: Rows) -> Families:
     """Return all families of rows of a cache: of its files' headers, of their sizes, and of its signatures."""
     families = Families()
-    _add_files(families, cache, rows)
-    _add_pictures(families, cache, rows)
+    stored = cache.files.facts[rows]
+    known = bool(stored.any(axis=1).all())  # an earlier extraction stored none
+    _add_files(families, cache, rows, stored.view(FACTS)[:, 0] if known else None)
+    _add_pictures(families, cache, rows, stored.view(FACTS)["color"][:, 0] if known else None)
     return families
 
 
-def _add_files(families: Families, cache: FeatureCache, rows: Rows) -> None:
+def _add_files(families: Families, cache: FeatureCache, rows: Rows, facts: npt.NDArray[np.void] | None) -> None:
     if "image_size" not in cache.fingerprint:
         families.left_out.append("The features were not made from image files, so there is nothing about files.")
         return
     sizes = np.log(np.maximum(cache.files.sizes[rows], 1))
-    headers, reason = _read_headers(cache, rows)
-    if reason:
+    if facts is None:
+        headers, reason = _read_headers(cache, rows)
+        facts = facts_of_headers(headers) if not reason else None
+    if facts is None:
         suffixes = [os.path.splitext(cache.paths[row])[1].lower() for row in rows.tolist()]
         families.add("file format", _one_hot(suffixes))
         families.add("file size", sizes)
         families.left_out.append(f"Of the files, only their sizes and suffixes are known: {reason}.")
         return
-    formats, widths, heights, tables, encodings, cameras, software = zip(*headers, strict=True)
-    families.add("file format", _one_hot(formats))
-    if all(widths) and all(heights):
-        width, height = np.log(widths), np.log(heights)
+    families.add("file format", _one_hot(facts["format"].tolist()))
+    sized = bool(facts["width"].all() and facts["height"].all())
+    if sized:
+        width, height = np.log(facts["width"]), np.log(facts["height"])
         families.add("image size and aspect", width, height, width + height, width - height)
     else:
-        unknown = Counter(header.format for header in headers if not header.width)
+        unknown = Counter(os.path.splitext(cache.paths[row])[1].lower() for row in rows[facts["width"] == 0].tolist())
         kinds = ", ".join(f"{count:,} {display(kind)}" for kind, count in unknown.most_common())
         families.left_out.append(f"The image sizes are left out, because some files do not say them first: {kinds}.")
-    families.add("JPEG quantisation tables", _one_hot(tables), *_levels(tables))
-    families.add("chroma subsampling and colour type", _one_hot(encodings))
-    families.add("camera and software", _one_hot(cameras), _one_hot(software))
+    tables, levels = facts["tables"].tolist(), np.log1p(facts["quantization"])
+    families.add("JPEG quantisation tables", _one_hot(tables), levels)
+    families.add("chroma subsampling and colour type", _one_hot(facts["encoding"].tolist()))
+    families.add("camera and software", _one_hot(facts["camera"].tolist()), _one_hot(facts["software"].tolist()))
     families.add("file size", sizes)
-    if all(widths) and all(heights) and np.ptp(width + height):  # otherwise it is the file size
+    if sized and np.ptp(width + height):  # otherwise it is the file size
         families.add("bytes per pixel", sizes - width - height)
 
 
@@ -109,17 +114,20 @@ def _read_headers(cache: FeatureCache, rows: Rows) -> tuple[list[FileHeader], st
     return known, counted(missing, "image(s) (is|are) gone, (has|have) changed or cannot be read") if missing else ""
 
 
-def _add_pictures(families: Families, cache: FeatureCache, rows: Rows) -> None:
+def _add_pictures(families: Families, cache: FeatureCache, rows: Rows, color: npt.NDArray[np.uint8] | None) -> None:
     signatures = cache.signatures_of(rows)
     if signatures is None:
         families.left_out.append("There are no signatures, so border, brightness and thumbnail are left out.")
         return
     parts = [_of_signatures(signatures[start : start + _BLOCK]) for start in range(0, len(rows), _BLOCK)]
     border, brightness, thumbnail = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    families.add("border", border)
-    families.add(CONTENT[0], brightness)
-    families.add(CONTENT[1], thumbnail)
-    families.left_out.append("The cache has the brightness of images, not their colours.")
+    families.add("border", border)  # its colour is that of the tissue, in histology
+    if color is None:
+        families.add(CONTENT[0], brightness)
+        families.left_out.append("The cache has the brightness of images, not their colours.")
+    else:
+        families.add(CONTENT[1], color)
+    families.add(CONTENT[2], thumbnail)
 
 
 def _of_signatures(signatures: npt.NDArray[np.uint8]) -> tuple[Values, Values, Values]:
@@ -140,16 +148,10 @@ def _area_weights() -> Values:
     return weights
 
 
-def _one_hot(texts: Sequence[str]) -> Values:
-    """Return a column for each of the most frequent texts, shape (m, c)."""
-    frequent = [text for text, _ in Counter(texts).most_common(_FREQUENT)]
-    codes = {text: number for number, text in enumerate(frequent)}
-    columns = np.zeros((len(texts), len(frequent) + 1), np.float32)
-    columns[np.arange(len(texts)), [codes.get(text, len(frequent)) for text in texts]] = 1
+def _one_hot(values: Sequence[Hashable]) -> Values:
+    """Return a column for each of the most frequent values, shape (m, c)."""
+    frequent = [value for value, _ in Counter(values).most_common(_FREQUENT)]
+    codes = {value: number for number, value in enumerate(frequent)}
+    columns = np.zeros((len(values), len(frequent) + 1), np.float32)
+    columns[np.arange(len(values)), [codes.get(value, len(frequent)) for value in values]] = 1
     return columns
-
-
-def _levels(tables: Sequence[str]) -> list[npt.NDArray[np.float64]]:
-    """Return the logarithm of the sums of the first two quantisation tables of each file, 0 without."""
-    sums = {text: [sum(bytes.fromhex(one)) for one in [*text.split(","), "", ""][:2]] for text in set(tables)}
-    return [np.log1p([sums[text][place] for text in tables]) for place in (0, 1)]

@@ -17,6 +17,7 @@ _OF_FILES = "the classes differ in how the files were made"
 _OF_PICTURES = {
     "border": "the classes differ at the border of the images",
     "mean brightness": "the classes differ in brightness, and no object is needed to tell them apart",
+    "mean colour": "the classes differ in colour, and no object is needed to tell them apart",
     "8 x 8 thumbnail": "the classes differ in their coarse brightness, and no detail is needed to tell them apart",
 }
 """What a finding means, by family; that of other families is about the files."""
@@ -54,7 +55,7 @@ class ShortcutAudit:
         The highest first.
     classes : Records of ShortcutScore
         Other families that come near the best head in telling one class from all others, of three classes or more, by
-        balanced accuracy; without brightness and thumbnail. The highest first.
+        balanced accuracy; without brightness, colour and thumbnail. The highest first.
     head : str
         The best head.
     best : float
