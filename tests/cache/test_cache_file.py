@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from cache_tables import make_table, take
-from embedonce.cache import FeatureCache, writer
+from embedonce.cache import FACT_BYTES, FeatureCache, writer
 from embedonce.cache import format as fmt
 from embedonce.cache.writer import encode, write_cache
 from embedonce.errors import CacheError, DamagedCacheError, OutputError
@@ -355,6 +355,8 @@ def test_archived_files_of_every_version_are_read(path):
     signatures = None if cache.signatures is None else [hashlib.sha256(row).hexdigest() for row in cache.signatures]
     assert signatures == expected.get("signatures_sha256")
     assert {name: column.tolist() for name, column in cache.metadata.items()} == expected.get("metadata", {})
+    facts = [row.tobytes().hex() for row in cache.files.facts]
+    assert facts == expected.get("facts", ["00" * FACT_BYTES] * len(cache))
 
 
 def test_there_is_an_archived_file_of_this_version():
