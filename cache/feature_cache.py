@@ -358,15 +358,13 @@ class FeatureCache:
         numbers = np.atleast_1d(np.arange(len(self))[_as_index(rows)])
         if len(np.unique(numbers)) < len(numbers):
             raise ParameterError("parameter rows of select must name no row twice, got one that occurs twice")
-        chosen = self.labels[numbers]
-        present = np.unique(chosen[chosen >= 0])
-        labels = np.where(chosen >= 0, np.searchsorted(present, chosen), -1)
+        class_names, labels = _classes_of(self, numbers)
         return FeatureCache(
             replace(
                 self.table,
-                class_names=[self.table.class_names[label] for label in present],
+                class_names=class_names,
                 files=self.files.take(numbers),
-                labels=labels.astype(np.int32),
+                labels=labels,
                 features=self._rows(numbers, FEATURES),
                 rejects=Files(),
                 reasons=[],
@@ -692,16 +690,15 @@ def with_features_of(
 
     A single part gives its fingerprint; those of several are the parts of a new one.
     """
-    labels = cache.labels[rows]
-    present = np.unique(labels[labels >= 0])
+    class_names, labels = _classes_of(cache, rows)
     first, fingerprints = parts[0][0], [part.fingerprint for part, _ in parts]
     made = FeatureCache(
         Table(
             fingerprint=fingerprints[0] if len(parts) == 1 else {"source": "caches", "parts": fingerprints},
             provenance=first.provenance,
-            class_names=[cache.table.class_names[label] for label in present],
+            class_names=class_names,
             files=cache.files.take(rows),
-            labels=np.where(labels >= 0, np.searchsorted(present, labels), -1).astype(np.int32),
+            labels=labels,
             features=JoinedFeatures(parts),
             metadata=cache.table.metadata.take(rows),
         )
@@ -709,6 +706,14 @@ def with_features_of(
     made.unlabelled = cache.unlabelled
     made.source = first.source if len(parts) == 1 else None
     return made
+
+
+def _classes_of(cache: FeatureCache, rows: npt.NDArray[np.intp]) -> tuple[list[bytes], npt.NDArray[np.int32]]:
+    """Return the classes that occur in some rows, and the labels of the rows as indices into them."""
+    labels = cache.labels[rows]
+    present = np.unique(labels[labels >= 0])
+    names = [cache.table.class_names[label] for label in present]
+    return names, np.where(labels >= 0, np.searchsorted(present, labels), -1).astype(np.int32)
 
 
 def _open_again(path: str, digest: str) -> FeatureCache:

@@ -23,7 +23,7 @@ HASH_BYTES = 32
 FACT_BYTES = 35
 """Length of what a row knows of its file besides its size, as docs/FORMAT.md defines it."""
 
-_COLUMNS = ("sizes", "mtimes", "hashes", "oddities", "facts")
+FILE_COLUMNS = ("sizes", "mtimes", "hashes", "oddities", "facts")
 
 
 class RowSource(Protocol):
@@ -71,14 +71,14 @@ class Files:
 
     def take(self, rows: npt.NDArray[np.intp]) -> Files:
         """Return some rows, in their order."""
-        columns = (getattr(self, name)[rows] for name in _COLUMNS)
+        columns = (getattr(self, name)[rows] for name in FILE_COLUMNS)
         return Files([self.paths[row] for row in rows], *columns)
 
     @classmethod
     def join(cls, parts: Sequence[Files]) -> Files:
         """Return the rows of all parts, one part after the other."""
         parts = [cls(), *parts]
-        columns = (np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS)
+        columns = (np.concatenate([getattr(part, name) for part in parts]) for name in FILE_COLUMNS)
         return cls([path for part in parts for path in part.paths], *columns)
 
 

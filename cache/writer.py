@@ -18,7 +18,7 @@ from .hdf5 import Hdf5File
 from .manifest import shard_name
 from .metadata import Metadata
 from .sparse_buffer import SparseBuffer
-from .table import Files, Table
+from .table import FILE_COLUMNS, Files, Table
 
 STREAM_ROWS = 64 * fmt.BLOCK_ROWS
 """Rows that are in memory at a time while a file is written: 21 MB of 1280 features, 3 MB of signatures."""
@@ -151,7 +151,7 @@ def _check(table: Table) -> None:
         if len(source.shape) != 2 or (matrix.width and source.shape[1] != matrix.width):
             raise ValueError(f"Table.{matrix.name} must have shape (n, {matrix.width or 'd'}), got {source.shape}")
         lengths[matrix.name] = source.shape[0]
-    lengths |= {name: len(getattr(table.files, name)) for name in ("sizes", "mtimes", "hashes", "oddities", "facts")}
+    lengths |= {name: len(getattr(table.files, name)) for name in FILE_COLUMNS}
     if table.metadata.names:
         lengths["metadata"] = len(table.metadata.codes)
     if n and not table.features.shape[1]:

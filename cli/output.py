@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..cache import counted, display, printable
-from .screen import fitting, say, wrapped
+from .screen import fitting, say, say_left_out, wrapped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,8 +130,7 @@ def print_comparison(comparison: Comparison) -> None:
     table, left_out = fitting(comparison.score_table(), 3, ("fit s", "predict s"))
     titles, rule, *lines = str(table).splitlines()
     click.echo("\n".join([titles, rule, click.style(lines[0], bold=True), *lines[1:]]) + "\n")
-    if left_out:
-        say(f"(Not shown on this narrow terminal: {', '.join(left_out)}.)\n")
+    say_left_out(left_out, end="\n")
     best = comparison.best()
     if best is not None and best.heads > 1:
         text = (
@@ -155,8 +154,7 @@ def print_comparison(comparison: Comparison) -> None:
         splits = f"{comparison.leaky_name} split", "grouped split"
         table, left_out = fitting(comparison.gap_table(), 2, ("95 % interval", *splits))
         click.echo(f"\n{table}\n")
-        if left_out:
-            say(f"(Not shown on this narrow terminal: {', '.join(left_out)}.)\n")
+        say_left_out(left_out, end="\n")
         leaky = comparison.both_splits[0].split
         if leaky.groups is not None:
             related = "a near-duplicate" if leaky.has_near_duplicates else "an image of their group"
@@ -180,8 +178,7 @@ def print_comparison(comparison: Comparison) -> None:
     if comparison.caches:
         table, left_out = fitting(cache_table(comparison), 2, ("predict s", "features"))
         click.echo(f"\n{table}\n")
-        if left_out:
-            say(f"(Not shown on this narrow terminal: {', '.join(left_out)}.)")
+        say_left_out(left_out)
         say(f"({cache_table_legend(comparison)})")
         for text in cache_sentences(comparison):
             say(text)

@@ -9,7 +9,7 @@ import click
 from ..cache import counted, display
 from .command import AS_JSON, PATH, Command, option
 from .output import print_json
-from .screen import fitting, say, say_next, wrapped_lines
+from .screen import fitting, say, say_left_out, say_next, wrapped_lines
 
 
 @click.command(cls=Command)
@@ -65,8 +65,7 @@ def leaderboard(
     whole = board.table()
     table, left_out = fitting(whole, len(whole.titles) - 1)
     click.echo(f"{table}\n")
-    if left_out:
-        say(f"(Not shown on this narrow terminal: {', '.join(left_out)}.)")
+    say_left_out(left_out)
     for note in board.notes:
         say(note)
     if output is not None:

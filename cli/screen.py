@@ -90,3 +90,9 @@ def fitting(table: TextTable, kept: int, first: tuple[str, ...] = ()) -> tuple[T
         left_out.append(table.titles[place])
         table = table.without(place)
     return table, left_out
+
+
+def say_left_out(titles: list[str], end: str = "") -> None:
+    """Name the columns that `fitting` left out, if there are some."""
+    if titles:
+        say(f"(Not shown on this narrow terminal: {', '.join(titles)}.){end}")

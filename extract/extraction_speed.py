@@ -56,7 +56,7 @@ def measure_extraction(cache: FeatureCache, seconds: float = SECONDS) -> Extract
         elapsed = time.perf_counter() - begin
         failed = {result.image.path: result.reason for result in results if result.features is None}
         if failed:
-            path, reason = min(failed.items())  # the first one, in whatever order the threads are
+            path, reason = min(failed.items())  # the first by path, since the order of the threads varies
             example = f"{display(os.fsdecode(path))}: {reason}"
             raise ImageError(f"{counted(len(failed), 'image(s)')} in {display(root)} cannot be embedded ({example})")
         return elapsed / len(part)

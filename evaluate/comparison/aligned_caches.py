@@ -41,7 +41,7 @@ class AlignedCache:
     """A cache of a comparison: its parts, whose features are joined, and their row of every image.
 
     ``about`` is what tells it from the others, if ``name`` does not. ``whole`` is the cache itself if it has exactly
-    the compared images. It is ``temporary`` if nobody else uses it.
+    the compared images. It is ``temporary`` if only the comparison uses it.
     """
 
     name: str
@@ -193,7 +193,7 @@ def _check_each_once(given: Sequence[Sequence[FeatureCache]]) -> None:
 def _align(
     first: FeatureCache, given: Sequence[Sequence[FeatureCache]], paths: tuple[Path, ...], opened_here: Sequence[int]
 ) -> AlignedCaches:
-    """Return the images that all caches have; ``opened_here`` are ids of caches that nobody else uses."""
+    """Return the images that all caches have; ``opened_here`` are ids of caches that only the comparison uses."""
     others = list({id(part): part for parts in given for part in parts if part is not first}.values())
     matched = {id(first): np.arange(len(first))} | {id(other): _rows_in(other, first) for other in others}
     rows = np.flatnonzero(np.logical_and.reduce([found >= 0 for found in matched.values()]))

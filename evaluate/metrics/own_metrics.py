@@ -88,7 +88,7 @@ class _Function:
                     value = self.function(_stored(answers), np.arange(len(answers.true))[:, None], answers.true.copy())
                 else:
                     value = self.function(answers.true.copy(), answers.predicted.copy())
-        except Exception as error:  # whatever the user's code raises
+        except Exception as error:  # the user's code can raise any
             if isinstance(error, AttributeError) and self.is_scorer and answers.probabilities is None:
                 raise MetricError("the head has no probabilities") from error
             reason = f"{type(error).__name__}: {first_line(error)}".rstrip(".")

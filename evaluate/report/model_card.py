@@ -24,7 +24,7 @@ _STATUS = {"answered": "yes", "partly": "partly", "open": "no"}
 class _Topic(NamedTuple):
     """Topic of a card: its key, section and title, and the question to the authors, if there is one.
 
-    A topic that needs ``both`` is answered by the authors only, whatever the run says about it.
+    A topic that needs ``both`` is answered by the authors only, even if the run says something about it.
     """
 
     key: str
